@@ -1,0 +1,201 @@
+"""Where each family of Transformers keeps its layers, projections and vocabulary head.
+
+One row a family; everything that looks inside a model reads this table, so a
+new family is one more row. A model that is not in it can be described by the
+same fields in a recipe.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from .errors import ModelError
+
+# The roles that an axis of a weight can play. "qkv" is three stacked "heads",
+# "gated" two stacked "inner"; "same" axes (vocabulary, positions) never change size.
+Axes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Module paths of one family.
+
+    Attributes:
+        layers: The list of layers, from the model's body.
+        query: The query projection, from a layer.
+        key: The key projection; the same path as ``query`` where one module
+            gives queries, keys and values joined in this order.
+        value: The value projection.
+        head: Modules from last hidden state to vocabulary logits, in turn,
+            from the masked-language model; empty where the family has none.
+        intermediate_field: The configuration's name for the feed-forward width.
+        axes: Roles of the axes of every weight, by the end of its name; needed
+            only to copy layers into a student of another width. A bias or a
+            norm has the role of its weight's first axis.
+    """
+
+    layers: str
+    query: str
+    key: str
+    value: str
+    head: tuple[str, ...] = ()
+    intermediate_field: str = "intermediate_size"
+    axes: tuple[tuple[str, Axes], ...] = ()
+
+    @property
+    def fused(self) -> bool:
+        """Whether one module gives queries, keys and values."""
+        return self.query == self.key == self.value
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Transformer that decide what it costs."""
+
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    positions: int
+
+
+_BERT_AXES: tuple[tuple[str, Axes], ...] = (
+    ("word_embeddings.weight", ("same", "embedding")),
+    ("position_embeddings.weight", ("same", "embedding")),
+    ("token_type_embeddings.weight", ("same", "embedding")),
+    ("embeddings.LayerNorm.weight", ("embedding",)),
+    ("embeddings_project.weight", ("hidden", "embedding")),
+    ("attention.self.query.weight", ("heads", "hidden")),
+    ("attention.self.key.weight", ("heads", "hidden")),
+    ("attention.self.value.weight", ("heads", "hidden")),
+    ("attention.output.dense.weight", ("hidden", "heads")),
+    ("intermediate.dense.weight", ("inner", "hidden")),
+    ("output.dense.weight", ("hidden", "inner")),
+    ("LayerNorm.weight", ("hidden",)),
+    ("transform.dense.weight", ("hidden", "hidden")),
+    ("decoder.weight", ("same", "hidden")),
+    ("predictions.bias", ("same",)),
+    ("generator_predictions.dense.weight", ("embedding", "hidden")),
+    ("generator_lm_head.weight", ("same", "embedding")),
+    ("lm_head.dense.weight", ("hidden", "hidden")),
+    ("layer_norm.weight", ("hidden",)),
+    ("lm_head.bias", ("same",)),
+)
+_BERT = Anatomy(
+    layers="encoder.layer",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    head=("cls",),
+    axes=_BERT_AXES,
+)
+_ROBERTA = Anatomy(
+    layers=_BERT.layers,
+    query=_BERT.query,
+    key=_BERT.key,
+    value=_BERT.value,
+    head=("lm_head",),
+    axes=_BERT_AXES,
+)
+
+ANATOMIES: dict[str, Anatomy] = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "electra": Anatomy(
+        layers=_BERT.layers,
+        query=_BERT.query,
+        key=_BERT.key,
+        value=_BERT.value,
+        head=("generator_predictions", "generator_lm_head"),
+        # The head's norm stands on the embedding width, unlike every other one.
+        axes=(("generator_predictions.LayerNorm.weight", ("embedding",)), *_BERT_AXES),
+    ),
+    "distilbert": Anatomy(
+        layers="transformer.layer",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        head=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
+        intermediate_field="hidden_dim",
+        axes=(
+            ("word_embeddings.weight", ("same", "hidden")),
+            ("position_embeddings.weight", ("same", "hidden")),
+            ("q_lin.weight", ("heads", "hidden")),
+            ("k_lin.weight", ("heads", "hidden")),
+            ("v_lin.weight", ("heads", "hidden")),
+            ("out_lin.weight", ("hidden", "heads")),
+            ("lin1.weight", ("inner", "hidden")),
+            ("lin2.weight", ("hidden", "inner")),
+            ("LayerNorm.weight", ("hidden",)),
+            ("layer_norm.weight", ("hidden",)),
+            ("vocab_transform.weight", ("hidden", "hidden")),
+            ("vocab_projector.weight", ("same", "hidden")),
+        ),
+    ),
+    "modernbert": Anatomy(
+        layers="layers",
+        query="attn.Wqkv",
+        key="attn.Wqkv",
+        value="attn.Wqkv",
+        head=("head", "decoder"),
+        axes=(
+            ("tok_embeddings.weight", ("same", "hidden")),
+            ("attn.Wqkv.weight", ("qkv", "hidden")),
+            ("attn.Wo.weight", ("hidden", "heads")),
+            ("mlp.Wi.weight", ("gated", "hidden")),
+            ("mlp.Wo.weight", ("hidden", "inner")),
+            ("norm.weight", ("hidden",)),
+            ("head.dense.weight", ("hidden", "hidden")),
+            ("decoder.weight", ("same", "hidden")),
+        ),
+    ),
+}
+
+
+def anatomy_of(model_type: str) -> Anatomy:
+    """The table's row for ``config.model_type``.
+
+    Raises:
+        ModelError: The family is not in the table.
+    """
+    if model_type not in ANATOMIES:
+        raise ModelError(
+            f"the architecture {model_type!r} is not known (known: {', '.join(sorted(ANATOMIES))});"
+            " give its module paths in the recipe, as"
+            " `teacher: {model: ..., anatomy: {layers: encoder.layer,"
+            " query: attention.self.query, key: ..., value: ..., head: [cls]}}`"
+        )
+    return ANATOMIES[model_type]
+
+
+def shape_of(config: Any, anatomy: Anatomy) -> Shape:
+    """The sizes that a transformers configuration describes."""
+    return Shape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        heads=config.num_attention_heads,
+        intermediate=getattr(config, anatomy.intermediate_field),
+        vocabulary=config.vocab_size,
+        positions=config.max_position_embeddings,
+    )
+
+
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path.
+
+    Raises:
+        ModelError: There is none; the message lists what stands beside it.
+    """
+    here, walked = model, "the model"
+    for name in path.split("."):
+        children = dict(here.named_children())
+        if name not in children:
+            raise ModelError(
+                f"{walked} ({type(here).__name__}) has no module {name!r} of the path {path!r};"
+                f" it has: {', '.join(children) or 'none'}. Correct the anatomy's path"
+            )
+        here, walked = children[name], f"{walked}.{name}"
+    return here

@@ -1,0 +1,39 @@
+"""Attention in float32 inside a bf16 forward: on a CPU its backward is several times faster.
+
+Only the scaled dot product is affected; the projections around it stay bf16.
+benchmarks/step.py measures what it gives.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+FLOAT32_ATTENTION = "limbeck_float32"
+
+
+def use_float32_attention(model: PreTrainedModel) -> None:
+    """Let the model's attention run in float32, whatever autocast says around it."""
+    AttentionInterface.register(FLOAT32_ATTENTION, _float32_sdpa)
+    AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(FLOAT32_ATTENTION)
+
+
+def _float32_sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,  # transformers' own calling convention
+) -> tuple[Tensor, None]:
+    with torch.autocast(query.device.type, enabled=False):
+        if attention_mask is not None and attention_mask.is_floating_point():
+            attention_mask = attention_mask.float()
+        output, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), attention_mask, **options
+        )
+    return output.to(query.dtype), None

@@ -1,0 +1,120 @@
+"""Which documents are held out, and which sequence comes when.
+
+Both are pure functions: a document's own text decides whether it is held out,
+and a place in the endless stream of sequences depends on the seed alone. So a
+run resumes at any place without a state to restore.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+from numpy import ndarray
+
+from ..errors import DataError
+from .text import TextSource
+
+_BLOCK = 1000  # places over which the sources' shares hold exactly
+
+
+def is_held_out(document: str, *, share: float) -> bool:
+    """Whether a document belongs to the held-out text; equal documents fall on one side."""
+    digest = hashlib.blake2b(document.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def split_documents(documents: Iterable[str], *, share: float, held_out: bool) -> Iterator[str]:
+    """The held-out documents, or all the others."""
+    return (text for text in documents if is_held_out(text, share=share) == held_out)
+
+
+def corpus_fingerprint(sources: Sequence[TextSource]) -> str:
+    """A name for what the sources hold now: paths, columns, sizes and times of change."""
+    facts = []
+    for source in sources:
+        file = Path(source.path)
+        state = file.stat() if file.exists() else None
+        changed = [state.st_size, state.st_mtime_ns] if state else []
+        place = str(file.resolve()) if state else source.path
+        facts.append([place, source.column, source.split, *changed])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SeededOrder:
+    """An endless stream of sequence numbers.
+
+    Sources are drawn in proportion to their weights, evenly within every
+    thousand places; each goes through a permutation of its own, a fresh one
+    each time it has been seen whole.
+
+    Attributes:
+        sizes: Sequences of every source, which lie one after another.
+        weights: Relative shares.
+        seed: Decides every order.
+
+    Raises:
+        DataError: A source is empty or its weight is not above 0.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.weights) or not self.sizes:
+            raise DataError(f"{len(self.sizes)} sources have {len(self.weights)} weights")
+        if min(self.sizes) < 1:
+            raise DataError(f"a source is empty (sequences: {self.sizes}); leave it out")
+        if min(self.weights) <= 0:
+            raise DataError(f"weights are {self.weights}; each must be above 0")
+
+    def indices(self, position: int, count: int) -> Int64[ndarray, " count"]:
+        """The sequences at ``count`` places from ``position`` on."""
+        quota = self._quota()
+        places = np.arange(position, position + count)
+        found = np.empty(count, dtype=np.int64)
+        for block in np.unique(places // _BLOCK):
+            here = places // _BLOCK == block
+            inside = places[here] % _BLOCK
+            pattern = _pattern(quota, self.seed, int(block))
+            sources = pattern[inside]
+            for source in np.unique(sources):
+                # How many times the source was drawn before each of these places.
+                rank = np.cumsum(pattern == source) - 1
+                draws = block * quota[source] + rank[inside[sources == source]]
+                found[np.flatnonzero(here)[sources == source]] = self._draw(int(source), draws)
+        return found
+
+    def _quota(self) -> tuple[int, ...]:
+        if len(self.sizes) == 1:
+            return (_BLOCK,)
+        shares = np.array(self.weights) / sum(self.weights) * _BLOCK
+        quota = np.maximum(1, np.floor(shares)).astype(int)
+        quota[np.argmax(shares)] += _BLOCK - quota.sum()
+        return tuple(int(q) for q in quota)
+
+    def _draw(self, source: int, draws: Int64[ndarray, " n"]) -> Int64[ndarray, " n"]:
+        size, first = self.sizes[source], sum(self.sizes[:source])
+        found = np.empty(len(draws), dtype=np.int64)
+        for epoch in np.unique(draws // size):
+            here = draws // size == epoch
+            order = _permutation(size, self.seed, source, int(epoch))
+            found[here] = first + order[draws[here] % size]
+        return found
+
+
+@lru_cache(maxsize=4)
+def _pattern(quota: tuple[int, ...], seed: int, block: int) -> Int64[ndarray, " places"]:
+    sources = np.repeat(np.arange(len(quota)), quota)
+    return np.random.default_rng((seed, 0, block)).permutation(sources)
+
+
+@lru_cache(maxsize=16)
+def _permutation(size: int, seed: int, source: int, epoch: int) -> Int64[ndarray, " size"]:
+    return np.random.default_rng((seed, 1, source, epoch)).permutation(size)

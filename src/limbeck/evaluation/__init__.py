@@ -1,0 +1,1 @@
+"""Did it work: tasks, cost, agreement, report."""

@@ -1,0 +1,80 @@
+"""Scores between 0 and 1 (correlations down to -1), by scikit-learn, scipy and seqeval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from seqeval.metrics import f1_score as span_f1_score
+from seqeval.scheme import IOB2
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+
+def classification_metrics(
+    predicted: Sequence[str], expected: Sequence[str], *, positive: str | None = None
+) -> dict[str, float]:
+    """Accuracy, macro F1, Matthews correlation, and F1 of the positive label if one is meant.
+
+    >>> classification_metrics(["a", "b"], ["a", "a"], positive="a")["f1"]
+    0.6666666666666666
+    """
+    scores = {
+        "accuracy": accuracy_score(expected, predicted),
+        "macro_f1": f1_score(expected, predicted, average="macro", zero_division=0),
+        "matthews": matthews_corrcoef(expected, predicted),
+    }
+    if positive is not None:
+        scores["f1"] = f1_score(
+            [label == positive for label in expected],
+            [label == positive for label in predicted],
+            zero_division=0,
+        )
+    return {name: float(score) for name, score in scores.items()}
+
+
+def regression_metrics(predicted: Sequence[float], expected: Sequence[float]) -> dict[str, float]:
+    """Pearson and Spearman correlation; 0 where either side is constant and has none."""
+    if np.ptp(predicted) == 0 or np.ptp(expected) == 0:
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {
+        "pearson": float(pearsonr(predicted, expected).statistic),
+        "spearman": float(spearmanr(predicted, expected).statistic),
+    }
+
+
+def tagging_metrics(
+    predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Strict span F1 (type and both ends right, IOB2), and the share of sentences without a fault.
+
+    >>> tagging_metrics([["B-X", "O"]], [["B-X", "B-X"]])["span_f1"]
+    0.6666666666666666
+    """
+    right = [list(p) == list(e) for p, e in zip(predicted, expected, strict=True)]
+    span_f1 = span_f1_score(
+        [list(tags) for tags in expected],
+        [list(tags) for tags in predicted],
+        mode="strict",
+        scheme=IOB2,
+        zero_division=0,
+    )
+    return {"span_f1": float(span_f1), "exact_sentence": float(np.mean(right))}
+
+
+def joint_metrics(
+    labels: Sequence[str],
+    expected_labels: Sequence[str],
+    tags: Sequence[Sequence[str]],
+    expected_tags: Sequence[Sequence[str]],
+) -> dict[str, float]:
+    """Intent accuracy, span F1, and the share of texts with intent and every tag right."""
+    right = [
+        label == expected and list(row) == list(expected_row)
+        for label, expected, row, expected_row in zip(
+            labels, expected_labels, tags, expected_tags, strict=True
+        )
+    ]
+    return {
+        "intent_accuracy": float(accuracy_score(expected_labels, labels)),
+        "span_f1": tagging_metrics(tags, expected_tags)["span_f1"],
+        "exact_sentence": float(np.mean(right)),
+    }

@@ -1,0 +1,70 @@
+"""The model card: what the student is, where it comes from, and what was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..architectures import Shape
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card says.
+
+    Attributes:
+        name: Of the student.
+        teacher: Name of the teacher; None for plain pretraining.
+        student: Its shape.
+        architecture: Its model type.
+        stages: A line for each.
+        text: Where the text came from.
+        with_head: Whether the vocabulary head was trained and is there.
+        quality: A line of results for each task.
+    """
+
+    name: str
+    teacher: str | None
+    student: Shape
+    architecture: str
+    stages: list[str]
+    text: list[str]
+    with_head: bool
+    quality: Mapping[str, str] = field(default_factory=dict)
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown with the hub's metadata on top."""
+    origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Pretrained from labels"
+    kind = "AutoModelForMaskedLM" if facts.with_head else "AutoModel"
+    shape = facts.student
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {'fill-mask' if facts.with_head else 'feature-extraction'}",
+        "tags: [distillation, limbeck]",
+        "---",
+        "",
+        f"# {facts.name}",
+        "",
+        f"{origin} with limbeck: {facts.architecture}, {shape.layers} layers, hidden size"
+        f" {shape.hidden}, {shape.heads} heads, feed-forward {shape.intermediate}, vocabulary"
+        f" {shape.vocabulary}.",
+        "",
+        "```python",
+        f"from transformers import {kind}, AutoTokenizer",
+        "",
+        f'model = {kind}.from_pretrained("path/to/this/folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+        "## Training",
+        "",
+        *[f"- {line}" for line in facts.stages],
+        f"- text: {', '.join(facts.text)}",
+    ]
+    if facts.quality:
+        lines += ["", "## Quality", "", *[f"- {k}: {v}" for k, v in facts.quality.items()]]
+    lines += [
+        "",
+        "The weights follow the licence of the teacher and of the text they learned from.",
+    ]
+    return "\n".join(lines) + "\n"

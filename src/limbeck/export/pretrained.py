@@ -1,0 +1,45 @@
+"""The student as a plain transformers folder, which loads where limbeck is not installed."""
+
+import shutil
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..errors import TrainingError
+
+
+def export_student(
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    *,
+    with_head: bool,
+    card: str,
+) -> None:
+    """Write config, safetensors, tokenizer and model card; whole, or not at all.
+
+    Args:
+        student: Projections are no part of it and are never exported.
+        tokenizer: Written beside it.
+        folder: Replaced if it is there.
+        with_head: Keep the vocabulary head; without training it would be noise.
+        card: The text of README.md.
+
+    Raises:
+        TrainingError: It could not be written, as when the disk is full.
+    """
+    part = folder.with_name(folder.name + ".part")
+    model = student if with_head else student.base_model
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        (part / "README.md").write_text(card, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise TrainingError(
+            f"the student could not be written to {folder}: {error}. The last checkpoint is whole;"
+            " make room and run the same command again"
+        ) from error

@@ -1,0 +1,77 @@
+"""What the loop asks of every objective: what it needs, on how many items, and their sum.
+
+An objective never divides by its items. The loop divides once, over all
+micro-batches and processes of the step, so that cutting a step differently
+gives the same gradients.
+"""
+
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+from typing_extensions import Self
+
+from ..activations import Activations, Needs
+from ..architectures import Shape
+from ..batch import Batch
+from ..errors import ObjectiveError
+from ..student.projections import Projections
+
+Fault = tuple[str, str]  # (field, what is wrong and what to change)
+
+
+class Objective(Protocol):
+    """A frozen dataclass whose fields are the options that a recipe may set.
+
+    Attributes:
+        unit: Unit of one item, for logs and plots.
+    """
+
+    unit: ClassVar[str]
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """Everything that makes it impossible between two models of these shapes."""
+        ...
+
+    def bound(self, student: Shape, teacher: Shape | None) -> Self:
+        """The same objective with every default and layer name made a number.
+
+        Only a bound objective is asked anything of what follows.
+        """
+        ...
+
+    def student_needs(self) -> Needs:
+        """What it reads of the student."""
+        ...
+
+    def teacher_needs(self) -> Needs:
+        """What it reads of the teacher; nothing if it can do without one."""
+        ...
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, tuple[int, int]]:
+        """(student width, teacher width) of every learned map that it uses, by name."""
+        ...
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """Which student layer learns from which teacher layer, as (student, teacher)."""
+        ...
+
+    def count(self, batch: Batch) -> int:
+        """How many items the total is summed over, from the batch alone; padding never counts."""
+        ...
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """The sum over the items, float32, with gradients to the student and projections only."""
+        ...
+
+
+def required(teacher: Shape | None) -> Shape:
+    """The teacher's shape, where an objective cannot do without one.
+
+    Raises:
+        ObjectiveError: There is no teacher.
+    """
+    if teacher is None:
+        raise ObjectiveError("this objective needs a teacher; give one, or use `labels`")
+    return teacher

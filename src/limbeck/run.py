@@ -1,0 +1,290 @@
+"""A recipe becomes a run folder: teacher and text in, student, logs and report out.
+
+Running the same command again goes on where the run stands: from the last
+checkpoint, or at what is still to be measured.
+"""
+
+import os
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from .attention import use_float32_attention
+from .batch import Batch
+from .build import Setup, prepare
+from .data.corpus import SeededOrder
+from .errors import RecipeError
+from .export.card import CardFacts, model_card
+from .export.pretrained import export_student
+from .measure import measure_run
+from .pretrained import load_model
+from .recipe import Recipe, dump_recipe
+from .student.layer_copy import copy_layers
+from .student.projections import Projections
+from .student.shape import build_student
+from .teacher.live import LiveTeacher
+from .tokenization.batching import Batches
+from .tokenization.packing import Sequences, tokenize_source
+from .training.checkpoint import (
+    Position,
+    latest_checkpoint,
+    load_learner,
+    read_position,
+    save_checkpoint,
+)
+from .training.loop import Rhythm, train_stage
+from .training.records import RunLog
+from .training.stages import Learner, Stage
+
+_CALIBRATION = 64  # sequences from which the main directions of the hidden states are taken
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    report: dict[str, Any]
+
+    @property
+    def student(self) -> Path:
+        """The student's transformers folder."""
+        return self.folder / "student"
+
+
+def distill(
+    recipe: Recipe | dict[str, Any], output: Path | str, *, console: Console | None = None
+) -> Run:
+    """Carry out a recipe; goes on by itself where ``output`` holds a part of it.
+
+    Args:
+        recipe: As an object, or as the mapping that YAML gives.
+        output: The run folder.
+        console: For the progress bar; None is silent.
+
+    Raises:
+        RecipeError: The recipe has faults, or ``output`` holds a run of another.
+        LimbeckError: The run had to stop; what was checkpointed is whole.
+    """
+    raw = recipe if isinstance(recipe, dict) else recipe.model_dump(by_alias=True)
+    setup = prepare(raw)
+    folder = Path(output)
+    console = console or Console(quiet=True)
+    _claim(folder, setup.recipe)
+    for warning in setup.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+    if not (folder / "student" / "config.json").exists():
+        train(setup, folder, console)
+    return Run(folder, measure_run(setup, folder, console))
+
+
+def train(setup: Setup, folder: Path, console: Console) -> None:
+    """All stages of a recipe, and the student's folder at their end."""
+    part = setup.recipe.training
+    accelerator = build_accelerator(setup.recipe, folder)
+    accelerator.init_trackers(setup.recipe.name)
+    console.print("reading and tokenizing the text")
+    learned = read_text(setup, held_out=False)
+    held_out = read_text(setup, held_out=True)
+    student, teacher = build_models(setup, learned, accelerator)
+    checkpoint = latest_checkpoint(folder / "state")
+    position = read_position(checkpoint) if checkpoint else Position(0, 0, 0, 0.0)
+    RunLog(folder / "log.jsonl").cut_after(position)
+    rhythm = Rhythm(part.log_every, part.held_out_every, part.checkpoint_every)
+    for number in range(position.stage, len(setup.stages)):
+        stage = setup.stages[number]
+        learner = build_learner(setup, student, stage, number)
+        resumed = checkpoint if checkpoint and position.step > 0 else None
+        if checkpoint and number == position.stage:
+            load_learner(checkpoint, learner, student_only=position.step == 0)
+        torch.manual_seed(setup.recipe.seed + number)  # a checkpoint's own state replaces it
+        needs_teacher = stage.teacher_needs().anything
+        position = train_stage(
+            learner,
+            teacher if needs_teacher else None,
+            stage,
+            stage_batches(setup, learned, number),
+            held_out_batches(setup, held_out, number),
+            accelerator=accelerator,
+            start=position,
+            checkpoint=resumed,
+            run=folder,
+            rhythm=rhythm,
+            console=console,
+        )
+        position = Position(number + 1, 0, position.tokens, position.seconds)
+        checkpoint = None
+        if accelerator.is_main_process:
+            save_checkpoint(folder / "state", position, learner, None)
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        with_head = setup.has_trained_head
+        card = model_card(_card_facts(setup, position))
+        tokenizer = setup.models.tokenizer
+        export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
+
+
+def build_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
+    """Device, precision, processes and trackers."""
+    on_cpu = recipe.training.device == "cpu" or not torch.cuda.is_available()
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision="bf16" if recipe.training.precision == "bfloat16" else "no",
+        log_with=list(recipe.training.trackers) or None,
+        project_dir=str(folder),
+        # The last layer's output is not on the way of every objective.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def build_models(
+    setup: Setup, learned: list[Sequences], accelerator: Accelerator
+) -> tuple[PreTrainedModel, LiveTeacher | None]:
+    """The student with its first weights, and the teacher where anything needs one."""
+    recipe, models = setup.recipe, setup.models
+    teacher = None
+    wanted = any(stage.teacher_needs().anything for stage in setup.stages)
+    if recipe.teacher and models.teacher_anatomy and (wanted or models.copied_layers):
+        asks_logits = any(stage.teacher_needs().logits for stage in setup.stages)
+        model = load_model(
+            recipe.teacher.model,
+            anatomy=models.teacher_anatomy,
+            with_head=True if asks_logits else None,
+        )
+        teacher = LiveTeacher(model, models.teacher_anatomy)
+    student = build_student(models.student_config, seed=recipe.seed)
+    if teacher and models.copied_layers and recipe.student.copy_from_teacher:
+        calibration = stage_batches(setup, learned, 0, masked=False)
+        copy_layers(
+            student,
+            teacher.model,
+            models.anatomy,
+            layers=models.copied_layers,
+            width=recipe.student.copy_from_teacher.width,
+            calibration=[calibration.batch(0).teacher],
+        )
+    on_cpu = accelerator.device.type == "cpu"
+    for model in (student, teacher.model if teacher else None):
+        if model is not None and on_cpu and recipe.training.precision == "bfloat16":
+            use_float32_attention(model)
+    if teacher:
+        teacher.model.to(accelerator.device)
+    return student, teacher
+
+
+def build_learner(setup: Setup, student: PreTrainedModel, stage: Stage, number: int) -> Learner:
+    """The student with the projections of one stage."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for objective in stage.objectives.values():
+        sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
+    projections = Projections(sizes, seed=setup.recipe.seed + number)
+    return Learner(student, projections, setup.models.anatomy, stage.objectives)
+
+
+def read_text(setup: Setup, *, held_out: bool) -> list[Sequences]:
+    """The tokenized sources, from the cache where they have been tokenized before."""
+    data = setup.recipe.data
+    return [
+        tokenize_source(
+            source,
+            setup.models.tokenizer,
+            length=data.length,
+            packed=data.packed,
+            held_out=held_out,
+            held_out_share=data.held_out.share,
+            cache=cache_folder() / "tokenized",
+        )
+        for source in data.text
+    ]
+
+
+def cache_folder() -> Path:
+    """Where tokenized text is kept: $LIMBECK_CACHE, or .cache/limbeck at home."""
+    return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
+
+
+def stage_batches(
+    setup: Setup, learned: list[Sequences], number: int, *, masked: bool = True
+) -> Batches:
+    """The batches of a stage; without masking, a batch of calibration text."""
+    stage, weights = setup.stages[number], [source.weight for source in setup.recipe.data.text]
+    return Batches(
+        table=datasets.concatenate_datasets([part.table for part in learned]),
+        order=SeededOrder(
+            tuple(len(part.table) for part in learned), tuple(weights), setup.recipe.seed + number
+        ),
+        tokenizer=setup.models.tokenizer,
+        size=stage.batch_size if masked else _CALIBRATION,
+        masking=setup.maskings[number] if masked else None,
+        seed=setup.recipe.seed + number,
+    )
+
+
+def held_out_batches(setup: Setup, held_out: list[Sequences], number: int) -> list[Batch]:
+    """The same held-out sequences, masked the same way, for every run of these texts."""
+    table = datasets.concatenate_datasets([part.table for part in held_out])
+    size = min(setup.stages[number].micro_batch_size, len(table))
+    batches = Batches(
+        table=table,
+        order=SeededOrder((len(table),), (1.0,), seed=0),
+        tokenizer=setup.models.tokenizer,
+        size=size,
+        masking=setup.maskings[number],
+        seed=0,
+    )
+    wanted = min(setup.recipe.data.held_out.sequences, len(table))
+    return [batches.batch(n) for n in range(max(1, wanted // size))]
+
+
+def peak_memory_bytes() -> int:
+    """The largest memory that this process has held, on its device."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Write the resolved recipe, or see that the folder holds a run of the same one."""
+    file = folder / "recipe.yaml"
+    if file.exists():
+        before = yaml.safe_load(file.read_text(encoding="utf-8"))
+        now = yaml.safe_load(dump_recipe(recipe))
+        different = [key for key in now if key != "evaluation" and now[key] != before.get(key)]
+        if different:
+            raise RecipeError(
+                f"{folder} holds a run of another recipe (different: {', '.join(different)}); use"
+                " another folder, or the recipe.yaml in it to go on"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(dump_recipe(recipe), encoding="utf-8")
+    part.replace(file)
+
+
+def _card_facts(setup: Setup, position: Position) -> CardFacts:
+    recipe = setup.recipe
+    stages = [
+        f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of"
+        f" {stage.batch_size} x {recipe.data.length} pieces"
+        for stage in setup.stages
+    ]
+    return CardFacts(
+        name=recipe.name,
+        teacher=recipe.teacher.model if recipe.teacher else None,
+        student=setup.models.student,
+        architecture=setup.models.student_config.model_type,
+        stages=stages,
+        text=[Path(source.path).name for source in recipe.data.text],
+        with_head=setup.has_trained_head,
+    )

@@ -1,0 +1,1 @@
+"""The smaller model: its shape, its first weights, its projections."""

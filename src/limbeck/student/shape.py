@@ -1,0 +1,108 @@
+"""A student's sizes become a transformers configuration, and a model with first weights."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+
+from ..architectures import Anatomy, Shape
+
+
+def shape_faults(shape: Shape, teacher: Shape | None) -> list[tuple[str, str]]:
+    """Everything that makes a student of this shape impossible, as (field, message)."""
+    faults = [
+        (name, f"is {value}, must be at least 1")
+        for name, value in vars(shape).items()
+        if value < 1
+    ]
+    if not faults and shape.hidden % shape.heads:
+        valid = [n for n in range(1, shape.hidden + 1) if shape.hidden % n == 0 and n <= 64]
+        faults.append(
+            ("heads", f"is {shape.heads}, which does not divide hidden={shape.hidden}; use {valid}")
+        )
+    if teacher is not None and shape.vocabulary != teacher.vocabulary:
+        faults.append(
+            (
+                "vocabulary",
+                f"is {shape.vocabulary}, but the teacher's is {teacher.vocabulary}; the student"
+                " keeps the teacher's vocabulary",
+            )
+        )
+    return faults
+
+
+def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
+    """What is possible but rarely meant: a student that is larger than its teacher."""
+    return [
+        f"the student's {name} ({getattr(shape, name)}) is larger than the teacher's"
+        f" ({getattr(teacher, name)}): it will cost more than the teacher there"
+        for name in ("layers", "hidden", "intermediate")
+        if getattr(shape, name) > getattr(teacher, name)
+    ]
+
+
+def student_config(
+    like: Any, anatomy: Anatomy, shape: Shape, *, copied_layers: Sequence[int] | None = None
+) -> Any:
+    """A configuration of the student's sizes, in all else like the given one.
+
+    Args:
+        like: The teacher's configuration, or a family's default.
+        anatomy: The family's row of the table.
+        shape: The student's sizes.
+        copied_layers: Teacher layer that each student layer is copied from;
+            where layers are of several kinds (local and global attention), the
+            kind is copied with them.
+    """
+    config = copy.deepcopy(like)
+    kinds = config.to_dict().get("layer_types")
+    config.num_hidden_layers = shape.layers
+    config.num_attention_heads = shape.heads
+    if config.to_dict().get("embedding_size") == config.hidden_size:
+        config.embedding_size = shape.hidden
+    config.hidden_size = shape.hidden
+    setattr(config, anatomy.intermediate_field, shape.intermediate)
+    config.vocab_size = shape.vocabulary
+    config.max_position_embeddings = shape.positions
+    config.dtype = "float32"
+    if kinds is not None:
+        chosen = copied_layers if copied_layers is not None else range(shape.layers)
+        config.layer_types = [kinds[layer % len(kinds)] for layer in chosen]
+    return config
+
+
+def default_config(model_type: str, *, tokenizer_ids: dict[str, int | None]) -> Any:
+    """A family's own configuration, with the special tokens of a tokenizer."""
+    config = AutoConfig.for_model(model_type)
+    for name, value in tokenizer_ids.items():
+        setattr(config, name, value)
+    return config
+
+
+def build_student(config: Any, *, seed: int) -> PreTrainedModel:
+    """A student with random first weights and a vocabulary head, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _from_config(config)
+    model.train(False)
+    return model
+
+
+def parameters_of_shape(config: Any, *, with_head: bool) -> tuple[int, int]:
+    """Parameters in all and in the input embeddings, without building the model in memory."""
+    with torch.device("meta"):
+        model = _from_config(config)
+    measured = model if with_head else model.base_model
+    embeddings = sum(
+        parameter.numel()
+        for name, parameter in measured.named_parameters()
+        if "embeddings." in name and parameter.dim() == 2
+    )
+    return sum(parameter.numel() for parameter in measured.parameters()), embeddings
+
+
+def _from_config(config: Any) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]
+    return model

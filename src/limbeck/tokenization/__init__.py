@@ -1,0 +1,1 @@
+"""From here on there are pieces: masking, packing, batches."""

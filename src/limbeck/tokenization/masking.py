@@ -1,0 +1,65 @@
+"""Words are hidden from the model, which must predict them from the rest.
+
+Source: Devlin et al. 2019, BERT, arXiv:1810.04805; whole words as in its later
+release. Each word is drawn on its own, so the share holds on average.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+from numpy import ndarray
+from numpy.random import Generator
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How pieces are hidden.
+
+    Attributes:
+        share: Probability that a word is to be predicted.
+        whole_word: Draw words; otherwise each piece on its own.
+        replaced: Of the predicted pieces, the share that becomes the mask token.
+        random: Of the predicted pieces, the share that becomes a random piece;
+            what is left stands as it is.
+    """
+
+    share: float = 0.15
+    whole_word: bool = True
+    replaced: float = 0.8
+    random: float = 0.1
+
+
+def mask_pieces(
+    pieces: Int[ndarray, "batch tokens"],
+    continues: Bool[ndarray, "batch tokens"],
+    maskable: Bool[ndarray, "batch tokens"],
+    generator: Generator,
+    *,
+    masking: Masking,
+    mask_id: int,
+    vocabulary_size: int,
+) -> tuple[Int[ndarray, "batch tokens"], Bool[ndarray, "batch tokens"]]:
+    """The pieces as the model reads them, and True where it must predict.
+
+    Args:
+        pieces: Piece ids.
+        continues: True where a piece goes on with the word before it.
+        maskable: False at special tokens and padding, which stay as they are.
+        generator: The only source of chance.
+        masking: Shares, and whether words or pieces are drawn.
+        mask_id: The mask token.
+        vocabulary_size: Random pieces are drawn below it.
+    """
+    chance = generator.random(pieces.shape)
+    if masking.whole_word:
+        # Every piece takes the draw of the first piece of its word.
+        places = np.broadcast_to(np.arange(pieces.shape[1]), pieces.shape)
+        first = np.maximum.accumulate(np.where(continues, 0, places), axis=1)
+        chance = np.take_along_axis(chance, first, axis=1)
+    predicted = (chance < masking.share) & maskable
+    fate = generator.random(pieces.shape)
+    random_pieces = generator.integers(0, vocabulary_size, pieces.shape, dtype=pieces.dtype)
+    hidden = np.where(predicted & (fate < masking.replaced), mask_id, pieces)
+    swapped = predicted & (fate >= masking.replaced) & (fate < masking.replaced + masking.random)
+    return np.where(swapped, random_pieces, hidden), predicted

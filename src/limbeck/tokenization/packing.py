@@ -1,0 +1,175 @@
+"""Documents become sequences of pieces of one length at most, kept in a memory-mapped table.
+
+Packed, documents follow one another with a separator between them and no
+padding is ever computed on; unpacked, each document is a sequence of its own
+and what is longer is cut and counted.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedTokenizerFast
+
+from ..data.corpus import corpus_fingerprint, split_documents
+from ..data.text import TextSource, read_documents
+from ..errors import DataError
+
+_DOCUMENTS_AT_ONCE = 1000
+_FEATURES = datasets.Features(
+    {
+        "input_ids": datasets.Sequence(datasets.Value("int32")),
+        "continues": datasets.Sequence(datasets.Value("bool")),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The sequences of one source.
+
+    Attributes:
+        table: Columns ``input_ids`` (special tokens included) and
+            ``continues``: True at a piece that goes on with the word before it.
+        pieces: Pieces in it, special tokens included.
+        cut_pieces: Pieces of the documents that are in no sequence.
+        utf8_bytes: Size of the documents.
+    """
+
+    table: datasets.Dataset
+    pieces: int
+    cut_pieces: int
+    utf8_bytes: int
+
+
+def tokenize_source(
+    source: TextSource,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    length: int,
+    packed: bool,
+    held_out: bool,
+    held_out_share: float,
+    cache: Path,
+) -> Sequences:
+    """The sequences of a source, from the cache where an equal run has left them.
+
+    Raises:
+        DataError: The source cannot be read, or gives no sequence.
+    """
+    identity = json.dumps(
+        [
+            corpus_fingerprint([source]),
+            hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            [tokenizer.cls_token_id, tokenizer.sep_token_id],
+            [length, packed, held_out, held_out_share],
+        ]
+    )
+    folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if not (folder / "facts.json").is_file():
+        _build(source, tokenizer, folder, length, packed, held_out, held_out_share)
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    table = datasets.load_from_disk(str(folder / facts["table"])).with_format("numpy")
+    return Sequences(table, facts["pieces"], facts["cut_pieces"], facts["utf8_bytes"])
+
+
+def _build(
+    source: TextSource,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    length: int,
+    packed: bool,
+    held_out: bool,
+    held_out_share: float,
+) -> None:
+    count = {"pieces": 0, "cut_pieces": 0, "utf8_bytes": 0}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        documents = split_documents(read_documents(source), share=held_out_share, held_out=held_out)
+        words = _segment(documents, tokenizer, count)
+        cut = _pack if packed else _truncate
+        for pieces, continues in cut(words, length - 2, tokenizer.sep_token_id, count):
+            count["pieces"] += len(pieces) + 2
+            yield {
+                "input_ids": [tokenizer.cls_token_id, *pieces, tokenizer.sep_token_id],
+                "continues": [False, *continues, False],
+            }
+
+    folder.mkdir(parents=True, exist_ok=True)
+    fingerprint = folder.name
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.Dataset.from_generator(
+            rows, features=_FEATURES, cache_dir=str(folder / "parts"), fingerprint=fingerprint
+        )
+        table.save_to_disk(str(folder / "table"))
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None
+        raise
+    except ValueError as error:
+        if count["pieces"]:
+            raise
+        side = "held-out" if held_out else "training"
+        raise DataError(
+            f"{source.path} gives no {side} sequence of {length} pieces"
+            f" ({count['utf8_bytes']} bytes read, {held_out_share:.2%} of the documents held out);"
+            " give more text, a smaller `length`, or another `held_out`"
+        ) from error
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    # Written last: a folder without it was left half-way and is built again.
+    temporary = folder / "facts.json.part"
+    temporary.write_text(json.dumps({"table": "table", **count}), encoding="utf-8")
+    temporary.replace(folder / "facts.json")
+
+
+Pieces = tuple[list[int], list[bool]]
+
+
+def _segment(
+    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, count: dict[str, int]
+) -> Iterator[Pieces]:
+    documents = iter(documents)
+    while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
+        count["utf8_bytes"] += sum(len(text.encode()) for text in some)
+        for encoding in tokenizer.backend_tokenizer.encode_batch(some, add_special_tokens=False):
+            words = encoding.word_ids
+            continues = [
+                here is not None and here == before
+                for here, before in zip(words, [None, *words], strict=False)
+            ]
+            yield encoding.ids, continues
+
+
+def _pack(
+    documents: Iterable[Pieces], room: int, separator: int, count: dict[str, int]
+) -> Iterator[Pieces]:
+    ids: list[int] = []
+    continues: list[bool] = []
+    for piece_ids, piece_continues in documents:
+        if ids:
+            ids.append(separator)
+            continues.append(False)
+        ids += piece_ids
+        continues += piece_continues
+        while len(ids) >= room:
+            yield ids[:room], continues[:room]
+            ids, continues = ids[room:], continues[room:]
+    count["cut_pieces"] += len(ids)
+
+
+def _truncate(
+    documents: Iterable[Pieces], room: int, separator: int, count: dict[str, int]
+) -> Iterator[Pieces]:
+    for ids, continues in documents:
+        if ids:
+            count["cut_pieces"] += max(0, len(ids) - room)
+            yield ids[:room], continues[:room]

@@ -1,0 +1,230 @@
+"""The loop: batches in, a trained student out.
+
+The one arithmetic rule lives here. Objectives give sums; the loop divides them
+once, by what the whole optimizer step counts over all micro-batches and
+processes. A mean of means would make the result depend on how a step is cut.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from torch import nn
+
+from ..activations import Activations
+from ..batch import Batch
+from ..errors import InterruptedRunError, TrainingError
+from ..teacher.live import LiveTeacher
+from ..tokenization.batching import Batches
+from .checkpoint import Position, load_optimizer, save_checkpoint
+from .interrupt import interruptible
+from .optimizer import build_optimizer, learning_rate
+from .records import ProgressBar, RunLog, Window
+from .stages import Learner, Stage
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often, in steps, something besides training happens.
+
+    Attributes:
+        log: Records in log.jsonl.
+        held_out: Objectives on held-out text, also before the first step and after the last.
+        checkpoint: Checkpoints, also at the end of a stage and at Ctrl-C.
+    """
+
+    log: int = 20
+    held_out: int = 200
+    checkpoint: int = 200
+
+
+def train_stage(
+    learner: Learner,
+    teacher: LiveTeacher | None,
+    stage: Stage,
+    batches: Batches,
+    held_out: list[Batch],
+    *,
+    accelerator: Accelerator,
+    start: Position,
+    checkpoint: Path | None,
+    run: Path,
+    rhythm: Rhythm,
+    console: Console,
+) -> Position:
+    """Train from ``start`` to the end of the stage, and say where the run then stands.
+
+    Args:
+        learner: Changed in place.
+        teacher: None where no objective needs one.
+        stage: Objectives, length and settings.
+        batches: Batch number n is learned from in step n.
+        held_out: Measured now and then, never learned from.
+        accelerator: Device, precision and processes.
+        start: Where the run stands; its step is 0 at the start of a stage.
+        checkpoint: Where to take the optimizer's state from, in the middle of a stage.
+        run: The run folder.
+        rhythm: When to log, measure and checkpoint.
+        console: Where the progress bar goes.
+
+    Raises:
+        TrainingError: A loss or gradient is not finite, a checkpoint cannot be
+            written, or the user interrupts.
+    """
+    wrapped = accelerator.prepare(learner)
+    # Dropout would only add noise to what is copied; `Stage.dropout` says whether it is wanted.
+    wrapped.train(stage.dropout)
+    optimizer = build_optimizer(learner, stage.optimizer)
+    if checkpoint is not None:
+        load_optimizer(checkpoint, learner, optimizer)
+    log = RunLog(run / "log.jsonl")
+    position, window = start, Window()
+
+    def note(extra: Mapping[str, object]) -> None:
+        record = {"stage": stage.name, "stage_number": position.stage, "step": position.step}
+        record |= {"tokens": position.tokens, **extra}
+        if accelerator.is_main_process:
+            log.write(record)
+            accelerator.log(_flat(record), step=position.step)
+
+    def measure() -> None:
+        note({"held_out": mean_values(wrapped, teacher, stage, held_out, accelerator)})
+
+    def save() -> None:
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            save_checkpoint(run / "state", position, learner, optimizer)
+
+    if position.step == 0 and held_out:
+        measure()
+    progress = ProgressBar(stage.name, stage.steps, done=position.step, console=console)
+    with progress, interruptible() as interrupted:
+        while position.step < stage.steps:
+            began = time.perf_counter()
+            rate = learning_rate(position.step, stage.steps, stage.optimizer)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = batches.batch(position.step)
+            means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
+            tokens = int(batch.student.mask.sum())
+            seconds = time.perf_counter() - began
+            position = replace(
+                position,
+                step=position.step + 1,
+                tokens=position.tokens + tokens,
+                seconds=position.seconds + seconds,
+            )
+            window.add(means, tokens, seconds)
+            progress.advance(means, tokens / seconds)
+            last = position.step == stage.steps
+            if last or position.step % rhythm.log == 0:
+                note(window.facts(stage.weights) | {"learning_rate": rate})
+                window = Window()
+            if held_out and (last or position.step % rhythm.held_out == 0):
+                measure()
+            stop = interrupted()
+            if stop or (position.step % rhythm.checkpoint == 0 and not last):
+                save()
+            if stop:
+                raise InterruptedRunError(
+                    f"stopped at step {position.step} of stage {stage.name!r}; the checkpoint is"
+                    " whole. Run the same command again to go on"
+                )
+    return position
+
+
+def train_step(
+    learner: nn.Module,
+    teacher: LiveTeacher | None,
+    stage: Stage,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    position: Position,
+) -> dict[str, float]:
+    """One optimizer step on the whole batch; gives each objective's mean over its items.
+
+    Raises:
+        TrainingError: The loss or its gradient is not finite; no step was taken.
+    """
+    counts = {name: max(1, o.count(batch)) for name, o in stage.objectives.items()}
+    means = dict.fromkeys(counts, 0.0)
+    optimizer.zero_grad(set_to_none=True)
+    for micro in _share_of_process(batch, stage, accelerator):
+        totals = learner(micro, _signals(teacher, stage, micro, accelerator))
+        # Gradients are averaged over processes, but the division here is by all their items.
+        scale = accelerator.num_processes
+        terms = [stage.weights[n] * scale / counts[n] * total for n, total in totals.items()]
+        accelerator.backward(torch.stack(terms).sum())
+        for name, total in totals.items():
+            means[name] += float(total.detach()) / counts[name]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.clip_norm))
+    if not all(map(_finite, [*means.values(), norm])):
+        values = ", ".join(f"{name} {value}" for name, value in means.items())
+        raise TrainingError(
+            f"the loss is not finite at batch {position.step} of stage {stage.name!r} ({values},"
+            f" gradient norm {norm}); no step was taken and the last checkpoint is whole. Lower"
+            f" the learning rate ({stage.optimizer.learning_rate:g}), or use precision: float32"
+        )
+    optimizer.step()
+    return means
+
+
+def mean_values(
+    learner: nn.Module,
+    teacher: LiveTeacher | None,
+    stage: Stage,
+    batches: list[Batch],
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """Each objective's mean over the items of all the batches, without learning."""
+    totals = dict.fromkeys(stage.objectives, 0.0)
+    counts = dict.fromkeys(stage.objectives, 0)
+    was_training = learner.training
+    learner.eval()
+    with torch.no_grad():
+        for batch in batches:
+            here = batch.to(accelerator.device)
+            signals = _signals(teacher, stage, here, accelerator)
+            for name, total in learner(here, signals).items():
+                totals[name] += float(total)
+                counts[name] += stage.objectives[name].count(batch)
+    learner.train(was_training)
+    return {name: totals[name] / max(1, counts[name]) for name in totals}
+
+
+def _share_of_process(batch: Batch, stage: Stage, accelerator: Accelerator) -> Iterator[Batch]:
+    rows = batch.student.input_ids.shape[0]
+    share = -(-rows // accelerator.num_processes)
+    first = accelerator.process_index * share
+    for start in range(first, min(rows, first + share), stage.micro_batch_size):
+        stop = min(start + stage.micro_batch_size, rows, first + share)
+        yield batch.rows(start, stop).to(accelerator.device)
+
+
+def _signals(
+    teacher: LiveTeacher | None, stage: Stage, batch: Batch, accelerator: Accelerator
+) -> Activations:
+    if teacher is None:
+        return Activations()
+    with accelerator.autocast():
+        return teacher.signals(batch, stage.teacher_needs())
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0
+
+
+def _flat(record: Mapping[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}/{inner}": number for inner, number in value.items()}
+        elif isinstance(value, (int, float)):
+            flat[name] = value
+    return flat

@@ -1,0 +1,124 @@
+"""What a run says while it goes on: log.jsonl always, a progress bar to a person."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .checkpoint import Position
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """The lines of a run's log.jsonl, one JSON object a record."""
+
+    path: Path
+
+    def cut_after(self, position: Position) -> None:
+        """Drop the records of steps that a checkpoint does not hold: they will come again."""
+        place = (position.stage, position.step)
+        kept = [
+            record
+            for record in self.records()
+            if (here := (record["stage_number"], record["step"])) < place
+            or (here == place and position.step > 0)
+        ]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(_line(record) for record in kept), encoding="utf-8")
+        part.replace(self.path)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add one record; it is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every whole record so far, in order."""
+        if not self.path.exists():
+            return []
+        found = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue  # a line that was cut short by a kill
+        return found
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+class ProgressBar:
+    """A bar with tokens a second, time left and each objective; silent where nobody watches."""
+
+    def __init__(self, name: str, steps: int, *, done: int, console: Console) -> None:
+        watched = console.is_terminal and not os.environ.get("CI")
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=console,
+            disable=not watched,
+        )
+        self._task: TaskID = self._progress.add_task(name, total=steps, completed=done, facts="")
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, means: Mapping[str, float], tokens_per_second: float) -> None:
+        """One step is done."""
+        facts = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+        self._progress.update(
+            self._task, advance=1, facts=f"{tokens_per_second:,.0f} tokens/s  {facts}"
+        )
+
+
+@dataclass
+class Window:
+    """What happened since the last record."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, means: Mapping[str, float], tokens: int, seconds: float) -> None:
+        """One step is done."""
+        for name, value in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps, self.tokens = self.steps + 1, self.tokens + tokens
+        self.seconds += seconds
+
+    def facts(self, weights: Mapping[str, float]) -> dict[str, object]:
+        """Means over the steps: the weighted loss, and each objective unweighted."""
+        means = {name: value / self.steps for name, value in self.sums.items()}
+        return {
+            "loss": sum(weights[name] * value for name, value in means.items()),
+            "objectives": means,
+            "tokens_per_second": self.tokens / self.seconds,
+        }
