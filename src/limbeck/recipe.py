@@ -7,6 +7,7 @@ turn them into plain arguments.
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -211,14 +212,19 @@ def parse_objective(
     if not isinstance(weight, (int, float)) or not weight > 0:
         faults.append((f"{path}.weight", f"is {weight!r}, must be a number above 0"))
         weight = 1.0
-    fields = OBJECTIVES[kind].__dataclass_fields__  # type: ignore[attr-defined]
-    for key in own.keys() - fields.keys():
+    fields = option_names(kind)
+    for key in sorted(own.keys() - set(fields)):
         faults.append((f"{path}.{key}", f"unknown option{_nearest(key, [*fields, 'weight'])}"))
     try:
         known = {key: value for key, value in own.items() if key in fields}
         return TypeAdapter(OBJECTIVES[kind]).validate_python(known), float(weight), faults
     except ValidationError as error:
         return None, float(weight), faults + _faults_of(error, place)
+
+
+def option_names(kind: str) -> list[str]:
+    """The options of an objective."""
+    return [option.name for option in fields_of(OBJECTIVES[kind])]  # type: ignore[arg-type]
 
 
 def dump_recipe(recipe: Recipe) -> str:

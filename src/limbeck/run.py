@@ -4,14 +4,10 @@ Running the same command again goes on where the run stands: from the last
 checkpoint, or at what is still to be measured.
 """
 
-import os
-import resource
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 import yaml
 from accelerate import Accelerator
@@ -20,9 +16,8 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from .attention import use_float32_attention
-from .batch import Batch
 from .build import Setup, prepare
-from .data.corpus import SeededOrder
+from .corpora import calibration_tokens, held_out_batches, stage_batches
 from .errors import RecipeError
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
@@ -33,8 +28,7 @@ from .student.layer_copy import copy_layers
 from .student.projections import Projections
 from .student.shape import build_student
 from .teacher.live import LiveTeacher
-from .tokenization.batching import Batches
-from .tokenization.packing import Sequences, tokenize_source
+from .training.allocator import keep_freed_memory
 from .training.checkpoint import (
     Position,
     latest_checkpoint,
@@ -45,8 +39,6 @@ from .training.checkpoint import (
 from .training.loop import Rhythm, train_stage
 from .training.records import RunLog
 from .training.stages import Learner, Stage
-
-_CALIBRATION = 64  # sequences from which the main directions of the hidden states are taken
 
 
 @dataclass(frozen=True)
@@ -91,12 +83,12 @@ def distill(
 def train(setup: Setup, folder: Path, console: Console) -> None:
     """All stages of a recipe, and the student's folder at their end."""
     part = setup.recipe.training
+    keep_freed_memory()
     accelerator = build_accelerator(setup.recipe, folder)
     accelerator.init_trackers(setup.recipe.name)
     console.print("reading and tokenizing the text")
-    learned = read_text(setup, held_out=False)
-    held_out = read_text(setup, held_out=True)
-    student, teacher = build_models(setup, learned, accelerator)
+    batches = [stage_batches(setup, number) for number in range(len(setup.stages))]
+    student, teacher = build_models(setup, accelerator)
     checkpoint = latest_checkpoint(folder / "state")
     position = read_position(checkpoint) if checkpoint else Position(0, 0, 0, 0.0)
     RunLog(folder / "log.jsonl").cut_after(position)
@@ -113,8 +105,8 @@ def train(setup: Setup, folder: Path, console: Console) -> None:
             learner,
             teacher if needs_teacher else None,
             stage,
-            stage_batches(setup, learned, number),
-            held_out_batches(setup, held_out, number),
+            batches[number],
+            held_out_batches(setup, masking=setup.maskings[number]),
             accelerator=accelerator,
             start=position,
             checkpoint=resumed,
@@ -134,7 +126,7 @@ def train(setup: Setup, folder: Path, console: Console) -> None:
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
 
 
-def build_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
+def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
     """Device, precision, processes and trackers."""
     on_cpu = recipe.training.device == "cpu" or not torch.cuda.is_available()
     return Accelerator(
@@ -148,9 +140,15 @@ def build_accelerator(recipe: Recipe, folder: Path) -> Accelerator:
 
 
 def build_models(
-    setup: Setup, learned: list[Sequences], accelerator: Accelerator
+    setup: Setup, accelerator: Accelerator, *, copy: bool = True
 ) -> tuple[PreTrainedModel, LiveTeacher | None]:
-    """The student with its first weights, and the teacher where anything needs one."""
+    """The student with its first weights, and the teacher where anything needs one.
+
+    Args:
+        setup: A checked recipe.
+        accelerator: Tells the device.
+        copy: False leaves the student's first weights random, which only a probe may want.
+    """
     recipe, models = setup.recipe, setup.models
     teacher = None
     wanted = any(stage.teacher_needs().anything for stage in setup.stages)
@@ -163,20 +161,20 @@ def build_models(
         )
         teacher = LiveTeacher(model, models.teacher_anatomy)
     student = build_student(models.student_config, seed=recipe.seed)
-    if teacher and models.copied_layers and recipe.student.copy_from_teacher:
-        calibration = stage_batches(setup, learned, 0, masked=False)
+    if copy and teacher and models.copied_layers and recipe.student.copy_from_teacher:
         copy_layers(
             student,
             teacher.model,
             models.anatomy,
             layers=models.copied_layers,
             width=recipe.student.copy_from_teacher.width,
-            calibration=[calibration.batch(0).teacher],
+            calibration=[calibration_tokens(setup)],
         )
     on_cpu = accelerator.device.type == "cpu"
-    for model in (student, teacher.model if teacher else None):
-        if model is not None and on_cpu and recipe.training.precision == "bfloat16":
-            use_float32_attention(model)
+    if on_cpu and recipe.training.precision == "bfloat16":
+        use_float32_attention(student)
+        if teacher:
+            use_float32_attention(teacher.model)
     if teacher:
         teacher.model.to(accelerator.device)
     return student, teacher
@@ -189,69 +187,6 @@ def build_learner(setup: Setup, student: PreTrainedModel, stage: Stage, number: 
         sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
     projections = Projections(sizes, seed=setup.recipe.seed + number)
     return Learner(student, projections, setup.models.anatomy, stage.objectives)
-
-
-def read_text(setup: Setup, *, held_out: bool) -> list[Sequences]:
-    """The tokenized sources, from the cache where they have been tokenized before."""
-    data = setup.recipe.data
-    return [
-        tokenize_source(
-            source,
-            setup.models.tokenizer,
-            length=data.length,
-            packed=data.packed,
-            held_out=held_out,
-            held_out_share=data.held_out.share,
-            cache=cache_folder() / "tokenized",
-        )
-        for source in data.text
-    ]
-
-
-def cache_folder() -> Path:
-    """Where tokenized text is kept: $LIMBECK_CACHE, or .cache/limbeck at home."""
-    return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
-
-
-def stage_batches(
-    setup: Setup, learned: list[Sequences], number: int, *, masked: bool = True
-) -> Batches:
-    """The batches of a stage; without masking, a batch of calibration text."""
-    stage, weights = setup.stages[number], [source.weight for source in setup.recipe.data.text]
-    return Batches(
-        table=datasets.concatenate_datasets([part.table for part in learned]),
-        order=SeededOrder(
-            tuple(len(part.table) for part in learned), tuple(weights), setup.recipe.seed + number
-        ),
-        tokenizer=setup.models.tokenizer,
-        size=stage.batch_size if masked else _CALIBRATION,
-        masking=setup.maskings[number] if masked else None,
-        seed=setup.recipe.seed + number,
-    )
-
-
-def held_out_batches(setup: Setup, held_out: list[Sequences], number: int) -> list[Batch]:
-    """The same held-out sequences, masked the same way, for every run of these texts."""
-    table = datasets.concatenate_datasets([part.table for part in held_out])
-    size = min(setup.stages[number].micro_batch_size, len(table))
-    batches = Batches(
-        table=table,
-        order=SeededOrder((len(table),), (1.0,), seed=0),
-        tokenizer=setup.models.tokenizer,
-        size=size,
-        masking=setup.maskings[number],
-        seed=0,
-    )
-    wanted = min(setup.recipe.data.held_out.sequences, len(table))
-    return [batches.batch(n) for n in range(max(1, wanted // size))]
-
-
-def peak_memory_bytes() -> int:
-    """The largest memory that this process has held, on its device."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

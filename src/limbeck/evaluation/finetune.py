@@ -204,7 +204,7 @@ def finetune(
     tokenizer = load_tokenizer(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        body = load_model(model, anatomy=anatomy, with_head=False)
+        body = load_model(model, anatomy=anatomy, with_head=False, attention_dropout=False)
         if device.type == "cpu" and settings.precision == "bfloat16":
             use_float32_attention(body)
         network = _Tagger(body, task, settings).to(device)
@@ -373,7 +373,7 @@ def _standard(rows: list[_Row]) -> tuple[float, float]:
 
 
 def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
-    """Names the model's weights, the rows and the settings, so that stale results are not reused."""
+    """Names the weights, the rows and the settings, so that stale results are not reused."""
     digest = hashlib.sha256(json.dumps([task.name, asdict(settings), task.test_split]).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())

@@ -191,7 +191,7 @@ def _example(row: Any, place: str) -> Example:
     label = row.get("label")
     if (words is None) != (tags is None):
         raise DataError(f"{place} has only one of `tokens` and `tags`; give both")
-    if words is not None and len(words) != len(tags):
+    if words is not None and tags is not None and len(words) != len(tags):
         raise DataError(f"{place} has {len(words)} tokens and {len(tags)} tags; give a tag each")
     if words is None and (not isinstance(row.get("text"), str) or label is None):
         raise DataError(

@@ -2,10 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import TrainingError
+from ..pretrained import quiet_transformers
 
 
 def export_student(
@@ -29,10 +31,11 @@ def export_student(
         TrainingError: It could not be written, as when the disk is full.
     """
     part = folder.with_name(folder.name + ".part")
-    model = student if with_head else student.base_model
+    model: Any = student if with_head else student.base_model
     try:
         shutil.rmtree(part, ignore_errors=True)
-        model.save_pretrained(part)
+        with quiet_transformers():
+            model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         (part / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ memory grows with the length of a text and not with its square.
 Source: Wang et al. 2021, MiniLMv2, arXiv:2012.15828, section 3.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,11 +62,11 @@ def relation_divergence(
                 f"the {owner}'s width {vectors.shape[-1]} is not a multiple of"
                 f" relation_heads={relation_heads}; use one of {valid}"
             )
-    total: Tensor = _RelationDivergence.apply(
+    total: Tensor = _RelationDivergence.apply(  # type: ignore[no-untyped-call]
         student_left,
-        student_right,
+        None if student_right is student_left else student_right,
         teacher_left.detach(),
-        teacher_right.detach(),
+        None if teacher_right is teacher_left else teacher_right.detach(),
         mask,
         relation_heads,
     )
@@ -73,49 +74,73 @@ def relation_divergence(
 
 
 class _RelationDivergence(torch.autograd.Function):
+    """A right side of None is the left side again: it is cut into heads only once."""
+
     @staticmethod
     def forward(
         ctx: Any,
         student_left: Tensor,
-        student_right: Tensor,
+        student_right: Tensor | None,
         teacher_left: Tensor,
-        teacher_right: Tensor,
+        teacher_right: Tensor | None,
         mask: Tensor,
         heads: int,
     ) -> Tensor:
-        wanted = student_left.requires_grad or student_right.requires_grad
-        gradients = [torch.zeros_like(v) if wanted else v for v in (student_left, student_right)]
+        of_student = [v for v in (student_left, student_right) if v is not None]
+        wanted = any(vectors.requires_grad for vectors in of_student)
+        gradients = [torch.zeros_like(vectors) for vectors in of_student] if wanted else []
         total = torch.zeros((), device=mask.device)
         with float32_region(mask):
-            for row in range(mask.shape[0]):
-                real = mask[row].nonzero().squeeze(1)
-                if not len(real):
-                    continue
-                cut = [
-                    _heads(vectors[row, real], heads)
-                    for vectors in (student_left, student_right, teacher_left, teacher_right)
+            for place in _places(mask, heads):
+                student = [_heads(vectors[place], heads) for vectors in of_student]
+                teacher = [
+                    _heads(vectors[place], heads)
+                    for vectors in (teacher_left, teacher_right)
+                    if vectors is not None
                 ]
-                value, *slopes = _one_text(*cut, wanted=wanted)
-                total += value
+                value, *slopes = _divergence(
+                    student[0], student[-1], teacher[0], teacher[-1], wanted=wanted
+                )
+                total += value / heads
+                if len(of_student) == 1:
+                    slopes = [slopes[0].add_(slopes[1])]
                 for gradient, slope in zip(gradients, slopes, strict=False):
-                    joined = slope.transpose(0, 1).reshape(len(real), -1)
-                    gradient[row, real] = joined.to(gradient.dtype)
-        if wanted:
-            ctx.save_for_backward(*gradients)
+                    joined = slope.mul_(1 / heads).transpose(1, 2).flatten(2)
+                    gradient[place] = joined.to(gradient.dtype)
+        ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        left, right = ctx.saved_tensors
-        return left * slope, right * slope, None, None, None, None
+        left, *right = (gradient * slope for gradient in ctx.saved_tensors)
+        return left, right[0] if right else None, None, None, None, None
 
 
-def _heads(vectors: Tensor, heads: int) -> Float[Tensor, "heads tokens slice"]:
-    return vectors.float().reshape(vectors.shape[0], heads, -1).transpose(0, 1).contiguous()
+def _places(mask: Tensor, heads: int) -> Iterator[Any]:
+    """Indices of what is worked on together: several texts without padding, or one with."""
+    texts, tokens = mask.shape
+    if bool(mask.all()):
+        together = max(1, _scratch(mask) // (heads * tokens * tokens))
+        for start in range(0, texts, together):
+            yield slice(start, start + together)
+        return
+    for text in range(texts):
+        real = mask[text].nonzero().squeeze(1)
+        if len(real):
+            yield torch.tensor([text], device=mask.device)[:, None], real[None, :]
 
 
-def _one_text(
+def _scratch(tensor: Tensor) -> int:
+    return _SCRATCH_CUDA if tensor.is_cuda else _SCRATCH
+
+
+def _heads(vectors: Tensor, heads: int) -> Float[Tensor, "texts heads tokens slice"]:
+    cut = vectors.float().reshape(*vectors.shape[:2], heads, -1)
+    return cut.transpose(1, 2).contiguous()
+
+
+def _divergence(
     student_left: Tensor,
     student_right: Tensor,
     teacher_left: Tensor,
@@ -123,37 +148,31 @@ def _one_text(
     *,
     wanted: bool,
 ) -> tuple[Tensor, ...]:
-    """The sum over a text's tokens and, if wanted, its two gradients."""
-    heads, tokens, _ = student_left.shape
-    budget = _SCRATCH_CUDA if student_left.is_cuda else _SCRATCH
-    block = max(1, budget // (heads * tokens))
-    scale = student_left.shape[-1] ** -0.5
+    """The sum over texts, heads and tokens and, if wanted, its two gradients."""
+    texts, heads, tokens, width = student_left.shape
+    block = max(1, _scratch(student_left) // (texts * heads * tokens))
     total = torch.zeros((), device=student_left.device)
     slope_left = torch.empty_like(student_left)
     slope_right = torch.zeros_like(student_right)
     for start in range(0, tokens, block):
         rows = slice(start, start + block)
-        student, student_size = _relations(student_left[:, rows], student_right)
-        teacher, teacher_size = _relations(teacher_left[:, rows], teacher_right)
-        # sum p (log p - log q), with log p = score - size: the scores come from the vectors
-        # again, which costs a slice a token instead of a pass over all relations.
-        expected_teacher = (teacher @ teacher_right * teacher_left[:, rows]).sum()
-        expected_student = (teacher @ student_right * student_left[:, rows]).sum()
-        total += expected_teacher * teacher_left.shape[-1] ** -0.5 - expected_student * scale
-        total += student_size.sum() - teacher_size.sum()
+        student_scores, student, student_size = _relations(student_left[:, :, rows], student_right)
+        teacher_scores, teacher, teacher_size = _relations(teacher_left[:, :, rows], teacher_right)
+        # sum p (log p - log q) with log p = score - size: no pass of logarithms over all
+        # relations. Row by row, because over all rows two large sums would cancel.
+        expected = teacher_scores.sub_(student_scores).mul_(teacher).sum(dim=-1)
+        total += (expected - teacher_size + student_size).sum()
         if wanted:
             difference = student.sub_(teacher)
-            slope_left[:, rows] = difference @ student_right
-            slope_right += difference.mT @ student_left[:, rows]
-    total /= heads
-    return total, slope_left.mul_(scale / heads), slope_right.mul_(scale / heads)
+            slope_left[:, :, rows] = difference @ student_right
+            slope_right += difference.mT @ student_left[:, :, rows]
+    return total, slope_left.mul_(width**-0.5), slope_right.mul_(width**-0.5)
 
 
-def _relations(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """The softmax over all tokens, and the logarithm of its denominator."""
+def _relations(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, their softmax over all tokens, and the logarithm of its denominator."""
     scores = (left * left.shape[-1] ** -0.5) @ right.mT
-    highest = scores.amax(dim=-1, keepdim=True)
-    scores.sub_(highest).exp_()
-    size = scores.sum(dim=-1, keepdim=True)
-    scores.div_(size)
-    return scores, size.log_() + highest
+    relations = torch.softmax(scores, dim=-1)
+    # At the largest score the softmax cannot have vanished, so its logarithm is exact.
+    size = scores.amax(dim=-1) - relations.amax(dim=-1).log_()
+    return scores, relations, size

@@ -18,6 +18,7 @@ from torch import nn
 from ..activations import Activations
 from ..batch import Batch
 from ..errors import InterruptedRunError, TrainingError
+from ..memory import peak_process_bytes
 from ..teacher.live import LiveTeacher
 from ..tokenization.batching import Batches
 from .checkpoint import Position, load_optimizer, save_checkpoint
@@ -122,7 +123,11 @@ def train_stage(
             progress.advance(means, tokens / seconds)
             last = position.step == stage.steps
             if last or position.step % rhythm.log == 0:
-                note(window.facts(stage.weights) | {"learning_rate": rate})
+                spent = {
+                    "seconds": position.seconds,
+                    "peak_memory_bytes": _peak_memory(accelerator),
+                }
+                note(window.facts(stage.weights) | {"learning_rate": rate, **spent})
                 window = Window()
             if held_out and (last or position.step % rhythm.held_out == 0):
                 measure()
@@ -214,6 +219,12 @@ def _signals(
         return Activations()
     with accelerator.autocast():
         return teacher.signals(batch, stage.teacher_needs())
+
+
+def _peak_memory(accelerator: Accelerator) -> int | None:
+    if accelerator.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_process_bytes()
 
 
 def _finite(value: float) -> bool:

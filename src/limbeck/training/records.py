@@ -66,16 +66,7 @@ class ProgressBar:
     """A bar with tokens a second, time left and each objective; silent where nobody watches."""
 
     def __init__(self, name: str, steps: int, *, done: int, console: Console) -> None:
-        watched = console.is_terminal and not os.environ.get("CI")
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"),
-            console=console,
-            disable=not watched,
-        )
+        self._progress = _bar(console)
         self._task: TaskID = self._progress.add_task(name, total=steps, completed=done, facts="")
 
     def __enter__(self) -> "ProgressBar":
@@ -96,6 +87,45 @@ class ProgressBar:
         self._progress.update(
             self._task, advance=1, facts=f"{tokens_per_second:,.0f} tokens/s  {facts}"
         )
+
+
+class TaskProgress:
+    """A bar over the fine-tunings of one model on one task."""
+
+    def __init__(self, name: str, seeds: int, *, console: Console) -> None:
+        self._progress = _bar(console)
+        self._task: TaskID = self._progress.add_task(name, total=None, facts="")
+        self._seeds = seeds
+
+    def __enter__(self) -> "TaskProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, seed: int, step: int, steps: int) -> None:
+        """That many steps of the fine-tuning with this seed are done."""
+        done, total = seed * steps + step, self._seeds * steps
+        self._progress.update(self._task, completed=done, total=total, facts=f"seed {seed}")
+
+
+def _bar(console: Console) -> Progress:
+    watched = console.is_terminal and not os.environ.get("CI")
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+        console=console,
+        disable=not watched,
+    )
 
 
 @dataclass

@@ -1,0 +1,162 @@
+"""The command line: parse, build, call, print."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from .build import prepare
+from .demo import run_demo
+from .errors import InterruptedRunError, LimbeckError
+from .evaluation.cost import measure_cost
+from .evaluation.finetune import FinetuneSettings
+from .evaluation.report import headline, summary_table
+from .evaluation.tasks import TASKS
+from .measure import evaluate_model
+from .objectives import OBJECTIVES
+from .plan import plan_tables, probe
+from .recipe import EvaluationPart, option_names, read_recipe
+from .run import distill as distill_recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Distil Transformer language models, and prove what the student kept.",
+)
+_console = Console(soft_wrap=False)
+_Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a field: stages.0.tokens=100000. May be repeated."),
+]
+_Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder.")]
+
+
+@app.command()
+def demo(output: _Output = Path("runs/demo")) -> None:
+    """Distil, compare and report on what ships with the package, in minutes."""
+    _print_report(run_demo(output, console=_console), output)
+
+
+@app.command()
+def plan(
+    recipe: _Recipe,
+    set_: _Set = None,
+    timed: Annotated[bool, typer.Option(help="Probe time and memory by ten steps.")] = True,
+) -> None:
+    """Show every fault of a recipe, or what it will do and cost."""
+    setup = prepare(read_recipe(recipe, set_ or []))
+    probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
+    for heading, table in plan_tables(setup, probes):
+        _print_table(heading, table)
+    for warning in setup.warnings:
+        _console.print(f"warning: {warning}", style="yellow")
+
+
+@app.command()
+def distill(recipe: _Recipe, output: _Output, set_: _Set = None) -> None:
+    """Carry out a recipe; goes on by itself where the folder holds a part of the run."""
+    run = distill_recipe(read_recipe(recipe, set_ or []), output, console=_console)
+    _print_report(run.report, output)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
+    task: Annotated[list[str] | None, typer.Option(help="DIR/NAME of task files.")] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    rows: Annotated[int | None, typer.Option(help="Training rows at most.")] = None,
+    epochs: float = FinetuneSettings.epochs,
+    learning_rate: float = FinetuneSettings.learning_rate,
+    batch_size: int = FinetuneSettings.batch_size,
+    max_length: int = FinetuneSettings.max_length,
+    pooling: Annotated[str, typer.Option(help="mean or first")] = FinetuneSettings.pooling,
+    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "bfloat16",
+    test_split: Annotated[str | None, typer.Option(help="dev or test; dev if there")] = None,
+    cost: Annotated[bool, typer.Option(help="Measure size, memory and latency too.")] = False,
+    threads: Annotated[int | None, typer.Option(help="For the cost.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Keep results here, and go on from them.")
+    ] = None,
+) -> None:
+    """Fine-tune any encoder folder on tasks, several seeds; the last line is JSON."""
+    part = EvaluationPart(
+        tasks=task or [],
+        seeds=seeds,
+        training_rows=rows,
+        test_split=test_split,
+        settings=FinetuneSettings(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            max_length=max_length,
+            pooling=_one_of("pooling", pooling, ("mean", "first")),
+            precision=_one_of("precision", precision, ("bfloat16", "float32")),
+        ),
+    )
+    scores = evaluate_model(model, part.tasks, part, results=output, console=_console)
+    rows_ = [
+        [name, score.metric, f"{100 * score.mean:.1f}", f"{100 * score.spread:.1f}"]
+        for name, score in scores.items()
+    ]
+    _print_table(model, [["task", "metric", "mean", "spread"], *rows_])
+    found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
+    if cost:
+        found["cost"] = asdict(measure_cost(model, threads=threads))
+    sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="objectives or tasks")]) -> None:
+    """List what there is to choose from."""
+    if _one_of("list", what, ("objectives", "tasks")) == "tasks":
+        rows = [[n, t.headline, t.language, t.about] for n, t in TASKS.items()]
+        _print_table("Tasks that limbeck knows how to score", [["task", "metric", "", ""], *rows])
+        return
+    rows = [
+        [name, ", ".join(option_names(name)), (kind.__doc__ or "").splitlines()[0]]
+        for name, kind in OBJECTIVES.items()
+    ]
+    _print_table("Objectives", [["name", "options", ""], *rows])
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's gives a message, not a traceback."""
+    try:
+        app()
+    except InterruptedRunError as error:
+        _console.print(str(error), style="yellow", highlight=False)
+        sys.exit(130)
+    except LimbeckError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+
+
+def _one_of(name: str, value: str, choices: Sequence[str]) -> Any:
+    if value not in choices:
+        raise LimbeckError(f"{name} is {value!r}; use {' or '.join(choices)}")
+    return value
+
+
+def _print_report(report: dict[str, Any], output: Path) -> None:
+    _print_table(report["name"], summary_table(report))
+    _console.print(headline(report), highlight=False)
+    _console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
+    _console.print(f"student: {output / 'student'}", highlight=False)
+
+
+def _print_table(heading: str, rows: list[list[str]]) -> None:
+    table = RichTable(title=heading, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(rows[0]):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*row)
+    _console.print(table)
+    _console.print()

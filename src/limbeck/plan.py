@@ -1,0 +1,107 @@
+"""What a recipe will do and cost, before anything heavy."""
+
+import time
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+import torch
+
+from .batch import Batch, Tokens
+from .build import Setup, layer_lines
+from .memory import peak_process_bytes
+from .run import build_accelerator, build_learner, build_models
+from .student.shape import parameters_of_shape
+from .training.checkpoint import Position
+from .training.loop import train_step
+from .training.optimizer import build_optimizer
+
+Table = list[list[str]]
+_PROBE_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What ten steps of a stage took; seconds of the median step, bytes of the process."""
+
+    seconds_per_step: float
+    peak_memory_bytes: int | None
+
+
+def probe(setup: Setup, number: int) -> Probe:
+    """Ten real steps of a stage on random pieces; nothing is kept."""
+    stage = setup.stages[number]
+    with TemporaryDirectory() as folder:
+        accelerator = build_accelerator(setup.recipe, folder)
+        student, teacher = build_models(setup, accelerator, copy=False)
+        learner = build_learner(setup, student, stage, number)
+        wrapped = accelerator.prepare(learner)
+        wrapped.train(stage.dropout)
+        optimizer = build_optimizer(learner, stage.optimizer)
+        batch = _random_batch(setup, number)
+        teaching = teacher if stage.teacher_needs().anything else None
+        seconds = []
+        for _ in range(_PROBE_STEPS):
+            began = time.perf_counter()
+            position = Position(number, 0, 0, 0.0)
+            train_step(wrapped, teaching, stage, batch, optimizer, accelerator, position)
+            seconds.append(time.perf_counter() - began)
+    on_gpu = accelerator.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_process_bytes()
+    return Probe(sorted(seconds)[_PROBE_STEPS // 2], peak)
+
+
+def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
+    """The plan as tables with headings; times only where stages were probed."""
+    models = setup.models
+    fields = ("layers", "hidden", "heads", "intermediate", "vocabulary", "positions")
+    sizes: Table = [["", *fields, "parameters", "of these embeddings"]]
+    named = [("student", models.student, models.student_config)]
+    if models.teacher is not None:
+        named.insert(0, ("teacher", models.teacher, models.teacher_config))
+    for name, shape, config in named:
+        total, embeddings = parameters_of_shape(config, with_head=False)
+        numbers = [str(getattr(shape, field)) for field in fields]
+        sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
+    tables = [("Models", sizes)]
+    if models.copied_layers is not None:
+        rows = [[str(s), str(t)] for s, t in enumerate(models.copied_layers)]
+        tables.append(("First weights", [["student layer", "copied from teacher layer"], *rows]))
+    if lines := layer_lines(setup.stages):
+        rows = [[stage, name, str(s), str(t)] for stage, name, s, t in lines]
+        head = ["stage", "objective", "student layer", "learns from teacher layer"]
+        tables.append(("Layers (from 0, without the embedding output)", [head, *rows]))
+    options: Table = [["stage", "objective", "weight", "options"]]
+    for stage in setup.stages:
+        for name, objective in stage.objectives.items():
+            said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
+            options.append([stage.name, name, f"{stage.weights[name]:g}", said])
+    tables.append(("Objectives", options))
+    length = setup.recipe.data.length
+    stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
+    for number, stage in enumerate(setup.stages):
+        tokens = stage.steps * stage.batch_size * length
+        row = [stage.name, f"{stage.steps:,}", f"{stage.batch_size} x {length}", f"{tokens:,}"]
+        if probes:
+            measured = probes[number]
+            memory = measured.peak_memory_bytes
+            row += [_duration(measured.seconds_per_step * stage.steps)]
+            row += ["" if memory is None else f"{memory / 1e9:.1f} GB"]
+        stages.append(row + [""] * (len(stages[0]) - len(row)))
+    tables.append(("Stages", stages))
+    return tables
+
+
+def _random_batch(setup: Setup, number: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    shape = (setup.stages[number].batch_size, setup.recipe.data.length)
+    pieces = torch.randint(0, setup.models.student.vocabulary, shape, generator=generator)
+    share = masking.share if (masking := setup.maskings[number]) else 0.0
+    predicted = torch.rand(shape, generator=generator) < share
+    tokens = Tokens(pieces, torch.ones(shape, dtype=torch.bool), pieces, predicted)
+    return Batch(tokens, tokens)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
