@@ -16,7 +16,7 @@ from .corpora import held_out_batches
 from .errors import ModelError
 from .evaluation.agreement import top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
-from .evaluation.cost import measure_cost
+from .evaluation.cost import measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings, TaskScore, evaluate_task
 from .evaluation.report import ROLES, write_report
 from .evaluation.tasks import load_task, subsample
@@ -45,7 +45,8 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     kept = folder / "evaluation"
     for role, model in models.items():
         facts = {"name": Path(model).name if role != "teacher" else _teacher_name(setup)}
-        report[role] = facts | (_cost(model, kept / f"cost.{role}.json") if part.cost else {})
+        cost = _cost(model, kept / f"cost.{role}.json") if part.cost else model_size(model)
+        report[role] = facts | cost
     report["quality"] = {
         task: _quality(scores) for task, scores in _scores(setup, models, kept, console).items()
     }

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import datasets
 
@@ -139,9 +139,9 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def _opened(file: Path) -> BinaryIO:
+def _opened(file: Path) -> io.BufferedReader:
     if file.suffix == ".gz":
-        return io.BufferedReader(gzip.open(file, "rb"), buffer_size=1 << 20)
+        return io.BufferedReader(gzip.GzipFile(file, "rb"), buffer_size=1 << 20)
     return file.open("rb")
 
 

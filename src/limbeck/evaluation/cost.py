@@ -21,7 +21,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from ..errors import EvaluationError
 from ..memory import peak_process_bytes
-from ..pretrained import locate
+from ..pretrained import load_config, locate
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
@@ -102,6 +102,22 @@ def measure_cost(
     return Cost(**facts, latencies=latencies)
 
 
+def model_size(model: str) -> dict[str, Any]:
+    """The facts of a `Cost` that need no clock: parameters, megabytes, vocabulary."""
+    place = locate(model)
+    config = load_config(place)
+    with torch.device("meta"):
+        body = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    parameters, embeddings = parameter_counts(_without_pooler(body))
+    on_disk = sum(file.stat().st_size for file in Path(place).glob("*.safetensors"))
+    return {
+        "parameters": parameters,
+        "embedding_parameters": embeddings,
+        "megabytes": (on_disk or 4 * parameters) / 1e6,
+        "vocabulary_size": config.vocab_size,
+    }
+
+
 def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:
     """Parameters in all and in embedding tables; tied weights once."""
     tables = {
@@ -121,9 +137,6 @@ def _measure(
         place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
     model.train(False)
-    parameters, embeddings = parameter_counts(_without_pooler(model))
-    folder = Path(place)
-    on_disk = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     pairs = sorted({(b, n) for b in batches for n in lengths} | {_SENTENCE})
     pairs = [(b, n) for b, n in pairs if n <= model.config.max_position_embeddings]
     with torch.inference_mode():
@@ -131,10 +144,7 @@ def _measure(
     after = peak_process_bytes()
     sentence = next((x for x in latencies if (x.batch, x.length) == _SENTENCE), latencies[0])
     cost = Cost(
-        parameters=parameters,
-        embedding_parameters=embeddings,
-        megabytes=(on_disk or 4 * parameters) / 1e6,
-        vocabulary_size=model.config.vocab_size,
+        **model_size(place),
         peak_memory_bytes=None if after is None or before is None else after - before,
         threads=threads,
         precision="float32",

@@ -217,7 +217,7 @@ def _score(row: Mapping[str, Any], role: str) -> str:
     return f"{100 * row[role]:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
-def _millions(number: float) -> str:
+def _millions(number: int) -> str:
     return f"{number / 1e6:.2f}M" if number < 1e8 else f"{number / 1e6:.0f}M"
 
 

@@ -5,10 +5,9 @@ micro-batches and processes of the step, so that cutting a step differently
 gives the same gradients.
 """
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
-from typing_extensions import Self
 
 from ..activations import Activations, Needs
 from ..architectures import Shape
@@ -19,6 +18,7 @@ from ..student.projections import Projections
 Fault = tuple[str, str]  # (field, what is wrong and what to change)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
@@ -32,7 +32,7 @@ class Objective(Protocol):
         """Everything that makes it impossible between two models of these shapes."""
         ...
 
-    def bound(self, student: Shape, teacher: Shape | None) -> Self:
+    def bound(self, student: Shape, teacher: Shape | None) -> "Objective":
         """The same objective with every default and layer name made a number.
 
         Only a bound objective is asked anything of what follows.

@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from ..activations import Activations, Needs, float32_region
 from ..architectures import Shape
@@ -47,7 +46,7 @@ class Hidden:
             found += layer_fault("layers (teacher)", teacher_layer, teacher.layers)
         return found
 
-    def bound(self, student: Shape, teacher: Shape | None) -> Self:
+    def bound(self, student: Shape, teacher: Shape | None) -> "Hidden":
         """With numbers for layers."""
         teacher = required(teacher)
         numbers: dict[LayerName, LayerName] = {

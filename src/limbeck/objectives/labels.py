@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from typing_extensions import Self
 
 from ..activations import Activations, Needs, float32_region
 from ..architectures import Shape
@@ -31,7 +30,7 @@ class Labels:
         """None: any student with a vocabulary head can learn from labels."""
         return []
 
-    def bound(self, student: Shape, teacher: Shape | None) -> Self:
+    def bound(self, student: Shape, teacher: Shape | None) -> "Labels":
         """Itself."""
         return self
 

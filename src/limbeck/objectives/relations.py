@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from ..activations import Activations, Needs
 from ..architectures import Shape
@@ -70,7 +69,7 @@ class Relations:
                 )
         return found
 
-    def bound(self, student: Shape, teacher: Shape | None) -> Self:
+    def bound(self, student: Shape, teacher: Shape | None) -> "Relations":
         """With numbers for layers and relation heads."""
         teacher = required(teacher)
         valid = relation_head_choices(student.hidden, teacher.hidden)

@@ -44,7 +44,11 @@ class Batches:
         rows: dict[str, Any] = self.table[indices.tolist()]
         generator = np.random.default_rng((self.seed, number))
         return collate(
-            rows["input_ids"], rows["continues"], self.tokenizer, generator, masking=self.masking
+            list(rows["input_ids"]),
+            list(rows["continues"]),
+            self.tokenizer,
+            generator,
+            masking=self.masking,
         )
 
 

@@ -1,0 +1,164 @@
+"""Tiny real tokenizers, models and texts, made in the process: no network, no downloads."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # models this small only wait for a second thread
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from limbeck.architectures import ANATOMIES
+from limbeck.batch import Batch, Tokens
+
+WORDS = (
+    "the a red old house garden river stone letter evening morning friend answered walked looked"
+    " quietly never always under over between красный старый дом сад река вечер письмо друг"
+    " ответил тихо никогда всегда между"
+).split()
+SPECIAL = {
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "mask_token": "[MASK]",
+}
+FAMILIES = sorted(ANATOMIES)
+
+
+def make_text(lines: int, seed: int = 0) -> list[str]:
+    chance = random.Random(seed)
+    return [
+        " ".join(chance.choice(WORDS) for _ in range(chance.randint(5, 30))) + "."
+        for _ in range(lines)
+    ]
+
+
+def make_tokenizer(kind: str = "wordpiece", vocabulary: int = 200) -> PreTrainedTokenizerFast:
+    special = list(SPECIAL.values())
+    if kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special)
+        from tokenizers import decoders
+
+        tokenizer.decoder = decoders.WordPiece()
+    elif kind == "byte_bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary + 256,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=vocabulary, special_tokens=special, unk_token="[UNK]"
+        )
+    tokenizer.train_from_iterator(make_text(200), trainer)
+    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+
+
+def make_model(
+    family: str = "bert", *, vocabulary: int = 200, layers: int = 3, hidden: int = 24, seed: int = 0
+) -> PreTrainedModel:
+    config = AutoConfig.for_model(family)
+    config.num_hidden_layers = layers
+    config.hidden_size = hidden
+    config.num_attention_heads = 4
+    setattr(config, ANATOMIES[family].intermediate_field, 48)
+    config.vocab_size = vocabulary
+    config.max_position_embeddings = 80
+    config.pad_token_id = 0
+    if family == "electra":
+        config.embedding_size = hidden
+    if family == "modernbert":
+        kinds = ["full_attention", "sliding_attention", "full_attention"]
+        config.layer_types = [kinds[n % 3] for n in range(layers)]
+        for field in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
+            setattr(config, field, 1)
+    torch.manual_seed(seed)
+    model = AutoModelForMaskedLM.from_config(config)
+    # Larger than real first weights, so that a wrong layer or head shows in every number.
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.data.mul_(4)
+    return model.eval()
+
+
+def make_batch(
+    rows: int = 4, length: int = 12, *, vocabulary: int = 200, padded: bool = True, seed: int = 0
+) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    pieces = torch.randint(5, vocabulary, (rows, length), generator=generator)
+    mask = torch.ones(rows, length, dtype=torch.bool)
+    if padded:
+        for row in range(rows):
+            mask[row, length - 2 * row :] = False
+    predicted = (torch.rand(rows, length, generator=generator) < 0.3) & mask
+    predicted[:, 1] = True
+    predicted &= mask
+    seen = torch.where(predicted, 4, pieces)
+    tokens = Tokens(input_ids=seen, mask=mask, labels=pieces, predicted=predicted)
+    return Batch(student=tokens, teacher=tokens)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory, tokenizer) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    make_model(vocabulary=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "corpus.txt"
+    file.write_text("\n".join(make_text(600)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def raw_recipe(teacher_folder, text_file) -> dict:
+    return {
+        "teacher": str(teacher_folder),
+        "student": {"layers": 2, "hidden": 16, "heads": 4, "intermediate": 32},
+        "data": {
+            "text": str(text_file),
+            "length": 16,
+            "held_out": {"share": 0.1, "sequences": 8},
+        },
+        "stages": [{"objectives": {"relations": {}}, "steps": 6, "batch_size": 4}],
+        "training": {"precision": "float32", "device": "cpu"},
+        "evaluation": {"cost": False},
+    }

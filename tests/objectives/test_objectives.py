@@ -1,0 +1,119 @@
+import pytest
+import torch
+from conftest import make_batch, make_model
+
+from limbeck.activations import Activations, capture
+from limbeck.architectures import ANATOMIES, Shape, shape_of
+from limbeck.errors import ObjectiveError
+from limbeck.objectives.hidden import Hidden
+from limbeck.objectives.labels import Labels
+from limbeck.objectives.layer_names import layer_number
+from limbeck.objectives.relations import Relations
+from limbeck.student.projections import Projections
+
+SMALL = Shape(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=200, positions=80)
+LARGE = Shape(layers=3, hidden=24, heads=4, intermediate=48, vocabulary=200, positions=80)
+
+
+def test_labels_equal_plain_loops():
+    model, batch = make_model(), make_batch()
+    tokens = batch.student
+    logits = model(input_ids=tokens.input_ids, attention_mask=tokens.mask).logits.detach()
+    expected = 0.0
+    for row, place in tokens.predicted.nonzero().tolist():
+        scores = logits[row, place].double()
+        expected += float(scores.logsumexp(0) - scores[tokens.labels[row, place]])
+    labels = Labels()
+    student = capture(model, ANATOMIES["bert"], tokens, labels.student_needs())
+    total = labels.total(student, Activations(), batch, Projections({}, seed=0))
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+    assert labels.count(batch) == int(tokens.predicted.sum())
+
+
+def test_labels_without_logits_say_what_is_missing():
+    with pytest.raises(ObjectiveError, match="need the student's logits"):
+        Labels().total(Activations(), Activations(), make_batch(), Projections({}, seed=0))
+
+
+def test_hidden_equals_plain_loops():
+    objective = Hidden(layers={0: 1, "last": "last"}).bound(SMALL, LARGE)
+    assert objective.layer_pairs() == [(0, 1), (1, 2)]
+    sizes = objective.projection_sizes(SMALL, LARGE)
+    projections, batch = Projections(sizes, seed=0), make_batch()
+    torch.manual_seed(0)
+    student = {n: torch.randn(4, 12, 16) for n in (0, 1)}
+    teacher = {n: torch.randn(4, 12, 24) for n in (1, 2)}
+    expected = 0.0
+    for s, t in objective.layer_pairs():
+        matrix = projections.maps[f"hidden_{s}_to_{t}"].weight
+        for row, place in batch.student.mask.nonzero().tolist():
+            difference = matrix @ student[s][row, place] - teacher[t][row, place]
+            expected += float((difference**2).mean().detach())
+    total = objective.total(
+        Activations(hidden=student), Activations(hidden=teacher), batch, projections
+    )
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_hidden_needs_no_projection_between_equal_widths():
+    assert Hidden().bound(LARGE, LARGE).projection_sizes(LARGE, LARGE) == {}
+
+
+def test_relations_weigh_their_pairs():
+    batch, bert = make_batch(), ANATOMIES["bert"]
+    student, teacher = make_model(hidden=16, layers=2), make_model(seed=3)
+    shapes = shape_of(student.config, bert), shape_of(teacher.config, bert)
+
+    def total(pairs):
+        objective = Relations(pairs=pairs).bound(*shapes)
+        found = [
+            capture(student, bert, batch.student, objective.student_needs()),
+            capture(teacher, bert, batch.teacher, objective.teacher_needs()),
+        ]
+        return float(objective.total(*found, batch, Projections({}, seed=0)).detach())
+
+    single = {pair: total({pair: 1.0}) for pair in ("QQ", "KK", "VV", "QK")}
+    assert len(set(single.values())) == 4
+    expected = 2 * single["QQ"] + 0.5 * single["QK"]
+    assert total({"QQ": 2.0, "QK": 0.5}) == pytest.approx(expected, rel=1e-5)
+
+
+def test_relations_bind_names_to_numbers():
+    bound = Relations(teacher_layer="last-1").bound(SMALL, LARGE)
+    assert (bound.teacher_layer, bound.student_layer, bound.heads) == (1, 1, 8)
+    assert bound.layer_pairs() == [(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "message"),
+    [
+        ({"heads": 5}, "heads", r"does not divide both .* use one of \[1, 2, 4, 8\]"),
+        ({"teacher_layer": 3}, "teacher_layer", "use 0 to 2"),
+        ({"student_layer": "last-2"}, "student_layer", "use 0 to 1"),
+        ({"student_layer": "deepest"}, "student_layer", "names no layer"),
+        ({"pairs": {"QX": 1.0}}, "pairs.QX", "no pair of Q, K and V"),
+        ({"pairs": {"QQ": -1.0}}, "pairs.QQ", "weigh it above 0"),
+        ({"pairs": {}}, "pairs", "is empty"),
+    ],
+)
+def test_relations_name_their_faults(options, field, message):
+    import re
+
+    faults = Relations(**options).faults(SMALL, LARGE)
+    assert [f for f, _ in faults] == [field]
+    assert re.search(message, faults[0][1])
+
+
+def test_objectives_that_need_a_teacher_say_so():
+    for objective in (Relations(), Hidden()):
+        assert "needs a teacher" in objective.faults(SMALL, None)[0][1]
+        with pytest.raises(ObjectiveError, match="needs a teacher"):
+            objective.bound(SMALL, None)
+    assert Labels().faults(SMALL, None) == []
+
+
+def test_layer_names():
+    assert [layer_number(name, 6) for name in ("last", "last-1", 0, 5)] == [5, 4, 0, 5]
+    for wrong in (6, -1, "last-6", "last-x", "top"):
+        with pytest.raises(ObjectiveError):
+            layer_number(wrong, 6)

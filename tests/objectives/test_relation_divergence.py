@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import kl_div, log_softmax
+
+from limbeck.errors import ObjectiveError
+from limbeck.objectives import relation_divergence as module
+from limbeck.objectives.relation_divergence import relation_divergence
+
+
+def by_loops(student_left, student_right, teacher_left, teacher_right, mask, heads):
+    """The definition, one number at a time."""
+    total = 0.0
+    for text in range(mask.shape[0]):
+        real = [n for n in range(mask.shape[1]) if mask[text, n]]
+        for i in real:
+            for head in range(heads):
+                rows = []
+                for left, right in ((teacher_left, teacher_right), (student_left, student_right)):
+                    size = left.shape[-1] // heads
+                    cut = slice(head * size, (head + 1) * size)
+                    scores = [
+                        float(left[text, i, cut] @ right[text, j, cut]) / math.sqrt(size)
+                        for j in real
+                    ]
+                    norm = math.log(sum(math.exp(s) for s in scores))
+                    rows.append([s - norm for s in scores])
+                total += sum(math.exp(p) * (p - q) for p, q in zip(*rows, strict=True)) / heads
+    return total
+
+
+def plain(student_left, student_right, teacher_left, teacher_right, mask, heads):
+    """The same with everything materialised, for autograd."""
+
+    def relations(left, right):
+        left, right = (
+            v.double().reshape(*v.shape[:2], heads, -1).transpose(1, 2) for v in (left, right)
+        )
+        scores = left @ right.mT / left.shape[-1] ** 0.5
+        return log_softmax(scores.masked_fill(~mask[:, None, None, :], -1e300), dim=-1)
+
+    divergence = kl_div(
+        relations(student_left, student_right),
+        relations(teacher_left, teacher_right).detach(),
+        reduction="none",
+        log_target=True,
+    )
+    return divergence.sum(-1).mean(1)[mask].sum()
+
+
+@pytest.fixture
+def vectors():
+    torch.manual_seed(0)
+    student = [torch.randn(3, 9, 12, requires_grad=True) for _ in range(2)]
+    teacher = [torch.randn(3, 9, 24) for _ in range(2)]
+    mask = torch.ones(3, 9, dtype=torch.bool)
+    mask[1, 5:] = False
+    mask[2, [0, 4, 8]] = False  # holes too, not only a padded end
+    return student, teacher, mask
+
+
+@pytest.mark.parametrize("heads", [1, 3, 12])
+def test_equals_plain_loops(vectors, heads):
+    student, teacher, mask = vectors
+    expected = by_loops(*(v.detach() for v in student), *teacher, mask, heads)
+    found = relation_divergence(*student, *teacher, mask, relation_heads=heads)
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scratch", [1, 40, 300, 2**19])
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+def test_gradients_equal_autograd_whatever_is_held_at_once(
+    vectors, monkeypatch, scratch, padded, same
+):
+    student, teacher, mask = vectors
+    mask = mask if padded else torch.ones_like(mask)
+    if same:  # queries among queries
+        student, teacher = [student[0], student[0]], [teacher[0], teacher[0]]
+    monkeypatch.setattr(module, "_SCRATCH", scratch)
+    found = relation_divergence(*student, *teacher, mask, relation_heads=3)
+    expected = plain(*student, *teacher, mask, 3)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    inputs = student[:1] if same else student
+    for ours, theirs in zip(
+        torch.autograd.grad(found * 2, inputs),
+        torch.autograd.grad(expected * 2, inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_two_tokens_by_hand():
+    student = torch.zeros(1, 2, 1, requires_grad=True)  # both rows are one half, one half
+    teacher = torch.tensor([[[1.0], [2.0]]])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    expected = 0.0
+    for scores in ((1.0, 2.0), (2.0, 4.0)):
+        p = math.exp(scores[0]) / (math.exp(scores[0]) + math.exp(scores[1]))
+        expected += p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
+    found = relation_divergence(student, student, teacher, teacher, mask, relation_heads=1)
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_large_scores_stay_finite_and_never_negative():
+    torch.manual_seed(0)
+    student = (torch.randn(2, 6, 8) * 100).bfloat16().requires_grad_()
+    teacher = (torch.randn(2, 6, 8) * 100).bfloat16()
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    found = relation_divergence(student, student, teacher, teacher, mask, relation_heads=2)
+    found.backward()
+    assert found.dtype == torch.float32
+    assert torch.isfinite(found) and found >= 0
+    assert student.grad.dtype == torch.bfloat16 and torch.isfinite(student.grad).all()
+
+
+def test_no_gradients_are_made_where_none_are_wanted(vectors):
+    student, teacher, mask = vectors
+    with torch.no_grad():
+        found = relation_divergence(*student, *teacher, mask, relation_heads=3)
+    assert not found.requires_grad
+
+
+def test_heads_that_do_not_divide_name_those_that_do(vectors):
+    student, teacher, mask = vectors
+    with pytest.raises(ObjectiveError, match=r"width 12 .* relation_heads=5; use one of \[1, 2, 3"):
+        relation_divergence(*student, *teacher, mask, relation_heads=5)

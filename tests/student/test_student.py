@@ -1,0 +1,140 @@
+import pytest
+import torch
+from conftest import FAMILIES, make_batch, make_model
+
+from limbeck.architectures import ANATOMIES, Shape, shape_of
+from limbeck.errors import StudentError
+from limbeck.student.layer_copy import Width, copy_faults, copy_layers
+from limbeck.student.projections import Projections
+from limbeck.student.shape import (
+    build_student,
+    parameters_of_shape,
+    shape_faults,
+    shape_warnings,
+    student_config,
+)
+
+TEACHER = Shape(layers=3, hidden=24, heads=4, intermediate=48, vocabulary=200, positions=80)
+
+
+def shaped(**sizes: int) -> Shape:
+    return Shape(**{**vars(TEACHER), **sizes})
+
+
+def copied(family: str, shape: Shape, layers: list[int], width: Width):
+    teacher, anatomy = make_model(family), ANATOMIES[family]
+    config = student_config(teacher.config, anatomy, shape, copied_layers=layers)
+    student = build_student(config, seed=0)
+    calibration = [make_batch(rows=8, padded=False).teacher]
+    copy_layers(student, teacher, anatomy, layers=layers, width=width, calibration=calibration)
+    return teacher, student
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_has_the_shape_asked_for(family):
+    anatomy, shape = ANATOMIES[family], shaped(layers=2, hidden=16, heads=2, intermediate=20)
+    config = student_config(make_model(family).config, anatomy, shape)
+    student = build_student(config, seed=0)
+    assert shape_of(student.config, anatomy) == shape
+    total, embeddings = parameters_of_shape(config, with_head=True)
+    assert total == sum(p.numel() for p in student.parameters())
+    assert 200 * 16 <= embeddings < total
+    again = build_student(config, seed=0)
+    for ours, theirs in zip(student.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", list(Width))
+def test_a_copy_of_every_layer_at_full_width_is_the_teacher(family, width):
+    teacher, student = copied(family, TEACHER, [0, 1, 2], width)
+    tokens = make_batch(padded=False).student
+    torch.testing.assert_close(
+        student(input_ids=tokens.input_ids).logits, teacher(input_ids=tokens.input_ids).logits
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", list(Width))
+def test_a_narrower_copy_runs_and_takes_its_layers_from_those_named(family, width):
+    shape = shaped(layers=2, hidden=18, heads=3, intermediate=32)
+    _, student = copied(family, shape, [0, 2], width)
+    tokens = make_batch(padded=False).student
+    assert torch.isfinite(student(input_ids=tokens.input_ids).logits).all()
+
+
+def test_cut_keeps_the_first_coordinates():
+    teacher, student = copied("bert", shaped(hidden=18, heads=3), [0, 1, 2], Width.CUT)
+    name = "bert.encoder.layer.1.attention.self.query.weight"
+    theirs, ours = teacher.get_parameter(name), student.get_parameter(name)
+    assert torch.equal(ours, theirs[:18, :18])
+    name = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(student.get_parameter(name), teacher.get_parameter(name)[:, :18])
+
+
+def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
+    """A teacher whose states use 12 of 24 directions fits a student of width 13."""
+    teacher, anatomy = make_model("bert", layers=1), ANATOMIES["bert"]
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(24, 12)).Q
+    project = basis @ basis.mT
+    project = project - project.mean(0, keepdim=True)
+    body = teacher.bert
+    for table in ("word", "position", "token_type"):
+        weight = getattr(body.embeddings, f"{table}_embeddings").weight
+        weight.data.copy_(weight @ project.mT)
+    layer = body.encoder.layer[0]
+    for part in (layer.attention.output.dense, layer.output.dense):
+        part.weight.data.copy_(project @ part.weight)
+        part.bias.data.zero_()
+    shape = shaped(layers=1, hidden=16, heads=4)
+    found = {}
+    for width in Width:
+        config = student_config(teacher.config, anatomy, shape, copied_layers=[0])
+        student = build_student(config, seed=0)
+        tokens = make_batch(rows=16, padded=False).teacher
+        copy_layers(student, teacher, anatomy, layers=[0], width=width, calibration=[tokens])
+        with torch.no_grad():
+            theirs, ours = (
+                m.base_model(input_ids=tokens.input_ids).last_hidden_state.flatten(0, 1)
+                for m in (teacher, student)
+            )
+        gram = [(x @ x.mT) / x.square().sum() for x in (theirs, ours)]
+        found[width] = float((gram[0] - gram[1]).norm() / gram[0].norm())
+    assert found[Width.SVD] < 0.6 * found[Width.CUT]
+
+
+def test_modernbert_students_take_the_kind_of_the_layer_copied():
+    teacher = make_model("modernbert")
+    config = student_config(
+        teacher.config, ANATOMIES["modernbert"], shaped(layers=2), copied_layers=[1, 2]
+    )
+    assert config.layer_types == ["sliding_attention", "full_attention"]
+
+
+def test_copies_that_cannot_be_are_refused_with_every_reason():
+    faults = copy_faults(shaped(layers=2, hidden=48, heads=8), TEACHER, [0, 3, 1])
+    text = "; ".join(faults)
+    assert "3 teacher layers for 2 student layers" in text
+    assert "[3], but there are 3: 0 to 2" in text
+    assert "cannot fill hidden=48 from the teacher's 24" in text
+    teacher, anatomy = make_model(), ANATOMIES["bert"]
+    student = make_model(hidden=16)
+    with pytest.raises(StudentError, match="needs calibration text"):
+        copy_layers(student, teacher, anatomy, layers=[0, 1, 2], width=Width.SVD, calibration=[])
+
+
+def test_shape_faults_and_warnings():
+    assert shape_faults(TEACHER, TEACHER) == []
+    assert dict(shape_faults(shaped(heads=5), TEACHER))["heads"].startswith("is 5, which does not")
+    assert "layers" in dict(shape_faults(shaped(layers=0), TEACHER))
+    assert "vocabulary" in dict(shape_faults(shaped(vocabulary=100), TEACHER))
+    warned = shape_warnings(shaped(layers=9, hidden=48), TEACHER)
+    assert len(warned) == 2 and "layers (9) is larger than the teacher's (3)" in warned[0]
+
+
+def test_projections_leave_equal_widths_alone():
+    projections = Projections({"a": (3, 5)}, seed=0)
+    states = torch.randn(2, 3)
+    assert projections("a", states).shape == (2, 5)
+    assert projections("b", states) is states

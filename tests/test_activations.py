@@ -1,0 +1,93 @@
+import pytest
+import torch
+from conftest import FAMILIES, make_batch, make_model
+
+from limbeck.activations import Needs, capture
+from limbeck.architectures import ANATOMIES, Anatomy, anatomy_of, shape_of, submodule
+from limbeck.errors import ModelError
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_are_the_outputs_of_the_named_layers(family):
+    model, tokens = make_model(family), make_batch().student
+    full = model.base_model(
+        input_ids=tokens.input_ids, attention_mask=tokens.mask, output_hidden_states=True
+    )
+    found = capture(model, ANATOMIES[family], tokens, Needs(hidden=frozenset({0, 1})))
+    assert found.hidden.keys() == {0, 1}
+    for layer in (0, 1):  # hidden_states[0] is the embedding output, which we never count
+        torch.testing.assert_close(found.hidden[layer], full.hidden_states[layer + 1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_queries_keys_values_are_the_projections_of_the_layer_input(family):
+    model, tokens, anatomy = make_model(family), make_batch().student, ANATOMIES[family]
+    layer = list(submodule(model.base_model, anatomy.layers).children())[1]
+    inputs = []
+    projection = submodule(layer, anatomy.query)
+    handle = projection.register_forward_hook(lambda m, given, out: inputs.append(given[0]))
+    here = frozenset({1})
+    found = capture(model, anatomy, tokens, Needs(queries=here, keys=here, values=here))
+    handle.remove()
+    hidden = shape_of(model.config, anatomy).hidden
+    if anatomy.fused:
+        expected = projection(inputs[0]).split(hidden, dim=-1)
+    else:
+        paths = (anatomy.query, anatomy.key, anatomy.value)
+        expected = [submodule(layer, path)(inputs[0]) for path in paths]
+    for name, value in zip(("queries", "keys", "values"), expected, strict=True):
+        torch.testing.assert_close(getattr(found, name)[1], value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_the_full_models_at_the_predicted_positions(family):
+    model, tokens = make_model(family), make_batch().student
+    full = model(input_ids=tokens.input_ids, attention_mask=tokens.mask).logits
+    found = capture(model, ANATOMIES[family], tokens, Needs(logits=True))
+    torch.testing.assert_close(found.logits, full[tokens.predicted])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_forward_stops_after_the_last_tensor_asked_for(family):
+    model, anatomy = make_model(family), ANATOMIES[family]
+    ran = []
+    layers = list(submodule(model.base_model, anatomy.layers).children())
+    for number, layer in enumerate(layers):
+        layer.register_forward_pre_hook(lambda m, given, n=number: ran.append(n))
+    capture(model, anatomy, make_batch().student, Needs(values=frozenset({1})))
+    assert ran == [0, 1]
+    found = capture(model, anatomy, make_batch().student, Needs())
+    assert ran == [0, 1]
+    assert found.hidden == {}
+
+
+def test_gradients_flow_through_a_forward_that_was_left_early():
+    model = make_model()
+    found = capture(model, ANATOMIES["bert"], make_batch().student, Needs(queries=frozenset({1})))
+    found.queries[1].sum().backward()
+    layers = model.bert.encoder.layer
+    assert layers[0].intermediate.dense.weight.grad is not None
+    assert layers[1].intermediate.dense.weight.grad is None
+
+
+def test_layers_count_from_zero_and_a_wrong_one_is_named():
+    with pytest.raises(ModelError, match="layer 3 .* 3 layers: 0 to 2"):
+        capture(make_model(), ANATOMIES["bert"], make_batch().student, Needs(hidden=frozenset({3})))
+
+
+def test_a_model_without_head_says_how_to_get_one():
+    with pytest.raises(ModelError, match="train one with a stage that has no teacher"):
+        capture(
+            make_model().base_model, ANATOMIES["bert"], make_batch().student, Needs(logits=True)
+        )
+
+
+def test_an_unknown_architecture_says_how_to_give_paths():
+    with pytest.raises(ModelError, match=r"'mamba' is not known .*anatomy: \{layers"):
+        anatomy_of("mamba")
+
+
+def test_a_wrong_path_lists_what_is_there():
+    wrong = Anatomy(layers="encoder.layers", query="q", key="k", value="v")
+    with pytest.raises(ModelError, match="no module 'layers' .* it has: layer"):
+        capture(make_model(), wrong, make_batch().student, Needs(hidden=frozenset({0})))

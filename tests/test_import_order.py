@@ -1,0 +1,70 @@
+"""A room may import only what stands above it."""
+
+import ast
+from pathlib import Path
+
+import limbeck
+
+SOURCE = Path(limbeck.__file__).parent
+ORDER = [
+    "errors",
+    "memory",
+    "batch",
+    "architectures",
+    "activations",
+    "attention",
+    "pretrained",
+    "data",
+    "tokenization",
+    "teacher",
+    "student",
+    "objectives",
+    "training",
+    "evaluation",
+    "export",
+    "recipe",
+    "build",
+    "corpora",
+    "measure",
+    "run",
+    "plan",
+    "demo",
+    "cli",
+]
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def imported_rooms(file: Path) -> set[str]:
+    found = set()
+    depth = len(file.relative_to(SOURCE).parts)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            if node.module:
+                found.add(node.module.split(".")[0])
+            else:
+                found |= {name.name for name in node.names}
+    return found - {"__version__"}
+
+
+def test_every_room_is_in_the_order():
+    rooms = {room_of(file) for file in SOURCE.rglob("*.py")} - {"__init__"}
+    assert rooms == set(ORDER)
+
+
+def test_rooms_import_only_what_stands_above_them():
+    wrong = [
+        f"{room_of(file)} imports {room}"
+        for file in SOURCE.rglob("*.py")
+        if file.name != "__init__.py" or file.parent != SOURCE
+        for room in imported_rooms(file)
+        if ORDER.index(room) >= ORDER.index(room_of(file)) and room != room_of(file)
+    ]
+    assert wrong == []
+
+
+def test_the_loop_can_be_read_in_one_sitting():
+    lines = (SOURCE / "training" / "loop.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 250

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from conftest import make_text, make_tokenizer
+
+from limbeck.data.corpus import SeededOrder
+from limbeck.data.text import TextSource
+from limbeck.errors import DataError
+from limbeck.tokenization.batching import Batches, collate
+from limbeck.tokenization.masking import Masking, mask_pieces
+from limbeck.tokenization.packing import tokenize_source
+
+
+def tokenized(text_file, tokenizer, cache, **options):
+    settings = {
+        "length": 16,
+        "packed": True,
+        "held_out": False,
+        "held_out_share": 0.1,
+        "cache": cache,
+    }
+    return tokenize_source(TextSource(str(text_file)), tokenizer, **{**settings, **options})
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe", "unigram"])
+def test_packing_keeps_every_piece_in_order(tmp_path, kind):
+    tokenizer = make_tokenizer(kind)
+    lines = make_text(40)
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    found = tokenized(file, tokenizer, tmp_path, held_out_share=1e-12)
+    stream = [
+        piece for text in lines for piece in tokenizer(text, add_special_tokens=False).input_ids
+    ]
+    packed = [int(i) for row in found.table["input_ids"] for i in row[1:-1]]
+    separators = packed.count(tokenizer.sep_token_id)
+    assert len(lines) // 2 < separators < len(lines)  # none where a document ends a sequence
+    packed = [piece for piece in packed if piece != tokenizer.sep_token_id]
+    assert packed == stream[: len(packed)]
+    assert len(stream) - len(packed) <= found.cut_pieces < 14
+    assert all(len(row) == 16 for row in found.table["input_ids"])
+    assert all(row[0] == tokenizer.cls_token_id for row in found.table["input_ids"])
+    assert found.pieces == 16 * len(found.table)
+    assert found.utf8_bytes == sum(len(line.encode()) for line in lines)
+
+
+def test_unpacked_documents_are_cut_and_counted(text_file, tokenizer, tmp_path):
+    found = tokenized(text_file, tokenizer, tmp_path, packed=False)
+    lengths = [len(row) for row in found.table["input_ids"]]
+    assert max(lengths) == 16 and min(lengths) < 16
+    assert found.cut_pieces > 0
+
+
+def test_held_out_text_is_apart_and_the_cache_is_used(text_file, tokenizer, tmp_path):
+    learned = tokenized(text_file, tokenizer, tmp_path, packed=False)
+    held_out = tokenized(text_file, tokenizer, tmp_path, packed=False, held_out=True)
+    assert len(learned.table) + len(held_out.table) == 600
+    assert 20 < len(held_out.table) < 120
+    before = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.arrow"))
+    tokenized(text_file, tokenizer, tmp_path, packed=False)
+    assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.arrow")) == before
+
+
+def test_a_build_that_was_cut_off_is_built_again(text_file, tokenizer, tmp_path):
+    whole = tokenized(text_file, tokenizer, tmp_path)
+    facts = next(tmp_path.rglob("facts.json"))
+    facts.unlink()
+    again = tokenized(text_file, tokenizer, tmp_path)
+    assert len(again.table) == len(whole.table) and facts.exists()
+
+
+def test_too_little_text_says_so(tmp_path, tokenizer):
+    file = tmp_path / "short.txt"
+    file.write_text("one line\n", encoding="utf-8")
+    with pytest.raises(DataError, match="gives no training sequence of 16 pieces"):
+        tokenized(file, tokenizer, tmp_path / "cache")
+
+
+def test_words_are_masked_whole_and_in_the_right_share():
+    chance = np.random.default_rng(0)
+    pieces = chance.integers(10, 100, (200, 50))
+    continues = chance.random((200, 50)) < 0.4
+    continues[:, 0] = False
+    maskable = np.ones((200, 50), dtype=np.bool_)
+    maskable[:, -5:] = False
+    seen, predicted = mask_pieces(
+        pieces,
+        continues,
+        maskable,
+        np.random.default_rng(1),
+        masking=Masking(),
+        mask_id=4,
+        vocabulary_size=100,
+    )
+    assert 0.13 < predicted[:, :-5].mean() < 0.17
+    assert not predicted[:, -5:].any()
+    inside = continues[:, 1:-5]
+    assert (predicted[:, 1:-5][inside] == predicted[:, :-6][inside]).all()
+    fate = seen[predicted]
+    assert 0.75 < (fate == 4).mean() < 0.85
+    assert 0.07 < (fate == pieces[predicted]).mean() < 0.14
+    assert (seen[~predicted] == pieces[~predicted]).all()
+
+
+def test_batches_are_a_function_of_seed_and_number(text_file, tokenizer, tmp_path):
+    table = tokenized(text_file, tokenizer, tmp_path).table
+    order = SeededOrder((len(table),), (1.0,), seed=3)
+
+    def batches(seed):
+        return Batches(table, order, tokenizer, size=4, masking=Masking(), seed=seed)
+
+    one, same, other = (batches(s).batch(7).student for s in (3, 3, 4))
+    assert one.input_ids.equal(same.input_ids) and one.predicted.equal(same.predicted)
+    assert one.labels.equal(other.labels) and not one.predicted.equal(other.predicted)
+    special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    assert not np.isin(one.labels[one.predicted], special).any()
+
+
+def test_padding_is_no_real_token_even_where_pad_stands_for_something_else(tokenizer):
+    pad = tokenizer.pad_token_id
+    rows = [np.array([1, 7, pad, 8]), np.array([1, 9])]  # a real token that looks like padding
+    flags = [np.zeros(len(row), dtype=np.bool_) for row in rows]
+    batch = collate(rows, flags, tokenizer, np.random.default_rng(0), masking=None)
+    assert batch.student.mask.tolist() == [[True] * 4, [True, True, False, False]]
+    assert batch.one_vocabulary
+    assert not batch.student.predicted.any()

@@ -1,0 +1,187 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import make_batch, make_model
+
+from limbeck.architectures import ANATOMIES, shape_of
+from limbeck.errors import TrainingError
+from limbeck.objectives import OBJECTIVES
+from limbeck.student.projections import Projections
+from limbeck.teacher.live import LiveTeacher
+from limbeck.training.checkpoint import (
+    Position,
+    latest_checkpoint,
+    load_learner,
+    load_optimizer,
+    read_position,
+    save_checkpoint,
+)
+from limbeck.training.loop import train_step
+from limbeck.training.optimizer import build_optimizer, learning_rate
+from limbeck.training.records import RunLog
+from limbeck.training.stages import Learner, OptimizerSettings, Stage
+
+BERT = ANATOMIES["bert"]
+START = Position(0, 0, 0, 0.0)
+
+
+def make_stage(*, micro: int = 5, learning_rate: float = 1e-3):
+    teacher = LiveTeacher(make_model(seed=1), BERT)
+    student = make_model(hidden=16, layers=2, seed=2)
+    shapes = [shape_of(m.config, BERT) for m in (student, teacher.model)]
+    objectives = {name: kind().bound(*shapes) for name, kind in OBJECTIVES.items()}
+    sizes = {}
+    for objective in objectives.values():
+        sizes |= objective.projection_sizes(*shapes)
+    stage = Stage(
+        name="all",
+        objectives=objectives,
+        weights={"labels": 1.0, "relations": 2.0, "hidden": 0.5},
+        steps=10,
+        batch_size=5,
+        micro_batch_size=micro,
+        optimizer=OptimizerSettings(learning_rate=learning_rate),
+    )
+    learner = Learner(student, Projections(sizes, seed=0), BERT, objectives)
+    return teacher, stage, learner.train(False)
+
+
+def steps(teacher, stage, learner, optimizer, count, first=0):
+    accelerator = Accelerator(cpu=True)
+    means = {}
+    for number in range(first, first + count):
+        batch = make_batch(rows=5, seed=number)
+        position = replace(START, step=number)
+        means = train_step(learner, teacher, stage, batch, optimizer, accelerator, position)
+    return means
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_a_step_does_not_depend_on_how_it_is_cut(micro):
+    """Rows have unequal numbers of real tokens, so a mean of means would show."""
+    gradients, means = [], []
+    for size in (5, micro):
+        teacher, stage, learner = make_stage(micro=size)
+        optimizer = build_optimizer(learner, stage.optimizer)
+        means.append(steps(teacher, stage, learner, optimizer, 1))
+        gradients.append([p.grad for p in learner.parameters() if p.grad is not None])
+    assert means[0] == pytest.approx(means[1], rel=1e-5)
+    for whole, cut in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, cut, rtol=1e-3, atol=1e-6)
+
+
+def test_training_lowers_every_loss():
+    teacher, stage, learner = make_stage(learning_rate=3e-3)
+    optimizer = build_optimizer(learner, stage.optimizer)
+    accelerator, batch = Accelerator(cpu=True), make_batch(rows=5)
+    means = [
+        train_step(learner, teacher, stage, batch, optimizer, accelerator, START) for _ in range(30)
+    ]
+    for name in stage.objectives:
+        assert means[-1][name] < means[0][name]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step():
+    teacher, stage, learner = make_stage()
+    optimizer = build_optimizer(learner, stage.optimizer)
+    with torch.no_grad():
+        learner.student.bert.encoder.layer[0].attention.self.value.weight[0, 0] = math.inf
+    before = {n: p.detach().clone() for n, p in learner.named_parameters()}
+    with pytest.raises(TrainingError, match="not finite at batch 3 of stage 'all'.*learning rate"):
+        steps(teacher, stage, learner, optimizer, 1, first=3)
+    for name, parameter in learner.named_parameters():
+        assert torch.equal(parameter, before[name])
+
+
+def test_a_checkpoint_brings_everything_back(tmp_path):
+    """k steps, a checkpoint, n - k steps elsewhere: the same bits as n steps."""
+    teacher, stage, learner = make_stage()
+    optimizer = build_optimizer(learner, stage.optimizer)
+    steps(teacher, stage, learner, optimizer, 3)
+    torch.manual_seed(5)
+    save_checkpoint(tmp_path, replace(START, step=3), learner, optimizer)
+    expected_chance = torch.rand(3)
+    steps(teacher, stage, learner, optimizer, 3, first=3)
+
+    teacher, stage, fresh = make_stage()
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.add_(1.0)
+    checkpoint = latest_checkpoint(tmp_path)
+    assert read_position(checkpoint) == replace(START, step=3)
+    load_learner(checkpoint, fresh, student_only=False)
+    again = build_optimizer(fresh, stage.optimizer)
+    load_optimizer(checkpoint, fresh, again)
+    assert torch.equal(torch.rand(3), expected_chance)
+    steps(teacher, stage, fresh, again, 3, first=3)
+    for name, parameter in learner.named_parameters():
+        other = fresh.get_parameter(name)
+        assert torch.equal(parameter, other), name
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            assert torch.equal(value, again.state[other][kind]), (name, kind)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    _, stage, learner = make_stage()
+    optimizer = build_optimizer(learner, stage.optimizer)
+    save_checkpoint(tmp_path, replace(START, step=1), learner, optimizer)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("limbeck.training.checkpoint.save_file", full)
+    with pytest.raises(TrainingError, match="No space left.*Earlier checkpoints are whole"):
+        save_checkpoint(tmp_path, replace(START, step=2), learner, optimizer)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-000-000000001"]
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path):
+    _, _, learner = make_stage()
+    save_checkpoint(tmp_path, replace(START, step=1), learner, None)
+    (tmp_path / "checkpoint-000-000000009.part").mkdir()
+    assert read_position(latest_checkpoint(tmp_path)).step == 1
+
+
+def test_a_checkpoint_of_another_student_is_refused(tmp_path):
+    _, _, learner = make_stage()
+    path = save_checkpoint(tmp_path, START, learner, None)
+    other = Learner(make_model(hidden=24), Projections({}, seed=0), BERT, {})
+    with pytest.raises(TrainingError, match="is of another student"):
+        load_learner(path, other, student_only=True)
+
+
+def test_tied_weights_stay_tied(tmp_path):
+    _, _, learner = make_stage()
+    path = save_checkpoint(tmp_path, START, learner, None)
+    load_learner(path, learner, student_only=True)
+    student = learner.student
+    assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+
+
+def test_learning_rates():
+    settings = OptimizerSettings(learning_rate=1.0, warmup_share=0.1)
+    rates = [learning_rate(step, 100, settings) for step in range(100)]
+    assert rates[0] == 0.1 and max(rates) == 1.0 and rates[-1] == pytest.approx(1 / 90)
+    cosine = [learning_rate(s, 100, replace(settings, decay="cosine")) for s in range(100)]
+    assert cosine[55] == pytest.approx(0.5) and cosine[-1] < 0.001
+    assert learning_rate(99, 100, replace(settings, decay="constant")) == 1.0
+
+
+def test_the_log_forgets_what_will_come_again(tmp_path):
+    log = RunLog(tmp_path / "log.jsonl")
+    for stage, step in ((0, 0), (0, 10), (0, 20), (1, 0), (1, 5)):
+        log.write({"stage_number": stage, "step": step})
+    with log.path.open("a") as file:
+        file.write('{"stage_number": 1, "st')  # cut short by a kill
+    places = [(r["stage_number"], r["step"]) for r in log.records()]
+    assert places == [(0, 0), (0, 10), (0, 20), (1, 0), (1, 5)]
+    log.cut_after(Position(0, 10, 0, 0.0))
+    assert [r["step"] for r in log.records()] == [0, 10]
+    log.write({"stage_number": 1, "step": 0})
+    log.cut_after(Position(1, 0, 0, 0.0))
+    assert [r["step"] for r in log.records()] == [0, 10]
+    assert json.loads(log.path.read_text().splitlines()[-1])["step"] == 10
