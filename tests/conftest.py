@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -52,12 +60,11 @@ def make_tokenizer(kind: str = "wordpiece", vocabulary: int = 200) -> PreTrained
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special)
-        from tokenizers import decoders
-
         tokenizer.decoder = decoders.WordPiece()
     elif kind == "byte_bpe":
         tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary + 256,
             special_tokens=special,
@@ -66,6 +73,7 @@ def make_tokenizer(kind: str = "wordpiece", vocabulary: int = 200) -> PreTrained
     else:
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
         trainer = trainers.UnigramTrainer(
             vocab_size=vocabulary, special_tokens=special, unk_token="[UNK]"
         )

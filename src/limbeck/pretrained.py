@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -173,7 +174,7 @@ def _load(
         if "Unrecognized configuration class" in str(error):
             return None, []
         raise ModelError(f"cannot load {name!r}: {_first_line(error)}") from error
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(
             f"cannot load {name!r}: {_first_line(error)}. Give a transformers folder with"
             " safetensors, or a hub name where the hub can be reached"
@@ -204,6 +205,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         ModelError: There is none, or only a slow one.
     """
     place = locate(name)
+    folder = Path(place)
+    # transformers would make an empty tokenizer up where there is none.
+    known = ("tokenizer.json", "vocab.*", "*.model")
+    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in known):
+        raise ModelError(f"{name!r} has no tokenizer.json; save the model's fast tokenizer into it")
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:

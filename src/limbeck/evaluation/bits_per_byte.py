@@ -6,6 +6,8 @@ and easier to guess. Bytes of the hidden text are the same for everyone.
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -41,16 +43,20 @@ def masked_bits_per_byte(
                 continue
             labels = tokens.labels[tokens.predicted]
             nats += float(cross_entropy(logits.float(), labels, reduction="sum"))
-            utf8_bytes += sum(piece_bytes(tokenizer, int(label)) for label in labels)
+            utf8_bytes += predicted_bytes(tokenizer, tokens)
     return nats / math.log(2) / max(1, utf8_bytes)
 
 
-def piece_bytes(tokenizer: PreTrainedTokenizerFast, piece: int) -> int:
-    """UTF-8 bytes of the text that a piece stands for, without a space before it.
+def predicted_bytes(tokenizer: PreTrainedTokenizerFast, tokens: Tokens) -> int:
+    """UTF-8 bytes of the predicted pieces' text, without spaces.
 
-    The piece is decoded behind another one, because decoders treat the first
-    piece of a text differently; notations such as ``##`` are left to them.
+    Neighbours are decoded together, because a piece alone may be half a
+    character; notations such as ``##`` are left to the tokenizer's decoder.
     """
-    before = str(tokenizer.decode([tokenizer.unk_token_id]))
-    both = str(tokenizer.decode([tokenizer.unk_token_id, piece]))
-    return max(1, len(both.removeprefix(before).strip().encode()))
+    total = 0
+    for labels, flags in zip(tokens.labels.tolist(), tokens.predicted.tolist(), strict=True):
+        for predicted, run in groupby(zip(labels, flags, strict=True), key=itemgetter(1)):
+            if predicted:
+                text = str(tokenizer.decode([label for label, _ in run]))
+                total += len("".join(text.split()).encode())
+    return total

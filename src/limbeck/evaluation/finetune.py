@@ -162,7 +162,8 @@ def evaluate_task(
         progress: Called with (seed, step, steps).
 
     Raises:
-        EvaluationError: A loss is not finite.
+        EvaluationError: A loss or a prediction is not finite, a setting makes
+            no sense, or ``results`` is not a file of results.
         ModelError: The model cannot be loaded.
     """
     key = _fingerprint(model, task, settings) if results else ""
@@ -196,9 +197,11 @@ def finetune(
     """Fine-tune once and score the test rows.
 
     Raises:
-        EvaluationError: A loss is not finite.
+        EvaluationError: A loss or a prediction is not finite, or a setting
+            makes no sense.
         ModelError: The model cannot be loaded.
     """
+    _check(task, settings)
     began = time.perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_tokenizer(model)
@@ -208,12 +211,39 @@ def finetune(
         if device.type == "cpu" and settings.precision == "bfloat16":
             use_float32_attention(body)
         network = _Tagger(body, task, settings).to(device)
-        limit = min(settings.max_length, body.config.max_position_embeddings)
+        limit = min(settings.max_length, _positions(body))
         rows = [_row(example, task, tokenizer, limit) for example in task.train]
         _learn(network, rows, task, tokenizer, settings, seed, device, progress)
         tests = [_row(example, task, tokenizer, limit) for example in task.test]
         labels, tags = _predict(network, tests, task, tokenizer, settings, device)
     return SeedScore(seed, _score(task, labels, tags), time.perf_counter() - began)
+
+
+def _check(task: Task, settings: FinetuneSettings) -> None:
+    if not task.train or not task.test:
+        raise EvaluationError(
+            f"{task.name} has {len(task.train)} training rows and {len(task.test)} test rows; give"
+            " at least one of each"
+        )
+    # Three pieces hold one word between the special pieces at both ends.
+    for name, value, least in (
+        ("batch_size", settings.batch_size, 1),
+        ("max_length", settings.max_length, 3),
+    ):
+        if value < least:
+            raise EvaluationError(f"{name} is {value}; give {least} or more")
+    for name, rate in (("epochs", settings.epochs), ("learning_rate", settings.learning_rate)):
+        if not rate > 0:
+            raise EvaluationError(f"{name} is {rate:g}; give more than 0")
+
+
+def _positions(body: PreTrainedModel) -> int:
+    """The most pieces that the model can read: RoBERTa never uses its table's first rows."""
+    for name, module in body.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused
+    return int(body.config.max_position_embeddings)
 
 
 def _learn(
@@ -289,10 +319,15 @@ def _predict(
             inputs, _ = _collate([rows[n] for n in numbers], tokenizer, device)
             of_text, of_words = network(inputs)
             if of_text is not None:
+                if not torch.isfinite(of_text).all():
+                    raise EvaluationError(
+                        f"a prediction for {task.name} is not finite after the last step; lower"
+                        f" the learning rate ({settings.learning_rate:g})"
+                    )
                 one = task.kind is TaskKind.REGRESSION
                 values = of_text.squeeze(1) if one else of_text.argmax(1)
                 for number, value in zip(numbers, values.tolist(), strict=True):
-                    labels[number] = value
+                    labels[number] = float(value)
             if of_words is not None:
                 best = of_words.argmax(-1).tolist()
                 for number, pieces in zip(numbers, best, strict=True):
@@ -319,25 +354,36 @@ def _score(task: Task, labels: list[float], tags: list[list[str]]) -> dict[str, 
 
 
 def _row(example: Example, task: Task, tokenizer: PreTrainedTokenizerFast, limit: int) -> _Row:
-    by_words = example.words is not None
+    # Words are read as one text: byte-level pieces know a word's start by the space before it.
+    text = example.text if example.words is None else " ".join(example.words)
     encoded = tokenizer(
-        list(example.words) if example.words is not None else example.text,
-        None if by_words else example.text_pair,
-        is_split_into_words=by_words,
+        text,
+        None if example.words is not None else example.text_pair,
         truncation=True,
         max_length=limit,
+        return_offsets_mapping=True,
     )
+    spans = encoded.pop("offset_mapping")
     length = len(encoded["input_ids"])
     tags, begins = [-100] * length, [-1] * length
     if example.words is not None and example.tags is not None:
-        before = None
-        for place, word in enumerate(encoded.word_ids()):
-            if word is not None and word != before:
-                begins[place] = word
+        word_at = _word_at_each_character(example.words)
+        before = -1
+        for place, (start, end) in enumerate(spans):
+            # By its last character: a piece may begin with the space, or be nothing else.
+            word = word_at[end - 1] if end > start else -1
+            if word not in (-1, before):
+                begins[place] = before = word
                 tags[place] = task.tags.index(example.tags[word])
-            before = word
     label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
     return _Row({k: list(v) for k, v in encoded.items()}, label, tags, begins)
+
+
+def _word_at_each_character(words: Sequence[str]) -> list[int]:
+    found: list[int] = []
+    for number, word in enumerate(words):
+        found += [*[number] * len(word), -1]  # the space after it belongs to none
+    return found
 
 
 def _collate(
@@ -386,10 +432,16 @@ def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
 def _kept(results: Path, key: str) -> dict[int, SeedScore]:
     if not results.exists():
         return {}
-    saved = json.loads(results.read_text(encoding="utf-8"))
-    if saved["fingerprint"] != key:
-        return {}
-    return {score["seed"]: SeedScore(**score) for score in saved["seeds"]}
+    try:
+        saved = json.loads(results.read_text(encoding="utf-8"))
+        if saved["fingerprint"] != key:
+            return {}
+        return {score["seed"]: SeedScore(**score) for score in saved["seeds"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
+            " give another place for results"
+        ) from error
 
 
 def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:

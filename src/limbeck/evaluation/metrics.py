@@ -17,10 +17,12 @@ def classification_metrics(
     >>> classification_metrics(["a", "b"], ["a", "a"], positive="a")["f1"]
     0.6666666666666666
     """
+    seen = {*predicted, *expected}
     scores = {
         "accuracy": accuracy_score(expected, predicted),
         "macro_f1": f1_score(expected, predicted, average="macro", zero_division=0),
-        "matthews": matthews_corrcoef(expected, predicted),
+        # One label on both sides has no correlation; scikit-learn gives 0, with a warning.
+        "matthews": matthews_corrcoef(expected, predicted) if len(seen) > 1 else 0.0,
     }
     if positive is not None:
         scores["f1"] = f1_score(

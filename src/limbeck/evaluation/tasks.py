@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -67,12 +68,14 @@ TASKS: dict[str, KnownTask] = {
     "paraphraser": KnownTask("macro_f1", "ru", "paraphrase pairs, three classes"),
     "factrueval_ner": KnownTask("span_f1", "ru", "entities"),
 }
-_HEADLINES = {
-    TaskKind.CLASSIFICATION: "accuracy",
-    TaskKind.REGRESSION: "spearman",
-    TaskKind.TAGGING: "span_f1",
-    TaskKind.JOINT: "intent_accuracy",
+# What each kind can be scored by; the first one heads the table of a task that is not known.
+_METRICS = {
+    TaskKind.CLASSIFICATION: ("accuracy", "macro_f1", "matthews", "f1"),
+    TaskKind.REGRESSION: ("spearman", "pearson"),
+    TaskKind.TAGGING: ("span_f1", "exact_sentence"),
+    TaskKind.JOINT: ("intent_accuracy", "span_f1", "exact_sentence"),
 }
+_ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,9 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
         test_split: ``dev``, ``test`` or another; by default dev, else test.
 
     Raises:
-        DataError: A file is missing or broken, rows are of several kinds, or
-            the scored file has labels that the training file lacks.
+        DataError: A file is missing or broken, rows are of several kinds, the
+            scored file has labels that the training file lacks, or the task is
+            known by name and its rows cannot be scored as that task is.
     """
     place = Path(location)
     train_file = _find(place, "train")
@@ -128,10 +132,12 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     labels = _choices(train, test, test_file, "label")
     tags = _choices(train, test, test_file, "tags")
     known = TASKS.get(place.name)
+    if known:
+        _check_known(location, known, kind, labels)
     return Task(
         name=place.name,
         kind=kind,
-        headline=known.headline if known else _HEADLINES[kind],
+        headline=known.headline if known else _METRICS[kind][0],
         positive=known.positive if known else None,
         train=train,
         test=test,
@@ -142,7 +148,13 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
 
 
 def subsample(task: Task, *, rows: int | None, seed: int) -> Task:
-    """The task with at most that many training rows, the same ones for every model."""
+    """The task with at most that many training rows, the same ones for every model.
+
+    Raises:
+        DataError: Fewer than one row is asked for.
+    """
+    if rows is not None and rows < 1:
+        raise DataError(f"{rows} training rows of {task.name} are asked for; give 1 or more")
     if rows is None or rows >= len(task.train):
         return task
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:rows])
@@ -154,52 +166,77 @@ def _exists(place: Path, split: str) -> bool:
     return any(place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS)
 
 
-_ENDINGS = (".jsonl", ".jsonl.gz")
-
-
 def _find(place: Path, split: str) -> Path:
     tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in _ENDINGS]
     for file in tried:
         if file.is_file():
             return file
-    beside = sorted({p.name.split(".")[0] for p in place.parent.glob("*.train.jsonl*")})
+    beside = sorted({p.name.split(".train.jsonl")[0] for p in place.parent.glob("*.train.jsonl*")})
     hint = f"; tasks in {place.parent}: {', '.join(beside)}" if beside else ""
+    files = {p.name[len(place.name) + 1 :] for p in place.parent.glob(f"{place.name}.*.jsonl*")}
+    if splits := sorted({name.split(".jsonl")[0] for name in files}):
+        hint = f"; splits of {place.name} that are there: {', '.join(splits)}"
     raise DataError(f"neither {tried[0]} nor {tried[1].name} is there{hint}")
 
 
+def _check_known(location: str, known: KnownTask, kind: TaskKind, labels: tuple[str, ...]) -> None:
+    if known.headline not in _METRICS[kind]:
+        raise DataError(
+            f"the rows of {location} are of the kind {kind.value}, but the task of that name is"
+            f" scored by {known.headline}; give the files another name"
+        )
+    # F1 of a label that never occurs would be 0 for every model, without a word.
+    if known.positive is not None and known.positive not in labels:
+        raise DataError(
+            f"{location} has the labels {', '.join(map(repr, labels))}, but the task of that name"
+            f" is scored by F1 of {known.positive!r}; rename the labels, or the files"
+        )
+
+
 def _read(file: Path) -> Iterator[Example]:
-    number = 0
+    number = rows = 0
     opened = gzip.open if file.suffix == ".gz" else open
     try:
-        with opened(file, "rt", encoding="utf-8") as lines:
+        with opened(file, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _example(json.loads(line), f"line {number} of {file}")
-    except ValueError as error:
-        what = "UTF-8" if isinstance(error, UnicodeDecodeError) else "JSON"
-        raise DataError(f"line {number + 1} of {file} or after is not {what}: {error}") from error
+                    rows += 1
+                    yield _example(line, f"line {number} of {file}")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 after line {number}: {error}; save it so") from error
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{file} is cut short or broken after line {number}: {error}") from error
-    if not number:
+        raise DataError(
+            f"{file} is cut short or broken after line {number}: {error}; copy it anew"
+        ) from error
+    if not rows:
         raise DataError(f"{file} is empty; give one JSON object a line")
 
 
-def _example(row: Any, place: str) -> Example:
+def _example(line: str, place: str) -> Example:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place} is not JSON: {error}; give one object a line") from error
     if not isinstance(row, dict):
         raise DataError(f"{place} is a {type(row).__name__}, not an object")
     words, tags = row.get("tokens"), row.get("tags")
     label = row.get("label")
     if (words is None) != (tags is None):
         raise DataError(f"{place} has only one of `tokens` and `tags`; give both")
-    if words is not None and tags is not None and len(words) != len(tags):
-        raise DataError(f"{place} has {len(words)} tokens and {len(tags)} tags; give a tag each")
+    if words is not None and tags is not None:
+        _check_tags(words, tags, place)
     if words is None and (not isinstance(row.get("text"), str) or label is None):
         raise DataError(
-            f"{place} has the fields {', '.join(row)}; needed are `text` and `label`, or `tokens`"
-            " and `tags`"
+            f"{place} has the fields {', '.join(row) or 'none'}; needed are `text` and `label`, or"
+            " `tokens` and `tags`"
         )
+    if not isinstance(row.get("text_pair"), (str, type(None))):
+        raise DataError(f"{place}: text_pair {row['text_pair']!r} is not a string")
     if not isinstance(label, (str, int, float, type(None))) or isinstance(label, bool):
         raise DataError(f"{place}: label {label!r} is neither a string nor a number")
+    if isinstance(label, (int, float)) and (words is not None or not math.isfinite(label)):
+        needed = "a string beside tags" if words is not None else "a finite number"
+        raise DataError(f"{place}: label {label!r} must be {needed}")
     return Example(
         text=row.get("text"),
         text_pair=row.get("text_pair"),
@@ -207,6 +244,24 @@ def _example(row: Any, place: str) -> Example:
         words=None if words is None else tuple(words),
         tags=None if tags is None else tuple(tags),
     )
+
+
+def _check_tags(words: Any, tags: Any, place: str) -> None:
+    for field, values in (("tokens", words), ("tags", tags)):
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise DataError(f"{place}: `{field}` is {values!r:.60}; give a list of strings")
+    if not words or len(words) != len(tags):
+        raise DataError(
+            f"{place} has {len(words)} tokens and {len(tags)} tags; give one tag for each token,"
+            " and at least one token"
+        )
+    for before, tag in zip(["O", *tags], tags, strict=False):
+        begins = tag == "O" or tag.startswith("B-")
+        if not begins and not (tag.startswith("I-") and before[1:] == tag[1:]):
+            raise DataError(
+                f"{place} has the tag {tag!r} after {before!r}, which is not IOB2; write a span as"
+                " B-TYPE, I-TYPE, ... and other words as O"
+            )
 
 
 def _kind(example: Example) -> TaskKind:

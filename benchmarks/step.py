@@ -1,0 +1,276 @@
+"""A whole training step against the same step written plainly, in one run.
+
+Plain means what the usual example code does: the models give all hidden states
+and attention maps, queries, keys and values are computed again from them, and the
+relations of all heads are materialised. Both sides have the same weights, text,
+objective and optimizer. Every variant runs in a process of its own, so that its
+peak memory is its own; variants take turns, and ratios are of medians.
+
+    python benchmarks/step.py [--rounds 3] [--batch 32] [--length 128] [--device cpu]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import kl_div, log_softmax
+
+from limbeck.activations import capture
+from limbeck.build import Setup, prepare
+from limbeck.corpora import stage_batches
+from limbeck.demo import HERE
+from limbeck.memory import peak_process_bytes
+from limbeck.run import build_accelerator, build_learner, build_models
+from limbeck.training.allocator import keep_freed_memory
+from limbeck.training.checkpoint import Position
+from limbeck.training.loop import train_step
+from limbeck.training.optimizer import build_optimizer, learning_rate
+
+VARIANTS = ("plain-float32", "plain-bfloat16", "limbeck-float32", "limbeck-bfloat16")
+HEADS = 16
+WARM_UP = 2
+
+
+def make_setup(given: argparse.Namespace, precision: str) -> Setup:
+    """The student of 3 x 256 under minilm, on the text that ships with the package."""
+    return prepare(
+        {
+            "teacher": "minilm-demo",
+            "student": {
+                "layers": 3,
+                "hidden": 256,
+                "heads": 8,
+                "intermediate": 1024,
+                "copy": {"layers": "uniform", "width": "cut"},
+            },
+            "data": {"text": str(HERE / "novels.txt.gz"), "length": given.length},
+            "stages": [
+                {
+                    "objectives": {"relations": {"heads": HEADS}},
+                    "steps": 100,
+                    "batch_size": given.batch,
+                }
+            ],
+            "training": {
+                "precision": precision,
+                "device": "cpu" if given.device == "cpu" else "auto",
+            },
+        }
+    )
+
+
+def run_limbeck(given: argparse.Namespace, precision: str) -> dict[str, Any]:
+    """Losses and times of limbeck's own step, and the share of each of its parts."""
+    keep_freed_memory()
+    setup = make_setup(given, precision)
+    accelerator = build_accelerator(setup.recipe, "unused")
+    student, teacher = build_models(setup, accelerator)
+    stage, batches = setup.stages[0], stage_batches(setup, 0)
+    learner = build_learner(setup, student, stage, 0)
+    wrapped = accelerator.prepare(learner).train(False)
+    optimizer = build_optimizer(learner, stage.optimizer)
+    before, losses, seconds = memory(given), [], []
+    for step in range(WARM_UP + given.steps):
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, stage.steps, stage.optimizer)
+        batch = batches.batch(step)
+        position = Position(0, step, 0, 0.0)
+        means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
+        wait(given)
+        seconds.append(time.perf_counter() - began)
+        losses.append(means["relations"])
+    facts = {"losses": losses, "seconds": seconds[WARM_UP:], "bytes": memory(given) - before}
+    facts["profile"] = profile(given, setup, accelerator, learner, teacher, optimizer, batches)
+    return facts
+
+
+def profile(
+    given: argparse.Namespace,
+    setup: Setup,
+    accelerator: Any,
+    learner: Any,
+    teacher: Any,
+    optimizer: Any,
+    batches: Any,
+) -> dict[str, float]:
+    """Median seconds of every part of the step, each waited for."""
+    stage = setup.stages[0]
+    objective = stage.objectives["relations"]
+    found: dict[str, list[float]] = {}
+    for step in range(given.steps):
+        clock = time.perf_counter()
+
+        def lap(name: str) -> None:
+            nonlocal clock
+            wait(given)
+            now = time.perf_counter()
+            found.setdefault(name, []).append(now - clock)
+            clock = now
+
+        batch = batches.batch(step).to(accelerator.device)
+        lap("data")
+        with accelerator.autocast():
+            signals = teacher.signals(batch, stage.teacher_needs())
+            lap("teacher forward")
+            states = capture(learner.student, learner.anatomy, batch.student, learner.needs)
+            lap("student forward")
+        total = objective.total(states, signals, batch, learner.projections)
+        lap("losses")
+        (total / objective.count(batch)).backward()
+        lap("backward")
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        lap("optimizer")
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def run_plain(given: argparse.Namespace, precision: str) -> dict[str, Any]:
+    """Losses and times of the same step as example code has it."""
+    setup = make_setup(given, "float32")
+    accelerator = build_accelerator(setup.recipe, "unused")
+    student, teacher_ = build_models(setup, accelerator)
+    teacher = teacher_.model
+    for model in (student, teacher):
+        model.set_attn_implementation("eager")
+    student = student.to(accelerator.device)
+    batches, stage = stage_batches(setup, 0), setup.stages[0]
+    parameters = list(student.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": 0.01},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.98), eps=1e-6)
+    before, losses, seconds = memory(given), [], []
+    for step in range(WARM_UP + given.steps):
+        began = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, stage.steps, stage.optimizer)
+        tokens = batches.batch(step).student.to(accelerator.device)
+        on = precision == "bfloat16"
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=on):
+            with torch.no_grad():
+                theirs = projections(teacher, tokens)
+            ours = projections(student, tokens)
+            divergences = [
+                plain_divergence(s, t, tokens.mask) for s, t in zip(ours, theirs, strict=True)
+            ]
+        loss = torch.stack(divergences).sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        wait(given)
+        seconds.append(time.perf_counter() - began)
+        losses.append(float(loss.detach()))
+    return {"losses": losses, "seconds": seconds[WARM_UP:], "bytes": memory(given) - before}
+
+
+def projections(model: Any, tokens: Any) -> list[torch.Tensor]:
+    """Queries, keys and values of the last layer, from all that the model can give."""
+    output = model.base_model(
+        input_ids=tokens.input_ids,
+        attention_mask=tokens.mask.long(),
+        output_hidden_states=True,
+        output_attentions=True,
+    )
+    attention = model.base_model.encoder.layer[-1].attention.self
+    states = output.hidden_states[-2]
+    return [part(states) for part in (attention.query, attention.key, attention.value)]
+
+
+def plain_divergence(student: Any, teacher: Any, mask: Any) -> torch.Tensor:
+    """Mean over real tokens of the relations' divergence, all relations at once."""
+
+    def relations(vectors: torch.Tensor) -> torch.Tensor:
+        heads = vectors.reshape(*vectors.shape[:2], HEADS, -1).transpose(1, 2)
+        scores = heads @ heads.mT / heads.shape[-1] ** 0.5
+        low = torch.finfo(scores.dtype).min
+        return log_softmax(scores.masked_fill(~mask[:, None, None, :], low), dim=-1)
+
+    divergence = kl_div(relations(student), relations(teacher), reduction="none", log_target=True)
+    return divergence.sum(-1).mean(1)[mask].mean()
+
+
+def memory(given: argparse.Namespace) -> int:
+    """Peak bytes of the device so far."""
+    if given.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_process_bytes() or 0
+
+
+def wait(given: argparse.Namespace) -> None:
+    """Let the device finish."""
+    if given.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def one_variant(given: argparse.Namespace) -> None:
+    """Run one variant here and print its figures as JSON."""
+    side, precision = given.variant.split("-")
+    torch.manual_seed(0)
+    facts = (run_limbeck if side == "limbeck" else run_plain)(given, precision)
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+def main() -> None:
+    """Run every variant in turns and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--variant", choices=VARIANTS)
+    given = parser.parse_args()
+    if given.variant:
+        one_variant(given)
+        return
+    runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
+    for _ in range(given.rounds):
+        for variant in VARIANTS:
+            options = [f"--{k}={getattr(given, k)}" for k in ("steps", "batch", "length", "device")]
+            command = [sys.executable, str(Path(__file__)), f"--variant={variant}", *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            runs[variant].append(json.loads(done.stdout.strip().splitlines()[-1]))
+    report(given, runs)
+
+
+def report(given: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> None:
+    """Print the tables and, last, one JSON object."""
+    seconds = {v: statistics.median(s for r in runs[v] for s in r["seconds"]) for v in VARIANTS}
+    peak = {v: statistics.median(r["bytes"] for r in runs[v]) for v in VARIANTS}
+    tokens = given.batch * given.length
+    facts: dict[str, Any] = {"threads": torch.get_num_threads(), "tokens_per_step": tokens}
+    print(f"{given.batch} x {given.length} tokens, {facts['threads']} threads, {given.device}")
+    print(f"{'':18} {'s/step':>8} {'tokens/s':>9} {'peak MB':>8}")
+    for v in VARIANTS:
+        print(f"{v:18} {seconds[v]:8.3f} {tokens / seconds[v]:9.0f} {peak[v] / 1e6:8.0f}")
+        facts[f"{v}_seconds"], facts[f"{v}_bytes"] = seconds[v], peak[v]
+    best = "limbeck-bfloat16"
+    for plain in ("plain-float32", "plain-bfloat16"):
+        facts[f"speed_against_{plain}_ratio"] = seconds[plain] / seconds[best]
+        facts[f"memory_against_{plain}_ratio"] = peak[best] / peak[plain]
+    pairs = zip(
+        runs["plain-float32"][0]["losses"], runs["limbeck-float32"][0]["losses"], strict=True
+    )
+    facts["float32_loss_difference"] = max(abs(a - b) / abs(a) for a, b in pairs)
+    parts = runs[best][-1]["profile"]
+    whole = sum(parts.values())
+    print("\nshare of the step, limbeck-bfloat16")
+    for name, time_ in parts.items():
+        print(f"{name:18} {time_ / whole:8.1%}")
+        facts[f"share_{name.replace(' ', '_')}_ratio"] = time_ / whole
+    print()
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+import json
+import sys
+
+import pytest
+import yaml
+
+from limbeck import cli
+
+
+def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["limbeck", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+@pytest.fixture
+def recipe_file(raw_recipe, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
+    return file
+
+
+def test_plan_shows_layers_sizes_and_a_probe(monkeypatch, capsys, recipe_file):
+    code, out, _ = run(monkeypatch, capsys, "plan", recipe_file)
+    assert code == 0
+    assert "learns from" in out and "teacher layer" in out
+    assert "4 x 16" in out and "384" in out and " s " in out and "GB" in out
+
+
+def test_plan_shows_every_fault_and_fails(monkeypatch, capsys, recipe_file):
+    code, _, err = run(
+        monkeypatch, capsys, "plan", recipe_file, "--set", "data.text=x.txt", "--set", "seed=-1"
+    )
+    assert code == 1
+    assert "2 fault(s)" in err and "data.text.0" in err and "seed" in err
+    assert "Traceback" not in err
+
+
+def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
+    code, out, _ = run(monkeypatch, capsys, "distill", recipe_file, "-o", tmp_path / "run")
+    assert code == 0 and "The student has" in out
+    rows = [json.dumps({"text": "old house", "label": label}) for label in ("x", "y") * 8]
+    for split in ("train", "dev"):
+        (tmp_path / f"toy.{split}.jsonl").write_text("\n".join(rows))
+    student, task = tmp_path / "run" / "student", tmp_path / "toy"
+    options = ["--task", task, "--seeds", 2, "--epochs", 1, "--max-length", 16]
+    code, out, _ = run(monkeypatch, capsys, "evaluate", student, *options)
+    assert code == 0
+    found = json.loads(out.strip().splitlines()[-1])
+    assert found["toy"]["mean"] == 0.5 and len(found["toy"]["seeds"]) == 2
+
+
+def test_list(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "list", "objectives")
+    assert code == 0 and "relations" in out and "teacher_layer" in out
+    code, out, _ = run(monkeypatch, capsys, "list", "tasks")
+    assert "sst2" in out and "rucola" in out
+    code, _, err = run(monkeypatch, capsys, "list", "everything")
+    assert code == 1 and "use objectives or tasks" in err
+
+
+def test_help_names_every_command(monkeypatch, capsys):
+    _, out, _ = run(monkeypatch, capsys, "--help")
+    for name in ("demo", "plan", "distill", "evaluate", "list"):
+        assert name in out

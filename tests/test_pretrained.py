@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+from conftest import make_model
+
+from limbeck import pretrained
+from limbeck.architectures import ANATOMIES
+from limbeck.errors import MissingExtraError, ModelError
+from limbeck.pretrained import load_config, load_model, load_tokenizer, locate
+
+BERT = ANATOMIES["bert"]
+
+
+def folder(tmp_path, **config):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **config}))
+    return str(tmp_path)
+
+
+def test_a_folder_loads_in_evaluation_mode(teacher_folder):
+    model = load_model(str(teacher_folder), anatomy=BERT, with_head=True)
+    assert not model.training and model.dtype == torch.float32
+    body = load_model(str(teacher_folder), anatomy=BERT, with_head=False, attention_dropout=False)
+    assert type(body).__name__ == "BertModel"
+    assert body.config.attention_probs_dropout_prob == 0.0
+    assert load_tokenizer(str(teacher_folder)).is_fast
+
+
+def test_a_body_without_head_is_told_from_one_with(tmp_path):
+    make_model().base_model.save_pretrained(tmp_path)
+    assert type(load_model(str(tmp_path), anatomy=BERT)).__name__ == "BertModel"
+    with pytest.raises(ModelError, match="no trained vocabulary head.*train one with a stage"):
+        load_model(str(tmp_path), anatomy=BERT, with_head=True)
+
+
+def test_folders_that_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="does not exist; give a transformers folder"):
+        locate(str(tmp_path / "missing"))
+    with pytest.raises(ModelError, match="has no config.json"):
+        locate(str(tmp_path))
+    with pytest.raises(ModelError, match="no weights at all, but only safetensors"):
+        locate(folder(tmp_path))
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(ModelError, match="holds pytorch_model.bin, but only safetensors are read"):
+        locate(folder(tmp_path))
+    with pytest.raises(ModelError, match=r"needs remote code \(auto_map: AutoModel\)"):
+        locate(folder(tmp_path, auto_map={"AutoModel": "x.Y"}))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="is not JSON"):
+        locate(str(tmp_path))
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path):
+    make_model().config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ModelError, match="cannot load"):
+        load_model(str(tmp_path), anatomy=BERT)
+
+
+def test_a_hub_name_out_of_reach_says_so():
+    with pytest.raises(ModelError, match="where the hub can be reached"):
+        load_config("someone/something")
+
+
+def test_a_missing_tokenizer_says_so(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_the_demo_teacher_is_checked_before_use(monkeypatch):
+    assert locate("minilm-demo").endswith("model")
+    monkeypatch.setattr(pretrained, "_DEMO_SHA256", "0" * 64)
+    with pytest.raises(ModelError, match="have sha256 53aa51.*expected 0000.*reinstall it"):
+        locate("minilm-demo")
+    monkeypatch.setattr(pretrained, "_DEMO_PACKAGE", "no-such-package")
+    with pytest.raises(MissingExtraError, match=r"pip install 'limbeck\[demo\]'"):
+        locate("minilm-demo")

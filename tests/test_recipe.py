@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import make_model, make_tokenizer
+
+from limbeck.build import check, prepare
+from limbeck.errors import RecipeError
+from limbeck.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+def faults_of(raw) -> dict[str, str]:
+    setup, faults = check(raw)
+    assert setup is None
+    return dict(faults)
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)
+def test_every_recipe_of_the_house_parses(file):
+    recipe, faults = parse_recipe(read_recipe(file))
+    assert faults == []
+    again, faults = parse_recipe(yaml.safe_load(dump_recipe(recipe)))
+    assert faults == [] and again == recipe
+
+
+def test_a_recipe_becomes_plain_objects(raw_recipe):
+    setup = prepare(raw_recipe)
+    assert setup.models.student.hidden == 16
+    objective = setup.stages[0].objectives["relations"]
+    assert (objective.teacher_layer, objective.student_layer, objective.heads) == (2, 1, 8)
+    assert setup.maskings == [None] and not setup.has_trained_head
+    assert isinstance(setup.recipe, Recipe)
+
+
+def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
+    raw_recipe["data"]["text"] = "nowhere.txt"
+    raw_recipe["student"]["heads"] = 3
+    raw_recipe["training"]["precison"] = "float32"
+    raw_recipe["training"]["log_every"] = 0
+    raw_recipe["evaluation"]["tasks"] = ["nowhere/task"]
+    raw_recipe["stages"][0]["objectives"] = {"relations": {"heds": 3}, "relation": {}}
+    raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "steps": 1})
+    found = faults_of(raw_recipe)
+    assert found["data.text.0"].startswith("the text file nowhere.txt does not exist")
+    assert "does not divide hidden=16" in found["student.heads"]
+    assert found["training.precison"] == "unknown key; did you mean 'precision'?"
+    assert "greater than or equal to 1" in found["training.log_every"]
+    assert "evaluation.tasks.0" in found
+    assert "did you mean 'heads'" in found["stages.0.objectives.relations.heds"]
+    assert "did you mean 'relations'" in found["stages.0.objectives.relation"]
+    assert "above 0" in found["stages.1.objectives.labels.weight"]
+    with pytest.raises(RecipeError, match=r"the recipe has 8 fault\(s\)"):
+        prepare(raw_recipe)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field", "message"),
+    [
+        ("student.hiden", 3, "student.hiden", "did you mean 'hidden'"),
+        ("stages.0.optimizer", {"learning_rat": 1}, "stages.0.optimizer.learning_rat", "rate"),
+        ("stages.0.masking", {"shar": 1}, "stages.0.masking.shar", "did you mean 'share'"),
+        ("data.text", [{"pth": "x"}], "data.text.0.pth", "did you mean 'path'"),
+        ("data.length", 500, "data.length", "the student reads 80 at most"),
+        ("stages.0.steps", None, "stages.0", "give either tokens or steps"),
+        ("stages.0.micro_batch_size", 9, "stages.0.micro_batch_size", "above batch_size=4"),
+        ("stages.0.objectives.relations", {"heads": 5}, None, r"use one of \[1, 2, 4, 8\]"),
+        ("stages.0.objectives.relations", {"teacher_layer": 3}, None, "use 0 to 2"),
+        ("student.copy", {"layers": [0, 3]}, "student.copy.layers", "there are 3: 0 to 2"),
+        ("student.copy", {"layers": [0]}, "student.copy.layers", "1 teacher layers for 2"),
+        ("student.architecture", "mamba", "student.architecture", "is not known"),
+        ("teacher", None, "student.tokenizer", "without a teacher one must be named"),
+        ("teacher", "/nowhere/at/all", "teacher.model", "does not exist"),
+    ],
+)
+def test_faults_say_what_to_change(raw_recipe, path, value, field, message):
+    here = raw_recipe
+    *parents, last = path.split(".")
+    for key in parents:
+        here = here[int(key)] if isinstance(here, list) else here[key]
+    here[last] = value
+    import re
+
+    found = faults_of(raw_recipe)
+    assert any(
+        (field is None or field == place) and re.search(message, said)
+        for place, said in found.items()
+    ), found
+
+
+def test_a_student_larger_than_its_teacher_is_warned_of(raw_recipe):
+    raw_recipe["student"] = {"layers": 4, "hidden": 48, "heads": 4, "intermediate": 32}
+    warnings = prepare(raw_recipe).warnings
+    assert [w.split("(")[0] for w in warnings] == ["the student's layers ", "the student's hidden "]
+
+
+def test_overrides_reach_any_field(tmp_path, raw_recipe):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
+    sets = ["stages.0.steps=9", "training.device=cpu", "student.copy={layers: last}"]
+    raw = read_recipe(file, sets)
+    assert raw["stages"][0]["steps"] == 9 and raw["student"]["copy"] == {"layers": "last"}
+    for wrong in ("stages.5.steps=1", "data.text.path=1", "nothing"):
+        with pytest.raises(RecipeError, match=f"{wrong!r}"):
+            read_recipe(file, [wrong])
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        read_recipe(file)
+    file.write_text("a: [1", encoding="utf-8")
+    with pytest.raises(RecipeError, match="is not YAML"):
+        read_recipe(file)
+    file.write_text("- 1", encoding="utf-8")
+    with pytest.raises(RecipeError, match="a recipe is a mapping"):
+        read_recipe(file)
+
+
+def test_another_vocabulary_beside_a_teacher_is_refused(raw_recipe, tmp_path):
+    make_tokenizer(vocabulary=120).save_pretrained(tmp_path)
+    make_model().config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    raw_recipe["student"]["tokenizer"] = str(tmp_path)
+    assert "is not the teacher's" in faults_of(raw_recipe)["student.tokenizer"]
