@@ -23,6 +23,7 @@ ORDER = [
     "evaluation",
     "export",
     "recipe",
+    "models",
     "build",
     "corpora",
     "measure",

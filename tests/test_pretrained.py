@@ -7,7 +7,7 @@ from conftest import make_model
 from limbeck import pretrained
 from limbeck.architectures import ANATOMIES
 from limbeck.errors import MissingExtraError, ModelError
-from limbeck.pretrained import load_config, load_model, load_tokenizer, locate
+from limbeck.pretrained import load_body, load_config, load_model, load_tokenizer, locate
 
 BERT = ANATOMIES["bert"]
 
@@ -20,7 +20,7 @@ def folder(tmp_path, **config):
 def test_a_folder_loads_in_evaluation_mode(teacher_folder):
     model = load_model(str(teacher_folder), anatomy=BERT, with_head=True)
     assert not model.training and model.dtype == torch.float32
-    body = load_model(str(teacher_folder), anatomy=BERT, with_head=False, attention_dropout=False)
+    body = load_body(str(teacher_folder), attention_dropout=False)
     assert type(body).__name__ == "BertModel"
     assert body.config.attention_probs_dropout_prob == 0.0
     assert load_tokenizer(str(teacher_folder)).is_fast

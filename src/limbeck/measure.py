@@ -10,17 +10,17 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from . import __version__
-from .architectures import Anatomy, anatomy_of
 from .build import Setup
 from .corpora import held_out_batches
 from .errors import ModelError
 from .evaluation.agreement import top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import measure_cost, model_size
-from .evaluation.finetune import FinetuneSettings, TaskScore, evaluate_task
+from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import ROLES, write_report
+from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
-from .pretrained import load_config, load_model
+from .pretrained import load_model
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking
 from .training.records import RunLog, TaskProgress
@@ -63,7 +63,6 @@ def evaluate_model(
     tasks: list[str],
     part: EvaluationPart,
     *,
-    anatomy: Anatomy | None = None,
     results: Path | None = None,
     console: Console,
     label: str = "model",
@@ -74,12 +73,10 @@ def evaluate_model(
         model: Folder, hub name or package name.
         tasks: DIR/NAME of each.
         part: Seeds, rows and protocol.
-        anatomy: Of an unknown architecture; by default the table's row.
         results: Folder in which finished seeds are kept.
         console: For the progress bar.
         label: What the bar and the results call the model.
     """
-    anatomy = anatomy or anatomy_of(load_config(model).model_type)
     scores = {}
     for location in tasks:
         task = load_task(location, test_split=part.test_split)
@@ -90,7 +87,6 @@ def evaluate_model(
                 task,
                 settings=part.settings,
                 seeds=range(part.seeds),
-                anatomy=anatomy,
                 results=results / f"{task.name}.{label}.json" if results else None,
                 progress=progress.step,
             )
@@ -115,10 +111,7 @@ def _scores(
     part = setup.recipe.evaluation
     by_task: dict[str, dict[str, TaskScore]] = {}
     for role, model in models.items():
-        anatomy = setup.models.teacher_anatomy if role == "teacher" else setup.models.anatomy
-        scores = evaluate_model(
-            model, part.tasks, part, anatomy=anatomy, results=kept, console=console, label=role
-        )
+        scores = evaluate_model(model, part.tasks, part, results=kept, console=console, label=role)
         for task, score in scores.items():
             by_task.setdefault(task, {})[role] = score
     return by_task

@@ -112,13 +112,7 @@ def load_config(name: str) -> Any:
         ) from error
 
 
-def load_model(
-    name: str,
-    *,
-    anatomy: Anatomy,
-    with_head: bool | None = None,
-    attention_dropout: bool = True,
-) -> PreTrainedModel:
+def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) -> PreTrainedModel:
     """A model in float32 and evaluation mode.
 
     Args:
@@ -126,44 +120,52 @@ def load_model(
         anatomy: Tells which modules are the vocabulary head.
         with_head: True asks for the vocabulary head, False leaves it away, None
             takes it if the weights are there.
-        attention_dropout: False leaves dropout out of the attention, which
-            takes a processor off its fast path.
 
     Raises:
         ModelError: It cannot be loaded, or ``with_head`` is True and the
             weights of the vocabulary head are not in it.
     """
-    place = locate(name)
+    if with_head is False:
+        return load_body(name)
+    model, missing = _load(AutoModelForMaskedLM, load_config(name), name)
+    in_head = {path.split(".")[0] for path in anatomy.head}
+    if model is not None and not any(key.split(".")[0] in in_head for key in missing):
+        return model
+    if with_head:
+        raise ModelError(
+            f"{name!r} has no trained vocabulary head, which labels and output distributions"
+            " need; train one with a stage that has no teacher and the objective `labels`"
+        )
+    return load_body(name)
+
+
+def load_body(name: str, *, attention_dropout: bool = True) -> PreTrainedModel:
+    """A model without any head, of any architecture, in float32 and evaluation mode.
+
+    Args:
+        name: As for `locate`.
+        attention_dropout: False leaves dropout out of the attention, which
+            takes a processor off its fast path.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
     config = load_config(name)
     if not attention_dropout:
         for field in _ATTENTION_DROPOUT & config.to_dict().keys():
             setattr(config, field, 0.0)
-    if with_head is not False:
-        model, missing = _load(AutoModelForMaskedLM, place, config, name)
-        absent = [
-            key for key in missing if key.split(".")[0] in {p.split(".")[0] for p in anatomy.head}
-        ]
-        if model is not None and not absent:
-            return model
-        if with_head:
-            raise ModelError(
-                f"{name!r} has no trained vocabulary head, which labels and output distributions"
-                " need; train one with a stage that has no teacher and the objective `labels`"
-            )
-    model, _ = _load(AutoModel, place, config, name)
+    model, _ = _load(AutoModel, config, name)
     if model is None:
         raise ModelError(f"transformers has no model class for {name!r}")
     return model
 
 
-def _load(
-    kind: Any, place: str, config: Any, name: str
-) -> tuple[PreTrainedModel | None, list[str]]:
+def _load(kind: Any, config: Any, name: str) -> tuple[PreTrainedModel | None, list[str]]:
     try:
         # Missing heads are expected and told apart by the caller; transformers' table is noise.
         with quiet_transformers():
             model, facts = kind.from_pretrained(
-                place,
+                locate(name),
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,

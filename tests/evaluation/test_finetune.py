@@ -4,16 +4,16 @@ from dataclasses import replace
 import pytest
 from conftest import FAMILIES, make_model
 
-from limbeck.architectures import ANATOMIES
 from limbeck.errors import EvaluationError
-from limbeck.evaluation import finetune as module
-from limbeck.evaluation.finetune import FinetuneSettings, evaluate_task, finetune
+from limbeck.evaluation import seeds as module
+from limbeck.evaluation.finetune import FinetuneSettings, finetune
 from limbeck.evaluation.metrics import (
     classification_metrics,
     joint_metrics,
     regression_metrics,
     tagging_metrics,
 )
+from limbeck.evaluation.seeds import evaluate_task
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 
 SETTINGS = FinetuneSettings(
@@ -75,9 +75,7 @@ def folders(tmp_path_factory, tokenizer):
 @pytest.mark.parametrize("kind", list(TaskKind))
 def test_every_kind_of_task_is_learned(folders, kind):
     task = make_task(kind)
-    score = finetune(
-        str(folders["bert"]), task, settings=SETTINGS, seed=0, anatomy=ANATOMIES["bert"]
-    )
+    score = finetune(str(folders["bert"]), task, settings=SETTINGS, seed=0)
     assert score.metrics[task.headline] > 0.9
 
 
@@ -86,19 +84,14 @@ def test_every_kind_of_task_is_learned(folders, kind):
 def test_every_family_can_be_fine_tuned(folders, family, precision):
     settings = replace(SETTINGS, epochs=0.5, precision=precision)
     task = make_task(TaskKind.JOINT, rows=64)
-    score = finetune(
-        str(folders[family]), task, settings=settings, seed=0, anatomy=ANATOMIES[family]
-    )
+    score = finetune(str(folders[family]), task, settings=settings, seed=0)
     assert score.metrics.keys() == {"intent_accuracy", "span_f1", "exact_sentence"}
 
 
 def test_a_seed_decides_everything(folders):
     task, settings = make_task(TaskKind.REGRESSION, rows=64), replace(SETTINGS, epochs=1.0)
     one, two, other = (
-        finetune(
-            str(folders["bert"]), task, settings=settings, seed=s, anatomy=ANATOMIES["bert"]
-        ).metrics
-        for s in (0, 0, 1)
+        finetune(str(folders["bert"]), task, settings=settings, seed=s).metrics for s in (0, 0, 1)
     )
     assert one == two != other
 
@@ -117,7 +110,6 @@ def test_finished_seeds_are_kept_until_something_changes(folders, tmp_path, monk
             task,
             settings=settings,
             seeds=seeds,
-            anatomy=ANATOMIES["bert"],
             results=tmp_path / "toy.json",
         )
 
@@ -140,7 +132,6 @@ def test_a_loss_that_is_not_finite_names_seed_and_step(folders):
             make_task(TaskKind.REGRESSION),
             settings=settings,
             seed=3,
-            anatomy=ANATOMIES["bert"],
         )
 
 

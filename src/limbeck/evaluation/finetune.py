@@ -6,14 +6,10 @@ every architecture is treated alike: a pooler that some folders carry, trained o
 not, plays no part.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..architectures import Anatomy
 from ..attention import use_float32_attention
 from ..errors import EvaluationError
-from ..pretrained import load_model, load_tokenizer, locate
+from ..pretrained import load_body, load_tokenizer
+from .examples import Row, collate_rows, encode_example
 from .metrics import classification_metrics, joint_metrics, regression_metrics, tagging_metrics
-from .tasks import Example, Task, TaskKind
+from .tasks import Task, TaskKind
 
 
 @dataclass(frozen=True)
@@ -63,44 +59,6 @@ class SeedScore:
     seconds: float
 
 
-@dataclass(frozen=True)
-class TaskScore:
-    """A model on a task, over seeds."""
-
-    task: str
-    metric: str
-    test_split: str
-    training_rows: int
-    test_rows: int
-    seeds: tuple[SeedScore, ...]
-
-    @property
-    def values(self) -> list[float]:
-        """The headline metric of every seed."""
-        return [score.metrics[self.metric] for score in self.seeds]
-
-    @property
-    def mean(self) -> float:
-        """The headline metric, averaged over seeds."""
-        return mean(self.values)
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation of the headline metric between seeds; 0 for one seed."""
-        return stdev(self.values) if len(self.seeds) > 1 else 0.0
-
-    def means(self) -> dict[str, float]:
-        """Every metric, averaged over seeds."""
-        return {
-            name: mean(score.metrics[name] for score in self.seeds)
-            for name in self.seeds[0].metrics
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """For files: everything, with mean and spread of the headline metric."""
-        return {**asdict(self), "mean": self.mean, "spread": self.spread, "means": self.means()}
-
-
 class _Tagger(nn.Module):
     """A body with the heads that a task asks for."""
 
@@ -131,67 +89,12 @@ class _Tagger(nn.Module):
         return of_text, of_words
 
 
-@dataclass(frozen=True)
-class _Row:
-    pieces: dict[str, list[int]]
-    label: float | int
-    tags: list[int]  # for each piece; -100 where none is asked
-    word_of_piece: list[int]  # -1 unless the piece begins a word
-
-
-def evaluate_task(
-    model: str,
-    task: Task,
-    *,
-    settings: FinetuneSettings,
-    seeds: Sequence[int],
-    anatomy: Anatomy,
-    results: Path | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
-) -> TaskScore:
-    """The score of a model folder on a task, over seeds.
-
-    Args:
-        model: Folder, hub name or package name.
-        task: Read and, if wanted, subsampled.
-        settings: The protocol.
-        seeds: One fine-tuning each.
-        anatomy: Of the model's family.
-        results: A JSON file in which finished seeds are kept; those that are in
-            it for the same model, rows and settings are not run again.
-        progress: Called with (seed, step, steps).
-
-    Raises:
-        EvaluationError: A loss or a prediction is not finite, a setting makes
-            no sense, or ``results`` is not a file of results.
-        ModelError: The model cannot be loaded.
-    """
-    key = _fingerprint(model, task, settings) if results else ""
-    kept = _kept(results, key) if results else {}
-    for seed in seeds:
-        if seed not in kept:
-            kept[seed] = finetune(
-                model, task, settings=settings, seed=seed, anatomy=anatomy, progress=progress
-            )
-            if results:
-                _keep(results, key, kept)
-    return TaskScore(
-        task=task.name,
-        metric=task.headline,
-        test_split=task.test_split,
-        training_rows=len(task.train),
-        test_rows=len(task.test),
-        seeds=tuple(kept[seed] for seed in seeds),
-    )
-
-
 def finetune(
     model: str,
     task: Task,
     *,
     settings: FinetuneSettings,
     seed: int,
-    anatomy: Anatomy,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> SeedScore:
     """Fine-tune once and score the test rows.
@@ -207,14 +110,14 @@ def finetune(
     tokenizer = load_tokenizer(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        body = load_model(model, anatomy=anatomy, with_head=False, attention_dropout=False)
+        body = load_body(model, attention_dropout=False)
         if device.type == "cpu" and settings.precision == "bfloat16":
             use_float32_attention(body)
         network = _Tagger(body, task, settings).to(device)
         limit = min(settings.max_length, _positions(body))
-        rows = [_row(example, task, tokenizer, limit) for example in task.train]
+        rows = [encode_example(example, task, tokenizer, limit) for example in task.train]
         _learn(network, rows, task, tokenizer, settings, seed, device, progress)
-        tests = [_row(example, task, tokenizer, limit) for example in task.test]
+        tests = [encode_example(example, task, tokenizer, limit) for example in task.test]
         labels, tags = _predict(network, tests, task, tokenizer, settings, device)
     return SeedScore(seed, _score(task, labels, tags), time.perf_counter() - began)
 
@@ -248,7 +151,7 @@ def _positions(body: PreTrainedModel) -> int:
 
 def _learn(
     network: _Tagger,
-    rows: list[_Row],
+    rows: list[Row],
     task: Task,
     tokenizer: PreTrainedTokenizerFast,
     settings: FinetuneSettings,
@@ -277,7 +180,7 @@ def _learn(
             rate = min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
             group["lr"] = settings.learning_rate * rate
         batch = [rows[number] for number in chosen]
-        inputs, tags = _collate(batch, tokenizer, device)
+        inputs, tags = collate_rows(batch, tokenizer, device)
         of_text, of_words = network(inputs)
         loss = torch.zeros((), device=device)
         if of_text is not None and task.kind is TaskKind.REGRESSION:
@@ -303,7 +206,7 @@ def _learn(
 
 def _predict(
     network: _Tagger,
-    rows: list[_Row],
+    rows: list[Row],
     task: Task,
     tokenizer: PreTrainedTokenizerFast,
     settings: FinetuneSettings,
@@ -316,7 +219,7 @@ def _predict(
     with torch.no_grad():
         for start in range(0, len(rows), 64):
             numbers = by_length[start : start + 64]
-            inputs, _ = _collate([rows[n] for n in numbers], tokenizer, device)
+            inputs, _ = collate_rows([rows[n] for n in numbers], tokenizer, device)
             of_text, of_words = network(inputs)
             if of_text is not None:
                 if not torch.isfinite(of_text).all():
@@ -353,56 +256,8 @@ def _score(task: Task, labels: list[float], tags: list[list[str]]) -> dict[str, 
     return classification_metrics(said, expected, positive=task.positive)
 
 
-def _row(example: Example, task: Task, tokenizer: PreTrainedTokenizerFast, limit: int) -> _Row:
-    # Words are read as one text: byte-level pieces know a word's start by the space before it.
-    text = example.text if example.words is None else " ".join(example.words)
-    encoded = tokenizer(
-        text,
-        None if example.words is not None else example.text_pair,
-        truncation=True,
-        max_length=limit,
-        return_offsets_mapping=True,
-    )
-    spans = encoded.pop("offset_mapping")
-    length = len(encoded["input_ids"])
-    tags, begins = [-100] * length, [-1] * length
-    if example.words is not None and example.tags is not None:
-        word_at = _word_at_each_character(example.words)
-        before = -1
-        for place, (start, end) in enumerate(spans):
-            # By its last character: a piece may begin with the space, or be nothing else.
-            word = word_at[end - 1] if end > start else -1
-            if word not in (-1, before):
-                begins[place] = before = word
-                tags[place] = task.tags.index(example.tags[word])
-    label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
-    return _Row({k: list(v) for k, v in encoded.items()}, label, tags, begins)
-
-
-def _word_at_each_character(words: Sequence[str]) -> list[int]:
-    found: list[int] = []
-    for number, word in enumerate(words):
-        found += [*[number] * len(word), -1]  # the space after it belongs to none
-    return found
-
-
-def _collate(
-    rows: list[_Row], tokenizer: PreTrainedTokenizerFast, device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
-    longest = max(len(row.tags) for row in rows)
-    fill = {"input_ids": tokenizer.pad_token_id}
-
-    def padded(values: list[list[int]], with_: int) -> Tensor:
-        full = [row + [with_] * (longest - len(row)) for row in values]
-        return torch.tensor(full, device=device)
-
-    names = rows[0].pieces
-    inputs = {n: padded([row.pieces[n] for row in rows], fill.get(n, 0)) for n in names}
-    return inputs, padded([row.tags for row in rows], -100)
-
-
 def _shuffled(
-    rows: list[_Row], batch_size: int, generator: np.random.Generator
+    rows: list[Row], batch_size: int, generator: np.random.Generator
 ) -> Iterator[list[int]]:
     """Batches of texts of like length, in random order: little padding, little bias."""
     lengths = np.array([len(row.tags) for row in rows])
@@ -413,40 +268,6 @@ def _shuffled(
         yield order[start : start + batch_size].tolist()
 
 
-def _standard(rows: list[_Row]) -> tuple[float, float]:
+def _standard(rows: list[Row]) -> tuple[float, float]:
     labels = np.array([row.label for row in rows], dtype=float)
     return float(labels.mean()), float(labels.std()) or 1.0
-
-
-def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
-    """Names the weights, the rows and the settings, so that stale results are not reused."""
-    digest = hashlib.sha256(json.dumps([task.name, asdict(settings), task.test_split]).encode())
-    for example in [*task.train, *task.test]:
-        digest.update(repr(example).encode())
-    folder = Path(locate(model))
-    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else [Path(model)]:
-        digest.update(file.read_bytes() if file.is_file() else str(file).encode())
-    return digest.hexdigest()
-
-
-def _kept(results: Path, key: str) -> dict[int, SeedScore]:
-    if not results.exists():
-        return {}
-    try:
-        saved = json.loads(results.read_text(encoding="utf-8"))
-        if saved["fingerprint"] != key:
-            return {}
-        return {score["seed"]: SeedScore(**score) for score in saved["seeds"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
-            " give another place for results"
-        ) from error
-
-
-def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:
-    results.parent.mkdir(parents=True, exist_ok=True)
-    part = results.with_suffix(".part")
-    content = {"fingerprint": key, "seeds": [asdict(score) for score in kept.values()]}
-    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    part.replace(results)

@@ -1,0 +1,128 @@
+"""A model on a task over several seeds; finished seeds are kept, so an interrupted one goes on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from ..errors import EvaluationError
+from ..pretrained import locate
+from .finetune import FinetuneSettings, SeedScore, finetune
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A model on a task, over seeds."""
+
+    task: str
+    metric: str
+    test_split: str
+    training_rows: int
+    test_rows: int
+    seeds: tuple[SeedScore, ...]
+
+    @property
+    def values(self) -> list[float]:
+        """The headline metric of every seed."""
+        return [score.metrics[self.metric] for score in self.seeds]
+
+    @property
+    def mean(self) -> float:
+        """The headline metric, averaged over seeds."""
+        return mean(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the headline metric between seeds; 0 for one seed."""
+        return stdev(self.values) if len(self.seeds) > 1 else 0.0
+
+    def means(self) -> dict[str, float]:
+        """Every metric, averaged over seeds."""
+        return {
+            name: mean(score.metrics[name] for score in self.seeds)
+            for name in self.seeds[0].metrics
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """For files: everything, with mean and spread of the headline metric."""
+        return {**asdict(self), "mean": self.mean, "spread": self.spread, "means": self.means()}
+
+
+def evaluate_task(
+    model: str,
+    task: Task,
+    *,
+    settings: FinetuneSettings,
+    seeds: Sequence[int],
+    results: Path | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> TaskScore:
+    """The score of a model folder on a task, over seeds.
+
+    Args:
+        model: Folder, hub name or package name.
+        task: Read and, if wanted, subsampled.
+        settings: The protocol.
+        seeds: One fine-tuning each.
+        results: A JSON file in which finished seeds are kept; those that are in
+            it for the same model, rows and settings are not run again.
+        progress: Called with (seed, step, steps).
+
+    Raises:
+        EvaluationError: A loss or a prediction is not finite, a setting makes
+            no sense, or ``results`` is not a file of results.
+        ModelError: The model cannot be loaded.
+    """
+    key = _fingerprint(model, task, settings) if results else ""
+    kept = _kept(results, key) if results else {}
+    for seed in seeds:
+        if seed not in kept:
+            kept[seed] = finetune(model, task, settings=settings, seed=seed, progress=progress)
+            if results:
+                _keep(results, key, kept)
+    return TaskScore(
+        task=task.name,
+        metric=task.headline,
+        test_split=task.test_split,
+        training_rows=len(task.train),
+        test_rows=len(task.test),
+        seeds=tuple(kept[seed] for seed in seeds),
+    )
+
+
+def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
+    """Names the weights, the rows and the settings, so that stale results are not reused."""
+    digest = hashlib.sha256(json.dumps([task.name, asdict(settings), task.test_split]).encode())
+    for example in [*task.train, *task.test]:
+        digest.update(repr(example).encode())
+    folder = Path(locate(model))
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else [Path(model)]:
+        digest.update(file.read_bytes() if file.is_file() else str(file).encode())
+    return digest.hexdigest()
+
+
+def _kept(results: Path, key: str) -> dict[int, SeedScore]:
+    if not results.exists():
+        return {}
+    try:
+        saved = json.loads(results.read_text(encoding="utf-8"))
+        if saved["fingerprint"] != key:
+            return {}
+        return {score["seed"]: SeedScore(**score) for score in saved["seeds"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
+            " give another place for results"
+        ) from error
+
+
+def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:
+    results.parent.mkdir(parents=True, exist_ok=True)
+    part = results.with_suffix(".part")
+    content = {"fingerprint": key, "seeds": [asdict(score) for score in kept.values()]}
+    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    part.replace(results)

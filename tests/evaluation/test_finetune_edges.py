@@ -1,0 +1,112 @@
+"""What fine-tuning must survive: long texts, byte-level pieces, wild settings, foreign files."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import FAMILIES, make_model, make_text, make_tokenizer
+
+from limbeck.errors import EvaluationError
+from limbeck.evaluation.finetune import FinetuneSettings, finetune
+from limbeck.evaluation.seeds import evaluate_task
+from limbeck.evaluation.tasks import Example, Task, TaskKind
+from limbeck.pretrained import load_tokenizer
+
+QUICK = FinetuneSettings(epochs=1.0, batch_size=8, precision="float32")
+
+
+def classes(repeat: int = 1) -> Task:
+    rows = [
+        Example(text=f"{line} " * repeat, label="ab"[number % 2])
+        for number, line in enumerate(make_text(16))
+    ]
+    kind = TaskKind.CLASSIFICATION
+    return Task("texts", kind, "accuracy", None, rows, rows, "dev", ("a", "b"), ())
+
+
+def tagged(repeat: int = 1) -> Task:
+    rows = []
+    for line in make_text(16):
+        words = tuple(line.rstrip(".").split()) * repeat
+        tags = tuple("B-X" if word == "garden" else "O" for word in words)
+        rows.append(Example(words=words, tags=tags))
+    return Task("words", TaskKind.TAGGING, "span_f1", None, rows, rows, "dev", (), ("B-X", "O"))
+
+
+def save(folder, family: str = "bert", tokenizer: str = "wordpiece") -> str:
+    pieces = make_tokenizer(tokenizer)
+    make_model(family, vocabulary=len(pieces)).save_pretrained(folder)
+    pieces.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", [classes(20), tagged(20)], ids=["classes", "tags"])
+def test_texts_beyond_the_positions_are_cut(tmp_path, family, task):
+    place = save(tmp_path, family, "byte_bpe")
+    score = finetune(place, task, settings=QUICK, seed=0)
+    assert 0 <= score.metrics[task.headline] <= 1
+
+
+@pytest.mark.parametrize("tokenizer", ["wordpiece", "byte_bpe", "unigram"])
+def test_words_are_cut_into_the_pieces_of_the_text_they_make(tmp_path, monkeypatch, tokenizer):
+    # Byte-level pieces carry the space before a word; read one by one, words would run together.
+    seen = []
+
+    def keep(network, rows, *rest):
+        seen.extend(rows)
+        raise EvaluationError("enough")
+
+    monkeypatch.setattr("limbeck.evaluation.finetune._learn", keep)
+    place, task = save(tmp_path, tokenizer=tokenizer), tagged()
+    pieces = load_tokenizer(place)
+    settings = replace(QUICK, max_length=10_000)
+    with pytest.raises(EvaluationError, match="enough"):
+        finetune(place, task, settings=settings, seed=0)
+    whole = 0
+    for row, given in zip(seen, task.train, strict=True):
+        expected = pieces(" ".join(given.words), truncation=True, max_length=80)
+        assert row.pieces["input_ids"] == expected["input_ids"]
+        words = [word for word in row.word_of_piece if word >= 0]
+        assert words == list(range(len(words)))
+        assert [task.tags[tag] for tag in row.tags if tag >= 0] == list(given.tags[: len(words)])
+        whole += len(words) == len(given.words)
+    assert whole
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_file_that_is_no_results_is_left_alone(model, tmp_path, content):
+    results = tmp_path / "results.json"
+    results.write_text(content, encoding="utf-8")
+    with pytest.raises(EvaluationError, match="is not a file of results"):
+        evaluate_task(model, classes(), settings=QUICK, seeds=[0], results=results)
+    assert results.read_text(encoding="utf-8") == content
+
+
+def test_predictions_that_are_not_finite_are_no_score(model):
+    one_step = replace(QUICK, learning_rate=1e30, batch_size=16)
+    with pytest.raises(EvaluationError, match="prediction for texts is not finite"):
+        finetune(model, classes(), settings=one_step, seed=9)
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
+        ({"max_length": 2}, "max_length is 2; give 3 or more"),
+        ({"epochs": 0.0}, "epochs is 0; give more than 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1; give more than 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(model, change, pattern):
+    with pytest.raises(EvaluationError, match=pattern):
+        finetune(model, classes(), settings=replace(QUICK, **change), seed=0)
+
+
+def test_a_task_without_rows_is_refused(model):
+    with pytest.raises(EvaluationError, match="texts has 0 training rows and 16 test rows"):
+        finetune(model, replace(classes(), train=[]), settings=QUICK, seed=0)
