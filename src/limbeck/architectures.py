@@ -30,6 +30,8 @@ class Anatomy:
         head: Modules from last hidden state to vocabulary logits, in turn,
             from the masked-language model; empty where the family has none.
         intermediate_field: The configuration's name for the feed-forward width.
+        positions_after_padding: Positions are counted from behind the padding
+            piece's number, so that the table is longer than the longest text.
         axes: Roles of the axes of every weight, by the end of its name; needed
             only to copy layers into a student of another width. A bias or a
             norm has the role of its weight's first axis.
@@ -41,6 +43,7 @@ class Anatomy:
     value: str
     head: tuple[str, ...] = ()
     intermediate_field: str = "intermediate_size"
+    positions_after_padding: bool = False
     axes: tuple[tuple[str, Axes], ...] = ()
 
     @property
@@ -51,7 +54,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Transformer that decide what it costs."""
+    """The sizes of a Transformer that decide what it costs; positions are the longest text."""
 
     layers: int
     hidden: int
@@ -63,7 +66,7 @@ class Shape:
 
 _BERT_AXES: tuple[tuple[str, Axes], ...] = (
     ("word_embeddings.weight", ("same", "embedding")),
-    ("position_embeddings.weight", ("same", "embedding")),
+    ("position_embeddings.weight", ("positions", "embedding")),
     ("token_type_embeddings.weight", ("same", "embedding")),
     ("embeddings.LayerNorm.weight", ("embedding",)),
     ("embeddings_project.weight", ("hidden", "embedding")),
@@ -97,6 +100,7 @@ _ROBERTA = Anatomy(
     key=_BERT.key,
     value=_BERT.value,
     head=("lm_head",),
+    positions_after_padding=True,
     axes=_BERT_AXES,
 )
 
@@ -122,7 +126,7 @@ ANATOMIES: dict[str, Anatomy] = {
         intermediate_field="hidden_dim",
         axes=(
             ("word_embeddings.weight", ("same", "hidden")),
-            ("position_embeddings.weight", ("same", "hidden")),
+            ("position_embeddings.weight", ("positions", "hidden")),
             ("q_lin.weight", ("heads", "hidden")),
             ("k_lin.weight", ("heads", "hidden")),
             ("v_lin.weight", ("heads", "hidden")),
@@ -179,8 +183,13 @@ def shape_of(config: Any, anatomy: Anatomy) -> Shape:
         heads=config.num_attention_heads,
         intermediate=getattr(config, anatomy.intermediate_field),
         vocabulary=config.vocab_size,
-        positions=config.max_position_embeddings,
+        positions=config.max_position_embeddings - unused_positions(config, anatomy),
     )
+
+
+def unused_positions(config: Any, anatomy: Anatomy) -> int:
+    """Rows of the position table that no text ever uses."""
+    return config.pad_token_id + 1 if anatomy.positions_after_padding else 0
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
@@ -199,3 +208,11 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
             )
         here, walked = children[name], f"{walked}.{name}"
     return here
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """Parameters in all and in embedding tables; tied weights once."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    parameters = list(model.parameters())
+    embeddings = sum(p.numel() for p in parameters if id(p) in tables)
+    return sum(p.numel() for p in parameters), embeddings

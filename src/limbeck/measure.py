@@ -23,6 +23,7 @@ from .evaluation.tasks import load_task, subsample
 from .pretrained import load_model
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking
+from .training.allocator import keep_freed_memory
 from .training.records import RunLog, TaskProgress
 
 
@@ -77,6 +78,7 @@ def evaluate_model(
         console: For the progress bar.
         label: What the bar and the results call the model.
     """
+    keep_freed_memory()
     scores = {}
     for location in tasks:
         task = load_task(location, test_split=part.test_split)

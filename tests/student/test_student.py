@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
@@ -23,6 +25,7 @@ def shaped(**sizes: int) -> Shape:
 
 def copied(family: str, shape: Shape, layers: list[int], width: Width):
     teacher, anatomy = make_model(family), ANATOMIES[family]
+    shape = replace(shape, positions=shape_of(teacher.config, anatomy).positions - 5)
     config = student_config(teacher.config, anatomy, shape, copied_layers=layers)
     student = build_student(config, seed=0)
     calibration = [make_batch(rows=8, padded=False).teacher]

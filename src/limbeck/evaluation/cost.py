@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, PreTrainedModel
 
+from ..architectures import parameter_counts
 from ..errors import EvaluationError
 from ..memory import peak_process_bytes
 from ..pretrained import load_config, locate
@@ -116,16 +117,6 @@ def model_size(model: str) -> dict[str, Any]:
         "megabytes": (on_disk or 4 * parameters) / 1e6,
         "vocabulary_size": config.vocab_size,
     }
-
-
-def parameter_counts(model: PreTrainedModel) -> tuple[int, int]:
-    """Parameters in all and in embedding tables; tied weights once."""
-    tables = {
-        id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)
-    }
-    parameters = list(model.parameters())
-    embeddings = sum(p.numel() for p in parameters if id(p) in tables)
-    return sum(p.numel() for p in parameters), embeddings
 
 
 def _measure(

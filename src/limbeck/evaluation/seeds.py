@@ -69,7 +69,8 @@ def evaluate_task(
         settings: The protocol.
         seeds: One fine-tuning each.
         results: A JSON file in which finished seeds are kept; those that are in
-            it for the same model, rows and settings are not run again.
+            it for the same model, rows and settings are not run again, and those
+            of others stay.
         progress: Called with (seed, step, steps).
 
     Raises:
@@ -95,34 +96,41 @@ def evaluate_task(
 
 
 def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
-    """Names the weights, the rows and the settings, so that stale results are not reused."""
+    """Names the model's files, the rows and the settings: stale results are not reused."""
     digest = hashlib.sha256(json.dumps([task.name, asdict(settings), task.test_split]).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())
     folder = Path(locate(model))
-    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else [Path(model)]:
-        digest.update(file.read_bytes() if file.is_file() else str(file).encode())
+    digest.update(model.encode() if not folder.is_dir() else b"")
+    for pattern in ("*.safetensors", "config.json", "tokenizer.json", "vocab.*", "*.model"):
+        for file in sorted(folder.glob(pattern)):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _kept(results: Path, key: str) -> dict[int, SeedScore]:
+def _all_kept(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every finished seed in the file, by fingerprint."""
     if not results.exists():
         return {}
     try:
-        saved = json.loads(results.read_text(encoding="utf-8"))
-        if saved["fingerprint"] != key:
-            return {}
-        return {score["seed"]: SeedScore(**score) for score in saved["seeds"]}
-    except (ValueError, KeyError, TypeError) as error:
+        saved: dict[str, list[dict[str, Any]]] = json.loads(results.read_text(encoding="utf-8"))
+        for scores in saved.values():
+            _ = [SeedScore(**score) for score in scores]
+    except (ValueError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
             " give another place for results"
         ) from error
+    return saved
+
+
+def _kept(results: Path, key: str) -> dict[int, SeedScore]:
+    return {score["seed"]: SeedScore(**score) for score in _all_kept(results).get(key, [])}
 
 
 def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
     part = results.with_suffix(".part")
-    content = {"fingerprint": key, "seeds": [asdict(score) for score in kept.values()]}
+    content = {**_all_kept(results), key: [asdict(score) for score in kept.values()]}
     part.write_text(json.dumps(content, indent=1), encoding="utf-8")
     part.replace(results)

@@ -60,6 +60,7 @@ def copy_faults(student: Shape, teacher: Shape, layers: Sequence[int]) -> list[s
         "hidden": (student.hidden, teacher.hidden),
         "intermediate": (student.intermediate, teacher.intermediate),
         "heads": (student.heads, teacher.heads),
+        "positions": (student.positions, teacher.positions),
         "hidden per head": head_size,
     }
     for name, (narrow, wide) in sizes.items():
@@ -146,6 +147,8 @@ def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: _
                 value = value * maps.norm_scale
     else:
         for axis, role in enumerate(roles):
+            if role == "positions":
+                value = value.narrow(axis, 0, target.shape[axis])
             if role in maps.by_role:
                 value = torch.tensordot(value, maps.by_role[role], dims=([axis], [0]))
                 value = value.movedim(-1, axis)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 
-from ..architectures import Anatomy, Shape
+from ..architectures import Anatomy, Shape, parameter_counts, unused_positions
 
 
 def shape_faults(shape: Shape, teacher: Shape | None) -> list[tuple[str, str]]:
@@ -65,7 +65,7 @@ def student_config(
     config.hidden_size = shape.hidden
     setattr(config, anatomy.intermediate_field, shape.intermediate)
     config.vocab_size = shape.vocabulary
-    config.max_position_embeddings = shape.positions
+    config.max_position_embeddings = shape.positions + unused_positions(like, anatomy)
     config.dtype = "float32"
     if kinds is not None:
         chosen = copied_layers if copied_layers is not None else range(shape.layers)
@@ -95,12 +95,7 @@ def parameters_of_shape(config: Any, *, with_head: bool) -> tuple[int, int]:
     with torch.device("meta"):
         model = _from_config(config)
     measured = model if with_head else model.base_model
-    embeddings = sum(
-        parameter.numel()
-        for name, parameter in measured.named_parameters()
-        if "embeddings." in name and parameter.dim() == 2
-    )
-    return sum(parameter.numel() for parameter in measured.parameters()), embeddings
+    return parameter_counts(measured)
 
 
 def _from_config(config: Any) -> PreTrainedModel:
