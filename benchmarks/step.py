@@ -72,7 +72,7 @@ def run_limbeck(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     accelerator = build_accelerator(setup.recipe, "unused")
     student, teacher = build_models(setup, accelerator)
     stage, batches = setup.stages[0], stage_batches(setup, 0)
-    learner = build_learner(setup, student, stage, 0)
+    learner = build_learner(setup, student, 0)
     wrapped = accelerator.prepare(learner).train(False)
     optimizer = build_optimizer(learner, stage.optimizer)
     before, losses, seconds = memory(given), [], []

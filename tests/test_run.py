@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,14 @@ def test_the_same_command_again_trains_nothing(raw_recipe, tmp_path):
     before = weights.stat().st_mtime_ns
     distill(raw_recipe, tmp_path / "run")
     assert weights.stat().st_mtime_ns == before
+
+
+def test_a_run_that_was_stopped_before_its_student_was_written(two_stages, tmp_path):
+    run = distill(two_stages, tmp_path / "run")
+    before = load_file(run.student / "model.safetensors")
+    shutil.rmtree(run.student)
+    after = load_file(distill(two_stages, run.folder).student / "model.safetensors")
+    assert all(before[name].equal(after[name]) for name in before)
 
 
 def test_tensorboard_when_asked(raw_recipe, tmp_path):

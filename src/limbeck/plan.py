@@ -33,7 +33,7 @@ def probe(setup: Setup, number: int) -> Probe:
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe, folder)
         student, teacher = build_models(setup, accelerator, copy=False)
-        learner = build_learner(setup, student, stage, number)
+        learner = build_learner(setup, student, number)
         wrapped = accelerator.prepare(learner)
         wrapped.train(stage.dropout)
         optimizer = build_optimizer(learner, stage.optimizer)

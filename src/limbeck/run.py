@@ -38,7 +38,7 @@ from .training.checkpoint import (
 )
 from .training.loop import Rhythm, train_stage
 from .training.records import RunLog
-from .training.stages import Learner, Stage
+from .training.stages import Learner
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,16 @@ def train(setup: Setup, folder: Path, console: Console) -> None:
     student, teacher = build_models(setup, accelerator)
     checkpoint = latest_checkpoint(folder / "state")
     position = read_position(checkpoint) if checkpoint else Position(0, 0, 0, 0.0)
+    if checkpoint:
+        load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)
     RunLog(folder / "log.jsonl").cut_after(position)
     rhythm = Rhythm(part.log_every, part.held_out_every, part.checkpoint_every)
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
-        learner = build_learner(setup, student, stage, number)
-        resumed = checkpoint if checkpoint and position.step > 0 else None
-        if checkpoint and number == position.stage:
-            load_learner(checkpoint, learner, student_only=position.step == 0)
+        learner = build_learner(setup, student, number)
+        resumed = checkpoint if position.step > 0 else None
+        if resumed:
+            load_learner(resumed, learner, student_only=False)
         torch.manual_seed(setup.recipe.seed + number)  # a checkpoint's own state replaces it
         needs_teacher = stage.teacher_needs().anything
         position = train_stage(
@@ -115,7 +117,6 @@ def train(setup: Setup, folder: Path, console: Console) -> None:
             console=console,
         )
         position = Position(number + 1, 0, position.tokens, position.seconds)
-        checkpoint = None
         if accelerator.is_main_process:
             save_checkpoint(folder / "state", position, learner, None)
     accelerator.end_training()
@@ -180,8 +181,9 @@ def build_models(
     return student, teacher
 
 
-def build_learner(setup: Setup, student: PreTrainedModel, stage: Stage, number: int) -> Learner:
+def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner:
     """The student with the projections of one stage."""
+    stage = setup.stages[number]
     sizes: dict[str, tuple[int, int]] = {}
     for objective in stage.objectives.values():
         sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)

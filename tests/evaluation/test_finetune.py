@@ -122,6 +122,8 @@ def test_finished_seeds_are_kept_until_something_changes(folders, tmp_path, monk
     run([0], settings=replace(settings, learning_rate=1e-3))
     run([0], task=replace(task, train=task.train[:20]))
     assert ran == [0, 1, 0, 0]
+    run([0, 1])  # what was finished with other settings has stayed
+    assert ran == [0, 1, 0, 0]
 
 
 def test_a_loss_that_is_not_finite_names_seed_and_step(folders):
