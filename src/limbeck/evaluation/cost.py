@@ -6,7 +6,6 @@ number of threads is what is said. Run as a module it prints one JSON line.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,16 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from ..architectures import parameter_counts
 from ..errors import EvaluationError
 from ..memory import peak_process_bytes
-from ..pretrained import load_config, locate
+from ..pretrained import load_body, load_config, locate
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
-_SENTENCE = (1, 64)  # batch and length that "milliseconds a sentence" means
+SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,29 @@ class Latency:
     p50: float
     p95: float
 
+    @property
+    def sentences_per_second(self) -> float:
+        """Texts of this length in a second, at the median."""
+        return self.batch / self.p50
+
 
 @dataclass(frozen=True)
 class Cost:
     """What a model costs.
 
     Attributes:
-        parameters: Of the body, without any head; tied weights once.
-        embedding_parameters: Of these, in the tables that pieces, positions
-            and segments are looked up in.
-        megabytes: The safetensors on disk, in millions of bytes.
+        parameters: Of the body, without any head or pooler; tied weights once.
+        embedding_parameters: Of these, in every `torch.nn.Embedding`: tables of
+            pieces, positions and segments, without what projects or normalises them.
+        megabytes: The safetensors on disk, in 1e6 bytes; of a hub name, as float32.
         vocabulary_size: Pieces.
-        peak_memory_bytes: What the process held at most, above what it held
-            before the model was loaded; weights and activations.
+        peak_memory_bytes: What the process held at most, above its peak before
+            loading: all weights, memory-mapped ones too, and the activations of
+            the largest batch. None where it cannot be asked.
         threads: Of the processor.
         precision: Of weights and arithmetic.
-        cpu_ms_per_sentence: Median milliseconds for one text of 64 pieces.
-        latencies: Every batch size and length.
+        cpu_ms_per_sentence: Median for one text of 64 pieces, or all it can read.
+        latencies: Every batch size and length that the model can read.
     """
 
     parameters: int
@@ -67,6 +73,10 @@ class Cost:
     cpu_ms_per_sentence: float
     latencies: tuple[Latency, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """For files."""
+        return asdict(self)
+
 
 def measure_cost(
     model: str,
@@ -75,32 +85,47 @@ def measure_cost(
     lengths: Sequence[int] = LENGTHS,
     threads: int | None = None,
     seconds_each: float = 1.0,
+    minimum_runs: int = 10,
 ) -> Cost:
     """The cost of a model folder, measured in a fresh process.
 
+    The body alone runs, in float32, on random pieces, with the attention that
+    transformers chooses. One text of 64 pieces is always timed too; lengths
+    that the model cannot read are left out.
+
     Args:
         model: Folder, hub name or package name.
-        batches: Texts at once; 1 is always among them.
-        lengths: Pieces a text; 64 is always among them.
+        batches: Texts at once.
+        lengths: Pieces a text.
         threads: Of the processor; by default what torch uses here.
-        seconds_each: Time spent on each combination, and at least ten runs.
+        seconds_each: Time spent on each combination, at least.
+        minimum_runs: Forwards timed for each combination, at least.
 
     Raises:
         EvaluationError: The process failed; its last lines are in the message.
+        ModelError: There is no such model, or it cannot be loaded safely.
     """
+    threads = torch.get_num_threads() if threads is None else threads
+    if min(threads, minimum_runs, *batches, *lengths) < 1:
+        raise EvaluationError(
+            f"threads {threads}, minimum_runs {minimum_runs}, batches {list(batches)}, lengths"
+            f" {list(lengths)}: all must be 1 or more; raise those that are not"
+        )
     command = [sys.executable, "-m", "limbeck.evaluation.cost", locate(model)]
-    command += ["--threads", str(threads or torch.get_num_threads())]
-    command += ["--batches", *map(str, batches), "--lengths", *map(str, lengths)]
-    command += ["--seconds", str(seconds_each)]
+    command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
+    command += ["--seconds", str(seconds_each), "--batches", *map(str, batches)]
+    command += ["--lengths", *map(str, lengths)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "CI": "1"}
+        command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise EvaluationError(f"the cost of {model} could not be measured:\n{tail}")
+        tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it said nothing"
+        raise EvaluationError(
+            f"the cost of {model} could not be measured: the process ended with {done.returncode},"
+            f" not 0 (below 0 it was killed, often for memory; give smaller batches):\n{tail}"
+        )
     facts = json.loads(done.stdout.strip().splitlines()[-1])
-    latencies = tuple(Latency(**latency) for latency in facts.pop("latencies"))
-    return Cost(**facts, latencies=latencies)
+    return Cost(**{**facts, "latencies": tuple(Latency(**row) for row in facts["latencies"])})
 
 
 def model_size(model: str) -> dict[str, Any]:
@@ -115,34 +140,40 @@ def model_size(model: str) -> dict[str, Any]:
         "parameters": parameters,
         "embedding_parameters": embeddings,
         "megabytes": (on_disk or 4 * parameters) / 1e6,
-        "vocabulary_size": config.vocab_size,
+        "vocabulary_size": config.get_text_config().vocab_size,
     }
 
 
 def _measure(
-    place: str, batches: Sequence[int], lengths: Sequence[int], threads: int, seconds: float
-) -> dict[str, Any]:
+    *,
+    folder: str,
+    batches: Sequence[int],
+    lengths: Sequence[int],
+    threads: int,
+    seconds: float,
+    minimum_runs: int,
+) -> Cost:
     torch.set_num_threads(threads)
+    size = model_size(folder)  # before the baseline: it imports the code of the architecture
     before = peak_process_bytes()
-    model = AutoModel.from_pretrained(
-        place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-    model.train(False)
-    pairs = sorted({(b, n) for b in batches for n in lengths} | {_SENTENCE})
-    pairs = [(b, n) for b, n in pairs if n <= model.config.max_position_embeddings]
+    model = load_body(folder)
+    model.config.use_cache = False  # a decoder would keep keys and values that nobody asks for
     with torch.inference_mode():
-        latencies = [_latency(model, batch, length, seconds) for batch, length in pairs]
+        for parameter in model.parameters():
+            parameter.sum()  # memory-mapped weights count only once they have been read
+        longest = _longest_text(model)
+        sentence = (1, min(SENTENCE_LENGTH, longest))
+        pairs = {(batch, n) for batch in batches for n in lengths if n <= longest} | {sentence}
+        latencies = {pair: _latency(model, *pair, seconds, minimum_runs) for pair in sorted(pairs)}
     after = peak_process_bytes()
-    sentence = next((x for x in latencies if (x.batch, x.length) == _SENTENCE), latencies[0])
-    cost = Cost(
-        **model_size(place),
-        peak_memory_bytes=None if after is None or before is None else after - before,
+    return Cost(
+        **size,
+        peak_memory_bytes=None if before is None or after is None else after - before,
         threads=threads,
         precision="float32",
-        cpu_ms_per_sentence=1000 * sentence.p50,
-        latencies=tuple(latencies),
+        cpu_ms_per_sentence=1000 * latencies[sentence].p50,
+        latencies=tuple(latencies.values()),
     )
-    return asdict(cost)
 
 
 def _without_pooler(model: Any) -> PreTrainedModel:
@@ -152,13 +183,26 @@ def _without_pooler(model: Any) -> PreTrainedModel:
     return model  # type: ignore[no-any-return]
 
 
-def _latency(model: Any, batch: int, length: int, seconds: float) -> Latency:
+def _longest_text(model: PreTrainedModel) -> int:
+    """Pieces that the model can read at once."""
+    limit: int = getattr(model.config.get_text_config(), "max_position_embeddings", sys.maxsize)
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
+            # RoBERTa counts positions from the one after the padding id.
+            unused = 0 if table.padding_idx is None else table.padding_idx + 1
+            limit = min(limit, table.num_embeddings - unused)
+    return limit
+
+
+def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: int) -> Latency:
+    vocabulary = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, model.config.vocab_size, (batch, length), generator=generator)
+    # The first ids are mostly special pieces, of which padding would move RoBERTa's positions.
+    ids = torch.randint(min(5, vocabulary - 1), vocabulary, (batch, length), generator=generator)
     for _ in range(3):
         model(input_ids=ids)
     times: list[float] = []
-    while sum(times) < seconds or len(times) < 10:
+    while sum(times) < seconds or len(times) < minimum_runs:
         began = time.perf_counter()
         model(input_ids=ids)
         times.append(time.perf_counter() - began)
@@ -169,13 +213,13 @@ def _latency(model: Any, batch: int, length: int, seconds: float) -> Latency:
 def _main() -> None:
     parser = argparse.ArgumentParser(description="Print the cost of a model folder as JSON.")
     parser.add_argument("folder")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--minimum-runs", type=int, default=10)
     given = parser.parse_args()
-    facts = _measure(given.folder, given.batches, given.lengths, given.threads, given.seconds)
-    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.write(json.dumps(_measure(**vars(given)).to_json()) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,225 +5,245 @@ The page is one file without links to anything outside it.
 
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from .plots import Records, latency_bars, loss_curves, quality_against
+from .plots import ROLES, Records, Table, cell, curves, page, plots
+
+__all__ = ["ROLES", "headline", "mean_scores", "summary_table", "tables", "write_report"]
 
 Report = Mapping[str, Any]
-Table = list[list[str]]
-ROLES = {"teacher": "teacher", "student": "student", "no_distillation": "no distillation"}
+_SIZES = {
+    "name": "name",
+    "parameters": "parameters",
+    "embedding_parameters": "embeddings",
+    "vocabulary_size": "vocabulary",
+    "megabytes": "MB",
+    "peak_memory_bytes": "peak memory",
+    "cpu_ms_per_sentence": "ms a sentence",
+    "threads": "threads",
+}
+_SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
+_CURVE_ROWS = 5  # of each curve in the table of losses
 
 
 def write_report(report: Report, records: Records, folder: Path) -> None:
-    """Write report.json, report.md and report.html, each whole or not at all.
+    """Write report.json, report.md and report.html, all three or none.
 
     Args:
-        report: As `limbeck.measure` makes it: ``teacher``, ``student`` and
-            ``no_distillation`` with their costs, ``quality``, ``training``,
-            ``held_out`` and ``notes``; what was not measured is null or empty.
+        report: As `limbeck.measure` makes it. What was not measured is null,
+            empty or not there; numbers that are not finite become null.
         records: The lines of log.jsonl, for the curves.
         folder: Made if it is not there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    report = _finite(report)
     contents = {
         "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
-        "report.md": as_markdown(report),
+        "report.md": as_markdown(report, records),
         "report.html": as_html(report, records),
     }
-    for name, content in contents.items():
-        part = folder / f"{name}.part"
-        part.write_text(content, encoding="utf-8")
-        part.replace(folder / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [folder / f"{name}.part" for name in contents]
+    try:
+        for part, content in zip(parts, contents.values(), strict=True):
+            part.write_text(content, encoding="utf-8")
+        for part in parts:
+            part.replace(part.with_suffix(""))
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 def headline(report: Report) -> str:
     """The result in one sentence, of what was measured."""
-    student, teacher = report["student"], report.get("teacher")
-    said = [f"has {_millions(student['parameters'])} parameters"]
+    student, teacher = report["student"], report.get("teacher") or {}
+    said = [f"has {cell(student['parameters'], 'parameters')} parameters"]
     if teacher:
         said[0] += f" ({student['parameters'] / teacher['parameters']:.0%} of the teacher)"
-        if student.get("cpu_ms_per_sentence") and teacher.get("cpu_ms_per_sentence"):
-            faster = teacher["cpu_ms_per_sentence"] / student["cpu_ms_per_sentence"]
-            said.append(f"runs {faster:.1f} times as fast")
-    scores = mean_scores(report)
-    if {"teacher", "student"} <= scores.keys():
-        kept = f"keeps {scores['student'] / scores['teacher']:.1%} of the teacher's mean score"
-        if "no_distillation" in scores:
-            kept += f" (no distillation: {scores['no_distillation'] / scores['teacher']:.1%})"
-        said.append(kept)
+    if student.get("cpu_ms_per_sentence") and teacher.get("cpu_ms_per_sentence"):
+        faster = teacher["cpu_ms_per_sentence"] / student["cpu_ms_per_sentence"]
+        said.append(f"runs {faster:.1f} times as fast")
+    means = mean_scores(report)
+    kept = {role: _share(means.get(role), means.get("teacher")) for role in ROLES}
+    if kept["student"]:
+        control = f" (no distillation: {kept['no_distillation']})"
+        said.append(f"keeps {kept['student']} of the teacher's mean score")
+        said[-1] += control if kept["no_distillation"] else ""
     return "The student " + ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1] + "."
 
 
 def mean_scores(report: Report) -> dict[str, float]:
     """Mean of the tasks' headline metrics, by model; of the models scored on every task."""
-    quality = report.get("quality") or {}
-    return {
-        role: mean(row[role] for row in quality.values())
-        for role in ROLES
-        if quality and all(row.get(role) is not None for row in quality.values())
-    }
+    rows = list((report.get("quality") or {}).values())
+    scored = [role for role in ROLES if rows and all(row.get(role) is not None for row in rows)]
+    return {role: mean(row[role] for row in rows) for role in scored}
 
 
 def summary_table(report: Report) -> Table:
     """Size, speed and scores, a row a model; the first row is the heading."""
-    quality = report.get("quality") or {}
-    rows = [
-        ["", "parameters", "embeddings", "MB", "ms a sentence", *map(_task_name, quality.items())]
+    quality, (head, *rows) = _with_mean(report), _size_table(report, _SUMMARY)
+    head += [f"{task} ({_words(row['metric'])})".removesuffix(" ()") for task, row in quality]
+    scored = {role: [_score(row, role) for _, row in quality] for role in ROLES}
+    return [head, *([*row, *scored[role]] for role, row in zip(_costs(report), rows, strict=True))]
+
+
+def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
+    """Every table that has rows, with its heading; the first row of a table is its head."""
+    found = [
+        ("Size and speed", _size_table(report, tuple(_SIZES))),
+        ("Quality: scores × 100, ± standard deviation over seeds", _quality_table(report)),
+        ("Every metric × 100, mean over seeds", _metrics_table(report)),
+        (
+            "Time on the CPU: milliseconds a text, median and 95th percentile",
+            _latency_table(report),
+        ),
+        ("Losses on held-out text", _held_out_table(report)),
+        ("Predicting masked pieces of held-out text", _facts(report.get("held_out_text"))),
+        ("Training", _facts(report.get("training"))),
+        ("Stages", _stage_table(report)),
+        ("Losses along the way", _curve_table(records)),
     ]
-    means = mean_scores(report)
-    if len(quality) > 1:
-        rows[0].append("mean")
-    for role, name in ROLES.items():
-        cost = report.get(role)
-        if not cost:
-            continue
-        row = [
-            name,
-            _millions(cost["parameters"]),
-            _millions(cost["embedding_parameters"]),
-            _number(cost.get("megabytes")),
-            _number(cost.get("cpu_ms_per_sentence")),
-        ]
-        row += [_score(task, role) for task in quality.values()]
-        if len(quality) > 1:
-            row.append(f"{100 * means[role]:.1f}" if role in means else "")
-        rows.append(row)
-    return rows
+    return [(heading, table) for heading, table in found if len(table) > 1]
 
 
-def tables(report: Report) -> list[tuple[str, Table]]:
-    """Every table of the report with its heading."""
-    found = [("Size, speed and quality", summary_table(report))]
-    metrics: Table = [["task", "metric", *ROLES.values()]]
-    for task, row in (report.get("quality") or {}).items():
-        by_role = row.get("metrics") or {}
-        for metric in sorted({m for values in by_role.values() for m in values}):
-            cells = [by_role.get(role, {}).get(metric) for role in ROLES]
-            metrics.append([task, metric, *("" if c is None else f"{100 * c:.1f}" for c in cells)])
-    if len(metrics) > 1:
-        found.append(("Every metric, mean over seeds", metrics))
-    latency: Table = [["model", "batch", "length", "p50 ms", "p95 ms"]]
-    for role, name in ROLES.items():
-        for row in (report.get(role) or {}).get("latencies") or []:
-            times = [f"{1000 * row[key]:.2f}" for key in ("p50", "p95")]
-            latency.append([name, str(row["batch"]), str(row["length"]), *times])
-    if len(latency) > 1:
-        found.append(("Latency of a batch on the CPU", latency))
-    held_out: Table = [["objective", "before", "after", "unit"]]
-    for name, row in (report.get("held_out") or {}).items():
-        held_out.append([name, _number(row["before"]), _number(row["after"]), row["unit"]])
-    if len(held_out) > 1:
-        found.append(("On held-out text", held_out))
-    training = report.get("training") or {}
-    rows = [[key.replace("_", " "), _number(value)] for key, value in training.items()]
-    if rows:
-        found.append(("Training", [["", ""], *rows]))
-    return found
-
-
-def as_markdown(report: Report) -> str:
+def as_markdown(report: Report, records: Records = ()) -> str:
     """The report without its plots."""
-    lines = [f"# {report['name']}", "", headline(report), ""]
-    for heading, table in tables(report):
+    lines = [f"# {html.escape(report['name'], quote=False)}", "", headline(report), ""]
+    for heading, table in tables(report, records):
         lines += [f"## {heading}", "", _row(table[0]), _row(["---"] * len(table[0]))]
         lines += [*map(_row, table[1:]), ""]
-    lines += [f"- {note}" for note in report.get("notes", [])]
+    lines += [f"- {html.escape(note, quote=False)}" for note in _notes(report)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def as_html(report: Report, records: Records) -> str:
+def as_html(report: Report, records: Records = ()) -> str:
     """The report as one page that needs nothing outside it."""
-    body = [f"<h1>{_safe(report['name'])}</h1>", f"<p class=lead>{_safe(headline(report))}</p>"]
-    plots = _plots(report, records)
-    all_tables = tables(report)
-    body += [_html_table(*all_tables[0]), f"<div class=plots>{''.join(plots)}</div>"]
-    body += [_html_table(heading, table) for heading, table in all_tables[1:]]
-    notes = "".join(f"<li>{_safe(note)}</li>" for note in report.get("notes", []))
-    body.append(f"<ul>{notes}</ul>")
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{_safe(report['name'])}</title><style>{_STYLE}</style>"
-        f"<main>{''.join(body)}</main></html>\n"
-    )
+    drawings = plots(report, records, mean_scores(report))
+    shown = tables(report, records)
+    return page(report["name"], headline(report), shown, drawings, _notes(report))
 
 
-def _plots(report: Report, records: Records) -> list[str]:
-    costs = {role: report[role] for role in ROLES if report.get(role)}
-    scores = {role: 100 * score for role, score in mean_scores(report).items() if role in costs}
-    by_size = {r: (costs[r]["parameters"] / 1e6, scores[r]) for r in scores}
-    by_time = {
-        r: (costs[r]["cpu_ms_per_sentence"], scores[r])
-        for r in scores
-        if costs[r].get("cpu_ms_per_sentence")
-    }
-    latencies = {
-        role: {(x["batch"], x["length"]): 1000 * x["p50"] / x["batch"] for x in cost["latencies"]}
-        for role, cost in costs.items()
-        if cost.get("latencies")
-    }
-    drawings = [
-        ("Losses", loss_curves(records)),
-        ("Quality against size", quality_against(by_size, "million parameters")),
-        ("Quality against time", quality_against(by_time, "CPU ms a sentence")),
-        ("Latency", latency_bars(latencies)),
+def _costs(report: Report) -> dict[str, Mapping[str, Any]]:
+    return {role: report[role] for role in ROLES if report.get(role)}
+
+
+def _with_mean(report: Report) -> list[tuple[str, Mapping[str, Any]]]:
+    """The tasks, and below several of them their mean."""
+    tasks = list((report.get("quality") or {}).items())
+    return [*tasks, ("mean", {"metric": "", **mean_scores(report)})] if len(tasks) > 1 else tasks
+
+
+def _size_table(report: Report, keys: Sequence[str]) -> Table:
+    costs = _costs(report).items()
+    rows = [[ROLES[role], *(cell(cost.get(key), key) for key in keys)] for role, cost in costs]
+    return [["", *(_SIZES[key] for key in keys)], *rows]
+
+
+def _quality_table(report: Report) -> Table:
+    quality = _with_mean(report)
+    roles = [role for role in ROLES if any(row.get(role) is not None for _, row in quality)]
+    shared = [role for role in roles if role != "teacher" and "teacher" in roles]
+    rows = [
+        [task, _words(row["metric"])]
+        + [_score(row, role) for role in roles]
+        + [_share(row.get(role), row.get("teacher")) for role in shared]
+        for task, row in quality
     ]
-    return [
-        f"<figure><figcaption>{title}</figcaption>{svg}</figure>" for title, svg in drawings if svg
+    head = ["task", "metric", *(ROLES[role] for role in roles)]
+    return [head + [f"{ROLES[role]} keeps" for role in shared], *rows]
+
+
+def _metrics_table(report: Report) -> Table:
+    rows: Table = [["task", "metric", *ROLES.values()]]
+    for task, quality in (report.get("quality") or {}).items():
+        values = {role: (quality.get("metrics") or {}).get(role) or {} for role in ROLES}
+        for metric in sorted({name for found in values.values() for name in found}):
+            scores = [_score({role: values[role].get(metric)}, role) for role in ROLES]
+            rows.append([task, _words(metric), *scores])
+    return rows
+
+
+def _latency_table(report: Report) -> Table:
+    found = {
+        (role, label, row["batch"], row["length"]): cell(1000 * row[key] / row["batch"])
+        for role, cost in _costs(report).items()
+        for row in cost.get("latencies") or []
+        for label, key in (("", "p50"), (" p95", "p95"))
+    }
+    columns = list(dict.fromkeys(key[:2] for key in found))
+    places = sorted({key[2:] for key in found})
+    head = ["texts × pieces", *(f"{ROLES[role]}{label}" for role, label in columns)]
+    rows = [
+        [f"{batch} × {length}", *(found.get((*column, batch, length), "") for column in columns)]
+        for batch, length in places
     ]
+    return [head, *rows]
 
 
-_STYLE = """
-:root{color-scheme:light}body{margin:0;background:#fafaf7;color:#1d1d1b;
-font:16px/1.5 system-ui,sans-serif}main{max-width:1000px;margin:0 auto;padding:2rem 1rem}
-h1{margin:0 0 .2rem}h2{margin:2rem 0 .5rem;font-size:1.1rem}.lead{font-size:1.15rem;max-width:45rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;
-font-variant-numeric:tabular-nums}th,td{padding:.3rem .7rem;text-align:right;
-border-bottom:1px solid #e2e0d8;white-space:nowrap}th{font-weight:600}
-th:first-child,td:first-child{text-align:left}.plots{display:flex;flex-wrap:wrap;gap:1rem}
-figure{margin:1rem 0;background:#fff;border:1px solid #e2e0d8;border-radius:6px;padding:.6rem}
-figcaption{font-weight:600;font-size:.95rem}svg{max-width:100%;height:auto}
-"""
+def _held_out_table(report: Report) -> Table:
+    keys = ("before", "after", "count", "unit")
+    found = (report.get("held_out") or {}).items()
+    rows = [[name, *(cell(row.get(key)) for key in keys)] for name, row in found]
+    return [["objective", *keys], *rows]
 
 
-def _html_table(heading: str, table: Table) -> str:
-    head = "".join(f"<th>{_safe(cell)}</th>" for cell in table[0])
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>" for row in table[1:]
-    )
-    return f"<h2>{_safe(heading)}</h2><div class=scroll><table><tr>{head}</tr>{rows}</table></div>"
+def _stage_table(report: Report) -> Table:
+    keys = ("steps", "tokens", "seconds")
+    stages = (report.get("training") or {}).get("stages") or []
+    rows = [[stage["name"], *(cell(stage.get(key), key) for key in keys)] for stage in stages]
+    return [["stage", "steps", "tokens", "time"], *rows]
 
 
-def _safe(text: str) -> str:
-    return html.escape(str(text))
+def _curve_table(records: Records) -> Table:
+    rows: Table = [["objective", "measured", "tokens", "loss"]]
+    for name, kinds in curves(records).items():
+        for kind, points in kinds.items():
+            shown = min(len(points), _CURVE_ROWS)
+            places = [round(n * (len(points) - 1) / max(1, shown - 1)) for n in range(shown)]
+            rows += [[name, kind, *map(cell, points[place])] for place in places]
+    return rows
+
+
+def _facts(facts: Mapping[str, Any] | None) -> Table:
+    told = {k: v for k, v in (facts or {}).items() if isinstance(v, (int, float))}
+    rows = [["time" if k == "seconds" else _words(k), cell(v, k)] for k, v in told.items()]
+    return [["", ""], *rows]
+
+
+def _notes(report: Report) -> list[str]:
+    """The notes, and what made the report."""
+    made = [f"{_words(k)}: {report[k]}" for k in ("command", "limbeck_version") if report.get(k)]
+    return [*(report.get("notes") or []), *made]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    plain = (html.escape(cell, quote=False).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(plain)} |"
 
 
-def _task_name(item: tuple[str, Mapping[str, Any]]) -> str:
-    task, row = item
-    return f"{task} ({row['metric'].replace('_', ' ')})"
+def _words(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
+
+
+def _share(score: float | None, whole: float | None) -> str:
+    return f"{score / whole:.1%}" if score is not None and whole and whole > 0 else ""
 
 
 def _score(row: Mapping[str, Any], role: str) -> str:
     if row.get(role) is None:
         return ""
     spread = (row.get("spread") or {}).get(role)
-    return f"{100 * row[role]:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
-
-
-def _millions(number: int) -> str:
-    return f"{number / 1e6:.2f}M" if number < 1e8 else f"{number / 1e6:.0f}M"
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if spread is None or len((row.get("seeds") or {}).get(role) or []) == 1:
+        return f"{100 * row[role]:.1f}"  # one seed has no spread: ± 0.0 would read as certainty
+    return f"{100 * row[role]:.1f} ± {100 * spread:.1f}"
