@@ -1,3 +1,4 @@
+import gc
 import gzip
 import json
 
@@ -55,6 +56,7 @@ def test_csv_and_parquet(tmp_path):
         source = TextSource(str(tmp_path / name))
         assert list(read_documents(source)) == EXPECTED
         refused(TextSource(source.path, column="body"), "column 'body' is not there")
+    gc.collect()  # here, where its warning is expected
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):
