@@ -110,6 +110,8 @@ def test_labels_alone_are_pretraining_and_keep_the_head(raw_recipe, teacher_fold
     run = distill(recipe, tmp_path / "run")
     model = AutoModelForMaskedLM.from_pretrained(run.student)
     assert model.config.model_type == "distilbert"
+    stages = run.report["training"]["stages"]
+    assert [(s["name"], s["steps"], s["tokens"]) for s in stages] == [("labels", 4, 4 * 4 * 16)]
     text = run.report["held_out_text"]
     assert text["bits_per_byte"] > 0 and "top_agreement" not in text
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,21 @@ def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": seconds,
         "tokens_per_second": last["tokens"] / seconds,
         "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in steps) or None,
+        "stages": _stages(steps),
     }
+
+
+def _stages(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Steps, tokens and seconds of every stage, from the running totals in the log."""
+    found: list[dict[str, Any]] = []
+    tokens, seconds = 0, 0.0
+    for _, records in groupby(steps, key=itemgetter("stage_number")):
+        last = list(records)[-1]
+        stage = {"name": last["stage"], "steps": last["step"]}
+        stage |= {"tokens": last["tokens"] - tokens, "seconds": last["seconds"] - seconds}
+        tokens, seconds = last["tokens"], last["seconds"]
+        found.append(stage)
+    return found
 
 
 def _held_out(setup: Setup, records: list[dict[str, Any]]) -> dict[str, Any]:
