@@ -26,7 +26,7 @@ from .pretrained import load_model
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking
 from .training.allocator import keep_freed_memory
-from .training.records import RunLog, TaskProgress
+from .training.records import ProgressBar, RunLog
 
 
 def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
@@ -85,14 +85,18 @@ def evaluate_model(
     for location in tasks:
         task = load_task(location, test_split=part.test_split)
         task = subsample(task, rows=part.training_rows, seed=0)
-        with TaskProgress(f"{label} on {task.name}", part.seeds, console=console) as progress:
+        with ProgressBar(f"{label} on {task.name}", console=console) as bar:
+
+            def progress(seed: int, step: int, steps: int, bar: ProgressBar = bar) -> None:
+                bar.show(seed * steps + step, part.seeds * steps, f"seed {seed}")
+
             scores[task.name] = evaluate_task(
                 model,
                 task,
                 settings=part.settings,
                 seeds=range(part.seeds),
                 results=results / f"{task.name}.{label}.json" if results else None,
-                progress=progress.step,
+                progress=progress,
             )
     return scores
 

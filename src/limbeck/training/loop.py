@@ -24,7 +24,7 @@ from ..tokenization.batching import Batches
 from .checkpoint import Position, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
-from .records import ProgressBar, RunLog, Window
+from .records import ProgressBar, RunLog, Window, step_facts
 from .stages import Learner, Stage
 
 
@@ -102,8 +102,7 @@ def train_stage(
 
     if position.step == 0 and held_out:
         measure()
-    progress = ProgressBar(stage.name, stage.steps, done=position.step, console=console)
-    with progress, interruptible() as interrupted:
+    with ProgressBar(stage.name, console=console) as progress, interruptible() as interrupted:
         while position.step < stage.steps:
             began = time.perf_counter()
             rate = learning_rate(position.step, stage.steps, stage.optimizer)
@@ -120,7 +119,7 @@ def train_stage(
                 seconds=position.seconds + seconds,
             )
             window.add(means, tokens, seconds)
-            progress.advance(means, tokens / seconds)
+            progress.show(position.step, stage.steps, step_facts(means, tokens / seconds))
             last = position.step == stage.steps
             if last or position.step % rhythm.log == 0:
                 spent = {
