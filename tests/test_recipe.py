@@ -40,6 +40,7 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
     raw_recipe["training"]["precison"] = "float32"
     raw_recipe["training"]["log_every"] = 0
     raw_recipe["evaluation"]["tasks"] = ["nowhere/task"]
+    raw_recipe["evaluation"]["no_distillation"] = "no/such/run"
     raw_recipe["stages"][0]["objectives"] = {"relations": {"heds": 3}, "relation": {}}
     raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "steps": 1})
     found = faults_of(raw_recipe)
@@ -48,10 +49,11 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
     assert found["training.precison"] == "unknown key; did you mean 'precision'?"
     assert "greater than or equal to 1" in found["training.log_every"]
     assert "evaluation.tasks.0" in found
+    assert "does not exist" in found["evaluation.no_distillation"]
     assert "did you mean 'heads'" in found["stages.0.objectives.relations.heds"]
     assert "did you mean 'relations'" in found["stages.0.objectives.relation"]
     assert "above 0" in found["stages.1.objectives.labels.weight"]
-    with pytest.raises(RecipeError, match=r"the recipe has 8 fault\(s\)"):
+    with pytest.raises(RecipeError, match=r"the recipe has 9 fault\(s\)"):
         prepare(raw_recipe)
 
 

@@ -11,6 +11,7 @@ from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .models import Models, describe_models
 from .objectives.contract import Objective
+from .pretrained import locate, model_of_run
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -116,6 +117,11 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
             load_task(task, test_split=evaluation.test_split)
         except LimbeckError as error:
             faults.append((f"evaluation.tasks.{number}", str(error)))
+    if evaluation.no_distillation:
+        try:
+            locate(model_of_run(evaluation.no_distillation))
+        except LimbeckError as error:
+            faults.append(("evaluation.no_distillation", str(error)))
     return faults
 
 

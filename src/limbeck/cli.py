@@ -21,6 +21,7 @@ from .evaluation.tasks import TASKS
 from .measure import evaluate_model
 from .objectives import OBJECTIVES
 from .plan import plan_tables, probe
+from .pretrained import model_of_run
 from .recipe import EvaluationPart, option_names, read_recipe
 from .run import distill as distill_recipe
 
@@ -69,7 +70,7 @@ def distill(recipe: _Recipe, output: _Output, set_: _Set = None) -> None:
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
+    model: Annotated[str, typer.Argument(help="Model or run folder, hub name or minilm-demo.")],
     task: Annotated[list[str] | None, typer.Option(help="DIR/NAME of task files.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     rows: Annotated[int | None, typer.Option(help="Training rows at most.")] = None,
@@ -101,6 +102,7 @@ def evaluate(
             precision=_one_of("precision", precision, ("bfloat16", "float32")),
         ),
     )
+    model = model_of_run(model)
     scores = evaluate_model(model, part.tasks, part, results=output, console=_console)
     rows_ = [
         [name, score.metric, f"{100 * score.mean:.1f}", f"{100 * score.spread:.1f}"]

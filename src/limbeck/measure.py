@@ -22,7 +22,7 @@ from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
-from .pretrained import load_model
+from .pretrained import load_model, model_of_run
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking
 from .training.allocator import keep_freed_memory
@@ -108,8 +108,7 @@ def _compared(setup: Setup, folder: Path) -> dict[str, str]:
     if recipe.teacher and recipe.evaluation.teacher:
         models["teacher"] = recipe.teacher.model
     if control := recipe.evaluation.no_distillation:
-        inside = Path(control) / "student"
-        models["no_distillation"] = str(inside) if inside.is_dir() else control
+        models["no_distillation"] = model_of_run(control)
     return models
 
 

@@ -78,6 +78,12 @@ def locate(name: str) -> str:
     return str(folder)
 
 
+def model_of_run(name: str) -> str:
+    """The student's folder where a run folder is named; anything else as it is."""
+    inside = Path(name) / "student"
+    return str(inside) if inside.is_dir() else name
+
+
 def _demo_folder() -> Path:
     try:
         # Found on disk, never imported: weights need no code to be run.
