@@ -59,7 +59,7 @@ class SeededOrder:
         seed: Decides every order.
 
     Raises:
-        DataError: A source is empty or its weight is not above 0.
+        DataError: A source is empty, its weight is not above 0, or there are over a thousand.
     """
 
     sizes: tuple[int, ...]
@@ -71,12 +71,14 @@ class SeededOrder:
             raise DataError(f"{len(self.sizes)} sources have {len(self.weights)} weights")
         if min(self.sizes) < 1:
             raise DataError(f"a source is empty (sequences: {self.sizes}); leave it out")
-        if min(self.weights) <= 0:
-            raise DataError(f"weights are {self.weights}; each must be above 0")
+        if not all(0 < weight < np.inf for weight in self.weights):
+            raise DataError(f"weights are {self.weights}; each must be a finite number above 0")
+        if len(self.sizes) > _BLOCK:
+            raise DataError(f"{len(self.sizes)} sources are more than {_BLOCK}; join some files")
 
     def indices(self, position: int, count: int) -> Int64[ndarray, " count"]:
         """The sequences at ``count`` places from ``position`` on."""
-        quota = self._quota()
+        quota = _quota(self.weights)
         places = np.arange(position, position + count)
         found = np.empty(count, dtype=np.int64)
         for block in np.unique(places // _BLOCK):
@@ -91,14 +93,6 @@ class SeededOrder:
                 found[np.flatnonzero(here)[sources == source]] = self._draw(int(source), draws)
         return found
 
-    def _quota(self) -> tuple[int, ...]:
-        if len(self.sizes) == 1:
-            return (_BLOCK,)
-        shares = np.array(self.weights) / sum(self.weights) * _BLOCK
-        quota = np.maximum(1, np.floor(shares)).astype(int)
-        quota[np.argmax(shares)] += _BLOCK - quota.sum()
-        return tuple(int(q) for q in quota)
-
     def _draw(self, source: int, draws: Int64[ndarray, " n"]) -> Int64[ndarray, " n"]:
         size, first = self.sizes[source], sum(self.sizes[:source])
         found = np.empty(len(draws), dtype=np.int64)
@@ -107,6 +101,19 @@ class SeededOrder:
             order = _permutation(size, self.seed, source, int(epoch))
             found[here] = first + order[draws[here] % size]
         return found
+
+
+@lru_cache(maxsize=4)
+def _quota(weights: tuple[float, ...]) -> tuple[int, ...]:
+    """Places of every source in a block: its share within one place, but at least 1."""
+    shares = np.array(weights) / max(weights)  # first, so that the sum stays finite
+    shares *= _BLOCK / shares.sum()
+    quota = np.maximum(1, np.floor(shares)).astype(int)
+    while (missing := _BLOCK - quota.sum()) > 0:
+        quota[np.argmax(shares - quota)] += 1
+    for _ in range(-missing):
+        quota[np.argmax(np.where(quota > 1, quota - shares, -np.inf))] -= 1
+    return tuple(int(places) for places in quota)
 
 
 @lru_cache(maxsize=4)

@@ -6,11 +6,12 @@ names are read by `datasets`.
 """
 
 import difflib
+import glob
 import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -50,9 +51,9 @@ def check_source(source: TextSource) -> None:
     Raises:
         DataError: It is missing, empty, or not the text that it should be.
     """
+    lines = _ending(source.path) in _LINES
+    wholly = lines and Path(source.path).stat().st_size < _WHOLLY_CHECKED
     documents = read_documents(source)
-    size = _size(source)
-    wholly = size is not None and size < _WHOLLY_CHECKED and _ending(source.path) in _LINES
     count = sum(1 for _ in (documents if wholly else islice(documents, 1000)))
     if not count:
         raise DataError(f"{source.path} holds no document; give a file with text in it")
@@ -84,15 +85,22 @@ def _ending(path: str) -> str:
     """
     file = Path(path)
     plain = file.with_suffix("") if file.suffix == ".gz" else file
-    known = plain.suffix in (*_LINES, *_TABLES)
-    if file.is_dir():
-        raise DataError(f"{path} is a folder; name the files in it one by one")
-    if file.exists() and not known:
+    ending = plain.suffix + (".gz" if plain != file else "")
+    known = plain.suffix in (*_LINES, *_TABLES) and ending != ".parquet.gz"
+    try:
+        exists, is_folder = file.exists(), file.is_dir()
+    except OSError as error:
         raise DataError(
-            f"{path} ends in {file.suffix or 'nothing'}; known are txt, jsonl, csv (each also"
-            " .gz) and parquet"
+            f"{path:.200} cannot be looked up: {error.strerror}; give the path of a readable file"
+        ) from error
+    if is_folder:
+        raise DataError(f"{path!r} is a folder; name the files in it one by one")
+    if exists and not known:
+        raise DataError(
+            f"{path} ends in {ending or 'nothing'}; known are txt, jsonl, csv (each also .gz)"
+            " and parquet"
         )
-    if not file.exists():
+    if not exists:
         looks_like_file = known or file.suffix == ".gz" or path.count("/") > 1
         if looks_like_file or path.startswith((".", "/", "~")) or not path.strip():
             beside = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
@@ -101,11 +109,6 @@ def _ending(path: str) -> str:
             raise DataError(f"the text file {path} does not exist{hint}")
         return ""
     return plain.suffix
-
-
-def _size(source: TextSource) -> int | None:
-    file = Path(source.path)
-    return file.stat().st_size if file.exists() else None
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -127,13 +130,15 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             f"line {number} of {file} is not UTF-8 (byte {error.object[error.start]:#04x} at"
             f" {error.start} of the line); convert the file: iconv -f OLD_ENCODING -t UTF-8"
         ) from error
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with file.open("rb") as raw:
+            compressed = raw.read(2) == b"\x1f\x8b"
+        if not compressed:
+            raise DataError(
+                f"{file} ends in .gz but is no gzip file ({error}); rename it or compress it"
+            ) from error
         raise DataError(
             f"{file} is cut short or broken after line {number} ({error}); fetch it again"
-        ) from error
-    except gzip.BadGzipFile as error:
-        raise DataError(
-            f"{file} ends in .gz but is no gzip file ({error}); rename it or compress it"
         ) from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
@@ -150,7 +155,7 @@ def _column_of_json(line: str, number: int, source: TextSource) -> str:
         return ""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"line {number} of {source.path} is not JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"line {number} of {source.path} is a {type(row).__name__}, not an object")
@@ -160,6 +165,13 @@ def _column_of_json(line: str, number: int, source: TextSource) -> str:
 def _column(row: dict[str, Any], source: TextSource, place: str) -> str:
     text = row.get(source.column)
     if isinstance(text, str):
+        try:
+            text.encode()  # JSON may spell half a character, which no tokenizer takes
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{place}: the column {source.column!r} holds half a character"
+                f" ({text[error.start]!r} at {error.start}); write it as whole Unicode text"
+            ) from error
         return text
     what = f"holds {type(text).__name__}" if source.column in row else "is not there"
     raise DataError(
@@ -169,20 +181,36 @@ def _column(row: dict[str, Any], source: TextSource, place: str) -> str:
 
 
 def _table(source: TextSource, ending: str) -> Iterator[str]:
+    number = 0
     try:
-        if ending:
-            rows = datasets.load_dataset(
-                ending.removeprefix("."), data_files=source.path, split="train", streaming=True
-            )
-        else:
-            rows = datasets.load_dataset(source.path, split=source.split, streaming=True)
-        for number, row in enumerate(rows):
+        for number, row in enumerate(_rows(source, ending), start=1):
             yield _column(row, source, f"row {number} of {source.path}")
     except DataError:
         raise
     except Exception as error:  # `datasets` raises whatever the reader below it raised
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        advice = (
-            "give a readable file" if ending else "give a local file if the hub is not in reach"
-        )
-        raise DataError(f"{source.path} cannot be read: {first}; {advice}") from error
+        where = f" after row {number}" if number else ""
+        if isinstance(error, UnicodeDecodeError):
+            advice = "convert the file: iconv -f OLD_ENCODING -t UTF-8"
+        elif ending:
+            advice = "give a readable file"
+        else:
+            advice = "give a local file if the hub is not in reach"
+        raise DataError(f"{source.path} cannot be read{where}: {first}; {advice}") from error
+
+
+def _rows(source: TextSource, ending: str) -> Iterable[dict[str, Any]]:
+    rows: Iterable[dict[str, Any]]
+    if not ending:
+        rows = datasets.load_dataset(source.path, split=source.split, streaming=True)
+        return rows
+    # Otherwise a blank cell or the word "null" would be no text, and "12" a number.
+    verbatim = {"converters": {source.column: str}, "keep_default_na": False}
+    rows = datasets.load_dataset(
+        ending.removeprefix("."),
+        data_files=glob.escape(source.path),
+        split="train",
+        streaming=True,
+        **(verbatim if ending == ".csv" else {}),
+    )
+    return rows

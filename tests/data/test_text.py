@@ -1,0 +1,98 @@
+"""Faults and oddities of single files; the plain ways of reading are in test_data.py."""
+
+import gc
+import gzip
+import tracemalloc
+
+import pytest
+
+from limbeck.data.text import TextSource, check_source, read_documents
+from limbeck.errors import DataError
+
+
+def write(path, content: bytes):
+    path.write_bytes(content)
+    return TextSource(str(path))
+
+
+def refused(source, pattern):
+    with pytest.raises(DataError, match=pattern):
+        check_source(source)
+
+
+@pytest.fixture
+def quiet_tables():
+    import datasets
+
+    datasets.disable_progress_bars()
+    yield
+    gc.collect()  # here, where the warning of a file given up half-way is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"text,n\nhello,1\n,2\nworld,3\n", ["hello", "world"]),
+        (b"text\nNA\nnull\nnan\nNone\n", ["NA", "null", "nan", "None"]),
+        (b"text,n\n012,1\n3.50,2\n", ["012", "3.50"]),
+        (b'\xef\xbb\xbftext,n\r\nhello,1\r\n"two, three",2\r\n', ["hello", "two, three"]),
+    ],
+)
+def test_cells_of_csv_are_text_verbatim(tmp_path, quiet_tables, content, expected):
+    for name, stored in (("a.csv", content), ("a.csv.gz", gzip.compress(content))):
+        assert list(read_documents(write(tmp_path / name, stored))) == expected
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path, quiet_tables):
+    write(tmp_path / "a1.csv", b"text\nthe other file\n")
+    source = write(tmp_path / "a[1].csv", b"text\nthis file\n")
+    assert list(read_documents(source)) == ["this file"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_broken_tables(tmp_path, quiet_tables):
+    refused(write(tmp_path / "a.csv", "text\nплохо\n".encode("cp1251")), "cannot be read.*iconv")
+    refused(write(tmp_path / "b.csv", b"text\n"), "holds no document")
+    refused(write(tmp_path / "c.csv.gz", b"text\nplain\n"), "cannot be read: Not a gzipped file")
+    refused(write(tmp_path / "d.csv", b"body,n\na,1\n"), "row 1 of .*'text' is not there.*body, n")
+    refused(write(tmp_path / "e.parquet", b"PAR1"), "cannot be read.*give a readable file")
+
+
+def test_endings_are_told_whole(tmp_path):
+    refused(write(tmp_path / "a.parquet.gz", b"x"), r"ends in \.parquet\.gz; known are")
+    refused(write(tmp_path / "a.pdf.gz", b"x"), r"ends in \.pdf\.gz; known are")
+    refused(write(tmp_path / "README", b"x"), "ends in nothing; known are")
+
+
+def test_paths_that_are_none():
+    refused(TextSource("x" * 5000), "cannot be looked up: File name too long")
+    refused(TextSource(""), "'' is a folder")
+
+
+@pytest.mark.parametrize("text", [b"one\ntwo\nthree\n", b"one line without an end"])
+def test_gzip_with_a_false_check_sum_or_more_behind_it(tmp_path, text):
+    whole = gzip.compress(text)
+    false_sum = whole[:-8] + b"\0\0\0\0" + whole[-4:]
+    refused(write(tmp_path / "a.txt.gz", false_sum), "cut short or broken after line .*CRC")
+    refused(write(tmp_path / "b.txt.gz", whole + b"more"), "cut short or broken after line")
+
+
+def test_json_that_is_text_for_nobody(tmp_path):
+    deep = write(tmp_path / "a.jsonl", b'{"text": "a"}\n' + b"[" * 200_000)
+    refused(deep, "line 2 of .* is not JSON")
+    half = write(tmp_path / "b.jsonl", b'{"text": "a \\ud83d\\ude42"}\n{"text": "a \\ud83d"}\n')
+    refused(half, "line 2 of .*: the column 'text' holds half a character .* at 2")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_a_line_that_is_too_long_is_not_held_whole(tmp_path, name):
+    source = TextSource(str(tmp_path / name))
+    million = b"x" * 1_000_000
+    part = gzip.compress(million) if name.endswith(".gz") else million
+    (tmp_path / name).write_bytes(part * 50)  # gzip files may follow one another in one
+    tracemalloc.start()
+    try:
+        refused(source, "line 1 of .* is longer than 10000000 bytes")
+        assert tracemalloc.get_traced_memory()[1] < 35_000_000
+    finally:
+        tracemalloc.stop()
