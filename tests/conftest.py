@@ -22,13 +22,13 @@ from tokenizers import (
 )
 from transformers import (
     AutoConfig,
-    AutoModelForMaskedLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
 from limbeck.architectures import ANATOMIES
 from limbeck.batch import Batch, Tokens
+from limbeck.pretrained import language_model_class
 
 WORDS = (
     "the a red old house garden river stone letter evening morning friend answered walked looked"
@@ -106,7 +106,16 @@ def make_model(
         for field in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
             setattr(config, field, 1)
     torch.manual_seed(seed)
-    model = AutoModelForMaskedLM.from_config(config)
+    if ANATOMIES[family].causal:
+        fields = config.to_dict()
+        if "num_key_value_heads" in fields:
+            config.num_key_value_heads = 2
+        if "head_dim" in fields:
+            config.head_dim = hidden // 4
+        if fields.get("layer_types"):
+            config.layer_types = ["full_attention"] * layers
+        config.bos_token_id, config.eos_token_id = 1, 2
+    model = language_model_class(causal=ANATOMIES[family].causal).from_config(config)
     # Larger than real first weights, so that a wrong layer or head shows in every number.
     for parameter in model.parameters():
         if parameter.dim() == 2:

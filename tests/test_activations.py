@@ -3,7 +3,7 @@ import torch
 from conftest import FAMILIES, make_batch, make_model
 
 from limbeck.activations import Needs, capture
-from limbeck.architectures import ANATOMIES, Anatomy, anatomy_of, shape_of, submodule
+from limbeck.architectures import ANATOMIES, Anatomy, anatomy_of, submodule
 from limbeck.errors import ModelError
 
 
@@ -29,9 +29,8 @@ def test_queries_keys_values_are_the_projections_of_the_layer_input(family):
     here = frozenset({1})
     found = capture(model, anatomy, tokens, Needs(queries=here, keys=here, values=here))
     handle.remove()
-    hidden = shape_of(model.config, anatomy).hidden
     if anatomy.fused:
-        expected = projection(inputs[0]).split(hidden, dim=-1)
+        expected = projection(inputs[0]).chunk(3, dim=-1)
     else:
         paths = (anatomy.query, anatomy.key, anatomy.value)
         expected = [submodule(layer, path)(inputs[0]) for path in paths]
@@ -43,8 +42,8 @@ def test_queries_keys_values_are_the_projections_of_the_layer_input(family):
 def test_logits_are_the_full_models_at_the_predicted_positions(family):
     model, tokens = make_model(family), make_batch().student
     full = model(input_ids=tokens.input_ids, attention_mask=tokens.mask).logits
-    found = capture(model, ANATOMIES[family], tokens, Needs(logits=True))
-    torch.testing.assert_close(found.logits, full[tokens.predicted])
+    found = capture(model, ANATOMIES[family], tokens, Needs(predictions=True))
+    torch.testing.assert_close(found.predictions.logits(), full[tokens.predicted])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,7 +77,10 @@ def test_layers_count_from_zero_and_a_wrong_one_is_named():
 def test_a_model_without_head_says_how_to_get_one():
     with pytest.raises(ModelError, match="train one with a stage that has no teacher"):
         capture(
-            make_model().base_model, ANATOMIES["bert"], make_batch().student, Needs(logits=True)
+            make_model().base_model,
+            ANATOMIES["bert"],
+            make_batch().student,
+            Needs(predictions=True),
         )
 
 

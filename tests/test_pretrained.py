@@ -29,7 +29,7 @@ def test_a_folder_loads_in_evaluation_mode(teacher_folder):
 def test_a_body_without_head_is_told_from_one_with(tmp_path):
     make_model().base_model.save_pretrained(tmp_path)
     assert type(load_model(str(tmp_path), anatomy=BERT)).__name__ == "BertModel"
-    with pytest.raises(ModelError, match="no trained vocabulary head.*train one with a stage"):
+    with pytest.raises(ModelError, match="no trained vocabulary head.*train one by a run"):
         load_model(str(tmp_path), anatomy=BERT, with_head=True)
 
 

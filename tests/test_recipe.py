@@ -125,4 +125,6 @@ def test_another_vocabulary_beside_a_teacher_is_refused(raw_recipe, tmp_path):
     make_model().config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
     raw_recipe["student"]["tokenizer"] = str(tmp_path)
-    assert "is not the teacher's" in faults_of(raw_recipe)["student.tokenizer"]
+    message = faults_of(raw_recipe)["student.tokenizer"]
+    assert "the student has 120 pieces and the teacher 200" in message
+    assert "train this student with `labels` alone" in message

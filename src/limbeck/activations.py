@@ -5,13 +5,14 @@ hooks on exactly those modules, and the forward ends as soon as the last tensor
 asked for is there: deeper layers and the vocabulary head cost nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
@@ -20,7 +21,10 @@ from .batch import Tokens
 from .errors import ModelError
 
 Layers = frozenset[int]
+Name = tuple[str, int]  # (kind, layer)
 _NONE: Layers = frozenset()
+_PREDICTIONS: Name = ("predictions", 0)
+_EMBEDDINGS: Name = ("embeddings", 0)
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,13 @@ class Needs:
 
     Layers count from 0 and never include the embedding output.
 
-    >>> Needs(hidden=frozenset({1})) | Needs(hidden=frozenset({2}), logits=True)
-    Needs(logits=True, hidden=frozenset({1, 2}), queries=frozenset(), keys=frozenset(), \
-values=frozenset())
+    >>> both = Needs(hidden=frozenset({1})) | Needs(hidden=frozenset({2}), predictions=True)
+    >>> sorted(both.hidden), both.predictions
+    ([1, 2], True)
     """
 
-    logits: bool = False
+    predictions: bool = False
+    embeddings: bool = False
     hidden: Layers = _NONE
     queries: Layers = _NONE
     keys: Layers = _NONE
@@ -42,7 +47,8 @@ values=frozenset())
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
-            self.logits or other.logits,
+            self.predictions or other.predictions,
+            self.embeddings or other.embeddings,
             self.hidden | other.hidden,
             self.queries | other.queries,
             self.keys | other.keys,
@@ -54,9 +60,11 @@ values=frozenset())
         """Whether the model has to run at all."""
         return self != Needs()
 
-    def tensors(self) -> set[tuple[str, int]]:
-        """Every hooked tensor asked for, as (kind, layer); logits are not hooked."""
+    def tensors(self) -> set[Name]:
+        """Every tensor asked for, as (kind, layer); kinds without layers stand at 0."""
         kinds = {
+            "predictions": {0} if self.predictions else _NONE,
+            "embeddings": {0} if self.embeddings else _NONE,
             "hidden": self.hidden,
             "queries": self.queries,
             "keys": self.keys,
@@ -66,22 +74,46 @@ values=frozenset())
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """Vocabulary logits at the predicted positions, not yet multiplied out.
+
+    A matrix of all positions and all pieces is the largest tensor of a step;
+    objectives make it a few rows at a time.
+
+    Attributes:
+        features: What enters the linear map to the vocabulary, in the order of
+            ``tensor[tokens.predicted]``.
+        weight: Of that map; a row a piece.
+        bias: Likewise; None where the family has none.
+    """
+
+    features: Float[Tensor, "predicted width"]
+    weight: Float[Tensor, "vocabulary width"]
+    bias: Float[Tensor, " vocabulary"] | None
+
+    def logits(self) -> Float[Tensor, "predicted vocabulary"]:
+        """All of them at once."""
+        return linear(self.features, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
 class Activations:
     """The captured tensors, by layer.
 
     Attributes:
-        logits: Vocabulary logits at the predicted positions only, in the order
-            of ``tensor[tokens.predicted]``.
+        predictions: At the predicted positions only.
+        embeddings: What enters the first layer.
         hidden: Output of a layer.
-        queries: Projected queries of a layer, attention heads joined; keys and
-            values likewise.
+        queries: Projected queries of a layer, attention heads joined, before
+            any rotation for positions; keys and values likewise.
     """
 
-    logits: Float[Tensor, "predicted vocabulary"] | None = None
+    predictions: Predictions | None = None
+    embeddings: Float[Tensor, "batch tokens hidden"] | None = None
     hidden: dict[int, Float[Tensor, "batch tokens hidden"]] = field(default_factory=dict)
     queries: dict[int, Float[Tensor, "batch tokens width"]] = field(default_factory=dict)
-    keys: dict[int, Float[Tensor, "batch tokens width"]] = field(default_factory=dict)
-    values: dict[int, Float[Tensor, "batch tokens width"]] = field(default_factory=dict)
+    keys: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
+    values: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
 
 
 class _Complete(Exception):  # noqa: N818 - not an error: the forward has given all that was asked
@@ -97,68 +129,121 @@ def capture(model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, needs: Nee
     """
     if not needs.anything:
         return Activations()
-    wanted = needs.tensors()
-    found: dict[tuple[str, int], Tensor] = {}
+    found = capture_tensors(model, anatomy, tokens, needs.tensors())
+    return as_activations(model, anatomy, found)
+
+
+def capture_tensors(
+    model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, wanted: set[Name]
+) -> dict[Name, Tensor]:
+    """The tensors of those names; of predictions, the features alone.
+
+    Raises:
+        ModelError: As `capture`.
+    """
+    head, output = _vocabulary_head(model, anatomy) if _PREDICTIONS in wanted else ([], None)
+    hooked = wanted - {_PREDICTIONS}
+    found: dict[Name, Tensor] = {}
     body = model.base_model
-    handles = _hook(body, anatomy, wanted, found, stop=not needs.logits)
+    handles = _hook(body, anatomy, hooked, found, stop=not head)
     try:
-        output = body(input_ids=tokens.input_ids, attention_mask=tokens.mask)
+        arguments = {"use_cache": False} if anatomy.causal else {}
+        states = body(input_ids=tokens.input_ids, attention_mask=tokens.mask, **arguments)
     except _Complete:
-        output = None
+        pass
     finally:
         for handle in handles:
             handle.remove()
+    if output is not None:
+        rows = states.last_hidden_state[tokens.predicted]
+        found[_PREDICTIONS] = _features(head, output, rows)
     if missing := wanted - found.keys():
         raise ModelError(f"the forward never computed {sorted(missing)}; correct the anatomy")
-    logits = None
-    if needs.logits:
-        logits = output.last_hidden_state[tokens.predicted]
-        for part in vocabulary_head(model, anatomy):
-            logits = part(logits)
+    return found
+
+
+def as_activations(
+    model: PreTrainedModel, anatomy: Anatomy, found: Mapping[Name, Tensor]
+) -> Activations:
+    """Tensors by name, as objectives read them."""
     by_kind: dict[str, dict[int, Tensor]] = {}
     for (kind, layer), tensor in found.items():
         by_kind.setdefault(kind, {})[layer] = tensor
-    return Activations(logits=logits, **by_kind)
+    features = by_kind.pop("predictions", {}).get(0)
+    embeddings = by_kind.pop("embeddings", {}).get(0)
+    predictions = None
+    if features is not None:
+        _, output = _vocabulary_head(model, anatomy)
+        predictions = Predictions(features, output.weight, output.bias)
+    return Activations(predictions=predictions, embeddings=embeddings, **by_kind)
 
 
-def vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> list[nn.Module]:
-    """The modules that turn last hidden states into vocabulary logits, in turn.
-
-    Raises:
-        ModelError: The model has none.
-    """
+def _vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> tuple[list[nn.Module], nn.Linear]:
+    """The modules that turn last hidden states into logits, in turn, and the last linear map."""
     children = dict(model.named_children())
     if not anatomy.head or any(name.split(".")[0] not in children for name in anatomy.head):
         raise ModelError(
             f"{type(model).__name__} has no vocabulary head, which labels and output"
             " distributions need; train one with a stage that has no teacher and the"
-            " objective `labels`"
+            " objective `labels` (recipes/minilm_head.yaml is one)"
         )
-    return [submodule(model, path) for path in anatomy.head]
+    output = submodule(model, anatomy.output or anatomy.head[-1])
+    if not isinstance(output, nn.Linear):
+        raise ModelError(
+            f"the anatomy's output {anatomy.output or anatomy.head[-1]!r} is"
+            f" {type(output).__name__}, not the linear map to the vocabulary; give its path"
+        )
+    return [submodule(model, path) for path in anatomy.head], output
+
+
+def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Tensor:
+    """What the head gives to its last linear map, which is not run."""
+    entered: list[Tensor] = []
+
+    def hook(module: nn.Module, arguments: Any) -> None:
+        entered.append(arguments[0])
+        raise _Complete
+
+    handle = output.register_forward_pre_hook(hook)
+    try:
+        for part in head:
+            rows = part(rows)
+    except _Complete:
+        pass
+    finally:
+        handle.remove()
+    return entered[0]
 
 
 def _hook(
     body: nn.Module,
     anatomy: Anatomy,
-    wanted: set[tuple[str, int]],
-    found: dict[tuple[str, int], Tensor],
+    wanted: set[Name],
+    found: dict[Name, Tensor],
     *,
     stop: bool,
 ) -> list[RemovableHandle]:
     layers = list(submodule(body, anatomy.layers).children())
 
-    def keep(names: Sequence[tuple[str, int]], split: bool) -> Callable[..., None]:
+    def take(names: Sequence[Name], parts: Sequence[Tensor]) -> None:
+        found.update((n, p) for n, p in zip(names, parts, strict=True) if n in wanted)
+        if stop and found.keys() >= wanted:
+            raise _Complete
+
+    def keep(names: Sequence[Name], split: bool) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             tensor = output[0] if isinstance(output, tuple) else output
-            parts = tensor.chunk(3, dim=-1) if split else (tensor,)
-            found.update((n, p) for n, p in zip(names, parts, strict=True) if n in wanted)
-            if stop and found.keys() >= wanted:
-                raise _Complete
+            take(names, tensor.chunk(3, dim=-1) if split else (tensor,))
 
         return hook
 
+    def enter(module: nn.Module, arguments: Any, named: Any) -> None:
+        take([_EMBEDDINGS], [arguments[0] if arguments else named["hidden_states"]])
+
     handles = []
-    for layer in sorted({layer for _, layer in wanted}):
+    if _EMBEDDINGS in wanted:
+        handles.append(layers[0].register_forward_pre_hook(enter, with_kwargs=True))
+    for layer in sorted({layer for name, layer in wanted - {_EMBEDDINGS}}):
         if not 0 <= layer < len(layers):
             raise ModelError(
                 f"layer {layer} was asked for, but there are {len(layers)} layers: 0 to"

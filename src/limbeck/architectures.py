@@ -5,15 +5,16 @@ new family is one more row. A model that is not in it can be described by the
 same fields in a recipe.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from .errors import ModelError
 
-# The roles that an axis of a weight can play. "qkv" is three stacked "heads",
-# "gated" two stacked "inner"; "same" axes (vocabulary, positions) never change size.
+# The roles that an axis of a weight can play. "qkv" is three stacked "heads", "groups" the
+# heads that keys and values have, "gated" two stacked "inner"; "same" axes (the vocabulary)
+# never change size.
 Axes = tuple[str, ...]
 
 
@@ -28,13 +29,17 @@ class Anatomy:
             gives queries, keys and values joined in this order.
         value: The value projection.
         head: Modules from last hidden state to vocabulary logits, in turn,
-            from the masked-language model; empty where the family has none.
+            from the language model; empty where the family has none.
+        output: The linear map to the vocabulary at the end of the head; by
+            default the head's last module.
+        causal: A token sees only those before it, and the model is a decoder.
+        inputs_first: Linear layers keep their weights turned, inputs first.
         intermediate_field: The configuration's name for the feed-forward width.
         positions_after_padding: Positions are counted from behind the padding
             piece's number, so that the table is longer than the longest text.
         axes: Roles of the axes of every weight, by the end of its name; needed
-            only to copy layers into a student of another width. A bias or a
-            norm has the role of its weight's first axis.
+            only to copy layers into a student of another width. A bias has
+            the role of its weight's outputs.
     """
 
     layers: str
@@ -42,6 +47,9 @@ class Anatomy:
     key: str
     value: str
     head: tuple[str, ...] = ()
+    output: str = ""
+    causal: bool = False
+    inputs_first: bool = False
     intermediate_field: str = "intermediate_size"
     positions_after_padding: bool = False
     axes: tuple[tuple[str, Axes], ...] = ()
@@ -51,10 +59,28 @@ class Anatomy:
         """Whether one module gives queries, keys and values."""
         return self.query == self.key == self.value
 
+    @property
+    def rotary(self) -> bool:
+        """Whether positions turn queries and keys instead of standing in a table."""
+        return not any("positions" in roles for _, roles in self.axes)
+
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Transformer that decide what it costs; positions are the longest text."""
+    """The sizes of a Transformer that decide what it costs, and what objectives compare.
+
+    Attributes:
+        layers: Without the embedding output.
+        hidden: Width of the hidden states.
+        heads: Attention heads.
+        intermediate: Width of the feed-forward.
+        vocabulary: Rows of the embedding table, those that only fill it up included.
+        positions: The longest text.
+        key_value_heads: Heads of the keys and values; None for as many as ``heads``.
+        head_size: Width of a head; None for hidden / heads.
+        causal: A token sees only those before it.
+        pieces: Pieces that the tokenizer really has; None for all of ``vocabulary``.
+    """
 
     layers: int
     hidden: int
@@ -62,6 +88,24 @@ class Shape:
     intermediate: int
     vocabulary: int
     positions: int
+    key_value_heads: int | None = None
+    head_size: int | None = None
+    causal: bool = False
+    pieces: int | None = None
+
+    @property
+    def query_width(self) -> int:
+        """Width of the queries, heads joined."""
+        return self.heads * self._head_size
+
+    @property
+    def key_width(self) -> int:
+        """Width of the keys, and of the values; less than the queries' with grouped heads."""
+        return (self.key_value_heads or self.heads) * self._head_size
+
+    @property
+    def _head_size(self) -> int:
+        return self.head_size or self.hidden // self.heads
 
 
 _BERT_AXES: tuple[tuple[str, Axes], ...] = (
@@ -92,7 +136,29 @@ _BERT = Anatomy(
     key="attention.self.key",
     value="attention.self.value",
     head=("cls",),
+    output="cls.predictions.decoder",
     axes=_BERT_AXES,
+)
+_LLAMA = Anatomy(
+    layers="layers",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    head=("lm_head",),
+    causal=True,
+    axes=(
+        ("embed_tokens.weight", ("same", "hidden")),
+        ("q_proj.weight", ("heads", "hidden")),
+        ("k_proj.weight", ("groups", "hidden")),
+        ("v_proj.weight", ("groups", "hidden")),
+        ("o_proj.weight", ("hidden", "heads")),
+        ("gate_proj.weight", ("inner", "hidden")),
+        ("up_proj.weight", ("inner", "hidden")),
+        ("down_proj.weight", ("hidden", "inner")),
+        ("layernorm.weight", ("hidden",)),
+        ("norm.weight", ("hidden",)),
+        ("lm_head.weight", ("same", "hidden")),
+    ),
 )
 _ROBERTA = Anatomy(
     layers=_BERT.layers,
@@ -100,6 +166,7 @@ _ROBERTA = Anatomy(
     key=_BERT.key,
     value=_BERT.value,
     head=("lm_head",),
+    output="lm_head.decoder",
     positions_after_padding=True,
     axes=_BERT_AXES,
 )
@@ -156,6 +223,34 @@ ANATOMIES: dict[str, Anatomy] = {
             ("decoder.weight", ("same", "hidden")),
         ),
     ),
+    "gpt2": Anatomy(
+        layers="h",
+        query="attn.c_attn",
+        key="attn.c_attn",
+        value="attn.c_attn",
+        head=("lm_head",),
+        causal=True,
+        inputs_first=True,
+        intermediate_field="n_inner",
+        axes=(
+            ("wte.weight", ("same", "hidden")),
+            ("wpe.weight", ("positions", "hidden")),
+            ("attn.c_attn.weight", ("hidden", "qkv")),
+            ("attn.c_proj.weight", ("heads", "hidden")),
+            ("mlp.c_fc.weight", ("hidden", "inner")),
+            ("mlp.c_proj.weight", ("inner", "hidden")),
+            ("ln_1.weight", ("hidden",)),
+            ("ln_2.weight", ("hidden",)),
+            ("ln_f.weight", ("hidden",)),
+            ("lm_head.weight", ("same", "hidden")),
+        ),
+    ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": replace(
+        _LLAMA, axes=(("q_norm.weight", ("same",)), ("k_norm.weight", ("same",)), *_LLAMA.axes)
+    ),
 }
 
 
@@ -177,13 +272,19 @@ def anatomy_of(model_type: str) -> Anatomy:
 
 def shape_of(config: Any, anatomy: Anatomy) -> Shape:
     """The sizes that a transformers configuration describes."""
+    fields = config.to_dict()
+    # GPT-2 leaves the field empty where the feed-forward is four times as wide.
+    intermediate = getattr(config, anatomy.intermediate_field) or 4 * config.hidden_size
     return Shape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=config.num_attention_heads,
-        intermediate=getattr(config, anatomy.intermediate_field),
+        intermediate=intermediate,
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings - unused_positions(config, anatomy),
+        key_value_heads=fields.get("num_key_value_heads"),
+        head_size=fields.get("head_dim"),
+        causal=anatomy.causal,
     )
 
 

@@ -11,7 +11,8 @@ from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .models import Models, describe_models
 from .objectives.contract import Objective
-from .pretrained import locate, model_of_run
+from .objectives.schedule import Ramp
+from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -22,8 +23,9 @@ from .recipe import (
     TeacherPart,
     parse_objective,
     parse_recipe,
+    stage_objectives,
 )
-from .tokenization.masking import Masking
+from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage
 
 _Part = TypeVar("_Part", bound=BaseModel)
@@ -36,13 +38,13 @@ class Setup:
     recipe: Recipe
     models: Models
     stages: list[Stage]
-    maskings: list[Masking | None]
+    maskings: list[Masking | NextPiece | None]
     warnings: list[str]
 
     @property
     def has_trained_head(self) -> bool:
         """Whether some stage trains the student's vocabulary head."""
-        return any(stage.student_needs().logits for stage in self.stages)
+        return any(stage.student_needs().predictions for stage in self.stages)
 
 
 def prepare(raw: Mapping[str, Any]) -> Setup:
@@ -88,6 +90,11 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
             faults += [fault for fault in found if fault not in faults]
             stages.append(stage)
             maskings.append(masking)
+    if teacher_part and models and models.teacher_anatomy:
+        asking = [s.name for s in stages if s and s.teacher_needs().predictions]
+        anatomy = models.teacher_anatomy
+        if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
+            faults.append(("teacher.model", no_head(teacher_part.model)))
     if recipe is None or models is None or faults:
         return None, faults
     return Setup(recipe, models, [s for s in stages if s], maskings, warnings), []
@@ -127,11 +134,11 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
 
 def _stage(
     part: StagePart, number: int, models: Models, data: DataPart
-) -> tuple[Stage | None, Masking | None, list[Fault]]:
+) -> tuple[Stage | None, Masking | NextPiece | None, list[Fault]]:
     faults: list[Fault] = []
     bound: dict[str, Objective] = {}
-    weights: dict[str, float] = {}
-    for name, options in part.objectives.items():
+    weights: dict[str, float | Ramp] = {}
+    for name, options in stage_objectives(part.model_dump()).items():
         place = ("stages", str(number), "objectives", name)
         objective, weight, found = parse_objective(name, options, place)
         faults += found
@@ -148,6 +155,9 @@ def _stage(
         faults.append(
             (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
         )
+    if part.masking and models.anatomy.causal:
+        message = "hides pieces, which decoders do not learn from; leave it out"
+        faults.append((f"stages.{number}.masking", message))
     if faults:
         return None, None, faults
     stage = Stage(
@@ -159,9 +169,12 @@ def _stage(
         micro_batch_size=part.micro_batch_size or part.batch_size,
         optimizer=part.optimizer,
         dropout=part.dropout,
+        head_only=part.trained == "head",
     )
-    needs_labels = stage.student_needs().logits or stage.teacher_needs().logits
-    return stage, part.masking or (Masking() if needs_labels else None), []
+    predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
+    if models.anatomy.causal:
+        return stage, NextPiece() if predicts else None, []
+    return stage, part.masking or (Masking() if predicts else None), []
 
 
 def steps_of_tokens(tokens: int, batch_size: int, length: int) -> int:

@@ -9,7 +9,7 @@ from .batch import Batch, Tokens
 from .build import Setup
 from .data.corpus import SeededOrder
 from .tokenization.batching import Batches
-from .tokenization.masking import Masking
+from .tokenization.masking import Masking, NextPiece
 from .tokenization.packing import Sequences, tokenize_source
 
 _CALIBRATION = 64  # sequences from which the main directions of the hidden states are taken
@@ -46,7 +46,7 @@ def stage_batches(setup: Setup, number: int) -> Batches:
     )
 
 
-def held_out_batches(setup: Setup, *, masking: Masking | None) -> list[Batch]:
+def held_out_batches(setup: Setup, *, masking: Masking | NextPiece | None) -> list[Batch]:
     """The same held-out sequences, masked the same way, for every run on these texts."""
     wanted = setup.recipe.data.held_out.sequences
     size = min(_HELD_OUT_AT_ONCE, wanted)
@@ -64,7 +64,7 @@ def calibration_tokens(setup: Setup) -> Tokens:
 
 
 def _batches(
-    setup: Setup, *, held_out: bool, size: int, masking: Masking | None, seed: int
+    setup: Setup, *, held_out: bool, size: int, masking: Masking | NextPiece | None, seed: int
 ) -> Batches:
     sources = read_text(setup, held_out=held_out)
     weights = tuple(source.weight for source in setup.recipe.data.text)

@@ -15,7 +15,7 @@ from . import __version__
 from .build import Setup
 from .corpora import held_out_batches
 from .errors import ModelError
-from .evaluation.agreement import top_agreement
+from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
@@ -24,7 +24,7 @@ from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
 from .pretrained import load_model, model_of_run
 from .recipe import EvaluationPart
-from .tokenization.masking import Masking
+from .tokenization.masking import Masking, NextPiece
 from .training.allocator import keep_freed_memory
 from .training.records import ProgressBar, RunLog
 
@@ -192,7 +192,7 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
     if not setup.has_trained_head:
         return {}
     anatomy, tokenizer = setup.models.anatomy, setup.models.tokenizer
-    batches = held_out_batches(setup, masking=Masking())
+    batches = held_out_batches(setup, masking=NextPiece() if anatomy.causal else Masking())
     student = load_model(str(folder / "student"), anatomy=anatomy, with_head=True)
     tokens = [batch.student for batch in batches]
     measures = {"bits_per_byte": masked_bits_per_byte(student, anatomy, tokenizer, tokens)}
@@ -202,8 +202,12 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
             teacher, teacher_anatomy, tokenizer, tokens
         )
         measures["top_agreement"] = top_agreement(
-            student, anatomy, teacher, teacher_anatomy, batches
+            student, anatomy, teacher, teacher_anatomy, batches, pieces=len(tokenizer)
         )
+        if setup.models.teacher and setup.models.teacher.vocabulary > len(tokenizer):
+            measures["teacher_mass_on_no_piece"] = dropped_mass(
+                teacher, teacher_anatomy, batches, pieces=len(tokenizer)
+            )
     return measures
 
 

@@ -1,18 +1,20 @@
 """Both models of a recipe before a weight is loaded: configurations, shapes, tokenizer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from .architectures import Anatomy, Shape, anatomy_of, shape_of
 from .errors import LimbeckError
+from .objectives.output import vocabularies_differ
 from .pretrained import load_config, load_tokenizer
 from .recipe import CopyPart, Fault, StudentPart, TeacherPart
 from .student.layer_copy import copy_faults
 from .student.shape import default_config, shape_faults, shape_warnings, student_config
 
 _SPECIAL = ("cls_token", "sep_token", "pad_token", "mask_token")
+_SPECIAL_OF_DECODERS = ("eos_token",)
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,6 @@ def describe_models(
     elif not faults or student.tokenizer:
         try:
             tokenizer = load_tokenizer(tokenizer_name)
-            lacks = [name for name in _SPECIAL if tokenizer.special_tokens_map.get(name) is None]
-            if lacks:
-                faults.append(
-                    ("student.tokenizer", f"{tokenizer_name} has no {', '.join(lacks)}; add them")
-                )
         except LimbeckError as error:
             faults.append(("student.tokenizer", str(error)))
     family: str | None = teacher_config.model_type if teacher_config else None
@@ -81,15 +78,25 @@ def describe_models(
         if same_family
         else default_config(architecture, tokenizer_ids=_token_ids(tokenizer))
     )
-    vocabulary = teacher_shape.vocabulary if teacher_shape else len(tokenizer)
+    vocabulary = max(teacher_shape.vocabulary if teacher_shape else 0, len(tokenizer))
     shape = Shape(
         layers=student.layers,
         hidden=student.hidden,
         heads=student.heads,
         intermediate=student.intermediate,
-        vocabulary=vocabulary,
+        vocabulary=student.vocabulary or vocabulary,
         positions=student.positions or shape_of(like, anatomy).positions,
+        key_value_heads=_key_value_heads(student, shape_of(like, anatomy)),
+        causal=anatomy.causal,
+        pieces=len(tokenizer),
     )
+    if teacher_shape:
+        teacher_shape = replace(teacher_shape, pieces=len(tokenizer))
+        faults += _disagreements(shape, teacher_shape)
+    special = _SPECIAL_OF_DECODERS if anatomy.causal else _SPECIAL
+    if lacks := [name for name in special if tokenizer.special_tokens_map.get(name) is None]:
+        message = f"{tokenizer_name} has no {', '.join(lacks)}; add them"
+        faults.append(("student.tokenizer", message))
     faults += [(f"student.{name}", message) for name, message in shape_faults(shape, teacher_shape)]
     copied = None
     if student.copy_from_teacher:
@@ -99,7 +106,8 @@ def describe_models(
         else:
             copied = _copied_layers(student.copy_from_teacher, shape.layers, teacher_shape.layers)
             faults += [
-                ("student.copy.layers", m) for m in copy_faults(shape, teacher_shape, copied)
+                ("student.copy.layers", message)
+                for message in copy_faults(shape, teacher_shape, copied, rotary=anatomy.rotary)
             ]
     if teacher and student.tokenizer:
         faults += _vocabulary_faults(teacher.model, tokenizer)
@@ -130,10 +138,28 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 
 
 def _vocabulary_faults(teacher: str, tokenizer: PreTrainedTokenizerFast) -> list[Fault]:
-    if load_tokenizer(teacher).get_vocab() == tokenizer.get_vocab():
+    theirs, mine = load_tokenizer(teacher).get_vocab(), tokenizer.get_vocab()
+    if theirs == mine:
         return []
-    message = "its vocabulary is not the teacher's; leave it out to keep the teacher's"
+    shared = len(theirs.keys() & mine.keys())
+    message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
     return [("student.tokenizer", message)]
+
+
+def _key_value_heads(student: StudentPart, like: Shape) -> int | None:
+    """As given, or as many query heads for each as the teacher's or the family's."""
+    if student.key_value_heads or not like.key_value_heads:
+        return student.key_value_heads
+    shared = like.heads // like.key_value_heads
+    return student.heads // shared if student.heads % shared == 0 else student.heads
+
+
+def _disagreements(student: Shape, teacher: Shape) -> list[Fault]:
+    if student.causal == teacher.causal:
+        return []
+    kinds = {True: "a decoder", False: "an encoder"}
+    message = f"is {kinds[student.causal]}, but the teacher is {kinds[teacher.causal]}; give"
+    return [("student.architecture", f"{message} the same kind")]
 
 
 def _copied_layers(part: CopyPart, student_layers: int, teacher_layers: int) -> list[int]:

@@ -9,8 +9,10 @@ import torch
 from .batch import Batch, Tokens
 from .build import Setup, layer_lines
 from .memory import peak_process_bytes
+from .objectives.schedule import Ramp
 from .run import build_accelerator, build_learner, build_models
 from .student.shape import parameters_of_shape
+from .tokenization.masking import Masking
 from .training.checkpoint import Position
 from .training.loop import train_step
 from .training.optimizer import build_optimizer
@@ -59,7 +61,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     if models.teacher is not None:
         named.insert(0, ("teacher", models.teacher, models.teacher_config))
     for name, shape, config in named:
-        total, embeddings = parameters_of_shape(config, with_head=False)
+        total, embeddings = parameters_of_shape(config, with_head=False, causal=shape.causal)
         numbers = [str(getattr(shape, field)) for field in fields]
         sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
     tables = [("Models", sizes)]
@@ -74,7 +76,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     for stage in setup.stages:
         for name, objective in stage.objectives.items():
             said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
-            options.append([stage.name, name, f"{stage.weights[name]:g}", said])
+            options.append([stage.name, name, _weight(stage.weights[name]), said])
     tables.append(("Objectives", options))
     length = setup.recipe.data.length
     stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
@@ -95,10 +97,17 @@ def _random_batch(setup: Setup, number: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     shape = (setup.stages[number].batch_size, setup.recipe.data.length)
     pieces = torch.randint(0, setup.models.student.vocabulary, shape, generator=generator)
-    share = masking.share if (masking := setup.maskings[number]) else 0.0
+    masking = setup.maskings[number]
+    share = masking.share if isinstance(masking, Masking) else 1.0 if masking else 0.0
     predicted = torch.rand(shape, generator=generator) < share
     tokens = Tokens(pieces, torch.ones(shape, dtype=torch.bool), pieces, predicted)
     return Batch(tokens, tokens)
+
+
+def _weight(weight: float | Ramp) -> str:
+    if isinstance(weight, Ramp):
+        return f"{weight.start:g} to {weight.end:g}"
+    return f"{weight:g}"
 
 
 def _duration(seconds: float) -> str:

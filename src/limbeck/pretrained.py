@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -133,16 +134,44 @@ def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) ->
     """
     if with_head is False:
         return load_body(name)
-    model, missing = _load(AutoModelForMaskedLM, load_config(name), name)
+    model, missing = _load(language_model_class(causal=anatomy.causal), load_config(name), name)
     in_head = {path.split(".")[0] for path in anatomy.head}
     if model is not None and not any(key.split(".")[0] in in_head for key in missing):
         return model
     if with_head:
-        raise ModelError(
-            f"{name!r} has no trained vocabulary head, which labels and output distributions"
-            " need; train one with a stage that has no teacher and the objective `labels`"
-        )
+        raise ModelError(no_head(name))
     return load_body(name)
+
+
+def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
+    """Whether a folder's weights have the vocabulary head, from their names alone.
+
+    None where it cannot be told without loading, as for a name on the hub.
+    """
+    files = sorted(Path(locate(name)).glob("*.safetensors"))
+    if not files:
+        return None
+    names: set[str] = set()
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            names |= set(weights.keys())
+    tied = anatomy.causal and bool(load_config(name).tie_word_embeddings)
+    in_head = {path.split(".")[0] for path in anatomy.head}
+    return tied or any(key.split(".")[0] in in_head for key in names)
+
+
+def no_head(name: str) -> str:
+    """That a model has no vocabulary head, and how it gets one."""
+    return (
+        f"{name!r} has no trained vocabulary head, which labels and output distributions need;"
+        " train one by a run with `labels` alone whose student is a copy of it"
+        " (recipes/minilm_head.yaml is one), and name that run's student as the teacher"
+    )
+
+
+def language_model_class(*, causal: bool) -> Any:
+    """The transformers class with a vocabulary head: of decoders, or of encoders."""
+    return AutoModelForCausalLM if causal else AutoModelForMaskedLM
 
 
 def load_body(name: str, *, attention_dropout: bool = True) -> PreTrainedModel:

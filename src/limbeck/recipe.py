@@ -20,6 +20,8 @@ from .errors import RecipeError
 from .evaluation.finetune import FinetuneSettings
 from .objectives import OBJECTIVES
 from .objectives.contract import Objective
+from .objectives.presets import PRESETS
+from .objectives.schedule import Ramp
 from .student.layer_copy import Width
 from .tokenization.masking import Masking
 from .training.stages import OptimizerSettings
@@ -57,6 +59,12 @@ class StudentPart(_Part):
     architecture: str | None = Field(None, description="model type; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
     positions: int | None = Field(None, description="longest text; the teacher's by default")
+    key_value_heads: int | None = Field(
+        None, description="of decoders whose heads share keys; the teacher's ratio by default"
+    )
+    vocabulary: int | None = Field(
+        None, description="rows of the embedding table, no fewer than pieces; the teacher's"
+    )
     copy_from_teacher: CopyPart | None = Field(
         None, alias="copy", description="start from teacher layers; null starts from random weights"
     )
@@ -89,8 +97,9 @@ class StagePart(_Part):
     """One stretch of training; without objectives that need a teacher it is plain pretraining."""
 
     name: str | None = None
+    preset: str | None = Field(None, description="objectives by the name of a published recipe")
     objectives: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="options by name, and `weight`; `kind` where the name is another"
+        {}, description="options by name, and `weight`; `kind` where the name is another"
     )
     tokens: int | None = Field(None, ge=1, description="length in tokens; or give steps")
     steps: int | None = Field(None, ge=1)
@@ -99,6 +108,9 @@ class StagePart(_Part):
     optimizer: OptimizerSettings = OptimizerSettings()
     masking: Masking | None = Field(None, description="by default 15 % of words, if labels need it")
     dropout: bool = Field(False, description="train with the student's dropout")
+    trained: Literal["all", "head"] = Field(
+        "all", description="head leaves everything but the vocabulary head as it is"
+    )
 
 
 class TrainingPart(_Part):
@@ -189,37 +201,69 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
     except ValidationError as error:
         faults += _faults_of(error, ())
     for number, stage in enumerate(_listed(raw.get("stages"))):
-        for name, options in _mapped(_mapped(stage).get("objectives")).items():
+        faults += _preset_faults(_mapped(stage), f"stages.{number}")
+        for name, options in stage_objectives(_mapped(stage)).items():
             place = ("stages", str(number), "objectives", name)
-            faults += parse_objective(name, _mapped(options), place)[2]
+            faults += parse_objective(name, options, place)[2]
     for number, part in enumerate(recipe.stages if recipe else []):
         if (part.tokens is None) == (part.steps is None):
             faults.append((f"stages.{number}", "give either tokens or steps"))
     return (None if faults else recipe), faults
 
 
+def stage_objectives(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of a stage's objectives by name: its preset's, with its own laid over them."""
+    name = stage.get("preset")
+    preset = PRESETS[name].objectives if isinstance(name, str) and name in PRESETS else {}
+    own = _mapped(stage.get("objectives"))
+    return {
+        name: {**preset.get(name, {}), **_mapped(own.get(name))}
+        for name in dict.fromkeys([*preset, *own])
+    }
+
+
+def _preset_faults(stage: Mapping[str, Any], path: str) -> list[Fault]:
+    name = stage.get("preset")
+    if isinstance(name, str) and name not in PRESETS:
+        return [(f"{path}.preset", f"no preset is called {name!r}{_nearest(name, PRESETS)}")]
+    if not name and not _mapped(stage.get("objectives")):
+        return [(path, "has no objectives; name one, or a preset")]
+    return []
+
+
 def parse_objective(
     name: str, options: Mapping[str, Any], place: tuple[str, ...] = ()
-) -> tuple[Objective | None, float, list[Fault]]:
+) -> tuple[Objective | None, float | Ramp, list[Fault]]:
     """An objective, its weight, and the faults of its options."""
     own = {key: value for key, value in options.items() if key not in ("kind", "weight")}
     kind = options.get("kind", name)
     path = ".".join(place)
     if kind not in OBJECTIVES:
         return None, 0.0, [(path, f"no objective is called {kind!r}{_nearest(kind, OBJECTIVES)}")]
-    faults: list[Fault] = []
-    weight = options.get("weight", 1.0)
-    if not isinstance(weight, (int, float)) or not weight > 0:
-        faults.append((f"{path}.weight", f"is {weight!r}, must be a number above 0"))
-        weight = 1.0
+    weight, faults = _parse_weight(options.get("weight", 1.0), (*place, "weight"))
     fields = option_names(kind)
     for key in sorted(own.keys() - set(fields)):
         faults.append((f"{path}.{key}", f"unknown option{_nearest(key, [*fields, 'weight'])}"))
     try:
         known = {key: value for key, value in own.items() if key in fields}
-        return TypeAdapter(OBJECTIVES[kind]).validate_python(known), float(weight), faults
+        return TypeAdapter(OBJECTIVES[kind]).validate_python(known), weight, faults
     except ValidationError as error:
-        return None, float(weight), faults + _faults_of(error, place)
+        return None, weight, faults + _faults_of(error, place)
+
+
+def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, list[Fault]]:
+    if isinstance(value, Mapping):
+        try:
+            ramp = TypeAdapter(Ramp).validate_python(value)
+        except ValidationError as error:
+            return 1.0, _faults_of(error, place)
+        if min(ramp.start, ramp.end) < 0 or max(ramp.start, ramp.end) <= 0:
+            return 1.0, [(".".join(place), "both ends must be 0 or more, one of them above 0")]
+        return ramp, []
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        message = f"is {value!r}, must be a number above 0, or a ramp as {{start: 1, end: 0}}"
+        return 1.0, [(".".join(place), message)]
+    return float(value), []
 
 
 def option_names(kind: str) -> list[str]:

@@ -25,7 +25,7 @@ from .measure import measure_run
 from .pretrained import load_model
 from .recipe import Recipe, dump_recipe
 from .student.layer_copy import copy_layers
-from .student.projections import Projections
+from .student.projections import MapSize, Projections
 from .student.shape import build_student
 from .teacher.live import LiveTeacher
 from .training.allocator import keep_freed_memory
@@ -154,14 +154,14 @@ def build_models(
     teacher = None
     wanted = any(stage.teacher_needs().anything for stage in setup.stages)
     if recipe.teacher and models.teacher_anatomy and (wanted or models.copied_layers):
-        asks_logits = any(stage.teacher_needs().logits for stage in setup.stages)
+        asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
         model = load_model(
             recipe.teacher.model,
             anatomy=models.teacher_anatomy,
             with_head=True if asks_logits else None,
         )
         teacher = LiveTeacher(model, models.teacher_anatomy)
-    student = build_student(models.student_config, seed=recipe.seed)
+    student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
     if copy and teacher and models.copied_layers and recipe.student.copy_from_teacher:
         copy_layers(
             student,
@@ -184,10 +184,13 @@ def build_models(
 def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner:
     """The student with the projections of one stage."""
     stage = setup.stages[number]
-    sizes: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, MapSize] = {}
     for objective in stage.objectives.values():
         sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
     projections = Projections(sizes, seed=setup.recipe.seed + number)
+    student.requires_grad_(True)
+    if stage.head_only:
+        student.base_model.requires_grad_(False)
     return Learner(student, projections, setup.models.anatomy, stage.objectives)
 
 

@@ -11,7 +11,7 @@ from limbeck.architectures import ANATOMIES
 from limbeck.batch import Tokens
 from limbeck.errors import EvaluationError
 from limbeck.evaluation import report as report_module
-from limbeck.evaluation.agreement import top_agreement
+from limbeck.evaluation.agreement import dropped_mass, top_agreement
 from limbeck.evaluation.bits_per_byte import masked_bits_per_byte, predicted_bytes
 from limbeck.evaluation.cost import measure_cost, model_size
 from limbeck.evaluation.plots import cell
@@ -140,8 +140,12 @@ def test_bytes_of_predicted_pieces_are_those_of_the_text(kind):
 def test_agreement_and_bits_per_byte():
     model, batches = make_model(), [make_batch(seed=n) for n in range(2)]
     bert, tokenizer = ANATOMIES["bert"], make_tokenizer()
-    assert top_agreement(model, bert, model, bert, batches) == 1.0
-    assert top_agreement(model, bert, make_model(seed=9), bert, batches) < 0.5
+    assert top_agreement(model, bert, model, bert, batches, pieces=200) == 1.0
+    assert top_agreement(model, bert, make_model(seed=9), bert, batches, pieces=200) < 0.5
+    assert top_agreement(model, bert, model, bert, batches, pieces=1) == 1.0
+    shares = [dropped_mass(model, bert, batches, pieces=n) for n in (200, 100, 0)]
+    assert shares == pytest.approx(sorted(shares)) and shares[0] == 0.0
+    assert shares[2] == pytest.approx(1.0)
     found = masked_bits_per_byte(model, bert, tokenizer, [b.student for b in batches])
     assert 0 < found < 100
 

@@ -30,8 +30,8 @@ def test_labels_equal_plain_loops():
     assert labels.count(batch) == int(tokens.predicted.sum())
 
 
-def test_labels_without_logits_say_what_is_missing():
-    with pytest.raises(ObjectiveError, match="need the student's logits"):
+def test_labels_without_predictions_say_what_is_missing():
+    with pytest.raises(ObjectiveError, match="need the student's predictions"):
         Labels().total(Activations(), Activations(), make_batch(), Projections({}, seed=0))
 
 
@@ -87,7 +87,11 @@ def test_relations_bind_names_to_numbers():
 @pytest.mark.parametrize(
     ("options", "field", "message"),
     [
-        ({"heads": 5}, "heads", r"does not divide both .* use one of \[1, 2, 4, 8\]"),
+        (
+            {"heads": 5},
+            "heads",
+            r"does not divide every width \(16, 24\) .* use one of \[1, 2, 4, 8\]",
+        ),
         ({"teacher_layer": 3}, "teacher_layer", "use 0 to 2"),
         ({"student_layer": "last-2"}, "student_layer", "use 0 to 1"),
         ({"student_layer": "deepest"}, "student_layer", "names no layer"),

@@ -7,7 +7,7 @@ from conftest import FAMILIES, make_batch, make_model
 from limbeck.architectures import ANATOMIES, Shape, shape_of
 from limbeck.errors import StudentError
 from limbeck.student.layer_copy import Width, copy_faults, copy_layers
-from limbeck.student.projections import Projections
+from limbeck.student.projections import MapSize, Projections
 from limbeck.student.shape import (
     build_student,
     parameters_of_shape,
@@ -23,11 +23,20 @@ def shaped(**sizes: int) -> Shape:
     return Shape(**{**vars(TEACHER), **sizes})
 
 
+def like_family(family: str, shape: Shape) -> Shape:
+    """With half as many heads of keys where the family groups them, and its other traits."""
+    theirs = shape_of(make_model(family).config, ANATOMIES[family])
+    grouped = theirs.key_value_heads and max(1, shape.heads // 2)
+    head_size = theirs.head_size and shape.hidden // shape.heads
+    return replace(shape, key_value_heads=grouped, head_size=head_size, causal=theirs.causal)
+
+
 def copied(family: str, shape: Shape, layers: list[int], width: Width):
     teacher, anatomy = make_model(family), ANATOMIES[family]
+    shape = like_family(family, shape)
     shape = replace(shape, positions=shape_of(teacher.config, anatomy).positions - 5)
     config = student_config(teacher.config, anatomy, shape, copied_layers=layers)
-    student = build_student(config, seed=0)
+    student = build_student(config, seed=0, causal=anatomy.causal)
     calibration = [make_batch(rows=8, padded=False).teacher]
     copy_layers(student, teacher, anatomy, layers=layers, width=width, calibration=calibration)
     return teacher, student
@@ -35,14 +44,15 @@ def copied(family: str, shape: Shape, layers: list[int], width: Width):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_has_the_shape_asked_for(family):
-    anatomy, shape = ANATOMIES[family], shaped(layers=2, hidden=16, heads=2, intermediate=20)
+    anatomy, causal = ANATOMIES[family], ANATOMIES[family].causal
+    shape = like_family(family, shaped(layers=2, hidden=16, heads=2, intermediate=20))
     config = student_config(make_model(family).config, anatomy, shape)
-    student = build_student(config, seed=0)
+    student = build_student(config, seed=0, causal=causal)
     assert shape_of(student.config, anatomy) == shape
-    total, embeddings = parameters_of_shape(config, with_head=True)
+    total, embeddings = parameters_of_shape(config, with_head=True, causal=causal)
     assert total == sum(p.numel() for p in student.parameters())
     assert 200 * 16 <= embeddings < total
-    again = build_student(config, seed=0)
+    again = build_student(config, seed=0, causal=causal)
     for ours, theirs in zip(student.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -60,7 +70,8 @@ def test_a_copy_of_every_layer_at_full_width_is_the_teacher(family, width):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", list(Width))
 def test_a_narrower_copy_runs_and_takes_its_layers_from_those_named(family, width):
-    shape = shaped(layers=2, hidden=18, heads=3, intermediate=32)
+    heads = 2 if like_family(family, TEACHER).key_value_heads else 3
+    shape = shaped(layers=2, hidden=6 * heads, heads=heads, intermediate=32)
     _, student = copied(family, shape, [0, 2], width)
     tokens = make_batch(padded=False).student
     assert torch.isfinite(student(input_ids=tokens.input_ids).logits).all()
@@ -94,7 +105,7 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
     found = {}
     for width in Width:
         config = student_config(teacher.config, anatomy, shape, copied_layers=[0])
-        student = build_student(config, seed=0)
+        student = build_student(config, seed=0, causal=False)
         tokens = make_batch(rows=16, padded=False).teacher
         copy_layers(student, teacher, anatomy, layers=[0], width=width, calibration=[tokens])
         with torch.no_grad():
@@ -131,13 +142,22 @@ def test_shape_faults_and_warnings():
     assert shape_faults(TEACHER, TEACHER) == []
     assert dict(shape_faults(shaped(heads=5), TEACHER))["heads"].startswith("is 5, which does not")
     assert "layers" in dict(shape_faults(shaped(layers=0), TEACHER))
-    assert "vocabulary" in dict(shape_faults(shaped(vocabulary=100), TEACHER))
+    assert "vocabulary" in dict(shape_faults(replace(TEACHER, pieces=300), TEACHER))
+    assert "key_value_heads" in dict(shape_faults(replace(TEACHER, key_value_heads=3), TEACHER))
     warned = shape_warnings(shaped(layers=9, hidden=48), TEACHER)
     assert len(warned) == 2 and "layers (9) is larger than the teacher's (3)" in warned[0]
 
 
 def test_projections_leave_equal_widths_alone():
-    projections = Projections({"a": (3, 5)}, seed=0)
+    projections = Projections({"a": MapSize(3, 5), "c": MapSize(4, 6, 2)}, seed=0)
     states = torch.randn(2, 3)
     assert projections("a", states).shape == (2, 5)
     assert projections("b", states) is states
+
+
+def test_projections_of_several_heads_map_each_slice_by_itself():
+    projections = Projections({"a": MapSize(4, 6, 2)}, seed=0)
+    states = torch.randn(5, 4)
+    weight = projections.maps["a"].weight
+    expected = torch.cat([states[:, :2] @ weight[0].mT, states[:, 2:] @ weight[1].mT], dim=1)
+    torch.testing.assert_close(projections("a", states), expected)

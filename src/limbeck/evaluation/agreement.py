@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..activations import Needs, capture
+from ..activations import Needs, Predictions, capture
 from ..architectures import Anatomy
 from ..batch import Batch
 
@@ -16,8 +17,18 @@ def top_agreement(
     teacher: PreTrainedModel,
     teacher_anatomy: Anatomy,
     batches: Sequence[Batch],
+    *,
+    pieces: int,
 ) -> float:
     """Share of predicted positions at which both put the same piece first; one vocabulary.
+
+    Args:
+        student: In evaluation mode.
+        student_anatomy: Of its family.
+        teacher: In evaluation mode.
+        teacher_anatomy: Of its family.
+        batches: What both read.
+        pieces: How many rows of both output maps are pieces; the rest only fills up.
 
     Raises:
         ModelError: One of them has no vocabulary head.
@@ -25,10 +36,35 @@ def top_agreement(
     same, count = 0, 0
     with torch.no_grad():
         for batch in batches:
-            needs = Needs(logits=True)
-            of_student = capture(student, student_anatomy, batch.student, needs).logits
-            of_teacher = capture(teacher, teacher_anatomy, batch.teacher, needs).logits
+            needs = Needs(predictions=True)
+            of_student = capture(student, student_anatomy, batch.student, needs).predictions
+            of_teacher = capture(teacher, teacher_anatomy, batch.teacher, needs).predictions
             if of_student is not None and of_teacher is not None:
-                same += int((of_student.argmax(-1) == of_teacher.argmax(-1)).sum())
-                count += len(of_student)
+                same += int((_first(of_student, pieces) == _first(of_teacher, pieces)).sum())
+                count += len(of_student.features)
     return same / max(1, count)
+
+
+def dropped_mass(
+    teacher: PreTrainedModel, anatomy: Anatomy, batches: Sequence[Batch], *, pieces: int
+) -> float:
+    """Mean probability that a teacher gives to rows of its table that are no pieces.
+
+    Output distributions leave them out; much mass there would be much left out.
+
+    Raises:
+        ModelError: The teacher has no vocabulary head.
+    """
+    mass, count = 0.0, 0
+    with torch.no_grad():
+        for batch in batches:
+            found = capture(teacher, anatomy, batch.teacher, Needs(predictions=True)).predictions
+            if found is not None:
+                probabilities = found.logits().float().softmax(-1)
+                mass += float(probabilities[:, pieces:].sum())
+                count += len(probabilities)
+    return mass / max(1, count)
+
+
+def _first(predictions: Predictions, pieces: int) -> Tensor:
+    return predictions.logits()[:, :pieces].argmax(-1)

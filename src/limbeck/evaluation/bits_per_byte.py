@@ -38,11 +38,11 @@ def masked_bits_per_byte(
     nats, utf8_bytes = 0.0, 0
     with torch.no_grad():
         for tokens in batches:
-            logits = capture(model, anatomy, tokens, Needs(logits=True)).logits
-            if logits is None:
+            predictions = capture(model, anatomy, tokens, Needs(predictions=True)).predictions
+            if predictions is None:
                 continue
             labels = tokens.labels[tokens.predicted]
-            nats += float(cross_entropy(logits.float(), labels, reduction="sum"))
+            nats += float(cross_entropy(predictions.logits().float(), labels, reduction="sum"))
             utf8_bytes += predicted_bytes(tokenizer, tokens)
     return nats / math.log(2) / max(1, utf8_bytes)
 

@@ -68,7 +68,7 @@ def collate_rows(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What the model is called with, padded to the longest row, and the tags asked for."""
     longest = max(len(row.tags) for row in rows)
-    fill = {"input_ids": tokenizer.pad_token_id}
+    fill = {"input_ids": tokenizer.pad_token_id or 0}
 
     def padded(values: list[list[int]], with_: int) -> Tensor:
         full = [row + [with_] * (longest - len(row)) for row in values]

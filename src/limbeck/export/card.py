@@ -34,12 +34,14 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown with the hub's metadata on top."""
     origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Pretrained from labels"
-    kind = "AutoModelForMaskedLM" if facts.with_head else "AutoModel"
+    with_head = "AutoModelForCausalLM" if facts.student.causal else "AutoModelForMaskedLM"
+    task = "text-generation" if facts.student.causal else "fill-mask"
+    kind = with_head if facts.with_head else "AutoModel"
     shape = facts.student
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {'fill-mask' if facts.with_head else 'feature-extraction'}",
+        f"pipeline_tag: {task if facts.with_head else 'feature-extraction'}",
         "tags: [distillation, limbeck]",
         "---",
         "",

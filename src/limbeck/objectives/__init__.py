@@ -1,12 +1,20 @@
 """What "alike" means: one file, one idea, one Source line; this is the only list."""
 
+from .attention_maps import AttentionMaps
 from .contract import Objective
+from .embeddings import Embeddings
 from .hidden import Hidden
 from .labels import Labels
+from .output import Output
 from .relations import Relations
+from .vectors import Vectors
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "labels": Labels,
-    "relations": Relations,
+    "output": Output,
     "hidden": Hidden,
+    "embeddings": Embeddings,
+    "attention_maps": AttentionMaps,
+    "relations": Relations,
+    "vectors": Vectors,
 }

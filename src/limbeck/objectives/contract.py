@@ -13,7 +13,7 @@ from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import Projections
+from ..student.projections import MapSize, Projections
 
 Fault = tuple[str, str]  # (field, what is wrong and what to change)
 
@@ -47,8 +47,8 @@ class Objective(Protocol):
         """What it reads of the teacher; nothing if it can do without one."""
         ...
 
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, tuple[int, int]]:
-        """(student width, teacher width) of every learned map that it uses, by name."""
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """Every learned map that it uses, by name."""
         ...
 
     def layer_pairs(self) -> list[tuple[int, int]]:

@@ -3,75 +3,91 @@
 Where the widths differ, a learned linear map carries the student's state to the
 teacher's width.
 
-Source: Romero et al. 2015, FitNets, arXiv:1412.6550; for Transformers Jiao et
-al. 2020, TinyBERT, arXiv:1909.10351.
+Source: Romero et al. 2015, FitNets, arXiv:1412.6550; for Transformers Jiao et al. 2020,
+TinyBERT, arXiv:1909.10351; with several teacher layers at once Udagawa et al. 2023,
+arXiv:2310.08797; by direction alone Sanh et al. 2019, DistilBERT, arXiv:1910.01108.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from ..activations import Activations, Needs, float32_region
 from ..architectures import Shape
 from ..batch import Batch
-from ..student.projections import Projections
+from ..student.projections import MapSize, Projections
 from .contract import Fault, required
-from .layer_names import LayerName, layer_fault, layer_number
+from .layer_mapping import LayerMap, Link, bound_links, layer_links, map_fault
+
+Combine = Literal["concatenate", "mean", "each"]
+Measure = Literal["mse", "cosine"]
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Mean squared error of hidden states, summed over real tokens and layer pairs.
+    """Distance of hidden states, summed over real tokens and layer pairs.
 
     Attributes:
-        layers: Teacher layer of every student layer that learns, both by number
-            or name (``last``, ``last-1``).
+        layers: Which teacher layers each student layer learns from; ``limbeck list
+            layer-maps`` names the maps, and "0:1,2:5" writes one out.
+        combine: What several teacher layers of one student layer become: joined end
+            to end, their mean, or a comparison each; by default joined with
+            ``uniform+top`` and the mean with all others.
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+        projection: A learned map for each pair, or one shared by all; there is none
+            where the widths are equal.
     """
 
-    layers: Mapping[LayerName, LayerName] = field(default_factory=lambda: {"last": "last"})
-    unit: ClassVar[str] = "squared difference per coordinate and token, summed over layer pairs"
+    layers: LayerMap = "last"
+    combine: Combine | None = None
+    measure: Measure = "mse"
+    projection: Literal["per_pair", "shared"] = "per_pair"
+    unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over layer pairs"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
-        """Layers that do not exist, or no teacher."""
+        """Layers that do not exist or are named twice, or no teacher."""
         if teacher is None:
             return [("", "needs a teacher; give one, or use `labels`")]
-        if not self.layers:
-            return [("layers", "is empty; name at least one pair, as {last: last}")]
-        found = []
-        for student_layer, teacher_layer in self.layers.items():
-            found += layer_fault("layers (student)", student_layer, student.layers)
-            found += layer_fault("layers (teacher)", teacher_layer, teacher.layers)
-        return found
+        return map_fault("layers", self.layers, student.layers, teacher.layers)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Hidden":
-        """With numbers for layers."""
-        teacher = required(teacher)
-        numbers: dict[LayerName, LayerName] = {
-            layer_number(s, student.layers): layer_number(t, teacher.layers)
-            for s, t in self.layers.items()
-        }
-        return replace(self, layers=numbers)
+        """With every student layer's teacher layers written out."""
+        links = layer_links(self.layers, student.layers, required(teacher).layers)
+        joined: Combine = "concatenate" if self.layers == "uniform+top" else "mean"
+        return replace(self, layers=dict(links), combine=self.combine or joined)
 
     def student_needs(self) -> Needs:
         """Hidden states of the student layers named."""
-        return Needs(hidden=frozenset(s for s, _ in self.layer_pairs()))
+        return Needs(hidden=frozenset(link.student for link in bound_links(self.layers)))
 
     def teacher_needs(self) -> Needs:
         """Hidden states of the teacher layers named."""
-        return Needs(hidden=frozenset(t for _, t in self.layer_pairs()))
+        return Needs(
+            hidden=frozenset(t for link in bound_links(self.layers) for t in link.teachers)
+        )
 
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, tuple[int, int]]:
-        """One map a pair, where the widths differ."""
-        if teacher is None or student.hidden == teacher.hidden:
-            return {}
-        return {_name(pair): (student.hidden, teacher.hidden) for pair in self.layer_pairs()}
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """One map a comparison, or one for all of a width, where the widths differ."""
+        sizes = {}
+        for link in bound_links(self.layers):
+            for teachers in self._compared(link):
+                width = required(teacher).hidden
+                width *= len(teachers) if self.combine == "concatenate" else 1
+                if width != student.hidden:
+                    sizes[self._name(link.student, teachers)] = MapSize(student.hidden, width)
+        return sizes
 
     def layer_pairs(self) -> list[tuple[int, int]]:
-        """(student, teacher)."""
-        return [(int(s), int(t)) for s, t in self.layers.items()]
+        """(student, teacher), every teacher layer of a student layer on its own."""
+        return [
+            (link.student, teacher)
+            for link in bound_links(self.layers)
+            for teacher in link.teachers
+        ]
 
     def count(self, batch: Batch) -> int:
         """Real tokens."""
@@ -80,17 +96,38 @@ class Hidden:
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """Squared difference, averaged over coordinates, summed over real tokens and pairs."""
+        """Squared difference a coordinate, or one minus the cosine, over real tokens and pairs."""
         mask = batch.student.mask
-        pairs = self.layer_pairs()
         with float32_region(mask):
             total = torch.zeros((), device=mask.device)
-            for pair in pairs:
-                state = projections(_name(pair), student.hidden[pair[0]][mask].float())
-                target = teacher.hidden[pair[1]][mask].detach().float()
-                total = total + (state - target).square().mean(dim=-1).sum()
+            for link in bound_links(self.layers):
+                state = student.hidden[link.student][mask].float()
+                for teachers in self._compared(link):
+                    states = [teacher.hidden[layer][mask].detach().float() for layer in teachers]
+                    target = _joined(states, self.combine)
+                    mapped = projections(self._name(link.student, teachers), state)
+                    total = total + distance(mapped, target, self.measure)
         return total
 
+    def _compared(self, link: Link) -> list[tuple[int, ...]]:
+        one_by_one = self.combine == "each"
+        return [(layer,) for layer in link.teachers] if one_by_one else [link.teachers]
 
-def _name(pair: tuple[int, int]) -> str:
-    return f"hidden_{pair[0]}_to_{pair[1]}"
+    def _name(self, student: int, teachers: tuple[int, ...]) -> str:
+        if self.projection == "shared":
+            joined = len(teachers) if self.combine == "concatenate" else 1
+            return f"hidden_shared_{joined}"
+        return f"hidden_{student}_to_{'_'.join(map(str, teachers))}"
+
+
+def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Tensor:
+    """The sum over rows of their mean squared difference, or of one minus their cosine."""
+    if measure == "cosine":
+        return (1 - cosine_similarity(mapped, target, dim=-1)).sum()
+    return (mapped - target).square().mean(dim=-1).sum()
+
+
+def _joined(states: Sequence[Tensor], combine: Combine | None) -> Tensor:
+    if combine == "concatenate":
+        return torch.cat(list(states), dim=-1)
+    return states[0] if len(states) == 1 else torch.stack(list(states)).mean(0)

@@ -9,15 +9,16 @@ Source: Devlin et al. 2019, BERT, arXiv:1810.04805.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from ..activations import Activations, Needs, float32_region
+from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import Projections
+from ..student.projections import MapSize, Projections
 from .contract import Fault
+from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Labels:
         return self
 
     def student_needs(self) -> Needs:
-        """Logits at the predicted positions."""
-        return Needs(logits=True)
+        """Predictions."""
+        return Needs(predictions=True)
 
     def teacher_needs(self) -> Needs:
         """Nothing."""
         return Needs()
 
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, tuple[int, int]]:
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """None."""
         return {}
 
@@ -60,10 +61,17 @@ class Labels:
         """Nats, summed over the predicted positions.
 
         Raises:
-            ObjectiveError: The student gave no logits.
+            ObjectiveError: The student gave no predictions.
         """
-        if student.logits is None:
-            raise ObjectiveError("labels need the student's logits, and none were captured")
+        if student.predictions is None:
+            raise ObjectiveError("labels need the student's predictions, and none were captured")
         labels = batch.student.labels[batch.student.predicted]
-        with float32_region(student.logits):
-            return cross_entropy(student.logits.float(), labels, reduction="sum")
+
+        def block_loss(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            right = labels[rows, None]
+            logs = torch.log_softmax(logits, dim=-1)
+            total = -logs.gather(-1, right).sum()
+            return total, logs.exp_().scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
+
+        pieces = len(student.predictions.weight)
+        return vocabulary_loss(student.predictions, block_loss, pieces=pieces)

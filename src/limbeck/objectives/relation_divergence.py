@@ -33,6 +33,7 @@ def relation_divergence(
     mask: Bool[Tensor, "batch tokens"],
     *,
     relation_heads: int,
+    causal: bool = False,
 ) -> Float[Tensor, ""]:
     """Sum of KL(teacher relations || student relations) over real tokens.
 
@@ -43,6 +44,7 @@ def relation_divergence(
         teacher_right: Likewise.
         mask: True at real tokens. Padding is neither compared nor related to.
         relation_heads: Slices to cut each vector into, for both models.
+        causal: A token is related to itself and to those before it only.
 
     Returns:
         Nats, float32, averaged over relation heads and summed over real
@@ -69,6 +71,7 @@ def relation_divergence(
         None if teacher_right is teacher_left else teacher_right.detach(),
         mask,
         relation_heads,
+        causal,
     )
     return total
 
@@ -85,6 +88,7 @@ class _RelationDivergence(torch.autograd.Function):
         teacher_right: Tensor | None,
         mask: Tensor,
         heads: int,
+        causal: bool,
     ) -> Tensor:
         of_student = [v for v in (student_left, student_right) if v is not None]
         wanted = any(vectors.requires_grad for vectors in of_student)
@@ -99,7 +103,7 @@ class _RelationDivergence(torch.autograd.Function):
                     if vectors is not None
                 ]
                 value, *slopes = _divergence(
-                    student[0], student[-1], teacher[0], teacher[-1], wanted=wanted
+                    student[0], student[-1], teacher[0], teacher[-1], wanted=wanted, causal=causal
                 )
                 total += value / heads
                 if len(of_student) == 1:
@@ -114,7 +118,7 @@ class _RelationDivergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         left, *right = (gradient * slope for gradient in ctx.saved_tensors)
-        return left, right[0] if right else None, None, None, None, None
+        return left, right[0] if right else None, None, None, None, None, None
 
 
 def _places(mask: Tensor, heads: int) -> Iterator[Any]:
@@ -147,6 +151,7 @@ def _divergence(
     teacher_right: Tensor,
     *,
     wanted: bool,
+    causal: bool,
 ) -> tuple[Tensor, ...]:
     """The sum over texts, heads and tokens and, if wanted, its two gradients."""
     texts, heads, tokens, width = student_left.shape
@@ -156,8 +161,13 @@ def _divergence(
     slope_right = torch.zeros_like(student_right)
     for start in range(0, tokens, block):
         rows = slice(start, start + block)
-        student_scores, student, student_size = _relations(student_left[:, :, rows], student_right)
-        teacher_scores, teacher, teacher_size = _relations(teacher_left[:, :, rows], teacher_right)
+        later = _later(start, min(start + block, tokens), student_left) if causal else None
+        student_scores, student, student_size = _relations(
+            student_left[:, :, rows], student_right, later
+        )
+        teacher_scores, teacher, teacher_size = _relations(
+            teacher_left[:, :, rows], teacher_right, later
+        )
         # sum p (log p - log q) with log p = score - size: no pass of logarithms over all
         # relations. Row by row, because over all rows two large sums would cancel.
         expected = teacher_scores.sub_(student_scores).mul_(teacher).sum(dim=-1)
@@ -169,9 +179,18 @@ def _divergence(
     return total, slope_left.mul_(width**-0.5), slope_right.mul_(width**-0.5)
 
 
-def _relations(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _later(start: int, stop: int, like: Tensor) -> Tensor:
+    """True where a token of these rows would be related to one after it."""
+    places = torch.arange(like.shape[2], device=like.device)
+    return places > places[start:stop, None]
+
+
+def _relations(left: Tensor, right: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, their softmax over all tokens, and the logarithm of its denominator."""
     scores = (left * left.shape[-1] ** -0.5) @ right.mT
+    if hidden is not None:
+        # The lowest finite number: of an infinite one the difference would be NaN.
+        scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
     relations = torch.softmax(scores, dim=-1)
     # At the largest score the softmax cannot have vanished, so its logarithm is exact.
     size = scores.amax(dim=-1) - relations.amax(dim=-1).log_()

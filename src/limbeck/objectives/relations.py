@@ -1,21 +1,25 @@
 """The student keeps the teacher's token-to-token relations, head by head.
 
-Source: Wang et al. 2021, MiniLMv2, arXiv:2012.15828, multi-head relations;
-queries with keys (QK) are the attention transfer of MiniLM, Wang et al. 2020,
-arXiv:2002.10957.
+Queries with keys (QK) are the attention itself: with values (VV) beside them they are
+MiniLM's transfer, and queries, keys and values each with themselves are MiniLMv2's.
+
+Source: Wang et al. 2020, MiniLM, arXiv:2002.10957; Wang et al. 2021, MiniLMv2,
+arXiv:2012.15828.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
-from ..student.projections import Projections
+from ..student.projections import MapSize, Projections
 from .contract import Fault, required
 from .layer_names import LayerName, layer_fault, layer_number
 from .relation_divergence import relation_divergence
@@ -34,13 +38,19 @@ class Relations:
             feed-forward get no gradient and stay as they were initialised.
         pairs: Weight of each relation; any pair of Q, K and V.
         heads: Relation heads that both models' vectors are cut into; by default
-            the largest number up to 48 that divides both widths.
+            the largest number up to 48 that divides every width.
+        causal: A token is related to itself and to those before it only; by
+            default where one of the models is a decoder.
+        head_sizes: Widths of an attention head of student and teacher, where
+            several query heads share their keys; by default as the models have it.
     """
 
     teacher_layer: LayerName = "last"
     student_layer: LayerName = "last"
     pairs: Mapping[str, float] = field(default_factory=lambda: {"QQ": 1.0, "KK": 1.0, "VV": 1.0})
     heads: int | None = None
+    causal: bool | None = None
+    head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "nats per token, averaged over relation heads and summed over pairs"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
@@ -49,13 +59,14 @@ class Relations:
             return [("", "needs a teacher; give one, or use `labels`")]
         found = layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
         found += layer_fault("student_layer", self.student_layer, student.layers)
-        valid = relation_head_choices(student.hidden, teacher.hidden)
+        valid = self._head_choices(student, teacher)
         if self.heads is not None and self.heads not in valid:
+            widths = ", ".join(map(str, sorted(self._widths(student, teacher))))
             found.append(
                 (
                     "heads",
-                    f"is {self.heads}, which does not divide both the student's hidden size"
-                    f" {student.hidden} and the teacher's {teacher.hidden}; use one of {valid}",
+                    f"is {self.heads}, which does not divide every width ({widths}) of the"
+                    f" student's and the teacher's queries, keys and values; use one of {valid}",
                 )
             )
         if not self.pairs:
@@ -72,13 +83,29 @@ class Relations:
     def bound(self, student: Shape, teacher: Shape | None) -> "Relations":
         """With numbers for layers and relation heads."""
         teacher = required(teacher)
-        valid = relation_head_choices(student.hidden, teacher.hidden)
+        valid = self._head_choices(student, teacher)
+        sizes = student.query_width // student.heads, teacher.query_width // teacher.heads
         return replace(
             self,
             teacher_layer=layer_number(self.teacher_layer, teacher.layers),
             student_layer=layer_number(self.student_layer, student.layers),
             heads=self.heads or max(n for n in valid if n <= 48),
+            causal=student.causal or teacher.causal if self.causal is None else self.causal,
+            head_sizes=self.head_sizes or sizes,
         )
+
+    def _head_choices(self, student: Shape, teacher: Shape) -> list[int]:
+        return relation_head_choices(*sorted(self._widths(student, teacher)))
+
+    def _widths(self, student: Shape, teacher: Shape) -> set[int]:
+        """Of what the pairs compare; keys that query heads share are repeated for them."""
+        wide = any("Q" in pair for pair in self.pairs) or not self.pairs
+        narrow = any("Q" not in pair for pair in self.pairs)
+        widths: set[int] = set()
+        for shape in (student, teacher):
+            widths |= {shape.query_width} if wide else set()
+            widths |= {shape.key_width} if narrow else set()
+        return widths
 
     def student_needs(self) -> Needs:
         """The queries, keys and values that the pairs name."""
@@ -97,7 +124,7 @@ class Relations:
             values=here if "V" in letters else none,
         )
 
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, tuple[int, int]]:
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """None: relations have the same size whatever the width."""
         return {}
 
@@ -116,24 +143,42 @@ class Relations:
         mask = batch.student.mask
         total = torch.zeros((), device=mask.device)
         for pair, weight in self.pairs.items():
-            left, right = (_LETTERS[letter] for letter in pair)
             divergence = relation_divergence(
-                getattr(student, left)[self.student_layer],
-                getattr(student, right)[self.student_layer],
-                getattr(teacher, left)[self.teacher_layer],
-                getattr(teacher, right)[self.teacher_layer],
+                *self._vectors(student, pair, int(self.student_layer), 0),
+                *self._vectors(teacher, pair, int(self.teacher_layer), 1),
                 mask,
                 relation_heads=int(self.heads or 1),
+                causal=bool(self.causal),
             )
             total = total + weight * divergence
         return total
 
+    def _vectors(
+        self, model: Activations, pair: str, layer: int, whose: int
+    ) -> tuple[Tensor, Tensor]:
+        left, right = (getattr(model, _LETTERS[letter])[layer] for letter in pair)
+        if pair[0] == pair[1] or left.shape[-1] == right.shape[-1] or self.head_sizes is None:
+            return left, right
+        size, width = self.head_sizes[whose], max(left.shape[-1], right.shape[-1])
+        return repeat_heads(left, width, size), repeat_heads(right, width, size)
 
-def relation_head_choices(student_width: int, teacher_width: int) -> list[int]:
-    """Numbers of relation heads that divide both widths, ascending.
+
+def repeat_heads(
+    vectors: Float[Tensor, "batch tokens narrow"], width: int, head_size: int
+) -> Float[Tensor, "batch tokens wide"]:
+    """Each head as often as several query heads share it, so that the width is reached."""
+    times = width // vectors.shape[-1]
+    if times == 1:
+        return vectors
+    heads = vectors.reshape(*vectors.shape[:2], -1, head_size)
+    return heads.repeat_interleave(times, dim=2).flatten(2)
+
+
+def relation_head_choices(*widths: int) -> list[int]:
+    """Numbers of relation heads that divide every width, ascending.
 
     >>> relation_head_choices(36, 24)
     [1, 2, 3, 4, 6, 12]
     """
-    smaller = min(student_width, teacher_width)
-    return [n for n in range(1, smaller + 1) if student_width % n == 0 == teacher_width % n]
+    common = math.gcd(*widths)
+    return [n for n in range(1, common + 1) if common % n == 0]

@@ -43,8 +43,18 @@ class _Maps:
     norm_scale: float  # what a norm's gain grows by, so that the kept directions keep their size
 
 
-def copy_faults(student: Shape, teacher: Shape, layers: Sequence[int]) -> list[str]:
-    """Everything that makes a copy into this student impossible."""
+def copy_faults(
+    student: Shape, teacher: Shape, layers: Sequence[int], *, rotary: bool = False
+) -> list[str]:
+    """Everything that makes a copy into this student impossible.
+
+    Args:
+        student: Its sizes.
+        teacher: Likewise.
+        layers: Teacher layer of every student layer.
+        rotary: Positions turn queries and keys, each coordinate of a head at a
+            speed of its own, so that a head cannot be cut.
+    """
     faults = []
     if len(layers) != student.layers:
         faults.append(
@@ -55,13 +65,16 @@ def copy_faults(student: Shape, teacher: Shape, layers: Sequence[int]) -> list[s
             f"names teacher layers {outside}, but there are {teacher.layers}: 0 to"
             f" {teacher.layers - 1} (the embedding output is not counted)"
         )
-    head_size = student.hidden // student.heads, teacher.hidden // teacher.heads
+    head_size = student.query_width // student.heads, teacher.query_width // teacher.heads
+    groups = student.key_value_heads or student.heads, teacher.key_value_heads or teacher.heads
     sizes = {
         "hidden": (student.hidden, teacher.hidden),
         "intermediate": (student.intermediate, teacher.intermediate),
         "heads": (student.heads, teacher.heads),
         "positions": (student.positions, teacher.positions),
         "hidden per head": head_size,
+        "key_value_heads": groups,
+        "heads per key_value_head": (student.heads // groups[0], teacher.heads // groups[1]),
     }
     for name, (narrow, wide) in sizes.items():
         if narrow > wide:
@@ -69,6 +82,11 @@ def copy_faults(student: Shape, teacher: Shape, layers: Sequence[int]) -> list[s
                 f"cannot fill {name}={narrow} from the teacher's {wide}; make it smaller, or start"
                 " from random weights (`copy: null`)"
             )
+    if rotary and head_size[0] < head_size[1]:
+        faults.append(
+            f"cannot cut heads of {head_size[1]} to {head_size[0]} where positions are rotary;"
+            f" give hidden / heads = {head_size[1]}, or start from random weights (`copy: null`)"
+        )
     return faults
 
 
@@ -98,7 +116,7 @@ def copy_layers(
         StudentError: A weight's axes are not in the anatomy, or sizes do not fit.
     """
     narrow, wide = shape_of(student.config, anatomy), shape_of(teacher.config, anatomy)
-    if faults := copy_faults(narrow, wide, layers):
+    if faults := copy_faults(narrow, wide, layers, rotary=anatomy.rotary):
         raise StudentError("layer copy " + "; ".join(faults))
     hidden, scale = _hidden_map(teacher, anatomy, narrow, wide, width, calibration)
     source = dict(teacher.base_model.named_parameters())
@@ -152,7 +170,8 @@ def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: _
             if role in maps.by_role:
                 value = torch.tensordot(value, maps.by_role[role], dims=([axis], [0]))
                 value = value.movedim(-1, axis)
-    target.data.copy_(value)
+    rows = min(len(target), len(value))  # tables may be filled up to different numbers of rows
+    target.data[:rows] = value[:rows]
 
 
 def _roles(name: str, anatomy: Anatomy) -> tuple[str, ...] | None:
@@ -161,7 +180,7 @@ def _roles(name: str, anatomy: Anatomy) -> tuple[str, ...] | None:
         if name.endswith(ending):
             return roles
         if kind == "bias" and f"{stem}.weight".endswith(ending):
-            return roles[:1]
+            return roles[-1:] if anatomy.inputs_first else roles[:1]
     return None
 
 
@@ -180,13 +199,10 @@ def _maps(
         by_role["embedding"] = hidden
     if layer is not None:
         prefix = f"{anatomy.layers}.{layer}."
-        weights = {
-            _roles(name, anatomy): weight.detach().float()
-            for name, weight in source.items()
-            if name.startswith(prefix) and weight.dim() == 2
-        }
-        by_role["heads"] = heads = _head_map(weights, narrow, wide, width)
+        weights = _outputs_first(source, anatomy, prefix)
+        by_role["heads"], by_role["groups"] = _head_maps(weights, narrow, wide, width)
         by_role["inner"] = inner = _inner_map(weights, narrow, wide, width)
+        heads = by_role["heads"]
         by_role["qkv"] = torch.block_diag(heads, heads, heads)  # type: ignore[no-untyped-call]
         by_role["gated"] = torch.block_diag(inner, inner)  # type: ignore[no-untyped-call]
     return _Maps(by_role, scale)
@@ -205,17 +221,48 @@ def _selection(chosen: Tensor, wide: int) -> Matrix:
     return matrix
 
 
-def _head_map(
+def _outputs_first(
+    source: Mapping[str, Tensor], anatomy: Anatomy, prefix: str
+) -> dict[tuple[str, ...] | None, Tensor]:
+    """The matrices of a layer by the roles of their axes, outputs first in every family."""
+    found = {}
+    for name, weight in source.items():
+        if name.startswith(prefix) and weight.dim() == 2:
+            roles, matrix = _roles(name, anatomy), weight.detach().float()
+            if roles is not None and anatomy.inputs_first:
+                roles, matrix = roles[::-1], matrix.mT
+            found[roles] = matrix
+    return found
+
+
+def _head_maps(
     weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
-) -> Matrix:
-    size_narrow, size_wide = narrow.hidden // narrow.heads, wide.hidden // wide.heads
-    heads = torch.arange(narrow.heads)
+) -> tuple[Tensor, Tensor]:  # two matrices of different sizes
+    """Which query heads are kept, and which heads of keys and values, group by group."""
+    groups_narrow = narrow.key_value_heads or narrow.heads
+    groups_wide = wide.key_value_heads or wide.heads
+    per_narrow, per_wide = narrow.heads // groups_narrow, wide.heads // groups_wide
+    sizes = narrow.query_width // narrow.heads, wide.query_width // wide.heads
+    norms = torch.zeros(groups_wide, per_wide)
     writes = weights.get(("hidden", "heads"))
     if width is Width.SVD and writes is not None:
-        norms = writes.square().sum(0).reshape(wide.heads, size_wide).sum(1)
-        heads = norms.topk(narrow.heads).indices.sort().values
-    chosen = (heads[:, None] * size_wide + torch.arange(size_narrow)).flatten()
-    return _selection(chosen, wide.heads * size_wide)
+        norms = writes.square().sum(0).reshape(groups_wide, per_wide, sizes[1]).sum(2)
+    groups = _largest(norms.sum(1), groups_narrow)
+    heads = torch.cat([group * per_wide + _largest(norms[group], per_narrow) for group in groups])
+    return (
+        _selected_heads(heads, sizes, wide.heads),
+        _selected_heads(groups, sizes, groups_wide),
+    )
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Places of the largest values, in order of place; the first ones where all are equal."""
+    return values.argsort(descending=True, stable=True)[:count].sort().values
+
+
+def _selected_heads(heads: Tensor, sizes: tuple[int, int], of: int) -> Matrix:
+    chosen = (heads[:, None] * sizes[1] + torch.arange(sizes[0])).flatten()
+    return _selection(chosen, of * sizes[1])
 
 
 def _inner_map(

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from ..architectures import Anatomy, Shape, parameter_counts, unused_positions
+from ..pretrained import language_model_class
 
 
 def shape_faults(shape: Shape, teacher: Shape | None) -> list[tuple[str, str]]:
@@ -15,19 +16,24 @@ def shape_faults(shape: Shape, teacher: Shape | None) -> list[tuple[str, str]]:
     faults = [
         (name, f"is {value}, must be at least 1")
         for name, value in vars(shape).items()
-        if value < 1
+        if value is not None and not isinstance(value, bool) and value < 1
     ]
     if not faults and shape.hidden % shape.heads:
         valid = [n for n in range(1, shape.hidden + 1) if shape.hidden % n == 0 and n <= 64]
         faults.append(
             ("heads", f"is {shape.heads}, which does not divide hidden={shape.hidden}; use {valid}")
         )
-    if teacher is not None and shape.vocabulary != teacher.vocabulary:
+    groups = shape.key_value_heads
+    if not faults and groups and shape.heads % groups:
+        faults.append(
+            ("key_value_heads", f"is {groups}, which does not divide heads={shape.heads}")
+        )
+    if shape.pieces is not None and shape.pieces > shape.vocabulary:
         faults.append(
             (
                 "vocabulary",
-                f"is {shape.vocabulary}, but the teacher's is {teacher.vocabulary}; the student"
-                " keeps the teacher's vocabulary",
+                f"is {shape.vocabulary}, but the tokenizer has {shape.pieces} pieces; give that"
+                " many or more",
             )
         )
     return faults
@@ -60,6 +66,11 @@ def student_config(
     kinds = config.to_dict().get("layer_types")
     config.num_hidden_layers = shape.layers
     config.num_attention_heads = shape.heads
+    fields = config.to_dict()
+    if shape.key_value_heads and "num_key_value_heads" in fields:
+        config.num_key_value_heads = shape.key_value_heads
+    if "head_dim" in fields:
+        config.head_dim = shape.head_size or shape.hidden // shape.heads
     if config.to_dict().get("embedding_size") == config.hidden_size:
         config.embedding_size = shape.hidden
     config.hidden_size = shape.hidden
@@ -81,23 +92,29 @@ def default_config(model_type: str, *, tokenizer_ids: dict[str, int | None]) -> 
     return config
 
 
-def build_student(config: Any, *, seed: int) -> PreTrainedModel:
-    """A student with random first weights and a vocabulary head, in evaluation mode."""
+def build_student(config: Any, *, seed: int, causal: bool) -> PreTrainedModel:
+    """A student with random first weights and a vocabulary head, in evaluation mode.
+
+    Args:
+        config: Of its sizes.
+        seed: Decides the weights.
+        causal: Build a decoder.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _from_config(config)
+        model = _from_config(config, causal)
     model.train(False)
     return model
 
 
-def parameters_of_shape(config: Any, *, with_head: bool) -> tuple[int, int]:
+def parameters_of_shape(config: Any, *, with_head: bool, causal: bool) -> tuple[int, int]:
     """Parameters in all and in the input embeddings, without building the model in memory."""
     with torch.device("meta"):
-        model = _from_config(config)
+        model = _from_config(config, causal)
     measured = model if with_head else model.base_model
     return parameter_counts(measured)
 
 
-def _from_config(config: Any) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForMaskedLM.from_config(config)  # type: ignore[no-untyped-call]
+def _from_config(config: Any, causal: bool) -> PreTrainedModel:
+    model: PreTrainedModel = language_model_class(causal=causal).from_config(config)
     return model

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
-from .masking import Masking, mask_pieces
+from .masking import Masking, NextPiece, mask_pieces, next_pieces
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Batches:
         order: Which sequence stands at which place.
         tokenizer: Tells the special tokens.
         size: Sequences in a batch.
-        masking: None leaves every piece as it is and asks for no prediction.
+        masking: How pieces are hidden, or that the next one is to be predicted;
+            None leaves every piece as it is and asks for no prediction.
         seed: Decides what is masked.
     """
 
@@ -35,7 +36,7 @@ class Batches:
     order: SeededOrder
     tokenizer: PreTrainedTokenizerFast
     size: int
-    masking: Masking | None
+    masking: Masking | NextPiece | None
     seed: int
 
     def batch(self, number: int) -> Batch:
@@ -58,12 +59,13 @@ def collate(
     tokenizer: PreTrainedTokenizerFast,
     generator: np.random.Generator,
     *,
-    masking: Masking | None,
+    masking: Masking | NextPiece | None,
 ) -> Batch:
-    """Sequences padded to the longest one, masked if asked for."""
+    """Sequences padded to the longest one, with what is to be predicted if asked for."""
     longest = max(len(row) for row in input_ids)
     shape = (len(input_ids), longest)
-    pieces = np.full(shape, tokenizer.pad_token_id, dtype=np.int64)
+    # Decoders often have no padding piece; what stands at padding is never looked at.
+    pieces = np.full(shape, tokenizer.pad_token_id or 0, dtype=np.int64)
     goes_on = np.zeros(shape, dtype=np.bool_)
     real = np.zeros(shape, dtype=np.bool_)
     for row, (ids, flags) in enumerate(zip(input_ids, continues, strict=True)):
@@ -71,7 +73,10 @@ def collate(
         goes_on[row, : len(ids)] = flags
         real[row, : len(ids)] = True
     seen, predicted = pieces, np.zeros(shape, dtype=np.bool_)
-    if masking is not None:
+    labels = pieces
+    if isinstance(masking, NextPiece):
+        labels, predicted = next_pieces(pieces, real)
+    elif masking is not None:
         maskable = real & ~np.isin(pieces, tokenizer.all_special_ids)
         seen, predicted = mask_pieces(
             pieces,
@@ -85,7 +90,7 @@ def collate(
     tokens = Tokens(
         input_ids=torch.from_numpy(seen),
         mask=torch.from_numpy(real),
-        labels=torch.from_numpy(pieces),
+        labels=torch.from_numpy(labels),
         predicted=torch.from_numpy(predicted),
     )
     return Batch(student=tokens, teacher=tokens)

@@ -30,6 +30,25 @@ class Masking:
     random: float = 0.1
 
 
+@dataclass(frozen=True)
+class NextPiece:
+    """Nothing is hidden: a decoder predicts every piece from those before it."""
+
+
+def next_pieces(
+    pieces: Int[ndarray, "batch tokens"], real: Bool[ndarray, "batch tokens"]
+) -> tuple[Int[ndarray, "batch tokens"], Bool[ndarray, "batch tokens"]]:
+    """The piece after each, and True where there is one.
+
+    >>> next_pieces(np.array([[5, 6, 7, 0]]), np.array([[True, True, True, False]]))
+    (array([[6, 7, 0, 0]]), array([[ True,  True, False, False]]))
+    """
+    labels, predicted = np.zeros_like(pieces), np.zeros_like(real)
+    labels[:, :-1] = pieces[:, 1:]
+    predicted[:, :-1] = real[:, 1:]
+    return labels, predicted
+
+
 def mask_pieces(
     pieces: Int[ndarray, "batch tokens"],
     continues: Bool[ndarray, "batch tokens"],

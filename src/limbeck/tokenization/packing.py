@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 from transformers import PreTrainedTokenizerFast
@@ -47,6 +47,30 @@ class Sequences:
     utf8_bytes: int
 
 
+class Frame(NamedTuple):
+    """Special tokens at both ends of a sequence, and between two documents in it."""
+
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    between: int
+
+
+def frame_of(tokenizer: PreTrainedTokenizerFast) -> Frame:
+    """Both ends are marked where the tokenizer has marks for them, else the beginning alone.
+
+    A decoder's sequence has no mark at its end: it is cut there, and its text goes on.
+    """
+    if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
+        return Frame((tokenizer.cls_token_id,), (tokenizer.sep_token_id,), tokenizer.sep_token_id)
+    end = tokenizer.eos_token_id
+    begin = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return Frame((begin,), (), end)
+
+
+def _frame_identity(frame: Frame) -> list[int]:
+    return [*frame.first, *(frame.last or (-1, frame.between))]
+
+
 def tokenize_source(
     source: TextSource,
     tokenizer: PreTrainedTokenizerFast,
@@ -62,11 +86,12 @@ def tokenize_source(
     Raises:
         DataError: The source cannot be read, or gives no sequence.
     """
+    frame = frame_of(tokenizer)
     identity = json.dumps(
         [
             corpus_fingerprint([source]),
             hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-            [tokenizer.cls_token_id, tokenizer.sep_token_id],
+            _frame_identity(frame),
             [length, packed, held_out, held_out_share],
         ]
     )
@@ -92,12 +117,14 @@ def _build(
     def rows() -> Iterator[dict[str, Any]]:
         documents = split_documents(read_documents(source), share=held_out_share, held_out=held_out)
         words = _segment(documents, tokenizer, count)
+        frame = frame_of(tokenizer)
         cut = _pack if packed else _truncate
-        for pieces, continues in cut(words, length - 2, tokenizer.sep_token_id, count):
-            count["pieces"] += len(pieces) + 2
+        first, last = list(frame.first), list(frame.last)
+        for pieces, continues in cut(words, length - len(first) - len(last), frame.between, count):
+            count["pieces"] += len(first) + len(pieces) + len(last)
             yield {
-                "input_ids": [tokenizer.cls_token_id, *pieces, tokenizer.sep_token_id],
-                "continues": [False, *continues, False],
+                "input_ids": [*first, *pieces, *last],
+                "continues": [False] * len(first) + continues + [False] * len(last),
             }
 
     folder.mkdir(parents=True, exist_ok=True)

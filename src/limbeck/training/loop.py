@@ -19,7 +19,7 @@ from ..activations import Activations
 from ..batch import Batch
 from ..errors import InterruptedRunError, TrainingError
 from ..memory import peak_process_bytes
-from ..teacher.live import LiveTeacher
+from ..teacher.contract import Teacher
 from ..tokenization.batching import Batches
 from .checkpoint import Position, load_optimizer, save_checkpoint
 from .interrupt import interruptible
@@ -45,7 +45,7 @@ class Rhythm:
 
 def train_stage(
     learner: Learner,
-    teacher: LiveTeacher | None,
+    teacher: Teacher | None,
     stage: Stage,
     batches: Batches,
     held_out: list[Batch],
@@ -126,7 +126,8 @@ def train_stage(
                     "seconds": position.seconds,
                     "peak_memory_bytes": _peak_memory(accelerator),
                 }
-                note(window.facts(stage.weights) | {"learning_rate": rate, **spent})
+                weights = stage.weights_at(stage.progress(position.step - 1))
+                note(window.facts(weights) | {"learning_rate": rate, **spent})
                 window = Window()
             if held_out and (last or position.step % rhythm.held_out == 0):
                 measure()
@@ -143,7 +144,7 @@ def train_stage(
 
 def train_step(
     learner: nn.Module,
-    teacher: LiveTeacher | None,
+    teacher: Teacher | None,
     stage: Stage,
     batch: Batch,
     optimizer: torch.optim.Optimizer,
@@ -157,12 +158,14 @@ def train_step(
     """
     counts = {name: max(1, o.count(batch)) for name, o in stage.objectives.items()}
     means = dict.fromkeys(counts, 0.0)
+    progress = stage.progress(position.step)
+    weights = stage.weights_at(progress)
     optimizer.zero_grad(set_to_none=True)
     for micro in _share_of_process(batch, stage, accelerator):
-        totals = learner(micro, _signals(teacher, stage, micro, accelerator))
+        totals = learner(micro, _signals(teacher, stage, micro, accelerator), progress)
         # Gradients are averaged over processes, but the division here is by all their items.
         scale = accelerator.num_processes
-        terms = [stage.weights[n] * scale / counts[n] * total for n, total in totals.items()]
+        terms = [weights[n] * scale / counts[n] * total for n, total in totals.items()]
         accelerator.backward(torch.stack(terms).sum())
         for name, total in totals.items():
             means[name] += float(total.detach()) / counts[name]
@@ -181,7 +184,7 @@ def train_step(
 
 def mean_values(
     learner: nn.Module,
-    teacher: LiveTeacher | None,
+    teacher: Teacher | None,
     stage: Stage,
     batches: list[Batch],
     accelerator: Accelerator,
@@ -212,7 +215,7 @@ def _share_of_process(batch: Batch, stage: Stage, accelerator: Accelerator) -> I
 
 
 def _signals(
-    teacher: LiveTeacher | None, stage: Stage, batch: Batch, accelerator: Accelerator
+    teacher: Teacher | None, stage: Stage, batch: Batch, accelerator: Accelerator
 ) -> Activations:
     if teacher is None:
         return Activations()

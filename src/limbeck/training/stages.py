@@ -10,6 +10,7 @@ from ..activations import Activations, Needs, capture
 from ..architectures import Anatomy
 from ..batch import Batch
 from ..objectives.contract import Objective
+from ..objectives.schedule import Ramp, at_progress, number
 from ..student.projections import Projections
 
 
@@ -41,22 +42,33 @@ class Stage:
     Attributes:
         name: For logs.
         objectives: By name, bound to the shapes of student and teacher.
-        weights: Of the same names.
+        weights: Of the same names; numbers, or ramps over the stage.
         steps: Optimizer steps.
         batch_size: Sequences in a step, over all micro-batches and processes.
         micro_batch_size: Sequences in one forward and backward.
         optimizer: Its settings.
         dropout: Train with the student's dropout.
+        head_only: Train nothing of the student but its vocabulary head; a table
+            that the head shares with the embeddings stays as it is.
     """
 
     name: str
     objectives: Mapping[str, Objective]
-    weights: Mapping[str, float]
+    weights: Mapping[str, float | Ramp]
     steps: int
     batch_size: int
     micro_batch_size: int
     optimizer: OptimizerSettings
     dropout: bool = False
+    head_only: bool = False
+
+    def weights_at(self, progress: float) -> dict[str, float]:
+        """The weights when that share of the stage is done."""
+        return {name: number(weight, progress) for name, weight in self.weights.items()}
+
+    def progress(self, step: int) -> float:
+        """The share of the stage that is done before a step; 1 at its last step."""
+        return min(1.0, step / max(1, self.steps - 1))
 
     def student_needs(self) -> Needs:
         """The union over the objectives."""
@@ -95,10 +107,18 @@ class Learner(nn.Module):
         for objective in objectives.values():
             self.needs |= objective.student_needs()
 
-    def forward(self, batch: Batch, teacher: Activations) -> dict[str, Tensor]:
-        """The total of every objective on the batch."""
+    def forward(
+        self, batch: Batch, teacher: Activations, progress: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The total of every objective on the batch.
+
+        Args:
+            batch: What both models read.
+            teacher: What the objectives need of it.
+            progress: Share of the stage that is done, for options that change with it.
+        """
         student = capture(self.student, self.anatomy, batch.student, self.needs)
         return {
-            name: objective.total(student, teacher, batch, self.projections)
+            name: at_progress(objective, progress).total(student, teacher, batch, self.projections)
             for name, objective in self.objectives.items()
         }

@@ -1,0 +1,134 @@
+"""The student attends where its teacher attends: attention scores before the softmax, compared.
+
+The scores are made from captured queries and keys, so that neither model has to give
+attention maps; with rotary positions they are those before the rotation. Where the
+models have different numbers of heads, both are cut into a number that divides both.
+
+Source: Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..activations import Activations, Needs, float32_region
+from ..architectures import Shape
+from ..batch import Batch
+from ..student.projections import MapSize, Projections
+from .contract import Fault, required
+from .layer_mapping import LayerMap, bound_links, layer_links, map_fault
+from .relations import repeat_heads
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Squared difference of attention scores, summed over real tokens and layer pairs.
+
+    Attributes:
+        layers: As for ``hidden``; with several teacher layers for one student
+            layer each is compared on its own.
+        heads: Heads that queries and keys are cut into; by default those of the
+            models, or what divides both where they differ.
+        causal: Scores to later tokens do not count; by default where one of the
+            models is a decoder.
+        head_sizes: Widths of an attention head of student and teacher, where
+            several query heads share their keys; by default as the models have it.
+    """
+
+    layers: LayerMap = "uniform"
+    heads: int | None = None
+    causal: bool | None = None
+    head_sizes: tuple[int, int] | None = None
+    unit: ClassVar[str] = "squared difference per token, averaged over heads and attended tokens"
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """Layers that do not exist, heads that do not divide, or no teacher."""
+        if teacher is None:
+            return [("", "needs a teacher; give one, or use `labels`")]
+        found = map_fault("layers", self.layers, student.layers, teacher.layers)
+        common = math.gcd(student.query_width, teacher.query_width)
+        if self.heads is not None and (self.heads < 1 or common % self.heads):
+            valid = [n for n in range(1, common + 1) if common % n == 0]
+            found.append(("heads", f"is {self.heads}; to divide both widths use one of {valid}"))
+        return found
+
+    def bound(self, student: Shape, teacher: Shape | None) -> "AttentionMaps":
+        """With numbers for layers and heads."""
+        teacher = required(teacher)
+        sizes = student.query_width // student.heads, teacher.query_width // teacher.heads
+        return replace(
+            self,
+            layers=dict(layer_links(self.layers, student.layers, teacher.layers)),
+            heads=self.heads or math.gcd(student.heads, teacher.heads),
+            causal=student.causal or teacher.causal if self.causal is None else self.causal,
+            head_sizes=self.head_sizes or sizes,
+        )
+
+    def student_needs(self) -> Needs:
+        """Queries and keys of the student layers named."""
+        here = frozenset(link.student for link in bound_links(self.layers))
+        return Needs(queries=here, keys=here)
+
+    def teacher_needs(self) -> Needs:
+        """Queries and keys of the teacher layers named."""
+        here = frozenset(layer for link in bound_links(self.layers) for layer in link.teachers)
+        return Needs(queries=here, keys=here)
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """None: scores have the same size whatever the width."""
+        return {}
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """(student, teacher)."""
+        return [
+            (link.student, layer) for link in bound_links(self.layers) for layer in link.teachers
+        ]
+
+    def count(self, batch: Batch) -> int:
+        """Real tokens."""
+        return int(batch.student.mask.sum())
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """Squared difference, averaged over heads and attended tokens, summed over real tokens."""
+        mask = batch.student.mask
+        own, other = self.head_sizes or (1, 1)
+        attended = mask[:, None, :] & mask[:, :, None]
+        if self.causal:
+            attended = attended.tril()
+        with float32_region(mask):
+            total = torch.zeros((), device=mask.device)
+            for mine, theirs in self.layer_pairs():
+                of_student = self._scores(student.queries[mine], student.keys[mine], own)
+                queries, keys = teacher.queries[theirs].detach(), teacher.keys[theirs].detach()
+                of_teacher = self._scores(queries, keys, other)
+                total = total + _squares(of_student, of_teacher, attended)
+        return total
+
+    def _scores(
+        self, queries: Tensor, keys: Tensor, head_size: int
+    ) -> Float[Tensor, "batch heads tokens tokens"]:
+        keys = repeat_heads(keys, queries.shape[-1], head_size)
+        left, right = self._cut(queries.float()), self._cut(keys.float())
+        scale: float = left.shape[-1] ** -0.5
+        return left @ right.mT * scale
+
+    def _cut(self, vectors: Tensor) -> Float[Tensor, "batch heads tokens slice"]:
+        return vectors.reshape(*vectors.shape[:2], int(self.heads or 1), -1).transpose(1, 2)
+
+
+def _squares(
+    student: Float[Tensor, "batch heads tokens tokens"],
+    teacher: Float[Tensor, "batch heads tokens tokens"],
+    attended: Bool[Tensor, "batch tokens tokens"],
+) -> Float[Tensor, ""]:
+    """Of a token the mean over heads and over the tokens that it attends to, summed over tokens."""
+    squares = (student - teacher).square().mean(dim=1)
+    # Chosen, not multiplied by 0: a score at padding may be no number at all.
+    chosen = torch.where(attended, squares, 0.0)
+    return (chosen.sum(-1) / attended.sum(-1).clamp_min(1)).sum()

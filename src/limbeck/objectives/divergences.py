@@ -1,0 +1,175 @@
+"""How far a student's distribution is from its teacher's: every measure, one interface.
+
+Each takes log-probabilities and gives, a row each, the divergence, and its slope:
+the student's probability q times the derivative of the divergence by q. With it the
+gradient by the student's logits is ``slope - q * slope.sum()``, whatever the measure.
+A derivative may lack a constant, which that subtraction takes away.
+
+Source: skewed KL, Ko et al. 2024, DistiLLM, arXiv:2402.03898; total variation, Wen et
+al. 2023, arXiv:2307.15190; generalised Jensen-Shannon, Agarwal et al. 2024, GKD,
+arXiv:2306.13649; alpha-beta, Wang et al. 2025, ABKD, arXiv:2505.04560; adaptive KL, Wu
+et al. 2025, arXiv:2404.02657.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import ObjectiveError
+
+Logs = Float[Tensor, "rows pieces"]
+Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows pieces"]]
+Divergence = Callable[[Tensor, Tensor], Found]
+
+# Smaller probabilities count as this one: a ratio of two of them is finite in float32,
+# and a piece that one side excludes altogether costs much, but not everything.
+LOWEST_LOG = -80.0
+
+
+def forward_kl(student: Logs, teacher: Logs) -> Found:
+    """KL(teacher || student): the student covers all that the teacher finds possible."""
+    p = teacher.exp()
+    return (p * (teacher - student)).sum(-1), p.neg_()
+
+
+def reverse_kl(student: Logs, teacher: Logs) -> Found:
+    """KL(student || teacher): the student keeps to what the teacher finds likely."""
+    slope = student.exp() * (student - teacher)
+    return slope.sum(-1), slope
+
+
+def total_variation(student: Logs, teacher: Logs) -> Found:
+    """Half the sum of absolute differences; never above 1."""
+    q = student.exp()
+    difference = q - teacher.exp()
+    return 0.5 * difference.abs().sum(-1), 0.5 * q * difference.sign_()
+
+
+def jensen_shannon(student: Logs, teacher: Logs, *, beta: float) -> Found:
+    """KL of both to their mixture, beta of it the teacher's."""
+    p, q = teacher.exp(), student.exp()
+    middle = (beta * p + (1 - beta) * q).log_()
+    from_student = (1 - beta) * q * (student - middle)
+    return (beta * p * (teacher - middle) + from_student).sum(-1), from_student
+
+
+def skewed_kl(student: Logs, teacher: Logs, *, alpha: float) -> Found:
+    """KL(teacher || mixture), alpha of the mixture the teacher's."""
+    p, q = teacher.exp(), student.exp()
+    middle = alpha * p + (1 - alpha) * q
+    return (p * (teacher - middle.log())).sum(-1), (alpha - 1) * q * p / middle
+
+
+def skewed_reverse_kl(student: Logs, teacher: Logs, *, alpha: float) -> Found:
+    """KL(student || mixture), alpha of the mixture the student's."""
+    p, q = teacher.exp(), student.exp()
+    middle = (1 - alpha) * p + alpha * q
+    value = q * (student - middle.log())
+    return value.sum(-1), value - alpha * q * q / middle
+
+
+def alpha_beta(student: Logs, teacher: Logs, *, alpha: float, beta: float) -> Found:
+    """The alpha-beta family: (1, 0) is the forward KL, (0, 1) the reverse.
+
+    alpha weighs the teacher's probabilities, beta the student's.
+    """
+    both = (alpha * teacher + beta * student).exp()
+    ratio, total = teacher - student, alpha + beta
+    if alpha == 0 and beta == 0:
+        return 0.5 * ratio.square().sum(-1), -ratio
+    if alpha == 0:
+        of_student, of_teacher = both, (beta * teacher).exp()
+        value = (of_teacher - of_student - beta * of_student * ratio) / beta**2
+        return value.sum(-1), -of_student * ratio
+    of_student = (total * student).exp()
+    slope = (of_student - both) / alpha
+    if beta == 0:
+        value = (alpha * both * ratio - both + of_student) / alpha**2
+    elif total == 0:
+        value = ((alpha * ratio).exp() - alpha * ratio - 1) / alpha**2
+    else:
+        sums = alpha * (total * teacher).exp() + beta * of_student
+        value = (sums / total - both) / (alpha * beta)
+    return value.sum(-1), slope
+
+
+def adaptive_kl(student: Logs, teacher: Logs, *, head: float) -> Found:
+    """Forward and reverse KL, weighed by where the student is wrong.
+
+    The forward one by its error on the likeliest pieces, which hold ``head`` of the
+    teacher's probability, the reverse one by its error on the rest. The weights are
+    taken as given: no gradient goes through them.
+    """
+    p = teacher.exp()
+    likeliest, places = p.sort(dim=-1, descending=True, stable=True)
+    error = (p - student.exp()).abs().gather(-1, places)
+    in_head = likeliest.cumsum(-1) - likeliest < head
+    all_error = error.sum(-1)
+    share = torch.where(in_head, error, 0).sum(-1) / all_error.clamp_min(1e-30)
+    forward, forward_slope = forward_kl(student, teacher)
+    reverse, reverse_slope = reverse_kl(student, teacher)
+    slope = share[:, None] * forward_slope + (1 - share)[:, None] * reverse_slope
+    return share * forward + (1 - share) * reverse, slope
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A measure and its options, each with its default and the range that it may have."""
+
+    function: Callable[..., Found]
+    options: Mapping[str, float]
+    least: float = 0.0
+    most: float = 1.0
+
+
+DIVERGENCES: dict[str, Kind] = {
+    "forward_kl": Kind(forward_kl, {}),
+    "reverse_kl": Kind(reverse_kl, {}),
+    "total_variation": Kind(total_variation, {}),
+    "jensen_shannon": Kind(jensen_shannon, {"beta": 0.5}),
+    "skewed_kl": Kind(skewed_kl, {"alpha": 0.1}),
+    "skewed_reverse_kl": Kind(skewed_reverse_kl, {"alpha": 0.1}),
+    "alpha_beta": Kind(alpha_beta, {"alpha": 0.2, "beta": 0.7}, -2.0, 2.0),
+    "adaptive_kl": Kind(adaptive_kl, {"head": 0.5}),
+}
+
+
+def divergence_faults(name: str, options: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What is wrong with a measure's name and options, as (field, message)."""
+    if name not in DIVERGENCES:
+        return [("divergence", f"is {name!r}; use one of {', '.join(DIVERGENCES)}")]
+    kind, found = DIVERGENCES[name], []
+    for option, value in options.items():
+        if option not in kind.options:
+            known = ", ".join(kind.options) or "no options"
+            found.append((f"divergence_options.{option}", f"{name} has {known}"))
+        elif not kind.least <= value <= kind.most:
+            found.append(
+                (f"divergence_options.{option}", f"is {value}; use {kind.least} to {kind.most}")
+            )
+    return found
+
+
+def divergence_of(name: str, options: Mapping[str, float]) -> Divergence:
+    """The measure of that name, its options filled in; logarithms are held above the lowest.
+
+    Raises:
+        ObjectiveError: There is no such measure, or it has no such option.
+
+    >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
+    >>> value, slope = divergence_of("total_variation", {})(q.log(), p.log())
+    >>> value.tolist(), slope.tolist()
+    ([0.25], [[-0.125, 0.375]])
+    """
+    if faults := divergence_faults(name, options):
+        raise ObjectiveError("; ".join(f"{field} {message}" for field, message in faults))
+    kind = DIVERGENCES[name]
+    filled = {**kind.options, **options}
+
+    def divergence(student: Tensor, teacher: Tensor) -> Found:
+        return kind.function(student.clamp(LOWEST_LOG), teacher.clamp(LOWEST_LOG), **filled)
+
+    return divergence

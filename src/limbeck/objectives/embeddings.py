@@ -1,0 +1,78 @@
+"""The student's embedding output comes to lie where the teacher's lies.
+
+The embedding output is what enters the first layer; it is no layer and has no number.
+
+Source: Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..activations import Activations, Needs, float32_region
+from ..architectures import Shape
+from ..batch import Batch
+from ..errors import ObjectiveError
+from ..student.projections import MapSize, Projections
+from .contract import Fault, required
+from .hidden import Measure, distance
+
+_NAME = "embeddings"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Distance of the embedding outputs, summed over real tokens.
+
+    Attributes:
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+    """
+
+    measure: Measure = "mse"
+    unit: ClassVar[str] = "distance per token, averaged over coordinates"
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """No teacher."""
+        return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
+
+    def bound(self, student: Shape, teacher: Shape | None) -> "Embeddings":
+        """Itself."""
+        required(teacher)
+        return self
+
+    def student_needs(self) -> Needs:
+        """The embedding output."""
+        return Needs(embeddings=True)
+
+    def teacher_needs(self) -> Needs:
+        """Likewise."""
+        return Needs(embeddings=True)
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """One map, where the widths differ."""
+        wide = required(teacher).hidden
+        return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """None: the embedding output is no layer."""
+        return []
+
+    def count(self, batch: Batch) -> int:
+        """Real tokens."""
+        return int(batch.student.mask.sum())
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """Squared difference a coordinate, or one minus the cosine, over real tokens.
+
+        Raises:
+            ObjectiveError: One of them gave no embedding output.
+        """
+        if student.embeddings is None or teacher.embeddings is None:
+            raise ObjectiveError("embeddings need the embedding output of student and teacher")
+        mask = batch.student.mask
+        with float32_region(mask):
+            mapped = projections(_NAME, student.embeddings[mask].float())
+            return distance(mapped, teacher.embeddings[mask].detach().float(), self.measure)

@@ -1,0 +1,186 @@
+"""Which teacher layers each student layer learns from: the maps by name, or pair by pair.
+
+Source: ``skip`` and its like are of Sun et al. 2019, PKD, arXiv:1908.09355; ``uniform`` of
+Jiao et al. 2020, TinyBERT, arXiv:1909.10351; the others as compared by Udagawa et al.
+2023, arXiv:2310.08797. Layers count from 0 here, and from 1 in the papers' formulas; the
+embedding output is none of them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import ObjectiveError
+from .layer_names import LayerName, layer_number
+
+Some = LayerName | Sequence[LayerName]
+LayerMap = str | Sequence[LayerName] | Mapping[LayerName, Some]
+
+
+class Link(NamedTuple):
+    """A student layer, and the teacher layers that it learns from, ascending."""
+
+    student: int
+    teachers: tuple[int, ...]
+
+
+def _uniform(student: int, teacher: int) -> list[Link]:
+    """The last teacher layer of each of the student's equal parts."""
+    return [Link(i, (-(-(i + 1) * teacher // student) - 1,)) for i in range(student)]
+
+
+def _top(student: int, teacher: int) -> list[Link]:
+    """The last teacher layers, one each; a deeper student's first layers learn nothing."""
+    shift = teacher - student
+    return [Link(i, (i + shift,)) for i in range(student) if i + shift >= 0]
+
+
+def _uniform_and_top(student: int, teacher: int) -> list[Link]:
+    """Both at once."""
+    top = {link.student: link.teachers for link in _top(student, teacher)}
+    return [
+        Link(i, tuple(sorted({*teachers, *top.get(i, ())})))
+        for i, teachers in _uniform(student, teacher)
+    ]
+
+
+def _uniform_consecutive(student: int, teacher: int) -> list[Link]:
+    """Runs of teacher layers, none left out; the last one again where they do not suffice."""
+    run = -(-teacher // student)
+    return [
+        Link(i, tuple(range(run * i, min(run * (i + 1), teacher))) or (teacher - 1,))
+        for i in range(student)
+    ]
+
+
+def _skip(student: int, teacher: int) -> list[Link]:
+    """Every k-th teacher layer but the last, which the student's own last layer leaves free."""
+    step = max(1, teacher // student)
+    return [Link(i, (step * (i + 1) - 1,)) for i in range(min(student - 1, teacher))]
+
+
+NAMED_MAPS: dict[str, Callable[[int, int], list[Link]]] = {
+    "uniform": _uniform,
+    "top": _top,
+    "uniform-consecutive": _uniform_consecutive,
+    "uniform+top": _uniform_and_top,
+    "skip": _skip,
+}
+
+
+def layer_links(layers: LayerMap, student: int, teacher: int) -> list[Link]:
+    """The links of a map between models of so many layers.
+
+    Args:
+        layers: A name of `NAMED_MAPS`; ``last`` or ``last-k``, which give the
+            student's last layer to that one of the teacher; pairs "0:0,2:1" or
+            {0: 0, last: [last-1, last]}, student first; or a list with the teacher
+            layer of every student layer.
+        student: Layers of the student.
+        teacher: Layers of the teacher.
+
+    Raises:
+        ObjectiveError: A layer does not exist, one is named twice, or a list
+            does not name one for each student layer.
+
+    >>> layer_links("uniform+top", 3, 6)
+    [Link(student=0, teachers=(1, 3)), Link(student=1, teachers=(3, 4)), Link(student=2, \
+teachers=(5,))]
+    >>> layer_links("last-1", 3, 6), layer_links("0:0,2:1", 3, 6)
+    ([Link(student=2, teachers=(4,))], [Link(student=0, teachers=(0,)), Link(student=2, \
+teachers=(1,))])
+    """
+    if isinstance(layers, str):
+        if layers in NAMED_MAPS:
+            return NAMED_MAPS[layers](student, teacher)
+        if ":" not in layers and "," not in layers:
+            return [Link(student - 1, (_of_teacher(layers, teacher),))]
+        return _explicit(_pairs(layers), student, teacher)
+    if isinstance(layers, Mapping):
+        return _explicit(list(layers.items()), student, teacher)
+    if len(layers) != student:
+        raise ObjectiveError(
+            f"the list names {len(layers)} teacher layers for {student} student layers; name one"
+            ' each, or write pairs, as "0:1,2:5", to leave student layers out'
+        )
+    return _explicit(list(enumerate(layers)), student, teacher)
+
+
+def _pairs(text: str) -> list[tuple[LayerName, Some]]:
+    found: list[tuple[LayerName, Some]] = []
+    for part in text.split(","):
+        mine, colon, theirs = (side.strip() for side in part.partition(":"))
+        if not (colon and mine and theirs):
+            raise ObjectiveError(
+                f"{part!r} in the layer map {text!r} is no pair; write student:teacher, as 0:0,2:1,"
+                " layers counted from 0 without the embedding output"
+            )
+        found.append((_name(mine), _name(theirs)))
+    return found
+
+
+def _name(text: str) -> LayerName:
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _of_teacher(name: LayerName, teacher: int) -> int:
+    try:
+        return layer_number(name, teacher)
+    except ObjectiveError as error:
+        if isinstance(name, str) and not name.startswith("last"):
+            raise ObjectiveError(
+                f"no layer map is called {name!r}; use {', '.join(NAMED_MAPS)}, last, last-1 ...,"
+                ' or pairs of student and teacher layers, as "0:0,2:1"'
+            ) from error
+        raise ObjectiveError(f"the teacher's layer {error}") from error
+
+
+def _explicit(pairs: Sequence[tuple[LayerName, Some]], student: int, teacher: int) -> list[Link]:
+    links = []
+    for mine, theirs in pairs:
+        try:
+            number = layer_number(mine, student)
+        except ObjectiveError as error:
+            raise ObjectiveError(f"the student's layer {error}") from error
+        several = [theirs] if isinstance(theirs, (int, str)) else theirs
+        links.append(Link(number, tuple(_of_teacher(name, teacher) for name in several)))
+    if not all(link.teachers for link in links) or not links:
+        raise ObjectiveError('the layer map has a hole; name at least one pair, as "last:last"')
+    whole: list[tuple[str, list[int]]] = [
+        ("student", [link.student for link in links]),
+        *(("teacher", list(link.teachers)) for link in links),
+    ]
+    if student <= teacher and all(len(link.teachers) == 1 for link in links):
+        whole.append(("teacher", [link.teachers[0] for link in links]))
+    for whose, named in whole:
+        if twice := sorted(layer for layer, times in Counter(named).items() if times > 1):
+            raise ObjectiveError(
+                f"the layer map names layer {twice[0]} of the {whose} more than once (layers count"
+                " from 0, without the embedding output); name each once, or give several teacher"
+                " layers to one student layer as {0: [1, 3]}"
+            )
+    return sorted(links)
+
+
+def bound_links(layers: LayerMap) -> list[Link]:
+    """The links of a map that `layer_links` has already written out as a mapping.
+
+    Raises:
+        ObjectiveError: It is still a name.
+    """
+    if not isinstance(layers, Mapping):
+        raise ObjectiveError("only a bound objective knows its layers; call `bound` first")
+    return [
+        Link(int(mine), tuple(int(layer) for layer in theirs))
+        for mine, theirs in layers.items()
+        if not isinstance(theirs, (int, str))
+    ]
+
+
+def map_fault(field: str, layers: LayerMap, student: int, teacher: int) -> list[tuple[str, str]]:
+    """The fault of a layer map as a list: empty, or one (field, message)."""
+    try:
+        layer_links(layers, student, teacher)
+    except ObjectiveError as error:
+        return [(field, str(error))]
+    return []

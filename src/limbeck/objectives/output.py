@@ -1,0 +1,171 @@
+"""The student gives each hidden piece the probabilities that its teacher gives it.
+
+Source: Hinton et al. 2015, arXiv:1503.02531; for masked-language models Sanh et al.
+2019, DistilBERT, arXiv:1910.01108; sampled teachers, Anshumann et al. 2025,
+arXiv:2503.16870.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..activations import Activations, Needs
+from ..architectures import Shape
+from ..batch import Batch
+from ..errors import ObjectiveError
+from ..student.projections import MapSize, Projections
+from .contract import Fault, required
+from .divergences import Divergence, Found, divergence_faults, divergence_of
+from .schedule import Ramp, number
+from .vocabulary_rows import TeacherLogits, vocabulary_loss
+
+
+@dataclass(frozen=True)
+class Output:
+    """Divergence of output distributions, summed over the predicted positions.
+
+    Attributes:
+        divergence: The measure; ``limbeck list divergences`` names all.
+        divergence_options: Its options, as {alpha: 0.1}.
+        temperature: Both models' logits are divided by it, and the divergence is
+            multiplied by its square so that gradients keep their size; a number, or
+            a ramp over the stage as {start: 4, end: 1}.
+        signal: ``dense`` compares all pieces; ``top_k`` the teacher's likeliest, and
+            all others as one; ``sampled`` pieces drawn from the teacher, which leaves
+            the gradient of the forward KL as it is on average.
+        pieces: How many are taken or drawn where the signal is not dense.
+        vocabulary: Rows of both output maps that are pieces of the tokenizer; the
+            recipe's models say it. Rows that only fill the table up are left out on
+            both sides, and what is left is made to sum to one.
+    """
+
+    divergence: str = "forward_kl"
+    divergence_options: Mapping[str, float] = field(default_factory=dict)
+    temperature: float | Ramp = 1.0
+    signal: Literal["dense", "top_k", "sampled"] = "dense"
+    pieces: int = 64
+    vocabulary: int | None = None
+    unit: ClassVar[str] = "nats per predicted piece, times the temperature squared"
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """Unknown measures and options, temperatures of 0, vocabularies that differ, no teacher."""
+        if teacher is None:
+            return [("", "needs a teacher; give one, or use `labels`")]
+        found = divergence_faults(self.divergence, self.divergence_options)
+        ends = self.temperature if isinstance(self.temperature, Ramp) else None
+        lowest = min(ends.start, ends.end) if ends else float(number(self.temperature))
+        if lowest <= 0:
+            found.append(("temperature", f"is {lowest:g}; give more than 0"))
+        mine, theirs = student.pieces or student.vocabulary, teacher.pieces or teacher.vocabulary
+        if mine != theirs:
+            found.append(("", vocabularies_differ(mine, theirs)))
+        most = min(mine, theirs)
+        if self.signal != "dense" and not 1 <= self.pieces < most:
+            found.append(("pieces", f"is {self.pieces}; give 1 to {most - 1}"))
+        if self.signal == "sampled" and self.divergence != "forward_kl":
+            found.append(
+                ("signal", f"is sampled, which is unbiased for forward_kl, not {self.divergence}")
+            )
+        if self.vocabulary is not None and not 1 <= self.vocabulary <= most:
+            found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {most}, or leave it out"))
+        return found
+
+    def bound(self, student: Shape, teacher: Shape | None) -> "Output":
+        """With the number of pieces that are compared."""
+        teacher = required(teacher)
+        rows = min(student.vocabulary, teacher.vocabulary)
+        return replace(self, vocabulary=self.vocabulary or student.pieces or rows)
+
+    def student_needs(self) -> Needs:
+        """Predictions."""
+        return Needs(predictions=True)
+
+    def teacher_needs(self) -> Needs:
+        """Predictions of the same masked text."""
+        return Needs(predictions=True)
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """None."""
+        return {}
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """None."""
+        return []
+
+    def count(self, batch: Batch) -> int:
+        """Predicted positions."""
+        return int(batch.student.predicted.sum())
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """Nats times the temperature squared, summed over the predicted positions.
+
+        Raises:
+            ObjectiveError: One of them gave no predictions.
+        """
+        if student.predictions is None or teacher.predictions is None:
+            raise ObjectiveError("output distributions need predictions of student and teacher")
+        pieces = self.vocabulary or len(student.predictions.weight)
+        of_teacher = TeacherLogits(teacher.predictions, pieces=pieces)
+        measure = divergence_of(self.divergence, self.divergence_options)
+        compare = _COMPARED[self.signal]
+        temperature = float(number(self.temperature))
+
+        def block_loss(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            student_log = torch.log_softmax(logits / temperature, dim=-1)
+            teacher_log = torch.log_softmax(of_teacher.rows(rows) / temperature, dim=-1)
+            values, slope = compare(student_log, teacher_log, measure, self.pieces)
+            # By the chain rule one of the two temperatures of T^2 goes into the division above.
+            gradient = slope.addcmul_(student_log.exp_(), slope.sum(-1, keepdim=True), value=-1)
+            return values.sum() * temperature**2, gradient.mul_(temperature)
+
+        return vocabulary_loss(student.predictions, block_loss, pieces=pieces)
+
+
+def vocabularies_differ(student: int, teacher: int) -> str:
+    """Why two vocabularies cannot be compared piece by piece, and what can be done."""
+    return (
+        f"the student has {student} pieces and the teacher {teacher}: they cut the text"
+        " differently, so nothing can be compared token by token (output, hidden, relations and"
+        " their like). Keep the teacher's tokenizer, or train this student with `labels` alone"
+        " (teacher: null)"
+    )
+
+
+def _dense(student: Tensor, teacher: Tensor, measure: Divergence, pieces: int) -> Found:
+    return measure(student, teacher)
+
+
+def _top_k(student: Tensor, teacher: Tensor, measure: Divergence, pieces: int) -> Found:
+    """The teacher's likeliest pieces, and all others as one more."""
+    of_teacher, places = teacher.topk(pieces, dim=-1)
+    of_student = student.gather(-1, places)
+    values, slope = measure(_with_rest(of_student), _with_rest(of_teacher))
+    # Inside the rest every piece pulls alike, each by its share of the rest's probability.
+    rest = _with_rest(of_student)[:, -1:]
+    whole = (student - rest).clamp_max_(0.0).exp_().mul_(slope[:, -1:])
+    return values, whole.scatter_(-1, places, slope[:, :-1])
+
+
+def _with_rest(logs: Tensor) -> Tensor:
+    rest = torch.log1p(-logs.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
+    return torch.cat([logs, rest], dim=-1)
+
+
+def _sampled(student: Tensor, teacher: Tensor, measure: Divergence, pieces: int) -> Found:
+    """Pieces drawn from the teacher stand for its distribution, each for its share of the draws."""
+    drawn = torch.multinomial(teacher.exp(), pieces, replacement=True)
+    values = (teacher.gather(-1, drawn) - student.gather(-1, drawn)).mean(-1)
+    share = torch.full_like(drawn, -1, dtype=student.dtype) / pieces
+    return values, torch.zeros_like(student).scatter_add_(-1, drawn, share)
+
+
+_COMPARED: dict[str, Callable[[Tensor, Tensor, Divergence, int], Found]] = {
+    "dense": _dense,
+    "top_k": _top_k,
+    "sampled": _sampled,
+}

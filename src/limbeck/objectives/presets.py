@@ -1,0 +1,60 @@
+"""Published recipes of objectives by name, so that a stage can say ``preset: tinybert``.
+
+Source: each one's own line in `PRESETS`; the hidden-state maps as compared by Udagawa et
+al. 2023, arXiv:2310.08797.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .layer_mapping import NAMED_MAPS
+
+
+class Preset(NamedTuple):
+    """What it is, and the objectives with their options, as a recipe writes them."""
+
+    about: str
+    objectives: Mapping[str, Mapping[str, Any]]
+
+
+PRESETS: dict[str, Preset] = {
+    "no-distillation": Preset("masked pieces of the text alone, no teacher", {"labels": {}}),
+    "output": Preset("output distributions alone (OD)", {"output": {}}),
+    **{
+        f"hidden-{name}": Preset(
+            f"hidden states alone (HS), layer map {name}", {"hidden": {"layers": name}}
+        )
+        for name in ("last", *NAMED_MAPS)
+    },
+    "minilm": Preset(
+        "attention and value relations of the last layer, Wang et al. 2020, arXiv:2002.10957",
+        {"relations": {"pairs": {"QK": 1.0, "VV": 1.0}}},
+    ),
+    "minilmv2": Preset(
+        "query, key and value relations of one layer (MHA), Wang et al. 2021, arXiv:2012.15828",
+        {"relations": {}},
+    ),
+    "directminilm": Preset(
+        "queries, keys and values of one layer, mapped, Udagawa et al. 2023, arXiv:2310.08797",
+        {"vectors": {}},
+    ),
+    "distilbert": Preset(
+        "output at temperature 2, labels, and the direction of the last hidden states, Sanh et"
+        " al. 2019, arXiv:1910.01108",
+        {
+            "output": {"weight": 5.0, "temperature": 2.0},
+            "labels": {"weight": 2.0},
+            "hidden": {"weight": 1.0, "layers": "last", "measure": "cosine"},
+        },
+    ),
+    "tinybert": Preset(
+        "attention scores, hidden states, embeddings and output, Jiao et al. 2020,"
+        " arXiv:1909.10351",
+        {
+            "attention_maps": {"layers": "uniform"},
+            "hidden": {"layers": "uniform"},
+            "embeddings": {},
+            "output": {},
+        },
+    ),
+}

@@ -1,0 +1,52 @@
+"""Weights and temperatures that change while a stage goes on."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A number that goes from one value to another over a part of a stage.
+
+    Attributes:
+        start: Before the ramp.
+        end: After it.
+        begins: Share of the stage's steps at which it begins.
+        ends: Share at which it is done.
+        form: ``linear`` or ``cosine``, which leaves and arrives slowly.
+
+    >>> Ramp(4.0, 1.0).at(0.5), Ramp(1.0, 0.0, begins=0.5).at(0.25)
+    (2.5, 1.0)
+    """
+
+    start: float
+    end: float
+    begins: float = 0.0
+    ends: float = 1.0
+    form: Literal["linear", "cosine"] = "linear"
+
+    def at(self, progress: float) -> float:
+        """The value when that share of the stage is done."""
+        width = max(self.ends - self.begins, 1e-12)
+        done = min(1.0, max(0.0, (progress - self.begins) / width))
+        if self.form == "cosine":
+            done = 0.5 - 0.5 * math.cos(math.pi * done)
+        return self.start + (self.end - self.start) * done
+
+
+def number(value: float | Ramp, progress: float = 1.0) -> float:
+    """The value itself, or the ramp's when that share of the stage is done."""
+    return value.at(progress) if isinstance(value, Ramp) else value
+
+
+def at_progress(part: _T, progress: float) -> _T:
+    """A frozen dataclass with every ramp among its fields made the number that it is now."""
+    changing: dict[str, Any] = {
+        item.name: value.at(progress)
+        for item in fields(part)  # type: ignore[arg-type]
+        if isinstance(value := getattr(part, item.name), Ramp)
+    }
+    return replace(part, **changing) if changing else part  # type: ignore[type-var]

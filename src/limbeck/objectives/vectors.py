@@ -1,0 +1,115 @@
+"""The student's queries, keys and values become the teacher's, head by head, after a learned map.
+
+What `relations` compares by the relations between tokens is compared here by itself.
+
+Source: DirectMiniLM, Udagawa et al. 2023, arXiv:2310.08797.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..activations import Activations, Needs, float32_region
+from ..architectures import Shape
+from ..batch import Batch
+from ..student.projections import MapSize, Projections
+from .contract import Fault, required
+from .hidden import distance
+from .layer_names import LayerName, layer_fault, layer_number
+from .relations import relation_head_choices
+
+_KINDS = ("queries", "keys", "values")
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Squared difference of queries, keys and values, summed over real tokens.
+
+    Attributes:
+        teacher_layer: A number, ``last`` or ``last-1``.
+        student_layer: Likewise.
+        heads: Slices of the vectors, each with a map of its own; by default the
+            largest number up to 48 that divides every width.
+    """
+
+    teacher_layer: LayerName = "last"
+    student_layer: LayerName = "last"
+    heads: int | None = None
+    unit: ClassVar[str] = "squared difference per coordinate and token, summed over Q, K and V"
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """Layers that do not exist, heads that do not divide, or no teacher."""
+        if teacher is None:
+            return [("", "needs a teacher; give one, or use `labels`")]
+        found = layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
+        found += layer_fault("student_layer", self.student_layer, student.layers)
+        valid = _head_choices(student, teacher)
+        if self.heads is not None and self.heads not in valid:
+            found.append(("heads", f"is {self.heads}; to divide every width use one of {valid}"))
+        return found
+
+    def bound(self, student: Shape, teacher: Shape | None) -> "Vectors":
+        """With numbers for layers and heads."""
+        teacher = required(teacher)
+        return replace(
+            self,
+            teacher_layer=layer_number(self.teacher_layer, teacher.layers),
+            student_layer=layer_number(self.student_layer, student.layers),
+            heads=self.heads or max(n for n in _head_choices(student, teacher) if n <= 48),
+        )
+
+    def student_needs(self) -> Needs:
+        """Queries, keys and values of the student's layer."""
+        here = frozenset({int(self.student_layer)})
+        return Needs(queries=here, keys=here, values=here)
+
+    def teacher_needs(self) -> Needs:
+        """The same of the teacher's."""
+        here = frozenset({int(self.teacher_layer)})
+        return Needs(queries=here, keys=here, values=here)
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """A map each for queries, keys and values, where the widths differ."""
+        wide, heads = required(teacher), int(self.heads or 1)
+        widths = {
+            "queries": (student.query_width, wide.query_width),
+            "keys": (student.key_width, wide.key_width),
+            "values": (student.key_width, wide.key_width),
+        }
+        return {
+            _name(kind): MapSize(mine, theirs, heads)
+            for kind, (mine, theirs) in widths.items()
+            if mine != theirs
+        }
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """The one pair of layers."""
+        return [(int(self.student_layer), int(self.teacher_layer))]
+
+    def count(self, batch: Batch) -> int:
+        """Real tokens."""
+        return int(batch.student.mask.sum())
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """Squared difference, averaged over coordinates, summed over real tokens and Q, K, V."""
+        mask = batch.student.mask
+        with float32_region(mask):
+            total = torch.zeros((), device=mask.device)
+            for kind in _KINDS:
+                state = getattr(student, kind)[int(self.student_layer)][mask].float()
+                target = getattr(teacher, kind)[int(self.teacher_layer)][mask].detach().float()
+                total = total + distance(projections(_name(kind), state), target, "mse")
+        return total
+
+
+def _head_choices(student: Shape, teacher: Shape) -> list[int]:
+    shapes = (student, teacher)
+    return relation_head_choices(*(w for s in shapes for w in (s.query_width, s.key_width)))
+
+
+def _name(kind: str) -> str:
+    return f"vectors_{kind}"
