@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,18 +12,25 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from .build import prepare
+from .compare import compare
 from .demo import run_demo
 from .errors import InterruptedRunError, LimbeckError
+from .evaluation.comparison import comparison_headline
+from .evaluation.comparison import tables as comparison_tables
 from .evaluation.cost import measure_cost
 from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import headline, summary_table
 from .evaluation.tasks import TASKS
 from .measure import evaluate_model
 from .objectives import OBJECTIVES
+from .objectives.divergences import DIVERGENCES
+from .objectives.layer_mapping import NAMED_MAPS, layer_links
+from .objectives.presets import PRESETS
 from .plan import plan_tables, probe
 from .pretrained import model_of_run
 from .recipe import EvaluationPart, option_names, read_recipe
 from .run import distill as distill_recipe
+from .study import read_study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +39,11 @@ app = typer.Typer(
     help="Distil Transformer language models, and prove what the student kept.",
 )
 _console = Console(soft_wrap=False)
+_SINGLE_MAPS = {
+    "last": "The last student layer and the teacher's last.",
+    "last-1": "The last student layer and the teacher's last but one; last-2 and so on.",
+    "0:1,2:5": "Pairs of student and teacher layer, written out.",
+}
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
@@ -66,6 +78,20 @@ def distill(recipe: _Recipe, output: _Output, set_: _Set = None) -> None:
     """Carry out a recipe; goes on by itself where the folder holds a part of the run."""
     run = distill_recipe(read_recipe(recipe, set_ or []), output, console=_console)
     _print_report(run.report, output)
+
+
+@app.command("compare")
+def compare_(
+    study: Annotated[Path, typer.Argument(help="The study, a YAML file.")],
+    output: _Output,
+    set_: _Set = None,
+) -> None:
+    """Train and measure several recipes alike; one table with intervals against the control."""
+    report = compare(read_study(study, set_ or []), output, console=_console)
+    for heading, table in comparison_tables(report):
+        _print_table(heading, table)
+    _console.print(comparison_headline(report), highlight=False)
+    _console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
 
 
 @app.command()
@@ -116,17 +142,49 @@ def evaluate(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="objectives or tasks")]) -> None:
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="objectives, presets, divergences, layer-maps, tasks")
+    ],
+) -> None:
     """List what there is to choose from."""
-    if _one_of("list", what, ("objectives", "tasks")) == "tasks":
-        rows = [[n, t.headline, t.language, t.about] for n, t in TASKS.items()]
-        _print_table("Tasks that limbeck knows how to score", [["task", "metric", "", ""], *rows])
-        return
-    rows = [
-        [name, ", ".join(option_names(name)), (kind.__doc__ or "").splitlines()[0]]
-        for name, kind in OBJECTIVES.items()
-    ]
-    _print_table("Objectives", [["name", "options", ""], *rows])
+    choices = {
+        "objectives": [
+            ["name", "options", ""],
+            *([n, ", ".join(option_names(n)), _about(kind)] for n, kind in OBJECTIVES.items()),
+        ],
+        "presets": [
+            ["name", "objectives", ""],
+            *([n, ", ".join(p.objectives), p.about] for n, p in PRESETS.items()),
+        ],
+        "divergences": [
+            ["name", "options", ""],
+            *([n, _options(k.options), _about(k.function)] for n, k in DIVERGENCES.items()),
+        ],
+        "layer-maps": [
+            ["name", "student layer: teacher layers, of 3 and 6", ""],
+            *([n, _links(n), _about(function)] for n, function in NAMED_MAPS.items()),
+            *([n, _links(n), about] for n, about in _SINGLE_MAPS.items()),
+        ],
+        "tasks": [
+            ["task", "metric", "language", ""],
+            *([n, t.headline, t.language, t.about] for n, t in TASKS.items()),
+        ],
+    }
+    _print_table(what, choices[_one_of("list", what, tuple(choices))])
+
+
+def _about(thing: object) -> str:
+    return (thing.__doc__ or "").splitlines()[0]
+
+
+def _options(options: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in options.items())
+
+
+def _links(name: str) -> str:
+    links = layer_links(name, 3, 6)
+    return ", ".join(f"{s}: {'+'.join(map(str, teachers))}" for s, teachers in links)
 
 
 def main() -> None:

@@ -48,12 +48,12 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     kept = folder / "evaluation"
     for role, model in models.items():
         facts = {"name": Path(model).name if role != "teacher" else _teacher_name(setup)}
-        cost = _cost(model, kept / f"cost.{role}.json") if part.cost else model_size(model)
+        cost = kept_cost(model, kept / f"cost.{role}.json") if part.cost else model_size(model)
         report[role] = facts | cost
     report["quality"] = {
         task: _quality(scores) for task, scores in _scores(setup, models, kept, console).items()
     }
-    report["training"] = _training(records)
+    report["training"] = training_facts(records)
     report["held_out"] = _held_out(setup, records)
     report["held_out_text"] = _text_measures(setup, folder)
     report["notes"] = _notes(setup)
@@ -138,7 +138,8 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
     }
 
 
-def _cost(model: str, kept: Path) -> dict[str, Any]:
+def kept_cost(model: str, kept: Path) -> dict[str, Any]:
+    """Size, memory and latency of a model, from the file where they were measured before."""
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")
@@ -148,7 +149,8 @@ def _cost(model: str, kept: Path) -> dict[str, Any]:
     return found
 
 
-def _training(records: list[dict[str, Any]]) -> dict[str, Any]:
+def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tokens, time and memory of a run, from its log; empty before the first record."""
     steps = [record for record in records if "objectives" in record]
     if not steps:
         return {}
@@ -226,7 +228,12 @@ def _teacher_name(setup: Setup) -> str:
 
 
 def _notes(setup: Setup) -> list[str]:
-    part, notes = setup.recipe.evaluation, list(setup.warnings)
+    return [*setup.warnings, *evaluation_notes(setup.recipe.evaluation)]
+
+
+def evaluation_notes(part: EvaluationPart) -> list[str]:
+    """How models were measured, for whoever reads their scores."""
+    notes = []
     if part.tasks:
         rows = f"{part.training_rows} training rows at most" if part.training_rows else "all rows"
         settings: FinetuneSettings = part.settings

@@ -29,18 +29,20 @@ from .training.stages import OptimizerSettings
 Fault = tuple[str, str]  # (path of the field, what is wrong and what to change)
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Frozen; unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-class TeacherPart(_Part):
+class TeacherPart(Part):
     """The model that is learned from; a bare string in YAML means its ``model``."""
 
     model: str = Field(description="a transformers folder, a hub name, or minilm-demo")
     anatomy: Anatomy | None = Field(None, description="module paths of an unknown architecture")
 
 
-class CopyPart(_Part):
+class CopyPart(Part):
     """Which teacher layers the student starts from."""
 
     layers: Literal["uniform", "first", "last"] | list[int] = Field(
@@ -49,7 +51,7 @@ class CopyPart(_Part):
     width: Width = Field(Width.SVD, description="how narrower weights are filled: cut or svd")
 
 
-class StudentPart(_Part):
+class StudentPart(Part):
     """The model that is trained."""
 
     layers: int
@@ -70,7 +72,7 @@ class StudentPart(_Part):
     )
 
 
-class HeldOutPart(_Part):
+class HeldOutPart(Part):
     """Text that is never learned from."""
 
     share: float = Field(0.01, gt=0, lt=1, description="share of the documents")
@@ -82,7 +84,7 @@ def _as_sources(value: Any) -> Any:
     return [{"path": item} if isinstance(item, str) else item for item in items]
 
 
-class DataPart(_Part):
+class DataPart(Part):
     """What is read, and how long the sequences are."""
 
     text: Annotated[list[TextSource], BeforeValidator(_as_sources)] = Field(
@@ -93,7 +95,7 @@ class DataPart(_Part):
     held_out: HeldOutPart = HeldOutPart()
 
 
-class StagePart(_Part):
+class StagePart(Part):
     """One stretch of training; without objectives that need a teacher it is plain pretraining."""
 
     name: str | None = None
@@ -113,7 +115,7 @@ class StagePart(_Part):
     )
 
 
-class TrainingPart(_Part):
+class TrainingPart(Part):
     """How the run is carried out."""
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -124,7 +126,7 @@ class TrainingPart(_Part):
     trackers: list[Literal["tensorboard"]] = []
 
 
-class EvaluationPart(_Part):
+class EvaluationPart(Part):
     """What the student is measured on when it is ready."""
 
     tasks: list[str] = Field([], description="DIR/NAME of task files")
@@ -143,7 +145,7 @@ def _as_teacher(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A whole run."""
 
     name: str = "run"
@@ -170,26 +172,31 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of keys")
-    for override in overrides:
-        _override(raw, override)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {text!r} has no `=`; write key.path=value")
+        override(raw, key, yaml.safe_load(value))
     return raw
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    path, equals, value = override.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {override!r} has no `=`; write key.path=value")
+def override(raw: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value at ``key.path`` of a recipe, in place.
+
+    Raises:
+        RecipeError: The recipe has no such place.
+    """
     *parents, last = path.split(".")
     here: Any = raw
     try:
         for key in parents:
             here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
         if isinstance(here, list):
-            here[int(last)] = yaml.safe_load(value)
+            here[int(last)] = value
         else:
-            here[last] = yaml.safe_load(value)
+            here[last] = value
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise RecipeError(f"--set {override!r}: the recipe has no place {path!r}") from error
+        raise RecipeError(f"the recipe has no place {path!r} to put {value!r}") from error
 
 
 def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
@@ -199,7 +206,7 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        faults += _faults_of(error, ())
+        faults += faults_of(error, Recipe)
     for number, stage in enumerate(_listed(raw.get("stages"))):
         faults += _preset_faults(_mapped(stage), f"stages.{number}")
         for name, options in stage_objectives(_mapped(stage)).items():
@@ -248,7 +255,7 @@ def parse_objective(
         known = {key: value for key, value in own.items() if key in fields}
         return TypeAdapter(OBJECTIVES[kind]).validate_python(known), weight, faults
     except ValidationError as error:
-        return None, weight, faults + _faults_of(error, place)
+        return None, weight, faults + faults_of(error, Recipe, place)
 
 
 def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, list[Fault]]:
@@ -256,7 +263,7 @@ def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, lis
         try:
             ramp = TypeAdapter(Ramp).validate_python(value)
         except ValidationError as error:
-            return 1.0, _faults_of(error, place)
+            return 1.0, faults_of(error, Recipe, place)
         if min(ramp.start, ramp.end) < 0 or max(ramp.start, ramp.end) <= 0:
             return 1.0, [(".".join(place), "both ends must be 0 or more, one of them above 0")]
         return ramp, []
@@ -277,12 +284,15 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _faults_of(error: ValidationError, place: tuple[str, ...]) -> list[Fault]:
+def faults_of(
+    error: ValidationError, model: type[BaseModel], place: tuple[str, ...] = ()
+) -> list[Fault]:
+    """What pydantic found in data for a model, with the nearest known key of an unknown one."""
     found = []
     for item in error.errors():
         path = [*place, *(str(step) for step in item["loc"])]
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            message = f"unknown key{_nearest(path[-1], _known_keys(path[:-1]))}"
+            message = f"unknown key{_nearest(path[-1], _known_keys(model, path[:-1]))}"
         elif item["type"] == "missing":
             message = "is missing"
         else:
@@ -291,10 +301,10 @@ def _faults_of(error: ValidationError, place: tuple[str, ...]) -> list[Fault]:
     return found
 
 
-def _known_keys(path: Sequence[str]) -> list[str]:
-    """The keys that stand at a place of the recipe, as its models declare them."""
-    here: Any = Recipe.model_json_schema()
-    definitions = here["$defs"]
+def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that stand at a place of the data, as its models declare them."""
+    here: Any = model.model_json_schema()
+    definitions = here.get("$defs", {})
     for step in [*path, None]:
         while "properties" not in here:
             options = [here.get("items"), *here.get("anyOf", []), *here.get("allOf", []), here]

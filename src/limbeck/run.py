@@ -4,6 +4,7 @@ Running the same command again goes on where the run stands: from the last
 checkpoint, or at what is still to be measured.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .recipe import Recipe, dump_recipe
 from .student.layer_copy import copy_layers
 from .student.projections import MapSize, Projections
 from .student.shape import build_student
+from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher
 from .training.allocator import keep_freed_memory
 from .training.checkpoint import (
@@ -72,23 +74,50 @@ def distill(
     setup = prepare(raw)
     folder = Path(output)
     console = console or Console(quiet=True)
+    train_run(setup, folder, console)
+    return Run(folder, measure_run(setup, folder, console))
+
+
+def train_run(
+    setup: Setup,
+    folder: Path,
+    console: Console,
+    *,
+    teacher: Callable[[LiveTeacher], Teacher] | None = None,
+) -> None:
+    """The student of a recipe in its run folder, trained where it is not there yet.
+
+    Args:
+        setup: A checked recipe.
+        folder: The run folder.
+        console: For the progress bar.
+        teacher: Makes the live teacher one that gives its signals in another way.
+
+    Raises:
+        RecipeError: The folder holds a run of another recipe.
+        LimbeckError: The run had to stop; what was checkpointed is whole.
+    """
     _claim(folder, setup.recipe)
     for warning in setup.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
     if not (folder / "student" / "config.json").exists():
-        train(setup, folder, console)
-    return Run(folder, measure_run(setup, folder, console))
+        _train(setup, folder, console, teacher)
 
 
-def train(setup: Setup, folder: Path, console: Console) -> None:
-    """All stages of a recipe, and the student's folder at their end."""
+def _train(
+    setup: Setup,
+    folder: Path,
+    console: Console,
+    wrap: Callable[[LiveTeacher], Teacher] | None,
+) -> None:
     part = setup.recipe.training
     keep_freed_memory()
     accelerator = build_accelerator(setup.recipe, folder)
     accelerator.init_trackers(setup.recipe.name)
     console.print("reading and tokenizing the text")
     batches = [stage_batches(setup, number) for number in range(len(setup.stages))]
-    student, teacher = build_models(setup, accelerator)
+    student, live = build_models(setup, accelerator)
+    teacher = wrap(live) if wrap and live else live
     checkpoint = latest_checkpoint(folder / "state")
     position = read_position(checkpoint) if checkpoint else Position(0, 0, 0, 0.0)
     if checkpoint:

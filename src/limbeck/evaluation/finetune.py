@@ -52,11 +52,22 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class SeedScore:
-    """One fine-tuning."""
+    """One fine-tuning.
+
+    Attributes:
+        seed: Its seed.
+        metrics: Scores on the test rows.
+        seconds: Spent.
+        labels: What was said of each test row: the place of the label among the task's,
+            or the number; empty where the task has none.
+        tags: Places of each word's tag among the task's, a row a test row.
+    """
 
     seed: int
     metrics: dict[str, float]
     seconds: float
+    labels: tuple[float, ...] = ()
+    tags: tuple[tuple[int, ...], ...] = ()
 
 
 class _Tagger(nn.Module):
@@ -119,7 +130,15 @@ def finetune(
         _learn(network, rows, task, tokenizer, settings, seed, device, progress)
         tests = [encode_example(example, task, tokenizer, limit) for example in task.test]
         labels, tags = _predict(network, tests, task, tokenizer, settings, device)
-    return SeedScore(seed, _score(task, labels, tags), time.perf_counter() - began)
+    place = {tag: number for number, tag in enumerate(task.tags)}
+    place.setdefault("O", -1)
+    return SeedScore(
+        seed,
+        _score(task, labels, tags),
+        time.perf_counter() - began,
+        labels=tuple(labels) if task.labels or task.kind is TaskKind.REGRESSION else (),
+        tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
+    )
 
 
 def _check(task: Task, settings: FinetuneSettings) -> None:

@@ -21,7 +21,7 @@ ROLES = {"teacher": "teacher", "student": "student", "no_distillation": "no dist
 _COLOURS = {"teacher": "#7d8597", "student": "#16946c", "no_distillation": "#d1603d"}
 _MARKERS = {"teacher": "s", "student": "o", "no_distillation": "D"}
 _INK = "#123456"  # stands for the page's colour until the drawing is text
-_SETTINGS: Any = {  # matplotlib types every key since 3.11, and older ones none
+SETTINGS: Any = {  # matplotlib types every key since 3.11, and older ones none
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
     ),
@@ -167,7 +167,7 @@ ul{margin-top:2.2rem;padding-left:1.1rem;color:var(--soft);font-size:.9rem}
 
 def _losses(points: Mapping[str, Curve]) -> str:
     """One objective against tokens, in training and on held-out text."""
-    with rc_context(_SETTINGS):
+    with rc_context(SETTINGS):
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
         looks: dict[str, dict[str, Any]] = {
@@ -182,12 +182,12 @@ def _losses(points: Mapping[str, Curve]) -> str:
         axes.set_xlabel("tokens learned from")
         axes.set_ylabel("loss")
         axes.legend()
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _quality_against(points: Mapping[str, tuple[float, float]], x_label: str) -> str:
     """Mean score of each model against what it costs."""
-    with rc_context(_SETTINGS):
+    with rc_context(SETTINGS):
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
         rightmost = max(x for x, _ in points.values())
@@ -199,12 +199,12 @@ def _quality_against(points: Mapping[str, tuple[float, float]], x_label: str) ->
         axes.set_xlim(0, 1.2 * rightmost)
         axes.set_xlabel(x_label)
         axes.set_ylabel("mean score × 100")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _latency_bars(latencies: Mapping[str, Mapping[tuple[int, int], float]]) -> str:
     """Milliseconds a text for each model, by batch size and length."""
-    with rc_context({**_SETTINGS, "axes.grid.axis": "y"}):
+    with rc_context({**SETTINGS, "axes.grid.axis": "y"}):
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
         places = sorted({place for rows in latencies.values() for place in rows})
@@ -217,7 +217,7 @@ def _latency_bars(latencies: Mapping[str, Mapping[tuple[int, int], float]]) -> s
         axes.set_xlabel("texts at once × pieces a text")
         axes.set_ylabel("ms a text, median")
         axes.legend()
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _label(axes: Axes, role: str, x: float, y: float, *, share: float, below: bool) -> None:
@@ -234,7 +234,8 @@ def _label(axes: Axes, role: str, x: float, y: float, *, share: float, below: bo
     )
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """The drawing as text that can stand in a page, in the page's own colour."""
     text = io.StringIO()
     # Without metadata nothing in the drawing names another address or the day.
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))

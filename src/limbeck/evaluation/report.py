@@ -39,12 +39,17 @@ def write_report(report: Report, records: Records, folder: Path) -> None:
         records: The lines of log.jsonl, for the curves.
         folder: Made if it is not there.
     """
-    report = _finite(report)
+    report = finite(report)
     contents = {
         "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
         "report.md": as_markdown(report, records),
         "report.html": as_html(report, records),
     }
+    write_whole(contents, folder)
+
+
+def write_whole(contents: Mapping[str, str], folder: Path) -> None:
+    """Write files of those names, all or none."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{name}.part" for name in contents]
     try:
@@ -85,7 +90,7 @@ def mean_scores(report: Report) -> dict[str, float]:
 def summary_table(report: Report) -> Table:
     """Size, speed and scores, a row a model; the first row is the heading."""
     quality, (head, *rows) = _with_mean(report), _size_table(report, _SUMMARY)
-    head += [f"{task} ({_words(row['metric'])})".removesuffix(" ()") for task, row in quality]
+    head += [f"{task} ({words(row['metric'])})".removesuffix(" ()") for task, row in quality]
     scored = {role: [_score(row, role) for _, row in quality] for role in ROLES}
     return [head, *([*row, *scored[role]] for role, row in zip(_costs(report), rows, strict=True))]
 
@@ -113,8 +118,7 @@ def as_markdown(report: Report, records: Records = ()) -> str:
     """The report without its plots."""
     lines = [f"# {html.escape(report['name'], quote=False)}", "", headline(report), ""]
     for heading, table in tables(report, records):
-        lines += [f"## {heading}", "", _row(table[0]), _row(["---"] * len(table[0]))]
-        lines += [*map(_row, table[1:]), ""]
+        lines += [f"## {heading}", "", *markdown_table(table)]
     lines += [f"- {html.escape(note, quote=False)}" for note in _notes(report)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -147,7 +151,7 @@ def _quality_table(report: Report) -> Table:
     roles = [role for role in ROLES if any(row.get(role) is not None for _, row in quality)]
     shared = [role for role in roles if role != "teacher" and "teacher" in roles]
     rows = [
-        [task, _words(row["metric"])]
+        [task, words(row["metric"])]
         + [_score(row, role) for role in roles]
         + [_share(row.get(role), row.get("teacher")) for role in shared]
         for task, row in quality
@@ -162,7 +166,7 @@ def _metrics_table(report: Report) -> Table:
         values = {role: (quality.get("metrics") or {}).get(role) or {} for role in ROLES}
         for metric in sorted({name for found in values.values() for name in found}):
             scores = [_score({role: values[role].get(metric)}, role) for role in ROLES]
-            rows.append([task, _words(metric), *scores])
+            rows.append([task, words(metric), *scores])
     return rows
 
 
@@ -209,22 +213,28 @@ def _curve_table(records: Records) -> Table:
 
 def _facts(facts: Mapping[str, Any] | None) -> Table:
     told = {k: v for k, v in (facts or {}).items() if isinstance(v, (int, float))}
-    rows = [["time" if k == "seconds" else _words(k), cell(v, k)] for k, v in told.items()]
+    rows = [["time" if k == "seconds" else words(k), cell(v, k)] for k, v in told.items()]
     return [["", ""], *rows]
 
 
 def _notes(report: Report) -> list[str]:
     """The notes, and what made the report."""
-    made = [f"{_words(k)}: {report[k]}" for k in ("command", "limbeck_version") if report.get(k)]
+    made = [f"{words(k)}: {report[k]}" for k in ("command", "limbeck_version") if report.get(k)]
     return [*(report.get("notes") or []), *made]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same data with null for every number that JSON cannot hold."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def markdown_table(table: Table) -> list[str]:
+    """The lines of a table, its head first."""
+    return [_row(table[0]), _row(["---"] * len(table[0])), *map(_row, table[1:]), ""]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -232,7 +242,8 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(plain)} |"
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """A key as a reader wants it."""
     return name.removesuffix("_bytes").replace("_", " ")
 
 

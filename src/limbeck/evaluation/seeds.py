@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -38,7 +38,17 @@ class TaskScore:
     @property
     def spread(self) -> float:
         """Standard deviation of the headline metric between seeds; 0 for one seed."""
-        return stdev(self.values) if len(self.seeds) > 1 else 0.0
+        return self.spread_of(self.values)
+
+    @staticmethod
+    def spread_of(values: Sequence[float]) -> float:
+        """Standard deviation; 0 for fewer than two values."""
+        return stdev(values) if len(values) > 1 else 0.0
+
+    @staticmethod
+    def joined(scores: Sequence["TaskScore"]) -> "TaskScore":
+        """The seeds of several models that differ by chance alone, as those of one."""
+        return replace(scores[0], seeds=tuple(seed for score in scores for seed in score.seeds))
 
     def means(self) -> dict[str, float]:
         """Every metric, averaged over seeds."""

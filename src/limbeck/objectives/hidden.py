@@ -58,6 +58,8 @@ class Hidden:
         """With every student layer's teacher layers written out."""
         links = layer_links(self.layers, student.layers, required(teacher).layers)
         joined: Combine = "concatenate" if self.layers == "uniform+top" else "mean"
+        if all(len(link.teachers) == 1 for link in links):
+            joined = "each"  # nothing to combine: maps that come to the same are the same
         return replace(self, layers=dict(links), combine=self.combine or joined)
 
     def student_needs(self) -> Needs:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..activations import Activations, Needs, capture
+from ..activations import Activations, Name, Needs, as_activations, capture_tensors
 from ..architectures import Anatomy
 from ..batch import Batch
 
@@ -23,5 +24,12 @@ class LiveTeacher:
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""
+        if not needs.anything:
+            return Activations()
+        found = self.tensors(batch, needs.tensors())
+        return as_activations(self.model, self.anatomy, found)
+
+    def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
+        """The tensors of those names; of predictions, the features alone."""
         with torch.no_grad():
-            return capture(self.model, self.anatomy, batch.teacher, needs)
+            return capture_tensors(self.model, self.anatomy, batch.teacher, wanted)

@@ -1,0 +1,260 @@
+"""A study becomes a folder: every arm trained and measured alike, and one table of them all.
+
+Running the same command again goes on where it stands, arm by arm; arms that were added
+to the study since are carried out then. The report is written anew after every arm.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from . import __version__
+from .activations import Name
+from .build import check
+from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
+from .evaluation.comparison import write_comparison
+from .evaluation.seeds import TaskScore
+from .evaluation.tasks import Task, load_task, subsample
+from .measure import evaluate_model, evaluation_notes, kept_cost, training_facts
+from .plan import probe
+from .recipe import EvaluationPart
+from .run import train_run
+from .study import ArmRun, EqualTime, Study, evaluation_of, prepare_study
+from .teacher.contract import Teacher
+from .teacher.kept import KeptTeacher, SignalStore
+from .teacher.live import LiveTeacher
+from .training.records import RunLog
+
+Scores = dict[str, TaskScore]
+
+
+def compare(
+    raw: Mapping[str, Any], output: Path | str, *, console: Console | None = None
+) -> dict[str, Any]:
+    """Carry out a study and give its report; goes on where ``output`` holds a part of it.
+
+    Args:
+        raw: The study, as `read_study` gives it.
+        output: The study's folder; every arm's run folder is ``arms/STUDENT/ARM/SEED`` in it.
+        console: For progress; None is silent.
+
+    Raises:
+        RecipeError: The study or an arm has faults, or an arm's folder holds
+            another recipe.
+        LimbeckError: An arm had to stop; what was done before is whole.
+    """
+    study, runs = prepare_study(raw)
+    folder, console = Path(output), console or Console(quiet=True)
+    _write(folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    if isinstance(study.equal, EqualTime):
+        runs = _of_equal_time(runs, study.equal.seconds, folder / "steps.json", console)
+    store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9))
+    part = evaluation_of(runs)
+    found: list[tuple[ArmRun, Scores]] = []
+    report: dict[str, Any] = {}
+    for number, run in enumerate(runs):
+        console.print(f"{number + 1} of {len(runs)}: {run.arm}, {run.student}, seed {run.seed}")
+        place = folder / run.place
+        train_run(run.setup, place, console, teacher=_sharing(store, runs, number))
+        scores = evaluate_model(
+            str(place / "student"),
+            part.tasks,
+            part,
+            results=place / "evaluation",
+            console=console,
+            label="student",
+        )
+        found.append((run, scores))
+        report = _report(study, found, part, folder, console)
+        write_comparison(report, folder / "report")
+    store.remove()
+    return report
+
+
+def _sharing(
+    store: SignalStore, runs: Sequence[ArmRun], number: int
+) -> Callable[[LiveTeacher], Teacher] | None:
+    """What makes a run keep the signals that later ones ask for too, and drop all others."""
+    if not store.most_bytes:
+        return None
+    mine = _text_of(runs[number])
+    alike = [run for run in runs[number + 1 :] if _text_of(run) == mine]
+    later = {name for run in alike for name in _signals_of(run)}
+    store.drop_all_but({name for run in runs[number:] for name in _signals_of(run)})
+    return lambda live: KeptTeacher(live, store, worth=later)
+
+
+def _text_of(run: ArmRun) -> tuple[object, ...]:
+    """What decides which batches the teacher reads."""
+    recipe = run.setup.recipe
+    stages = [(s.batch_size, s.micro_batch_size, s.masking) for s in recipe.stages]
+    return recipe.seed, recipe.data, recipe.teacher, str(stages), str(run.setup.maskings)
+
+
+def _signals_of(run: ArmRun) -> set[Name]:
+    return {name for stage in run.setup.stages for name in stage.teacher_needs().tensors()}
+
+
+def _of_equal_time(
+    runs: Sequence[ArmRun], seconds: float, file: Path, console: Console
+) -> list[ArmRun]:
+    """The runs with so many steps that each trains for the given time, by a probe of its speed."""
+    steps: dict[str, list[int]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    timed = []
+    for run in runs:
+        if run.place not in steps:
+            console.print(f"probing the speed of {run.arm}, {run.student}")
+            stages = run.setup.stages
+            spent = [probe(run.setup, n).seconds_per_step for n in range(len(stages))]
+            whole = sum(s.steps * time for s, time in zip(stages, spent, strict=True))
+            steps[run.place] = [max(1, round(s.steps * seconds / whole)) for s in stages]
+            _write(file, json.dumps(steps, indent=1))
+        stages_raw = [
+            {**stage, "tokens": None, "steps": count}
+            for stage, count in zip(run.raw["stages"], steps[run.place], strict=True)
+        ]
+        raw = {**run.raw, "stages": stages_raw}
+        setup, _ = check(raw)
+        if setup is not None:
+            timed.append(ArmRun(run.arm, run.student, run.seed, raw, setup))
+    return timed
+
+
+def _report(
+    study: Study,
+    found: Sequence[tuple[ArmRun, Scores]],
+    part: EvaluationPart,
+    folder: Path,
+    console: Console,
+) -> dict[str, Any]:
+    tasks = [_task(location, part) for location in part.tasks]
+    drawn = {t.name: draw_rows(len(t.test), draws=study.draws, seed=0) for t in tasks}
+    report: dict[str, Any] = {
+        "name": study.name,
+        "limbeck_version": __version__,
+        "command": f"limbeck compare {study.name}.yaml -o {folder}",
+        "control": study.control,
+        "trainings": study.seeds,
+        "fine_tunings": part.seeds,
+        "teacher": None,
+        "students": {},
+        "rows": [],
+        "notes": _notes(study, found, part),
+    }
+    teacher = next((t for run, _ in found if (t := run.setup.recipe.teacher)), None)
+    if teacher:
+        scores = evaluate_model(
+            teacher.model,
+            part.tasks,
+            part,
+            results=folder / "teacher",
+            console=console,
+            label="teacher",
+        )
+        report["teacher"] = _measured({name: [score] for name, score in scores.items()})
+        report["teacher"] |= {"name": teacher.model}
+        report["teacher"] |= {"cost": kept_cost(teacher.model, folder / "teacher" / "cost.json")}
+    for student in study.students:
+        mine = [(run, scores) for run, scores in found if run.student == student]
+        if not mine:
+            continue
+        model = str(folder / mine[0][0].place / "student")
+        report["students"][student] = kept_cost(model, folder / "arms" / student / "cost.json")
+        of_arm = {
+            arm: {
+                task.name: [scores[task.name] for run, scores in mine if run.arm == arm]
+                for task in tasks
+            }
+            for arm in dict.fromkeys(run.arm for run, _ in mine)
+        }
+        redrawn = {
+            arm: {
+                task.name: redrawn_scores(
+                    task, [s for score in scores[task.name] for s in score.seeds], drawn[task.name]
+                )
+                for task in tasks
+            }
+            for arm, scores in of_arm.items()
+        }
+        control = redrawn.get(study.control)
+        for arm, scored in of_arm.items():
+            row = {"arm": arm, "student": student, **_measured(scored)}
+            row |= _training([folder / run.place for run, _ in mine if run.arm == arm])
+            places = [run.place for run, _ in mine if run.arm == arm]
+            row["command"] = " && ".join(
+                f"limbeck distill {folder / place}/recipe.yaml -o {folder / place}"
+                for place in places
+            )
+            against: Difference | None = None
+            if control and tasks and arm != study.control:
+                gap = row["mean"] - _measured(of_arm[study.control])["mean"]
+                against = difference(redrawn[arm], control, observed=gap, seed=0)
+            row["against_control"] = against._asdict() if against else None
+            report["rows"].append(row)
+    return report
+
+
+def _task(location: str, part: EvaluationPart) -> Task:
+    task = load_task(location, test_split=part.test_split)
+    return subsample(task, rows=part.training_rows, seed=0)
+
+
+def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:
+    """Mean and spread of every task and of their mean, over trainings and fine-tunings."""
+    quality: dict[str, Any] = {}
+    for task, trainings in scores.items():
+        joined = TaskScore.joined(trainings)
+        quality[task] = {
+            "metric": joined.metric,
+            "test_rows": joined.test_rows,
+            "training_rows": joined.training_rows,
+            "mean": joined.mean,
+            "spread": joined.spread,
+            "values": joined.values,
+            "means": joined.means(),
+        }
+    columns = list(zip(*(row["values"] for row in quality.values()), strict=True))
+    means = [mean(column) for column in columns]
+    spread = TaskScore.spread_of(means)
+    return {"quality": quality, "mean": mean(means) if means else None, "spread": spread}
+
+
+def _training(folders: Sequence[Path]) -> dict[str, Any]:
+    """Of the first training; the others differ by their seeds alone."""
+    records = RunLog(folders[0] / "log.jsonl").records()
+    held_out = [record["held_out"] for record in records if "held_out" in record]
+    facts = training_facts(records)
+    facts.pop("stages", None)
+    return {"training": facts, "held_out": held_out[-1] if held_out else {}}
+
+
+def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: EvaluationPart) -> list[str]:
+    notes = evaluation_notes(part)
+    if isinstance(study.equal, EqualTime):
+        notes.append(f"every arm trained for {study.equal.seconds:g} s by a probe of its speed")
+    else:
+        tokens = {record for run, _ in found for record in [_tokens_line(run)]}
+        notes.append(f"every arm learned from the same text: {', '.join(sorted(tokens))}")
+    notes.append(
+        f"the interval holds 95 % of {study.draws} redraws of test rows and seeds, the same rows"
+        f" for the arm and for its control {study.control!r}; p is two-sided"
+    )
+    return notes
+
+
+def _tokens_line(run: ArmRun) -> str:
+    stages = run.setup.stages
+    length = run.setup.recipe.data.length
+    return f"{sum(s.steps * s.batch_size * length for s in stages):,} tokens"
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)

@@ -1,0 +1,184 @@
+"""Arms of a study side by side: JSON for programs, Markdown for a repository, HTML for a person."""
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .comparison_plots import gaps, quality_against
+from .plots import Table, cell, page
+from .report import finite, markdown_table, words, write_whole
+
+Comparison = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write report.json, report.md and report.html, all three or none.
+
+    Args:
+        comparison: As `limbeck.compare` makes it.
+        folder: Made if it is not there.
+    """
+    comparison = finite(comparison)
+    write_whole(
+        {
+            "report.json": json.dumps(comparison, indent=1, ensure_ascii=False) + "\n",
+            "report.md": as_markdown(comparison),
+            "report.html": as_html(comparison),
+        },
+        folder,
+    )
+
+
+def comparison_headline(comparison: Comparison) -> str:
+    """The best arm of each student against its control, in a sentence each."""
+    said = []
+    for student in comparison["students"]:
+        rows = [row for row in _rows(comparison, student) if row["mean"] is not None]
+        if not rows:
+            continue
+        best = rows[0]
+        sentence = f"With the student {student} the best arm is {best['arm']}"
+        sentence += f" ({100 * best['mean']:.1f}{_kept(best, comparison, ', {} of the teacher')})"
+        if gap := best["against_control"]:
+            sentence += (
+                f", {100 * gap['mean']:+.1f} over {comparison['control']}"
+                f" [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
+            )
+        said.append(sentence + ".")
+    return " ".join(said) or "Nothing has been scored yet."
+
+
+def comparison_table(comparison: Comparison, student: str) -> Table:
+    """Scores of the arms of one student, best first, below those of the teacher."""
+    rows = _rows(comparison, student)
+    tasks = list(rows[0]["quality"])
+    control = comparison["control"]
+    head = ["arm", *(f"{t} ({words(rows[0]['quality'][t]['metric'])})" for t in tasks)]
+    head += ["mean", "kept", f"against {control}", "95 % interval", "p"]
+    table = [head]
+    if comparison["teacher"]:
+        table.append(["teacher", *_scores(comparison["teacher"], tasks), "", "", "", ""])
+    for row in rows:
+        gap = row["against_control"]
+        against = ["", "", ""]
+        if gap:
+            interval = f"{100 * gap['low']:+.1f} to {100 * gap['high']:+.1f}"
+            against = [f"{100 * gap['mean']:+.1f}", interval, f"{gap['p']:.3f}"]
+        name = f"{row['arm']} (control)" if row["arm"] == control else row["arm"]
+        table.append([name, *_scores(row, tasks), _kept(row, comparison, "{}"), *against])
+    return table
+
+
+def training_table(comparison: Comparison, student: str) -> Table:
+    """What the arms of one student cost to train, and the command that makes each again."""
+    head = ["arm", "tokens", "time", "tokens/s", "peak memory", "held-out losses", "again alone"]
+    table = [head]
+    for row in _rows(comparison, student):
+        facts = row["training"]
+        keys = ("tokens", "seconds", "tokens_per_second", "peak_memory_bytes")
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in row["held_out"].items())
+        cells = [cell(facts.get(key), key) for key in keys]
+        table.append([row["arm"], *cells, losses, row["command"]])
+    return table
+
+
+def tables(comparison: Comparison) -> list[tuple[str, Table]]:
+    """Every table, with its heading."""
+    found = []
+    several = comparison["trainings"] * comparison["fine_tunings"]
+    for student in comparison["students"]:
+        heading = f"{student}: scores × 100, ± standard deviation over {several} seed(s)"
+        if _rows(comparison, student)[0]["quality"]:
+            found.append((heading, comparison_table(comparison, student)))
+    if _sizes(comparison)[1:]:
+        found.append(("Size and speed", _sizes(comparison)))
+    for student in comparison["students"]:
+        found.append((f"{student}: training", training_table(comparison, student)))
+    return found
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The report without its plots."""
+    lines = [f"# {html.escape(comparison['name'], quote=False)}", ""]
+    lines += [comparison_headline(comparison), ""]
+    for heading, table in tables(comparison):
+        lines += [f"## {heading}", "", *markdown_table(table)]
+    lines += [f"- {html.escape(note, quote=False)}" for note in _notes(comparison)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_html(comparison: Comparison) -> str:
+    """The report as one page that needs nothing outside it."""
+    drawings = []
+    for title, key, label, scale in (
+        ("Quality against time", "cpu_ms_per_sentence", "CPU ms a sentence", 1.0),
+        ("Quality against size", "parameters", "million parameters", 1e-6),
+    ):
+        points = {
+            row["arm"]: [
+                (scale * cost[key], 100 * other["mean"])
+                for other in comparison["rows"]
+                if other["arm"] == row["arm"]
+                and other["mean"] is not None
+                and (cost := comparison["students"][other["student"]]).get(key)
+            ]
+            for row in comparison["rows"]
+        }
+        teacher = comparison["teacher"]
+        if teacher and teacher["mean"] is not None and teacher["cost"].get(key):
+            points["teacher"] = [(scale * teacher["cost"][key], 100 * teacher["mean"])]
+        if any(points.values()):
+            drawings.append((title, quality_against(points, label)))
+    for student in comparison["students"]:
+        found = {
+            row["arm"]: row["against_control"]
+            for row in _rows(comparison, student)
+            if row["against_control"]
+        }
+        if found:
+            title = f"{student}: mean score × 100 against {comparison['control']}"
+            drawings.append((title, gaps(found)))
+    headline = comparison_headline(comparison)
+    return page(comparison["name"], headline, tables(comparison), drawings, _notes(comparison))
+
+
+def _rows(comparison: Comparison, student: str) -> list[Row]:
+    """Of one student, best first."""
+    mine = [row for row in comparison["rows"] if row["student"] == student]
+    return sorted(mine, key=lambda row: -(row["mean"] or 0.0))
+
+
+def _sizes(comparison: Comparison) -> Table:
+    keys = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
+    named = dict(comparison["students"])
+    if comparison["teacher"]:
+        named = {"teacher": comparison["teacher"]["cost"], **named}
+    rows = [[name, *(cell(cost.get(key), key) for key in keys)] for name, cost in named.items()]
+    return [["", "parameters", "of these embeddings", "MB", "ms a sentence"], *rows]
+
+
+def _scores(row: Row, tasks: list[str]) -> list[str]:
+    found = [_score(row["quality"][task]["mean"], row["quality"][task]) for task in tasks]
+    return [*found, _score(row["mean"], row)]
+
+
+def _score(value: float | None, row: Row) -> str:
+    if value is None:
+        return ""
+    several = len(row["values"]) > 1 if "values" in row else bool(row["spread"])
+    return f"{100 * value:.1f} ± {100 * row['spread']:.1f}" if several else f"{100 * value:.1f}"
+
+
+def _kept(row: Row, comparison: Comparison, form: str) -> str:
+    teacher = comparison["teacher"]
+    if not teacher or not teacher["mean"] or row["mean"] is None:
+        return ""
+    return form.format(f"{row['mean'] / teacher['mean']:.1%}")
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    made = f"command: {comparison['command']}"
+    return [*comparison["notes"], made, f"limbeck version: {comparison['limbeck_version']}"]
