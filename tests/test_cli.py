@@ -57,11 +57,18 @@ def test_list(monkeypatch, capsys):
     assert code == 0 and "relations" in out and "teacher_layer" in out
     code, out, _ = run(monkeypatch, capsys, "list", "tasks")
     assert "sst2" in out and "rucola" in out
+    for what, named in (
+        ("presets", "uniform+top"),
+        ("divergences", "alpha 0.2, beta 0.7"),
+        ("layer-maps", "0: 1+3, 1: 3+4, 2: 5"),
+    ):
+        code, out, _ = run(monkeypatch, capsys, "list", what)
+        assert code == 0 and named in " ".join(out.split())
     code, _, err = run(monkeypatch, capsys, "list", "everything")
-    assert code == 1 and "use objectives or tasks" in err
+    assert code == 1 and "use objectives or presets" in err
 
 
 def test_help_names_every_command(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "--help")
-    for name in ("demo", "plan", "distill", "evaluate", "list"):
+    for name in ("demo", "plan", "distill", "compare", "evaluate", "list"):
         assert name in out

@@ -29,6 +29,8 @@ ORDER = [
     "measure",
     "run",
     "plan",
+    "study",
+    "compare",
     "demo",
     "cli",
 ]

@@ -103,8 +103,12 @@ def test_overrides_reach_any_field(tmp_path, raw_recipe):
     sets = ["stages.0.steps=9", "training.device=cpu", "student.copy={layers: last}"]
     raw = read_recipe(file, sets)
     assert raw["stages"][0]["steps"] == 9 and raw["student"]["copy"] == {"layers": "last"}
-    for wrong in ("stages.5.steps=1", "data.text.path=1", "nothing"):
-        with pytest.raises(RecipeError, match=f"{wrong!r}"):
+    for wrong, named in (
+        ("stages.5.steps=1", "no place 'stages.5.steps'"),
+        ("data.text.path=1", "no place 'data.text.path'"),
+        ("nothing", "'nothing' has no `=`"),
+    ):
+        with pytest.raises(RecipeError, match=named):
             read_recipe(file, [wrong])
 
 

@@ -137,7 +137,8 @@ def _report(
     report: dict[str, Any] = {
         "name": study.name,
         "limbeck_version": __version__,
-        "command": f"limbeck compare {study.name}.yaml -o {folder}",
+        "command": f"limbeck compare {folder}/study.yaml -o {folder}",
+        "again": f"limbeck distill {folder}/RUN/recipe.yaml -o ANOTHER_FOLDER",
         "control": study.control,
         "trainings": study.seeds,
         "fine_tunings": part.seeds,
@@ -185,11 +186,7 @@ def _report(
         for arm, scored in of_arm.items():
             row = {"arm": arm, "student": student, **_measured(scored)}
             row |= _training([folder / run.place for run, _ in mine if run.arm == arm])
-            places = [run.place for run, _ in mine if run.arm == arm]
-            row["command"] = " && ".join(
-                f"limbeck distill {folder / place}/recipe.yaml -o {folder / place}"
-                for place in places
-            )
+            row["runs"] = [run.place for run, _ in mine if run.arm == arm]
             against: Difference | None = None
             if control and tasks and arm != study.control:
                 gap = row["mean"] - _measured(of_arm[study.control])["mean"]

@@ -73,15 +73,15 @@ def comparison_table(comparison: Comparison, student: str) -> Table:
 
 
 def training_table(comparison: Comparison, student: str) -> Table:
-    """What the arms of one student cost to train, and the command that makes each again."""
-    head = ["arm", "tokens", "time", "tokens/s", "peak memory", "held-out losses", "again alone"]
+    """What the arms of one student cost to train, and where their runs are."""
+    head = ["arm", "tokens", "time", "tokens/s", "peak memory", "held-out losses", "run"]
     table = [head]
     for row in _rows(comparison, student):
         facts = row["training"]
         keys = ("tokens", "seconds", "tokens_per_second", "peak_memory_bytes")
         losses = ", ".join(f"{name} {value:.3f}" for name, value in row["held_out"].items())
         cells = [cell(facts.get(key), key) for key in keys]
-        table.append([row["arm"], *cells, losses, row["command"]])
+        table.append([row["arm"], *cells, losses, ", ".join(row["runs"])])
     return table
 
 
@@ -181,4 +181,5 @@ def _kept(row: Row, comparison: Comparison, form: str) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     made = f"command: {comparison['command']}"
-    return [*comparison["notes"], made, f"limbeck version: {comparison['limbeck_version']}"]
+    again = f"one arm again, alone, RUN being the last column of its row: {comparison['again']}"
+    return [*comparison["notes"], made, again, f"limbeck version: {comparison['limbeck_version']}"]

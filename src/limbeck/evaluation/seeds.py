@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -135,7 +135,13 @@ def _all_kept(results: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _kept(results: Path, key: str) -> dict[int, SeedScore]:
-    return {score["seed"]: SeedScore(**score) for score in _all_kept(results).get(key, [])}
+    return {score["seed"]: _restored(score) for score in _all_kept(results).get(key, [])}
+
+
+def _restored(saved: Mapping[str, Any]) -> SeedScore:
+    """JSON has lists where a score has tuples."""
+    tags = tuple(tuple(row) for row in saved.get("tags", ()))
+    return SeedScore(**{**saved, "labels": tuple(saved.get("labels", ())), "tags": tags})
 
 
 def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:
