@@ -125,7 +125,7 @@ def _all_kept(results: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         saved: dict[str, list[dict[str, Any]]] = json.loads(results.read_text(encoding="utf-8"))
         for scores in saved.values():
-            _ = [SeedScore(**score) for score in scores]
+            _ = [_restored(score) for score in scores]
     except (ValueError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
