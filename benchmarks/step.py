@@ -25,9 +25,8 @@ from limbeck.activations import capture
 from limbeck.build import Setup, prepare
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
-from limbeck.memory import peak_process_bytes
+from limbeck.memory import keep_freed_memory, peak_process_bytes
 from limbeck.run import build_accelerator, build_learner, build_models
-from limbeck.training.allocator import keep_freed_memory
 from limbeck.training.checkpoint import Position
 from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer, learning_rate

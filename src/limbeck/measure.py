@@ -22,10 +22,10 @@ from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
+from .memory import keep_freed_memory
 from .pretrained import load_model, model_of_run
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
-from .training.allocator import keep_freed_memory
 from .training.records import ProgressBar, RunLog
 
 

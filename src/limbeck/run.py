@@ -23,6 +23,7 @@ from .errors import RecipeError
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
 from .measure import measure_run
+from .memory import keep_freed_memory, restart_peak
 from .pretrained import load_model
 from .recipe import Recipe, dump_recipe
 from .student.layer_copy import copy_layers
@@ -30,7 +31,6 @@ from .student.projections import MapSize, Projections
 from .student.shape import build_student
 from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher
-from .training.allocator import keep_freed_memory
 from .training.checkpoint import (
     Position,
     latest_checkpoint,
@@ -123,6 +123,7 @@ def _train(
     if checkpoint:
         load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)
     RunLog(folder / "log.jsonl").cut_after(position)
+    restart_peak()
     rhythm = Rhythm(part.log_every, part.held_out_every, part.checkpoint_every)
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
