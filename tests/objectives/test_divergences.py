@@ -1,0 +1,271 @@
+"""Every divergence: its published value, its slope against autograd, and its signals."""
+
+import math
+
+import pytest
+import torch
+
+from limbeck.activations import Activations, Predictions
+from limbeck.architectures import Shape
+from limbeck.batch import Batch, Tokens
+from limbeck.errors import ObjectiveError
+from limbeck.objectives.divergences import DIVERGENCES, divergence_of
+from limbeck.objectives.output import Output
+from limbeck.student.projections import Projections
+
+P = torch.tensor([[0.60, 0.25, 0.10, 0.05]])
+Q = torch.tensor([[0.40, 0.20, 0.30, 0.10]])
+
+GOLDEN = [
+    ("forward_kl", {}, 0.1545463647986428),
+    ("reverse_kl", {}, 0.19208365115031967),
+    ("total_variation", {}, 0.25),
+    ("jensen_shannon", {"beta": 0.1}, 0.01409164893084031),
+    ("jensen_shannon", {"beta": 0.5}, 0.04186940077504665),
+    ("jensen_shannon", {"beta": 0.9}, 0.01670028167520694),
+    ("skewed_kl", {"alpha": 0.1}, 0.12856306501746334),
+    ("skewed_reverse_kl", {"alpha": 0.1}, 0.1454573282654772),
+    ("alpha_beta", {"alpha": 1.0, "beta": 0.0}, 0.15454636479864287),
+    ("alpha_beta", {"alpha": 0.0, "beta": 1.0}, 0.19208365115031967),
+    ("alpha_beta", {"alpha": 0.5, "beta": 0.5}, 0.17031797927137163),
+    ("alpha_beta", {"alpha": 0.2, "beta": 0.7}, 0.21144766218629651),
+    ("alpha_beta", {"alpha": 1.0, "beta": 1.0}, 0.0425),
+    ("alpha_beta", {"alpha": 0.0, "beta": 0.0}, 0.9507984865585327),
+    ("alpha_beta", {"alpha": 0.5, "beta": 0.0}, 0.36323200561480884),
+    ("alpha_beta", {"alpha": 0.0, "beta": 0.5}, 0.41263840045013744),
+    ("alpha_beta", {"alpha": 1.0, "beta": -1.0}, 0.7464841431390141),
+    ("adaptive_kl", {"head": 0.5}, 0.17706873660964895),
+]
+
+
+def kl(p, q):
+    return (p * (p / q).log()).sum()
+
+
+def general_alpha_beta(p, q, alpha, beta):
+    total = alpha + beta
+    if alpha == 0 and beta == 0:
+        return 0.5 * (p / q).log().square().sum()
+    if alpha == 0:
+        return ((q / p).log() * q**beta / beta - (q**beta - p**beta) / beta**2).sum()
+    if beta == 0:
+        return ((p / q).log() * p**alpha / alpha - (p**alpha - q**alpha) / alpha**2).sum()
+    if total == 0:
+        return (((q / p) ** alpha).log() + (p / q) ** alpha - 1).sum() / alpha**2
+    mixed = p**alpha * q**beta - (alpha * p**total + beta * q**total) / total
+    return -mixed.sum() / (alpha * beta)
+
+
+def adaptive(p, q, head):
+    order, inside, before = p.argsort(descending=True).tolist(), [], 0.0
+    for piece in order:
+        if before < head:
+            inside.append(piece)
+        before += float(p[piece])
+    gaps = (p - q).abs().detach()
+    share = float(gaps[inside].sum() / gaps.sum())
+    return share * kl(p, q) + (1 - share) * kl(q, p)
+
+
+def mixture(p, q, beta):
+    return beta * p + (1 - beta) * q
+
+
+# The definitions as written, for one row of probabilities.
+PLAIN = {
+    "forward_kl": kl,
+    "reverse_kl": lambda p, q: kl(q, p),
+    "total_variation": lambda p, q: 0.5 * (p - q).abs().sum(),
+    "jensen_shannon": lambda p, q, beta: (
+        beta * kl(p, mixture(p, q, beta)) + (1 - beta) * kl(q, mixture(p, q, beta))
+    ),
+    "skewed_kl": lambda p, q, alpha: kl(p, mixture(p, q, alpha)),
+    "skewed_reverse_kl": lambda p, q, alpha: kl(q, mixture(q, p, alpha)),
+    "alpha_beta": general_alpha_beta,
+    "adaptive_kl": adaptive,
+}
+
+
+def by_plain(name, student, teacher, options):
+    rows = zip(teacher, student, strict=True)
+    return sum(PLAIN[name](p, q, **{**DIVERGENCES[name].options, **options}) for p, q in rows)
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), GOLDEN)
+def test_the_published_values(name, options, expected):
+    value, _ = divergence_of(name, options)(Q.log(), P.log())
+    assert float(value) == pytest.approx(expected, rel=2e-5)
+
+
+def test_the_family_has_no_jump_at_its_limits():
+    """Where a factor of the closed form is 0, another form takes over."""
+    logs = Q.double().log(), P.double().log()
+    for near, limit in (((1e-3, 0.5), (0, 0.5)), ((0.5, 1e-3), (0.5, 0)), ((1, -0.999), (1, -1))):
+        values = [
+            float(divergence_of("alpha_beta", {"alpha": float(a), "beta": float(b)})(*logs)[0])
+            for a, b in (near, limit)
+        ]
+        assert values[0] == pytest.approx(values[1], rel=5e-3)
+
+
+@pytest.mark.parametrize(("name", "options", "_expected"), GOLDEN)
+def test_values_and_slopes_are_those_of_the_definition(name, options, _expected):
+    torch.manual_seed(0)
+    logits = torch.randn(6, 11, dtype=torch.float64, requires_grad=True)
+    teacher = torch.log_softmax(2 * torch.randn(6, 11, dtype=torch.float64), -1)
+    expected = by_plain(name, logits.softmax(-1), teacher.exp(), options)
+    expected.backward()
+    with torch.no_grad():
+        student = torch.log_softmax(logits, -1)
+        value, slope = divergence_of(name, options)(student, teacher)
+        by_logits = slope - student.exp() * slope.sum(-1, keepdim=True)
+    torch.testing.assert_close(value.sum(), expected.detach(), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(by_logits, logits.grad, rtol=1e-9, atol=1e-11)
+
+
+def test_the_gradients_of_both_kullback_leibler_divergences():
+    logits = Q.log().clone().requires_grad_(True)
+    for name, expected in (
+        ("forward_kl", Q - P),
+        ("reverse_kl", Q * ((Q / P).log() - 0.19208365115031967)),
+    ):
+        total = output_total(logits, P.log(), divergence=name)
+        (gradient,) = torch.autograd.grad(total, logits)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_measure_is_infinite_where_one_side_excludes_a_piece():
+    certain = torch.tensor([[0.0, -200.0, -300.0]])
+    other = torch.tensor([[-250.0, 0.0, -300.0]])
+    for name in DIVERGENCES:
+        value, slope = divergence_of(name, {})(certain, other)
+        assert torch.isfinite(value).all() and torch.isfinite(slope).all(), name
+        assert float(value) > 0, name
+
+
+def test_unknown_measures_and_options_are_named():
+    with pytest.raises(ObjectiveError, match="use one of forward_kl, reverse_kl"):
+        divergence_of("kl", {})
+    with pytest.raises(ObjectiveError, match="skewed_kl has alpha"):
+        divergence_of("skewed_kl", {"lambda": 0.1})
+    with pytest.raises(ObjectiveError, match=r"is 1\.5; use 0\.0 to 1\.0"):
+        divergence_of("jensen_shannon", {"beta": 1.5})
+
+
+def output_total(student_logits, teacher_logits, **options):
+    """The objective on rows whose output map is the identity, so that features are logits."""
+    rows, pieces = student_logits.shape
+    tokens = Tokens(
+        input_ids=torch.zeros(1, rows, dtype=torch.long),
+        mask=torch.ones(1, rows, dtype=torch.bool),
+        labels=torch.zeros(1, rows, dtype=torch.long),
+        predicted=torch.ones(1, rows, dtype=torch.bool),
+    )
+
+    def predictions(logits):
+        return Activations(predictions=Predictions(logits, torch.eye(pieces), None))
+
+    return Output(**options).total(
+        predictions(student_logits),
+        predictions(teacher_logits),
+        Batch(tokens, tokens),
+        Projections({}, seed=0),
+    )
+
+
+def test_top_k_keeps_the_rest_as_one_piece():
+    total = output_total(Q.log(), P.log(), signal="top_k", pieces=2)
+    assert float(total) == pytest.approx(0.15194056474169212, rel=2e-5)
+
+
+@pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
+def test_top_k_gradients_are_those_of_autograd(divergence):
+    torch.manual_seed(0)
+    logits = torch.randn(5, 12, requires_grad=True)
+    teacher = torch.randn(5, 12)
+    total = output_total(logits, teacher, signal="top_k", pieces=3, divergence=divergence)
+    (gradient,) = torch.autograd.grad(total, logits)
+    top = teacher.topk(3, -1).indices
+    joined = []
+    for raw in (logits, teacher):
+        chosen = raw.softmax(-1).gather(-1, top)
+        joined.append(torch.cat([chosen, 1 - chosen.sum(-1, keepdim=True)], -1))
+    value = by_plain(divergence, *joined, {})
+    torch.testing.assert_close(total, value, rtol=1e-4, atol=1e-5)
+    (expected,) = torch.autograd.grad(value, logits)
+    torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_sampled_pieces_leave_the_gradient_as_it_is_on_average():
+    torch.manual_seed(0)
+    rows = 4000
+    logits = Q.log().repeat(rows, 1).requires_grad_(True)
+    total = output_total(logits, P.log().repeat(rows, 1), signal="sampled", pieces=8)
+    (gradient,) = torch.autograd.grad(total, logits)
+    spread = math.sqrt(0.6 * 0.4 / 8 / rows)  # of the mean of the likeliest piece's share
+    torch.testing.assert_close(gradient.mean(0), (Q - P)[0], rtol=0.0, atol=4 * spread)
+    exact = 0.1545463647986428
+    assert float(total.detach()) / rows == pytest.approx(exact, abs=0.01)
+
+
+def test_temperatures_keep_the_size_of_the_gradients():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(3, 9, requires_grad=True), torch.randn(3, 9)
+    total = output_total(student, teacher, temperature=2.0)
+    (gradient,) = torch.autograd.grad(total, student)
+    log_q, log_p = (torch.log_softmax(x / 2, -1) for x in (student, teacher))
+    value = 4 * (log_p.exp() * (log_p - log_q)).sum()
+    torch.testing.assert_close(total, value, rtol=1e-5, atol=1e-6)
+    (expected,) = torch.autograd.grad(value, student)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def shape(vocabulary, pieces=None):
+    return Shape(2, 16, 2, 32, vocabulary, positions=80, pieces=pieces)
+
+
+def test_rows_that_only_fill_the_table_up_do_not_count():
+    torch.manual_seed(0)
+    pieces, student, teacher = 7, torch.randn(4, 8, requires_grad=True), torch.randn(4, 12)
+    bound = Output().bound(shape(8, pieces), shape(12, pieces))
+    assert Output().faults(shape(8, pieces), shape(12, pieces)) == []
+    tokens = Tokens(
+        input_ids=torch.zeros(1, 4, dtype=torch.long),
+        mask=torch.ones(1, 4, dtype=torch.bool),
+        labels=torch.zeros(1, 4, dtype=torch.long),
+        predicted=torch.ones(1, 4, dtype=torch.bool),
+    )
+    total = bound.total(
+        Activations(predictions=Predictions(student, torch.eye(8), None)),
+        Activations(predictions=Predictions(teacher, torch.eye(12), None)),
+        Batch(tokens, tokens),
+        Projections({}, seed=0),
+    )
+    expected = 0.0
+    for row in range(4):
+        p, q = (x[row, :pieces].double().softmax(-1) for x in (teacher, student.detach()))
+        expected += float((p * (p / q).log()).sum())
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+    (gradient,) = torch.autograd.grad(total, student)
+    assert not gradient[:, pieces:].any() and gradient[:, :pieces].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "message"),
+    [
+        ({"divergence": "kl"}, "divergence", "use one of forward_kl"),
+        ({"temperature": 0.0}, "temperature", "give more than 0"),
+        ({"signal": "top_k", "pieces": 200}, "pieces", "give 1 to 199"),
+        ({"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased for forward_kl"),
+        ({"vocabulary": 300}, "vocabulary", "give 1 to 200"),
+    ],
+)
+def test_faults_name_their_field(options, place, message):
+    faults = Output(**options).faults(shape(200), shape(200))
+    assert [field for field, _ in faults] == [place]
+    assert message in faults[0][1]
+
+
+def test_vocabularies_that_differ_say_what_applies():
+    ((field, message),) = Output().faults(shape(200, 200), shape(300, 299))
+    assert field == "" and "200 pieces and the teacher 299" in message and "labels" in message

@@ -1,0 +1,29 @@
+import pytest
+
+from limbeck.objectives.output import Output
+from limbeck.objectives.presets import PRESETS
+from limbeck.objectives.schedule import Ramp, at_progress, number
+from limbeck.recipe import parse_objective
+
+
+def test_ramps():
+    ramp = Ramp(4.0, 1.0, begins=0.2, ends=0.6)
+    assert [ramp.at(p) for p in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([4, 4, 2.5, 1, 1])
+    curved = Ramp(0.0, 1.0, form="cosine")
+    assert [curved.at(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0, 0.5, 1])
+    assert curved.at(0.1) < 0.1 and curved.at(0.9) > 0.9
+    assert Ramp(1.0, 0.0, begins=0.5, ends=0.5).at(0.6) == 0.0
+    assert number(2.0) == 2.0 and number(ramp, 0.0) == 4.0
+
+
+def test_objectives_at_a_moment_hold_numbers():
+    output = Output(temperature=Ramp(4.0, 2.0))
+    assert at_progress(output, 0.5).temperature == 3.0
+    plain = Output()
+    assert at_progress(plain, 0.5) is plain
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_is_made_of_objectives_as_they_are(name):
+    for objective, options in PRESETS[name].objectives.items():
+        assert parse_objective(objective, dict(options), ("stages", "0"))[2] == []

@@ -1,0 +1,89 @@
+"""Losses a block of rows at a time equal the plain ones, values and gradients."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, linear, log_softmax
+
+from limbeck.activations import Activations, Predictions
+from limbeck.batch import Batch, Tokens
+from limbeck.objectives import vocabulary_rows as module
+from limbeck.objectives.labels import Labels
+from limbeck.objectives.output import Output
+from limbeck.student.projections import Projections
+
+ROWS, WIDTH, PIECES = 23, 8, 40
+
+
+@pytest.fixture(params=[2**22, 3 * PIECES, 1])
+def blocks(request, monkeypatch):
+    """All rows at once, three at a time with a rest, and one by one."""
+    monkeypatch.setattr(module, "_SCRATCH", request.param)
+
+
+@pytest.fixture
+def rows():
+    torch.manual_seed(0)
+    features = torch.randn(ROWS, WIDTH, requires_grad=True)
+    weight = torch.randn(PIECES, WIDTH, requires_grad=True)
+    bias = torch.randn(PIECES, requires_grad=True)
+    labels = torch.randint(PIECES, (1, ROWS))
+    every = torch.ones(1, ROWS, dtype=torch.bool)
+    tokens = Tokens(input_ids=labels, mask=every, labels=labels, predicted=every)
+    return features, weight, bias, Batch(tokens, tokens)
+
+
+def test_labels_equal_the_plain_loss(blocks, rows):
+    features, weight, bias, batch = rows
+    student = Activations(predictions=Predictions(features, weight, bias))
+    total = Labels().total(student, Activations(), batch, Projections({}, seed=0))
+    plain = cross_entropy(linear(features, weight, bias), batch.student.labels[0], reduction="sum")
+    same_loss_and_gradients(total, plain, [features, weight, bias])
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_output_equals_the_plain_loss(blocks, rows, with_bias):
+    features, weight, bias, batch = rows
+    torch.manual_seed(1)
+    wide = torch.randn(ROWS, 12), torch.randn(PIECES, 12), torch.randn(PIECES)
+    student = Activations(predictions=Predictions(features, weight, bias if with_bias else None))
+    teacher = Activations(predictions=Predictions(*wide))
+    total = Output().total(student, teacher, batch, Projections({}, seed=0))
+    plain = kl_div(
+        log_softmax(linear(features, weight, bias if with_bias else None), -1),
+        log_softmax(linear(*wide), -1),
+        log_target=True,
+        reduction="sum",
+    )
+    learned = [features, weight, bias] if with_bias else [features, weight]
+    same_loss_and_gradients(3 * total, 3 * plain, learned)
+
+
+def same_loss_and_gradients(total, plain, learned):
+    torch.testing.assert_close(total, plain, rtol=1e-5, atol=1e-5)
+    found = torch.autograd.grad(total, learned)
+    for mine, theirs in zip(found, torch.autograd.grad(plain, learned), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_no_block_is_larger_than_its_bound(rows, monkeypatch):
+    features, weight, bias, _ = rows
+    monkeypatch.setattr(module, "_SCRATCH", 5 * PIECES)
+    seen = []
+
+    def loss(logits, rows):
+        seen.append((rows.start, rows.stop, logits.shape))
+        return logits.sum(), torch.ones_like(logits)
+
+    module.vocabulary_loss(Predictions(features, weight, bias), loss, pieces=PIECES)
+    assert seen == [
+        (start, min(start + 5, ROWS), (min(5, ROWS - start), PIECES)) for start in range(0, ROWS, 5)
+    ]
+
+
+def test_nothing_is_differentiated_where_nothing_learns(rows):
+    features, weight, bias, batch = rows
+    student = Predictions(features.detach(), weight.detach(), bias.detach())
+    total = Labels().total(
+        Activations(predictions=student), Activations(), batch, Projections({}, seed=0)
+    )
+    assert not total.requires_grad
