@@ -20,6 +20,7 @@ from ..batch import Batch
 from .live import LiveTeacher
 
 _ENDING = ".safetensors"
+_HEADER = 256  # bytes of a file that are not the tensor's, at most
 
 
 @dataclass
@@ -48,7 +49,7 @@ class SignalStore:
 
     def put(self, key: str, name: Name, tensor: Tensor) -> None:
         """Keep a tensor if there is room."""
-        size = tensor.numel() * tensor.element_size()
+        size = tensor.numel() * tensor.element_size() + _HEADER
         if self.held_bytes + size > self.most_bytes:
             return
         file = self._file(key, name)
@@ -56,12 +57,13 @@ class SignalStore:
         part = file.with_suffix(".part")
         try:
             save_file({"signal": tensor.contiguous().cpu()}, part)
+            held = self.held_bytes
             part.replace(file)
         except (OSError, SafetensorError):
             part.unlink(missing_ok=True)
             self.most_bytes = self.held_bytes  # the disk is full: go on without keeping more
             return
-        self._held = self.held_bytes + size
+        self._held = held + file.stat().st_size
 
     @property
     def held_bytes(self) -> int:
