@@ -1,6 +1,7 @@
 """What every objective must keep, run over the one list of them."""
 
 import itertools
+import sys
 
 import pytest
 import torch
@@ -13,28 +14,31 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.training.stages import Learner
 
-BERT = ANATOMIES["bert"]
+FAMILIES = ("bert", "gpt2", "llama")
 
 
 class Pair:
     """A teacher, a narrower student, and one objective between them."""
 
-    def __init__(self, name: str, *, same: bool = False) -> None:
-        self.teacher = make_model(seed=1).requires_grad_(False)
+    def __init__(self, case: tuple[str, str], *, same: bool = False) -> None:
+        name, family = case
+        self.anatomy = ANATOMIES[family]
+        self.teacher = make_model(family, seed=1).requires_grad_(False)
         self.student = make_model(
-            hidden=24 if same else 16, layers=3 if same else 2, seed=1 if same else 2
+            family, hidden=24 if same else 16, layers=3 if same else 2, seed=1 if same else 2
         )
-        shapes = [shape_of(m.config, BERT) for m in (self.student, self.teacher)]
+        shapes = [shape_of(m.config, self.anatomy) for m in (self.student, self.teacher)]
         objective = OBJECTIVES[name]()
         assert objective.faults(*shapes) == []
         self.objective = objective.bound(*shapes)
         self.projections = Projections(self.objective.projection_sizes(*shapes), seed=0)
-        self.learner = Learner(self.student, self.projections, BERT, {name: self.objective})
+        self.learner = Learner(self.student, self.projections, self.anatomy, {name: self.objective})
         self.name = name
 
     def total(self, batch: Batch, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            signals = capture(self.teacher, BERT, batch.teacher, self.objective.teacher_needs())
+            needs = self.objective.teacher_needs()
+            signals = capture(self.teacher, self.anatomy, batch.teacher, needs)
             return self.learner(batch, signals)[self.name]
 
     def gradients(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
@@ -57,13 +61,13 @@ def with_garbage_padding(batch: Batch, extra: int) -> Batch:
     return Batch(student=longer, teacher=longer)
 
 
-@pytest.fixture(params=sorted(OBJECTIVES))
-def name(request) -> str:
+@pytest.fixture(params=itertools.product(sorted(OBJECTIVES), FAMILIES), ids="-".join)
+def case(request) -> tuple[str, str]:
     return request.param
 
 
-def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(name):
-    pair, batch = Pair(name), make_batch(rows=5)
+def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(case):
+    pair, batch = Pair(case), make_batch(rows=5)
     whole = pair.gradients([batch])
     for cuts in ([0, 1, 5], [0, 2, 3, 4, 5]):
         parts = [batch.rows(a, b) for a, b in itertools.pairwise(cuts)]
@@ -75,15 +79,15 @@ def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(name):
             torch.testing.assert_close(gradient, whole[parameter], rtol=2e-4, atol=2e-5)
 
 
-def test_padding_never_counts(name):
-    pair, batch = Pair(name), make_batch()
+def test_padding_never_counts(case):
+    pair, batch = Pair(case), make_batch()
     padded = with_garbage_padding(batch, 5)
     assert pair.objective.count(padded) == pair.objective.count(batch)
     torch.testing.assert_close(pair.total(padded), pair.total(batch), rtol=1e-5, atol=1e-4)
 
 
-def test_gradients_reach_the_student_and_projections_only(name):
-    pair = Pair(name)
+def test_gradients_reach_the_student_and_projections_only(case):
+    pair = Pair(case)
     pair.teacher.requires_grad_(True)  # even then nothing may flow into it
     pair.total(make_batch()).backward()
     assert all(p.grad is None for p in pair.teacher.parameters())
@@ -92,15 +96,15 @@ def test_gradients_reach_the_student_and_projections_only(name):
     assert all(p.grad is not None for p in pair.projections.parameters())
 
 
-def test_totals_are_float32_and_finite_in_bfloat16(name):
-    total = Pair(name).total(make_batch(), dtype=torch.bfloat16)
+def test_totals_are_float32_and_finite_in_bfloat16(case):
+    total = Pair(case).total(make_batch(), dtype=torch.bfloat16)
     assert total.dtype == torch.float32
     assert torch.isfinite(total)
     assert total >= 0
 
 
-def test_a_batch_of_padding_alone_counts_nothing_and_is_finite(name):
-    pair, batch = Pair(name), make_batch(rows=2, padded=False)
+def test_a_batch_of_padding_alone_counts_nothing_and_is_finite(case):
+    pair, batch = Pair(case), make_batch(rows=2, padded=False)
     tokens = batch.student
     nothing = torch.zeros_like(tokens.mask)
     empty = Tokens(
@@ -114,17 +118,16 @@ def test_a_batch_of_padding_alone_counts_nothing_and_is_finite(name):
     assert all(torch.isfinite(g).all() and not g.any() for g in gradients)
 
 
-def test_zero_where_student_and_teacher_are_equal(name):
-    pair = Pair(name, same=True)
+def test_zero_where_student_and_teacher_are_equal(case):
+    pair = Pair(case, same=True)
     if not pair.objective.teacher_needs().anything:
         assert float(pair.total(make_batch()).detach()) > 0  # labels are never met for certain
         return
     assert float(pair.total(make_batch()).detach()) == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_objective_says_its_unit_and_source(name):
-    import sys
-
     kind = OBJECTIVES[name]
     assert kind.unit
     assert "Source:" in (sys.modules[kind.__module__].__doc__ or "")

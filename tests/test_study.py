@@ -1,0 +1,199 @@
+"""Studies: what they come to, what is wrong with them, and one carried out, killed and gone on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from limbeck import compare as module
+from limbeck.compare import compare
+from limbeck.errors import RecipeError
+from limbeck.evaluation.comparison import as_markdown
+from limbeck.plan import Probe
+from limbeck.run import distill
+from limbeck.study import prepare_study, read_study, tokens_of
+
+
+@pytest.fixture
+def task(tmp_path) -> str:
+    chance = ["old house", "red garden", "a letter", "the river"]
+    rows = [json.dumps({"text": chance[n % 4], "label": "xy"[n % 2]}) for n in range(24)]
+    for split in ("train", "dev"):
+        (tmp_path / f"toy.{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return str(tmp_path / "toy")
+
+
+@pytest.fixture
+def raw(raw_recipe, task) -> dict:
+    stage = {"steps": 4, "batch_size": 4}
+    settings = {"epochs": 1, "max_length": 16}
+    evaluation = {"tasks": [task], "seeds": 2, "settings": settings, "cost": False}
+    return {
+        "name": "toy",
+        "recipe": {**raw_recipe, "stages": [stage], "evaluation": evaluation},
+        "students": {"two": {}, "one": {"student.layers": 1}},
+        "arms": {
+            "none": {"stages.0.preset": "no-distillation"},
+            "MHA": {"stages.0.preset": "minilmv2"},
+            "HS": {"stages.0.preset": "hidden-last"},
+        },
+        "control": "none",
+        "kept_gigabytes": 0.1,
+        "draws": 100,
+    }
+
+
+def test_every_arm_runs_on_every_student_in_an_order_that_shares_signals(raw):
+    _, runs = prepare_study({**raw, "seeds": 2, "leave_out": ["one/HS"]})
+    places = [run.place for run in runs]
+    assert places == [
+        f"arms/{student}/{arm}/{seed}"
+        for arm, students in (("none", ("two", "one")), ("MHA", ("two", "one")), ("HS", ("two",)))
+        for student in students
+        for seed in (0, 1)
+    ]
+    assert {tokens_of(run.setup) for run in runs} == {4 * 4 * 16}
+    assert [run.setup.recipe.seed for run in runs][:2] == [0, 1]
+
+
+def faults_of(raw) -> str:
+    with pytest.raises(RecipeError) as caught:
+        prepare_study(raw)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"control": "plain"}, "control: is 'plain', which is no arm; use one of none, MHA, HS"),
+        ({"leave_out": ["one/HSS"]}, "names 'one/HSS', which is no STUDENT/ARM"),
+        ({"leave_out": ["one/none"]}, "the control is measured for every student"),
+        ({"arms": {"none": {}}}, "arms"),
+        ({"draws": 3}, "draws"),
+        ({"sedes": 3}, "did you mean 'seeds'"),
+    ],
+)
+def test_faults_of_the_study_itself(raw, change, message):
+    assert message in faults_of({**raw, **change})
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"stages.0.preset": "minilmv2"}, "one/X differs in nothing from one/MHA"),
+        # Another name for what the recipe has anyway.
+        ({"stages.0.objectives": {"relations": {"teacher_layer": "last"}}}, "differs in nothing"),
+        ({"stages.0.preset": "minilmv2", "stages.0.steps": 5}, "reads 320 tokens and the control"),
+        ({"stages.0.preset": "minilm3"}, "arms.X (two): stages.0.preset"),
+        ({"stages.3.preset": "minilmv2"}, "no place 'stages.3.preset'"),
+    ],
+)
+def test_faults_of_arms_are_named(raw, arm, message):
+    raw["arms"]["X"] = arm
+    assert message in faults_of(raw)
+
+
+def test_names_that_would_leave_the_folder(raw):
+    raw["arms"]["../x"] = {"stages.0.preset": "output"}
+    assert "may hold letters" in faults_of(raw)
+    del raw["arms"]["../x"]
+    raw["students"][".."] = {"student.hidden": 32}
+    assert "may hold letters" in faults_of(raw)
+
+
+def test_files(raw, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw["recipe"]), encoding="utf-8")
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({**raw, "recipe": "recipe.yaml"}), encoding="utf-8")
+    found = read_study(file, ["data.length=8"])
+    _, runs = prepare_study(found)
+    assert {run.setup.recipe.data.length for run in runs} == {8}
+    with pytest.raises(RecipeError, match="has no `=`"):
+        read_study(file, ["data.length"])
+
+
+def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monkeypatch):
+    folder, started = tmp_path / "study", []
+    real = module.train_run
+
+    def counted(setup, place, console, **options):
+        started.append(place.relative_to(folder).as_posix())
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        real(setup, place, console, **options)
+
+    monkeypatch.setattr(module, "train_run", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(raw, folder)
+    half = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    assert [(row["arm"], row["student"]) for row in half["rows"]] == [
+        ("none", "two"),
+        ("none", "one"),
+    ]
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("arms/*/none/0/student/*.safetensors")}
+    monkeypatch.setattr(module, "train_run", real)
+    report = compare(raw, folder)
+    assert len(before) == 2 and all(p.stat().st_mtime_ns == when for p, when in before.items())
+
+    assert {(row["arm"], row["student"]) for row in report["rows"]} == {
+        (arm, student) for arm in raw["arms"] for student in raw["students"]
+    }
+    for row in report["rows"]:
+        values = row["quality"]["toy"]["values"]
+        assert row["mean"] == pytest.approx(sum(values) / 2) and len(values) == 2
+        assert row["training"]["tokens"] == 256 and row["held_out"]
+        if row["arm"] == "none":
+            assert row["against_control"] is None
+        else:
+            control = next(
+                r for r in report["rows"] if r["arm"] == "none" and r["student"] == row["student"]
+            )
+            gap = row["against_control"]
+            assert gap["mean"] == pytest.approx(row["mean"] - control["mean"])
+            assert gap["low"] <= gap["high"]
+    assert report["teacher"]["quality"]["toy"]["mean"] > 0
+    text = as_markdown(report)
+    for named in (
+        "two: scores",
+        "one: scores",
+        "none (control)",
+        "arms/one/HS/0",
+        "Size and speed",
+    ):
+        assert named in text
+    assert "<svg" in (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert not (folder / "signals").exists()  # nobody will ask for them again
+
+
+def test_one_arm_alone_gives_the_same_student(raw, tmp_path):
+    """Sharing the teacher's signals changes nothing, and the row's recipe is all of it."""
+    raw = {
+        **raw,
+        "students": {"two": {}},
+        "arms": {n: raw["arms"][n] for n in ("none", "MHA", "HS")},
+    }
+    raw["arms"]["MHA-twice"] = {**raw["arms"]["MHA"], "stages.0.optimizer.learning_rate": 1e-3}
+    raw["recipe"]["evaluation"]["tasks"] = []
+    report = compare(raw, tmp_path / "study")
+    (place,) = next(row["runs"] for row in report["rows"] if row["arm"] == "MHA-twice")
+    file = tmp_path / "study" / place / "recipe.yaml"
+    alone = distill(yaml.safe_load(file.read_text(encoding="utf-8")), tmp_path / "alone").folder
+    weights = Path("student") / "model.safetensors"
+    assert (alone / weights).read_bytes() == (tmp_path / "study" / place / weights).read_bytes()
+
+
+def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
+    seconds = {"none": 0.01, "MHA": 0.02, "HS": 0.04}
+
+    def probe(setup, number):
+        arm = setup.recipe.name.removeprefix("toy: ").split(",")[0]
+        return Probe(seconds[arm], None)
+
+    monkeypatch.setattr(module, "probe", probe)
+    raw = {**raw, "students": {"one": {"student.layers": 1}}, "equal": {"seconds": 0.08}}
+    raw["recipe"]["evaluation"]["tasks"] = []
+    report = compare(raw, tmp_path / "study")
+    tokens = {row["arm"]: row["training"]["tokens"] for row in report["rows"]}
+    assert tokens == {"none": 8 * 64, "MHA": 4 * 64, "HS": 2 * 64}
+    assert json.loads((tmp_path / "study" / "steps.json").read_text())["arms/one/HS/0"] == [2]
