@@ -35,12 +35,13 @@ _ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout"}
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def locate(name: str) -> str:
+def locate(name: str, *, tokenizer_only: bool = False) -> str:
     """The folder or hub name behind what the user wrote, after cheap checks.
 
     Args:
         name: A transformers folder, a hub name, or ``minilm-demo`` for the
             weights inside the package of the extra ``demo``.
+        tokenizer_only: A folder needs no model in it.
 
     Raises:
         ModelError: A folder is missing, has no safetensors, or needs remote code.
@@ -56,6 +57,8 @@ def locate(name: str) -> str:
             f"the model folder {name!r} does not exist; give a transformers folder, a hub name"
             f" or {DEMO_TEACHER!r}"
         )
+    if tokenizer_only:
+        return str(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{name!r} has no config.json, so it is no transformers folder; give the folder that"
@@ -241,7 +244,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     Raises:
         ModelError: There is none, or only a slow one.
     """
-    place = locate(name)
+    place = locate(name, tokenizer_only=True)
     folder = Path(place)
     # transformers would make an empty tokenizer up where there is none.
     known = ("tokenizer.json", "vocab.*", "*.model")

@@ -106,7 +106,7 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
             _latency_table(report),
         ),
         ("Losses on held-out text", _held_out_table(report)),
-        ("Predicting masked pieces of held-out text", _facts(report.get("held_out_text"))),
+        ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
         ("Training", _facts(report.get("training"))),
         ("Stages", _stage_table(report)),
         ("Losses along the way", _curve_table(records)),

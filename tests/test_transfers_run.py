@@ -1,0 +1,161 @@
+"""Whole runs of the transfers: decoders, schedules, heads that are trained alone, padded tables."""
+
+import json
+
+import pytest
+import torch
+from conftest import SPECIAL, make_model, make_text
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+
+from limbeck.errors import RecipeError
+from limbeck.run import distill
+
+
+@pytest.fixture(scope="module")
+def decoder_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet
+    )
+    tokenizer.train_from_iterator(make_text(200), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+@pytest.fixture(params=["gpt2", "llama", "qwen3"])
+def decoder(request, tmp_path, decoder_tokenizer) -> str:
+    folder = tmp_path / "teacher"
+    make_model(request.param, vocabulary=len(decoder_tokenizer)).save_pretrained(folder)
+    decoder_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_decoders_are_distilled_as_encoders_are(raw_recipe, decoder, tmp_path):
+    objectives = {
+        "output": {"divergence": "skewed_kl"},
+        "relations": {"pairs": {"QQ": 1.0, "QK": 1.0, "VV": 1.0}},
+        "hidden": {"layers": "uniform+top"},
+        "attention_maps": {"layers": "uniform"},
+        "embeddings": {},
+        "vectors": {},
+    }
+    recipe = {**raw_recipe, "teacher": decoder}
+    recipe["stages"] = [
+        {
+            "objectives": objectives,
+            "steps": 20,
+            "batch_size": 4,
+            "optimizer": {"learning_rate": 3e-3},
+        }
+    ]
+    run = distill(recipe, tmp_path / "run")
+    report = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
+    for name in objectives:
+        assert report["held_out"][name]["after"] < report["held_out"][name]["before"], name
+    student = AutoModelForCausalLM.from_pretrained(run.student)
+    tokenizer = AutoTokenizer.from_pretrained(run.student)
+    written = student.generate(**tokenizer("the old", return_tensors="pt"), max_new_tokens=5)
+    assert written.shape[1] > 3
+    assert report["held_out_text"]["teacher_bits_per_byte"] > 0
+
+
+def test_a_decoder_cannot_teach_an_encoder(raw_recipe, decoder, tmp_path):
+    recipe = {**raw_recipe, "teacher": decoder}
+    recipe["student"]["architecture"] = "bert"
+    with pytest.raises(RecipeError, match="is an encoder, but the teacher is a decoder"):
+        distill(recipe, tmp_path / "run")
+
+
+def test_options_that_change_along_the_way(raw_recipe, tmp_path):
+    """A weight of next to nothing leaves the rest as if it had never been there."""
+    gone = {"start": 0.0, "end": 1e-9}
+    students = []
+    for name, objectives in (
+        ("alone", {"labels": {}}),
+        ("with", {"labels": {}, "relations": {"weight": gone}}),
+        ("ramp", {"labels": {}, "relations": {"weight": {"start": 1.0, "end": 0.0}}}),
+    ):
+        stage = {"objectives": objectives, "steps": 6, "batch_size": 4}
+        run = distill({**raw_recipe, "stages": [stage]}, tmp_path / name)
+        students.append(load_file(run.student / "model.safetensors"))
+    plain, with_zero, ramp = students
+    names = plain.keys()
+    for name in names:
+        torch.testing.assert_close(plain[name], with_zero[name], rtol=1e-4, atol=1e-6)
+    assert any(not torch.allclose(plain[name], ramp[name], atol=1e-4) for name in names)
+
+
+def test_temperatures_may_follow_a_ramp(raw_recipe, tmp_path):
+    output = {"temperature": {"start": 4.0, "end": 1.0, "form": "cosine"}}
+    raw_recipe["stages"] = [{"objectives": {"output": output}, "steps": 6, "batch_size": 4}]
+    report = distill(raw_recipe, tmp_path / "run").report
+    assert report["held_out"]["output"]["after"] < report["held_out"]["output"]["before"]
+
+
+@pytest.fixture
+def headless(teacher_folder, tmp_path, tokenizer) -> str:
+    folder = tmp_path / "headless"
+    AutoModel.from_pretrained(teacher_folder, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_missing_head_says_how_to_train_one(raw_recipe, headless, tmp_path):
+    recipe = {**raw_recipe, "teacher": headless}
+    recipe["stages"] = [{"preset": "output", "steps": 2, "batch_size": 4}]
+    with pytest.raises(RecipeError, match="no trained vocabulary head.*labels.*minilm_head"):
+        distill(recipe, tmp_path / "run")
+
+
+def test_a_head_is_trained_with_the_body_frozen(raw_recipe, headless, tmp_path):
+    """And then it can teach what it could not before."""
+    student = {"layers": 3, "hidden": 24, "heads": 4, "intermediate": 48}
+    student["copy"] = {"layers": "last", "width": "cut"}
+    stage = {"objectives": {"labels": {}}, "steps": 6, "batch_size": 4, "trained": "head"}
+    recipe = {**raw_recipe, "teacher": headless, "student": student, "stages": [stage]}
+    run = distill(recipe, tmp_path / "head")
+    before = AutoModel.from_pretrained(headless, add_pooling_layer=False).state_dict()
+    after = AutoModelForMaskedLM.from_pretrained(run.student)
+    for name, tensor in after.bert.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    taught = {**raw_recipe, "teacher": str(run.student)}
+    taught["stages"] = [{"preset": "output", "steps": 4, "batch_size": 4}]
+    assert distill(taught, tmp_path / "taught").report["held_out"]["output"]["after"] > 0
+
+
+def test_tables_that_differ_by_padding(raw_recipe, tokenizer, tmp_path):
+    folder = tmp_path / "padded"
+    make_model(vocabulary=len(tokenizer) + 24).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    recipe = {**raw_recipe, "teacher": str(folder)}
+    recipe["student"]["vocabulary"] = len(tokenizer)
+    recipe["stages"] = [{"preset": "output", "steps": 3, "batch_size": 4}]
+    report = distill(recipe, tmp_path / "run").report
+    assert 0 < report["held_out_text"]["teacher_mass_on_no_piece"] < 1
+    weights = load_file(tmp_path / "run" / "student" / "model.safetensors")
+    assert len(weights["bert.embeddings.word_embeddings.weight"]) == len(tokenizer)
+
+
+def test_vocabularies_that_differ_for_real(raw_recipe, tokenizer, tmp_path):
+    other = tmp_path / "other"
+    smaller = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    smaller.add_tokens(["newword"])
+    PreTrainedTokenizerFast(tokenizer_object=smaller, **SPECIAL).save_pretrained(other)
+    raw_recipe["student"]["tokenizer"] = str(other)
+    with pytest.raises(RecipeError, match="cut the text differently.*labels"):
+        distill(raw_recipe, tmp_path / "run")
