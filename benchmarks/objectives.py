@@ -1,0 +1,356 @@
+"""Every objective, forward and backward, against one written plainly, and its share of a step.
+
+Both sides get the same captured tensors: all-MiniLM-L6-v2 (with a vocabulary head whose
+weights are random, which costs the same) and a student of 3 x 256, 32 x 128 tokens of real
+text, bfloat16. Plain means autograd over whole tensors: all logits of the predicted
+positions, all attention scores. In one run, taking turns; ratios are of medians. Peak
+memory is above the inputs, each side in a process of its own.
+
+    python benchmarks/objectives.py [--rounds 7] [--device cpu]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from transformers import AutoModelForMaskedLM
+
+from limbeck.activations import Activations, Predictions, capture
+from limbeck.batch import Batch, Tokens
+from limbeck.build import prepare
+from limbeck.corpora import stage_batches
+from limbeck.demo import HERE
+from limbeck.memory import keep_freed_memory, peak_process_bytes
+from limbeck.objectives import OBJECTIVES
+from limbeck.objectives.contract import Objective
+from limbeck.objectives.output import Output
+from limbeck.pretrained import DEMO_TEACHER, load_tokenizer, locate
+from limbeck.run import build_accelerator, build_learner, build_models
+from limbeck.student.projections import Projections
+from limbeck.training.checkpoint import Position
+from limbeck.training.loop import train_step
+from limbeck.training.optimizer import build_optimizer
+
+SIDES = ("plain", "limbeck")
+WIDE = "output, 120,000 pieces"
+HEADS = 16
+
+
+@dataclass
+class Case:
+    """What one objective is measured on."""
+
+    objective: Objective
+    student: Activations
+    teacher: Activations
+    batch: Batch
+    projections: Projections
+    leaves: list[Tensor]
+    step_seconds: Callable[[], float] | None = None
+
+
+def labels(case: Case) -> Tensor:
+    """Cross-entropy of all logits."""
+    tokens = case.batch.student
+    logits = logits_of(case.student)
+    return cross_entropy(logits, tokens.labels[tokens.predicted], reduction="sum")
+
+
+def output(case: Case) -> Tensor:
+    """The divergence of all logits."""
+    student, teacher = (log_softmax(logits_of(m), -1) for m in (case.student, case.teacher))
+    return kl_div(student, teacher.detach(), reduction="sum", log_target=True)
+
+
+def hidden(case: Case) -> Tensor:
+    """Padding is multiplied by zero."""
+    total = torch.zeros(())
+    links: Any = case.objective
+    for mine, (theirs,) in links.layers.items():
+        state, target = case.student.hidden[mine].float(), case.teacher.hidden[theirs].float()
+        total = total + squares(case, f"hidden_{mine}_to_{theirs}", state, target)
+    return total
+
+
+def embeddings(case: Case) -> Tensor:
+    """Likewise."""
+    states = [m.embeddings for m in (case.student, case.teacher)]
+    return squares(case, "embeddings", *(s.float() for s in states if s is not None))
+
+
+def vectors(case: Case) -> Tensor:
+    """Likewise, of queries, keys and values."""
+    total = torch.zeros(())
+    for kind in ("queries", "keys", "values"):
+        (state,), (target,) = (getattr(m, kind).values() for m in (case.student, case.teacher))
+        total = total + squares(case, f"vectors_{kind}", state.float(), target.float())
+    return total
+
+
+def attention_maps(case: Case) -> Tensor:
+    """All scores of a layer at once."""
+    objective: Any = case.objective
+    mask = case.batch.student.mask
+    attended = (mask[:, None, :] & mask[:, :, None])[:, None].float()
+    total = torch.zeros(())
+    for mine, theirs in objective.layer_pairs():
+        scores = []
+        for model, layer in ((case.student, mine), (case.teacher, theirs)):
+            parts = [
+                v[layer].float().reshape(*mask.shape, objective.heads, -1).transpose(1, 2)
+                for v in (model.queries, model.keys)
+            ]
+            scores.append(parts[0] @ parts[1].mT / parts[0].shape[-1] ** 0.5)
+        difference = (scores[0] - scores[1].detach()).square() * attended
+        total = total + (difference.mean(1).sum(-1) / mask.sum(-1, keepdim=True)).sum()
+    return total
+
+
+def relations(case: Case) -> Tensor:
+    """All relations of the batch at once."""
+    mask = case.batch.student.mask
+
+    def relate(vectors: Tensor) -> Tensor:
+        cut = vectors.float().reshape(*vectors.shape[:2], HEADS, -1).transpose(1, 2)
+        scores = cut @ cut.mT / cut.shape[-1] ** 0.5
+        low = torch.finfo(scores.dtype).min
+        return log_softmax(scores.masked_fill(~mask[:, None, None, :], low), dim=-1)
+
+    total = torch.zeros(())
+    for kind in ("queries", "keys", "values"):
+        (state,), (target,) = (getattr(m, kind).values() for m in (case.student, case.teacher))
+        divergence = kl_div(
+            relate(state), relate(target).detach(), reduction="none", log_target=True
+        )
+        total = total + divergence.sum(-1).mean(1)[mask].sum()
+    return total
+
+
+PLAIN = {
+    "labels": labels,
+    "output": output,
+    "hidden": hidden,
+    "embeddings": embeddings,
+    "vectors": vectors,
+    "attention_maps": attention_maps,
+    "relations": relations,
+    WIDE: output,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "hidden": {"layers": "uniform"},
+    "relations": {"heads": HEADS},
+    "vectors": {"heads": HEADS},
+}
+
+
+def logits_of(model: Activations) -> Tensor:
+    """All of them, in float32."""
+    assert model.predictions is not None
+    return model.predictions.logits().float()
+
+
+def squares(case: Case, name: str, state: Tensor, target: Tensor) -> Tensor:
+    """Squared difference over real tokens."""
+    mask = case.batch.student.mask.flatten()
+    mapped = case.projections(name, state.flatten(0, 1))
+    difference = (mapped - target.flatten(0, 1)).square().mean(-1)
+    return (difference * mask).sum()
+
+
+def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
+    """Captured tensors of real models on real text."""
+    if name == WIDE:
+        return wide_case(given)
+    recipe = {
+        "teacher": str(folder),
+        "student": {
+            "layers": 3,
+            "hidden": 256,
+            "heads": 8,
+            "intermediate": 1024,
+            "copy": {"layers": "uniform", "width": "cut"},
+        },
+        "data": {"text": str(HERE / "novels.txt.gz"), "length": 128},
+        "stages": [
+            {"objectives": {name: OPTIONS.get(name, {})}, "steps": 100, "batch_size": given.batch}
+        ],
+        "training": {"device": "cpu" if given.device == "cpu" else "auto"},
+    }
+    setup = prepare(recipe)
+    accelerator = build_accelerator(setup.recipe, "unused")
+    student, teacher = build_models(setup, accelerator)
+    stage, learner = setup.stages[0], build_learner(setup, student, 0)
+    wrapped = accelerator.prepare(learner).train(False)
+    optimizer = build_optimizer(learner, stage.optimizer)
+    batch = stage_batches(setup, 0).batch(0).to(accelerator.device)
+
+    def whole_step() -> float:
+        began = time.perf_counter()
+        position = Position(0, 0, 0, 0.0)
+        train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
+        wait(given)
+        return time.perf_counter() - began
+
+    with accelerator.autocast():
+        signals = (
+            teacher.signals(batch, stage.teacher_needs())
+            if teacher and stage.teacher_needs().anything
+            else Activations()
+        )
+        states = capture(student, learner.anatomy, batch.student, learner.needs)
+    states, leaves = as_leaves(states)
+    leaves += list(learner.projections.parameters())
+    objective = stage.objectives[name]
+    return Case(objective, states, signals, batch, learner.projections, leaves, whole_step)
+
+
+def wide_case(given: argparse.Namespace) -> Case:
+    """Random features under vocabularies of a multilingual size; 15 % of 32 x 128 positions."""
+    torch.manual_seed(0)
+    pieces, rows = 120_000, int(0.15 * given.batch * 128)
+    every = torch.ones(1, rows, dtype=torch.bool, device=given.device)
+    ids = torch.randint(pieces, (1, rows), device=given.device)
+    tokens = Tokens(input_ids=ids, mask=every, labels=ids, predicted=every)
+
+    def predictions(width: int) -> Predictions:
+        features = torch.randn(rows, width, device=given.device)
+        weight = torch.randn(pieces, width, device=given.device) / width**0.5
+        return Predictions(features, weight, torch.zeros(pieces, device=given.device))
+
+    states, leaves = as_leaves(Activations(predictions=predictions(256)))
+    teacher = Activations(predictions=predictions(384))
+    none = Projections({}, seed=0)
+    return Case(Output(vocabulary=pieces), states, teacher, Batch(tokens, tokens), none, leaves)
+
+
+def as_leaves(states: Activations) -> tuple[Activations, list[Tensor]]:
+    """The same tensors, each of which gets a gradient and hands none on."""
+    leaves: list[Tensor] = []
+
+    def leaf(tensor: Tensor) -> Tensor:
+        leaves.append(tensor.detach().requires_grad_())
+        return leaves[-1]
+
+    changed: dict[str, Any] = {
+        kind: {layer: leaf(tensor) for layer, tensor in getattr(states, kind).items()}
+        for kind in ("hidden", "queries", "keys", "values")
+    }
+    if states.embeddings is not None:
+        changed["embeddings"] = leaf(states.embeddings)
+    if states.predictions is not None:
+        p = states.predictions
+        bias = None if p.bias is None else leaf(p.bias)
+        changed["predictions"] = Predictions(leaf(p.features), leaf(p.weight), bias)
+    return replace(states, **changed), leaves
+
+
+def seconds_of(case: Case, name: str, side: str, given: argparse.Namespace) -> float:
+    """Of loss and gradients."""
+    began = time.perf_counter()
+    with torch.autocast(given.device, torch.bfloat16):
+        if side == "plain":
+            loss = PLAIN[name](case)
+        else:
+            loss = case.objective.total(case.student, case.teacher, case.batch, case.projections)
+    torch.autograd.grad(loss, case.leaves)
+    wait(given)
+    return time.perf_counter() - began
+
+
+def wait(given: argparse.Namespace) -> None:
+    """Let the device finish."""
+    if given.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak(given: argparse.Namespace) -> int:
+    """Peak bytes so far."""
+    if given.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_process_bytes() or 0
+
+
+def peak_of_process(name: str, side: str, given: argparse.Namespace, folder: Path) -> int:
+    """What one side needs above its inputs, in a fresh process."""
+    command = [sys.executable, __file__, f"--side={side}", f"--name={name}", f"--folder={folder}"]
+    command += [f"--device={given.device}", f"--batch={given.batch}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.strip().splitlines()[-1])
+
+
+def teacher_with_head(folder: Path) -> None:
+    """The demo's teacher with random weights in the head that it lacks."""
+    model = AutoModelForMaskedLM.from_pretrained(locate(DEMO_TEACHER))
+    model.save_pretrained(folder)
+    load_tokenizer(DEMO_TEACHER).save_pretrained(folder)
+
+
+def main() -> None:
+    """Print a table and, last, one JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--name", choices=tuple(PLAIN))
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    keep_freed_memory()
+    if given.side:
+        case = make_case(given.name, given, given.folder)
+        before = peak(given)
+        seconds_of(case, given.name, given.side, given)
+        print(peak(given) - before)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        teacher_with_head(folder)
+        measure(given, folder)
+
+
+def measure(given: argparse.Namespace, folder: Path) -> None:
+    """All objectives in turn."""
+    assert set(OBJECTIVES) < set(PLAIN)
+    facts: dict[str, Any] = {"threads": torch.get_num_threads(), "device": given.device}
+    print(f"{'':24} {'plain ms':>9} {'ms':>8} {'faster':>7} {'plain MB':>9} {'MB':>7} {'step':>6}")
+    for name in [given.name] if given.name else PLAIN:
+        case = make_case(name, given, folder)
+        times: dict[str, list[float]] = {side: [] for side in (*SIDES, "step")}
+        for number in range(given.rounds + 1):
+            for side in SIDES:
+                found = seconds_of(case, name, side, given)
+                times[side] += [found] if number else []
+            if case.step_seconds:
+                times["step"].append(case.step_seconds())
+        plain, ours = (statistics.median(times[side]) for side in SIDES)
+        memory = {side: peak_of_process(name, side, given, folder) for side in SIDES}
+        share = ours / statistics.median(times["step"]) if times["step"] else None
+        shown = f"{share:6.1%}" if share else ""
+        print(
+            f"{name:24} {1000 * plain:9.1f} {1000 * ours:8.1f} {plain / ours:7.2f}"
+            f" {memory['plain'] / 1e6:9.1f} {memory['limbeck'] / 1e6:7.1f} {shown}",
+            flush=True,
+        )
+        facts[name] = {
+            "plain_seconds": plain,
+            "seconds": ours,
+            "plain_bytes": memory["plain"],
+            "bytes": memory["limbeck"],
+            "share_of_step": share,
+        }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()
