@@ -14,10 +14,16 @@ from limbeck.student.projections import Projections
 ROWS, WIDTH, PIECES = 23, 8, 40
 
 
-@pytest.fixture(params=[2**22, 3 * PIECES, 1])
+@pytest.fixture(
+    params=[(2**24, 2**18, 2**13), (7 * PIECES, 3 * PIECES, 11), (1, 1, 1)],
+    ids=["all at once", "groups, blocks and parts with a rest", "one by one"],
+)
 def blocks(request, monkeypatch):
-    """All rows at once, three at a time with a rest, and one by one."""
-    monkeypatch.setattr(module, "_SCRATCH", request.param)
+    """How rows and pieces are cut."""
+    group, block, pieces = request.param
+    monkeypatch.setattr(module, "_GROUP", group)
+    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(module, "_PIECES", pieces)
 
 
 @pytest.fixture
@@ -67,14 +73,14 @@ def same_loss_and_gradients(total, plain, learned):
 
 def test_no_block_is_larger_than_its_bound(rows, monkeypatch):
     features, weight, bias, _ = rows
-    monkeypatch.setattr(module, "_SCRATCH", 5 * PIECES)
+    monkeypatch.setattr(module, "_BLOCK", 5 * PIECES)
     seen = []
 
-    def loss(logits, rows):
+    def loss(rows, logits):
         seen.append((rows.start, rows.stop, logits.shape))
         return logits.sum(), torch.ones_like(logits)
 
-    module.vocabulary_loss(Predictions(features, weight, bias), loss, pieces=PIECES)
+    module.vocabulary_loss(Predictions(features, weight, bias), None, loss, pieces=PIECES)
     assert seen == [
         (start, min(start + 5, ROWS), (min(5, ROWS - start), PIECES)) for start in range(0, ROWS, 5)
     ]

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..activations import Activations, Needs, float32_region
+from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import MapSize, Projections
 from .contract import Fault, required
 from .layer_mapping import LayerMap, bound_links, layer_links, map_fault
 from .relations import repeat_heads
+from .token_pairs import score_difference
 
 
 @dataclass(frozen=True)
@@ -97,38 +97,18 @@ class AttentionMaps:
     ) -> Tensor:
         """Squared difference, averaged over heads and attended tokens, summed over real tokens."""
         mask = batch.student.mask
-        own, other = self.head_sizes or (1, 1)
-        attended = mask[:, None, :] & mask[:, :, None]
-        if self.causal:
-            attended = attended.tril()
-        with float32_region(mask):
-            total = torch.zeros((), device=mask.device)
-            for mine, theirs in self.layer_pairs():
-                of_student = self._scores(student.queries[mine], student.keys[mine], own)
-                queries, keys = teacher.queries[theirs].detach(), teacher.keys[theirs].detach()
-                of_teacher = self._scores(queries, keys, other)
-                total = total + _squares(of_student, of_teacher, attended)
+        total = torch.zeros((), device=mask.device)
+        for mine, theirs in self.layer_pairs():
+            total = total + score_difference(
+                *self._sides(student, mine, 0),
+                *self._sides(teacher, theirs, 1),
+                mask,
+                heads=int(self.heads or 1),
+                causal=bool(self.causal),
+            )
         return total
 
-    def _scores(
-        self, queries: Tensor, keys: Tensor, head_size: int
-    ) -> Float[Tensor, "batch heads tokens tokens"]:
-        keys = repeat_heads(keys, queries.shape[-1], head_size)
-        left, right = self._cut(queries.float()), self._cut(keys.float())
-        scale: float = left.shape[-1] ** -0.5
-        return left @ right.mT * scale
-
-    def _cut(self, vectors: Tensor) -> Float[Tensor, "batch heads tokens slice"]:
-        return vectors.reshape(*vectors.shape[:2], int(self.heads or 1), -1).transpose(1, 2)
-
-
-def _squares(
-    student: Float[Tensor, "batch heads tokens tokens"],
-    teacher: Float[Tensor, "batch heads tokens tokens"],
-    attended: Bool[Tensor, "batch tokens tokens"],
-) -> Float[Tensor, ""]:
-    """Of a token the mean over heads and over the tokens that it attends to, summed over tokens."""
-    squares = (student - teacher).square().mean(dim=1)
-    # Chosen, not multiplied by 0: a score at padding may be no number at all.
-    chosen = torch.where(attended, squares, 0.0)
-    return (chosen.sum(-1) / attended.sum(-1).clamp_min(1)).sum()
+    def _sides(self, model: Activations, layer: int, whose: int) -> tuple[Tensor, Tensor]:
+        queries, keys = model.queries[layer], model.keys[layer]
+        size = self.head_sizes[whose] if self.head_sizes else 1
+        return queries, repeat_heads(keys, queries.shape[-1], size)

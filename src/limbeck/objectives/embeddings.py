@@ -10,13 +10,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..activations import Activations, Needs, float32_region
+from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize, Projections
 from .contract import Fault, required
-from .hidden import Measure, distance
+from .hidden import Measure, distance, real_rows
 
 _NAME = "embeddings"
 
@@ -72,7 +72,6 @@ class Embeddings:
         """
         if student.embeddings is None or teacher.embeddings is None:
             raise ObjectiveError("embeddings need the embedding output of student and teacher")
-        mask = batch.student.mask
-        with float32_region(mask):
-            mapped = projections(_NAME, student.embeddings[mask].float())
-            return distance(mapped, teacher.embeddings[mask].detach().float(), self.measure)
+        rows = real_rows(batch.student.mask)
+        mapped = projections(_NAME, rows(student.embeddings))
+        return distance(mapped, rows(teacher.embeddings), self.measure)

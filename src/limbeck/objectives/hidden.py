@@ -8,13 +8,14 @@ TinyBERT, arXiv:1909.10351; with several teacher layers at once Udagawa et al. 2
 arXiv:2310.08797; by direction alone Sanh et al. 2019, DistilBERT, arXiv:1910.01108.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, mse_loss
 
 from ..activations import Activations, Needs, float32_region
 from ..architectures import Shape
@@ -99,16 +100,14 @@ class Hidden:
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
         """Squared difference a coordinate, or one minus the cosine, over real tokens and pairs."""
-        mask = batch.student.mask
-        with float32_region(mask):
-            total = torch.zeros((), device=mask.device)
-            for link in bound_links(self.layers):
-                state = student.hidden[link.student][mask].float()
-                for teachers in self._compared(link):
-                    states = [teacher.hidden[layer][mask].detach().float() for layer in teachers]
-                    target = _joined(states, self.combine)
-                    mapped = projections(self._name(link.student, teachers), state)
-                    total = total + distance(mapped, target, self.measure)
+        rows = real_rows(batch.student.mask)
+        total = torch.zeros((), device=batch.student.mask.device)
+        for link in bound_links(self.layers):
+            state = rows(student.hidden[link.student])
+            for teachers in self._compared(link):
+                target = _joined([rows(teacher.hidden[layer]) for layer in teachers], self.combine)
+                mapped = projections(self._name(link.student, teachers), state)
+                total = total + distance(mapped, target, self.measure)
         return total
 
     def _compared(self, link: Link) -> list[tuple[int, ...]]:
@@ -122,14 +121,36 @@ class Hidden:
         return f"hidden_{student}_to_{'_'.join(map(str, teachers))}"
 
 
-def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Tensor:
-    """The sum over rows of their mean squared difference, or of one minus their cosine."""
-    if measure == "cosine":
-        return (1 - cosine_similarity(mapped, target, dim=-1)).sum()
-    return (mapped - target).square().mean(dim=-1).sum()
+def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Float[Tensor, ""]:
+    """The sum over rows of their mean squared difference, or of one minus their cosine.
+
+    In float32, whatever the precision of both; the target gets no gradient.
+    """
+    with float32_region(mapped):
+        mapped, target = mapped.float(), target.detach().float()
+        if measure == "cosine":
+            return (1 - cosine_similarity(mapped, target, dim=-1)).sum()
+        return mse_loss(mapped, target, reduction="sum") / mapped.shape[-1]
+
+
+def real_rows(mask: Bool[Tensor, "batch tokens"]) -> Callable[[Tensor], Tensor]:
+    """Takes states of a batch, (batch, tokens, width), to those of its real tokens, (rows, width).
+
+    >>> real_rows(torch.tensor([[True, False], [True, True]]))(torch.arange(4.0).view(2, 2, 1))
+    tensor([[0.],
+            [2.],
+            [3.]])
+    """
+    if bool(mask.all()):
+        return lambda states: states.flatten(0, 1)
+    # Chosen by number: the gradient of a choice by truth values is many times slower.
+    places = mask.flatten().nonzero().squeeze(1)
+    return lambda states: states.flatten(0, 1).index_select(0, places)
 
 
 def _joined(states: Sequence[Tensor], combine: Combine | None) -> Tensor:
     if combine == "concatenate":
         return torch.cat(list(states), dim=-1)
-    return states[0] if len(states) == 1 else torch.stack(list(states)).mean(0)
+    return (
+        states[0] if len(states) == 1 else torch.stack([state.float() for state in states]).mean(0)
+    )

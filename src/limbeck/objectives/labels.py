@@ -67,11 +67,11 @@ class Labels:
             raise ObjectiveError("labels need the student's predictions, and none were captured")
         labels = batch.student.labels[batch.student.predicted]
 
-        def block_loss(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        def block_loss(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
             right = labels[rows, None]
             logs = torch.log_softmax(logits, dim=-1)
             total = -logs.gather(-1, right).sum()
             return total, logs.exp_().scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
         pieces = len(student.predictions.weight)
-        return vocabulary_loss(student.predictions, block_loss, pieces=pieces)
+        return vocabulary_loss(student.predictions, None, block_loss, pieces=pieces)

@@ -20,7 +20,7 @@ from ..student.projections import MapSize, Projections
 from .contract import Fault, required
 from .divergences import Divergence, Found, divergence_faults, divergence_of
 from .schedule import Ramp, number
-from .vocabulary_rows import TeacherLogits, vocabulary_loss
+from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
@@ -110,20 +110,21 @@ class Output:
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("output distributions need predictions of student and teacher")
         pieces = self.vocabulary or len(student.predictions.weight)
-        of_teacher = TeacherLogits(teacher.predictions, pieces=pieces)
         measure = divergence_of(self.divergence, self.divergence_options)
         compare = _COMPARED[self.signal]
         temperature = float(number(self.temperature))
 
-        def block_loss(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            student_log = torch.log_softmax(logits / temperature, dim=-1)
-            teacher_log = torch.log_softmax(of_teacher.rows(rows) / temperature, dim=-1)
+        def logarithms(logits: Tensor) -> Tensor:
+            return torch.log_softmax(logits.div_(temperature), dim=-1)
+
+        def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
+            student_log, teacher_log = logarithms(logits), logarithms(of_teacher)
             values, slope = compare(student_log, teacher_log, measure, self.pieces)
             # By the chain rule one of the two temperatures of T^2 goes into the division above.
             gradient = slope.addcmul_(student_log.exp_(), slope.sum(-1, keepdim=True), value=-1)
             return values.sum() * temperature**2, gradient.mul_(temperature)
 
-        return vocabulary_loss(student.predictions, block_loss, pieces=pieces)
+        return vocabulary_loss(student.predictions, teacher.predictions, block_loss, pieces=pieces)
 
 
 def vocabularies_differ(student: int, teacher: int) -> str:

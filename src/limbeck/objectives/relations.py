@@ -22,7 +22,7 @@ from ..batch import Batch
 from ..student.projections import MapSize, Projections
 from .contract import Fault, required
 from .layer_names import LayerName, layer_fault, layer_number
-from .relation_divergence import relation_divergence
+from .token_pairs import relation_divergence
 
 _LETTERS = {"Q": "queries", "K": "keys", "V": "values"}
 
@@ -147,7 +147,7 @@ class Relations:
                 *self._vectors(student, pair, int(self.student_layer), 0),
                 *self._vectors(teacher, pair, int(self.teacher_layer), 1),
                 mask,
-                relation_heads=int(self.heads or 1),
+                heads=int(self.heads or 1),
                 causal=bool(self.causal),
             )
             total = total + weight * divergence

@@ -11,12 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..activations import Activations, Needs, float32_region
+from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import MapSize, Projections
 from .contract import Fault, required
-from .hidden import distance
+from .hidden import distance, real_rows
 from .layer_names import LayerName, layer_fault, layer_number
 from .relations import relation_head_choices
 
@@ -96,13 +96,12 @@ class Vectors:
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
         """Squared difference, averaged over coordinates, summed over real tokens and Q, K, V."""
-        mask = batch.student.mask
-        with float32_region(mask):
-            total = torch.zeros((), device=mask.device)
-            for kind in _KINDS:
-                state = getattr(student, kind)[int(self.student_layer)][mask].float()
-                target = getattr(teacher, kind)[int(self.teacher_layer)][mask].detach().float()
-                total = total + distance(projections(_name(kind), state), target, "mse")
+        rows = real_rows(batch.student.mask)
+        total = torch.zeros((), device=batch.student.mask.device)
+        for kind in _KINDS:
+            state = rows(getattr(student, kind)[int(self.student_layer)])
+            target = rows(getattr(teacher, kind)[int(self.teacher_layer)])
+            total = total + distance(projections(_name(kind), state), target, "mse")
         return total
 
 

@@ -1,12 +1,14 @@
 """Losses over the vocabulary, a few rows at a time: rows x pieces is never held.
 
-Loss and gradients are made together in the forward, so nothing of a block of rows
-outlives it but its gradients by the student's features and by the output map.
+Loss and gradients are made together in the forward. Rows go through the output map in
+groups, large enough for the matrix products, and through the loss in blocks, small
+enough for a processor's cache; the slopes of a block take the place of its logits. Of a
+group nothing is left but its gradients by the features and by the output map.
 
 Source: the idea of Wijmans et al. 2024, Cut Your Losses, arXiv:2411.09009.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,41 +18,36 @@ from torch.autograd.function import once_differentiable
 
 from ..activations import Predictions, float32_region
 
-_SCRATCH = 2**22  # logits held at once; a processor's matrix product needs rows enough
-_SCRATCH_CUDA = 2**27
+_GROUP = 2**24  # logits that share a product, in the precision of the model
+_BLOCK = 2**18  # logits that share a pass of the loss, in float32
+_BLOCK_CUDA = 2**26
+_PIECES = 2**13  # of the output map turned into the model's precision at once
+_PIECES_CUDA = 2**17
 
-# Logits of a block of rows -> (sum of their losses, gradient by the logits); the slice tells
-# which rows they are.
-BlockLoss = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+# Which rows, the student's logits of them and, if there is a teacher, the teacher's -> (sum of
+# their losses, gradient by the student's logits). The logits are the loss's own to write into.
+BlockLoss = Callable[..., tuple[Tensor, Tensor]]
 
 
 def vocabulary_loss(
-    student: Predictions, block_loss: BlockLoss, *, pieces: int
+    student: Predictions,
+    teacher: Predictions | None,
+    block_loss: BlockLoss,
+    *,
+    pieces: int,
 ) -> Float[Tensor, ""]:
     """The sum of a loss over the student's predicted rows, float32.
 
     Args:
-        student: Features and output map; both get gradients.
-        block_loss: The loss and its gradient by the logits, in float32.
-        pieces: Only so many of the first rows of the output map are pieces.
+        student: Features and output map; both get gradients, once.
+        teacher: Features of the same rows and an output map, without gradients.
+        block_loss: The loss and its gradient by the student's logits, in float32.
+        pieces: Only so many of the first rows of an output map are pieces.
     """
-    bias = student.bias
     total: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
-        student.features, student.weight, bias, block_loss, pieces
+        student.features, student.weight, student.bias, teacher, block_loss, pieces
     )
     return total
-
-
-class TeacherLogits:
-    """A teacher's logits, made a block of rows at a time, without gradient."""
-
-    def __init__(self, teacher: Predictions, *, pieces: int) -> None:
-        self._features, self._weight = _multiplicands(teacher.features, teacher.weight[:pieces])
-        self._bias = None if teacher.bias is None else teacher.bias[:pieces].detach().float()
-
-    def rows(self, rows: slice) -> Float[Tensor, "rows pieces"]:
-        """Float32 logits of some rows."""
-        return _logits(self._features[rows], self._weight, self._bias)
 
 
 class _VocabularyLoss(torch.autograd.Function):
@@ -60,50 +57,85 @@ class _VocabularyLoss(torch.autograd.Function):
         features: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        teacher: Predictions | None,
         block_loss: BlockLoss,
         pieces: int,
     ) -> Tensor:
         wanted = any(t is not None and t.requires_grad for t in (features, weight, bias))
-        left, right = _multiplicands(features, weight[:pieces])
-        slim = None if bias is None else bias[:pieces].float()
+        student = _Map(Predictions(features, weight, bias), pieces)
+        maps = [student] if teacher is None else [student, _Map(teacher, pieces)]
         total = torch.zeros((), device=features.device)
-        of_features = torch.zeros_like(features) if wanted else None
+        of_features = torch.zeros_like(features, dtype=torch.float32) if wanted else None
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
         of_bias = None if bias is None or not wanted else torch.zeros_like(bias)
-        most = _SCRATCH_CUDA if features.is_cuda else _SCRATCH
-        block = max(1, most // pieces)
+        block = _BLOCK_CUDA if features.is_cuda else _BLOCK
         with float32_region(features):
-            for start in range(0, len(features), block):
-                rows = slice(start, min(start + block, len(features)))
-                value, slope = block_loss(_logits(left[rows], right, slim), rows)
-                total += value
-                if of_features is None or of_weight is None:
-                    continue
-                if of_bias is not None:
-                    of_bias[:pieces] += slope.sum(0)
-                slope = slope.to(left.dtype)
-                of_features[rows] = (slope @ right).to(of_features.dtype)
-                of_weight[:pieces] += slope.mT @ left[rows]
-        ctx.save_for_backward(of_features, of_weight, of_bias)
+            for group in _slices(len(features), max(_GROUP, block) // pieces):
+                logits = [model.logits(group) for model in maps]
+                for rows in _slices(group.stop - group.start, block // pieces):
+                    place = slice(group.start + rows.start, group.start + rows.stop)
+                    given = [m.in_float32(made[rows]) for m, made in zip(maps, logits, strict=True)]
+                    value, slope = block_loss(place, *given)
+                    total += value
+                    if of_bias is not None:
+                        of_bias[:pieces] += slope.sum(0)
+                    if wanted:
+                        logits[0][rows] = slope
+                if of_features is not None and of_weight is not None:
+                    student.add_gradients(logits[0], group, of_features, of_weight)
+        ctx.save_for_backward(
+            None if of_features is None else of_features.to(features.dtype), of_weight, of_bias
+        )
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, bias = (None if g is None else g * slope for g in ctx.saved_tensors)
-        return features, weight, bias, None, None
+        # In place: a second copy of the output map's gradient would be the largest tensor here.
+        features, weight, bias = (None if g is None else g.mul_(slope) for g in ctx.saved_tensors)
+        return features, weight, bias, None, None, None
 
 
-def _multiplicands(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sides of the product, in the precision that the model runs in."""
-    device = features.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        return features.detach().to(dtype), weight.detach().to(dtype)
-    return features.detach().float(), weight.detach().float()
+class _Map:
+    """An output map's products, in the precision that the model runs in, some pieces at a time."""
+
+    def __init__(self, predictions: Predictions, pieces: int) -> None:
+        device = predictions.features.device.type
+        amp = torch.is_autocast_enabled(device)
+        self._dtype = torch.get_autocast_dtype(device) if amp else torch.float32
+        self._features = predictions.features.detach().to(self._dtype)
+        self._weight = predictions.weight[:pieces].detach()
+        self._bias = None if predictions.bias is None else predictions.bias[:pieces].detach()
+        self._step = _PIECES if device == "cpu" else _PIECES_CUDA
+
+    def logits(self, rows: slice) -> Float[Tensor, "rows pieces"]:
+        """Without the bias, which is added in float32."""
+        features = self._features[rows]
+        found = features.new_empty(len(features), len(self._weight))
+        for part, weight in self._parts():
+            torch.matmul(features, weight.mT, out=found[:, part])
+        return found
+
+    def in_float32(self, logits: Tensor) -> Float[Tensor, "rows pieces"]:
+        """With the bias."""
+        found = logits.float()
+        return found if self._bias is None else found.add_(self._bias)
+
+    def add_gradients(
+        self, slopes: Tensor, rows: slice, of_features: Tensor, of_weight: Tensor
+    ) -> None:
+        """From gradients by the logits of some rows."""
+        features = self._features[rows]
+        for part, weight in self._parts():
+            of_features[rows] += slopes[:, part] @ weight
+            of_weight[part] += slopes[:, part].mT @ features
+
+    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
+        for part in _slices(len(self._weight), self._step):
+            yield part, self._weight[part].to(self._dtype)
 
 
-def _logits(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    with float32_region(features):
-        logits = (features @ weight.mT).float()
-        return logits if bias is None else logits.add_(bias)
+def _slices(length: int, step: int) -> Iterator[slice]:
+    step = max(1, step)
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))

@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.errors import ObjectiveError
-from limbeck.objectives import relation_divergence as module
-from limbeck.objectives.relation_divergence import relation_divergence
+from limbeck.objectives import token_pairs as module
+from limbeck.objectives.token_pairs import relation_divergence, score_difference
 
 
 def by_loops(student_left, student_right, teacher_left, teacher_right, mask, heads):
@@ -64,7 +64,7 @@ def vectors():
 def test_equals_plain_loops(vectors, heads):
     student, teacher, mask = vectors
     expected = by_loops(*(v.detach() for v in student), *teacher, mask, heads)
-    found = relation_divergence(*student, *teacher, mask, relation_heads=heads)
+    found = relation_divergence(*student, *teacher, mask, heads=heads)
     assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_gradients_equal_autograd_whatever_is_held_at_once(
     if same:  # queries among queries
         student, teacher = [student[0], student[0]], [teacher[0], teacher[0]]
     monkeypatch.setattr(module, "_SCRATCH", scratch)
-    found = relation_divergence(*student, *teacher, mask, relation_heads=3)
+    found = relation_divergence(*student, *teacher, mask, heads=3)
     expected = plain(*student, *teacher, mask, 3)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     inputs = student[:1] if same else student
@@ -91,6 +91,45 @@ def test_gradients_equal_autograd_whatever_is_held_at_once(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def plain_scores(student_left, student_right, teacher_left, teacher_right, mask, heads, causal):
+    """Squared differences of scores, a pair of tokens at a time, for autograd."""
+
+    def cut(vectors, text, token, head):
+        size = vectors.shape[-1] // heads
+        return vectors[text, token, head * size : (head + 1) * size].double() / size**0.25
+
+    total = torch.zeros((), dtype=torch.float64)
+    for text in range(mask.shape[0]):
+        real = [n for n in range(mask.shape[1]) if mask[text, n]]
+        for i in real:
+            seen = [j for j in real if j <= i or not causal]
+            for j in seen:
+                for head in range(heads):
+                    mine, theirs = (
+                        cut(left, text, i, head) @ cut(right, text, j, head)
+                        for left, right in (
+                            (student_left, student_right),
+                            (teacher_left, teacher_right),
+                        )
+                    )
+                    total = total + (mine - theirs) ** 2 / heads / len(seen)
+    return total
+
+
+@pytest.mark.parametrize("scratch", [1, 300, 2**19])
+@pytest.mark.parametrize("causal", [True, False])
+def test_score_differences_equal_plain_loops(vectors, monkeypatch, scratch, causal):
+    student, teacher, mask = vectors
+    monkeypatch.setattr(module, "_SCRATCH", scratch)
+    found = score_difference(*student, *teacher, mask, heads=3, causal=causal)
+    expected = plain_scores(*student, *teacher, mask, 3, causal)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_two_tokens_by_hand():
     student = torch.zeros(1, 2, 1, requires_grad=True)  # both rows are one half, one half
     teacher = torch.tensor([[[1.0], [2.0]]])
@@ -99,7 +138,7 @@ def test_two_tokens_by_hand():
     for scores in ((1.0, 2.0), (2.0, 4.0)):
         p = math.exp(scores[0]) / (math.exp(scores[0]) + math.exp(scores[1]))
         expected += p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
-    found = relation_divergence(student, student, teacher, teacher, mask, relation_heads=1)
+    found = relation_divergence(student, student, teacher, teacher, mask, heads=1)
     assert float(found.detach()) == pytest.approx(expected, rel=1e-6)
 
 
@@ -108,7 +147,7 @@ def test_large_scores_stay_finite_and_never_negative():
     student = (torch.randn(2, 6, 8) * 100).bfloat16().requires_grad_()
     teacher = (torch.randn(2, 6, 8) * 100).bfloat16()
     mask = torch.ones(2, 6, dtype=torch.bool)
-    found = relation_divergence(student, student, teacher, teacher, mask, relation_heads=2)
+    found = relation_divergence(student, student, teacher, teacher, mask, heads=2)
     found.backward()
     assert found.dtype == torch.float32
     assert torch.isfinite(found) and found >= 0
@@ -118,11 +157,11 @@ def test_large_scores_stay_finite_and_never_negative():
 def test_no_gradients_are_made_where_none_are_wanted(vectors):
     student, teacher, mask = vectors
     with torch.no_grad():
-        found = relation_divergence(*student, *teacher, mask, relation_heads=3)
+        found = relation_divergence(*student, *teacher, mask, heads=3)
     assert not found.requires_grad
 
 
 def test_heads_that_do_not_divide_name_those_that_do(vectors):
     student, teacher, mask = vectors
-    with pytest.raises(ObjectiveError, match=r"width 12 .* relation_heads=5; use one of \[1, 2, 3"):
-        relation_divergence(*student, *teacher, mask, relation_heads=5)
+    with pytest.raises(ObjectiveError, match=r"width 12 .* heads=5; use one of \[1, 2, 3"):
+        relation_divergence(*student, *teacher, mask, heads=5)

@@ -1,14 +1,15 @@
-"""The divergence of two models' relations, without ever holding all relations at once.
+"""What two models find between pairs of tokens, compared without ever holding all pairs.
 
-A relation is the softmax of one token's vector against every token's, for each
-of several slices (relation heads) of the vectors. Loss and gradients are made
-together in the forward, a text and a block of its tokens at a time, so scratch
-memory grows with the length of a text and not with its square.
+Every token's vector meets every token's, in each of several slices (heads) of the vectors.
+Loss and gradients are made together in the forward, a text and a block of its tokens at a
+time, so scratch memory grows with the length of a text and not with its square.
 
-Source: Wang et al. 2021, MiniLMv2, arXiv:2012.15828, section 3.
+Source: relations, Wang et al. 2021, MiniLMv2, arXiv:2012.15828, section 3; attention
+scores, Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,10 +20,13 @@ from torch.autograd.function import once_differentiable
 from ..activations import float32_region
 from ..errors import ObjectiveError
 
-_SCRATCH = 2**19  # relations held at once; more falls out of a processor's cache
+_SCRATCH = 2**19  # pairs held at once; more falls out of a processor's cache
 _SCRATCH_CUDA = 2**26
 
-Vectors = Float[Tensor, "batch tokens width"]
+# Scores of a block of tokens with all tokens of their text, the student's and the teacher's,
+# and which of them are hidden -> (sum of the losses, gradient by the student's scores). The
+# scores are the loss's own to write into.
+PairLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def relation_divergence(
@@ -32,10 +36,12 @@ def relation_divergence(
     teacher_right: Float[Tensor, "batch tokens teacher_width"],
     mask: Bool[Tensor, "batch tokens"],
     *,
-    relation_heads: int,
+    heads: int,
     causal: bool = False,
 ) -> Float[Tensor, ""]:
     """Sum of KL(teacher relations || student relations) over real tokens.
+
+    A relation is the softmax of one token's scaled products with every token.
 
     Args:
         student_left: Whose relations: queries for QQ and QK, keys for KK, ...
@@ -43,40 +49,75 @@ def relation_divergence(
         teacher_left: The same of the teacher; it gets no gradient.
         teacher_right: Likewise.
         mask: True at real tokens. Padding is neither compared nor related to.
-        relation_heads: Slices to cut each vector into, for both models.
+        heads: Slices to cut each vector into, for both models.
         causal: A token is related to itself and to those before it only.
 
     Returns:
-        Nats, float32, averaged over relation heads and summed over real
-        tokens. The loop divides by the real tokens of the whole optimizer step;
-        the paper averages each sequence on its own, so long texts weigh more here.
+        Nats, float32, averaged over heads and summed over real tokens. The loop
+        divides by the real tokens of the whole optimizer step; the paper averages
+        each sequence on its own, so long texts weigh more here.
 
     Raises:
-        ObjectiveError: A width does not divide by the relation heads.
+        ObjectiveError: A width does not divide by the heads.
     """
+    sides = student_left, student_right, teacher_left, teacher_right
+    return _compared(*sides, mask, heads, causal, _kl_of_relations)
+
+
+def score_difference(
+    student_left: Float[Tensor, "batch tokens student_width"],
+    student_right: Float[Tensor, "batch tokens student_width"],
+    teacher_left: Float[Tensor, "batch tokens teacher_width"],
+    teacher_right: Float[Tensor, "batch tokens teacher_width"],
+    mask: Bool[Tensor, "batch tokens"],
+    *,
+    heads: int,
+    causal: bool = False,
+) -> Float[Tensor, ""]:
+    """Sum over real tokens of the squared difference of scores, which no softmax has touched.
+
+    Arguments and errors are those of ``relation_divergence``.
+
+    Returns:
+        Float32, averaged over heads and over the tokens that a token attends to,
+        summed over real tokens.
+    """
+    sides = student_left, student_right, teacher_left, teacher_right
+    return _compared(*sides, mask, heads, causal, _squares_of_scores)
+
+
+def _compared(
+    student_left: Tensor,
+    student_right: Tensor,
+    teacher_left: Tensor,
+    teacher_right: Tensor,
+    mask: Tensor,
+    heads: int,
+    causal: bool,
+    pair_loss: PairLoss,
+) -> Tensor:
     for owner, vectors in (("student", student_left), ("teacher", teacher_left)):
-        if vectors.shape[-1] % relation_heads:
-            both = torch.gcd(
-                torch.tensor(student_left.shape[-1]), torch.tensor(teacher_left.shape[-1])
-            )
-            valid = [n for n in range(1, int(both) + 1) if int(both) % n == 0]
+        if vectors.shape[-1] % heads:
+            both = math.gcd(student_left.shape[-1], teacher_left.shape[-1])
+            valid = [n for n in range(1, both + 1) if both % n == 0]
             raise ObjectiveError(
                 f"the {owner}'s width {vectors.shape[-1]} is not a multiple of"
-                f" relation_heads={relation_heads}; use one of {valid}"
+                f" heads={heads}; use one of {valid}"
             )
-    total: Tensor = _RelationDivergence.apply(  # type: ignore[no-untyped-call]
+    total: Tensor = _Pairs.apply(  # type: ignore[no-untyped-call]
         student_left,
         None if student_right is student_left else student_right,
         teacher_left.detach(),
         None if teacher_right is teacher_left else teacher_right.detach(),
         mask,
-        relation_heads,
+        heads,
         causal,
+        pair_loss,
     )
     return total
 
 
-class _RelationDivergence(torch.autograd.Function):
+class _Pairs(torch.autograd.Function):
     """A right side of None is the left side again: it is cut into heads only once."""
 
     @staticmethod
@@ -89,6 +130,7 @@ class _RelationDivergence(torch.autograd.Function):
         mask: Tensor,
         heads: int,
         causal: bool,
+        pair_loss: PairLoss,
     ) -> Tensor:
         of_student = [v for v in (student_left, student_right) if v is not None]
         wanted = any(vectors.requires_grad for vectors in of_student)
@@ -102,9 +144,8 @@ class _RelationDivergence(torch.autograd.Function):
                     for vectors in (teacher_left, teacher_right)
                     if vectors is not None
                 ]
-                value, *slopes = _divergence(
-                    student[0], student[-1], teacher[0], teacher[-1], wanted=wanted, causal=causal
-                )
+                sides = student[0], student[-1], teacher[0], teacher[-1]
+                value, *slopes = _text(*sides, pair_loss, wanted=wanted, causal=causal)
                 total += value / heads
                 if len(of_student) == 1:
                     slopes = [slopes[0].add_(slopes[1])]
@@ -118,7 +159,7 @@ class _RelationDivergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         left, *right = (gradient * slope for gradient in ctx.saved_tensors)
-        return left, right[0] if right else None, None, None, None, None, None
+        return left, right[0] if right else None, *[None] * 6
 
 
 def _places(mask: Tensor, heads: int) -> Iterator[Any]:
@@ -144,15 +185,16 @@ def _heads(vectors: Tensor, heads: int) -> Float[Tensor, "texts heads tokens sli
     return cut.transpose(1, 2).contiguous()
 
 
-def _divergence(
+def _text(
     student_left: Tensor,
     student_right: Tensor,
     teacher_left: Tensor,
     teacher_right: Tensor,
+    pair_loss: PairLoss,
     *,
     wanted: bool,
     causal: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The sum over texts, heads and tokens and, if wanted, its two gradients."""
     texts, heads, tokens, width = student_left.shape
     block = max(1, _scratch(student_left) // (texts * heads * tokens))
@@ -162,21 +204,21 @@ def _divergence(
     for start in range(0, tokens, block):
         rows = slice(start, start + block)
         later = _later(start, min(start + block, tokens), student_left) if causal else None
-        student_scores, student, student_size = _relations(
-            student_left[:, :, rows], student_right, later
+        value, slope = pair_loss(
+            _scores(student_left[:, :, rows], student_right),
+            _scores(teacher_left[:, :, rows], teacher_right),
+            later,
         )
-        teacher_scores, teacher, teacher_size = _relations(
-            teacher_left[:, :, rows], teacher_right, later
-        )
-        # sum p (log p - log q) with log p = score - size: no pass of logarithms over all
-        # relations. Row by row, because over all rows two large sums would cancel.
-        expected = teacher_scores.sub_(student_scores).mul_(teacher).sum(dim=-1)
-        total += (expected - teacher_size + student_size).sum()
+        total += value
         if wanted:
-            difference = student.sub_(teacher)
-            slope_left[:, :, rows] = difference @ student_right
-            slope_right += difference.mT @ student_left[:, :, rows]
+            slope_left[:, :, rows] = slope @ student_right
+            slope_right += slope.mT @ student_left[:, :, rows]
     return total, slope_left.mul_(width**-0.5), slope_right.mul_(width**-0.5)
+
+
+def _scores(left: Tensor, right: Tensor) -> Tensor:
+    scale: float = left.shape[-1] ** -0.5
+    return (left * scale) @ right.mT
 
 
 def _later(start: int, stop: int, like: Tensor) -> Tensor:
@@ -185,13 +227,35 @@ def _later(start: int, stop: int, like: Tensor) -> Tensor:
     return places > places[start:stop, None]
 
 
-def _relations(left: Tensor, right: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, their softmax over all tokens, and the logarithm of its denominator."""
-    scores = (left * left.shape[-1] ** -0.5) @ right.mT
+def _kl_of_relations(
+    student_scores: Tensor, teacher_scores: Tensor, hidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    student, student_size = _relations(student_scores, hidden)
+    teacher, teacher_size = _relations(teacher_scores, hidden)
+    # sum p (log p - log q) with log p = score - size: no pass of logarithms over all
+    # relations. Row by row, because over all rows two large sums would cancel.
+    expected = teacher_scores.sub_(student_scores).mul_(teacher).sum(dim=-1)
+    return (expected - teacher_size + student_size).sum(), student.sub_(teacher)
+
+
+def _relations(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The softmax over all tokens, and the logarithm of its denominator."""
     if hidden is not None:
         # The lowest finite number: of an infinite one the difference would be NaN.
         scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
     relations = torch.softmax(scores, dim=-1)
     # At the largest score the softmax cannot have vanished, so its logarithm is exact.
     size = scores.amax(dim=-1) - relations.amax(dim=-1).log_()
-    return scores, relations, size
+    return relations, size
+
+
+def _squares_of_scores(
+    student_scores: Tensor, teacher_scores: Tensor, hidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    difference = student_scores.sub_(teacher_scores)
+    attended = torch.full((difference.shape[-2], 1), difference.shape[-1], device=difference.device)
+    if hidden is not None:
+        difference.masked_fill_(hidden, 0.0)
+        attended = (~hidden).sum(-1, keepdim=True)
+    slope = difference / attended
+    return (slope * difference).sum(), slope.mul_(2)
