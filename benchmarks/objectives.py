@@ -31,7 +31,7 @@ from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory, peak_process_bytes
+from limbeck.memory import keep_freed_memory, peak_process_bytes, restart_peak
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.output import Output
@@ -152,6 +152,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "relations": {"heads": HEADS},
     "vectors": {"heads": HEADS},
 }
+# The step of the embeddings alone would end before the first layer.
+BESIDE: dict[str, dict[str, Any]] = {"embeddings": {"hidden": {"layers": "last"}}}
 
 
 def logits_of(model: Activations) -> Tensor:
@@ -183,7 +185,11 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
         },
         "data": {"text": str(HERE / "novels.txt.gz"), "length": 128},
         "stages": [
-            {"objectives": {name: OPTIONS.get(name, {})}, "steps": 100, "batch_size": given.batch}
+            {
+                "objectives": {name: OPTIONS.get(name, {}), **BESIDE.get(name, {})},
+                "steps": 100,
+                "batch_size": given.batch,
+            }
         ],
         "training": {"device": "cpu" if given.device == "cpu" else "auto"},
     }
@@ -193,6 +199,7 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
     stage, learner = setup.stages[0], build_learner(setup, student, 0)
     wrapped = accelerator.prepare(learner).train(False)
     optimizer = build_optimizer(learner, stage.optimizer)
+    objective = stage.objectives[name]
     batch = stage_batches(setup, 0).batch(0).to(accelerator.device)
 
     def whole_step() -> float:
@@ -204,14 +211,13 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
 
     with accelerator.autocast():
         signals = (
-            teacher.signals(batch, stage.teacher_needs())
-            if teacher and stage.teacher_needs().anything
+            teacher.signals(batch, objective.teacher_needs())
+            if teacher and objective.teacher_needs().anything
             else Activations()
         )
-        states = capture(student, learner.anatomy, batch.student, learner.needs)
+        states = capture(student, learner.anatomy, batch.student, objective.student_needs())
     states, leaves = as_leaves(states)
-    leaves += list(learner.projections.parameters())
-    objective = stage.objectives[name]
+    leaves += [p for n, p in learner.projections.named_parameters() if f".{name}" in n]
     return Case(objective, states, signals, batch, learner.projections, leaves, whole_step)
 
 
@@ -309,6 +315,8 @@ def main() -> None:
     keep_freed_memory()
     if given.side:
         case = make_case(given.name, given, given.folder)
+        seconds_of(case, given.name, given.side, given)  # loads libraries
+        restart_peak()
         before = peak(given)
         seconds_of(case, given.name, given.side, given)
         print(peak(given) - before)

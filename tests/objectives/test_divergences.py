@@ -9,7 +9,7 @@ from limbeck.activations import Activations, Predictions
 from limbeck.architectures import Shape
 from limbeck.batch import Batch, Tokens
 from limbeck.errors import ObjectiveError
-from limbeck.objectives.divergences import DIVERGENCES, divergence_of
+from limbeck.objectives.divergences import DIVERGENCES, Distribution, divergence_of
 from limbeck.objectives.output import Output
 from limbeck.student.projections import Projections
 
@@ -93,13 +93,13 @@ def by_plain(name, student, teacher, options):
 
 @pytest.mark.parametrize(("name", "options", "expected"), GOLDEN)
 def test_the_published_values(name, options, expected):
-    value, _ = divergence_of(name, options)(Q.log(), P.log())
+    value, _ = divergence_of(name, options)(*map(Distribution.of_logs, (Q.log(), P.log())))
     assert float(value) == pytest.approx(expected, rel=2e-5)
 
 
 def test_the_family_has_no_jump_at_its_limits():
     """Where a factor of the closed form is 0, another form takes over."""
-    logs = Q.double().log(), P.double().log()
+    logs = [Distribution.of_logs(x.double().log()) for x in (Q, P)]
     for near, limit in (((1e-3, 0.5), (0, 0.5)), ((0.5, 1e-3), (0.5, 0)), ((1, -0.999), (1, -1))):
         values = [
             float(divergence_of("alpha_beta", {"alpha": float(a), "beta": float(b)})(*logs)[0])
@@ -116,9 +116,9 @@ def test_values_and_slopes_are_those_of_the_definition(name, options, _expected)
     expected = by_plain(name, logits.softmax(-1), teacher.exp(), options)
     expected.backward()
     with torch.no_grad():
-        student = torch.log_softmax(logits, -1)
-        value, slope = divergence_of(name, options)(student, teacher)
-        by_logits = slope - student.exp() * slope.sum(-1, keepdim=True)
+        student = Distribution.of_logits(logits.clone())
+        value, slope = divergence_of(name, options)(student, Distribution.of_logs(teacher))
+        by_logits = slope - student.probabilities * slope.sum(-1, keepdim=True)
     torch.testing.assert_close(value.sum(), expected.detach(), rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(by_logits, logits.grad, rtol=1e-9, atol=1e-11)
 
@@ -135,8 +135,8 @@ def test_the_gradients_of_both_kullback_leibler_divergences():
 
 
 def test_no_measure_is_infinite_where_one_side_excludes_a_piece():
-    certain = torch.tensor([[0.0, -200.0, -300.0]])
-    other = torch.tensor([[-250.0, 0.0, -300.0]])
+    certain = Distribution.of_logits(torch.tensor([[0.0, -200.0, -300.0]]))
+    other = Distribution.of_logits(torch.tensor([[-250.0, 0.0, -300.0]]))
     for name in DIVERGENCES:
         value, slope = divergence_of(name, {})(certain, other)
         assert torch.isfinite(value).all() and torch.isfinite(slope).all(), name

@@ -1,6 +1,6 @@
 """How far a student's distribution is from its teacher's: every measure, one interface.
 
-Each takes log-probabilities and gives, a row each, the divergence, and its slope:
+Each takes two distributions a row and gives, a row each, the divergence, and its slope:
 the student's probability q times the derivative of the divergence by q. With it the
 gradient by the student's logits is ``slope - q * slope.sum()``, whatever the measure.
 A derivative may lack a constant, which that subtraction takes away.
@@ -11,8 +11,11 @@ arXiv:2306.13649; alpha-beta, Wang et al. 2025, ABKD, arXiv:2505.04560; adaptive
 et al. 2025, arXiv:2404.02657.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,92 +23,116 @@ from torch import Tensor
 
 from ..errors import ObjectiveError
 
-Logs = Float[Tensor, "rows pieces"]
 Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows pieces"]]
-Divergence = Callable[[Tensor, Tensor], Found]
 
 # Smaller probabilities count as this one: a ratio of two of them is finite in float32,
 # and a piece that one side excludes altogether costs much, but not everything.
 LOWEST_LOG = -80.0
+_LOWEST = math.exp(LOWEST_LOG)
 
 
-def forward_kl(student: Logs, teacher: Logs) -> Found:
+class Distribution(NamedTuple):
+    """Probabilities, a row each, and their logarithms, which are held above the lowest."""
+
+    probabilities: Float[Tensor, "rows pieces"]
+    logs: Float[Tensor, "rows pieces"]
+
+    @classmethod
+    def of_logits(cls, logits: Float[Tensor, "rows pieces"]) -> "Distribution":
+        """Their softmax; the logits themselves become the logarithms."""
+        probabilities = torch.softmax(logits, dim=-1)
+        # At the largest logit the softmax cannot have vanished, so its logarithm is exact;
+        # this way only one exponential and one logarithm a row are taken.
+        size = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log_()
+        return cls(probabilities, logits.sub_(size).clamp_min_(LOWEST_LOG))
+
+    @classmethod
+    def of_logs(cls, logs: Float[Tensor, "rows pieces"]) -> "Distribution":
+        """From logarithms of probabilities."""
+        logs = logs.clamp_min(LOWEST_LOG)
+        return cls(logs.exp(), logs)
+
+
+Divergence = Callable[[Distribution, Distribution], Found]
+
+
+def forward_kl(student: Distribution, teacher: Distribution) -> Found:
     """KL(teacher || student): the student covers all that the teacher finds possible."""
-    p = teacher.exp()
-    return (p * (teacher - student)).sum(-1), p.neg_()
+    p = teacher.probabilities
+    return (teacher.logs - student.logs).mul_(p).sum(-1), -p
 
 
-def reverse_kl(student: Logs, teacher: Logs) -> Found:
+def reverse_kl(student: Distribution, teacher: Distribution) -> Found:
     """KL(student || teacher): the student keeps to what the teacher finds likely."""
-    slope = student.exp() * (student - teacher)
+    slope = (student.logs - teacher.logs).mul_(student.probabilities)
     return slope.sum(-1), slope
 
 
-def total_variation(student: Logs, teacher: Logs) -> Found:
+def total_variation(student: Distribution, teacher: Distribution) -> Found:
     """Half the sum of absolute differences; never above 1."""
-    q = student.exp()
-    difference = q - teacher.exp()
+    q = student.probabilities
+    difference = q - teacher.probabilities
     return 0.5 * difference.abs().sum(-1), 0.5 * q * difference.sign_()
 
 
-def jensen_shannon(student: Logs, teacher: Logs, *, beta: float) -> Found:
+def jensen_shannon(student: Distribution, teacher: Distribution, *, beta: float) -> Found:
     """KL of both to their mixture, beta of it the teacher's."""
-    p, q = teacher.exp(), student.exp()
-    middle = (beta * p + (1 - beta) * q).log_()
-    from_student = (1 - beta) * q * (student - middle)
-    return (beta * p * (teacher - middle) + from_student).sum(-1), from_student
+    p, q = teacher.probabilities, student.probabilities
+    middle = (beta * p + (1 - beta) * q).clamp_min_(_LOWEST).log_()
+    from_student = (1 - beta) * q * (student.logs - middle)
+    return (beta * p * (teacher.logs - middle) + from_student).sum(-1), from_student
 
 
-def skewed_kl(student: Logs, teacher: Logs, *, alpha: float) -> Found:
+def skewed_kl(student: Distribution, teacher: Distribution, *, alpha: float) -> Found:
     """KL(teacher || mixture), alpha of the mixture the teacher's."""
-    p, q = teacher.exp(), student.exp()
-    middle = alpha * p + (1 - alpha) * q
-    return (p * (teacher - middle.log())).sum(-1), (alpha - 1) * q * p / middle
+    p, q = teacher.probabilities, student.probabilities
+    middle = (alpha * p + (1 - alpha) * q).clamp_min_(_LOWEST)
+    return (p * (teacher.logs - middle.log())).sum(-1), (alpha - 1) * q * p / middle
 
 
-def skewed_reverse_kl(student: Logs, teacher: Logs, *, alpha: float) -> Found:
+def skewed_reverse_kl(student: Distribution, teacher: Distribution, *, alpha: float) -> Found:
     """KL(student || mixture), alpha of the mixture the student's."""
-    p, q = teacher.exp(), student.exp()
-    middle = (1 - alpha) * p + alpha * q
-    value = q * (student - middle.log())
+    p, q = teacher.probabilities, student.probabilities
+    middle = ((1 - alpha) * p + alpha * q).clamp_min_(_LOWEST)
+    value = q * (student.logs - middle.log())
     return value.sum(-1), value - alpha * q * q / middle
 
 
-def alpha_beta(student: Logs, teacher: Logs, *, alpha: float, beta: float) -> Found:
+def alpha_beta(student: Distribution, teacher: Distribution, *, alpha: float, beta: float) -> Found:
     """The alpha-beta family: (1, 0) is the forward KL, (0, 1) the reverse.
 
     alpha weighs the teacher's probabilities, beta the student's.
     """
-    both = (alpha * teacher + beta * student).exp()
-    ratio, total = teacher - student, alpha + beta
+    both = (alpha * teacher.logs + beta * student.logs).exp()
+    ratio, total = teacher.logs - student.logs, alpha + beta
     if alpha == 0 and beta == 0:
         return 0.5 * ratio.square().sum(-1), -ratio
     if alpha == 0:
-        of_student, of_teacher = both, (beta * teacher).exp()
+        of_student, of_teacher = both, (beta * teacher.logs).exp()
         value = (of_teacher - of_student - beta * of_student * ratio) / beta**2
         return value.sum(-1), -of_student * ratio
-    of_student = (total * student).exp()
+    of_student = (total * student.logs).exp()
     slope = (of_student - both) / alpha
     if beta == 0:
         value = (alpha * both * ratio - both + of_student) / alpha**2
     elif total == 0:
         value = ((alpha * ratio).exp() - alpha * ratio - 1) / alpha**2
     else:
-        sums = alpha * (total * teacher).exp() + beta * of_student
+        sums = alpha * (total * teacher.logs).exp() + beta * of_student
         value = (sums / total - both) / (alpha * beta)
     return value.sum(-1), slope
 
 
-def adaptive_kl(student: Logs, teacher: Logs, *, head: float) -> Found:
+def adaptive_kl(student: Distribution, teacher: Distribution, *, head: float) -> Found:
     """Forward and reverse KL, weighed by where the student is wrong.
 
     The forward one by its error on the likeliest pieces, which hold ``head`` of the
     teacher's probability, the reverse one by its error on the rest. The weights are
     taken as given: no gradient goes through them.
     """
-    p = teacher.exp()
+    p = teacher.probabilities
     likeliest, places = p.sort(dim=-1, descending=True, stable=True)
-    error = (p - student.exp()).abs().gather(-1, places)
+    error = (p - student.probabilities).abs().gather(-1, places)
     in_head = likeliest.cumsum(-1) - likeliest < head
     all_error = error.sum(-1)
     share = torch.where(in_head, error, 0).sum(-1) / all_error.clamp_min(1e-30)
@@ -154,22 +181,18 @@ def divergence_faults(name: str, options: Mapping[str, float]) -> list[tuple[str
 
 
 def divergence_of(name: str, options: Mapping[str, float]) -> Divergence:
-    """The measure of that name, its options filled in; logarithms are held above the lowest.
+    """The measure of that name, its options filled in.
 
     Raises:
         ObjectiveError: There is no such measure, or it has no such option.
 
     >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
-    >>> value, slope = divergence_of("total_variation", {})(q.log(), p.log())
+    >>> student, teacher = Distribution.of_logs(q.log()), Distribution.of_logs(p.log())
+    >>> value, slope = divergence_of("total_variation", {})(student, teacher)
     >>> value.tolist(), slope.tolist()
     ([0.25], [[-0.125, 0.375]])
     """
     if faults := divergence_faults(name, options):
         raise ObjectiveError("; ".join(f"{field} {message}" for field, message in faults))
     kind = DIVERGENCES[name]
-    filled = {**kind.options, **options}
-
-    def divergence(student: Tensor, teacher: Tensor) -> Found:
-        return kind.function(student.clamp(LOWEST_LOG), teacher.clamp(LOWEST_LOG), **filled)
-
-    return divergence
+    return partial(kind.function, **{**kind.options, **options})

@@ -9,7 +9,6 @@ Source: Devlin et al. 2019, BERT, arXiv:1810.04805.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ..activations import Activations, Needs
@@ -18,6 +17,7 @@ from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize, Projections
 from .contract import Fault
+from .divergences import Distribution
 from .vocabulary_rows import vocabulary_loss
 
 
@@ -69,9 +69,9 @@ class Labels:
 
         def block_loss(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
             right = labels[rows, None]
-            logs = torch.log_softmax(logits, dim=-1)
+            probabilities, logs = Distribution.of_logits(logits)
             total = -logs.gather(-1, right).sum()
-            return total, logs.exp_().scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
+            return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
         pieces = len(student.predictions.weight)
         return vocabulary_loss(student.predictions, None, block_loss, pieces=pieces)

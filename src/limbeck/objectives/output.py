@@ -18,7 +18,7 @@ from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize, Projections
 from .contract import Fault, required
-from .divergences import Divergence, Found, divergence_faults, divergence_of
+from .divergences import Distribution, Divergence, Found, divergence_faults, divergence_of
 from .schedule import Ramp, number
 from .vocabulary_rows import vocabulary_loss
 
@@ -114,15 +114,16 @@ class Output:
         compare = _COMPARED[self.signal]
         temperature = float(number(self.temperature))
 
-        def logarithms(logits: Tensor) -> Tensor:
-            return torch.log_softmax(logits.div_(temperature), dim=-1)
-
         def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
-            student_log, teacher_log = logarithms(logits), logarithms(of_teacher)
-            values, slope = compare(student_log, teacher_log, measure, self.pieces)
+            if temperature != 1:
+                logits, of_teacher = logits.div_(temperature), of_teacher.div_(temperature)
+            mine = Distribution.of_logits(logits)
+            values, slope = compare(mine, Distribution.of_logits(of_teacher), measure, self.pieces)
+            gradient = slope.addcmul_(mine.probabilities, slope.sum(-1, keepdim=True), value=-1)
             # By the chain rule one of the two temperatures of T^2 goes into the division above.
-            gradient = slope.addcmul_(student_log.exp_(), slope.sum(-1, keepdim=True), value=-1)
-            return values.sum() * temperature**2, gradient.mul_(temperature)
+            if temperature != 1:
+                gradient.mul_(temperature)
+            return values.sum() * temperature**2, gradient
 
         return vocabulary_loss(student.predictions, teacher.predictions, block_loss, pieces=pieces)
 
@@ -137,35 +138,36 @@ def vocabularies_differ(student: int, teacher: int) -> str:
     )
 
 
-def _dense(student: Tensor, teacher: Tensor, measure: Divergence, pieces: int) -> Found:
+def _dense(student: Distribution, teacher: Distribution, measure: Divergence, _: int) -> Found:
     return measure(student, teacher)
 
 
-def _top_k(student: Tensor, teacher: Tensor, measure: Divergence, pieces: int) -> Found:
+def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, pieces: int) -> Found:
     """The teacher's likeliest pieces, and all others as one more."""
-    of_teacher, places = teacher.topk(pieces, dim=-1)
-    of_student = student.gather(-1, places)
-    values, slope = measure(_with_rest(of_student), _with_rest(of_teacher))
+    of_teacher, places = teacher.logs.topk(pieces, dim=-1)
+    of_student = _with_rest(student.logs.gather(-1, places))
+    values, slope = measure(of_student, _with_rest(of_teacher))
     # Inside the rest every piece pulls alike, each by its share of the rest's probability.
-    rest = _with_rest(of_student)[:, -1:]
-    whole = (student - rest).clamp_max_(0.0).exp_().mul_(slope[:, -1:])
-    return values, whole.scatter_(-1, places, slope[:, :-1])
+    share = (student.logs - of_student.logs[:, -1:]).clamp_max_(0.0).exp_()
+    return values, share.mul_(slope[:, -1:]).scatter_(-1, places, slope[:, :-1])
 
 
-def _with_rest(logs: Tensor) -> Tensor:
+def _with_rest(logs: Tensor) -> Distribution:
     rest = torch.log1p(-logs.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
-    return torch.cat([logs, rest], dim=-1)
+    return Distribution.of_logs(torch.cat([logs, rest], dim=-1))
 
 
-def _sampled(student: Tensor, teacher: Tensor, measure: Divergence, pieces: int) -> Found:
+def _sampled(
+    student: Distribution, teacher: Distribution, measure: Divergence, pieces: int
+) -> Found:
     """Pieces drawn from the teacher stand for its distribution, each for its share of the draws."""
-    drawn = torch.multinomial(teacher.exp(), pieces, replacement=True)
-    values = (teacher.gather(-1, drawn) - student.gather(-1, drawn)).mean(-1)
-    share = torch.full_like(drawn, -1, dtype=student.dtype) / pieces
-    return values, torch.zeros_like(student).scatter_add_(-1, drawn, share)
+    drawn = torch.multinomial(teacher.probabilities, pieces, replacement=True)
+    values = (teacher.logs.gather(-1, drawn) - student.logs.gather(-1, drawn)).mean(-1)
+    share = torch.full_like(drawn, -1, dtype=student.logs.dtype) / pieces
+    return values, torch.zeros_like(student.logs).scatter_add_(-1, drawn, share)
 
 
-_COMPARED: dict[str, Callable[[Tensor, Tensor, Divergence, int], Found]] = {
+_COMPARED: dict[str, Callable[[Distribution, Distribution, Divergence, int], Found]] = {
     "dense": _dense,
     "top_k": _top_k,
     "sampled": _sampled,

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from ..activations import Predictions, float32_region
 
-_GROUP = 2**24  # logits that share a product, in the precision of the model
+_GROUP = 2**23  # logits that share a product, in the precision of the model
 _BLOCK = 2**18  # logits that share a pass of the loss, in float32
 _BLOCK_CUDA = 2**26
 _PIECES = 2**13  # of the output map turned into the model's precision at once
@@ -70,7 +70,7 @@ class _VocabularyLoss(torch.autograd.Function):
         of_bias = None if bias is None or not wanted else torch.zeros_like(bias)
         block = _BLOCK_CUDA if features.is_cuda else _BLOCK
         with float32_region(features):
-            for group in _slices(len(features), max(_GROUP, block) // pieces):
+            for group in _even_slices(len(features), max(_GROUP, block) // pieces):
                 logits = [model.logits(group) for model in maps]
                 for rows in _slices(group.stop - group.start, block // pieces):
                     place = slice(group.start + rows.start, group.start + rows.stop)
@@ -133,6 +133,12 @@ class _Map:
     def _parts(self) -> Iterator[tuple[slice, Tensor]]:
         for part in _slices(len(self._weight), self._step):
             yield part, self._weight[part].to(self._dtype)
+
+
+def _even_slices(length: int, most: int) -> Iterator[slice]:
+    """As few as can be, and of one size: a small last product would cost as much as a large."""
+    number = -(-length // max(1, most))
+    return _slices(length, -(-length // max(1, number)))
 
 
 def _slices(length: int, step: int) -> Iterator[slice]:
