@@ -8,6 +8,7 @@ import limbeck
 SOURCE = Path(limbeck.__file__).parent
 ORDER = [
     "errors",
+    "files",
     "memory",
     "batch",
     "architectures",
@@ -31,6 +32,7 @@ ORDER = [
     "plan",
     "study",
     "compare",
+    "vocabulary",
     "demo",
     "cli",
 ]

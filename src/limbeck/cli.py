@@ -31,6 +31,8 @@ from .pretrained import model_of_run
 from .recipe import EvaluationPart, option_names, read_recipe
 from .run import distill as distill_recipe
 from .study import read_study
+from .tokenization.learn import KINDS
+from .vocabulary import learn_vocabulary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +40,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Distil Transformer language models, and prove what the student kept.",
 )
+vocabulary = typer.Typer(no_args_is_help=True, help="Make vocabularies for students.")
+app.add_typer(vocabulary, name="vocabulary")
 _console = Console(soft_wrap=False)
 _SINGLE_MAPS = {
     "last": "The last student layer and the teacher's last.",
@@ -139,6 +143,32 @@ def evaluate(
     if cost:
         found["cost"] = asdict(measure_cost(model, threads=threads))
     sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+
+@vocabulary.command()
+def learn(
+    text: Annotated[list[str], typer.Argument(help="Text files or hub names.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The tokenizer's folder.")],
+    size: Annotated[int, typer.Option(help="Pieces, special tokens included.")],
+    like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
+    kind: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "wordpiece",
+    lowercase: Annotated[bool, typer.Option(help="All letters become small.")] = False,
+    characters: Annotated[
+        int | None, typer.Option(help="Read at most so many of each text.")
+    ] = None,
+) -> None:
+    """Learn a tokenizer from text."""
+    learn_vocabulary(
+        text,
+        output,
+        size=size,
+        like=like,
+        kind=kind,
+        lowercase=lowercase,
+        characters=characters,
+        console=_console,
+    )
+    _console.print(f"tokenizer: {output}", highlight=False)
 
 
 @app.command("list")

@@ -20,6 +20,7 @@ from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_sco
 from .evaluation.comparison import write_comparison
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
+from .files import write_text
 from .measure import evaluate_model, evaluation_notes, kept_cost, training_facts
 from .plan import probe
 from .recipe import EvaluationPart
@@ -50,7 +51,9 @@ def compare(
     """
     study, runs = prepare_study(raw)
     folder, console = Path(output), console or Console(quiet=True)
-    _write(folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    write_text(
+        folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+    )
     if isinstance(study.equal, EqualTime):
         runs = _of_equal_time(runs, study.equal.seconds, folder / "steps.json", console)
     store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9))
@@ -113,7 +116,7 @@ def _of_equal_time(
             spent = [probe(run.setup, n).seconds_per_step for n in range(len(stages))]
             whole = sum(s.steps * time for s, time in zip(stages, spent, strict=True))
             steps[run.place] = [max(1, round(s.steps * seconds / whole)) for s in stages]
-            _write(file, json.dumps(steps, indent=1))
+            write_text(file, json.dumps(steps, indent=1))
         stages_raw = [
             {**stage, "tokens": None, "steps": count}
             for stage, count in zip(run.raw["stages"], steps[run.place], strict=True)
@@ -248,10 +251,3 @@ def _tokens_line(run: ArmRun) -> str:
     stages = run.setup.stages
     length = run.setup.recipe.data.length
     return f"{sum(s.steps * s.batch_size * length for s in stages):,} tokens"
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)

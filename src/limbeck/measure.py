@@ -22,6 +22,7 @@ from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
+from .files import write_text
 from .memory import keep_freed_memory
 from .pretrained import load_model, model_of_run
 from .recipe import EvaluationPart
@@ -141,10 +142,7 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
 def kept_cost(model: str, kept: Path) -> dict[str, Any]:
     """Size, memory and latency of a model, from the file where they were measured before."""
     if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps(asdict(measure_cost(model))), encoding="utf-8")
-        part.replace(kept)
+        write_text(kept, json.dumps(asdict(measure_cost(model))))
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     return found
 

@@ -22,6 +22,7 @@ from .corpora import calibration_tokens, held_out_batches, stage_batches
 from .errors import RecipeError
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
+from .files import write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
 from .pretrained import load_model
@@ -236,10 +237,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
                 f"{folder} holds a run of another recipe (different: {', '.join(different)}); use"
                 " another folder, or the recipe.yaml in it to go on"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(dump_recipe(recipe), encoding="utf-8")
-    part.replace(file)
+    write_text(file, dump_recipe(recipe))
 
 
 def _card_facts(setup: Setup, position: Position) -> CardFacts:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import write_texts
 from .comparison_plots import gaps, quality_against
 from .plots import Table, cell, page
-from .report import finite, markdown_table, words, write_whole
+from .report import finite, markdown_table, words
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -22,7 +23,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         folder: Made if it is not there.
     """
     comparison = finite(comparison)
-    write_whole(
+    write_texts(
         {
             "report.json": json.dumps(comparison, indent=1, ensure_ascii=False) + "\n",
             "report.md": as_markdown(comparison),

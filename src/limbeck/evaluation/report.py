@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ..files import write_texts
 from .plots import ROLES, Records, Table, cell, curves, page, plots
 
 __all__ = ["ROLES", "headline", "mean_scores", "summary_table", "tables", "write_report"]
@@ -45,21 +46,7 @@ def write_report(report: Report, records: Records, folder: Path) -> None:
         "report.md": as_markdown(report, records),
         "report.html": as_html(report, records),
     }
-    write_whole(contents, folder)
-
-
-def write_whole(contents: Mapping[str, str], folder: Path) -> None:
-    """Write files of those names, all or none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = [folder / f"{name}.part" for name in contents]
-    try:
-        for part, content in zip(parts, contents.values(), strict=True):
-            part.write_text(content, encoding="utf-8")
-        for part in parts:
-            part.replace(part.with_suffix(""))
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+    write_texts(contents, folder)
 
 
 def headline(report: Report) -> str:

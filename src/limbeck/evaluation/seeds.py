@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from ..errors import EvaluationError
+from ..files import write_text
 from ..pretrained import locate
 from .finetune import FinetuneSettings, SeedScore, finetune
 from .tasks import Task
@@ -145,8 +146,5 @@ def _restored(saved: Mapping[str, Any]) -> SeedScore:
 
 
 def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:
-    results.parent.mkdir(parents=True, exist_ok=True)
-    part = results.with_suffix(".part")
     content = {**_all_kept(results), key: [asdict(score) for score in kept.values()]}
-    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    part.replace(results)
+    write_text(results, json.dumps(content, indent=1))

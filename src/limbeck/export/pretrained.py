@@ -1,12 +1,12 @@
 """The student as a plain transformers folder, which loads where limbeck is not installed."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import TrainingError
+from ..files import whole_folder
 from ..pretrained import quiet_transformers
 
 
@@ -30,18 +30,13 @@ def export_student(
     Raises:
         TrainingError: It could not be written, as when the disk is full.
     """
-    part = folder.with_name(folder.name + ".part")
     model: Any = student if with_head else student.base_model
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        with quiet_transformers():
+        with whole_folder(folder) as part, quiet_transformers():
             model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        (part / "README.md").write_text(card, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
+            tokenizer.save_pretrained(part)
+            (part / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise TrainingError(
             f"the student could not be written to {folder}: {error}. The last checkpoint is whole;"
             " make room and run the same command again"

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from ..data.corpus import corpus_fingerprint, split_documents
 from ..data.text import TextSource, read_documents
 from ..errors import DataError
+from ..files import write_text
 
 _DOCUMENTS_AT_ONCE = 1000
 _FEATURES = datasets.Features(
@@ -153,9 +154,7 @@ def _build(
         if not bars:
             datasets.enable_progress_bars()
     # Written last: a folder without it was left half-way and is built again.
-    temporary = folder / "facts.json.part"
-    temporary.write_text(json.dumps({"table": "table", **count}), encoding="utf-8")
-    temporary.replace(folder / "facts.json")
+    write_text(folder / "facts.json", json.dumps({"table": "table", **count}))
 
 
 Pieces = tuple[list[int], list[bool]]

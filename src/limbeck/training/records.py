@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..files import write_text
 from .checkpoint import Position
 
 
@@ -36,9 +37,7 @@ class RunLog:
             if (here := (record["stage_number"], record["step"])) < place
             or (here == place and position.step > 0)
         ]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(_line(record) for record in kept), encoding="utf-8")
-        part.replace(self.path)
+        write_text(self.path, "".join(_line(record) for record in kept))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one record; it is on disk when this returns."""

@@ -1,0 +1,42 @@
+"""Files and folders appear whole or not at all: they are written aside, then renamed."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write one file, in UTF-8; its folder is made."""
+    write_texts({file.name: text}, file.parent)
+
+
+def write_texts(contents: Mapping[str, str], folder: Path) -> None:
+    """Write files of those names, all or none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {name: folder / f"{name}.part" for name in contents}
+    try:
+        for name, content in contents.items():
+            parts[name].write_text(content, encoding="utf-8")
+        for name, part in parts.items():
+            part.replace(folder / name)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into; it takes the place of ``folder`` when the block ends without error.
+
+    What an error or a kill leaves behind ends in ``.part`` and is removed by the next try.
+    """
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,130 @@
+"""A tokenizer learned from text: WordPiece, BPE or Unigram, as a transformers folder has it.
+
+The learning itself is that of `tokenizers`; what is decided here is how text is normalised
+and cut into words, and what the special tokens are: those of a tokenizer given as a model,
+or what encoders of the BERT family and decoders of the GPT family are used to.
+
+Source: WordPiece, Schuster & Nakajima 2012; BPE, Sennrich et al. 2016, arXiv:1508.07909;
+Unigram, Kudo 2018, arXiv:1804.10959.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from ..errors import DataError
+
+_ENCODER_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_DECODER_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_AT_ONCE = 1000  # documents handed over together
+
+
+def learn_tokenizer(
+    documents: Iterable[str], like: PreTrainedTokenizerFast, *, size: int
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of another size that treats text as ``like`` does, learned from the documents.
+
+    Args:
+        documents: Strings; they are read once.
+        like: Gives the kind, the normalisation, the cutting into words and the special
+            tokens; a model's tokenizer, or a `blank_tokenizer`.
+        size: Pieces, special tokens included.
+
+    Raises:
+        DataError: The documents' letters alone are more than ``size``, or the
+            documents do not give so many pieces.
+    """
+    train: Any = like.train_new_from_iterator
+    learned: PreTrainedTokenizerFast = train(_batches(iter(documents)), size, show_progress=False)
+    found = len(learned)
+    if found > size:
+        raise DataError(
+            f"{size} pieces are fewer than the letters and special tokens that the text needs"
+            f" ({found}); ask for more, or leave rare letters out of the text"
+        )
+    if found < size:
+        raise DataError(
+            f"the text gives {found} pieces, and {size} were asked for; ask for fewer, or give"
+            " more text"
+        )
+    return learned
+
+
+def blank_tokenizer(kind: str, *, lowercase: bool) -> PreTrainedTokenizerFast:
+    """A tokenizer of a kind without pieces: what `learn_tokenizer` takes as ``like``.
+
+    Args:
+        kind: A name in ``KINDS``.
+        lowercase: Letters become small, and for ``wordpiece`` lose their accents.
+    """
+    return KINDS[kind](lowercase)
+
+
+def _wordpiece(lowercase: bool) -> PreTrainedTokenizerFast:
+    """As BERT: words at spaces and punctuation, ## before what continues a word."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return _encoder(tokenizer)
+
+
+def _unigram(lowercase: bool) -> PreTrainedTokenizerFast:
+    """As XLM-R: spaces become part of the pieces, the likeliest cut is taken."""
+    # One piece, so that learning knows which one stands for the unknown.
+    tokenizer = Tokenizer(models.Unigram([("[UNK]", 0.0)], unk_id=0))
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return _encoder(tokenizer)
+
+
+def _bytes(lowercase: bool) -> PreTrainedTokenizerFast:
+    """As GPT-2: pairs of bytes are merged, so that any text can be written."""
+    tokenizer = Tokenizer(models.BPE())
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens(list(_DECODER_TOKENS.values()))
+    return _wrapped(tokenizer, _DECODER_TOKENS)
+
+
+def _encoder(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    tokens = list(_ENCODER_TOKENS.values())
+    tokenizer.add_special_tokens(tokens)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokens.index(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return _wrapped(tokenizer, _ENCODER_TOKENS)
+
+
+def _wrapped(tokenizer: Tokenizer, special: Mapping[str, str]) -> PreTrainedTokenizerFast:
+    fast: Any = PreTrainedTokenizerFast
+    wrapped: PreTrainedTokenizerFast = fast(tokenizer_object=tokenizer, **special)
+    return wrapped
+
+
+KINDS: dict[str, Callable[[bool], PreTrainedTokenizerFast]] = {
+    "wordpiece": _wordpiece,
+    "unigram": _unigram,
+    "bytes": _bytes,
+}
+
+
+def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(islice(documents, _AT_ONCE)):
+        yield batch

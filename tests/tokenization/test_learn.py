@@ -1,0 +1,104 @@
+"""Learned tokenizers: any text survives, the pattern's rules are kept, bad sizes are refused."""
+
+import json
+from itertools import islice
+
+import pytest
+from rich.console import Console
+
+from limbeck.data.text import TextSource, read_documents
+from limbeck.demo import HERE
+from limbeck.errors import DataError, ModelError, RecipeError
+from limbeck.pretrained import load_tokenizer
+from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.vocabulary import learn_vocabulary
+
+TEXT = ["Ёжик и ёлка, кот и пёс; ночь, улица.", "It was naïve: no cat, 12,5 dogs.", "être — là-bas"]
+TRICKY = "Ёжик, it was naïve: être 12,5 — 日本 😀 e\u0301."
+
+
+@pytest.fixture(scope="module")
+def documents():
+    novels = islice(read_documents(TextSource(str(HERE / "novels.txt.gz"))), 300)
+    return [*novels, *TEXT * 50]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_a_folder_that_treats_text_alike(documents, kind, lowercase, tmp_path):
+    learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=lowercase), size=400)
+    learned.save_pretrained(tmp_path)
+    again = load_tokenizer(str(tmp_path))
+    assert len(again) == len(learned)
+    for text in (*TEXT, TRICKY):
+        assert again(text, "ёж")["input_ids"] == learned(text, "ёж")["input_ids"]
+    known = again(TEXT[0])["input_ids"]
+    assert again.unk_token_id not in known
+    assert again.decode(known, skip_special_tokens=True).replace(" ", "").lower() in {
+        TEXT[0].replace(" ", "").lower(),
+        TEXT[0].replace(" ", "").lower().replace("ё", "е"),
+    }
+
+
+def test_bytes_write_any_text(documents):
+    learned = learn_tokenizer(documents, blank_tokenizer("bytes", lowercase=False), size=400)
+    assert learned.decode(learned(TRICKY)["input_ids"]) == TRICKY
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_encoders_get_the_special_tokens_that_masking_needs(documents, kind):
+    learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=400)
+    tokens = learned.convert_ids_to_tokens(learned("cat", "кот")["input_ids"])
+    assert tokens[0] == "[CLS]" and tokens.count("[SEP]") == 2
+    assert learned.mask_token == "[MASK]" and learned.pad_token == "[PAD]"
+    assert learned.convert_ids_to_tokens(learned("日")["input_ids"])[-2] == "[UNK]"
+
+
+def test_the_pattern_of_a_model_is_kept(tmp_path, teacher_folder):
+    learn_vocabulary(
+        [str(HERE / "novels.txt.gz")],
+        tmp_path / "v",
+        size=300,
+        like=str(teacher_folder),
+        characters=20000,
+    )
+    mine, theirs = (
+        json.loads(load_tokenizer(name).backend_tokenizer.to_str())
+        for name in (str(tmp_path / "v"), str(teacher_folder))
+    )
+    assert mine["normalizer"] == theirs["normalizer"]
+    assert mine["pre_tokenizer"] == theirs["pre_tokenizer"]
+    assert len(mine["model"]["vocab"]) == 300
+
+
+def test_no_text_counts_for_more_than_its_characters(tmp_path):
+    (tmp_path / "long.txt").write_text("aaaa bbbb\n" * 5000, encoding="utf-8")
+    (tmp_path / "short.txt").write_text("xyxy zyzy\n" * 50, encoding="utf-8")
+    console = Console(record=True, width=200)
+    learn_vocabulary(
+        [str(tmp_path / "long.txt"), str(tmp_path / "short.txt")],
+        tmp_path / "v",
+        size=23,
+        characters=450,
+        console=console,
+    )
+    assert console.export_text().count("450 characters read") == 2
+    assert {"a", "##b", "z", "##y"} <= set(load_tokenizer(str(tmp_path / "v")).get_vocab())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"size": 10}, DataError, r"10 pieces are fewer than the letters .* \(\d+\)"),
+        ({"size": 100_000}, DataError, r"the text gives \d+ pieces, and 100000 were asked for"),
+        ({"size": 0}, DataError, "size is 0; give 1 or more"),
+        ({"size": 90, "characters": 0}, DataError, "characters is 0"),
+        ({"size": 90, "kind": "words"}, RecipeError, "use one of wordpiece, unigram, bytes"),
+        ({"size": 90, "like": "./nowhere"}, ModelError, "nowhere"),
+    ],
+)
+def test_bad_sizes_and_kinds_leave_nothing(options, error, message, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(TEXT * 50), encoding="utf-8")
+    with pytest.raises(error, match=message):
+        learn_vocabulary([str(tmp_path / "text.txt")], tmp_path / "v", **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
