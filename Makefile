@@ -23,6 +23,7 @@ lint: $(STAMP)
 
 benchmark: $(STAMP)
 	$(BIN)/python benchmarks/relations.py
+	$(BIN)/python benchmarks/objectives.py
 	$(BIN)/python benchmarks/step.py
 
 # The constraint keeps torch at the build that was tested, without GPU packages.

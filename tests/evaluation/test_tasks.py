@@ -103,3 +103,16 @@ def test_subsamples_are_the_same_for_everyone(tmp_path):
     assert one == two and len(one.train) == 10 and len(one.test) == 50
     assert subsample(task, rows=10, seed=1) != one
     assert subsample(task, rows=None, seed=0) is task
+
+
+def test_one_task_is_learned_and_another_scored(tmp_path):
+    pair(tmp_path, TEXTS, TEXTS, name="sib200_en")
+    location = pair(tmp_path, TEXTS, [{"text": "в", "label": "y"}], name="sib200_ru")
+    task = load_task(str(tmp_path / "sib200_en>sib200_ru"))
+    assert (task.name, task.headline) == ("sib200_en_to_sib200_ru", "accuracy")
+    assert [row.text for row in (*task.train, *task.test)] == ["a", "b", "в"]
+    for wrong in (f"{location}>", f"{location}>sib200_ru"):
+        with pytest.raises(DataError, match="names one task; give two"):
+            load_task(wrong)
+    with pytest.raises(DataError, match="neither .*sib200_de.dev"):
+        load_task(str(tmp_path / "sib200_en>sib200_de"), test_split="dev")

@@ -67,6 +67,10 @@ TASKS: dict[str, KnownTask] = {
     "rusentne": KnownTask("macro_f1", "ru", "sentiment towards an entity"),
     "paraphraser": KnownTask("macro_f1", "ru", "paraphrase pairs, three classes"),
     "factrueval_ner": KnownTask("span_f1", "ru", "entities"),
+    **{
+        f"sib200_{language}": KnownTask("accuracy", language, "seven topics")
+        for language in ("en", "ru", "de", "fr", "es")
+    },
 }
 # What each kind can be scored by; the first one heads the table of a task that is not known.
 _METRICS = {
@@ -109,7 +113,9 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     """The task whose files begin with ``location``, as ``DIR/sst2`` for sst2.train.jsonl.gz.
 
     Args:
-        location: Folder and common name of the files.
+        location: Folder and common name of the files. ``DIR/sib200_en>sib200_ru`` learns
+            from the rows of the first and is scored on those of the second, in the same
+            folder: what one language gives in another.
         test_split: ``dev``, ``test`` or another; by default dev, else test.
 
     Raises:
@@ -117,11 +123,14 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
             scored file has labels that the training file lacks, or the task is
             known by name and its rows cannot be scored as that task is.
     """
-    place = Path(location)
-    train_file = _find(place, "train")
+    learned, other, scored = location.partition(">")
+    source = Path(learned.strip())
+    place = source.with_name(scored.strip()) if scored.strip() else source
+    if other and place == source:
+        raise DataError(f"{location!r} names one task; give two as DIR/LEARNED>SCORED")
+    train = list(_read(_find(source, "train")))
     if test_split is None:
         test_split = "dev" if _exists(place, "dev") else "test"
-    train = list(_read(train_file))
     test_file = _find(place, test_split)
     test = list(_read(test_file))
     kinds = Counter(_kind(example) for example in [*train, *test])
@@ -135,7 +144,7 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     if known:
         _check_known(location, known, kind, labels)
     return Task(
-        name=place.name,
+        name=f"{source.name}_to_{place.name}" if other else place.name,
         kind=kind,
         headline=known.headline if known else _METRICS[kind][0],
         positive=known.positive if known else None,
