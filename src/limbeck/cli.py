@@ -32,7 +32,12 @@ from .recipe import EvaluationPart, option_names, read_recipe
 from .run import distill as distill_recipe
 from .study import read_study
 from .tokenization.learn import KINDS
-from .vocabulary import learn_vocabulary
+from .vocabulary import (
+    learn_vocabulary,
+    trim_vocabulary,
+    vocabulary_headline,
+    vocabulary_table,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,6 +58,9 @@ _Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field: stages.0.tokens=100000. May be repeated."),
 ]
+_Texts = Annotated[list[str], typer.Argument(help="Text files or hub names.")]
+_Folder = Annotated[Path, typer.Option("--output", "-o", help="The tokenizer's folder.")]
+_Characters = Annotated[int | None, typer.Option(help="Read at most so many of each text.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder.")]
 
 
@@ -147,18 +155,16 @@ def evaluate(
 
 @vocabulary.command()
 def learn(
-    text: Annotated[list[str], typer.Argument(help="Text files or hub names.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The tokenizer's folder.")],
+    text: _Texts,
+    output: _Folder,
     size: Annotated[int, typer.Option(help="Pieces, special tokens included.")],
     like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
     kind: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "wordpiece",
     lowercase: Annotated[bool, typer.Option(help="All letters become small.")] = False,
-    characters: Annotated[
-        int | None, typer.Option(help="Read at most so many of each text.")
-    ] = None,
+    characters: _Characters = None,
 ) -> None:
     """Learn a tokenizer from text."""
-    learn_vocabulary(
+    report = learn_vocabulary(
         text,
         output,
         size=size,
@@ -168,6 +174,30 @@ def learn(
         characters=characters,
         console=_console,
     )
+    _print_vocabulary(report, output)
+
+
+@vocabulary.command()
+def trim(
+    model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
+    text: _Texts,
+    output: _Folder,
+    size: Annotated[int | None, typer.Option(help="Pieces that stay; or give a share.")] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Keep what makes up this share of the text, as 0.999.")
+    ] = None,
+    characters: _Characters = None,
+) -> None:
+    """Keep those pieces of a model's tokenizer that texts use most."""
+    report = trim_vocabulary(
+        model, text, output, size=size, share=share, characters=characters, console=_console
+    )
+    _print_vocabulary(report, output)
+
+
+def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
+    _print_table("vocabulary", vocabulary_table(report))
+    _console.print(vocabulary_headline(report), highlight=False)
     _console.print(f"tokenizer: {output}", highlight=False)
 
 

@@ -1,15 +1,26 @@
-"""Vocabularies from text: a tokenizer folder that recipes name as `student.tokenizer`."""
+"""Vocabularies for students: tokenizer folders that recipes name as `student.tokenizer`."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from transformers import PreTrainedTokenizerFast
 
+from .architectures import anatomy_of, shape_of
 from .data.text import TextSource, check_source, read_documents
-from .errors import DataError, RecipeError
+from .errors import DataError, ModelError, RecipeError
+from .evaluation.report import markdown_table
 from .files import whole_folder
-from .pretrained import load_tokenizer
+from .pretrained import load_config, load_tokenizer
+from .tokenization.coverage import coverage
 from .tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from .tokenization.trim import count_pieces, trimmed_tokenizer
+
+_MEASURED_CHARACTERS = 1_000_000  # of each text, for the report
 
 
 def learn_vocabulary(
@@ -22,8 +33,8 @@ def learn_vocabulary(
     lowercase: bool = False,
     characters: int | None = None,
     console: Console | None = None,
-) -> None:
-    """Learn a tokenizer and leave it as a folder.
+) -> dict[str, Any]:
+    """Learn a tokenizer, leave it as a folder with a report, and give the report.
 
     Args:
         texts: Files or hub names, as a recipe's ``data.text``.
@@ -41,30 +52,152 @@ def learn_vocabulary(
         DataError: A text cannot be read, or does not give so many pieces.
         ModelError: ``like`` has no fast tokenizer.
     """
-    console = console or Console(quiet=True)
     if kind not in KINDS:
         raise RecipeError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
-    given = [("size", size), *([("characters", characters)] if characters is not None else [])]
-    for name, value in given:
-        if value < 1:
-            raise DataError(f"{name} is {value}; give 1 or more")
+    _check_positive(size=size, characters=characters)
     pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
+    read = _reader(texts, characters, console)
+    learned = learn_tokenizer(read(), pattern, size=size)
+    return _leave(learned, Path(output), texts, like)
+
+
+def trim_vocabulary(
+    model: str,
+    texts: Sequence[str],
+    output: Path | str,
+    *,
+    size: int | None = None,
+    share: float | None = None,
+    characters: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Keep those pieces of a model's tokenizer that texts use most; a folder with a report.
+
+    Args:
+        model: Whose tokenizer it is.
+        texts: Files or hub names.
+        output: The folder; what is in it is replaced.
+        size: Pieces that stay; or give ``share``.
+        share: As few pieces stay as make up this share of the texts' pieces, and
+            letters, bytes and special tokens beside them.
+        characters: Of each text at most so many are read.
+        console: For progress; None is silent.
+
+    Raises:
+        DataError: A text cannot be read, or the size cannot be had.
+        ModelError: The model has no fast tokenizer.
+    """
+    if (size is None) == (share is None):
+        raise DataError("give either a size or a share of the texts' pieces that is covered")
+    if share is not None and not 0 < share <= 1:
+        raise DataError(f"the share is {share}; give a number above 0 and at most 1, as 0.999")
+    _check_positive(size=size, characters=characters)
+    tokenizer = load_tokenizer(model)
+    counts = count_pieces(tokenizer, _reader(texts, characters, console)())
+    trimmed = trimmed_tokenizer(tokenizer, counts, size=size, share=share)
+    return _leave(trimmed, Path(output), texts, model)
+
+
+def _check_positive(**given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise DataError(f"{name} is {value}; give 1 or more")
+
+
+def _reader(
+    texts: Sequence[str], characters: int | None, console: Console | None
+) -> Callable[[], Iterator[str]]:
+    """Reads all texts, which have been looked through before."""
     sources = [TextSource(path) for path in texts]
     for source in sources:
         check_source(source)
-    learned = learn_tokenizer(_documents(sources, characters, console), pattern, size=size)
-    with whole_folder(Path(output)) as folder:
-        learned.save_pretrained(folder)
+
+    def read() -> Iterator[str]:
+        for source in sources:
+            count = 0
+            for document in _first(source, characters):
+                count += len(document)
+                yield document
+            if console:
+                console.print(f"{source.path}: {count:,} characters read", highlight=False)
+
+    return read
 
 
-def _documents(
-    sources: Sequence[TextSource], characters: int | None, console: Console
-) -> Iterator[str]:
-    for source in sources:
-        read = 0
-        for document in read_documents(source):
-            if characters is not None and read >= characters:
-                break
-            read += len(document)
-            yield document
-        console.print(f"{source.path}: {read:,} characters read", highlight=False)
+def _first(source: TextSource, characters: int | None) -> Iterator[str]:
+    read = 0
+    for document in read_documents(source):
+        if characters is not None and read >= characters:
+            return
+        read += len(document)
+        yield document
+
+
+def _leave(
+    tokenizer: PreTrainedTokenizerFast, output: Path, texts: Sequence[str], like: str | None
+) -> dict[str, Any]:
+    report = _report(tokenizer, texts, like)
+    with whole_folder(output) as folder:
+        tokenizer.save_pretrained(folder)
+        (folder / "report.json").write_text(
+            json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
+        lines = [vocabulary_headline(report), "", *markdown_table(vocabulary_table(report))]
+        (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return report
+
+
+def _report(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], like: str | None
+) -> dict[str, Any]:
+    whose = {"this": tokenizer, **({"like": load_tokenizer(like)} if like else {})}
+    report: dict[str, Any] = {
+        "pieces": len(tokenizer),
+        "measured_characters_of_each_text": _MEASURED_CHARACTERS,
+        "texts": {
+            path: {
+                name: asdict(coverage(cut, _first(TextSource(path), _MEASURED_CHARACTERS)))
+                for name, cut in whose.items()
+            }
+            for path in texts
+        },
+    }
+    if like:
+        mine, theirs = (set(cut.get_vocab()) for cut in whose.values())
+        report |= {"like": like, "like_pieces": len(theirs), "shared_pieces": len(mine & theirs)}
+        with suppress(ModelError):  # the folder of a tokenizer alone
+            config = load_config(like)
+            width = shape_of(config, anatomy_of(config.model_type)).hidden
+            report["embedding_bytes_saved"] = 4 * width * (len(theirs) - len(mine))
+    return report
+
+
+def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
+    """What the report says of each text, the tokenizer that was given beside it."""
+    head = ["text", "tokenizer", "pieces a word", "95 of 100 words", "unknown", "letters unknown"]
+    rows = [head]
+    for path, found in report["texts"].items():
+        for name, facts in found.items():
+            never = facts["letters_not_covered_count"]
+            named = " ".join(facts["letters_not_covered"][:10])
+            rows.append(
+                [
+                    Path(path).name,
+                    report["like"] if name == "like" else "this",
+                    f"{facts['pieces_per_word']:.3f}",
+                    f"{facts['pieces_per_word_p95']:.0f}",
+                    f"{facts['unknown_share']:.4%}",
+                    f"{never}: {named}" if never else "none",
+                ]
+            )
+    return rows
+
+
+def vocabulary_headline(report: Mapping[str, Any]) -> str:
+    """The result in one sentence."""
+    said = f"{report['pieces']:,} pieces"
+    if "like" in report:
+        said += f", {report['shared_pieces']:,} of them shared with {report['like']}"
+    if saved := report.get("embedding_bytes_saved"):
+        said += f"; its embeddings lose {saved / 1e6:.1f} MB at that width"
+    return said + "."

@@ -69,6 +69,32 @@ def blank_tokenizer(kind: str, *, lowercase: bool) -> PreTrainedTokenizerFast:
     return KINDS[kind](lowercase)
 
 
+def as_transformers(
+    tokenizer: Tokenizer,
+    special: Mapping[str, str] | None = None,
+    *,
+    like: PreTrainedTokenizerFast | None = None,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer as transformers has it.
+
+    Args:
+        tokenizer: The fast one behind it.
+        special: Special tokens by their role, as ``mask_token``.
+        like: Special tokens, inputs, side of padding and longest text are those of this one.
+    """
+    fast: Any = PreTrainedTokenizerFast
+    options: dict[str, Any] = dict(special or {})
+    if like is not None:
+        options = {
+            **like.special_tokens_map,
+            "model_max_length": like.model_max_length,
+            "model_input_names": like.model_input_names,
+            "padding_side": like.padding_side,
+        }
+    wrapped: PreTrainedTokenizerFast = fast(tokenizer_object=tokenizer, **options)
+    return wrapped
+
+
 def _wordpiece(lowercase: bool) -> PreTrainedTokenizerFast:
     """As BERT: words at spaces and punctuation, ## before what continues a word."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -98,7 +124,7 @@ def _bytes(lowercase: bool) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.add_special_tokens(list(_DECODER_TOKENS.values()))
-    return _wrapped(tokenizer, _DECODER_TOKENS)
+    return as_transformers(tokenizer, _DECODER_TOKENS)
 
 
 def _encoder(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -109,13 +135,7 @@ def _encoder(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, tokens.index(name)) for name in ("[CLS]", "[SEP]")],
     )
-    return _wrapped(tokenizer, _ENCODER_TOKENS)
-
-
-def _wrapped(tokenizer: Tokenizer, special: Mapping[str, str]) -> PreTrainedTokenizerFast:
-    fast: Any = PreTrainedTokenizerFast
-    wrapped: PreTrainedTokenizerFast = fast(tokenizer_object=tokenizer, **special)
-    return wrapped
+    return as_transformers(tokenizer, _ENCODER_TOKENS)
 
 
 KINDS: dict[str, Callable[[bool], PreTrainedTokenizerFast]] = {

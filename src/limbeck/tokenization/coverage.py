@@ -1,0 +1,87 @@
+"""How a tokenizer cuts a text: pieces a word, the share of unknowns, letters never covered."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+from transformers import PreTrainedTokenizerFast
+
+_LETTERS_NAMED = 50
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of one text.
+
+    Attributes:
+        words: Of the text, at white space.
+        pieces_per_word: Mean.
+        pieces_per_word_p95: 95 of 100 words have so many pieces or fewer.
+        unknown_share: Of all pieces, those that stand for the unknown.
+        letters: Different characters of the text, white space apart.
+        letters_not_covered: Those that are unknown even on their own, the most frequent
+            first; at most fifty are named.
+        letters_not_covered_count: All of them.
+    """
+
+    words: int
+    pieces_per_word: float
+    pieces_per_word_p95: float
+    unknown_share: float
+    letters: int
+    letters_not_covered: tuple[str, ...]
+    letters_not_covered_count: int
+
+
+def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Coverage:
+    """How the documents are cut; they are read once.
+
+    >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+    >>> text = ["a cat sat", "a cat ran"]
+    >>> cats = learn_tokenizer(text * 9, blank_tokenizer("wordpiece", lowercase=True), size=23)
+    >>> found = coverage(cats, ["a cat 猫"])
+    >>> found.words, found.letters_not_covered
+    (3, ('猫',))
+    """
+    letters: Counter[str] = Counter()
+    counts: list[Int64[np.ndarray, " words"]] = []
+    unknown = 0
+    for document in documents:
+        letters.update(document)
+        encoded = tokenizer(
+            document, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        unknown += sum(piece == tokenizer.unk_token_id for piece in encoded["input_ids"])
+        counts.append(_pieces_of_words(document, encoded["offset_mapping"]))
+    pieces = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
+    seen = [(letter, times) for letter, times in letters.most_common() if not letter.isspace()]
+    never = [letter for letter, _ in seen if _is_unknown(tokenizer, letter)]
+    total = int(pieces.sum())
+    return Coverage(
+        words=len(pieces),
+        pieces_per_word=float(pieces.mean()) if len(pieces) else 0.0,
+        pieces_per_word_p95=float(np.quantile(pieces, 0.95)) if len(pieces) else 0.0,
+        unknown_share=unknown / total if total else 0.0,
+        letters=len(seen),
+        letters_not_covered=tuple(never[:_LETTERS_NAMED]),
+        letters_not_covered_count=len(never),
+    )
+
+
+def _pieces_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.ndarray, " words"]:
+    starts, place = [], 0
+    for word in document.split():
+        starts.append(document.index(word, place))
+        place = starts[-1] + len(word)
+    if not starts:
+        return np.zeros(0, dtype=np.int64)
+    # By their last character: a piece of bytes may begin with the space before its word.
+    ends = np.array([end - 1 for start, end in offsets if end > start], dtype=np.int64)
+    return np.bincount(np.searchsorted(starts, ends, side="right") - 1, minlength=len(starts))
+
+
+def _is_unknown(tokenizer: PreTrainedTokenizerFast, letter: str) -> bool:
+    pieces = tokenizer(letter, add_special_tokens=False)["input_ids"]
+    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in pieces
