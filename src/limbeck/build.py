@@ -9,8 +9,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from .data.text import check_source
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
-from .models import Models, describe_models
+from .models import Models, describe_models, vocabulary_faults
 from .objectives.contract import Objective
+from .objectives.labels import Labels
 from .objectives.schedule import Ramp
 from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
 from .recipe import (
@@ -44,7 +45,7 @@ class Setup:
     @property
     def has_trained_head(self) -> bool:
         """Whether some stage trains the student's vocabulary head."""
-        return any(stage.student_needs().predictions for stage in self.stages)
+        return any(s.student_needs().predictions for s in self.stages if s.mixed is None)
 
 
 def prepare(raw: Mapping[str, Any]) -> Setup:
@@ -86,7 +87,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     for number, stage_raw in enumerate(raw.get("stages") or []):
         part = _part(StagePart, stage_raw)
         if part and models and data:
-            stage, masking, found = _stage(part, number, models, data)
+            make = _stage if part.mixed is None else _mixed_stage
+            stage, masking, found = make(part, number, models, data)
             faults += [fault for fault in found if fault not in faults]
             stages.append(stage)
             maskings.append(masking)
@@ -95,6 +97,13 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         anatomy = models.teacher_anatomy
         if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
             faults.append(("teacher.model", no_head(teacher_part.model)))
+    mixed = bool(stages) and stages[0] is not None and stages[0].mixed is not None
+    if mixed and len(stages) == 1:
+        message = "a mixed stage trains only the student's table; add a stage with `labels`"
+        faults.append(("stages", message))
+    if models and models.two_vocabularies and models.copied_layers and not mixed:
+        message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
+        faults.append(("student.copy", f"{message} `copy: null`"))
     if recipe is None or models is None or faults:
         return None, faults
     return Setup(recipe, models, [s for s in stages if s], maskings, warnings), []
@@ -149,12 +158,9 @@ def _stage(
         if not wrong:
             bound[name] = objective.bound(models.student, models.teacher)
             weights[name] = weight
-    if part.tokens is not None and not data.packed:
-        faults.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
-    if part.micro_batch_size and part.micro_batch_size > part.batch_size:
-        faults.append(
-            (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
-        )
+    if any(objective.teacher_needs().anything for objective in bound.values()):
+        faults += vocabulary_faults(models, f"stages.{number}.objectives")
+    faults += _size_faults(part, number, data)
     if part.masking and models.anatomy.causal:
         message = "hides pieces, which decoders do not learn from; leave it out"
         faults.append((f"stages.{number}.masking", message))
@@ -164,17 +170,77 @@ def _stage(
         name=part.name or "+".join(bound),
         objectives=bound,
         weights=weights,
-        steps=part.steps or steps_of_tokens(part.tokens or 0, part.batch_size, data.length),
-        batch_size=part.batch_size,
-        micro_batch_size=part.micro_batch_size or part.batch_size,
-        optimizer=part.optimizer,
-        dropout=part.dropout,
         head_only=part.trained == "head",
+        **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
     if models.anatomy.causal:
         return stage, NextPiece() if predicts else None, []
     return stage, part.masking or (Masking() if predicts else None), []
+
+
+def _mixed_stage(
+    part: StagePart, number: int, models: Models, data: DataPart
+) -> tuple[Stage | None, Masking | NextPiece | None, list[Fault]]:
+    """Stage I of mixed-vocabulary training."""
+    place = f"stages.{number}"
+    share = part.mixed.share if part.mixed else 0.5
+    ends = (share.start, share.end) if isinstance(share, Ramp) else (share, share)
+    needed = [
+        (number == 0, f"{place}.mixed", "can only be the first stage"),
+        (models.teacher is not None, "teacher", "is missing; a mixed stage trains a copy of it"),
+        (
+            models.teacher is None or models.two_vocabularies,
+            "student.tokenizer",
+            "is the teacher's own; learn another (limbeck vocabulary learn) and name it",
+        ),
+        (
+            not models.anatomy.causal,
+            "student.architecture",
+            "is a decoder; a mixed stage hides words, which only encoders fill in",
+        ),
+        (
+            min(ends) > 0 and max(ends) < 1,
+            f"{place}.mixed.share",
+            "must stay above 0 and below 1, so that both vocabularies are read",
+        ),
+        (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
+        (data.packed, "data.packed", "must be true with a mixed stage"),
+    ]
+    faults = [(field, message) for met, field, message in needed if not met]
+    faults += _size_faults(part, number, data)
+    if faults:
+        return None, None, faults
+    stage = Stage(
+        name=part.name or "mixed",
+        objectives={"labels": Labels()},
+        weights={"labels": 1.0},
+        mixed=share,
+        **_course(part, data),
+    )
+    return stage, part.masking or Masking(), []
+
+
+def _size_faults(part: StagePart, number: int, data: DataPart) -> list[Fault]:
+    faults: list[Fault] = []
+    if part.tokens is not None and not data.packed:
+        faults.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
+    if part.micro_batch_size and part.micro_batch_size > part.batch_size:
+        faults.append(
+            (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
+        )
+    return faults
+
+
+def _course(part: StagePart, data: DataPart) -> dict[str, Any]:
+    """How long a stage is, how it is cut and how fast it learns."""
+    return {
+        "steps": part.steps or steps_of_tokens(part.tokens or 0, part.batch_size, data.length),
+        "batch_size": part.batch_size,
+        "micro_batch_size": part.micro_batch_size or part.batch_size,
+        "optimizer": part.optimizer,
+        "dropout": part.dropout,
+    }
 
 
 def steps_of_tokens(tokens: int, batch_size: int, length: int) -> int:

@@ -1,32 +1,39 @@
 """The tokenized text of a recipe: batches to learn from, held-out ones, and calibration text."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import datasets
+from transformers import PreTrainedTokenizerFast
 
 from .batch import Batch, Tokens
 from .build import Setup
 from .data.corpus import SeededOrder
+from .errors import RecipeError
+from .objectives.schedule import number as ramped
 from .tokenization.batching import Batches
 from .tokenization.masking import Masking, NextPiece
-from .tokenization.packing import Sequences, tokenize_source
+from .tokenization.mixed import MixedBatches
+from .tokenization.packing import HeldOut, Sequences, tokenize_source
+from .tokenization.two_cuts import cut_twice
 
 _CALIBRATION = 64  # sequences from which the main directions of the hidden states are taken
 _HELD_OUT_AT_ONCE = 32
 
 
-def read_text(setup: Setup, *, held_out: bool) -> list[Sequences]:
+def read_text(
+    setup: Setup, *, held_out: bool, tokenizer: PreTrainedTokenizerFast | None = None
+) -> list[Sequences]:
     """The tokenized sources, from the cache where they have been tokenized before."""
     data = setup.recipe.data
     return [
         tokenize_source(
             source,
-            setup.models.tokenizer,
+            tokenizer or setup.models.tokenizer,
             length=data.length,
             packed=data.packed,
-            held_out=held_out,
-            held_out_share=data.held_out.share,
+            held_out=HeldOut(held_out, data.held_out.share),
             cache=cache_folder() / "tokenized",
         )
         for source in data.text
@@ -38,21 +45,55 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
 
 
-def stage_batches(setup: Setup, number: int) -> Batches:
+def stage_batches(setup: Setup, number: int) -> Batches | MixedBatches:
     """The batches that a stage learns from."""
     stage, seed = setup.stages[number], setup.recipe.seed + number
+    if stage.mixed is not None:
+        return _mixed_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
     return _batches(
         setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
     )
 
 
-def held_out_batches(setup: Setup, *, masking: Masking | NextPiece | None) -> list[Batch]:
-    """The same held-out sequences, masked the same way, for every run on these texts."""
-    wanted = setup.recipe.data.held_out.sequences
-    size = min(_HELD_OUT_AT_ONCE, wanted)
-    batches = _batches(setup, held_out=True, size=size, masking=masking, seed=0)
-    available = min(wanted, len(batches.table))
-    return [batches.batch(number) for number in range(max(1, available // size))]
+def stage_held_out(setup: Setup, number: int) -> list[Batch]:
+    """What a stage is measured on while it learns."""
+    if setup.stages[number].mixed is None:
+        return held_out_batches(setup, masking=setup.maskings[number])
+    size = min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
+    return _some(setup, _mixed_batches(setup, number, held_out=True, size=size, seed=0))
+
+
+def held_out_batches(
+    setup: Setup,
+    *,
+    masking: Masking | NextPiece | None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> list[Batch]:
+    """The same held-out sequences, masked the same way, for every run on these texts.
+
+    Args:
+        setup: Of the run.
+        masking: What is to be predicted.
+        tokenizer: The student's by default.
+    """
+    size = min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
+    return _some(
+        setup,
+        _batches(setup, held_out=True, size=size, masking=masking, seed=0, tokenizer=tokenizer),
+    )
+
+
+def _some(setup: Setup, batches: Batches | MixedBatches) -> list[Batch]:
+    available = min(setup.recipe.data.held_out.sequences, len(batches.table))
+    return [batches.batch(number) for number in range(max(1, available // batches.size))]
+
+
+def words_of_two_cuts(setup: Setup) -> dict[str, int]:
+    """How many words the training text has, and how many of them only one tokenizer knows."""
+    found = Counter[str]()
+    for source in _cut_twice(setup, held_out=False):
+        found.update(source.counts)
+    return dict(found)
 
 
 def calibration_tokens(setup: Setup) -> Tokens:
@@ -64,15 +105,64 @@ def calibration_tokens(setup: Setup) -> Tokens:
 
 
 def _batches(
-    setup: Setup, *, held_out: bool, size: int, masking: Masking | NextPiece | None, seed: int
+    setup: Setup,
+    *,
+    held_out: bool,
+    size: int,
+    masking: Masking | NextPiece | None,
+    seed: int,
+    tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Batches:
-    sources = read_text(setup, held_out=held_out)
-    weights = tuple(source.weight for source in setup.recipe.data.text)
+    tokenizer = tokenizer or setup.models.tokenizer
+    sources = read_text(setup, held_out=held_out, tokenizer=tokenizer)
     return Batches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
-        order=SeededOrder(tuple(len(source.table) for source in sources), weights, seed),
-        tokenizer=setup.models.tokenizer,
+        order=_order(setup, sources, seed),
+        tokenizer=tokenizer,
         size=size,
         masking=masking,
         seed=seed,
     )
+
+
+def _mixed_batches(
+    setup: Setup, number: int, *, held_out: bool, size: int, seed: int
+) -> MixedBatches:
+    stage, models, masking = setup.stages[number], setup.models, setup.maskings[number]
+    if models.teacher is None or models.teacher_tokenizer is None or stage.mixed is None:
+        raise RecipeError("a mixed stage needs a teacher; name one")
+    sources = _cut_twice(setup, held_out=held_out)
+    steps = [stage.steps] if held_out else range(stage.steps)  # measured as at the end
+    return MixedBatches(
+        table=datasets.concatenate_datasets([source.table for source in sources]),
+        order=_order(setup, sources, seed),
+        teacher=models.teacher_tokenizer,
+        student=models.tokenizer,
+        student_from=models.teacher.vocabulary,
+        size=size,
+        masking=masking if isinstance(masking, Masking) else Masking(),
+        shares=[ramped(stage.mixed, stage.progress(step)) for step in steps],
+        seed=seed,
+    )
+
+
+def _cut_twice(setup: Setup, *, held_out: bool) -> list[Sequences]:
+    data, models = setup.recipe.data, setup.models
+    if models.teacher_tokenizer is None:
+        raise RecipeError("a mixed stage needs a teacher; name one")
+    return [
+        cut_twice(
+            source,
+            models.teacher_tokenizer,
+            models.tokenizer,
+            length=data.length,
+            held_out=HeldOut(held_out, data.held_out.share),
+            cache=cache_folder() / "tokenized",
+        )
+        for source in data.text
+    ]
+
+
+def _order(setup: Setup, sources: list[Sequences], seed: int) -> SeededOrder:
+    weights = tuple(source.weight for source in setup.recipe.data.text)
+    return SeededOrder(tuple(len(source.table) for source in sources), weights, seed)

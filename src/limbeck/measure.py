@@ -192,15 +192,21 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
     if not setup.has_trained_head:
         return {}
     anatomy, tokenizer = setup.models.anatomy, setup.models.tokenizer
-    batches = held_out_batches(setup, masking=NextPiece() if anatomy.causal else Masking())
+    masking = NextPiece() if anatomy.causal else Masking()
+    batches = held_out_batches(setup, masking=masking)
     student = load_model(str(folder / "student"), anatomy=anatomy, with_head=True)
     tokens = [batch.student for batch in batches]
     measures = {"bits_per_byte": masked_bits_per_byte(student, anatomy, tokenizer, tokens)}
     teacher, teacher_anatomy = _teacher_with_head(setup), setup.models.teacher_anatomy
     if teacher is not None and teacher_anatomy is not None:
+        theirs = setup.models.teacher_tokenizer or tokenizer
+        if setup.models.two_vocabularies:
+            batches = held_out_batches(setup, masking=masking, tokenizer=theirs)
         measures["teacher_bits_per_byte"] = masked_bits_per_byte(
-            teacher, teacher_anatomy, tokenizer, tokens
+            teacher, teacher_anatomy, theirs, [batch.teacher for batch in batches]
         )
+        if setup.models.two_vocabularies:
+            return measures
         measures["top_agreement"] = top_agreement(
             student, anatomy, teacher, teacher_anatomy, batches, pieces=len(tokenizer)
         )

@@ -27,9 +27,17 @@ class Models:
     teacher_anatomy: Anatomy | None
     teacher: Shape | None
     teacher_config: Any
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast  # the student's
     tokenizer_name: str
+    teacher_tokenizer: PreTrainedTokenizerFast | None
     copied_layers: list[int] | None
+
+    @property
+    def two_vocabularies(self) -> bool:
+        """Whether student and teacher cut text into different pieces."""
+        return self.teacher_tokenizer is not None and not same_pieces(
+            self.teacher_tokenizer, self.tokenizer
+        )
 
 
 def describe_models(
@@ -78,7 +86,13 @@ def describe_models(
         if same_family
         else default_config(architecture, tokenizer_ids=_token_ids(tokenizer))
     )
-    vocabulary = max(teacher_shape.vocabulary if teacher_shape else 0, len(tokenizer))
+    teacher_tokenizer = None
+    if teacher:
+        teacher_tokenizer = load_tokenizer(teacher.model) if student.tokenizer else tokenizer
+    alike = teacher_tokenizer is None or same_pieces(teacher_tokenizer, tokenizer)
+    vocabulary = len(tokenizer)
+    if teacher_shape and alike:
+        vocabulary = max(teacher_shape.vocabulary, vocabulary)
     shape = Shape(
         layers=student.layers,
         hidden=student.hidden,
@@ -90,8 +104,8 @@ def describe_models(
         causal=anatomy.causal,
         pieces=len(tokenizer),
     )
-    if teacher_shape:
-        teacher_shape = replace(teacher_shape, pieces=len(tokenizer))
+    if teacher_shape and teacher_tokenizer is not None:
+        teacher_shape = replace(teacher_shape, pieces=len(teacher_tokenizer))
         faults += _disagreements(shape, teacher_shape)
     special = _SPECIAL_OF_DECODERS if anatomy.causal else _SPECIAL
     if lacks := [name for name in special if tokenizer.special_tokens_map.get(name) is None]:
@@ -109,11 +123,12 @@ def describe_models(
                 ("student.copy.layers", message)
                 for message in copy_faults(shape, teacher_shape, copied, rotary=anatomy.rotary)
             ]
-    if teacher and student.tokenizer:
-        faults += _vocabulary_faults(teacher.model, tokenizer)
     if faults:
         return None, faults, []
     config = student_config(like, anatomy, shape, copied_layers=copied)
+    if not alike:
+        for name, number in _token_ids(tokenizer).items():
+            setattr(config, name, number)
     warnings = shape_warnings(shape, teacher_shape) if teacher_shape else []
     models = Models(
         anatomy,
@@ -124,6 +139,7 @@ def describe_models(
         teacher_config,
         tokenizer,
         tokenizer_name,
+        teacher_tokenizer,
         copied,
     )
     return models, faults, warnings
@@ -137,13 +153,19 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
     }
 
 
-def _vocabulary_faults(teacher: str, tokenizer: PreTrainedTokenizerFast) -> list[Fault]:
-    theirs, mine = load_tokenizer(teacher).get_vocab(), tokenizer.get_vocab()
-    if theirs == mine:
+def same_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> bool:
+    """Whether pieces and their numbers are the same."""
+    return teacher is student or teacher.get_vocab() == student.get_vocab()
+
+
+def vocabulary_faults(models: Models, stage: str) -> list[Fault]:
+    """Why a stage that compares student and teacher piece by piece cannot, if so."""
+    if models.teacher_tokenizer is None or not models.two_vocabularies:
         return []
+    theirs, mine = models.teacher_tokenizer.get_vocab(), models.tokenizer.get_vocab()
     shared = len(theirs.keys() & mine.keys())
     message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
-    return [("student.tokenizer", message)]
+    return [(stage, message)]
 
 
 def _key_value_heads(student: StudentPart, like: Shape) -> int | None:

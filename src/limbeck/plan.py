@@ -96,7 +96,10 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
 def _random_batch(setup: Setup, number: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     shape = (setup.stages[number].batch_size, setup.recipe.data.length)
-    pieces = torch.randint(0, setup.models.student.vocabulary, shape, generator=generator)
+    below = setup.models.student.vocabulary
+    if setup.stages[number].mixed is not None and setup.models.teacher is not None:
+        below += setup.models.teacher.vocabulary
+    pieces = torch.randint(0, below, shape, generator=generator)
     masking = setup.maskings[number]
     share = masking.share if isinstance(masking, Masking) else 1.0 if masking else 0.0
     predicted = torch.rand(shape, generator=generator) < share

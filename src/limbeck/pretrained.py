@@ -146,6 +146,22 @@ def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) ->
     return load_body(name)
 
 
+def load_with_head(name: str, *, anatomy: Anatomy, seed: int) -> PreTrainedModel:
+    """A model with a vocabulary head, of random weights where it has none; otherwise `load_model`.
+
+    Args:
+        name: As for `locate`.
+        anatomy: Its family's.
+        seed: Decides the weights that are missing.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, _ = _load(language_model_class(causal=anatomy.causal), load_config(name), name)
+    if model is None:
+        raise ModelError(f"transformers has no model with a vocabulary head for {name!r}")
+    return model
+
+
 def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
     """Whether a folder's weights have the vocabulary head, from their names alone.
 

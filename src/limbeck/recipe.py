@@ -95,6 +95,14 @@ class DataPart(Part):
     held_out: HeldOutPart = HeldOutPart()
 
 
+class MixedPart(Part):
+    """The teacher learns to read the student's vocabulary beside its own, from labels."""
+
+    share: float | Ramp = Field(
+        0.5, description="of the words, those cut by the student's vocabulary; or a ramp"
+    )
+
+
 class StagePart(Part):
     """One stretch of training; without objectives that need a teacher it is plain pretraining."""
 
@@ -102,6 +110,9 @@ class StagePart(Part):
     preset: str | None = Field(None, description="objectives by the name of a published recipe")
     objectives: dict[str, dict[str, Any]] = Field(
         {}, description="options by name, and `weight`; `kind` where the name is another"
+    )
+    mixed: MixedPart | None = Field(
+        None, description="stage I of mixed-vocabulary training, in place of objectives"
     )
     tokens: int | None = Field(None, ge=1, description="length in tokens; or give steps")
     steps: int | None = Field(None, ge=1)
@@ -233,7 +244,11 @@ def _preset_faults(stage: Mapping[str, Any], path: str) -> list[Fault]:
     name = stage.get("preset")
     if isinstance(name, str) and name not in PRESETS:
         return [(f"{path}.preset", f"no preset is called {name!r}{_nearest(name, PRESETS)}")]
-    if not name and not _mapped(stage.get("objectives")):
+    given = bool(name) or bool(_mapped(stage.get("objectives")))
+    if stage.get("mixed") is not None:
+        message = "is a mixed stage, which learns from labels alone; leave objectives out"
+        return [(path, message)] if given else []
+    if not given:
         return [(path, "has no objectives; name one, or a preset")]
     return []
 

@@ -4,6 +4,7 @@ Running the same command again goes on where the run stands: from the last
 checkpoint, or at what is still to be measured.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +19,17 @@ from transformers import PreTrainedModel
 
 from .attention import use_float32_attention
 from .build import Setup, prepare
-from .corpora import calibration_tokens, held_out_batches, stage_batches
+from .corpora import calibration_tokens, stage_batches, stage_held_out
 from .errors import RecipeError
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
-from .files import write_text
+from .files import whole_folder, write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
-from .pretrained import load_model
+from .pretrained import load_model, load_with_head, quiet_transformers
 from .recipe import Recipe, dump_recipe
 from .student.layer_copy import copy_layers
+from .student.mixed_vocabulary import MixedVocabulary
 from .student.projections import MapSize, Projections
 from .student.shape import build_student
 from .teacher.contract import Teacher
@@ -41,7 +43,7 @@ from .training.checkpoint import (
 )
 from .training.loop import Rhythm, train_stage
 from .training.records import RunLog
-from .training.stages import Learner
+from .training.stages import Learner, MixedLearner
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _train(
             teacher if needs_teacher else None,
             stage,
             batches[number],
-            held_out_batches(setup, masking=setup.maskings[number]),
+            stage_held_out(setup, number),
             accelerator=accelerator,
             start=position,
             checkpoint=resumed,
@@ -148,6 +150,8 @@ def _train(
             console=console,
         )
         position = Position(number + 1, 0, position.tokens, position.seconds)
+        if isinstance(learner, MixedLearner):
+            _finish_mixed(setup, student, learner.mixed, folder)
         if accelerator.is_main_process:
             save_checkpoint(folder / "state", position, learner, None)
     accelerator.end_training()
@@ -184,7 +188,8 @@ def build_models(
     recipe, models = setup.recipe, setup.models
     teacher = None
     wanted = any(stage.teacher_needs().anything for stage in setup.stages)
-    if recipe.teacher and models.teacher_anatomy and (wanted or models.copied_layers):
+    copies = models.copied_layers and not models.two_vocabularies
+    if recipe.teacher and models.teacher_anatomy and (wanted or copies):
         asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
         model = load_model(
             recipe.teacher.model,
@@ -193,15 +198,8 @@ def build_models(
         )
         teacher = LiveTeacher(model, models.teacher_anatomy)
     student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
-    if copy and teacher and models.copied_layers and recipe.student.copy_from_teacher:
-        copy_layers(
-            student,
-            teacher.model,
-            models.anatomy,
-            layers=models.copied_layers,
-            width=recipe.student.copy_from_teacher.width,
-            calibration=[calibration_tokens(setup)],
-        )
+    if copy and teacher and not models.two_vocabularies:
+        _copy_layers(setup, student, teacher.model)
     on_cpu = accelerator.device.type == "cpu"
     if on_cpu and recipe.training.precision == "bfloat16":
         use_float32_attention(student)
@@ -212,9 +210,11 @@ def build_models(
     return student, teacher
 
 
-def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner:
-    """The student with the projections of one stage."""
+def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner | MixedLearner:
+    """The student with what is trained beside it in one stage."""
     stage = setup.stages[number]
+    if stage.mixed is not None:
+        return MixedLearner(student, _mixed_vocabulary(setup, student))
     sizes: dict[str, MapSize] = {}
     for objective in stage.objectives.values():
         sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
@@ -223,6 +223,43 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
     if stage.head_only:
         student.base_model.requires_grad_(False)
     return Learner(student, projections, setup.models.anatomy, stage.objectives)
+
+
+def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:
+    teacher, anatomy = setup.recipe.teacher, setup.models.teacher_anatomy
+    if teacher is None or anatomy is None:
+        raise RecipeError("a mixed stage needs a teacher; name one")
+    model = load_with_head(teacher.model, anatomy=anatomy, seed=setup.recipe.seed)
+    if setup.recipe.training.precision == "bfloat16":
+        use_float32_attention(model)
+    return MixedVocabulary(model, student, anatomy, seed=setup.recipe.seed)
+
+
+def _finish_mixed(
+    setup: Setup, student: PreTrainedModel, mixed: MixedVocabulary, folder: Path
+) -> None:
+    """Leave the teacher of both vocabularies as a folder, and copy layers from it if asked for."""
+    with whole_folder(folder / "mixed") as part, quiet_transformers():
+        mixed.plain().save_pretrained(part)
+        if setup.models.teacher_tokenizer is not None:
+            setup.models.teacher_tokenizer.save_pretrained(part)
+        first = mixed.embedding.student_from
+        (part / "mixed.json").write_text(json.dumps({"student_from": first}), encoding="utf-8")
+    if setup.models.copied_layers:
+        _copy_layers(setup, student, mixed.plain(student_only=True))
+
+
+def _copy_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    models, part = setup.models, setup.recipe.student.copy_from_teacher
+    if models.copied_layers and part:
+        copy_layers(
+            student,
+            teacher,
+            models.anatomy,
+            layers=models.copied_layers,
+            width=part.width,
+            calibration=[calibration_tokens(setup)],
+        )
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

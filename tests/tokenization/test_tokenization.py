@@ -7,7 +7,7 @@ from limbeck.data.text import TextSource
 from limbeck.errors import DataError
 from limbeck.tokenization.batching import Batches, collate
 from limbeck.tokenization.masking import Masking, mask_pieces
-from limbeck.tokenization.packing import tokenize_source
+from limbeck.tokenization.packing import HeldOut, tokenize_source
 
 
 def tokenized(text_file, tokenizer, cache, **options):
@@ -15,10 +15,12 @@ def tokenized(text_file, tokenizer, cache, **options):
         "length": 16,
         "packed": True,
         "held_out": False,
-        "held_out_share": 0.1,
+        "share": 0.1,
         "cache": cache,
     }
-    return tokenize_source(TextSource(str(text_file)), tokenizer, **{**settings, **options})
+    settings |= options
+    settings["held_out"] = HeldOut(settings["held_out"], settings.pop("share"))
+    return tokenize_source(TextSource(str(text_file)), tokenizer, **settings)
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe", "unigram"])
@@ -27,7 +29,7 @@ def test_packing_keeps_every_piece_in_order(tmp_path, kind):
     lines = make_text(40)
     file = tmp_path / "text.txt"
     file.write_text("\n".join(lines), encoding="utf-8")
-    found = tokenized(file, tokenizer, tmp_path, held_out_share=1e-12)
+    found = tokenized(file, tokenizer, tmp_path, share=1e-12)
     stream = [
         piece for text in lines for piece in tokenizer(text, add_special_tokens=False).input_ids
     ]
@@ -89,7 +91,7 @@ def test_words_are_masked_whole_and_in_the_right_share():
         np.random.default_rng(1),
         masking=Masking(),
         mask_id=4,
-        vocabulary_size=100,
+        below=100,
     )
     assert 0.13 < predicted[:, :-5].mean() < 0.17
     assert not predicted[:, -5:].any()

@@ -9,9 +9,10 @@ Source: Devlin et al. 2019, BERT, arXiv:1810.04805.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..activations import Activations, Needs
+from ..activations import Activations, Needs, Predictions
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
@@ -65,13 +66,16 @@ class Labels:
         """
         if student.predictions is None:
             raise ObjectiveError("labels need the student's predictions, and none were captured")
-        labels = batch.student.labels[batch.student.predicted]
+        return label_loss(student.predictions, batch.student.labels[batch.student.predicted])
 
-        def block_loss(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-            right = labels[rows, None]
-            probabilities, logs = Distribution.of_logits(logits)
-            total = -logs.gather(-1, right).sum()
-            return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
-        pieces = len(student.predictions.weight)
-        return vocabulary_loss(student.predictions, None, block_loss, pieces=pieces)
+def label_loss(predictions: Predictions, labels: Int[Tensor, " predicted"]) -> Float[Tensor, ""]:
+    """Nats, summed over the predicted rows: the cross-entropy against their labels."""
+
+    def block_loss(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        right = labels[rows, None]
+        probabilities, logs = Distribution.of_logits(logits)
+        total = -logs.gather(-1, right).sum()
+        return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
+
+    return vocabulary_loss(predictions, None, block_loss, pieces=len(predictions.weight))

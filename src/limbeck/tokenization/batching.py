@@ -6,7 +6,7 @@ the position in the data is the step itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 import numpy as np
@@ -16,6 +16,15 @@ from transformers import PreTrainedTokenizerFast
 from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """Where the loop takes its batches from."""
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number, counted from 0, and the same whenever it is asked for."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def collate(
             generator,
             masking=masking,
             mask_id=tokenizer.mask_token_id,
-            vocabulary_size=len(tokenizer),
+            below=len(tokenizer),
         )
     tokens = Tokens(
         input_ids=torch.from_numpy(seen),

@@ -56,8 +56,9 @@ def mask_pieces(
     generator: Generator,
     *,
     masking: Masking,
-    mask_id: int,
-    vocabulary_size: int,
+    mask_id: int | Int[ndarray, "batch tokens"],
+    first: int | Int[ndarray, "batch tokens"] = 0,
+    below: int | Int[ndarray, "batch tokens"],
 ) -> tuple[Int[ndarray, "batch tokens"], Bool[ndarray, "batch tokens"]]:
     """The pieces as the model reads them, and True where it must predict.
 
@@ -67,18 +68,19 @@ def mask_pieces(
         maskable: False at special tokens and padding, which stay as they are.
         generator: The only source of chance.
         masking: Shares, and whether words or pieces are drawn.
-        mask_id: The mask token.
-        vocabulary_size: Random pieces are drawn below it.
+        mask_id: The mask token; where pieces are of several vocabularies, that of each.
+        first: Random pieces are drawn from this one on; likewise.
+        below: And below this one.
     """
     chance = generator.random(pieces.shape)
     if masking.whole_word:
         # Every piece takes the draw of the first piece of its word.
         places = np.broadcast_to(np.arange(pieces.shape[1]), pieces.shape)
-        first = np.maximum.accumulate(np.where(continues, 0, places), axis=1)
-        chance = np.take_along_axis(chance, first, axis=1)
+        begins = np.maximum.accumulate(np.where(continues, 0, places), axis=1)
+        chance = np.take_along_axis(chance, begins, axis=1)
     predicted = (chance < masking.share) & maskable
     fate = generator.random(pieces.shape)
-    random_pieces = generator.integers(0, vocabulary_size, pieces.shape, dtype=pieces.dtype)
+    random_pieces = generator.integers(first, below, pieces.shape, dtype=pieces.dtype)
     hidden = np.where(predicted & (fate < masking.replaced), mask_id, pieces)
     swapped = predicted & (fate >= masking.replaced) & (fate < masking.replaced + masking.random)
     return np.where(swapped, random_pieces, hidden), predicted

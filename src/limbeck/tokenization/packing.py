@@ -7,8 +7,8 @@ and what is longer is cut and counted.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,17 @@ _FEATURES = datasets.Features(
 )
 
 
+_COUNTED = ("pieces", "cut_pieces", "utf8_bytes")
+Rows = Callable[[Iterator[str], dict[str, int]], Iterator[dict[str, Any]]]
+
+
+class HeldOut(NamedTuple):
+    """Which documents are read: the held-out ones if ``wanted``, else all others."""
+
+    wanted: bool
+    share: float
+
+
 @dataclass(frozen=True)
 class Sequences:
     """The sequences of one source.
@@ -40,12 +51,14 @@ class Sequences:
         pieces: Pieces in it, special tokens included.
         cut_pieces: Pieces of the documents that are in no sequence.
         utf8_bytes: Size of the documents.
+        counts: What else was counted.
     """
 
     table: datasets.Dataset
     pieces: int
     cut_pieces: int
     utf8_bytes: int
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Frame(NamedTuple):
@@ -78,8 +91,7 @@ def tokenize_source(
     *,
     length: int,
     packed: bool,
-    held_out: bool,
-    held_out_share: float,
+    held_out: HeldOut,
     cache: Path,
 ) -> Sequences:
     """The sequences of a source, from the cache where an equal run has left them.
@@ -88,39 +100,11 @@ def tokenize_source(
         DataError: The source cannot be read, or gives no sequence.
     """
     frame = frame_of(tokenizer)
-    identity = json.dumps(
-        [
-            corpus_fingerprint([source]),
-            hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-            _frame_identity(frame),
-            [length, packed, held_out, held_out_share],
-        ]
-    )
-    folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    if not (folder / "facts.json").is_file():
-        _build(source, tokenizer, folder, length, packed, held_out, held_out_share)
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    table = datasets.load_from_disk(str(folder / facts["table"])).with_format("numpy")
-    return Sequences(table, facts["pieces"], facts["cut_pieces"], facts["utf8_bytes"])
+    first, last = list(frame.first), list(frame.last)
 
-
-def _build(
-    source: TextSource,
-    tokenizer: PreTrainedTokenizerFast,
-    folder: Path,
-    length: int,
-    packed: bool,
-    held_out: bool,
-    held_out_share: float,
-) -> None:
-    count = {"pieces": 0, "cut_pieces": 0, "utf8_bytes": 0}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        documents = split_documents(read_documents(source), share=held_out_share, held_out=held_out)
+    def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
         words = _segment(documents, tokenizer, count)
-        frame = frame_of(tokenizer)
         cut = _pack if packed else _truncate
-        first, last = list(frame.first), list(frame.last)
         for pieces, continues in cut(words, length - len(first) - len(last), frame.between, count):
             count["pieces"] += len(first) + len(pieces) + len(last)
             yield {
@@ -128,13 +112,72 @@ def _build(
                 "continues": [False] * len(first) + continues + [False] * len(last),
             }
 
+    identity = [tokenizer_hash(tokenizer), _frame_identity(frame), length, packed]
+    return cached_table(
+        source, rows, _FEATURES, identity=identity, length=length, held_out=held_out, cache=cache
+    )
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Names what a tokenizer does to text."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def cached_table(
+    source: TextSource,
+    rows: Rows,
+    features: datasets.Features,
+    *,
+    identity: Sequence[Any],
+    length: int,
+    held_out: HeldOut,
+    cache: Path,
+) -> Sequences:
+    """The table that ``rows`` makes of a source's documents, built where the cache lacks it.
+
+    Args:
+        source: Where documents come from.
+        rows: Makes the rows; counts ``pieces``, ``cut_pieces`` and ``utf8_bytes``, and
+            what else is to be known.
+        features: Of the rows.
+        identity: What else decides them, as JSON.
+        length: Pieces of a sequence at most, for the message that there is none.
+        held_out: Which documents.
+        cache: Folder of all tables.
+
+    Raises:
+        DataError: The source cannot be read, or gives no sequence.
+    """
+    name = json.dumps([corpus_fingerprint([source]), *identity, *held_out])
+    folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
+    if not (folder / "facts.json").is_file():
+        _build(source, rows, features, folder, length, held_out)
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    table = datasets.load_from_disk(str(folder / facts.pop("table"))).with_format("numpy")
+    return Sequences(table, **{name: facts.pop(name) for name in _COUNTED}, counts=facts)
+
+
+def _build(
+    source: TextSource,
+    rows: Rows,
+    features: datasets.Features,
+    folder: Path,
+    length: int,
+    held_out: HeldOut,
+) -> None:
+    count = dict.fromkeys(_COUNTED, 0)
+
+    def made() -> Iterator[dict[str, Any]]:
+        documents = read_documents(source)
+        wanted = split_documents(documents, share=held_out.share, held_out=held_out.wanted)
+        yield from rows(wanted, count)
+
     folder.mkdir(parents=True, exist_ok=True)
-    fingerprint = folder.name
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         table = datasets.Dataset.from_generator(
-            rows, features=_FEATURES, cache_dir=str(folder / "parts"), fingerprint=fingerprint
+            made, features=features, cache_dir=str(folder / "parts"), fingerprint=folder.name
         )
         table.save_to_disk(str(folder / "table"))
     except datasets.exceptions.DatasetGenerationError as error:
@@ -144,10 +187,10 @@ def _build(
     except ValueError as error:
         if count["pieces"]:
             raise
-        side = "held-out" if held_out else "training"
+        side = "held-out" if held_out.wanted else "training"
         raise DataError(
             f"{source.path} gives no {side} sequence of {length} pieces"
-            f" ({count['utf8_bytes']} bytes read, {held_out_share:.2%} of the documents held out);"
+            f" ({count['utf8_bytes']} bytes read, {held_out.share:.2%} of the documents held out);"
             " give more text, a smaller `length`, or another `held_out`"
         ) from error
     finally:

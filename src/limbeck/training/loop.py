@@ -20,12 +20,12 @@ from ..batch import Batch
 from ..errors import InterruptedRunError, TrainingError
 from ..memory import peak_process_bytes
 from ..teacher.contract import Teacher
-from ..tokenization.batching import Batches
+from ..tokenization.batching import BatchSource
 from .checkpoint import Position, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
 from .records import ProgressBar, RunLog, Window, step_facts
-from .stages import Learner, Stage
+from .stages import Stage
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Rhythm:
 
 
 def train_stage(
-    learner: Learner,
+    learner: nn.Module,
     teacher: Teacher | None,
     stage: Stage,
-    batches: Batches,
+    batches: BatchSource,
     held_out: list[Batch],
     *,
     accelerator: Accelerator,

@@ -10,7 +10,9 @@ from ..activations import Activations, Needs, capture
 from ..architectures import Anatomy
 from ..batch import Batch
 from ..objectives.contract import Objective
+from ..objectives.labels import label_loss
 from ..objectives.schedule import Ramp, at_progress, number
+from ..student.mixed_vocabulary import MixedVocabulary
 from ..student.projections import Projections
 
 
@@ -50,6 +52,9 @@ class Stage:
         dropout: Train with the student's dropout.
         head_only: Train nothing of the student but its vocabulary head; a table
             that the head shares with the embeddings stays as it is.
+        mixed: The teacher's body is trained on both vocabularies, and of the
+            student its embedding table; the number is the share of words that the
+            student's vocabulary cuts.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Stage:
     optimizer: OptimizerSettings
     dropout: bool = False
     head_only: bool = False
+    mixed: float | Ramp | None = None
 
     def weights_at(self, progress: float) -> dict[str, float]:
         """The weights when that share of the stage is done."""
@@ -122,3 +128,25 @@ class Learner(nn.Module):
             name: at_progress(objective, progress).total(student, teacher, batch, self.projections)
             for name, objective in self.objectives.items()
         }
+
+
+class MixedLearner(nn.Module):
+    """What is trained in a mixed stage: the teacher on both vocabularies, the student's table."""
+
+    def __init__(self, student: PreTrainedModel, mixed: MixedVocabulary) -> None:
+        super().__init__()
+        self.student = student
+        self.mixed = mixed
+        student.requires_grad_(False)
+        mixed.embedding.student.requires_grad_(True)
+
+    def forward(
+        self, batch: Batch, teacher: Activations, progress: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The cross-entropy of the predicted pieces of both kinds, as `Learner` gives totals."""
+        of_teacher, of_student = self.mixed.predictions(batch.student)
+        labels = batch.student.labels[batch.student.predicted]
+        first = self.mixed.embedding.student_from
+        is_student = labels >= first
+        total = label_loss(of_teacher, labels[~is_student])
+        return {"labels": total + label_loss(of_student, labels[is_student] - first)}

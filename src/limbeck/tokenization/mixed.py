@@ -1,0 +1,146 @@
+"""Sequences in which every word is cut by one of two vocabularies, as a coin decides.
+
+Pieces of the student's vocabulary are numbered after those of the teacher's, so a mixed
+sequence is one row of numbers.
+
+Source: mixed-vocabulary training, Zhao et al. 2021, arXiv:1909.11687, section 3.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from transformers import PreTrainedTokenizerFast
+
+from ..batch import Batch, Tokens
+from ..data.corpus import SeededOrder
+from .masking import Masking, mask_pieces
+from .two_cuts import Cuts
+
+
+class MixedSequence(NamedTuple):
+    """One sequence, each word in the cut that it got.
+
+    Attributes:
+        ids: Of pieces, the student's above the teacher's.
+        continues: True where a piece goes on with the word before it.
+        framing: True at special tokens.
+    """
+
+    ids: Int64[np.ndarray, " pieces"]
+    continues: Bool[np.ndarray, " pieces"]
+    framing: Bool[np.ndarray, " pieces"]
+
+
+def mix_words(
+    row: Mapping[str, Any], heads: Bool[np.ndarray, " words"], *, student_from: int
+) -> MixedSequence:
+    """The sequence in which words whose coin shows heads are cut by the student's vocabulary.
+
+    Args:
+        row: Of a table of `cut_twice`.
+        heads: A coin a word; words that only one tokenizer knows do not heed it.
+        student_from: Number of the student's first piece.
+
+    >>> row = {"teacher_ids": [7, 8, 9], "teacher_lengths": [1, 2], "cuts": [0, 0],
+    ...        "student_ids": [1, 2, 3], "student_lengths": [2, 1]}
+    >>> row = {name: np.array(values) for name, values in row.items()}
+    >>> mix_words(row, np.array([True, False]), student_from=100).ids.tolist()
+    [101, 102, 8, 9]
+    """
+    by_student = (heads & (row["cuts"] != Cuts.TEACHER)) | (row["cuts"] == Cuts.STUDENT)
+    teacher, student = row["teacher_lengths"], row["student_lengths"]
+    lengths = np.where(by_student, student, teacher)
+    word = np.repeat(np.arange(len(lengths)), lengths)
+    within = np.arange(len(word)) - (np.cumsum(lengths) - lengths)[word]
+    place = np.where(by_student, np.cumsum(student) - student, np.cumsum(teacher) - teacher)
+    place = place[word] + within
+    is_student = by_student[word]
+    ids = np.empty(len(word), dtype=np.int64)
+    ids[is_student] = row["student_ids"][place[is_student]] + student_from
+    ids[~is_student] = row["teacher_ids"][place[~is_student]]
+    return MixedSequence(ids, within > 0, (row["cuts"] == Cuts.FRAME)[word])
+
+
+@dataclass(frozen=True)
+class MixedBatches:
+    """The batches of a stage in which teacher and student vocabulary stand mixed.
+
+    Batch number n is a pure function of the seed, of n and of the share.
+
+    Attributes:
+        table: Words in both cuts, as `cut_twice` leaves them.
+        order: Which sequence stands at which place.
+        teacher: Tokenizer.
+        student: Tokenizer.
+        student_from: Number of the student's first piece: rows of the teacher's table.
+        size: Sequences in a batch.
+        masking: How pieces are hidden, of both kinds alike.
+        shares: Probability of heads, the student's cut, in each batch; the last one holds
+            for all after it.
+        seed: Decides coins and masks.
+    """
+
+    table: datasets.Dataset
+    order: SeededOrder
+    teacher: PreTrainedTokenizerFast
+    student: PreTrainedTokenizerFast
+    student_from: int
+    size: int
+    masking: Masking
+    shares: Sequence[float]
+    seed: int
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number, counted from 0; student and teacher read the same."""
+        indices = self.order.indices(number * self.size, self.size)
+        rows: dict[str, Any] = self.table[indices.tolist()]
+        generator = np.random.default_rng((self.seed, number))
+        share = self.shares[min(number, len(self.shares) - 1)]
+        sequences = []
+        for place in range(len(indices)):
+            row = {name: column[place] for name, column in rows.items()}
+            heads = generator.random(len(row["cuts"])) < share
+            sequences.append(mix_words(row, heads, student_from=self.student_from))
+        return self._collated(sequences, generator)
+
+    def _collated(
+        self, sequences: Sequence[MixedSequence], generator: np.random.Generator
+    ) -> Batch:
+        shape = len(sequences), max(len(sequence.ids) for sequence in sequences)
+        pieces = np.full(shape, self.teacher.pad_token_id or 0, dtype=np.int64)
+        continues, maskable, real = (np.zeros(shape, dtype=np.bool_) for _ in range(3))
+        for row, sequence in enumerate(sequences):
+            here = row, slice(len(sequence.ids))
+            pieces[here], continues[here], real[here] = sequence.ids, sequence.continues, True
+            maskable[here] = ~sequence.framing
+        by_student = pieces >= self.student_from
+        unknown = [] if self.teacher.unk_token_id is None else [self.teacher.unk_token_id]
+        if self.student.unk_token_id is not None:
+            unknown.append(self.student_from + self.student.unk_token_id)
+        maskable &= ~np.isin(pieces, unknown)
+        seen, predicted = mask_pieces(
+            pieces,
+            continues,
+            maskable,
+            generator,
+            masking=self.masking,
+            mask_id=np.where(
+                by_student,
+                self.student_from + self.student.mask_token_id,
+                self.teacher.mask_token_id,
+            ),
+            first=np.where(by_student, self.student_from, 0),
+            below=np.where(by_student, self.student_from + len(self.student), len(self.teacher)),
+        )
+        tokens = Tokens(
+            input_ids=torch.from_numpy(seen),
+            mask=torch.from_numpy(real),
+            labels=torch.from_numpy(pieces),
+            predicted=torch.from_numpy(predicted),
+        )
+        return Batch(student=tokens, teacher=tokens)

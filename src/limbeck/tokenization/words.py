@@ -1,0 +1,94 @@
+"""Words as two tokenizers both see them: the finest stretches of a text that each cuts on its own.
+
+Where a piece of one tokenizer reaches over the border between two words of the other, the two
+words are one. Everything goes by characters of the text as it was given, never by the
+spelling of pieces, whose notations differ.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+from tokenizers import Encoding, Tokenizer
+
+
+class SharedWords(NamedTuple):
+    """The word of every piece, counted from 0, which never falls along a text.
+
+    Attributes:
+        first: Of the first tokenizer's pieces.
+        second: Of the second's.
+        total: Words, at least one; a word may have no piece of one of the tokenizers.
+    """
+
+    first: Int64[np.ndarray, " first_pieces"]
+    second: Int64[np.ndarray, " second_pieces"]
+    total: int
+
+
+def shared_words(
+    text: str, first: Encoding, second: Encoding, *, at_spaces: bool = False
+) -> SharedWords:
+    """The words of a text that two tokenizers agree on.
+
+    Args:
+        text: As it was given to both.
+        first: Its pieces, without special tokens; words begin where this one begins them.
+        second: Its pieces by the other tokenizer.
+        at_spaces: Words begin after white space instead, for a first tokenizer that
+            has no words of its own.
+    """
+    following = _next_visible(text)
+    spans = [_trimmed(encoding, following) for encoding in (first, second)]
+    starts = _word_starts(text, first, spans[0], at_spaces)
+    joined = np.zeros(len(starts) + 1, dtype=np.int64)
+    places = []
+    for begin, end in spans:
+        word = np.searchsorted(starts, np.maximum(end - 1, begin), side="right") - 1
+        entered = np.searchsorted(starts, begin, side="right") - 1
+        # Borders that a piece reaches over are counted up where it enters, down where it ends.
+        np.add.at(joined, entered + 1, 1)
+        np.add.at(joined, word + 1, -1)
+        places.append(word)
+    is_border = np.cumsum(joined)[: len(starts)] == 0
+    number = np.cumsum(is_border) - 1
+    return SharedWords(number[places[0]], number[places[1]], int(is_border.sum()))
+
+
+def has_words(tokenizer: Tokenizer) -> bool:
+    """Whether a tokenizer cuts words before pieces; some take a whole text for one word."""
+    return tokenizer.pre_tokenizer is not None
+
+
+def _next_visible(text: str) -> Int64[np.ndarray, " places"]:
+    """The first place from each on that is no white space; one more place for the end."""
+    visible = np.fromiter((not c.isspace() for c in text), dtype=np.bool_, count=len(text))
+    places = np.full(len(text) + 1, len(text), dtype=np.int64)
+    places[:-1][visible] = np.flatnonzero(visible)
+    return np.minimum.accumulate(places[::-1])[::-1]
+
+
+def _trimmed(
+    encoding: Encoding, following: Int64[np.ndarray, " places"]
+) -> tuple[Int64[np.ndarray, " pieces"], Int64[np.ndarray, " pieces"]]:
+    """Begin and end of every piece, without the white space that it begins with."""
+    spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    # A piece of white space alone stands where the word after it begins.
+    return np.minimum(following[spans[:, 0]], np.maximum(spans[:, 1], spans[:, 0])), spans[:, 1]
+
+
+def _word_starts(
+    text: str,
+    first: Encoding,
+    spans: tuple[Int64[np.ndarray, " pieces"], Int64[np.ndarray, " pieces"]],
+    at_spaces: bool,
+) -> Int64[np.ndarray, " words"]:
+    if at_spaces:
+        visible = np.fromiter((not c.isspace() for c in text), dtype=np.bool_, count=len(text))
+        starts = np.flatnonzero(visible & ~np.concatenate([[False], visible[:-1]]))
+    else:
+        numbers = np.array([-1 if n is None else n for n in first.word_ids], dtype=np.int64)
+        changes = np.flatnonzero(np.diff(numbers, prepend=-2) != 0)
+        starts = np.unique(spans[0][changes])
+    # What stands before the first word belongs to it; so does white space without any word.
+    return np.concatenate([[0], starts[1:]]).astype(np.int64)

@@ -1,0 +1,206 @@
+"""Mixed-vocabulary training: the model against plain code, and whole runs of both stages."""
+
+import json
+
+import pytest
+import torch
+from conftest import make_model, make_text, make_tokenizer
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from limbeck.activations import Activations
+from limbeck.architectures import anatomy_of
+from limbeck.batch import Batch, Tokens
+from limbeck.build import prepare
+from limbeck.errors import RecipeError
+from limbeck.plan import probe
+from limbeck.run import distill
+from limbeck.student.mixed_vocabulary import MixedVocabulary
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.training.stages import MixedLearner
+
+PIECES = 95
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vocabulary")
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    learn_tokenizer(make_text(300), blank, size=PIECES).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def raw(raw_recipe, vocabulary):
+    recipe = {**raw_recipe, "student": {**raw_recipe["student"], "tokenizer": vocabulary}}
+    recipe["stages"] = [
+        {"mixed": {"share": 0.5}, "steps": 6, "batch_size": 4},
+        {"objectives": {"labels": {}}, "steps": 6, "batch_size": 4},
+    ]
+    return recipe
+
+
+@pytest.fixture(params=["bert", "roberta", "electra"])
+def pair(request):
+    torch.manual_seed(0)
+    anatomy = anatomy_of(request.param)
+    teacher = make_model(request.param, vocabulary=50)
+    student = make_model("bert", vocabulary=30, hidden=16)
+    return MixedVocabulary(teacher, student, anatomy, seed=0), student
+
+
+def mixed_tokens(first, seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, first + 30, (3, 9), generator=chance)
+    mask = torch.ones(3, 9, dtype=torch.bool)
+    mask[1, 6:] = False
+    predicted = (torch.rand(3, 9, generator=chance) < 0.5) & mask
+    return Tokens(ids, mask, ids.roll(1, 1), predicted)
+
+
+def test_both_kinds_are_read_and_predicted_as_written_plainly(pair):
+    mixed, student = pair
+    first = mixed.embedding.student_from
+    tokens = mixed_tokens(first)
+    batch = Batch(tokens, tokens)
+    learner = MixedLearner(student, mixed)
+    total = learner(batch, Activations())["labels"]
+
+    table = mixed.embedding.teacher.weight
+    mapped = student.get_input_embeddings().weight @ mixed.embedding.map.weight.mT
+    rows = torch.cat([table, mapped + mixed.embedding.map.bias])
+    plain = mixed.plain()
+    assert torch.equal(plain.get_input_embeddings().weight, rows)
+    logits = plain(input_ids=tokens.input_ids, attention_mask=tokens.mask).logits
+    expected = torch.zeros(())
+    for text in range(3):
+        for place in range(9):
+            if tokens.predicted[text, place]:
+                label = tokens.labels[text, place]
+                of_student = label >= first
+                own = logits[text, place, first:] if of_student else logits[text, place, :first]
+                expected = expected + cross_entropy(own, label - first * of_student)
+    torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_teacher_and_table_learn_and_the_rest_of_the_student_does_not(pair):
+    mixed, student = pair
+    tokens = mixed_tokens(mixed.embedding.student_from)
+    learner = MixedLearner(student, mixed)
+    learner(Batch(tokens, tokens), Activations())["labels"].backward()
+    table = student.get_input_embeddings().weight
+    assert table.grad is not None and table.grad.any()
+    assert not any(p.grad is not None for p in student.parameters() if p is not table)
+    learned = [*mixed.embedding.parameters(), mixed.student_bias]
+    assert all(p.grad is not None and p.grad.any() for p in learned)
+
+
+def test_only_the_students_rows_in_its_own_numbers(pair):
+    mixed, student = pair
+    plain = mixed.plain(student_only=True)
+    assert plain.config.vocab_size == 30
+    with torch.no_grad():
+        rows = mixed.embedding.map(student.get_input_embeddings().weight)
+    assert torch.equal(plain.get_input_embeddings().weight, rows)
+    assert mixed.embedding.student_from == mixed.body.config.vocab_size
+
+
+def test_a_whole_run_leaves_a_student_with_its_own_pieces(raw, tmp_path, vocabulary):
+    run = distill(raw, tmp_path / "run")
+    student = AutoModelForMaskedLM.from_pretrained(run.student)
+    tokenizer = AutoTokenizer.from_pretrained(run.student)
+    assert len(tokenizer) == PIECES == student.config.vocab_size
+    assert student.config.pad_token_id == tokenizer.pad_token_id
+    both = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "mixed")
+    first = json.loads((tmp_path / "run" / "mixed" / "mixed.json").read_text())["student_from"]
+    assert both.config.vocab_size == first + PIECES
+    text = run.report["held_out_text"]
+    assert text["bits_per_byte"] > 0 and "top_agreement" not in text
+    assert set(run.report["held_out"]) == {"mixed: labels", "labels: labels"}
+
+
+def test_what_the_first_stage_taught_is_what_the_second_begins_with(raw, tmp_path):
+    distill(raw, tmp_path / "run")
+    states = tmp_path / "run" / "state"
+    raw["stages"][1]["steps"] = 1
+    raw["stages"][1]["optimizer"] = {"learning_rate": 1e-12}
+    run = distill(raw, tmp_path / "short")
+    table = "bert.embeddings.word_embeddings.weight"
+    mine = load_file(run.student / "model.safetensors")[table]
+    both = load_file(tmp_path / "short" / "mixed" / "model.safetensors")[table]
+    # Rows of the student at the teacher's width are an affine map of the student's own.
+    rows = torch.cat([mine, torch.ones(len(mine), 1)], dim=1)
+    theirs = both[-len(mine) :]
+    solved = torch.linalg.lstsq(rows, theirs).solution
+    torch.testing.assert_close(rows @ solved, theirs, rtol=1e-3, atol=1e-4)
+    assert states.is_dir()
+
+
+def test_layers_may_be_copied_from_the_teacher_of_both(raw, tmp_path):
+    raw["student"]["copy"] = {"layers": "uniform", "width": "svd"}
+    raw["stages"][1]["steps"] = 1
+    raw["stages"][1]["optimizer"] = {"learning_rate": 1e-12}
+    run = distill(raw, tmp_path / "run")
+    student = AutoModelForMaskedLM.from_pretrained(run.student)
+    assert student.config.vocab_size == PIECES
+
+
+@pytest.mark.parametrize("stopped_at", [4, 9])
+def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, stopped_at):
+    raw["training"] = {**raw["training"], "checkpoint_every": 2}
+    whole = distill(raw, tmp_path / "whole")
+    from limbeck.training import loop
+
+    real, steps = loop.train_step, []
+
+    def failing(*arguments):
+        if len(steps) == stopped_at:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, tmp_path / "stopped")
+    monkeypatch.setattr(loop, "train_step", real)
+    again = distill(raw, tmp_path / "stopped")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_plan_probes_a_mixed_stage(raw):
+    assert probe(prepare(raw), 0).seconds_per_step > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(teacher=None), "teacher: is missing; a mixed stage trains a copy"),
+        (lambda r: r["student"].pop("tokenizer"), "student.tokenizer: is the teacher's own"),
+        (lambda r: r["stages"].reverse(), "stages.1.mixed: can only be the first stage"),
+        (lambda r: r["stages"].pop(), "a mixed stage trains only the student's table"),
+        (lambda r: r["stages"][0].update(mixed={"share": 1.0}), "must stay above 0 and below 1"),
+        (lambda r: r["stages"][0].update(preset="minilmv2"), "learns from labels alone"),
+        (lambda r: r["stages"][1].update(objectives={"relations": {}}), "token by token"),
+        (lambda r: r["stages"].pop(0) and r["student"].update(copy={}), "begin with a `mixed`"),
+        (lambda r: r["data"].update(packed=False), "data.packed: must be true"),
+    ],
+)
+def test_faults(raw, tmp_path, change, message):
+    change(raw)
+    if raw["teacher"] is None:
+        raw["student"]["architecture"] = "bert"
+    with pytest.raises(RecipeError, match=message):
+        distill(raw, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_control_without_a_mixed_stage_needs_no_more_than_labels(raw, tmp_path):
+    raw["stages"] = raw["stages"][1:]
+    run = distill(raw, tmp_path / "run")
+    assert len(AutoTokenizer.from_pretrained(run.student)) == PIECES
+
+
+def test_the_fixture_is_another_vocabulary(vocabulary):
+    assert AutoTokenizer.from_pretrained(vocabulary).get_vocab() != make_tokenizer().get_vocab()

@@ -1,0 +1,174 @@
+"""Mixed sequences: every word whole in the cut that its coin gives, masked alike, repeatable."""
+
+import numpy as np
+import pytest
+from conftest import make_text, make_tokenizer
+
+from limbeck.data.corpus import SeededOrder
+from limbeck.data.text import TextSource
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.masking import Masking
+from limbeck.tokenization.mixed import MixedBatches, mix_words
+from limbeck.tokenization.packing import HeldOut
+from limbeck.tokenization.two_cuts import Cuts, cut_twice
+
+LENGTH, FIRST = 24, 1000
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return make_tokenizer(vocabulary=150)
+
+
+@pytest.fixture(scope="module", params=["wordpiece", "unigram"])
+def student(request):
+    size = {"wordpiece": 95, "unigram": 55}[request.param]
+    return learn_tokenizer(
+        make_text(300), blank_tokenizer(request.param, lowercase=True), size=size
+    )
+
+
+@pytest.fixture
+def sequences(teacher, student, tmp_path):
+    lines = [*make_text(60), "the 猫 house", "never 日本 always"]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    return cut_twice(
+        TextSource(str(tmp_path / "text.txt")),
+        teacher,
+        student,
+        length=LENGTH,
+        held_out=HeldOut(False, 1e-12),
+        cache=tmp_path / "cache",
+    )
+
+
+def test_sequences_fit_whatever_the_coins_show(sequences):
+    for row in sequences.table:
+        teacher, student = row["teacher_lengths"], row["student_lengths"]
+        assert len(teacher) == len(student) == len(row["cuts"])
+        assert sum(teacher) == len(row["teacher_ids"]) and sum(student) == len(row["student_ids"])
+        assert np.maximum(teacher, student).sum() <= LENGTH
+        assert row["cuts"][0] == row["cuts"][-1] == Cuts.FRAME
+
+
+def test_all_of_the_text_is_there_in_both_cuts(sequences, teacher, student):
+    lines = make_text(60)
+    for name, tokenizer in (("teacher_ids", teacher), ("student_ids", student)):
+        stream = [
+            i for line in lines for i in tokenizer(line, add_special_tokens=False)["input_ids"]
+        ]
+        frame = {tokenizer.cls_token_id, tokenizer.sep_token_id}
+        packed = [int(i) for row in sequences.table[name] for i in row if i not in frame]
+        assert packed[: len(stream) - LENGTH] == stream[: len(stream) - LENGTH]
+
+
+def test_words_that_a_tokenizer_does_not_know_are_counted(sequences):
+    assert sequences.counts["words"] > 500
+    assert sequences.counts["too_long"] == 0
+    # Neither knows the foreign letters, so the words stay as they are for both.
+    assert sequences.counts["to_teacher"] == sequences.counts["to_student"] == 0
+
+
+def test_words_that_only_one_knows_fall_to_it(teacher, tmp_path):
+    latin = learn_tokenizer(
+        ["the old house garden river. stone letter"] * 50,
+        blank_tokenizer("wordpiece", lowercase=True),
+        size=58,
+    )
+    (tmp_path / "text.txt").write_text("the красный house\n" * 40, encoding="utf-8")
+    found = cut_twice(
+        TextSource(str(tmp_path / "text.txt")),
+        teacher,
+        latin,
+        length=LENGTH,
+        held_out=HeldOut(False, 1e-12),
+        cache=tmp_path,
+    )
+    assert found.counts["to_teacher"] == 40
+    row = found.table[0]
+    ids = mix_words(row, np.ones(len(row["cuts"]), dtype=bool), student_from=FIRST).ids
+    red = teacher("красный", add_special_tokens=False)["input_ids"]
+    assert [int(i) for i in ids if i < FIRST][: len(red)] == red
+
+
+def test_every_word_is_whole_in_the_cut_of_its_coin(sequences):
+    chance = np.random.default_rng(0)
+    for row in sequences.table:
+        heads = chance.random(len(row["cuts"])) < 0.5
+        mixed = mix_words(row, heads, student_from=FIRST)
+        expected, flags, t, s = [], [], 0, 0
+        for coin, of_teacher, of_student in zip(
+            heads, row["teacher_lengths"], row["student_lengths"], strict=True
+        ):
+            cut = (
+                [int(i) + FIRST for i in row["student_ids"][s : s + of_student]]
+                if coin
+                else [int(i) for i in row["teacher_ids"][t : t + of_teacher]]
+            )
+            expected += cut
+            flags += [n > 0 for n in range(len(cut))]
+            t, s = t + of_teacher, s + of_student
+        assert mixed.ids.tolist() == expected
+        assert mixed.continues.tolist() == flags
+        assert mixed.framing[[0, -1]].all()
+
+
+@pytest.fixture
+def batches(sequences, teacher, student):
+    def make(**options):
+        settings = {
+            "table": sequences.table,
+            "order": SeededOrder((len(sequences.table),), (1.0,), 0),
+            "teacher": teacher,
+            "student": student,
+            "student_from": FIRST,
+            "size": 4,
+            "masking": Masking(),
+            "shares": [0.5],
+            "seed": 3,
+        }
+        return MixedBatches(**{**settings, **options})
+
+    return make
+
+
+def test_batches_are_functions_of_seed_and_number(batches):
+    first, again = batches().batch(5).student, batches().batch(5).student
+    assert first.input_ids.equal(again.input_ids) and first.predicted.equal(again.predicted)
+    assert not batches().batch(6).student.labels.equal(first.labels)
+    assert not batches(seed=4).batch(5).student.input_ids.equal(first.input_ids)
+
+
+def test_the_share_of_heads_is_that_of_the_coin_and_may_follow_a_schedule(batches):
+    shares = []
+    for share in (0.2, 0.8):
+        source = batches(shares=[share], size=8)
+        labels = [source.batch(n).student for n in range(20)]
+        heads = sum(int((t.labels >= FIRST).sum()) for t in labels)
+        shares.append(heads / sum(int(t.mask.sum()) for t in labels))
+    assert shares[0] < 0.35 and shares[1] > 0.75
+    ramp = batches(shares=[0.0, 1.0])
+    tokens = [ramp.batch(n).student for n in (0, 1, 7)]
+    kinds = [t.labels[t.mask] >= FIRST for t in tokens]
+    assert not kinds[0].any() and kinds[1].all() and kinds[2].all()
+
+
+def test_both_kinds_are_hidden_alike_each_by_its_own_mask(batches, teacher, student):
+    source = batches(size=16, masking=Masking(share=0.5))
+    hidden = {"teacher": 0, "student": 0}
+    seen = {"teacher": 0, "student": 0}
+    for number in range(12):
+        tokens = source.batch(number).student
+        of_student = tokens.labels >= FIRST
+        masks = {"teacher": teacher.mask_token_id, "student": FIRST + student.mask_token_id}
+        for kind, where in (("teacher", ~of_student), ("student", of_student)):
+            here = where & tokens.predicted
+            assert not (tokens.input_ids[here] >= FIRST).ne(kind == "student").any()
+            hidden[kind] += int((tokens.input_ids[here] == masks[kind]).sum())
+            seen[kind] += int((where & tokens.mask).sum())
+        frame = [teacher.cls_token_id, teacher.sep_token_id]
+        frame += [FIRST + student.cls_token_id, FIRST + student.sep_token_id]
+        assert not tokens.predicted[np.isin(tokens.labels, frame)].any()
+        assert not tokens.predicted[~tokens.mask].any()
+    shares = [hidden[kind] / seen[kind] for kind in hidden]
+    assert shares == pytest.approx([0.38, 0.38], abs=0.06)
