@@ -19,15 +19,20 @@ from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
+from .evaluation.neighbours import neighbours
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
 from .files import write_text
 from .memory import keep_freed_memory
-from .pretrained import load_model, model_of_run
+from .pretrained import load_body, load_model, model_of_run
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
+from .tokenization.spelling import spellings
 from .training.records import ProgressBar, RunLog
+
+_LONG = 4  # letters of a piece whose neighbours a person can judge
+_SHOWN = 12  # such pieces that are new, and as many that the teacher has too
 
 
 def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["training"] = training_facts(records)
     report["held_out"] = _held_out(setup, records)
     report["held_out_text"] = _text_measures(setup, folder)
+    report["neighbours"] = _neighbours(setup, folder)
     report["notes"] = _notes(setup)
     write_report(report, records, folder / "report")
     return report
@@ -215,6 +221,28 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
                 teacher, teacher_anatomy, batches, pieces=len(tokenizer)
             )
     return measures
+
+
+def _neighbours(setup: Setup, folder: Path) -> dict[str, Any] | None:
+    """Of a mixed stage: the teacher's pieces nearest to the student's, in a sample."""
+    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
+    if theirs is None or not (folder / "mixed").is_dir():
+        return None
+    table: Any = load_body(str(folder / "mixed")).get_input_embeddings()
+    first = json.loads((folder / "mixed" / "mixed.json").read_text("utf-8"))["student_from"]
+    named, known = spellings(mine), spellings(theirs)
+    shared = {number: known[s] for s, number in named.items() if s in known}
+    long = [n for s, n in sorted(named.items(), key=itemgetter(1)) if len(s.letters) >= _LONG]
+    new, old = ([n for n in long if (n in shared) == kept] for kept in (False, True))
+    names = [[str(cut.convert_ids_to_tokens(n)) for n in range(len(cut))] for cut in (mine, theirs)]
+    found = neighbours(
+        table.weight.detach()[first : first + len(mine)],
+        table.weight.detach()[: len(theirs)],
+        shared,
+        names=(names[0], names[1]),
+        shown=[n for some in (new, old) for n in some[:: max(1, len(some) // _SHOWN)][:_SHOWN]],
+    )
+    return asdict(found)
 
 
 def _teacher_with_head(setup: Setup) -> PreTrainedModel | None:

@@ -29,6 +29,7 @@ _SIZES = {
 }
 _SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
 _CURVE_ROWS = 5  # of each curve in the table of losses
+_NEIGHBOURS = "What student pieces mean to the teacher that learned both vocabularies"
 
 
 def write_report(report: Report, records: Records, folder: Path) -> None:
@@ -94,6 +95,7 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
         ),
         ("Losses on held-out text", _held_out_table(report)),
         ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
+        (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
         ("Training", _facts(report.get("training"))),
         ("Stages", _stage_table(report)),
         ("Losses along the way", _curve_table(records)),
@@ -179,6 +181,18 @@ def _held_out_table(report: Report) -> Table:
     found = (report.get("held_out") or {}).items()
     rows = [[name, *(cell(row.get(key)) for key in keys)] for name, row in found]
     return [["objective", *keys], *rows]
+
+
+def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
+    head = ["student piece", "nearest teacher pieces, with cosines"]
+    if not found:
+        return [head]
+    rows = [
+        [piece, ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest)]
+        for piece, nearest in found["nearest"]
+    ]
+    shared = f"{found['shared']} pieces of both: nearest to themselves"
+    return [head, [shared, f"{found['itself']:.1%}"], *rows]
 
 
 def _stage_table(report: Report) -> Table:

@@ -1,0 +1,59 @@
+"""What student pieces came to mean to a teacher: the teacher's pieces that lie nearest to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+_AT_ONCE = 1024  # student pieces compared with all of the teacher's
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Of student pieces among teacher pieces, by the cosine of their embeddings.
+
+    Attributes:
+        shared: Pieces that both vocabularies have.
+        itself: Of these, the share whose nearest teacher piece is themselves.
+        nearest: Some student pieces, each with its nearest teacher pieces and cosines.
+    """
+
+    shared: int
+    itself: float
+    nearest: list[tuple[str, list[tuple[str, float]]]]
+
+
+def neighbours(
+    student: Float[Tensor, "student_pieces width"],
+    teacher: Float[Tensor, "teacher_pieces width"],
+    shared: Mapping[int, int],
+    *,
+    names: tuple[Sequence[str], Sequence[str]],
+    shown: Sequence[int],
+    count: int = 5,
+) -> Neighbours:
+    """Who lies nearest to whom.
+
+    Args:
+        student: Rows of the student's pieces at the teacher's width.
+        teacher: Rows of the teacher's.
+        shared: Number of the same piece for the teacher, by its number for the student.
+        names: Of all pieces, the student's and the teacher's.
+        shown: Student pieces that ``nearest`` tells of.
+        count: Teacher pieces for each of them.
+    """
+    rows, others = normalize(student.float(), dim=-1), normalize(teacher.float(), dim=-1)
+    numbers = torch.tensor(sorted(shared), dtype=torch.long)
+    same = 0
+    for some in torch.split(numbers, _AT_ONCE):
+        first = (rows[some] @ others.mT).argmax(-1)
+        same += int((first == torch.tensor([shared[int(n)] for n in some])).sum())
+    nearest = []
+    for number in shown:
+        cosines, places = (others @ rows[number]).topk(min(count, len(others)))
+        found = zip(places.tolist(), cosines.tolist(), strict=True)
+        nearest.append((names[0][number], [(names[1][place], cosine) for place, cosine in found]))
+    return Neighbours(len(numbers), same / max(1, len(numbers)), nearest)
