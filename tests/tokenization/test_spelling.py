@@ -13,7 +13,8 @@ def test_the_same_word_is_spelled_alike_in_every_notation(kind):
     for word in WORDS:
         piece = tokenizer.tokenize(f"a {word}")[-1]
         if piece.strip("▁Ġ") == word:  # in letters of bytes only the English words are
-            assert found[Spelling(word, True)] == tokenizer.convert_tokens_to_ids(piece)
+            begins = kind == "wordpiece" or piece != word
+            assert found[Spelling(word, begins)] == tokenizer.convert_tokens_to_ids(piece)
             whole += 1
     assert whole >= 1
     assert not any(letters in ("[CLS]", "<s>", "") for letters, _ in found)
