@@ -16,8 +16,9 @@ from limbeck.build import prepare
 from limbeck.errors import RecipeError
 from limbeck.plan import probe
 from limbeck.run import distill
-from limbeck.student.mixed_vocabulary import MixedVocabulary
+from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.training import loop
 from limbeck.training.stages import MixedLearner
 
 PIECES = 95
@@ -98,12 +99,34 @@ def test_teacher_and_table_learn_and_the_rest_of_the_student_does_not(pair):
 
 def test_only_the_students_rows_in_its_own_numbers(pair):
     mixed, student = pair
-    plain = mixed.plain(student_only=True)
+    both = mixed.plain()
+    anatomy = anatomy_of(both.config.model_type)
+    first = mixed.embedding.student_from
+    plain = reader_of_student_pieces(both, anatomy, student_from=first)
+    tokens = mixed_tokens(first)
+    ids = tokens.input_ids % 30
+    with torch.no_grad():
+        alone = plain(input_ids=ids, attention_mask=tokens.mask).logits
+        among = both(input_ids=ids + first, attention_mask=tokens.mask).logits[..., first:]
+    torch.testing.assert_close(alone[tokens.mask], among[tokens.mask], rtol=1e-4, atol=1e-4)
     assert plain.config.vocab_size == 30
     with torch.no_grad():
         rows = mixed.embedding.map(student.get_input_embeddings().weight)
     assert torch.equal(plain.get_input_embeddings().weight, rows)
     assert mixed.embedding.student_from == mixed.body.config.vocab_size
+
+
+def stop_at(count, monkeypatch):
+    """The training is interrupted before it takes that many steps and one."""
+    real, steps = loop.train_step, []
+
+    def failing(*arguments):
+        if len(steps) == count:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", failing)
 
 
 def test_a_whole_run_leaves_a_student_with_its_own_pieces(raw, tmp_path, vocabulary):
@@ -146,24 +169,35 @@ def test_layers_may_be_copied_from_the_teacher_of_both(raw, tmp_path):
     assert student.config.vocab_size == PIECES
 
 
+@pytest.mark.parametrize("stopped_at", [None, 8])
+def test_the_second_stage_may_learn_from_the_teacher_of_the_first(
+    raw, tmp_path, stopped_at, monkeypatch
+):
+    """Every objective: that teacher reads the student's own pieces."""
+    raw["training"] = {**raw["training"], "checkpoint_every": 1}
+    raw["stages"][1]["name"] = "student"
+    raw["stages"][1]["objectives"] = {"labels": {}, "output": {}, "hidden": {}, "relations": {}}
+    if stopped_at:
+        stop_at(stopped_at, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            distill(raw, tmp_path / "run")
+        monkeypatch.undo()
+    report = distill(raw, tmp_path / "run").report
+    after = {name: facts["after"] for name, facts in report["held_out"].items()}
+    assert set(after) == {"mixed: labels"} | {
+        f"student: {name}" for name in ("labels", "output", "hidden", "relations")
+    }
+    assert all(value >= 0 for value in after.values())
+
+
 @pytest.mark.parametrize("stopped_at", [4, 9])
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, stopped_at):
     raw["training"] = {**raw["training"], "checkpoint_every": 2}
     whole = distill(raw, tmp_path / "whole")
-    from limbeck.training import loop
-
-    real, steps = loop.train_step, []
-
-    def failing(*arguments):
-        if len(steps) == stopped_at:
-            raise KeyboardInterrupt
-        steps.append(1)
-        return real(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", failing)
+    stop_at(stopped_at, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         distill(raw, tmp_path / "stopped")
-    monkeypatch.setattr(loop, "train_step", real)
+    monkeypatch.undo()
     again = distill(raw, tmp_path / "stopped")
     mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -182,7 +216,6 @@ def test_plan_probes_a_mixed_stage(raw):
         (lambda r: r["stages"].pop(), "a mixed stage trains only the student's table"),
         (lambda r: r["stages"][0].update(mixed={"share": 1.0}), "must stay above 0 and below 1"),
         (lambda r: r["stages"][0].update(preset="minilmv2"), "learns from labels alone"),
-        (lambda r: r["stages"][1].update(objectives={"relations": {}}), "token by token"),
         (lambda r: r["stages"].pop(0) and r["student"].update(copy={}), "begin with a `mixed`"),
         (lambda r: r["data"].update(packed=False), "data.packed: must be true"),
     ],

@@ -83,18 +83,22 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if models and data and data.length > models.student.positions:
         limit = models.student.positions
         faults.append(("data.length", f"is {data.length}, but the student reads {limit} at most"))
-    stages, maskings = [], []
+    stages: list[Stage | None] = []
+    maskings = []
     for number, stage_raw in enumerate(raw.get("stages") or []):
         part = _part(StagePart, stage_raw)
         if part and models and data:
             make = _stage if part.mixed is None else _mixed_stage
-            stage, masking, found = make(part, number, models, data)
+            after_mixed = bool(stages) and stages[0] is not None and stages[0].mixed is not None
+            known = models.after_mixed() if after_mixed else models
+            stage, masking, found = make(part, number, known, data)
             faults += [fault for fault in found if fault not in faults]
             stages.append(stage)
             maskings.append(masking)
     if teacher_part and models and models.teacher_anatomy:
         asking = [s.name for s in stages if s and s.teacher_needs().predictions]
         anatomy = models.teacher_anatomy
+        asking = [] if models.two_vocabularies else asking
         if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
             faults.append(("teacher.model", no_head(teacher_part.model)))
     mixed = bool(stages) and stages[0] is not None and stages[0].mixed is not None

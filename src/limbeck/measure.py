@@ -23,9 +23,10 @@ from .evaluation.neighbours import neighbours
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_task
 from .evaluation.tasks import load_task, subsample
+from .export.both import both_folder, load_both
 from .files import write_text
 from .memory import keep_freed_memory
-from .pretrained import load_body, load_model, model_of_run
+from .pretrained import load_model, model_of_run
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
 from .tokenization.spelling import spellings
@@ -226,10 +227,11 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
 def _neighbours(setup: Setup, folder: Path) -> dict[str, Any] | None:
     """Of a mixed stage: the teacher's pieces nearest to the student's, in a sample."""
     theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
-    if theirs is None or not (folder / "mixed").is_dir():
+    anatomy = setup.models.teacher_anatomy
+    if theirs is None or anatomy is None or not both_folder(folder).is_dir():
         return None
-    table: Any = load_body(str(folder / "mixed")).get_input_embeddings()
-    first = json.loads((folder / "mixed" / "mixed.json").read_text("utf-8"))["student_from"]
+    both, first = load_both(folder, anatomy=anatomy)
+    table: Any = both.get_input_embeddings()
     named, known = spellings(mine), spellings(theirs)
     shared = {number: known[s] for s, number in named.items() if s in known}
     long = [n for s, n in sorted(named.items(), key=itemgetter(1)) if len(s.letters) >= _LONG]

@@ -39,6 +39,14 @@ class Models:
             self.teacher_tokenizer, self.tokenizer
         )
 
+    def after_mixed(self) -> "Models":
+        """As later stages find them: the teacher has learned to read the student's pieces."""
+        if self.teacher is None:
+            return self
+        mine = self.student
+        teacher = replace(self.teacher, vocabulary=mine.vocabulary, pieces=mine.pieces)
+        return replace(self, teacher=teacher, teacher_tokenizer=self.tokenizer)
+
 
 def describe_models(
     teacher: TeacherPart | None, student: StudentPart

@@ -4,7 +4,6 @@ Running the same command again goes on where the run stands: from the last
 checkpoint, or at what is still to be measured.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,16 @@ from .attention import use_float32_attention
 from .build import Setup, prepare
 from .corpora import calibration_tokens, stage_batches, stage_held_out
 from .errors import RecipeError
+from .export.both import export_both, load_both
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
-from .files import whole_folder, write_text
+from .files import write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
-from .pretrained import load_model, load_with_head, quiet_transformers
+from .pretrained import load_model, load_with_head
 from .recipe import Recipe, dump_recipe
 from .student.layer_copy import copy_layers
-from .student.mixed_vocabulary import MixedVocabulary
+from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
 from .student.projections import MapSize, Projections
 from .student.shape import build_student
 from .teacher.contract import Teacher
@@ -136,6 +136,8 @@ def _train(
             load_learner(resumed, learner, student_only=False)
         torch.manual_seed(setup.recipe.seed + number)  # a checkpoint's own state replaces it
         needs_teacher = stage.teacher_needs().anything
+        if needs_teacher and teacher is None:
+            teacher = _live(setup, _teacher_after_mixed(setup, folder), accelerator)
         position = train_stage(
             learner,
             teacher if needs_teacher else None,
@@ -150,8 +152,10 @@ def _train(
             console=console,
         )
         position = Position(number + 1, 0, position.tokens, position.seconds)
-        if isinstance(learner, MixedLearner):
-            _finish_mixed(setup, student, learner.mixed, folder)
+        if isinstance(learner, MixedLearner) and setup.models.teacher_tokenizer is not None:
+            export_both(learner.mixed, setup.models.teacher_tokenizer, folder)
+            if setup.models.copied_layers:
+                _copy_layers(setup, student, _teacher_after_mixed(setup, folder))
         if accelerator.is_main_process:
             save_checkpoint(folder / "state", position, learner, None)
     accelerator.end_training()
@@ -188,26 +192,34 @@ def build_models(
     recipe, models = setup.recipe, setup.models
     teacher = None
     wanted = any(stage.teacher_needs().anything for stage in setup.stages)
-    copies = models.copied_layers and not models.two_vocabularies
-    if recipe.teacher and models.teacher_anatomy and (wanted or copies):
+    wanted = (wanted or models.copied_layers is not None) and not models.two_vocabularies
+    if recipe.teacher and models.teacher_anatomy and wanted:
         asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
         model = load_model(
             recipe.teacher.model,
             anatomy=models.teacher_anatomy,
             with_head=True if asks_logits else None,
         )
-        teacher = LiveTeacher(model, models.teacher_anatomy)
+        teacher = _live(setup, model, accelerator)
     student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
-    if copy and teacher and not models.two_vocabularies:
+    if copy and teacher:
         _copy_layers(setup, student, teacher.model)
-    on_cpu = accelerator.device.type == "cpu"
-    if on_cpu and recipe.training.precision == "bfloat16":
+    if _attends_in_float32(setup, accelerator):
         use_float32_attention(student)
-        if teacher:
-            use_float32_attention(teacher.model)
-    if teacher:
-        teacher.model.to(accelerator.device)
     return student, teacher
+
+
+def _live(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher | None:
+    if setup.models.teacher_anatomy is None:
+        return None
+    if _attends_in_float32(setup, accelerator):
+        use_float32_attention(model)
+    return LiveTeacher(model.to(accelerator.device), setup.models.teacher_anatomy)
+
+
+def _attends_in_float32(setup: Setup, accelerator: Accelerator) -> bool:
+    bfloat16 = setup.recipe.training.precision == "bfloat16"
+    return bfloat16 and accelerator.device.type == "cpu"
 
 
 def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner | MixedLearner:
@@ -230,23 +242,18 @@ def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary
     if teacher is None or anatomy is None:
         raise RecipeError("a mixed stage needs a teacher; name one")
     model = load_with_head(teacher.model, anatomy=anatomy, seed=setup.recipe.seed)
-    if setup.recipe.training.precision == "bfloat16":
+    if setup.recipe.training.precision == "bfloat16" and not torch.cuda.is_available():
         use_float32_attention(model)
     return MixedVocabulary(model, student, anatomy, seed=setup.recipe.seed)
 
 
-def _finish_mixed(
-    setup: Setup, student: PreTrainedModel, mixed: MixedVocabulary, folder: Path
-) -> None:
-    """Leave the teacher of both vocabularies as a folder, and copy layers from it if asked for."""
-    with whole_folder(folder / "mixed") as part, quiet_transformers():
-        mixed.plain().save_pretrained(part)
-        if setup.models.teacher_tokenizer is not None:
-            setup.models.teacher_tokenizer.save_pretrained(part)
-        first = mixed.embedding.student_from
-        (part / "mixed.json").write_text(json.dumps({"student_from": first}), encoding="utf-8")
-    if setup.models.copied_layers:
-        _copy_layers(setup, student, mixed.plain(student_only=True))
+def _teacher_after_mixed(setup: Setup, folder: Path) -> PreTrainedModel:
+    """The teacher that a mixed stage has left, as a reader of the student's pieces."""
+    anatomy = setup.models.teacher_anatomy
+    if anatomy is None:
+        raise RecipeError("a mixed stage needs a teacher; name one")
+    both, first = load_both(folder, anatomy=anatomy)
+    return reader_of_student_pieces(both, anatomy, student_from=first)
 
 
 def _copy_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:

@@ -10,7 +10,6 @@ layer is tied through the map is our choice.
 """
 
 import copy
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -77,27 +76,20 @@ class MixedVocabulary(nn.Module):
         self.student_bias = nn.Parameter(torch.zeros(tables[1].num_embeddings))
         self._anatomy = anatomy
 
-    def plain(self, *, student_only: bool = False) -> PreTrainedModel:
-        """The body as an ordinary model, whose table has the student's rows at its own width.
-
-        Args:
-            student_only: Only the student's pieces, numbered as the student does;
-                otherwise they stand after the teacher's.
-        """
+    def plain(self) -> PreTrainedModel:
+        """The body as an ordinary model whose table holds the student's pieces after its own."""
         with torch.no_grad():
             rows = self.embedding.map(self.embedding.student.weight)
-            bias = self.student_bias.detach()
             model = copy.deepcopy(self.body)
-            table = copy.deepcopy(self.embedding.teacher)
-            model.set_input_embeddings(table)
+            model.set_input_embeddings(copy.deepcopy(self.embedding.teacher))
             model.tie_weights()
-            first = 0 if student_only else self.embedding.student_from
-            resized = model.resize_token_embeddings(first + len(rows), mean_resizing=False)
-            resized.weight[first:] = rows
-            output: Any = submodule(model, self._anatomy.output or self._anatomy.head[-1])
+            first = self.embedding.student_from
+            table = model.resize_token_embeddings(first + len(rows), mean_resizing=False)
+            output = _output(model, self._anatomy)
+            table.weight[first:] = rows
             output.weight[first:] = rows
             if output.bias is not None:
-                output.bias[first:] = bias
+                output.bias[first:] = self.student_bias
         model.train(False)
         return model
 
@@ -114,6 +106,39 @@ class MixedVocabulary(nn.Module):
         # (E A + b) . h = E . (A h) + b . h, and b . h is the same for all pieces.
         features = found.features[is_student] @ self.embedding.map.weight
         return of_teacher, Predictions(features, self.embedding.student.weight, self.student_bias)
+
+
+def reader_of_student_pieces(
+    both: PreTrainedModel, anatomy: Anatomy, *, student_from: int
+) -> PreTrainedModel:
+    """The teacher that knows the student's pieces alone, numbered as the student does.
+
+    Piece by piece it can be compared with the student, as a teacher of one vocabulary.
+
+    Args:
+        both: As `MixedVocabulary.plain` gives it; only read.
+        anatomy: The teacher's.
+        student_from: Number of the student's first piece in it.
+    """
+    with torch.no_grad():
+        model = copy.deepcopy(both)
+        old = _table(both, "teacher").weight[student_from:]
+        bias = _output(both, anatomy).bias
+        table = model.resize_token_embeddings(len(old), mean_resizing=False)
+        output = _output(model, anatomy)
+        table.weight.copy_(old)
+        output.weight.copy_(_output(both, anatomy).weight[student_from:])
+        if bias is not None and output.bias is not None:
+            output.bias.copy_(bias[student_from:])
+    model.train(False)
+    return model
+
+
+def _output(model: PreTrainedModel, anatomy: Anatomy) -> nn.Linear:
+    found = submodule(model, anatomy.output or anatomy.head[-1])
+    if not isinstance(found, nn.Linear):
+        raise StudentError(f"the teacher's output is {type(found).__name__}, not a linear map")
+    return found
 
 
 def _table(model: PreTrainedModel, owner: str) -> nn.Embedding:

@@ -1,0 +1,54 @@
+"""The teacher of both vocabularies that a mixed stage leaves, as a plain transformers folder.
+
+One file more says where its own vocabulary ends and the student's begins.
+"""
+
+import json
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..architectures import Anatomy
+from ..errors import TrainingError
+from ..files import whole_folder
+from ..pretrained import load_model, quiet_transformers
+from ..student.mixed_vocabulary import MixedVocabulary
+
+_FACTS = "mixed.json"
+
+
+def export_both(mixed: MixedVocabulary, tokenizer: PreTrainedTokenizerFast, run: Path) -> None:
+    """Write it into the run's folder, whole or not at all.
+
+    Args:
+        mixed: As it stands after its stage.
+        tokenizer: The teacher's; the student's pieces come after its own.
+        run: The run folder.
+
+    Raises:
+        TrainingError: It could not be written, as when the disk is full.
+    """
+    facts = {"student_from": mixed.embedding.student_from}
+    try:
+        with whole_folder(both_folder(run)) as folder, quiet_transformers():
+            mixed.plain().save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"the teacher of both vocabularies could not be written to {run}: {error}. Make room"
+            " and run the same command again"
+        ) from error
+
+
+def both_folder(run: Path) -> Path:
+    """Where it lies in a run folder."""
+    return run / "mixed"
+
+
+def load_both(run: Path, *, anatomy: Anatomy) -> tuple[PreTrainedModel, int]:
+    """The model, and the number of the student's first piece in it."""
+    folder = both_folder(run)
+    model = load_model(str(folder), anatomy=anatomy, with_head=True)
+    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    return model, int(facts["student_from"])
