@@ -237,3 +237,25 @@ def test_the_control_without_a_mixed_stage_needs_no_more_than_labels(raw, tmp_pa
 
 def test_the_fixture_is_another_vocabulary(vocabulary):
     assert AutoTokenizer.from_pretrained(vocabulary).get_vocab() != make_tokenizer().get_vocab()
+
+
+def test_a_student_may_begin_with_means_of_the_teachers_pieces(raw, tmp_path):
+    raw["stages"] = raw["stages"][1:]
+    raw["student"]["embeddings"] = "mean"
+    raw["stages"][0] |= {"steps": 1, "optimizer": {"learning_rate": 1e-12}}
+    begun = distill(raw, tmp_path / "mean")
+    raw["student"]["embeddings"] = "random"
+    other = distill(raw, tmp_path / "random")
+    table = "bert.embeddings.word_embeddings.weight"
+    mine, theirs = (load_file(r.student / "model.safetensors")[table] for r in (begun, other))
+    assert not torch.allclose(mine, theirs)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_means_where_they_would_do_nothing(raw, tmp_path, mixed):
+    raw["student"]["embeddings"] = "mean"
+    if not mixed:
+        raw["student"].pop("tokenizer")
+        raw["stages"] = raw["stages"][1:]
+    with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, which"):
+        distill(raw, tmp_path / "run")

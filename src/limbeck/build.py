@@ -108,6 +108,13 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if models and models.two_vocabularies and models.copied_layers and not mixed:
         message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
         faults.append(("student.copy", f"{message} `copy: null`"))
+    if student_part and student_part.embeddings == "mean" and models:
+        if mixed or not models.two_vocabularies:
+            reason = "a mixed stage" if mixed else "the teacher's own vocabulary"
+            faults.append(("student.embeddings", f"is mean, which {reason} leaves nothing to do"))
+        elif models.teacher and models.student.hidden > models.teacher.hidden:
+            message = "is mean, but the student is wider than the teacher; use random"
+            faults.append(("student.embeddings", message))
     if recipe is None or models is None or faults:
         return None, faults
     return Setup(recipe, models, [s for s in stages if s], maskings, warnings), []

@@ -67,6 +67,11 @@ class StudentPart(Part):
     vocabulary: int | None = Field(
         None, description="rows of the embedding table, no fewer than pieces; the teacher's"
     )
+    embeddings: Literal["random", "mean"] = Field(
+        "random",
+        description="first embeddings of another vocabulary than the teacher's: mean takes the"
+        " mean of the teacher's pieces",
+    )
     copy_from_teacher: CopyPart | None = Field(
         None, alias="copy", description="start from teacher layers; null starts from random weights"
     )

@@ -26,8 +26,9 @@ from .export.pretrained import export_student
 from .files import write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
-from .pretrained import load_model, load_with_head
+from .pretrained import load_body, load_model, load_with_head
 from .recipe import Recipe, dump_recipe
+from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
 from .student.layer_copy import copy_layers
 from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
 from .student.projections import MapSize, Projections
@@ -204,6 +205,10 @@ def build_models(
     student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
     if copy and teacher:
         _copy_layers(setup, student, teacher.model)
+    if copy and recipe.student.embeddings == "mean" and recipe.teacher and models.teacher_tokenizer:
+        table: Any = load_body(recipe.teacher.model).get_input_embeddings()
+        pieces = models.teacher_tokenizer, models.tokenizer
+        set_embeddings(student, mean_of_teacher_pieces(table.weight.detach(), *pieces))
     if _attends_in_float32(setup, accelerator):
         use_float32_attention(student)
     return student, teacher

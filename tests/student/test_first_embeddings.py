@@ -1,0 +1,50 @@
+import pytest
+import torch
+from conftest import make_model, make_text, make_tokenizer
+
+from limbeck.errors import StudentError
+from limbeck.student.first_embeddings import mean_of_teacher_pieces, set_embeddings
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.spelling import Spelling, spellings
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    return make_tokenizer(vocabulary=120), learn_tokenizer(make_text(300), blank, size=190)
+
+
+def test_pieces_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
+    teacher, student = tokenizers
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    rows = mean_of_teacher_pieces(table, teacher, student)
+    known, named = spellings(teacher), spellings(student)
+    new = 0
+    for spelling, number in named.items():
+        if spelling in known:
+            assert torch.equal(rows[number], table[known[spelling]])
+            continue
+        pieces = teacher(spelling.letters, add_special_tokens=False)["input_ids"]
+        if teacher.unk_token_id not in pieces:
+            torch.testing.assert_close(rows[number], table[pieces].mean(0))
+            new += 1
+    assert new > 10 and Spelling("e", False) in known
+    for role in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id"):
+        assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])
+
+
+def test_narrower_tables_take_the_main_directions():
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(24, 24)).Q
+    rows = torch.randn(50, 16) @ basis[:16] + 3.0  # lies in as many directions as the student has
+    student = make_model(vocabulary=50, hidden=16)
+    set_embeddings(student, rows)
+    found = student.get_input_embeddings().weight.detach()
+    apart = [(some[:, None] - some[None]).norm(dim=-1) for some in (found, rows)]
+    torch.testing.assert_close(*apart, rtol=1e-4, atol=1e-4)
+
+
+def test_wider_tables_are_refused():
+    with pytest.raises(StudentError, match="24 coordinates and the teacher's 16"):
+        set_embeddings(make_model(vocabulary=50), torch.zeros(50, 16))
