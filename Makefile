@@ -25,6 +25,7 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/relations.py
 	$(BIN)/python benchmarks/objectives.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/mixed.py
 
 # The constraint keeps torch at the build that was tested, without GPU packages.
 $(STAMP): pyproject.toml constraints.txt

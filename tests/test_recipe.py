@@ -124,11 +124,11 @@ def test_files_that_are_no_recipes(tmp_path):
         read_recipe(file)
 
 
-def test_another_vocabulary_beside_a_teacher_is_refused(raw_recipe, tmp_path):
+def test_another_vocabulary_cannot_be_compared_token_by_token(raw_recipe, tmp_path):
     make_tokenizer(vocabulary=120).save_pretrained(tmp_path)
     make_model().config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
     raw_recipe["student"]["tokenizer"] = str(tmp_path)
-    message = faults_of(raw_recipe)["student.tokenizer"]
+    message = faults_of(raw_recipe)["stages.0.objectives"]
     assert "the student has 120 pieces and the teacher 200" in message
-    assert "train this student with `labels` alone" in message
+    assert "begin with a `mixed` stage" in message

@@ -40,7 +40,7 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
 
     >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
     >>> text = ["a cat sat", "a cat ran"]
-    >>> cats = learn_tokenizer(text * 9, blank_tokenizer("wordpiece", lowercase=True), size=23)
+    >>> cats = learn_tokenizer(text * 9, blank_tokenizer("wordpiece", lowercase=True), size=19)
     >>> found = coverage(cats, ["a cat 猫"])
     >>> found.words, found.letters_not_covered
     (3, ('猫',))
