@@ -186,6 +186,17 @@ def test_a_folder_with_another_run_is_refused(raw_recipe, tmp_path):
         distill(other, tmp_path / "run")
 
 
+def test_a_run_of_an_older_version_goes_on(raw_recipe, tmp_path):
+    """Its recipe lacks a field that has come since, which then had its default."""
+    distill(raw_recipe, tmp_path / "run")
+    file = tmp_path / "run" / "recipe.yaml"
+    older = yaml.safe_load(file.read_text(encoding="utf-8"))
+    del older["student"]["embeddings"]
+    file.write_text(yaml.safe_dump(older), encoding="utf-8")
+    distill(raw_recipe, tmp_path / "run")
+    assert "embeddings" in yaml.safe_load(file.read_text(encoding="utf-8"))["student"]
+
+
 def test_the_same_command_again_trains_nothing(raw_recipe, tmp_path):
     distill(raw_recipe, tmp_path / "run")
     weights = tmp_path / "run" / "student" / "model.safetensors"

@@ -27,7 +27,7 @@ from .files import write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
 from .pretrained import load_body, load_model, load_with_head
-from .recipe import Recipe, dump_recipe
+from .recipe import Recipe, dump_recipe, parse_recipe
 from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
 from .student.layer_copy import copy_layers
 from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
@@ -279,6 +279,9 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     file = folder / "recipe.yaml"
     if file.exists():
         before = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # An older version's recipe lacks fields that have come since: they had their defaults.
+        known, _ = parse_recipe(before) if isinstance(before, dict) else (None, [])
+        before = yaml.safe_load(dump_recipe(known)) if known else before or {}
         now = yaml.safe_load(dump_recipe(recipe))
         different = [key for key in now if key != "evaluation" and now[key] != before.get(key)]
         if different:
