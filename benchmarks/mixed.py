@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
+from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.build import prepare
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory
 from limbeck.pretrained import DEMO_TEACHER
-from limbeck.run import build_accelerator, build_learner, build_models
 from limbeck.training.checkpoint import Position
 from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer

@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForMaskedLM
 
 from limbeck.activations import Activations, Predictions, capture
+from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
 from limbeck.corpora import stage_batches
@@ -36,7 +37,6 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.output import Output
 from limbeck.pretrained import DEMO_TEACHER, load_tokenizer, locate
-from limbeck.run import build_accelerator, build_learner, build_models
 from limbeck.student.projections import Projections
 from limbeck.training.checkpoint import Position
 from limbeck.training.loop import train_step

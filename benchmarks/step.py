@@ -22,11 +22,11 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.activations import capture
+from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.build import Setup, prepare
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory, peak_process_bytes
-from limbeck.run import build_accelerator, build_learner, build_models
 from limbeck.training.checkpoint import Position
 from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer, learning_rate

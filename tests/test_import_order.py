@@ -27,6 +27,7 @@ ORDER = [
     "models",
     "build",
     "corpora",
+    "assemble",
     "measure",
     "run",
     "plan",

@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from .assemble import build_accelerator, build_learner, build_models
 from .batch import Batch, Tokens
 from .build import Setup, layer_lines
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp
-from .run import build_accelerator, build_learner, build_models
 from .student.shape import parameters_of_shape
 from .tokenization.masking import Masking
 from .training.checkpoint import Position

@@ -11,28 +11,26 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
-from transformers import PreTrainedModel
 
-from .attention import use_float32_attention
+from .assemble import (
+    build_accelerator,
+    build_learner,
+    build_models,
+    copy_teacher_layers,
+    live_teacher,
+    teacher_after_mixed,
+)
 from .build import Setup, prepare
-from .corpora import calibration_tokens, stage_batches, stage_held_out
+from .corpora import stage_batches, stage_held_out
 from .errors import RecipeError
-from .export.both import export_both, load_both
+from .export.both import export_both
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
 from .files import write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
-from .pretrained import load_body, load_model, load_with_head
 from .recipe import Recipe, dump_recipe, parse_recipe
-from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
-from .student.layer_copy import copy_layers
-from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
-from .student.projections import MapSize, Projections
-from .student.shape import build_student
 from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher
 from .training.checkpoint import (
@@ -44,7 +42,7 @@ from .training.checkpoint import (
 )
 from .training.loop import Rhythm, train_stage
 from .training.records import RunLog
-from .training.stages import Learner, MixedLearner
+from .training.stages import MixedLearner
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _train(
         torch.manual_seed(setup.recipe.seed + number)  # a checkpoint's own state replaces it
         needs_teacher = stage.teacher_needs().anything
         if needs_teacher and teacher is None:
-            teacher = _live(setup, _teacher_after_mixed(setup, folder), accelerator)
+            teacher = live_teacher(setup, teacher_after_mixed(setup, folder), accelerator)
         position = train_stage(
             learner,
             teacher if needs_teacher else None,
@@ -156,7 +154,7 @@ def _train(
         if isinstance(learner, MixedLearner) and setup.models.teacher_tokenizer is not None:
             export_both(learner.mixed, setup.models.teacher_tokenizer, folder)
             if setup.models.copied_layers:
-                _copy_layers(setup, student, _teacher_after_mixed(setup, folder))
+                copy_teacher_layers(setup, student, teacher_after_mixed(setup, folder))
         if accelerator.is_main_process:
             save_checkpoint(folder / "state", position, learner, None)
     accelerator.end_training()
@@ -165,113 +163,6 @@ def _train(
         card = model_card(_card_facts(setup, position))
         tokenizer = setup.models.tokenizer
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
-
-
-def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
-    """Device, precision, processes and trackers."""
-    on_cpu = recipe.training.device == "cpu" or not torch.cuda.is_available()
-    return Accelerator(
-        cpu=on_cpu,
-        mixed_precision="bf16" if recipe.training.precision == "bfloat16" else "no",
-        log_with=list(recipe.training.trackers) or None,
-        project_dir=str(folder),
-        # The last layer's output is not on the way of every objective.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
-
-
-def build_models(
-    setup: Setup, accelerator: Accelerator, *, copy: bool = True
-) -> tuple[PreTrainedModel, LiveTeacher | None]:
-    """The student with its first weights, and the teacher where anything needs one.
-
-    Args:
-        setup: A checked recipe.
-        accelerator: Tells the device.
-        copy: False leaves the student's first weights random, which only a probe may want.
-    """
-    recipe, models = setup.recipe, setup.models
-    teacher = None
-    wanted = any(stage.teacher_needs().anything for stage in setup.stages)
-    wanted = (wanted or models.copied_layers is not None) and not models.two_vocabularies
-    if recipe.teacher and models.teacher_anatomy and wanted:
-        asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
-        model = load_model(
-            recipe.teacher.model,
-            anatomy=models.teacher_anatomy,
-            with_head=True if asks_logits else None,
-        )
-        teacher = _live(setup, model, accelerator)
-    student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
-    if copy and teacher:
-        _copy_layers(setup, student, teacher.model)
-    if copy and recipe.student.embeddings == "mean" and recipe.teacher and models.teacher_tokenizer:
-        table: Any = load_body(recipe.teacher.model).get_input_embeddings()
-        pieces = models.teacher_tokenizer, models.tokenizer
-        set_embeddings(student, mean_of_teacher_pieces(table.weight.detach(), *pieces))
-    if _attends_in_float32(setup, accelerator):
-        use_float32_attention(student)
-    return student, teacher
-
-
-def _live(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher | None:
-    if setup.models.teacher_anatomy is None:
-        return None
-    if _attends_in_float32(setup, accelerator):
-        use_float32_attention(model)
-    return LiveTeacher(model.to(accelerator.device), setup.models.teacher_anatomy)
-
-
-def _attends_in_float32(setup: Setup, accelerator: Accelerator) -> bool:
-    bfloat16 = setup.recipe.training.precision == "bfloat16"
-    return bfloat16 and accelerator.device.type == "cpu"
-
-
-def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner | MixedLearner:
-    """The student with what is trained beside it in one stage."""
-    stage = setup.stages[number]
-    if stage.mixed is not None:
-        return MixedLearner(student, _mixed_vocabulary(setup, student))
-    sizes: dict[str, MapSize] = {}
-    for objective in stage.objectives.values():
-        sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
-    projections = Projections(sizes, seed=setup.recipe.seed + number)
-    student.requires_grad_(True)
-    if stage.head_only:
-        student.base_model.requires_grad_(False)
-    return Learner(student, projections, setup.models.anatomy, stage.objectives)
-
-
-def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:
-    teacher, anatomy = setup.recipe.teacher, setup.models.teacher_anatomy
-    if teacher is None or anatomy is None:
-        raise RecipeError("a mixed stage needs a teacher; name one")
-    model = load_with_head(teacher.model, anatomy=anatomy, seed=setup.recipe.seed)
-    if setup.recipe.training.precision == "bfloat16" and not torch.cuda.is_available():
-        use_float32_attention(model)
-    return MixedVocabulary(model, student, anatomy, seed=setup.recipe.seed)
-
-
-def _teacher_after_mixed(setup: Setup, folder: Path) -> PreTrainedModel:
-    """The teacher that a mixed stage has left, as a reader of the student's pieces."""
-    anatomy = setup.models.teacher_anatomy
-    if anatomy is None:
-        raise RecipeError("a mixed stage needs a teacher; name one")
-    both, first = load_both(folder, anatomy=anatomy)
-    return reader_of_student_pieces(both, anatomy, student_from=first)
-
-
-def _copy_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    models, part = setup.models, setup.recipe.student.copy_from_teacher
-    if models.copied_layers and part:
-        copy_layers(
-            student,
-            teacher,
-            models.anatomy,
-            layers=models.copied_layers,
-            width=part.width,
-            calibration=[calibration_tokens(setup)],
-        )
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

@@ -1,0 +1,133 @@
+"""The models of a recipe, with weights: student, teacher, and what is trained in each stage."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from transformers import PreTrainedModel
+
+from .architectures import Anatomy
+from .attention import use_float32_attention
+from .build import Setup
+from .corpora import calibration_tokens
+from .errors import RecipeError
+from .export.both import load_both
+from .pretrained import load_body, load_model, load_with_head
+from .recipe import Recipe
+from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
+from .student.layer_copy import copy_layers
+from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
+from .student.projections import MapSize, Projections
+from .student.shape import build_student
+from .teacher.live import LiveTeacher
+from .training.stages import Learner, MixedLearner
+
+
+def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
+    """Device, precision, processes and trackers."""
+    return Accelerator(
+        cpu=_on_cpu(recipe),
+        mixed_precision="bf16" if recipe.training.precision == "bfloat16" else "no",
+        log_with=list(recipe.training.trackers) or None,
+        project_dir=str(folder),
+        # The last layer's output is not on the way of every objective.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def build_models(
+    setup: Setup, accelerator: Accelerator, *, copy: bool = True
+) -> tuple[PreTrainedModel, LiveTeacher | None]:
+    """The student with its first weights, and the teacher where anything needs one.
+
+    Args:
+        setup: A checked recipe.
+        accelerator: Tells the device.
+        copy: False leaves the student's first weights random, which only a probe may want.
+    """
+    recipe, models = setup.recipe, setup.models
+    student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
+    teacher = None
+    taught = any(stage.teacher_needs().anything for stage in setup.stages)
+    if recipe.teacher and not models.two_vocabularies and (taught or models.copied_layers):
+        asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
+        model = load_model(
+            recipe.teacher.model,
+            anatomy=_teacher_anatomy(setup),
+            with_head=True if asks_logits else None,
+        )
+        if copy:
+            copy_teacher_layers(setup, student, model)
+        teacher = live_teacher(setup, model, accelerator)
+    if copy and recipe.student.embeddings == "mean" and recipe.teacher and models.teacher_tokenizer:
+        table: Any = load_body(recipe.teacher.model).get_input_embeddings()
+        pieces = models.teacher_tokenizer, models.tokenizer
+        set_embeddings(student, mean_of_teacher_pieces(table.weight.detach(), *pieces))
+    _attend(setup, student)
+    return student, teacher
+
+
+def teacher_after_mixed(setup: Setup, folder: Path) -> PreTrainedModel:
+    """The teacher that a mixed stage has left in a run's folder, as a reader of student pieces."""
+    both, first = load_both(folder, anatomy=_teacher_anatomy(setup))
+    return reader_of_student_pieces(both, _teacher_anatomy(setup), student_from=first)
+
+
+def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
+    """A teacher that runs beside the student, on its device."""
+    _attend(setup, model)
+    return LiveTeacher(model.to(accelerator.device), _teacher_anatomy(setup))
+
+
+def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """First weights of the student, where the recipe wants them to be the teacher's."""
+    models, part = setup.models, setup.recipe.student.copy_from_teacher
+    if models.copied_layers and part:
+        copy_layers(
+            student,
+            teacher,
+            models.anatomy,
+            layers=models.copied_layers,
+            width=part.width,
+            calibration=[calibration_tokens(setup)],
+        )
+
+
+def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learner | MixedLearner:
+    """The student with what is trained beside it in one stage."""
+    stage = setup.stages[number]
+    if stage.mixed is not None:
+        return MixedLearner(student, _mixed_vocabulary(setup, student))
+    sizes: dict[str, MapSize] = {}
+    for objective in stage.objectives.values():
+        sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
+    projections = Projections(sizes, seed=setup.recipe.seed + number)
+    student.requires_grad_(True)
+    if stage.head_only:
+        student.base_model.requires_grad_(False)
+    return Learner(student, projections, setup.models.anatomy, stage.objectives)
+
+
+def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:
+    anatomy, seed = _teacher_anatomy(setup), setup.recipe.seed
+    name = setup.recipe.teacher.model if setup.recipe.teacher else ""
+    model = load_with_head(name, anatomy=anatomy, seed=seed)
+    _attend(setup, model)
+    return MixedVocabulary(model, student, anatomy, seed=seed)
+
+
+def _attend(setup: Setup, model: PreTrainedModel) -> None:
+    if setup.recipe.training.precision == "bfloat16" and _on_cpu(setup.recipe):
+        use_float32_attention(model)
+
+
+def _on_cpu(recipe: Recipe) -> bool:
+    return recipe.training.device == "cpu" or not torch.cuda.is_available()
+
+
+def _teacher_anatomy(setup: Setup) -> Anatomy:
+    if setup.models.teacher_anatomy is None:
+        raise RecipeError("this recipe has no teacher, and something asks for one; name it")
+    return setup.models.teacher_anatomy
