@@ -23,6 +23,7 @@ ORDER = [
     "training",
     "evaluation",
     "export",
+    "faults",
     "recipe",
     "models",
     "build",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from .data.text import check_source
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
+from .faults import Fault
 from .models import Models, describe_models, vocabulary_faults
 from .objectives.contract import Objective
 from .objectives.labels import Labels
@@ -17,7 +18,6 @@ from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
 from .recipe import (
     DataPart,
     EvaluationPart,
-    Fault,
     Recipe,
     StagePart,
     StudentPart,

@@ -7,9 +7,10 @@ from transformers import PreTrainedTokenizerFast
 
 from .architectures import Anatomy, Shape, anatomy_of, shape_of
 from .errors import LimbeckError
+from .faults import Fault
 from .objectives.output import vocabularies_differ
 from .pretrained import load_config, load_tokenizer
-from .recipe import CopyPart, Fault, StudentPart, TeacherPart
+from .recipe import CopyPart, StudentPart, TeacherPart
 from .student.layer_copy import copy_faults
 from .student.shape import default_config, shape_faults, shape_warnings, student_config
 

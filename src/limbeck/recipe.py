@@ -5,7 +5,6 @@ once, each with its field's path. The rooms never see these objects: builders
 turn them into plain arguments.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -18,6 +17,7 @@ from .architectures import Anatomy
 from .data.text import TextSource
 from .errors import RecipeError
 from .evaluation.finetune import FinetuneSettings
+from .faults import Fault, faults_of, nearest
 from .objectives import OBJECTIVES
 from .objectives.contract import Objective
 from .objectives.presets import PRESETS
@@ -25,8 +25,6 @@ from .objectives.schedule import Ramp
 from .student.layer_copy import Width
 from .tokenization.masking import Masking
 from .training.stages import OptimizerSettings
-
-Fault = tuple[str, str]  # (path of the field, what is wrong and what to change)
 
 
 class Part(BaseModel):
@@ -248,7 +246,7 @@ def stage_objectives(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _preset_faults(stage: Mapping[str, Any], path: str) -> list[Fault]:
     name = stage.get("preset")
     if isinstance(name, str) and name not in PRESETS:
-        return [(f"{path}.preset", f"no preset is called {name!r}{_nearest(name, PRESETS)}")]
+        return [(f"{path}.preset", f"no preset is called {name!r}{nearest(name, PRESETS)}")]
     given = bool(name) or bool(_mapped(stage.get("objectives")))
     if stage.get("mixed") is not None:
         message = "is a mixed stage, which learns from labels alone; leave objectives out"
@@ -266,11 +264,11 @@ def parse_objective(
     kind = options.get("kind", name)
     path = ".".join(place)
     if kind not in OBJECTIVES:
-        return None, 0.0, [(path, f"no objective is called {kind!r}{_nearest(kind, OBJECTIVES)}")]
+        return None, 0.0, [(path, f"no objective is called {kind!r}{nearest(kind, OBJECTIVES)}")]
     weight, faults = _parse_weight(options.get("weight", 1.0), (*place, "weight"))
     fields = option_names(kind)
     for key in sorted(own.keys() - set(fields)):
-        faults.append((f"{path}.{key}", f"unknown option{_nearest(key, [*fields, 'weight'])}"))
+        faults.append((f"{path}.{key}", f"unknown option{nearest(key, [*fields, 'weight'])}"))
     try:
         known = {key: value for key, value in own.items() if key in fields}
         return TypeAdapter(OBJECTIVES[kind]).validate_python(known), weight, faults
@@ -302,46 +300,6 @@ def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every default written out."""
     plain = recipe.model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def faults_of(
-    error: ValidationError, model: type[BaseModel], place: tuple[str, ...] = ()
-) -> list[Fault]:
-    """What pydantic found in data for a model, with the nearest known key of an unknown one."""
-    found = []
-    for item in error.errors():
-        path = [*place, *(str(step) for step in item["loc"])]
-        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            message = f"unknown key{_nearest(path[-1], _known_keys(model, path[:-1]))}"
-        elif item["type"] == "missing":
-            message = "is missing"
-        else:
-            message = f"{item['msg']} (given: {item['input']!r})"
-        found.append((".".join(path), message))
-    return found
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys that stand at a place of the data, as its models declare them."""
-    here: Any = model.model_json_schema()
-    definitions = here.get("$defs", {})
-    for step in [*path, None]:
-        while "properties" not in here:
-            options = [here.get("items"), *here.get("anyOf", []), *here.get("allOf", []), here]
-            target = next((o for o in options if o and ("$ref" in o or "items" in o)), None)
-            if target is None:
-                return []
-            reference = target.get("$ref")
-            here = definitions[reference.rsplit("/", 1)[-1]] if reference else target["items"]
-        if step is not None and not step.isdigit():
-            here = here["properties"].get(step, {"properties": {}})
-    return list(here["properties"])
-
-
-def _nearest(word: str, known: Any) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 
 def _listed(value: Any) -> list[Any]:

@@ -16,7 +16,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from .build import Setup, check
 from .errors import RecipeError
-from .recipe import EvaluationPart, Fault, Part, faults_of, override, read_recipe
+from .faults import Fault, faults_of
+from .recipe import EvaluationPart, Part, override, read_recipe
 
 _NAME = re.compile(r"[\w+.-]+")
 Overrides = dict[str, Any]

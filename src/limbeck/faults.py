@@ -1,0 +1,54 @@
+"""What is wrong with data that a user wrote, each fault with the path of its field."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+Fault = tuple[str, str]  # (path of the field, what is wrong and what to change)
+
+
+def faults_of(
+    error: ValidationError, model: type[BaseModel], place: tuple[str, ...] = ()
+) -> list[Fault]:
+    """What pydantic found in data for a model, with the nearest known key of an unknown one."""
+    found = []
+    for item in error.errors():
+        path = [*place, *(str(step) for step in item["loc"])]
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            message = f"unknown key{nearest(path[-1], _known_keys(model, path[:-1]))}"
+        elif item["type"] == "missing":
+            message = "is missing"
+        else:
+            message = f"{item['msg']} (given: {item['input']!r})"
+        found.append((".".join(path), message))
+    return found
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that stand at a place of the data, as its models declare them."""
+    here: Any = model.model_json_schema()
+    definitions = here.get("$defs", {})
+    for step in [*path, None]:
+        while "properties" not in here:
+            options = [here.get("items"), *here.get("anyOf", []), *here.get("allOf", []), here]
+            target = next((o for o in options if o and ("$ref" in o or "items" in o)), None)
+            if target is None:
+                return []
+            reference = target.get("$ref")
+            here = definitions[reference.rsplit("/", 1)[-1]] if reference else target["items"]
+        if step is not None and not step.isdigit():
+            here = here["properties"].get(step, {"properties": {}})
+    return list(here["properties"])
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was perhaps meant, or all of them, as the end of a message.
+
+    >>> nearest("layer", ["layers", "heads"])
+    "; did you mean 'layers'?"
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
