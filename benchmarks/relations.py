@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.memory import peak_process_bytes
-from limbeck.objectives.token_pairs import relation_divergence
+from limbeck.objectives.token_pairs import compared_pairs, relation_divergence
 
 SIZES = ((32, 128), (2, 2048))
 SIDES = ("plain", "limbeck")
@@ -43,7 +43,9 @@ def plain(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
 
 def limbeck(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
     """The house's own."""
-    return relation_divergence(student, student, teacher, teacher, mask, heads=heads)
+    return compared_pairs(
+        student, student, teacher, teacher, mask, loss=relation_divergence, heads=heads
+    )
 
 
 def make_inputs(given: argparse.Namespace, batch: int, tokens: int) -> tuple[Any, ...]:

@@ -11,11 +11,13 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from limbeck.activations import Activations
 from limbeck.architectures import anatomy_of
+from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
 from limbeck.errors import RecipeError
 from limbeck.plan import probe
 from limbeck.run import distill
+from limbeck.student.first_embeddings import mean_of_teacher_pieces
 from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
@@ -251,11 +253,27 @@ def test_a_student_may_begin_with_means_of_the_teachers_pieces(raw, tmp_path):
     assert not torch.allclose(mine, theirs)
 
 
-@pytest.mark.parametrize("mixed", [True, False])
-def test_means_where_they_would_do_nothing(raw, tmp_path, mixed):
+def test_a_mixed_stage_may_begin_with_means_too(raw):
     raw["student"]["embeddings"] = "mean"
-    if not mixed:
-        raw["student"].pop("tokenizer")
-        raw["stages"] = raw["stages"][1:]
-    with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, which"):
+    setup = prepare(raw)
+    accelerator = build_accelerator(setup.recipe, ".")
+    learner = build_learner(setup, build_models(setup, accelerator)[0], 0)
+    found = learner.mixed.plain().get_input_embeddings().weight.detach()
+    first = learner.mixed.embedding.student_from
+    pieces = setup.models.teacher_tokenizer, setup.models.tokenizer
+    rows = mean_of_teacher_pieces(found[:first], *pieces)
+    entering = found[first : first + len(rows)]
+    assert entering.shape[1] > setup.models.student.hidden  # so a part of every row is lost
+    centred = rows - rows.mean(0)
+    lost = (entering - rows).square().sum() / centred.square().sum()
+    size = torch.linalg.svdvals(centred)
+    beyond = size[setup.models.student.hidden :].square().sum() / size.square().sum()
+    torch.testing.assert_close(lost, beyond, rtol=1e-3, atol=1e-6)
+
+
+def test_means_where_they_would_do_nothing(raw, tmp_path):
+    raw["student"]["embeddings"] = "mean"
+    raw["student"].pop("tokenizer")
+    raw["stages"] = raw["stages"][1:]
+    with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, but the pieces are"):
         distill(raw, tmp_path / "run")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from .architectures import Anatomy
@@ -61,10 +62,8 @@ def build_models(
         if copy:
             copy_teacher_layers(setup, student, model)
         teacher = live_teacher(setup, model, accelerator)
-    if copy and recipe.student.embeddings == "mean" and recipe.teacher and models.teacher_tokenizer:
-        table: Any = load_body(recipe.teacher.model).get_input_embeddings()
-        pieces = models.teacher_tokenizer, models.tokenizer
-        set_embeddings(student, mean_of_teacher_pieces(table.weight.detach(), *pieces))
+    if copy and recipe.teacher and recipe.student.embeddings == "mean":
+        set_embeddings(student, _means(setup, load_body(recipe.teacher.model)))
     _attend(setup, student)
     return student, teacher
 
@@ -115,7 +114,17 @@ def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary
     name = setup.recipe.teacher.model if setup.recipe.teacher else ""
     model = load_with_head(name, anatomy=anatomy, seed=seed)
     _attend(setup, model)
-    return MixedVocabulary(model, student, anatomy, seed=seed)
+    rows = _means(setup, model) if setup.recipe.student.embeddings == "mean" else None
+    return MixedVocabulary(model, student, anatomy, seed=seed, rows=rows)
+
+
+def _means(setup: Setup, teacher: PreTrainedModel) -> Tensor:
+    """What each of the student's pieces is to the teacher: the mean of the pieces it falls into."""
+    if setup.models.teacher_tokenizer is None:
+        raise RecipeError("this recipe has no teacher to take first embeddings from; name it")
+    table: Any = teacher.get_input_embeddings()
+    pieces = setup.models.teacher_tokenizer, setup.models.tokenizer
+    return mean_of_teacher_pieces(table.weight.detach(), *pieces)
 
 
 def _attend(setup: Setup, model: PreTrainedModel) -> None:

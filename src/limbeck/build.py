@@ -85,14 +85,15 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         faults.append(("data.length", f"is {data.length}, but the student reads {limit} at most"))
     stages: list[Stage | None] = []
     maskings = []
+    mixed = False
     for number, stage_raw in enumerate(raw.get("stages") or []):
         part = _part(StagePart, stage_raw)
         if part and models and data:
             make = _stage if part.mixed is None else _mixed_stage
-            after_mixed = bool(stages) and stages[0] is not None and stages[0].mixed is not None
-            known = models.after_mixed() if after_mixed else models
+            known = models.after_mixed() if mixed else models
             stage, masking, found = make(part, number, known, data)
             faults += [fault for fault in found if fault not in faults]
+            mixed = mixed or (stage is not None and stage.mixed is not None)
             stages.append(stage)
             maskings.append(masking)
     if teacher_part and models and models.teacher_anatomy:
@@ -101,23 +102,30 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         asking = [] if models.two_vocabularies else asking
         if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
             faults.append(("teacher.model", no_head(teacher_part.model)))
-    mixed = bool(stages) and stages[0] is not None and stages[0].mixed is not None
     if mixed and len(stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         faults.append(("stages", message))
-    if models and models.two_vocabularies and models.copied_layers and not mixed:
-        message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
-        faults.append(("student.copy", f"{message} `copy: null`"))
-    if student_part and student_part.embeddings == "mean" and models:
-        if mixed or not models.two_vocabularies:
-            reason = "a mixed stage" if mixed else "the teacher's own vocabulary"
-            faults.append(("student.embeddings", f"is mean, which {reason} leaves nothing to do"))
-        elif models.teacher and models.student.hidden > models.teacher.hidden:
-            message = "is mean, but the student is wider than the teacher; use random"
-            faults.append(("student.embeddings", message))
+    if models and student_part:
+        faults += _first_weight_faults(models, student_part, mixed=mixed)
     if recipe is None or models is None or faults:
         return None, faults
     return Setup(recipe, models, [s for s in stages if s], maskings, warnings), []
+
+
+def _first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) -> list[Fault]:
+    """What first weights from the teacher cannot be where its vocabulary is another."""
+    faults = []
+    if models.two_vocabularies and models.copied_layers and not mixed:
+        message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
+        faults.append(("student.copy", f"{message} `copy: null`"))
+    if student.embeddings == "mean":
+        if not models.two_vocabularies:
+            message = "is mean, but the pieces are the teacher's own; leave it out"
+            faults.append(("student.embeddings", message))
+        elif models.teacher and models.student.hidden > models.teacher.hidden:
+            message = "is mean, but the student is wider than the teacher; use random"
+            faults.append(("student.embeddings", message))
+    return faults
 
 
 def _part(kind: type[_Part], value: Any) -> _Part | None:

@@ -6,7 +6,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.errors import ObjectiveError
 from limbeck.objectives import token_pairs as module
-from limbeck.objectives.token_pairs import relation_divergence, score_difference
+from limbeck.objectives.token_pairs import compared_pairs, relation_divergence, score_difference
 
 
 def by_loops(student_left, student_right, teacher_left, teacher_right, mask, heads):
@@ -64,7 +64,7 @@ def vectors():
 def test_equals_plain_loops(vectors, heads):
     student, teacher, mask = vectors
     expected = by_loops(*(v.detach() for v in student), *teacher, mask, heads)
-    found = relation_divergence(*student, *teacher, mask, heads=heads)
+    found = compared_pairs(*student, *teacher, mask, loss=relation_divergence, heads=heads)
     assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
 
 
@@ -79,7 +79,7 @@ def test_gradients_equal_autograd_whatever_is_held_at_once(
     if same:  # queries among queries
         student, teacher = [student[0], student[0]], [teacher[0], teacher[0]]
     monkeypatch.setattr(module, "_SCRATCH", scratch)
-    found = relation_divergence(*student, *teacher, mask, heads=3)
+    found = compared_pairs(*student, *teacher, mask, loss=relation_divergence, heads=3)
     expected = plain(*student, *teacher, mask, 3)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     inputs = student[:1] if same else student
@@ -121,7 +121,7 @@ def plain_scores(student_left, student_right, teacher_left, teacher_right, mask,
 def test_score_differences_equal_plain_loops(vectors, monkeypatch, scratch, causal):
     student, teacher, mask = vectors
     monkeypatch.setattr(module, "_SCRATCH", scratch)
-    found = score_difference(*student, *teacher, mask, heads=3, causal=causal)
+    found = compared_pairs(*student, *teacher, mask, loss=score_difference, heads=3, causal=causal)
     expected = plain_scores(*student, *teacher, mask, 3, causal)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(
@@ -138,7 +138,9 @@ def test_two_tokens_by_hand():
     for scores in ((1.0, 2.0), (2.0, 4.0)):
         p = math.exp(scores[0]) / (math.exp(scores[0]) + math.exp(scores[1]))
         expected += p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
-    found = relation_divergence(student, student, teacher, teacher, mask, heads=1)
+    found = compared_pairs(
+        student, student, teacher, teacher, mask, loss=relation_divergence, heads=1
+    )
     assert float(found.detach()) == pytest.approx(expected, rel=1e-6)
 
 
@@ -147,7 +149,9 @@ def test_large_scores_stay_finite_and_never_negative():
     student = (torch.randn(2, 6, 8) * 100).bfloat16().requires_grad_()
     teacher = (torch.randn(2, 6, 8) * 100).bfloat16()
     mask = torch.ones(2, 6, dtype=torch.bool)
-    found = relation_divergence(student, student, teacher, teacher, mask, heads=2)
+    found = compared_pairs(
+        student, student, teacher, teacher, mask, loss=relation_divergence, heads=2
+    )
     found.backward()
     assert found.dtype == torch.float32
     assert torch.isfinite(found) and found >= 0
@@ -157,11 +161,11 @@ def test_large_scores_stay_finite_and_never_negative():
 def test_no_gradients_are_made_where_none_are_wanted(vectors):
     student, teacher, mask = vectors
     with torch.no_grad():
-        found = relation_divergence(*student, *teacher, mask, heads=3)
+        found = compared_pairs(*student, *teacher, mask, loss=relation_divergence, heads=3)
     assert not found.requires_grad
 
 
 def test_heads_that_do_not_divide_name_those_that_do(vectors):
     student, teacher, mask = vectors
     with pytest.raises(ObjectiveError, match=r"width 12 .* heads=5; use one of \[1, 2, 3"):
-        relation_divergence(*student, *teacher, mask, heads=5)
+        compared_pairs(*student, *teacher, mask, loss=relation_divergence, heads=5)

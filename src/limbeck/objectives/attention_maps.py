@@ -21,7 +21,7 @@ from ..student.projections import MapSize, Projections
 from .contract import Fault, required
 from .layer_mapping import LayerMap, bound_links, layer_links, map_fault
 from .relations import repeat_heads
-from .token_pairs import score_difference
+from .token_pairs import compared_pairs, score_difference
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,11 @@ class AttentionMaps:
         mask = batch.student.mask
         total = torch.zeros((), device=mask.device)
         for mine, theirs in self.layer_pairs():
-            total = total + score_difference(
+            total = total + compared_pairs(
                 *self._sides(student, mine, 0),
                 *self._sides(teacher, theirs, 1),
                 mask,
+                loss=score_difference,
                 heads=int(self.heads or 1),
                 causal=bool(self.causal),
             )

@@ -22,7 +22,7 @@ from ..batch import Batch
 from ..student.projections import MapSize, Projections
 from .contract import Fault, required
 from .layer_names import LayerName, layer_fault, layer_number
-from .token_pairs import relation_divergence
+from .token_pairs import compared_pairs, relation_divergence
 
 _LETTERS = {"Q": "queries", "K": "keys", "V": "values"}
 
@@ -143,10 +143,11 @@ class Relations:
         mask = batch.student.mask
         total = torch.zeros((), device=mask.device)
         for pair, weight in self.pairs.items():
-            divergence = relation_divergence(
+            divergence = compared_pairs(
                 *self._vectors(student, pair, int(self.student_layer), 0),
                 *self._vectors(teacher, pair, int(self.teacher_layer), 1),
                 mask,
+                loss=relation_divergence,
                 heads=int(self.heads or 1),
                 causal=bool(self.causal),
             )

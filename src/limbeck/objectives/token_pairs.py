@@ -29,73 +29,39 @@ _SCRATCH_CUDA = 2**26
 PairLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def relation_divergence(
+def compared_pairs(
     student_left: Float[Tensor, "batch tokens student_width"],
     student_right: Float[Tensor, "batch tokens student_width"],
     teacher_left: Float[Tensor, "batch tokens teacher_width"],
     teacher_right: Float[Tensor, "batch tokens teacher_width"],
     mask: Bool[Tensor, "batch tokens"],
     *,
+    loss: PairLoss,
     heads: int,
     causal: bool = False,
 ) -> Float[Tensor, ""]:
-    """Sum of KL(teacher relations || student relations) over real tokens.
+    """Sum over real tokens of what a loss finds between their scores and the teacher's.
 
-    A relation is the softmax of one token's scaled products with every token.
+    A score is one token's product with another's, divided by the root of a slice's width.
 
     Args:
-        student_left: Whose relations: queries for QQ and QK, keys for KK, ...
-        student_right: To whom: queries for QQ, keys for KK and QK, ...
+        student_left: Whose scores: queries for QQ and QK, keys for KK, ...
+        student_right: With whom: queries for QQ, keys for KK and QK, ...
         teacher_left: The same of the teacher; it gets no gradient.
         teacher_right: Likewise.
         mask: True at real tokens. Padding is neither compared nor related to.
+        loss: `relation_divergence` or `score_difference`.
         heads: Slices to cut each vector into, for both models.
-        causal: A token is related to itself and to those before it only.
+        causal: A token meets itself and those before it only.
 
     Returns:
-        Nats, float32, averaged over heads and summed over real tokens. The loop
-        divides by the real tokens of the whole optimizer step; the paper averages
-        each sequence on its own, so long texts weigh more here.
+        Float32, averaged over heads and summed over real tokens. The loop divides by the
+        real tokens of the whole optimizer step; MiniLM averages each sequence on its own,
+        so long texts weigh more here.
 
     Raises:
         ObjectiveError: A width does not divide by the heads.
     """
-    sides = student_left, student_right, teacher_left, teacher_right
-    return _compared(*sides, mask, heads, causal, _kl_of_relations)
-
-
-def score_difference(
-    student_left: Float[Tensor, "batch tokens student_width"],
-    student_right: Float[Tensor, "batch tokens student_width"],
-    teacher_left: Float[Tensor, "batch tokens teacher_width"],
-    teacher_right: Float[Tensor, "batch tokens teacher_width"],
-    mask: Bool[Tensor, "batch tokens"],
-    *,
-    heads: int,
-    causal: bool = False,
-) -> Float[Tensor, ""]:
-    """Sum over real tokens of the squared difference of scores, which no softmax has touched.
-
-    Arguments and errors are those of ``relation_divergence``.
-
-    Returns:
-        Float32, averaged over heads and over the tokens that a token attends to,
-        summed over real tokens.
-    """
-    sides = student_left, student_right, teacher_left, teacher_right
-    return _compared(*sides, mask, heads, causal, _squares_of_scores)
-
-
-def _compared(
-    student_left: Tensor,
-    student_right: Tensor,
-    teacher_left: Tensor,
-    teacher_right: Tensor,
-    mask: Tensor,
-    heads: int,
-    causal: bool,
-    pair_loss: PairLoss,
-) -> Tensor:
     for owner, vectors in (("student", student_left), ("teacher", teacher_left)):
         if vectors.shape[-1] % heads:
             both = math.gcd(student_left.shape[-1], teacher_left.shape[-1])
@@ -112,7 +78,7 @@ def _compared(
         mask,
         heads,
         causal,
-        pair_loss,
+        loss,
     )
     return total
 
@@ -227,15 +193,29 @@ def _later(start: int, stop: int, like: Tensor) -> Tensor:
     return places > places[start:stop, None]
 
 
-def _kl_of_relations(
+def relation_divergence(
     student_scores: Tensor, teacher_scores: Tensor, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    """KL(teacher relations || student relations) in nats; relations are softmaxed scores."""
     student, student_size = _relations(student_scores, hidden)
     teacher, teacher_size = _relations(teacher_scores, hidden)
     # sum p (log p - log q) with log p = score - size: no pass of logarithms over all
     # relations. Row by row, because over all rows two large sums would cancel.
     expected = teacher_scores.sub_(student_scores).mul_(teacher).sum(dim=-1)
     return (expected - teacher_size + student_size).sum(), student.sub_(teacher)
+
+
+def score_difference(
+    student_scores: Tensor, teacher_scores: Tensor, hidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Squared difference, averaged over the tokens that a token attends to."""
+    difference = student_scores.sub_(teacher_scores)
+    attended = torch.full((difference.shape[-2], 1), difference.shape[-1], device=difference.device)
+    if hidden is not None:
+        difference.masked_fill_(hidden, 0.0)
+        attended = (~hidden).sum(-1, keepdim=True)
+    slope = difference / attended
+    return (slope * difference).sum(), slope.mul_(2)
 
 
 def _relations(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -247,15 +227,3 @@ def _relations(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
     # At the largest score the softmax cannot have vanished, so its logarithm is exact.
     size = scores.amax(dim=-1) - relations.amax(dim=-1).log_()
     return relations, size
-
-
-def _squares_of_scores(
-    student_scores: Tensor, teacher_scores: Tensor, hidden: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    difference = student_scores.sub_(teacher_scores)
-    attended = torch.full((difference.shape[-2], 1), difference.shape[-1], device=difference.device)
-    if hidden is not None:
-        difference.masked_fill_(hidden, 0.0)
-        attended = (~hidden).sum(-1, keepdim=True)
-    slope = difference / attended
-    return (slope * difference).sum(), slope.mul_(2)

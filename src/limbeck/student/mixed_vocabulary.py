@@ -41,6 +41,15 @@ class MixedEmbedding(nn.Module):
         """Number of the student's first piece."""
         return self.teacher.num_embeddings
 
+    def fit(self, rows: Float[Tensor, "pieces width"]) -> None:
+        """Choose the map so that student pieces enter as these rows, by least squares."""
+        with torch.no_grad():
+            table = self.student.weight[: len(rows)]
+            centre, mean = table.mean(0), rows.mean(0)
+            found = torch.linalg.lstsq(table - centre, rows - mean).solution
+            self.map.weight.copy_(found.mT)
+            self.map.bias.copy_(mean - centre @ found)
+
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
         """What enters the teacher's first layer, before positions."""
         of_teacher: Tensor = self.teacher(ids.clamp_max(self.student_from - 1))
@@ -57,13 +66,21 @@ class MixedVocabulary(nn.Module):
         student: Gives its embedding table, which stays its own and is trained here.
         anatomy: The teacher's.
         seed: Decides the map's first weights.
+        rows: What each student piece is to enter the teacher as at first, as nearly as the
+            map can make it of the student's table; None leaves the map random.
 
     Raises:
         StudentError: One of them has no embedding table of the usual kind.
     """
 
     def __init__(
-        self, teacher: PreTrainedModel, student: PreTrainedModel, anatomy: Anatomy, *, seed: int
+        self,
+        teacher: PreTrainedModel,
+        student: PreTrainedModel,
+        anatomy: Anatomy,
+        *,
+        seed: int,
+        rows: Float[Tensor, "pieces width"] | None = None,
     ) -> None:
         super().__init__()
         self.body = teacher
@@ -72,6 +89,8 @@ class MixedVocabulary(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.embedding = MixedEmbedding(*tables)
+        if rows is not None:
+            self.embedding.fit(rows)
         self.body.set_input_embeddings(self.embedding)
         self.student_bias = nn.Parameter(torch.zeros(tables[1].num_embeddings))
         self._anatomy = anatomy

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import datasets
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64, Shaped
 from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
@@ -71,18 +72,11 @@ def collate(
     masking: Masking | NextPiece | None,
 ) -> Batch:
     """Sequences padded to the longest one, with what is to be predicted if asked for."""
-    longest = max(len(row) for row in input_ids)
-    shape = (len(input_ids), longest)
     # Decoders often have no padding piece; what stands at padding is never looked at.
-    pieces = np.full(shape, tokenizer.pad_token_id or 0, dtype=np.int64)
-    goes_on = np.zeros(shape, dtype=np.bool_)
-    real = np.zeros(shape, dtype=np.bool_)
-    for row, (ids, flags) in enumerate(zip(input_ids, continues, strict=True)):
-        pieces[row, : len(ids)] = ids
-        goes_on[row, : len(ids)] = flags
-        real[row, : len(ids)] = True
-    seen, predicted = pieces, np.zeros(shape, dtype=np.bool_)
-    labels = pieces
+    pieces = padded(input_ids, tokenizer.pad_token_id or 0, np.int64)
+    goes_on = padded(continues, False, np.bool_)
+    real = padded([np.ones(len(row)) for row in input_ids], False, np.bool_)
+    seen, labels, predicted = pieces, pieces, np.zeros_like(real)
     if isinstance(masking, NextPiece):
         labels, predicted = next_pieces(pieces, real)
     elif masking is not None:
@@ -96,6 +90,28 @@ def collate(
             mask_id=tokenizer.mask_token_id,
             below=len(tokenizer),
         )
+    return read_by_both(seen, real, labels, predicted)
+
+
+def padded(rows: Sequence[Any], fill: int, dtype: type[np.generic]) -> Shaped[np.ndarray, "_ _"]:
+    """Rows of different lengths as one table, filled up at their ends.
+
+    >>> padded([[1, 2], [3]], 0, np.int64).tolist()
+    [[1, 2], [3, 0]]
+    """
+    table = np.full((len(rows), max(len(row) for row in rows)), fill, dtype=dtype)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
+
+
+def read_by_both(
+    seen: Int64[np.ndarray, "batch tokens"],
+    real: Bool[np.ndarray, "batch tokens"],
+    labels: Int64[np.ndarray, "batch tokens"],
+    predicted: Bool[np.ndarray, "batch tokens"],
+) -> Batch:
+    """The same tokens for student and teacher."""
     tokens = Tokens(
         input_ids=torch.from_numpy(seen),
         mask=torch.from_numpy(real),

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64
 from transformers import PreTrainedTokenizerFast
 
-from ..batch import Batch, Tokens
+from ..batch import Batch
 from ..data.corpus import SeededOrder
+from .batching import padded, read_by_both
 from .masking import Masking, mask_pieces
 from .two_cuts import Cuts
 
@@ -111,13 +111,10 @@ class MixedBatches:
     def _collated(
         self, sequences: Sequence[MixedSequence], generator: np.random.Generator
     ) -> Batch:
-        shape = len(sequences), max(len(sequence.ids) for sequence in sequences)
-        pieces = np.full(shape, self.teacher.pad_token_id or 0, dtype=np.int64)
-        continues, maskable, real = (np.zeros(shape, dtype=np.bool_) for _ in range(3))
-        for row, sequence in enumerate(sequences):
-            here = row, slice(len(sequence.ids))
-            pieces[here], continues[here], real[here] = sequence.ids, sequence.continues, True
-            maskable[here] = ~sequence.framing
+        pieces = padded([s.ids for s in sequences], self.teacher.pad_token_id or 0, np.int64)
+        continues = padded([s.continues for s in sequences], False, np.bool_)
+        real = padded([np.ones(len(s.ids)) for s in sequences], False, np.bool_)
+        maskable = real & ~padded([s.framing for s in sequences], True, np.bool_)
         by_student = pieces >= self.student_from
         unknown = [] if self.teacher.unk_token_id is None else [self.teacher.unk_token_id]
         if self.student.unk_token_id is not None:
@@ -137,10 +134,4 @@ class MixedBatches:
             first=np.where(by_student, self.student_from, 0),
             below=np.where(by_student, self.student_from + len(self.student), len(self.teacher)),
         )
-        tokens = Tokens(
-            input_ids=torch.from_numpy(seen),
-            mask=torch.from_numpy(real),
-            labels=torch.from_numpy(pieces),
-            predicted=torch.from_numpy(predicted),
-        )
-        return Batch(student=tokens, teacher=tokens)
+        return read_by_both(seen, real, pieces, predicted)
