@@ -15,6 +15,7 @@ from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
 from limbeck.errors import RecipeError
+from limbeck.measure import students_sentence
 from limbeck.plan import probe
 from limbeck.run import distill
 from limbeck.student.first_embeddings import mean_of_teacher_pieces
@@ -203,6 +204,19 @@ def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, s
     again = distill(raw, tmp_path / "stopped")
     mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_sentence_has_as_many_pieces_as_its_words_need(raw):
+    setup = prepare(raw)
+    text = "".join(make_text(40))
+    mine, theirs = (
+        len(cut(text, add_special_tokens=False)["input_ids"])
+        for cut in (setup.models.tokenizer, setup.models.teacher_tokenizer)
+    )
+    assert students_sentence(setup) == pytest.approx(64 * mine / theirs, rel=0.1)
+    raw["student"].pop("tokenizer")
+    raw["stages"].pop(0)
+    assert students_sentence(prepare(raw)) == 64
 
 
 def test_plan_probes_a_mixed_stage(raw):

@@ -21,7 +21,13 @@ from .evaluation.comparison import write_comparison
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
 from .files import write_text
-from .measure import evaluate_model, evaluation_notes, kept_cost, training_facts
+from .measure import (
+    evaluate_model,
+    evaluation_notes,
+    kept_cost,
+    students_sentence,
+    training_facts,
+)
 from .plan import probe
 from .recipe import EvaluationPart
 from .run import train_run
@@ -168,7 +174,9 @@ def _report(
         if not mine:
             continue
         model = str(folder / mine[0][0].place / "student")
-        report["students"][student] = kept_cost(model, folder / "arms" / student / "cost.json")
+        kept = folder / "arms" / student / "cost.json"
+        sentence = students_sentence(mine[0][0].setup)
+        report["students"][student] = kept_cost(model, kept, sentence=sentence)
         of_arm = {
             arm: {
                 task.name: [scores[task.name] for run, scores in mine if run.arm == arm]

@@ -96,6 +96,13 @@ def words_of_two_cuts(setup: Setup) -> dict[str, int]:
     return dict(found)
 
 
+def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Pieces that a tokenizer cuts the held-out text into, by its size in UTF-8."""
+    sources = read_text(setup, held_out=True, tokenizer=tokenizer)
+    pieces = sum(source.pieces + source.cut_pieces for source in sources)
+    return pieces / sum(source.utf8_bytes for source in sources)
+
+
 def calibration_tokens(setup: Setup) -> Tokens:
     """A little text as it is, for what is computed from the teacher's own activations."""
     batches = _batches(

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 
 from . import __version__
 from .build import Setup
-from .corpora import held_out_batches
+from .corpora import held_out_batches, pieces_per_byte
 from .errors import ModelError
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
-from .evaluation.cost import measure_cost, model_size
+from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
 from .evaluation.neighbours import neighbours
 from .evaluation.report import ROLES, write_report
@@ -55,7 +55,9 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     kept = folder / "evaluation"
     for role, model in models.items():
         facts = {"name": Path(model).name if role != "teacher" else _teacher_name(setup)}
-        cost = kept_cost(model, kept / f"cost.{role}.json") if part.cost else model_size(model)
+        sentence = SENTENCE_LENGTH if role == "teacher" else students_sentence(setup)
+        place = kept / f"cost.{role}.json"
+        cost = kept_cost(model, place, sentence=sentence) if part.cost else model_size(model)
         report[role] = facts | cost
     report["quality"] = {
         task: _quality(scores) for task, scores in _scores(setup, models, kept, console).items()
@@ -146,12 +148,23 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
     }
 
 
-def kept_cost(model: str, kept: Path) -> dict[str, Any]:
+def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:
     """Size, memory and latency of a model, from the file where they were measured before."""
-    if not kept.exists():
-        write_text(kept, json.dumps(asdict(measure_cost(model))))
-    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    return found
+    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    if found.get("sentence") != sentence:
+        found = {"sentence": sentence, "cost": asdict(measure_cost(model, sentence=sentence))}
+        write_text(kept, json.dumps(found))
+    cost: dict[str, Any] = found["cost"]
+    return cost
+
+
+def students_sentence(setup: Setup) -> int:
+    """Pieces that the student reads where the teacher reads those of a sentence."""
+    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
+    if theirs is None or not setup.models.two_vocabularies:
+        return SENTENCE_LENGTH
+    longer = pieces_per_byte(setup, mine) / pieces_per_byte(setup, theirs)
+    return max(1, round(SENTENCE_LENGTH * longer))
 
 
 def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -276,5 +289,8 @@ def evaluation_notes(part: EvaluationPart) -> list[str]:
             f" {settings.learning_rate:g}, {part.seeds} seed(s), scored after the last step"
         )
     if part.cost:
-        notes.append("milliseconds are of the body alone, in float32, for one text of 64 pieces")
+        notes.append(
+            f"milliseconds are of the body alone, in float32, for one text of {SENTENCE_LENGTH} of"
+            " the teacher's pieces"
+        )
     return notes

@@ -61,9 +61,17 @@ def test_a_cost_is_whole_and_goes_through_json(teacher_folder):
     assert all(0 < x.p50 <= x.p95 for x in cost.latencies)
     assert cost.cpu_ms_per_sentence == 1000 * cost.latencies[2].p50
     assert (cost.threads, cost.precision) == (1, "float32")
+    assert cost.pieces_per_sentence == 64
     read = json.loads(json.dumps(cost.to_json()))
     assert Cost(**{**read, "latencies": tuple(Latency(**x) for x in read["latencies"])}) == cost
     assert Latency(batch=4, length=16, p50=0.5, p95=1.0).sentences_per_second == 8.0
+
+
+@pytest.mark.parametrize(("asked", "read"), [(20, 20), (1000, 80)])
+def test_a_sentence_may_have_more_or_fewer_pieces(teacher_folder, asked, read):
+    cost = quick(teacher_folder, batches=(1,), lengths=(8,), sentence=asked)
+    assert cost.pieces_per_sentence == read
+    assert [x.length for x in cost.latencies] == [8, read]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands peak memory down")

@@ -153,12 +153,20 @@ def _rows(comparison: Comparison, student: str) -> list[Row]:
 
 
 def _sizes(comparison: Comparison) -> Table:
-    keys = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
+    keys = (
+        "parameters",
+        "embedding_parameters",
+        "megabytes",
+        "vocabulary_size",
+        "pieces_per_sentence",
+        "cpu_ms_per_sentence",
+    )
     named = dict(comparison["students"])
     if comparison["teacher"]:
         named = {"teacher": comparison["teacher"]["cost"], **named}
     rows = [[name, *(cell(cost.get(key), key) for key in keys)] for name, cost in named.items()]
-    return [["", "parameters", "of these embeddings", "MB", "ms a sentence"], *rows]
+    head = ["", "parameters", "of these embeddings", "MB", "vocabulary", "pieces a sentence"]
+    return [[*head, "ms a sentence"], *rows]
 
 
 def _scores(row: Row, tasks: list[str]) -> list[str]:

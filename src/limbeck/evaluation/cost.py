@@ -26,7 +26,7 @@ from ..pretrained import load_body, load_config, locate
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
-SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means
+SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means, by default
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Cost:
             the largest batch. None where it cannot be asked.
         threads: Of the processor.
         precision: Of weights and arithmetic.
-        cpu_ms_per_sentence: Median for one text of 64 pieces, or all it can read.
+        pieces_per_sentence: Pieces of the one text that a sentence stands for.
+        cpu_ms_per_sentence: Median for one such text.
         latencies: Every batch size and length that the model can read.
     """
 
@@ -70,6 +71,7 @@ class Cost:
     peak_memory_bytes: int | None
     threads: int
     precision: str
+    pieces_per_sentence: int
     cpu_ms_per_sentence: float
     latencies: tuple[Latency, ...]
 
@@ -83,6 +85,7 @@ def measure_cost(
     *,
     batches: Sequence[int] = BATCHES,
     lengths: Sequence[int] = LENGTHS,
+    sentence: int = SENTENCE_LENGTH,
     threads: int | None = None,
     seconds_each: float = 1.0,
     minimum_runs: int = 10,
@@ -90,13 +93,15 @@ def measure_cost(
     """The cost of a model folder, measured in a fresh process.
 
     The body alone runs, in float32, on random pieces, with the attention that
-    transformers chooses. One text of 64 pieces is always timed too; lengths
-    that the model cannot read are left out.
+    transformers chooses. One sentence is always timed too; lengths that the
+    model cannot read are left out.
 
     Args:
         model: Folder, hub name or package name.
         batches: Texts at once.
         lengths: Pieces a text.
+        sentence: Pieces of a sentence, or all that the model can read. A vocabulary
+            that cuts the same words into more pieces is to be given more.
         threads: Of the processor; by default what torch uses here.
         seconds_each: Time spent on each combination, at least.
         minimum_runs: Forwards timed for each combination, at least.
@@ -106,14 +111,22 @@ def measure_cost(
         ModelError: There is no such model, or it cannot be loaded safely.
     """
     threads = torch.get_num_threads() if threads is None else threads
-    if min(threads, minimum_runs, *batches, *lengths) < 1:
+    if min(threads, minimum_runs, sentence, *batches, *lengths) < 1:
         raise EvaluationError(
             f"threads {threads}, minimum_runs {minimum_runs}, batches {list(batches)}, lengths"
-            f" {list(lengths)}: all must be 1 or more; raise those that are not"
+            f" {list(lengths)}, sentence {sentence}: all must be 1 or more; raise those that are"
+            " not"
         )
     command = [sys.executable, "-m", "limbeck.evaluation.cost", locate(model)]
     command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
-    command += ["--seconds", str(seconds_each), "--batches", *map(str, batches)]
+    command += [
+        "--seconds",
+        str(seconds_each),
+        "--sentence",
+        str(sentence),
+        "--batches",
+        *map(str, batches),
+    ]
     command += ["--lengths", *map(str, lengths)]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
@@ -149,6 +162,7 @@ def _measure(
     folder: str,
     batches: Sequence[int],
     lengths: Sequence[int],
+    sentence: int,
     threads: int,
     seconds: float,
     minimum_runs: int,
@@ -162,8 +176,8 @@ def _measure(
         for parameter in model.parameters():
             parameter.sum()  # memory-mapped weights count only once they have been read
         longest = _longest_text(model)
-        sentence = (1, min(SENTENCE_LENGTH, longest))
-        pairs = {(batch, n) for batch in batches for n in lengths if n <= longest} | {sentence}
+        one = (1, min(sentence, longest))
+        pairs = {(batch, n) for batch in batches for n in lengths if n <= longest} | {one}
         latencies = {pair: _latency(model, *pair, seconds, minimum_runs) for pair in sorted(pairs)}
     after = peak_process_bytes()
     return Cost(
@@ -171,7 +185,8 @@ def _measure(
         peak_memory_bytes=None if before is None or after is None else after - before,
         threads=threads,
         precision="float32",
-        cpu_ms_per_sentence=1000 * latencies[sentence].p50,
+        pieces_per_sentence=one[1],
+        cpu_ms_per_sentence=1000 * latencies[one].p50,
         latencies=tuple(latencies.values()),
     )
 
@@ -216,6 +231,7 @@ def _main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
+    parser.add_argument("--sentence", type=int, default=SENTENCE_LENGTH)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--minimum-runs", type=int, default=10)
     given = parser.parse_args()

@@ -24,6 +24,7 @@ _SIZES = {
     "vocabulary_size": "vocabulary",
     "megabytes": "MB",
     "peak_memory_bytes": "peak memory",
+    "pieces_per_sentence": "pieces a sentence",
     "cpu_ms_per_sentence": "ms a sentence",
     "threads": "threads",
 }
