@@ -26,6 +26,7 @@ ORDER = [
     "faults",
     "recipe",
     "models",
+    "two_vocabularies",
     "build",
     "corpora",
     "assemble",

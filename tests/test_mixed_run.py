@@ -245,6 +245,34 @@ def test_faults(raw, tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture(scope="module")
+def cased(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cased")
+    blank = blank_tokenizer("wordpiece", lowercase=False)
+    learn_tokenizer(make_text(300), blank, size=PIECES).save_pretrained(folder)
+    return str(folder)
+
+
+def test_letters_told_apart_by_one_are_refused_or_their_cost_is_said(raw, cased, tmp_path):
+    raw["student"]["tokenizer"] = cased
+    with pytest.raises(RecipeError, match=r"student\.tokenizer: tells apart capital letters and"):
+        distill(raw, tmp_path / "run")
+    raw["student"]["other_normalisation"] = True
+    with_capitals = tmp_path / "capitals.txt"
+    with_capitals.write_text("\n".join(text.title() for text in make_text(40)), encoding="utf-8")
+    raw["data"]["text"] = str(with_capitals)
+    assert "of 100.0% of the words" in prepare(raw).warnings[-1]
+
+
+def test_a_vocabulary_without_special_tokens_is_refused(raw, vocabulary, tmp_path):
+    bare = AutoTokenizer.from_pretrained(vocabulary)
+    bare.mask_token = None
+    bare.save_pretrained(tmp_path / "bare")
+    raw["student"]["tokenizer"] = str(tmp_path / "bare")
+    with pytest.raises(RecipeError, match=r"student\.tokenizer: .*bare has no mask_token; add"):
+        distill(raw, tmp_path / "run")
+
+
 def test_the_control_without_a_mixed_stage_needs_no_more_than_labels(raw, tmp_path):
     raw["stages"] = raw["stages"][1:]
     run = distill(raw, tmp_path / "run")

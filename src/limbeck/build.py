@@ -10,7 +10,7 @@ from .data.text import check_source
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .faults import Fault
-from .models import Models, describe_models, vocabulary_faults
+from .models import Models, describe_models
 from .objectives.contract import Objective
 from .objectives.labels import Labels
 from .objectives.schedule import Ramp
@@ -28,6 +28,7 @@ from .recipe import (
 )
 from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage
+from .two_vocabularies import comparison_faults, first_weight_faults, normalisation_warnings
 
 _Part = TypeVar("_Part", bound=BaseModel)
 
@@ -106,26 +107,11 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         faults.append(("stages", message))
     if models and student_part:
-        faults += _first_weight_faults(models, student_part, mixed=mixed)
+        faults += first_weight_faults(models, student_part, mixed=mixed)
     if recipe is None or models is None or faults:
         return None, faults
+    warnings += normalisation_warnings(models, recipe.student, recipe.data)
     return Setup(recipe, models, [s for s in stages if s], maskings, warnings), []
-
-
-def _first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) -> list[Fault]:
-    """What first weights from the teacher cannot be where its vocabulary is another."""
-    faults = []
-    if models.two_vocabularies and models.copied_layers and not mixed:
-        message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
-        faults.append(("student.copy", f"{message} `copy: null`"))
-    if student.embeddings == "mean":
-        if not models.two_vocabularies:
-            message = "is mean, but the pieces are the teacher's own; leave it out"
-            faults.append(("student.embeddings", message))
-        elif models.teacher and models.student.hidden > models.teacher.hidden:
-            message = "is mean, but the student is wider than the teacher; use random"
-            faults.append(("student.embeddings", message))
-    return faults
 
 
 def _part(kind: type[_Part], value: Any) -> _Part | None:
@@ -178,7 +164,7 @@ def _stage(
             bound[name] = objective.bound(models.student, models.teacher)
             weights[name] = weight
     if any(objective.teacher_needs().anything for objective in bound.values()):
-        faults += vocabulary_faults(models, f"stages.{number}.objectives")
+        faults += comparison_faults(models, f"stages.{number}.objectives")
     faults += _size_faults(part, number, data)
     if part.masking and models.anatomy.causal:
         message = "hides pieces, which decoders do not learn from; leave it out"

@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerFast
 from .architectures import Anatomy, Shape, anatomy_of, shape_of
 from .errors import LimbeckError
 from .faults import Fault
-from .objectives.output import vocabularies_differ
 from .pretrained import load_config, load_tokenizer
 from .recipe import CopyPart, StudentPart, TeacherPart
 from .student.layer_copy import copy_faults
@@ -165,16 +164,6 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 def same_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> bool:
     """Whether pieces and their numbers are the same."""
     return teacher is student or teacher.get_vocab() == student.get_vocab()
-
-
-def vocabulary_faults(models: Models, stage: str) -> list[Fault]:
-    """Why a stage that compares student and teacher piece by piece cannot, if so."""
-    if models.teacher_tokenizer is None or not models.two_vocabularies:
-        return []
-    theirs, mine = models.teacher_tokenizer.get_vocab(), models.tokenizer.get_vocab()
-    shared = len(theirs.keys() & mine.keys())
-    message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
-    return [(stage, message)]
 
 
 def _key_value_heads(student: StudentPart, like: Shape) -> int | None:

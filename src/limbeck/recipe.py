@@ -70,6 +70,11 @@ class StudentPart(Part):
         description="first embeddings of another vocabulary than the teacher's: mean takes the"
         " mean of the teacher's pieces",
     )
+    other_normalisation: bool = Field(
+        False,
+        description="allow a tokenizer that tells letters apart which the teacher's does not (as"
+        " capitals), or the other way round",
+    )
     copy_from_teacher: CopyPart | None = Field(
         None, alias="copy", description="start from teacher layers; null starts from random weights"
     )

@@ -1,0 +1,75 @@
+"""What a recipe may ask for where teacher and student cut text into different pieces."""
+
+from itertools import islice
+
+from .data.text import read_documents
+from .faults import Fault
+from .models import Models
+from .objectives.output import vocabularies_differ
+from .recipe import DataPart, StudentPart
+from .tokenization.normalisation import kept_by_one, share_read_otherwise
+
+_DOCUMENTS_LOOKED_AT = 200
+
+
+def comparison_faults(models: Models, stage: str) -> list[Fault]:
+    """Why a stage that compares student and teacher piece by piece cannot, if so."""
+    if models.teacher_tokenizer is None or not models.two_vocabularies:
+        return []
+    theirs, mine = models.teacher_tokenizer.get_vocab(), models.tokenizer.get_vocab()
+    shared = len(theirs.keys() & mine.keys())
+    message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
+    return [(stage, message)]
+
+
+def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) -> list[Fault]:
+    """What first weights from the teacher cannot be where its vocabulary is another.
+
+    Args:
+        models: Both.
+        student: As the recipe has it.
+        mixed: Whether the recipe begins with a mixed stage.
+    """
+    faults = []
+    if models.two_vocabularies and models.copied_layers and not mixed:
+        message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
+        faults.append(("student.copy", f"{message} `copy: null`"))
+    if student.embeddings == "mean":
+        if not models.two_vocabularies:
+            message = "is mean, but the pieces are the teacher's own; leave it out"
+            faults.append(("student.embeddings", message))
+        elif models.teacher and models.student.hidden > models.teacher.hidden:
+            message = "is mean, but the student is wider than the teacher; use random"
+            faults.append(("student.embeddings", message))
+    learns_from_words = mixed or student.embeddings == "mean"
+    if learns_from_words and not student.other_normalisation and (said := _told_apart(models)):
+        message = f"{said}; learn it with --like, or allow it (`student.other_normalisation: true`)"
+        faults.append(("student.tokenizer", message))
+    return faults
+
+
+def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
+    """What it costs that one of the tokenizers tells letters apart and the other does not."""
+    theirs, said = models.teacher_tokenizer, _told_apart(models)
+    if theirs is None or not said or not student.other_normalisation:
+        return []
+    text = islice(read_documents(data.text[0]), _DOCUMENTS_LOOKED_AT)
+    share = share_read_otherwise(theirs, models.tokenizer, text)
+    return [
+        f"the student's tokenizer {said}: of {share:.1%} of the words (first"
+        f" {_DOCUMENTS_LOOKED_AT} documents) the student learns what the teacher knows of a word"
+        " spelled otherwise"
+    ]
+
+
+def _told_apart(models: Models) -> str:
+    if models.teacher_tokenizer is None:
+        return ""
+    apart = kept_by_one(models.teacher_tokenizer, models.tokenizer)
+    verbs = {"student": "tells apart", "teacher": "does not tell apart"}
+    said = [
+        f"{verb} {' and '.join(what for what, owner in apart.items() if owner == whose)}"
+        for whose, verb in verbs.items()
+        if whose in apart.values()
+    ]
+    return f"{', '.join(said)}, unlike the teacher's" if said else ""
