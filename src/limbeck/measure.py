@@ -21,7 +21,7 @@ from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
 from .evaluation.neighbours import neighbours
 from .evaluation.report import ROLES, write_report
-from .evaluation.seeds import TaskScore, evaluate_task
+from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.tasks import load_task, subsample
 from .export.both import both_folder, load_both
 from .files import write_text
@@ -91,24 +91,25 @@ def evaluate_model(
         label: What the bar and the results call the model.
     """
     keep_freed_memory()
-    scores = {}
-    for location in tasks:
-        task = load_task(location, test_split=part.test_split)
-        task = subsample(task, rows=part.training_rows, seed=0)
-        with ProgressBar(f"{label} on {task.name}", console=console) as bar:
+    loaded = [load_task(location, test_split=part.test_split) for location in tasks]
+    loaded = [subsample(task, rows=part.training_rows, seed=0) for task in loaded]
+    scores: dict[str, TaskScore] = {}
+    for group in learned_together(loaded):
+        with ProgressBar(f"{label} on {', '.join(t.name for t in group)}", console=console) as bar:
 
             def progress(seed: int, step: int, steps: int, bar: ProgressBar = bar) -> None:
                 bar.show(seed * steps + step, part.seeds * steps, f"seed {seed}")
 
-            scores[task.name] = evaluate_task(
+            files = {t.name: results / f"{t.name}.{label}.json" for t in group} if results else None
+            scores |= evaluate_tasks(
                 model,
-                task,
+                group,
                 settings=part.settings,
                 seeds=range(part.seeds),
-                results=results / f"{task.name}.{label}.json" if results else None,
+                results=files,
                 progress=progress,
             )
-    return scores
+    return {task.name: scores[task.name] for task in loaded}
 
 
 def _compared(setup: Setup, folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from limbeck.evaluation.metrics import (
     regression_metrics,
     tagging_metrics,
 )
-from limbeck.evaluation.seeds import evaluate_task
+from limbeck.evaluation.seeds import evaluate_tasks, learned_together
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 
 SETTINGS = FinetuneSettings(
@@ -75,7 +75,7 @@ def folders(tmp_path_factory, tokenizer):
 @pytest.mark.parametrize("kind", list(TaskKind))
 def test_every_kind_of_task_is_learned(folders, kind):
     task = make_task(kind)
-    score = finetune(str(folders["bert"]), task, settings=SETTINGS, seed=0)
+    score = finetune(str(folders["bert"]), task, settings=SETTINGS, seed=0).score(task)
     assert score.metrics[task.headline] > 0.9
 
 
@@ -84,14 +84,15 @@ def test_every_kind_of_task_is_learned(folders, kind):
 def test_every_family_can_be_fine_tuned(folders, family, precision):
     settings = replace(SETTINGS, epochs=0.5, precision=precision)
     task = make_task(TaskKind.JOINT, rows=64)
-    score = finetune(str(folders[family]), task, settings=settings, seed=0)
+    score = finetune(str(folders[family]), task, settings=settings, seed=0).score(task)
     assert score.metrics.keys() == {"intent_accuracy", "span_f1", "exact_sentence"}
 
 
 def test_a_seed_decides_everything(folders):
     task, settings = make_task(TaskKind.REGRESSION, rows=64), replace(SETTINGS, epochs=1.0)
     one, two, other = (
-        finetune(str(folders["bert"]), task, settings=settings, seed=s).metrics for s in (0, 0, 1)
+        finetune(str(folders["bert"]), task, settings=settings, seed=s).score(task).metrics
+        for s in (0, 0, 1)
     )
     assert one == two != other
 
@@ -105,13 +106,13 @@ def test_finished_seeds_are_kept_until_something_changes(folders, tmp_path, monk
     )
 
     def run(seeds, settings=settings, task=task):
-        return evaluate_task(
+        return evaluate_tasks(
             str(folders["bert"]),
-            task,
+            [task],
             settings=settings,
             seeds=seeds,
-            results=tmp_path / "toy.json",
-        )
+            results={task.name: tmp_path / "toy.json"},
+        )[task.name]
 
     first = run([0])
     both = run([0, 1])
@@ -124,6 +125,25 @@ def test_finished_seeds_are_kept_until_something_changes(folders, tmp_path, monk
     assert ran == [0, 1, 0, 0]
     run([0, 1])  # what was finished with other settings has stayed
     assert ran == [0, 1, 0, 0]
+
+
+def test_tasks_that_learn_from_the_same_rows_are_learned_once(folders, tmp_path, monkeypatch):
+    here = replace(make_task(TaskKind.CLASSIFICATION, rows=64), name="here")
+    there = replace(here, name="there", test=here.test[::-1])
+    apart = replace(here, name="apart", train=here.train[:20])
+    assert learned_together([here, apart, there]) == [[here, there], [apart]]
+    ran = []
+    real = module.finetune
+    monkeypatch.setattr(module, "finetune", lambda *a, **k: ran.append(a) or real(*a, **k))
+    settings = replace(SETTINGS, epochs=0.5)
+    model, options = str(folders["bert"]), {"settings": settings, "seeds": [0]}
+    files = {task.name: tmp_path / f"{task.name}.json" for task in (here, there)}
+    evaluate_tasks(model, [here], results=files, **options)
+    both = evaluate_tasks(model, [here, there], results=files, **options)
+    assert len(ran) == 2  # once for each call: the second finds `here` finished
+    alone = evaluate_tasks(model, [there], **options)["there"]
+    assert both["there"].seeds[0].labels == alone.seeds[0].labels
+    assert both["here"].seeds[0].labels == alone.seeds[0].labels[::-1]
 
 
 def test_a_loss_that_is_not_finite_names_seed_and_step(folders):

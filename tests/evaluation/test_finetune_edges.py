@@ -7,7 +7,7 @@ from conftest import FAMILIES, make_model, make_text, make_tokenizer
 
 from limbeck.errors import EvaluationError
 from limbeck.evaluation.finetune import FinetuneSettings, finetune
-from limbeck.evaluation.seeds import evaluate_task
+from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 from limbeck.pretrained import load_tokenizer
 
@@ -48,7 +48,7 @@ def model(tmp_path_factory) -> str:
 @pytest.mark.parametrize("task", [classes(20), tagged(20)], ids=["classes", "tags"])
 def test_texts_beyond_the_positions_are_cut(tmp_path, family, task):
     place = save(tmp_path, family, "byte_bpe")
-    score = finetune(place, task, settings=QUICK, seed=0)
+    score = finetune(place, task, settings=QUICK, seed=0).score(task)
     assert 0 <= score.metrics[task.headline] <= 1
 
 
@@ -83,14 +83,14 @@ def test_a_file_that_is_no_results_is_left_alone(model, tmp_path, content):
     results = tmp_path / "results.json"
     results.write_text(content, encoding="utf-8")
     with pytest.raises(EvaluationError, match="is not a file of results"):
-        evaluate_task(model, classes(), settings=QUICK, seeds=[0], results=results)
+        evaluate_tasks(model, [classes()], settings=QUICK, seeds=[0], results={"texts": results})
     assert results.read_text(encoding="utf-8") == content
 
 
 def test_predictions_that_are_not_finite_are_no_score(model):
     one_step = replace(QUICK, learning_rate=1e30, batch_size=16)
     with pytest.raises(EvaluationError, match="prediction for texts is not finite"):
-        finetune(model, classes(), settings=one_step, seed=9)
+        finetune(model, classes(), settings=one_step, seed=9).score(classes())
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,9 @@ def test_settings_that_make_no_sense_are_refused(model, change, pattern):
 def test_a_task_without_rows_is_refused(model):
     with pytest.raises(EvaluationError, match="texts has 0 training rows and 16 test rows"):
         finetune(model, replace(classes(), train=[]), settings=QUICK, seed=0)
+
+
+def test_a_task_with_other_labels_cannot_be_scored(model):
+    tuned = finetune(model, classes(), settings=QUICK, seed=0)
+    with pytest.raises(EvaluationError, match="other cannot be scored by what has learned texts"):
+        tuned.score(replace(classes(), name="other", labels=("a", "z")))

@@ -100,6 +100,54 @@ class _Tagger(nn.Module):
         return of_text, of_words
 
 
+@dataclass(frozen=True)
+class Finetuned:
+    """A model that has learned a task, to be scored on rows of its own or of another's.
+
+    Attributes:
+        network: Body and heads, on their device.
+        tokenizer: Of the model.
+        task: What was learned.
+        settings: The protocol.
+        seed: Of the fine-tuning.
+        seconds: It took.
+        limit: Pieces of a text that are read.
+    """
+
+    network: "_Tagger"
+    tokenizer: PreTrainedTokenizerFast
+    task: Task
+    settings: FinetuneSettings
+    seed: int
+    seconds: float
+    limit: int
+
+    def score(self, task: Task) -> SeedScore:
+        """On the test rows of a task with the same labels and tags.
+
+        Raises:
+            EvaluationError: It has others, or a prediction is not finite.
+        """
+        learned = self.task
+        if (task.kind, task.labels, task.tags) != (learned.kind, learned.labels, learned.tags):
+            raise EvaluationError(
+                f"{task.name} cannot be scored by what has learned {learned.name}: labels or tags"
+                " differ; fine-tune on it"
+            )
+        began = time.perf_counter()
+        tests = [encode_example(row, task, self.tokenizer, self.limit) for row in task.test]
+        labels, tags = _predict(self.network, tests, task, self.tokenizer, self.settings)
+        place = {tag: number for number, tag in enumerate(task.tags)}
+        place.setdefault("O", -1)
+        return SeedScore(
+            self.seed,
+            _score(task, labels, tags),
+            self.seconds + time.perf_counter() - began,
+            labels=tuple(labels) if task.labels or task.kind is TaskKind.REGRESSION else (),
+            tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
+        )
+
+
 def finetune(
     model: str,
     task: Task,
@@ -107,12 +155,11 @@ def finetune(
     settings: FinetuneSettings,
     seed: int,
     progress: Callable[[int, int, int], None] | None = None,
-) -> SeedScore:
-    """Fine-tune once and score the test rows.
+) -> Finetuned:
+    """Fine-tune once on the training rows.
 
     Raises:
-        EvaluationError: A loss or a prediction is not finite, or a setting
-            makes no sense.
+        EvaluationError: A loss is not finite, or a setting makes no sense.
         ModelError: The model cannot be loaded.
     """
     _check(task, settings)
@@ -128,17 +175,8 @@ def finetune(
         limit = min(settings.max_length, _positions(body))
         rows = [encode_example(example, task, tokenizer, limit) for example in task.train]
         _learn(network, rows, task, tokenizer, settings, seed, device, progress)
-        tests = [encode_example(example, task, tokenizer, limit) for example in task.test]
-        labels, tags = _predict(network, tests, task, tokenizer, settings, device)
-    place = {tag: number for number, tag in enumerate(task.tags)}
-    place.setdefault("O", -1)
-    return SeedScore(
-        seed,
-        _score(task, labels, tags),
-        time.perf_counter() - began,
-        labels=tuple(labels) if task.labels or task.kind is TaskKind.REGRESSION else (),
-        tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
-    )
+    seconds = time.perf_counter() - began
+    return Finetuned(network, tokenizer, task, settings, seed, seconds, limit)
 
 
 def _check(task: Task, settings: FinetuneSettings) -> None:
@@ -229,9 +267,9 @@ def _predict(
     task: Task,
     tokenizer: PreTrainedTokenizerFast,
     settings: FinetuneSettings,
-    device: torch.device,
 ) -> tuple[list[float], list[list[str]]]:
     network.eval()
+    device = next(network.parameters()).device
     labels = [0.0] * len(rows)
     tags: list[list[str]] = [[] for _ in rows]
     by_length = sorted(range(len(rows)), key=lambda n: len(rows[n].pieces["input_ids"]))

@@ -63,47 +63,71 @@ class TaskScore:
         return {**asdict(self), "mean": self.mean, "spread": self.spread, "means": self.means()}
 
 
-def evaluate_task(
+def evaluate_tasks(
     model: str,
-    task: Task,
+    tasks: Sequence[Task],
     *,
     settings: FinetuneSettings,
     seeds: Sequence[int],
-    results: Path | None = None,
+    results: Mapping[str, Path] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
-) -> TaskScore:
-    """The score of a model folder on a task, over seeds.
+) -> dict[str, TaskScore]:
+    """The scores of a model folder on tasks that learn from the same rows, over seeds.
+
+    Every seed is fine-tuned once, and scored on each task's test rows.
 
     Args:
         model: Folder, hub name or package name.
-        task: Read and, if wanted, subsampled.
+        tasks: Read and, if wanted, subsampled; as `learned_together` groups them.
         settings: The protocol.
         seeds: One fine-tuning each.
-        results: A JSON file in which finished seeds are kept; those that are in
-            it for the same model, rows and settings are not run again, and those
-            of others stay.
+        results: For every task a JSON file in which finished seeds are kept; those
+            that are in it for the same model, rows and settings are not run again,
+            and those of others stay.
         progress: Called with (seed, step, steps).
 
     Raises:
         EvaluationError: A loss or a prediction is not finite, a setting makes
-            no sense, or ``results`` is not a file of results.
+            no sense, or a file is not one of results.
         ModelError: The model cannot be loaded.
     """
-    key = _fingerprint(model, task, settings) if results else ""
-    kept = _kept(results, key) if results else {}
+    keys = {task.name: _fingerprint(model, task, settings) for task in tasks if results}
+    kept = {
+        task.name: _kept(results[task.name], keys[task.name]) if results else {} for task in tasks
+    }
     for seed in seeds:
-        if seed not in kept:
-            kept[seed] = finetune(model, task, settings=settings, seed=seed, progress=progress)
+        if not (open_ := [task for task in tasks if seed not in kept[task.name]]):
+            continue
+        tuned = finetune(model, tasks[0], settings=settings, seed=seed, progress=progress)
+        for task in open_:
+            kept[task.name][seed] = tuned.score(task)
             if results:
-                _keep(results, key, kept)
-    return TaskScore(
-        task=task.name,
-        metric=task.headline,
-        test_split=task.test_split,
-        training_rows=len(task.train),
-        test_rows=len(task.test),
-        seeds=tuple(kept[seed] for seed in seeds),
-    )
+                _keep(results[task.name], keys[task.name], kept[task.name])
+    return {
+        task.name: TaskScore(
+            task=task.name,
+            metric=task.headline,
+            test_split=task.test_split,
+            training_rows=len(task.train),
+            test_rows=len(task.test),
+            seeds=tuple(kept[task.name][seed] for seed in seeds),
+        )
+        for task in tasks
+    }
+
+
+def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Tasks in groups that learn the same from the same rows, in the order of their first."""
+    groups: list[list[Task]] = []
+    for task in tasks:
+        learned = task.kind, task.labels, task.tags, task.train
+        for group in groups:
+            if (group[0].kind, group[0].labels, group[0].tags, group[0].train) == learned:
+                group.append(task)
+                break
+        else:
+            groups.append([task])
+    return groups
 
 
 def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
