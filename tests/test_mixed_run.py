@@ -17,6 +17,7 @@ from limbeck.build import prepare
 from limbeck.errors import RecipeError
 from limbeck.measure import students_sentence
 from limbeck.plan import probe
+from limbeck.pretrained import load_body
 from limbeck.run import distill
 from limbeck.student.first_embeddings import mean_of_teacher_pieces
 from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
@@ -311,6 +312,24 @@ def test_a_mixed_stage_may_begin_with_means_too(raw):
     size = torch.linalg.svdvals(centred)
     beyond = size[setup.models.student.hidden :].square().sum() / size.square().sum()
     torch.testing.assert_close(lost, beyond, rtol=1e-3, atol=1e-6)
+
+
+def test_layers_may_be_copied_with_means_for_the_new_pieces(raw):
+    wide = prepare(raw).models.teacher
+    raw["stages"] = raw["stages"][1:]
+    raw["student"] |= {"embeddings": "mean", "copy": {"layers": "first", "width": "cut"}}
+    raw["student"] |= {"hidden": wide.hidden, "heads": wide.heads}
+    raw["student"] |= {"intermediate": wide.intermediate}
+    setup = prepare(raw)
+    student, teacher = build_models(setup, build_accelerator(setup.recipe, "."))
+    assert teacher is None
+    body = load_body(raw["teacher"])
+    pieces = setup.models.teacher_tokenizer, setup.models.tokenizer
+    rows = mean_of_teacher_pieces(body.get_input_embeddings().weight, *pieces)
+    torch.testing.assert_close(student.get_input_embeddings().weight, rows)
+    mine, theirs = (model.encoder.layer[1].state_dict() for model in (student.bert, body))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert not student.cls.predictions.bias.any()
 
 
 def test_means_where_they_would_do_nothing(raw, tmp_path):

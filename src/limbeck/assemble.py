@@ -15,11 +15,11 @@ from .build import Setup
 from .corpora import calibration_tokens
 from .errors import RecipeError
 from .export.both import load_both
-from .pretrained import load_body, load_model, load_with_head
+from .pretrained import load_model, load_with_head
 from .recipe import Recipe
 from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
 from .student.layer_copy import copy_layers
-from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
+from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces, with_pieces
 from .student.projections import MapSize, Projections
 from .student.shape import build_student
 from .teacher.live import LiveTeacher
@@ -52,6 +52,7 @@ def build_models(
     student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
     teacher = None
     taught = any(stage.teacher_needs().anything for stage in setup.stages)
+    begins_mixed = setup.stages[0].mixed is not None
     if recipe.teacher and not models.two_vocabularies and (taught or models.copied_layers):
         asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
         model = load_model(
@@ -63,7 +64,13 @@ def build_models(
             copy_teacher_layers(setup, student, model)
         teacher = live_teacher(setup, model, accelerator)
     if copy and recipe.teacher and recipe.student.embeddings == "mean":
-        set_embeddings(student, _means(setup, load_body(recipe.teacher.model)))
+        anatomy = _teacher_anatomy(setup)
+        model = load_model(recipe.teacher.model, anatomy=anatomy)
+        rows = _means(setup, model)
+        if models.copied_layers and not begins_mixed:
+            copy_teacher_layers(setup, student, with_pieces(model, anatomy, rows))
+        else:
+            set_embeddings(student, rows)
     _attend(setup, student)
     return student, teacher
 

@@ -31,9 +31,10 @@ def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) ->
         mixed: Whether the recipe begins with a mixed stage.
     """
     faults = []
-    if models.two_vocabularies and models.copied_layers and not mixed:
-        message = "would copy embeddings of other pieces; begin with a `mixed` stage, or use"
-        faults.append(("student.copy", f"{message} `copy: null`"))
+    learns_from_words = mixed or student.embeddings == "mean"
+    if models.two_vocabularies and models.copied_layers and not learns_from_words:
+        message = "would copy embeddings of other pieces; begin with a `mixed` stage or with"
+        faults.append(("student.copy", f"{message} `embeddings: mean`, or use `copy: null`"))
     if student.embeddings == "mean":
         if not models.two_vocabularies:
             message = "is mean, but the pieces are the teacher's own; leave it out"
@@ -41,7 +42,6 @@ def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) ->
         elif models.teacher and models.student.hidden > models.teacher.hidden:
             message = "is mean, but the student is wider than the teacher; use random"
             faults.append(("student.embeddings", message))
-    learns_from_words = mixed or student.embeddings == "mean"
     if learns_from_words and not student.other_normalisation and (said := _told_apart(models)):
         message = f"{said}; learn it with --like, or allow it (`student.other_normalisation: true`)"
         faults.append(("student.tokenizer", message))

@@ -1,5 +1,8 @@
 """The main job on what ships with the package: a real teacher, real text, a real task.
 
+The student gets 4,928 pieces of its own and a tenth of the teacher's size by
+mixed-vocabulary training, and then learns the teacher's relations.
+
 The text is a cut of English novels in the public domain, the task is SNIPS
 (Coucke et al. 2018, arXiv:1805.10190, CC0), the teacher all-MiniLM-L6-v2 from
 the package of the extra ``demo``.
@@ -12,25 +15,29 @@ from rich.console import Console
 
 from ..pretrained import DEMO_TEACHER, locate
 from ..run import distill
+from ..vocabulary import learn_vocabulary, vocabulary_headline
 
 HERE = Path(__file__).parent
-_STUDENT = {"layers": 3, "hidden": 256, "heads": 8, "intermediate": 1024}
-_TOKENS = 600_000
+_TEXT = str(HERE / "novels.txt.gz")
+_PIECES = 4928
+_STUDENT = {"layers": 3, "hidden": 192, "heads": 6, "intermediate": 768}
+_MIXED_TOKENS, _TOKENS = 150_000, 500_000
 
 
 def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipes of the control and of the student; the second is measured beside the first."""
+    pieces = {"tokenizer": str(output / "vocabulary")}
     shared = {
-        "data": {"text": str(HERE / "novels.txt.gz"), "held_out": {"sequences": 64}},
+        "data": {"text": _TEXT, "held_out": {"sequences": 64}},
         "training": {"held_out_every": 50},
     }
     control = shared | {
         "name": "demo-no-distillation",
-        "student": _STUDENT | {"architecture": "bert", "tokenizer": DEMO_TEACHER},
+        "student": _STUDENT | pieces | {"architecture": "bert"},
         "stages": [
             {
                 "objectives": {"labels": {}},
-                "tokens": _TOKENS,
+                "tokens": _MIXED_TOKENS + _TOKENS,
                 "optimizer": {"learning_rate": 1e-3},
             }
         ],
@@ -39,13 +46,22 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     student = shared | {
         "name": "demo",
         "teacher": DEMO_TEACHER,
-        "student": _STUDENT | {"copy": {"layers": "uniform", "width": "svd"}},
+        "student": _STUDENT
+        | pieces
+        | {"embeddings": "mean", "copy": {"layers": "uniform", "width": "svd"}},
         "stages": [
             {
+                "name": "both vocabularies",
+                "mixed": {"share": 0.5},
+                "tokens": _MIXED_TOKENS,
+                "optimizer": {"learning_rate": 2e-4},
+            },
+            {
+                "name": "student",
                 "objectives": {"relations": {"heads": 16}},
                 "tokens": _TOKENS,
                 "optimizer": {"learning_rate": 6e-4},
-            }
+            },
         ],
         "evaluation": {
             "tasks": [str(HERE / "snips")],
@@ -59,14 +75,20 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
-    """Distil, pretrain the control, evaluate both beside the teacher; gives the report.
+    """Learn pieces, pretrain the control, distil, evaluate; gives the report.
 
     Raises:
         MissingExtraError: The teacher's package is not installed.
     """
     locate(DEMO_TEACHER)
     control, student = demo_recipes(output)
-    console.print("1/2  the control: the same student without a teacher")
+    console.print(f"1/3  a vocabulary of {_PIECES:,} pieces")
+    if not (output / "vocabulary").is_dir():
+        learned = learn_vocabulary(
+            [_TEXT], output / "vocabulary", size=_PIECES, like=DEMO_TEACHER, console=console
+        )
+        console.print(vocabulary_headline(learned), highlight=False)
+    console.print("2/3  the control: the same student without a teacher")
     distill(control, output / "no-distillation", console=console)
-    console.print("2/2  the student, and the comparison")
+    console.print("3/3  the student, and the comparison")
     return distill(student, output, console=console).report

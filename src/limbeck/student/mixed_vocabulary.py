@@ -139,18 +139,40 @@ def reader_of_student_pieces(
         anatomy: The teacher's.
         student_from: Number of the student's first piece in it.
     """
+    table, output = _table(both, "teacher"), _output(both, anatomy)
+    bias = None if output.bias is None else output.bias[student_from:]
+    return with_pieces(
+        both, anatomy, table.weight[student_from:], output.weight[student_from:], bias
+    )
+
+
+def with_pieces(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    rows: Float[Tensor, "pieces width"],
+    output_rows: Float[Tensor, "pieces width"] | None = None,
+    bias: Float[Tensor, " pieces"] | None = None,
+) -> PreTrainedModel:
+    """A copy of a model that reads other pieces, and predicts them if it has a head.
+
+    Args:
+        model: Only read.
+        anatomy: Its own.
+        rows: What the pieces enter as.
+        output_rows: What they are predicted by; by default ``rows``.
+        bias: Of their logits; by default 0.
+    """
     with torch.no_grad():
-        model = copy.deepcopy(both)
-        old = _table(both, "teacher").weight[student_from:]
-        bias = _output(both, anatomy).bias
-        table = model.resize_token_embeddings(len(old), mean_resizing=False)
-        output = _output(model, anatomy)
-        table.weight.copy_(old)
-        output.weight.copy_(_output(both, anatomy).weight[student_from:])
-        if bias is not None and output.bias is not None:
-            output.bias.copy_(bias[student_from:])
-    model.train(False)
-    return model
+        changed = copy.deepcopy(model)
+        table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
+        table.weight.copy_(rows)
+        if changed is not changed.base_model:
+            output = _output(changed, anatomy)
+            output.weight.copy_(rows if output_rows is None else output_rows)
+            if output.bias is not None:
+                output.bias.copy_(torch.zeros(len(rows)) if bias is None else bias)
+    changed.train(False)
+    return changed
 
 
 def _output(model: PreTrainedModel, anatomy: Anatomy) -> nn.Linear:
