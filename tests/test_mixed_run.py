@@ -89,6 +89,16 @@ def test_both_kinds_are_read_and_predicted_as_written_plainly(pair):
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_student_pieces_enter_as_spread_out_as_the_teachers(pair):
+    mixed, _ = pair
+    table = mixed.embedding.teacher.weight
+    rows = mixed.embedding.map(mixed.embedding.student.weight)
+    size = [(r - r.mean(0)).norm() / len(r) ** 0.5 for r in (rows, table)]
+    torch.testing.assert_close(*size, rtol=0.05, atol=0.0)
+    far = (rows.mean(0) - table.mean(0)).norm()
+    assert far < 0.5 * size[1]
+
+
 def test_teacher_and_table_learn_and_the_rest_of_the_student_does_not(pair):
     mixed, student = pair
     tokens = mixed_tokens(mixed.embedding.student_from)

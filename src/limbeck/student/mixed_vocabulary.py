@@ -35,6 +35,12 @@ class MixedEmbedding(nn.Module):
         self.teacher = teacher
         self.student = student
         self.map = nn.Linear(student.embedding_dim, teacher.embedding_dim)
+        # Random rows enter as far from the mean of the teacher's as those lie; nearer, they
+        # would be drowned by positions until they have grown.
+        with torch.no_grad():
+            scale = _spread(teacher.weight) / _spread(student.weight)
+            nn.init.orthogonal_(self.map.weight).mul_(scale)
+            self.map.bias.copy_(teacher.weight.mean(0))
 
     @property
     def student_from(self) -> int:
@@ -173,6 +179,11 @@ def with_pieces(
                 output.bias.copy_(torch.zeros(len(rows)) if bias is None else bias)
     changed.train(False)
     return changed
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """Root mean square distance of rows from their mean."""
+    return (rows - rows.mean(0)).square().sum(1).mean().sqrt()
 
 
 def _output(model: PreTrainedModel, anatomy: Anatomy) -> nn.Linear:
