@@ -57,6 +57,17 @@ def test_every_arm_runs_on_every_student_in_an_order_that_shares_signals(raw):
     assert [run.setup.recipe.seed for run in runs][:2] == [0, 1]
 
 
+def test_tokens_may_differ_by_the_rounding_of_stages_to_steps(raw):
+    labels = {"objectives": {"labels": {}}, "batch_size": 4}
+    raw["recipe"]["stages"] = [{**labels, "tokens": 100_000}]
+    raw["arms"] = {
+        "none": {},
+        "twice": {"stages": [{**labels, "tokens": 33_300}, {**labels, "tokens": 66_700}]},
+    }
+    _, runs = prepare_study(raw)
+    assert len({tokens_of(run.setup) for run in runs}) == 2
+
+
 def faults_of(raw) -> str:
     with pytest.raises(RecipeError) as caught:
         prepare_study(raw)
