@@ -22,7 +22,7 @@ from .objectives import OBJECTIVES
 from .objectives.contract import Objective
 from .objectives.presets import PRESETS
 from .objectives.schedule import Ramp
-from .student.layer_copy import Width
+from .student.axis_maps import Width
 from .tokenization.masking import Masking
 from .training.stages import OptimizerSettings
 

@@ -6,7 +6,8 @@ from conftest import FAMILIES, make_batch, make_model
 
 from limbeck.architectures import ANATOMIES, Shape, shape_of
 from limbeck.errors import StudentError
-from limbeck.student.layer_copy import Width, copy_faults, copy_layers
+from limbeck.student.axis_maps import Width
+from limbeck.student.layer_copy import copy_faults, copy_layers
 from limbeck.student.projections import MapSize, Projections
 from limbeck.student.shape import (
     build_student,

@@ -11,36 +11,16 @@ the idea of SliceGPT, Ashkboos et al. 2024, arXiv:2401.15024, with the norms' ga
 approximated because in a post-norm model they cannot be folded away.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..activations import Needs, capture
 from ..architectures import Anatomy, Shape, shape_of
 from ..batch import Tokens
 from ..errors import StudentError
-
-Matrix = Float[Tensor, "wide narrow"]
-
-
-class Width(str, Enum):
-    """How a narrower student takes over wider weights."""
-
-    CUT = "cut"  # the first coordinates of every axis
-    SVD = "svd"  # the main directions of the teacher's hidden states
-
-
-@dataclass(frozen=True)
-class _Maps:
-    """A matrix (teacher size, student size) for every role that an axis can play."""
-
-    by_role: dict[str, Matrix]
-    norm_scale: float  # what a norm's gain grows by, so that the kept directions keep their size
+from .axis_maps import AxisMaps, Width, axis_maps, axis_roles, hidden_map
 
 
 def copy_faults(
@@ -118,15 +98,15 @@ def copy_layers(
     narrow, wide = shape_of(student.config, anatomy), shape_of(teacher.config, anatomy)
     if faults := copy_faults(narrow, wide, layers, rotary=anatomy.rotary):
         raise StudentError("layer copy " + "; ".join(faults))
-    hidden, scale = _hidden_map(teacher, anatomy, narrow, wide, width, calibration)
+    residual = hidden_map(teacher, anatomy, narrow, wide, width, calibration)
     source = dict(teacher.base_model.named_parameters())
     for name, target in student.base_model.named_parameters():
         layer, name_in_teacher = _renumbered(name, anatomy, layers)
         if name_in_teacher not in source:
             continue  # a pooler, or a norm that only one of the two layers has
-        maps = _maps(source, anatomy, layer, hidden, scale, narrow, wide, width)
+        maps = axis_maps(source, anatomy, layer, residual, narrow, wide, width)
         _assign(target, source[name_in_teacher], name, anatomy, maps)
-    maps = _maps(source, anatomy, None, hidden, scale, narrow, wide, width)
+    maps = axis_maps(source, anatomy, None, residual, narrow, wide, width)
     body = teacher.base_model_prefix + "."
     in_head = {n: p for n, p in teacher.named_parameters() if not n.startswith(body)}
     for name, target in student.named_parameters():
@@ -143,9 +123,9 @@ def _renumbered(name: str, anatomy: Anatomy, layers: Sequence[int]) -> tuple[int
     return layer, f"{prefix}{layer}.{rest}"
 
 
-def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: _Maps) -> None:
+def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: AxisMaps) -> None:
     kind = name.rsplit(".", 1)[-1]
-    roles = _roles(name, anatomy)
+    roles = axis_roles(name, anatomy)
     if roles is None:
         if target.shape != source.shape:
             raise StudentError(
@@ -172,141 +152,3 @@ def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: _
                 value = value.movedim(-1, axis)
     rows = min(len(target), len(value))  # tables may be filled up to different numbers of rows
     target.data[:rows] = value[:rows]
-
-
-def _roles(name: str, anatomy: Anatomy) -> tuple[str, ...] | None:
-    stem, _, kind = name.rpartition(".")
-    for ending, roles in anatomy.axes:
-        if name.endswith(ending):
-            return roles
-        if kind == "bias" and f"{stem}.weight".endswith(ending):
-            return roles[-1:] if anatomy.inputs_first else roles[:1]
-    return None
-
-
-def _maps(
-    source: Mapping[str, Tensor],
-    anatomy: Anatomy,
-    layer: int | None,
-    hidden: Matrix,
-    scale: float,
-    narrow: Shape,
-    wide: Shape,
-    width: Width,
-) -> _Maps:
-    by_role = {"hidden": hidden}
-    if wide.hidden != narrow.hidden and _embedding_width(source, anatomy) == wide.hidden:
-        by_role["embedding"] = hidden
-    if layer is not None:
-        prefix = f"{anatomy.layers}.{layer}."
-        weights = _outputs_first(source, anatomy, prefix)
-        by_role["heads"], by_role["groups"] = _head_maps(weights, narrow, wide, width)
-        by_role["inner"] = inner = _inner_map(weights, narrow, wide, width)
-        heads = by_role["heads"]
-        by_role["qkv"] = torch.block_diag(heads, heads, heads)  # type: ignore[no-untyped-call]
-        by_role["gated"] = torch.block_diag(inner, inner)  # type: ignore[no-untyped-call]
-    return _Maps(by_role, scale)
-
-
-def _embedding_width(source: Mapping[str, Tensor], anatomy: Anatomy) -> int:
-    for name, weight in source.items():
-        if _roles(name, anatomy) == ("same", "embedding"):
-            return weight.shape[1]
-    return 0
-
-
-def _selection(chosen: Tensor, wide: int) -> Matrix:
-    matrix = torch.zeros(wide, len(chosen))
-    matrix[chosen, torch.arange(len(chosen))] = 1.0
-    return matrix
-
-
-def _outputs_first(
-    source: Mapping[str, Tensor], anatomy: Anatomy, prefix: str
-) -> dict[tuple[str, ...] | None, Tensor]:
-    """The matrices of a layer by the roles of their axes, outputs first in every family."""
-    found = {}
-    for name, weight in source.items():
-        if name.startswith(prefix) and weight.dim() == 2:
-            roles, matrix = _roles(name, anatomy), weight.detach().float()
-            if roles is not None and anatomy.inputs_first:
-                roles, matrix = roles[::-1], matrix.mT
-            found[roles] = matrix
-    return found
-
-
-def _head_maps(
-    weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
-) -> tuple[Tensor, Tensor]:  # two matrices of different sizes
-    """Which query heads are kept, and which heads of keys and values, group by group."""
-    groups_narrow = narrow.key_value_heads or narrow.heads
-    groups_wide = wide.key_value_heads or wide.heads
-    per_narrow, per_wide = narrow.heads // groups_narrow, wide.heads // groups_wide
-    sizes = narrow.query_width // narrow.heads, wide.query_width // wide.heads
-    norms = torch.zeros(groups_wide, per_wide)
-    writes = weights.get(("hidden", "heads"))
-    if width is Width.SVD and writes is not None:
-        norms = writes.square().sum(0).reshape(groups_wide, per_wide, sizes[1]).sum(2)
-    groups = _largest(norms.sum(1), groups_narrow)
-    heads = torch.cat([group * per_wide + _largest(norms[group], per_narrow) for group in groups])
-    return (
-        _selected_heads(heads, sizes, wide.heads),
-        _selected_heads(groups, sizes, groups_wide),
-    )
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """Places of the largest values, in order of place; the first ones where all are equal."""
-    return values.argsort(descending=True, stable=True)[:count].sort().values
-
-
-def _selected_heads(heads: Tensor, sizes: tuple[int, int], of: int) -> Matrix:
-    chosen = (heads[:, None] * sizes[1] + torch.arange(sizes[0])).flatten()
-    return _selection(chosen, of * sizes[1])
-
-
-def _inner_map(
-    weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
-) -> Matrix:
-    chosen = torch.arange(narrow.intermediate)
-    reads, writes = weights.get(("inner", "hidden")), weights.get(("hidden", "inner"))
-    if width is Width.SVD and writes is not None:
-        norms = writes.square().sum(0)
-        if reads is not None:
-            norms = norms * reads.square().sum(1)
-        chosen = norms.topk(narrow.intermediate).indices.sort().values
-    return _selection(chosen, wide.intermediate)
-
-
-def _hidden_map(
-    teacher: PreTrainedModel,
-    anatomy: Anatomy,
-    narrow: Shape,
-    wide: Shape,
-    width: Width,
-    calibration: Sequence[Tokens],
-) -> tuple[Matrix, float]:
-    if width is Width.CUT or narrow.hidden == wide.hidden:
-        return _selection(torch.arange(narrow.hidden), wide.hidden), 1.0
-    if not calibration:
-        raise StudentError("copying by svd needs calibration text; give some, or use `width: cut`")
-    second_moment = torch.zeros(wide.hidden, wide.hidden, dtype=torch.float64)
-    everything = Needs(hidden=frozenset(range(wide.layers)))
-    with torch.no_grad():
-        for tokens in calibration:
-            states = capture(teacher, anatomy, tokens, everything).hidden
-            for state in states.values():
-                rows = state[tokens.mask].double()
-                # Each layer counts alike, however large its states are.
-                second_moment += rows.mT @ rows / rows.square().sum()
-    # The mean over coordinates is what a norm subtracts, so that direction is mapped to
-    # itself and the rest of the basis stands at a right angle to it.
-    ones = torch.full((wide.hidden, 1), wide.hidden**-0.5, dtype=torch.float64)
-    project = torch.eye(wide.hidden, dtype=torch.float64) - ones @ ones.mT
-    values, vectors = torch.linalg.eigh(project @ second_moment @ project)
-    kept = vectors[:, -(narrow.hidden - 1) :]
-    energy = float(values[-(narrow.hidden - 1) :].sum() / values.sum())
-    ones_narrow = torch.full((narrow.hidden, 1), narrow.hidden**-0.5, dtype=torch.float64)
-    basis = torch.linalg.svd(ones_narrow, full_matrices=True).U[:, 1:]
-    matrix = kept @ basis.mT + ones @ ones_narrow.mT
-    return matrix.float(), (energy * wide.hidden / narrow.hidden) ** 0.5
