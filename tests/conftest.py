@@ -26,8 +26,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from limbeck.architectures import ANATOMIES
 from limbeck.batch import Batch, Tokens
+from limbeck.families import ANATOMIES
 from limbeck.pretrained import language_model_class
 
 WORDS = (

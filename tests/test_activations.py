@@ -3,8 +3,9 @@ import torch
 from conftest import FAMILIES, make_batch, make_model
 
 from limbeck.activations import Needs, capture
-from limbeck.architectures import ANATOMIES, Anatomy, anatomy_of, submodule
+from limbeck.architectures import Anatomy, submodule
 from limbeck.errors import ModelError
+from limbeck.families import ANATOMIES, anatomy_of
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,11 +10,11 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from limbeck.activations import Activations
-from limbeck.architectures import anatomy_of
 from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
 from limbeck.errors import RecipeError
+from limbeck.families import anatomy_of
 from limbeck.measure import students_sentence
 from limbeck.plan import probe
 from limbeck.pretrained import load_body

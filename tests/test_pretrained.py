@@ -5,8 +5,8 @@ import torch
 from conftest import make_model
 
 from limbeck import pretrained
-from limbeck.architectures import ANATOMIES
 from limbeck.errors import MissingExtraError, ModelError
+from limbeck.families import ANATOMIES
 from limbeck.pretrained import load_body, load_config, load_model, load_tokenizer, locate
 
 BERT = ANATOMIES["bert"]

@@ -6,7 +6,8 @@ from conftest import make_model, make_tokenizer
 
 from limbeck.build import check, prepare
 from limbeck.errors import RecipeError
-from limbeck.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
+from limbeck.parse import dump_recipe, parse_recipe, read_recipe
+from limbeck.recipe import Recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 

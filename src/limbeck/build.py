@@ -14,6 +14,7 @@ from .models import Models, describe_models
 from .objectives.contract import Objective
 from .objectives.labels import Labels
 from .objectives.schedule import Ramp
+from .parse import parse_objective, parse_recipe, stage_objectives
 from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
 from .recipe import (
     DataPart,
@@ -22,9 +23,6 @@ from .recipe import (
     StagePart,
     StudentPart,
     TeacherPart,
-    parse_objective,
-    parse_recipe,
-    stage_objectives,
 )
 from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage

@@ -26,9 +26,10 @@ from .objectives import OBJECTIVES
 from .objectives.divergences import DIVERGENCES
 from .objectives.layer_mapping import NAMED_MAPS, layer_links
 from .objectives.presets import PRESETS
+from .parse import option_names, read_recipe
 from .plan import plan_tables, probe
 from .pretrained import model_of_run
-from .recipe import EvaluationPart, option_names, read_recipe
+from .recipe import EvaluationPart
 from .run import distill as distill_recipe
 from .study import read_study
 from .tokenization.learn import KINDS

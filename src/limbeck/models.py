@@ -5,8 +5,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from .architectures import Anatomy, Shape, anatomy_of, shape_of
+from .architectures import Anatomy, Shape, shape_of
 from .errors import LimbeckError
+from .families import anatomy_of
 from .faults import Fault
 from .pretrained import load_config, load_tokenizer
 from .recipe import CopyPart, StudentPart, TeacherPart

@@ -30,7 +30,8 @@ from .export.pretrained import export_student
 from .files import write_text
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
-from .recipe import Recipe, dump_recipe, parse_recipe
+from .parse import dump_recipe, parse_recipe
+from .recipe import Recipe
 from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher
 from .training.checkpoint import (

@@ -17,7 +17,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from .build import Setup, check
 from .errors import RecipeError
 from .faults import Fault, faults_of
-from .recipe import EvaluationPart, Part, override, read_recipe
+from .parse import override, read_recipe
+from .recipe import EvaluationPart, Part
 
 _NAME = re.compile(r"[\w+.-]+")
 _ROUNDING = 0.002  # stages are whole steps, so several of them read a little more than one

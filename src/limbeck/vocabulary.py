@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from .architectures import anatomy_of, shape_of
+from .architectures import shape_of
 from .data.text import TextSource, check_source, read_documents
 from .errors import DataError, ModelError, RecipeError
 from .evaluation.report import markdown_table
+from .families import anatomy_of
 from .files import whole_folder
 from .pretrained import load_config, load_tokenizer
 from .tokenization.coverage import coverage

@@ -7,7 +7,6 @@ import pytest
 import torch
 from conftest import make_batch, make_model, make_tokenizer
 
-from limbeck.architectures import ANATOMIES
 from limbeck.batch import Tokens
 from limbeck.errors import EvaluationError
 from limbeck.evaluation import report as report_module
@@ -24,6 +23,7 @@ from limbeck.evaluation.report import (
     tables,
     write_report,
 )
+from limbeck.families import ANATOMIES
 
 
 def cost(parameters: int, milliseconds: float) -> dict:

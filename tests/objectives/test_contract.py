@@ -8,8 +8,9 @@ import torch
 from conftest import make_batch, make_model
 
 from limbeck.activations import capture
-from limbeck.architectures import ANATOMIES, shape_of
+from limbeck.architectures import shape_of
 from limbeck.batch import Batch, Tokens
+from limbeck.families import ANATOMIES
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.training.stages import Learner

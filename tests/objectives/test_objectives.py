@@ -3,8 +3,9 @@ import torch
 from conftest import make_batch, make_model
 
 from limbeck.activations import Activations, capture
-from limbeck.architectures import ANATOMIES, Shape, shape_of
+from limbeck.architectures import Shape, shape_of
 from limbeck.errors import ObjectiveError
+from limbeck.families import ANATOMIES
 from limbeck.objectives.hidden import Hidden
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.layer_names import layer_number

@@ -4,8 +4,9 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 
-from limbeck.architectures import ANATOMIES, Shape, shape_of
+from limbeck.architectures import Shape, shape_of
 from limbeck.errors import StudentError
+from limbeck.families import ANATOMIES
 from limbeck.student.axis_maps import Width
 from limbeck.student.layer_copy import copy_faults, copy_layers
 from limbeck.student.projections import MapSize, Projections

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -21,7 +21,7 @@ from ..attention import use_float32_attention
 from ..errors import EvaluationError
 from ..pretrained import load_body, load_tokenizer
 from .examples import Row, collate_rows, encode_example
-from .metrics import classification_metrics, joint_metrics, regression_metrics, tagging_metrics
+from .task_model import TaskModel, predict, score_predictions
 from .tasks import Task, TaskKind
 
 
@@ -70,36 +70,6 @@ class SeedScore:
     tags: tuple[tuple[int, ...], ...] = ()
 
 
-class _Tagger(nn.Module):
-    """A body with the heads that a task asks for."""
-
-    def __init__(self, body: PreTrainedModel, task: Task, settings: FinetuneSettings) -> None:
-        super().__init__()
-        width = body.config.hidden_size
-        outputs = 1 if task.kind is TaskKind.REGRESSION else len(task.labels)
-        self.body = body
-        self.dropout = nn.Dropout(settings.dropout)
-        self.of_text = nn.Linear(width, outputs) if outputs else None
-        self.of_words = nn.Linear(width, len(task.tags)) if task.tags else None
-        self.pooling, self.precision = settings.pooling, settings.precision
-
-    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        mask = inputs["attention_mask"].bool()
-        device = mask.device.type
-        on = self.precision == "bfloat16"
-        with torch.autocast(device, torch.bfloat16, enabled=on):
-            states = self.body(**inputs).last_hidden_state
-        with torch.autocast(device, enabled=False):
-            states = states.float()
-            real = mask[..., None].float()
-            pooled = (
-                (states * real).sum(1) / real.sum(1) if self.pooling == "mean" else states[:, 0]
-            )
-            of_text = self.of_text(self.dropout(pooled)) if self.of_text else None
-            of_words = self.of_words(self.dropout(states)) if self.of_words else None
-        return of_text, of_words
-
-
 @dataclass(frozen=True)
 class Finetuned:
     """A model that has learned a task, to be scored on rows of its own or of another's.
@@ -114,7 +84,7 @@ class Finetuned:
         limit: Pieces of a text that are read.
     """
 
-    network: "_Tagger"
+    network: TaskModel
     tokenizer: PreTrainedTokenizerFast
     task: Task
     settings: FinetuneSettings
@@ -136,12 +106,12 @@ class Finetuned:
             )
         began = time.perf_counter()
         tests = [encode_example(row, task, self.tokenizer, self.limit) for row in task.test]
-        labels, tags = _predict(self.network, tests, task, self.tokenizer, self.settings)
+        labels, tags = predict(self.network, tests, task, self.tokenizer)
         place = {tag: number for number, tag in enumerate(task.tags)}
         place.setdefault("O", -1)
         return SeedScore(
             self.seed,
-            _score(task, labels, tags),
+            score_predictions(task, labels, tags),
             self.seconds + time.perf_counter() - began,
             labels=tuple(labels) if task.labels or task.kind is TaskKind.REGRESSION else (),
             tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
@@ -171,7 +141,13 @@ def finetune(
         body = load_body(model, attention_dropout=False)
         if device.type == "cpu" and settings.precision == "bfloat16":
             use_float32_attention(body)
-        network = _Tagger(body, task, settings).to(device)
+        network = TaskModel(
+            body,
+            task,
+            dropout=settings.dropout,
+            pooling=settings.pooling,
+            precision=settings.precision,
+        ).to(device)
         limit = min(settings.max_length, _positions(body))
         rows = [encode_example(example, task, tokenizer, limit) for example in task.train]
         _learn(network, rows, task, tokenizer, settings, seed, device, progress)
@@ -207,7 +183,7 @@ def _positions(body: PreTrainedModel) -> int:
 
 
 def _learn(
-    network: _Tagger,
+    network: TaskModel,
     rows: list[Row],
     task: Task,
     tokenizer: PreTrainedTokenizerFast,
@@ -259,58 +235,6 @@ def _learn(
         optimizer.step()
         if progress:
             progress(seed, step + 1, steps)
-
-
-def _predict(
-    network: _Tagger,
-    rows: list[Row],
-    task: Task,
-    tokenizer: PreTrainedTokenizerFast,
-    settings: FinetuneSettings,
-) -> tuple[list[float], list[list[str]]]:
-    network.eval()
-    device = next(network.parameters()).device
-    labels = [0.0] * len(rows)
-    tags: list[list[str]] = [[] for _ in rows]
-    by_length = sorted(range(len(rows)), key=lambda n: len(rows[n].pieces["input_ids"]))
-    with torch.no_grad():
-        for start in range(0, len(rows), 64):
-            numbers = by_length[start : start + 64]
-            inputs, _ = collate_rows([rows[n] for n in numbers], tokenizer, device)
-            of_text, of_words = network(inputs)
-            if of_text is not None:
-                if not torch.isfinite(of_text).all():
-                    raise EvaluationError(
-                        f"a prediction for {task.name} is not finite after the last step; lower"
-                        f" the learning rate ({settings.learning_rate:g})"
-                    )
-                one = task.kind is TaskKind.REGRESSION
-                values = of_text.squeeze(1) if one else of_text.argmax(1)
-                for number, value in zip(numbers, values.tolist(), strict=True):
-                    labels[number] = float(value)
-            if of_words is not None:
-                best = of_words.argmax(-1).tolist()
-                for number, pieces in zip(numbers, best, strict=True):
-                    words = len(task.test[number].tags or ())
-                    said = ["O"] * words
-                    for place, word in enumerate(rows[number].word_of_piece):
-                        if word >= 0:
-                            said[word] = task.tags[pieces[place]]
-                    tags[number] = said
-    return labels, tags
-
-
-def _score(task: Task, labels: list[float], tags: list[list[str]]) -> dict[str, float]:
-    expected_tags = [list(example.tags or ()) for example in task.test]
-    if task.kind is TaskKind.TAGGING:
-        return tagging_metrics(tags, expected_tags)
-    if task.kind is TaskKind.REGRESSION:
-        return regression_metrics(labels, [float(example.label or 0) for example in task.test])
-    said = [task.labels[int(label)] for label in labels]
-    expected = [str(example.label) for example in task.test]
-    if task.kind is TaskKind.JOINT:
-        return joint_metrics(said, expected, tags, expected_tags)
-    return classification_metrics(said, expected, positive=task.positive)
 
 
 def _shuffled(

@@ -1,0 +1,119 @@
+"""A body with the head of a task, and what it says of the task's test rows."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..errors import EvaluationError
+from .examples import Row, collate_rows
+from .metrics import classification_metrics, joint_metrics, regression_metrics, tagging_metrics
+from .tasks import Task, TaskKind
+
+
+class TaskModel(nn.Module):
+    """A body with the heads that a task asks for.
+
+    Args:
+        body: Fine-tuned with them.
+        task: Tells how many labels and tags there are.
+        dropout: Before the heads.
+        pooling: Which states stand for the text.
+        precision: Of the body; heads are always float32.
+    """
+
+    def __init__(
+        self,
+        body: PreTrainedModel,
+        task: Task,
+        *,
+        dropout: float,
+        pooling: Literal["mean", "first"],
+        precision: Literal["bfloat16", "float32"],
+    ) -> None:
+        super().__init__()
+        width = body.config.hidden_size
+        outputs = 1 if task.kind is TaskKind.REGRESSION else len(task.labels)
+        self.body = body
+        self.dropout = nn.Dropout(dropout)
+        self.of_text = nn.Linear(width, outputs) if outputs else None
+        self.of_words = nn.Linear(width, len(task.tags)) if task.tags else None
+        self.pooling, self.precision = pooling, precision
+
+    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Logits (or the number) of every text, and logits of the tags of every piece."""
+        mask = inputs["attention_mask"].bool()
+        device = mask.device.type
+        on = self.precision == "bfloat16"
+        with torch.autocast(device, torch.bfloat16, enabled=on):
+            states = self.body(**inputs).last_hidden_state
+        with torch.autocast(device, enabled=False):
+            states = states.float()
+            real = mask[..., None].float()
+            pooled = (
+                (states * real).sum(1) / real.sum(1) if self.pooling == "mean" else states[:, 0]
+            )
+            of_text = self.of_text(self.dropout(pooled)) if self.of_text else None
+            of_words = self.of_words(self.dropout(states)) if self.of_words else None
+        return of_text, of_words
+
+
+def predict(
+    network: TaskModel, rows: list[Row], task: Task, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[float], list[list[str]]]:
+    """What is said of a task's test rows: labels by their places (or numbers), and tags.
+
+    Args:
+        network: Changed to evaluation mode.
+        rows: The task's test rows, encoded.
+        task: Its labels and tags.
+        tokenizer: Of the model.
+
+    Raises:
+        EvaluationError: A prediction is not finite.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    labels = [0.0] * len(rows)
+    tags: list[list[str]] = [[] for _ in rows]
+    by_length = sorted(range(len(rows)), key=lambda n: len(rows[n].pieces["input_ids"]))
+    with torch.no_grad():
+        for start in range(0, len(rows), 64):
+            numbers = by_length[start : start + 64]
+            inputs, _ = collate_rows([rows[n] for n in numbers], tokenizer, device)
+            of_text, of_words = network(inputs)
+            if of_text is not None:
+                if not torch.isfinite(of_text).all():
+                    raise EvaluationError(
+                        f"a prediction for {task.name} is not finite after the last step; lower"
+                        " the learning rate or use precision float32"
+                    )
+                one = task.kind is TaskKind.REGRESSION
+                values = of_text.squeeze(1) if one else of_text.argmax(1)
+                for number, value in zip(numbers, values.tolist(), strict=True):
+                    labels[number] = float(value)
+            if of_words is not None:
+                best = of_words.argmax(-1).tolist()
+                for number, pieces in zip(numbers, best, strict=True):
+                    words = len(task.test[number].tags or ())
+                    said = ["O"] * words
+                    for place, word in enumerate(rows[number].word_of_piece):
+                        if word >= 0:
+                            said[word] = task.tags[pieces[place]]
+                    tags[number] = said
+    return labels, tags
+
+
+def score_predictions(task: Task, labels: list[float], tags: list[list[str]]) -> dict[str, float]:
+    """Every metric of a task, by name, from what `predict` gave."""
+    expected_tags = [list(example.tags or ()) for example in task.test]
+    if task.kind is TaskKind.TAGGING:
+        return tagging_metrics(tags, expected_tags)
+    if task.kind is TaskKind.REGRESSION:
+        return regression_metrics(labels, [float(example.label or 0) for example in task.test])
+    said = [task.labels[int(label)] for label in labels]
+    expected = [str(example.label) for example in task.test]
+    if task.kind is TaskKind.JOINT:
+        return joint_metrics(said, expected, tags, expected_tags)
+    return classification_metrics(said, expected, positive=task.positive)
