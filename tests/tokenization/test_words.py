@@ -7,7 +7,7 @@ import pytest
 from conftest import make_text, make_tokenizer
 
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.words import has_words, shared_words
+from limbeck.tokenization.words import has_words, piece_groups, shared_words
 
 TRICKY = [
     "Красный дом, it's naïve: être 12,5 — 日本語 😀 e\u0301.\r\nthe  old garden\t!",
@@ -87,3 +87,61 @@ def test_words_at_spaces_for_a_tokenizer_without_words():
     tokenizer = make_tokenizer().backend_tokenizer
     _, words = found(" the old.  house", tokenizer, tokenizer, at_spaces=True)
     assert words.total == 3
+
+
+def grouped(text, first, second):
+    encoded = [t.encode(text, add_special_tokens=False) for t in (first, second)]
+    return encoded, piece_groups(text, *encoded)
+
+
+def by_characters(text, encoded):
+    """Groups as the joined components of pieces that share a visible character."""
+    pieces = [(side, n) for side, e in enumerate(encoded) for n in range(len(e.ids))]
+    group = {piece: {piece} for piece in pieces}
+    owners = {}
+    for side, n in pieces:
+        for place in range(*encoded[side].offsets[n]):
+            if not text[place].isspace():
+                owners.setdefault(place, []).append((side, n))
+    for together in owners.values():
+        joined = set().union(*(group[piece] for piece in together))
+        for piece in joined:
+            group[piece] = joined
+    return group
+
+
+def test_groups_are_the_finest_that_no_piece_reaches_over(tokenizers):
+    for first, second in itertools.product(tokenizers, repeat=2):
+        for text in TRICKY:
+            encoded, groups = grouped(text, first, second)
+            expected = by_characters(text, encoded)
+            for side, numbers in enumerate(groups[:2]):
+                for other, theirs in enumerate(groups[:2]):
+                    for n, m in itertools.product(range(len(numbers)), range(len(theirs))):
+                        if (other, m) in expected[side, n]:
+                            assert numbers[n] == theirs[m]
+            visible = {
+                (side, n)
+                for side, e in enumerate(encoded)
+                for n, (start, end) in enumerate(e.offsets)
+                if text[start:end].strip()
+            }
+            number_of = {(side, n): groups[side][n] for side, n in visible}
+            components = {frozenset(expected[piece]) for piece in visible}
+            assert len(components) == len(set(number_of.values()))
+
+
+def test_groups_do_not_depend_on_which_tokenizer_comes_first(tokenizers):
+    for first, second in itertools.combinations(tokenizers, 2):
+        for text in TRICKY:
+            _, one = grouped(text, first, second)
+            _, other = grouped(text, second, first)
+            assert one.first.tolist() == other.second.tolist()
+            assert one.second.tolist() == other.first.tolist()
+
+
+def test_one_tokenizer_with_itself_has_a_group_for_every_piece(tokenizers):
+    for tokenizer in tokenizers:
+        for text in make_text(5):
+            _, groups = grouped(text, tokenizer, tokenizer)
+            assert groups.first.tolist() == groups.second.tolist()

@@ -1,10 +1,10 @@
-"""Sequences of words, each cut by two tokenizers: what is read with a mixed vocabulary.
+"""Sequences of words, each cut by two tokenizers: what is read with two vocabularies.
 
 A sequence has room for every word in its longer cut, so it stays within its length
 whichever cut each word gets. Words that one tokenizer does not know fall to the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from ..data.text import TextSource
 from .packing import HeldOut, Sequences, cached_table, frame_of, tokenizer_hash
-from .words import has_words, shared_words
+from .words import has_words, piece_groups, shared_words
 
-_AT_ONCE = 1000
+_DOCUMENTS_AT_ONCE = 1000
 _FEATURES = datasets.Features(
     {
         "teacher_ids": datasets.Sequence(datasets.Value("int32")),
@@ -27,6 +28,7 @@ _FEATURES = datasets.Features(
         "student_ids": datasets.Sequence(datasets.Value("int32")),
         "student_lengths": datasets.Sequence(datasets.Value("int32")),
         "cuts": datasets.Sequence(datasets.Value("int8")),
+        "goes_on": datasets.Sequence(datasets.Value("bool")),
     }
 )
 
@@ -40,19 +42,57 @@ class Cuts(IntEnum):
     FRAME = 3  # special tokens: either, but never hidden
 
 
-Ids = Int64[np.ndarray, "_"]
+Ids = Int64[np.ndarray, "..."]
 
 
-class _Word(NamedTuple):
-    """Both cuts of a word, and which of them it may get."""
+class _Words(NamedTuple):
+    """A run of words: both cuts of each, which of them it may get, and if it goes on with one."""
 
-    teacher: Ids
-    student: Ids
-    cuts: Cuts
+    teacher_ids: Int64[np.ndarray, " teacher_pieces"]
+    teacher_lengths: Int64[np.ndarray, " words"]
+    student_ids: Int64[np.ndarray, " student_pieces"]
+    student_lengths: Int64[np.ndarray, " words"]
+    cuts: Int64[np.ndarray, " words"]
+    goes_on: Bool[np.ndarray, " words"]
 
     @property
-    def room(self) -> int:
-        return max(len(self.teacher), len(self.student))
+    def room(self) -> Int64[np.ndarray, " words"]:
+        """Pieces of the longer cut."""
+        room: Int64[np.ndarray, " words"] = np.maximum(self.teacher_lengths, self.student_lengths)
+        return room
+
+    def kept(self, wanted: Bool[np.ndarray, " words"]) -> "_Words":
+        """Some of the words."""
+        return _Words(
+            self.teacher_ids[np.repeat(wanted, self.teacher_lengths)],
+            self.teacher_lengths[wanted],
+            self.student_ids[np.repeat(wanted, self.student_lengths)],
+            self.student_lengths[wanted],
+            self.cuts[wanted],
+            self.goes_on[wanted],
+        )
+
+    def cut(self, places: Iterable[tuple[int, int]]) -> Iterator["_Words"]:
+        """The words from each place to another."""
+        teacher, student = (
+            np.concatenate([[0], np.cumsum(lengths)])
+            for lengths in (self.teacher_lengths, self.student_lengths)
+        )
+        for start, stop in places:
+            here = slice(start, stop)
+            yield _Words(
+                self.teacher_ids[teacher[start] : teacher[stop]],
+                self.teacher_lengths[here],
+                self.student_ids[student[start] : student[stop]],
+                self.student_lengths[here],
+                self.cuts[here],
+                self.goes_on[here],
+            )
+
+    @staticmethod
+    def joined(runs: Iterable["_Words"]) -> "_Words":
+        """One run after another."""
+        return _Words(*(np.concatenate(parts) for parts in zip(*runs, strict=True)))
 
 
 def cut_twice(
@@ -63,8 +103,12 @@ def cut_twice(
     length: int,
     held_out: HeldOut,
     cache: Path,
+    finest: bool = False,
 ) -> Sequences:
     """The sequences of a source with both cuts of every word, packed, from the cache if there.
+
+    With ``finest`` every stretch of text that both cut at its ends counts as a word, so
+    that a word which the two cut at the same places falls into several.
 
     Its ``counts`` say how many ``words`` there are, how many fell ``to_teacher`` and
     ``to_student``, and how many were ``too_long`` for a sequence and are in none.
@@ -75,13 +119,13 @@ def cut_twice(
 
     def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
         count |= dict.fromkeys(("words", "to_teacher", "to_student", "too_long"), 0)
-        return _rows(documents, teacher, student, length, count)
+        return _rows(documents, teacher, student, length, finest, count)
 
     return cached_table(
         source,
         rows,
         _FEATURES,
-        identity=["two cuts", tokenizer_hash(teacher), tokenizer_hash(student), length],
+        identity=["two cuts", tokenizer_hash(teacher), tokenizer_hash(student), length, finest],
         length=length,
         held_out=held_out,
         cache=cache,
@@ -93,84 +137,130 @@ def _rows(
     teacher: PreTrainedTokenizerFast,
     student: PreTrainedTokenizerFast,
     length: int,
+    finest: bool,
     count: dict[str, int],
 ) -> Iterator[dict[str, Any]]:
     frames = frame_of(teacher), frame_of(student)
-    first, last, between = (
-        _Word(np.array(mine, np.int64), np.array(theirs, np.int64), Cuts.FRAME)
-        for mine, theirs in zip(*((f.first, f.last, [f.between]) for f in frames), strict=True)
+    first, last = (
+        _frame(*marks) for marks in zip(*((f.first, f.last) for f in frames), strict=True)
     )
-    words: list[_Word] = [first]
-    taken = first.room + last.room
-
-    def row() -> dict[str, Any]:
-        whole = [*words, last]
-        count["pieces"] += taken
-        return {
-            "teacher_ids": np.concatenate([word.teacher for word in whole]),
-            "teacher_lengths": [len(word.teacher) for word in whole],
-            "student_ids": np.concatenate([word.student for word in whole]),
-            "student_lengths": [len(word.student) for word in whole],
-            "cuts": [int(word.cuts) for word in whole],
-        }
-
-    for document in _documents(documents, teacher, student, count):
-        for word in [between, *document] if len(words) > 1 else document:
-            if first.room + word.room + last.room > length:
-                count["too_long"] += 1
-                continue
-            if taken + word.room > length:
-                yield row()
-                words, taken = [first], first.room + last.room
-                if word is between:
-                    continue
-            words.append(word)
-            taken += word.room
-    count["cut_pieces"] += taken - first.room - last.room
+    ends = int(first.room.sum() + last.room.sum())
+    carried: list[_Words] = []
+    for words in _runs(documents, teacher, student, finest, count):
+        fits = words.room <= length - ends
+        count["too_long"] += int((~fits).sum())
+        run = _Words.joined([*carried, words.kept(fits)])
+        places, start = _full(run, length - ends)
+        for row in run.cut(places):
+            count["pieces"] += ends + int(row.room.sum())
+            yield _Words.joined([first, row, last])._asdict()
+        carried = list(run.cut([(start, len(run.cuts))]))
+    count["cut_pieces"] += sum(int(run.room.sum()) for run in carried)
 
 
-def _documents(
+def _full(run: _Words, room: int) -> tuple[list[tuple[int, int]], int]:
+    """First word of each full sequence and the one after its last, and where the rest begins."""
+    total = np.concatenate([[0], np.cumsum(run.room)])
+    places: list[tuple[int, int]] = []
+    start = 0
+    while True:
+        if start < len(run.cuts) and run.cuts[start] == Cuts.FRAME:
+            start += 1  # nothing stands before it that it would part
+        stop = int(np.searchsorted(total, total[start] + room, side="right")) - 1
+        if stop >= len(run.cuts):
+            return places, start
+        places.append((start, stop))
+        start = stop
+
+
+def _frame(teacher: tuple[int, ...], student: tuple[int, ...]) -> _Words:
+    cuts = np.array([int(Cuts.FRAME)])
+    sides = [(np.array(ids, np.int64), np.array([len(ids)])) for ids in (teacher, student)]
+    return _Words(*sides[0], *sides[1], cuts, np.array([False]))
+
+
+def _runs(
     documents: Iterator[str],
     teacher: PreTrainedTokenizerFast,
     student: PreTrainedTokenizerFast,
+    finest: bool,
     count: dict[str, int],
-) -> Iterator[list[_Word]]:
-    """The words of every document."""
+) -> Iterator[_Words]:
+    """The words of some documents at once, a separator before each document."""
     at_spaces = not has_words(teacher.backend_tokenizer)
-    unknown = teacher.unk_token_id, student.unk_token_id
-    while some := list(islice(documents, _AT_ONCE)):
+    both = teacher, student
+    while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         count["utf8_bytes"] += sum(len(text.encode()) for text in some)
         encoded = [
             tokenizer.backend_tokenizer.encode_batch(some, add_special_tokens=False)
-            for tokenizer in (teacher, student)
+            for tokenizer in both
         ]
-        for text, *both in zip(some, *encoded, strict=True):
-            words = shared_words(text, *both, at_spaces=at_spaces)
-            cuts = [
-                _split(np.array(encoding.ids, np.int64), places, words.total)
-                for encoding, places in zip(both, words[:2], strict=True)
-            ]
-            found = [
-                _word(mine, theirs, unknown)
-                for mine, theirs in zip(*cuts, strict=True)
-                if len(mine) or len(theirs)
-            ]
-            count["words"] += len(found)
-            count["to_teacher"] += sum(word.cuts == Cuts.TEACHER for word in found)
-            count["to_student"] += sum(word.cuts == Cuts.STUDENT for word in found)
-            yield found
+        ids: tuple[list[Ids], list[Ids]] = ([], [])
+        places: tuple[list[Ids], list[Ids]] = ([], [])
+        goes_on: list[Ids] = []
+        starts = [0]
+        for text, *pair in zip(some, *encoded, strict=True):
+            if finest:
+                found = piece_groups(text, *pair)
+            else:
+                found = shared_words(text, *pair, at_spaces=at_spaces)
+            for side, encoding in enumerate(pair):
+                ids[side].append(np.array([frame_of(both[side]).between, *encoding.ids]))
+                # The separator is a word of its own before the document's.
+                places[side].append(np.concatenate([[0], found[side] + 1]) + starts[-1])
+            goes_on.append(np.concatenate([[False], _continues(pair[1])]))
+            starts.append(starts[-1] + found.total + 1)
+        words = _words(
+            [np.concatenate(parts) for parts in ids],
+            [np.concatenate(parts) for parts in places],
+            np.concatenate(goes_on).astype(np.bool_),
+            total=starts[-1],
+            unknown=(teacher.unk_token_id, student.unk_token_id),
+        )
+        words.cuts[starts[:-1]] = Cuts.FRAME
+        words = words.kept(words.room > 0)
+        count["words"] += int((words.cuts != Cuts.FRAME).sum())
+        count["to_teacher"] += int((words.cuts == Cuts.TEACHER).sum())
+        count["to_student"] += int((words.cuts == Cuts.STUDENT).sum())
+        yield words
 
 
-def _word(teacher: Ids, student: Ids, unknown: tuple[int | None, int | None]) -> _Word:
-    """A word that one tokenizer does not know, or drops, falls to the other."""
-    lacks = [not len(teacher), not len(student)]
-    if not any(lacks):
-        lacks = [bool((ids == u).any()) for ids, u in zip((teacher, student), unknown, strict=True)]
-    kind = Cuts.EITHER
-    if lacks[0] != lacks[1]:
-        kind = Cuts.STUDENT if lacks[0] else Cuts.TEACHER
-    return _Word(teacher, student, kind)
+def _continues(encoding: Encoding) -> Bool[np.ndarray, " pieces"]:
+    """True at a piece that goes on with the word before it."""
+    numbers = np.array([-1 if n is None else n for n in encoding.word_ids], dtype=np.int64)
+    same: Bool[np.ndarray, " pieces"] = (np.diff(numbers, prepend=-2) == 0) & (numbers >= 0)
+    return same
 
 
-def _split(ids: Ids, words: Ids, total: int) -> list[Ids]:
-    return np.split(ids, np.searchsorted(words, np.arange(1, total)))
+def _words(
+    ids: Sequence[Ids],
+    places: Sequence[Ids],
+    continues: Bool[np.ndarray, " student_pieces"],
+    *,
+    total: int,
+    unknown: tuple[int | None, int | None],
+) -> _Words:
+    """A word that one tokenizer does not know, or drops, falls to the other.
+
+    Args:
+        ids: Of the teacher's pieces, and of the student's.
+        places: The word of each.
+        continues: True at a piece of the student that goes on with a word of its own.
+        total: Words.
+        unknown: The piece of each that stands for what it does not know.
+    """
+    lengths = [np.bincount(words, minlength=total) for words in places]
+    absent = [count == 0 for count in lengths]
+    strange = [
+        np.bincount(words[pieces == unk], minlength=total) > 0
+        for words, pieces, unk in zip(places, ids, unknown, strict=True)
+    ]
+    by_absence = absent[0] | absent[1]
+    lacks = [np.where(by_absence, a, s) for a, s in zip(absent, strange, strict=True)]
+    cuts = np.full(total, int(Cuts.EITHER))
+    cuts[lacks[0] & ~lacks[1]] = Cuts.STUDENT
+    cuts[lacks[1] & ~lacks[0]] = Cuts.TEACHER
+    goes_on = np.zeros(total, dtype=np.bool_)
+    begins = np.diff(places[1], prepend=-1) != 0  # the first piece of each word
+    goes_on[places[1][begins]] = continues[begins]
+    return _Words(ids[0], lengths[0], ids[1], lengths[1], cuts, goes_on)

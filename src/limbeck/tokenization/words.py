@@ -38,9 +38,37 @@ def shared_words(
         at_spaces: Words begin after white space instead, for a first tokenizer that
             has no words of its own.
     """
+    spans = _spans(text, first, second)
+    return _kept_borders(_word_starts(text, first, spans[0], at_spaces), spans)
+
+
+def piece_groups(text: str, first: Encoding, second: Encoding) -> SharedWords:
+    """The finest stretches of a text that two tokenizers both cut at their ends, as words.
+
+    A group is a run of pieces of each over the same text; where one of them drops
+    characters, it may have none.
+
+    Args:
+        text: As it was given to both.
+        first: Its pieces, without special tokens.
+        second: Its pieces by the other tokenizer.
+    """
+    spans = _spans(text, first, second)
+    starts = np.unique(np.concatenate([spans[0][0], spans[1][0]]))
+    # What stands before the first piece belongs to it.
+    return _kept_borders(np.concatenate([[0], starts[1:]]).astype(np.int64), spans)
+
+
+Span = tuple[Int64[np.ndarray, "..."], Int64[np.ndarray, "..."]]  # begin and end of every piece
+
+
+def _spans(text: str, first: Encoding, second: Encoding) -> list[Span]:
     following = _next_visible(text)
-    spans = [_trimmed(encoding, following) for encoding in (first, second)]
-    starts = _word_starts(text, first, spans[0], at_spaces)
+    return [_trimmed(encoding, following) for encoding in (first, second)]
+
+
+def _kept_borders(starts: Int64[np.ndarray, " words"], spans: list[Span]) -> SharedWords:
+    """The words that begin at some of the places: at those that no piece reaches over."""
     joined = np.zeros(len(starts) + 1, dtype=np.int64)
     places = []
     for begin, end in spans:
