@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
@@ -15,8 +16,10 @@ from .build import Setup
 from .corpora import calibration_tokens
 from .errors import RecipeError
 from .export.both import load_both
+from .models import compared_pieces
+from .objectives.alignment import Alignment
 from .pretrained import load_model, load_with_head
-from .recipe import Recipe
+from .recipe import AlignmentPart, Recipe
 from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
 from .student.layer_copy import copy_layers
 from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces, with_pieces
@@ -53,14 +56,16 @@ def build_models(
     teacher = None
     taught = any(stage.teacher_needs().anything for stage in setup.stages)
     begins_mixed = setup.stages[0].mixed is not None
-    if recipe.teacher and not models.two_vocabularies and (taught or models.copied_layers):
+    aligned = any(stage.alignment for stage in setup.stages)
+    copied = bool(models.copied_layers) and not models.two_vocabularies
+    if recipe.teacher and (copied or (taught and (aligned or not models.two_vocabularies))):
         asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
         model = load_model(
             recipe.teacher.model,
             anatomy=_teacher_anatomy(setup),
             with_head=True if asks_logits else None,
         )
-        if copy:
+        if copy and copied:
             copy_teacher_layers(setup, student, model)
         teacher = live_teacher(setup, model, accelerator)
     if copy and recipe.teacher and recipe.student.embeddings == "mean":
@@ -113,7 +118,28 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
     student.requires_grad_(True)
     if stage.head_only:
         student.base_model.requires_grad_(False)
-    return Learner(student, projections, setup.models.anatomy, stage.objectives)
+    part = setup.recipe.stages[number].alignment
+    return Learner(
+        student,
+        projections,
+        setup.models.anatomy,
+        stage.objectives,
+        _alignment(setup, part) if part else None,
+    )
+
+
+def _alignment(setup: Setup, part: AlignmentPart) -> Alignment:
+    pieces = setup.models.pieces
+    compared = np.flatnonzero(compared_pieces(pieces, part))
+    teacher = torch.from_numpy(compared)
+    if part.columns == "shared":
+        return Alignment(part.pool, torch.from_numpy(pieces.same[compared]), teacher)
+    lengths = pieces.lengths[compared]
+    owner = np.repeat(np.arange(len(compared)), lengths)
+    offsets = np.cumsum(lengths) - lengths
+    within = np.arange(len(owner)) - offsets[owner]
+    parts = pieces.parts[pieces.offsets[compared][owner] + within]
+    return Alignment(part.pool, torch.from_numpy(parts), teacher, torch.from_numpy(offsets))
 
 
 def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:

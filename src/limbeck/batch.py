@@ -33,24 +33,65 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Links:
+    """Which pieces of student and teacher stand for the same text: those of the same group.
+
+    Attributes:
+        view: What the student reads where it is compared; None if that is what it
+            reads anyway.
+        student: The group of each of the pieces that it reads there; -1 for none.
+        teacher: The group of each of the teacher's pieces; likewise.
+        groups: The groups in the place of tokens, for what compares token by token.
+    """
+
+    view: Tokens | None
+    student: Int[Tensor, "batch view_tokens"]
+    teacher: Int[Tensor, "batch teacher_tokens"]
+    groups: Tokens
+
+    def to(self, device: torch.device | str) -> "Links":
+        """The same links on another device."""
+        view = None if self.view is None else self.view.to(device)
+        return Links(view, self.student.to(device), self.teacher.to(device), self.groups.to(device))
+
+    def rows(self, start: int, stop: int) -> "Links":
+        """Of the texts ``start`` to ``stop``."""
+        return Links(
+            None if self.view is None else self.view.rows(start, stop),
+            self.student[start:stop],
+            self.teacher[start:stop],
+            self.groups.rows(start, stop),
+        )
+
+
+@dataclass(frozen=True)
 class Batch:
     """What the student and the teacher read of the same texts.
 
-    With one vocabulary both are the same object.
+    With one vocabulary both are the same object. With two, links say where they can
+    be compared.
     """
 
     student: Tokens
     teacher: Tokens
+    links: Links | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         student = self.student.to(device)
-        return Batch(student, student if self.one_vocabulary else self.teacher.to(device))
+        teacher = student if self.one_vocabulary else self.teacher.to(device)
+        return Batch(student, teacher, self.links.to(device) if self.links else None)
 
     def rows(self, start: int, stop: int) -> "Batch":
         """The texts ``start`` to ``stop`` as a batch of their own: a micro-batch."""
         student = self.student.rows(start, stop)
-        return Batch(student, student if self.one_vocabulary else self.teacher.rows(start, stop))
+        teacher = student if self.one_vocabulary else self.teacher.rows(start, stop)
+        return Batch(student, teacher, self.links.rows(start, stop) if self.links else None)
+
+    @property
+    def compared(self) -> "Batch":
+        """What a comparison of the two goes over: groups where there are links, else tokens."""
+        return Batch(self.links.groups, self.links.groups) if self.links else self
 
     @property
     def one_vocabulary(self) -> bool:

@@ -26,7 +26,12 @@ from .recipe import (
 )
 from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage
-from .two_vocabularies import comparison_faults, first_weight_faults, normalisation_warnings
+from .two_vocabularies import (
+    alignment_faults,
+    comparison_faults,
+    first_weight_faults,
+    normalisation_warnings,
+)
 
 _Part = TypeVar("_Part", bound=BaseModel)
 
@@ -98,7 +103,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if teacher_part and models and models.teacher_anatomy:
         asking = [s.name for s in stages if s and s.teacher_needs().predictions]
         anatomy = models.teacher_anatomy
-        asking = [] if models.two_vocabularies else asking
+        asking = [] if mixed else asking
         if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
             faults.append(("teacher.model", no_head(teacher_part.model)))
     if mixed and len(stages) == 1:
@@ -147,7 +152,9 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
 def _stage(
     part: StagePart, number: int, models: Models, data: DataPart
 ) -> tuple[Stage | None, Masking | NextPiece | None, list[Fault]]:
-    faults: list[Fault] = []
+    faults = alignment_faults(part, number, models, data)
+    if part.alignment and not faults:
+        models = models.aligned(part.alignment)
     bound: dict[str, Objective] = {}
     weights: dict[str, float | Ramp] = {}
     for name, options in stage_objectives(part.model_dump()).items():
@@ -161,7 +168,8 @@ def _stage(
         if not wrong:
             bound[name] = objective.bound(models.student, models.teacher)
             weights[name] = weight
-    if any(objective.teacher_needs().anything for objective in bound.values()):
+    compares = any(objective.teacher_needs().anything for objective in bound.values())
+    if compares and not part.alignment:
         faults += comparison_faults(models, f"stages.{number}.objectives")
     faults += _size_faults(part, number, data)
     if part.masking and models.anatomy.causal:
@@ -174,6 +182,7 @@ def _stage(
         objectives=bound,
         weights=weights,
         head_only=part.trained == "head",
+        alignment=part.alignment is not None,
         **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions

@@ -12,7 +12,8 @@ from .build import Setup
 from .data.corpus import SeededOrder
 from .errors import RecipeError
 from .objectives.schedule import number as ramped
-from .tokenization.batching import Batches
+from .tokenization.aligned import AlignedBatches
+from .tokenization.batching import Batches, BatchSource
 from .tokenization.masking import Masking, NextPiece
 from .tokenization.mixed import MixedBatches
 from .tokenization.packing import HeldOut, Sequences, tokenize_source
@@ -45,11 +46,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
 
 
-def stage_batches(setup: Setup, number: int) -> Batches | MixedBatches:
+def stage_batches(setup: Setup, number: int) -> BatchSource:
     """The batches that a stage learns from."""
     stage, seed = setup.stages[number], setup.recipe.seed + number
     if stage.mixed is not None:
         return _mixed_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
+    if stage.alignment:
+        return _aligned_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
     return _batches(
         setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
     )
@@ -57,10 +60,12 @@ def stage_batches(setup: Setup, number: int) -> Batches | MixedBatches:
 
 def stage_held_out(setup: Setup, number: int) -> list[Batch]:
     """What a stage is measured on while it learns."""
-    if setup.stages[number].mixed is None:
+    stage = setup.stages[number]
+    if stage.mixed is None and not stage.alignment:
         return held_out_batches(setup, masking=setup.maskings[number])
     size = min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
-    return _some(setup, _mixed_batches(setup, number, held_out=True, size=size, seed=0))
+    made = _aligned_batches if stage.alignment else _mixed_batches
+    return _some(setup, made(setup, number, held_out=True, size=size, seed=0))
 
 
 def held_out_batches(
@@ -83,7 +88,7 @@ def held_out_batches(
     )
 
 
-def _some(setup: Setup, batches: Batches | MixedBatches) -> list[Batch]:
+def _some(setup: Setup, batches: Batches | MixedBatches | AlignedBatches) -> list[Batch]:
     available = min(setup.recipe.data.held_out.sequences, len(batches.table))
     return [batches.batch(number) for number in range(max(1, available // batches.size))]
 
@@ -153,7 +158,30 @@ def _mixed_batches(
     )
 
 
-def _cut_twice(setup: Setup, *, held_out: bool) -> list[Sequences]:
+def _aligned_batches(
+    setup: Setup, number: int, *, held_out: bool, size: int, seed: int
+) -> AlignedBatches:
+    models, masking = setup.models, setup.maskings[number]
+    part = setup.recipe.stages[number].alignment
+    if models.teacher_tokenizer is None or part is None:
+        raise RecipeError("a stage with an alignment needs a teacher; name one")
+    sources = _cut_twice(setup, held_out=held_out, finest=True)
+    return AlignedBatches(
+        table=datasets.concatenate_datasets([source.table for source in sources]),
+        order=_order(setup, sources, seed),
+        teacher=models.teacher_tokenizer,
+        student=models.tokenizer,
+        pieces=models.pieces,
+        kind=part.kind,
+        size=size,
+        masking=masking if isinstance(masking, Masking) else Masking(),
+        teacher_reads=part.teacher_reads,
+        positions=models.student.positions,
+        seed=seed,
+    )
+
+
+def _cut_twice(setup: Setup, *, held_out: bool, finest: bool = False) -> list[Sequences]:
     data, models = setup.recipe.data, setup.models
     if models.teacher_tokenizer is None:
         raise RecipeError("a mixed stage needs a teacher; name one")
@@ -165,6 +193,7 @@ def _cut_twice(setup: Setup, *, held_out: bool) -> list[Sequences]:
             length=data.length,
             held_out=HeldOut(held_out, data.held_out.share),
             cache=cache_folder() / "tokenized",
+            finest=finest,
         )
         for source in data.text
     ]

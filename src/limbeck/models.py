@@ -1,18 +1,22 @@
 """Both models of a recipe before a weight is loaded: configurations, shapes, tokenizer."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
 from transformers import PreTrainedTokenizerFast
 
 from .architectures import Anatomy, Shape, shape_of
-from .errors import LimbeckError
+from .errors import LimbeckError, RecipeError
 from .families import anatomy_of
 from .faults import Fault
 from .pretrained import load_config, load_tokenizer
-from .recipe import CopyPart, StudentPart, TeacherPart
+from .recipe import AlignmentPart, CopyPart, StudentPart, TeacherPart
 from .student.layer_copy import copy_faults
 from .student.shape import default_config, shape_faults, shape_warnings, student_config
+from .tokenization.piece_map import PieceMap, map_pieces
 
 _SPECIAL = ("cls_token", "sep_token", "pad_token", "mask_token")
 _SPECIAL_OF_DECODERS = ("eos_token",)
@@ -40,6 +44,26 @@ class Models:
             self.teacher_tokenizer, self.tokenizer
         )
 
+    @cached_property
+    def pieces(self) -> PieceMap:
+        """The teacher's pieces in the student's vocabulary.
+
+        Raises:
+            RecipeError: There is no teacher.
+        """
+        if self.teacher_tokenizer is None:
+            raise RecipeError("this recipe has no teacher whose pieces could be mapped; name one")
+        return map_pieces(self.teacher_tokenizer, self.tokenizer)
+
+    def aligned(self, part: AlignmentPart) -> "Models":
+        """As objectives see them: both over the pieces that are compared."""
+        if self.teacher is None:
+            return self
+        columns = int(np.count_nonzero(compared_pieces(self.pieces, part)))
+        student = replace(self.student, vocabulary=columns, pieces=columns)
+        teacher = replace(self.teacher, vocabulary=columns, pieces=columns)
+        return replace(self, student=student, teacher=teacher)
+
     def after_mixed(self) -> "Models":
         """As later stages find them: the teacher has learned to read the student's pieces."""
         if self.teacher is None:
@@ -47,6 +71,11 @@ class Models:
         mine = self.student
         teacher = replace(self.teacher, vocabulary=mine.vocabulary, pieces=mine.pieces)
         return replace(self, teacher=teacher, teacher_tokenizer=self.tokenizer)
+
+
+def compared_pieces(pieces: PieceMap, part: AlignmentPart) -> Bool[np.ndarray, " teacher_pieces"]:
+    """True at the teacher's pieces whose probabilities are compared."""
+    return pieces.written if part.columns == "mapped" else pieces.same >= 0
 
 
 def describe_models(

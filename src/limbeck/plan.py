@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from .assemble import build_accelerator, build_learner, build_models
-from .batch import Batch, Tokens
+from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp
@@ -103,8 +103,21 @@ def _random_batch(setup: Setup, number: int) -> Batch:
     masking = setup.maskings[number]
     share = masking.share if isinstance(masking, Masking) else 1.0 if masking else 0.0
     predicted = torch.rand(shape, generator=generator) < share
-    tokens = Tokens(pieces, torch.ones(shape, dtype=torch.bool), pieces, predicted)
-    return Batch(tokens, tokens)
+    real = torch.ones(shape, dtype=torch.bool)
+    tokens = Tokens(pieces, real, pieces, predicted)
+    part = setup.recipe.stages[number].alignment
+    if part is None or setup.models.teacher is None:
+        return Batch(tokens, tokens)
+    below = setup.models.teacher.vocabulary
+    read = torch.randint(0, below, shape, generator=generator)
+    every = torch.arange(shape[1]).expand(shape)
+    links = Links(
+        Tokens(pieces, real, pieces, real) if part.kind == "reduce" else None,
+        every,
+        every,
+        Tokens(pieces, real, pieces, real),
+    )
+    return Batch(tokens, Tokens(read, real, read, real), links)
 
 
 def _weight(weight: float | Ramp) -> str:

@@ -100,6 +100,29 @@ class MixedPart(Part):
     )
 
 
+class AlignmentPart(Part):
+    """How teacher and student are compared where they cut text into different pieces."""
+
+    kind: Literal["match", "reduce"] = Field(
+        "match",
+        description="match compares pieces that are the same; reduce every teacher piece with the"
+        " student pieces that it is written with",
+    )
+    pool: Literal["sum", "mean"] = Field("sum", description="what several student pieces become")
+    columns: Literal["shared", "mapped"] = Field(
+        "shared",
+        description="of output distributions: shared pieces, or all of the teacher's, a logit of"
+        " each pooled from those of its parts",
+    )
+    teacher_reads: Literal["everything", "masked"] = Field(
+        "everything", description="masked hides from the teacher what the student does not see"
+    )
+
+
+def _as_alignment(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
 class StagePart(Part):
     """One stretch of training; without objectives that need a teacher it is plain pretraining."""
 
@@ -110,6 +133,9 @@ class StagePart(Part):
     )
     mixed: MixedPart | None = Field(
         None, description="stage I of mixed-vocabulary training, in place of objectives"
+    )
+    alignment: Annotated[AlignmentPart | None, BeforeValidator(_as_alignment)] = Field(
+        None, description="for a student with pieces of its own: match, reduce, or options"
     )
     tokens: int | None = Field(None, ge=1, description="length in tokens; or give steps")
     steps: int | None = Field(None, ge=1)

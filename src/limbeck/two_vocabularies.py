@@ -6,10 +6,11 @@ from .data.text import read_documents
 from .faults import Fault
 from .models import Models
 from .objectives.output import vocabularies_differ
-from .recipe import DataPart, StudentPart
+from .recipe import DataPart, StagePart, StudentPart
 from .tokenization.normalisation import kept_by_one, share_read_otherwise
 
 _DOCUMENTS_LOOKED_AT = 200
+_SPECIAL_PIECES = 5  # which every two encoders share
 
 
 def comparison_faults(models: Models, stage: str) -> list[Fault]:
@@ -20,6 +21,25 @@ def comparison_faults(models: Models, stage: str) -> list[Fault]:
     shared = len(theirs.keys() & mine.keys())
     message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
     return [(stage, message)]
+
+
+def alignment_faults(part: StagePart, number: int, models: Models, data: DataPart) -> list[Fault]:
+    """Why a stage cannot compare two vocabularies, if it asks for it."""
+    if part.alignment is None:
+        return []
+    place = f"stages.{number}"
+    if models.teacher_tokenizer is None or not models.two_vocabularies:
+        return [(f"{place}.alignment", "is for a student with pieces of its own; leave it out")]
+    needed = [
+        (not models.anatomy.causal, f"{place}.alignment", "is for encoders; leave it out"),
+        (data.packed, "data.packed", "must be true where vocabularies are aligned"),
+        (
+            int((models.pieces.same >= 0).sum()) > _SPECIAL_PIECES,
+            "student.tokenizer",
+            "shares no piece with the teacher's; learn it from text in the teacher's language",
+        ),
+    ]
+    return [(field, message) for met, field, message in needed if not met]
 
 
 def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) -> list[Fault]:

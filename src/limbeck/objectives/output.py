@@ -133,8 +133,8 @@ def vocabularies_differ(student: int, teacher: int) -> str:
     return (
         f"the student has {student} pieces and the teacher {teacher}: they cut the text"
         " differently, so nothing can be compared token by token (output, hidden, relations and"
-        " their like). Keep the teacher's tokenizer, or begin with a `mixed` stage, in which the"
-        " teacher learns both, and go on with `labels` alone"
+        " their like). Keep the teacher's tokenizer; or say where they can be compared (`alignment:"
+        " match` or `reduce`); or begin with a `mixed` stage, in which the teacher learns both"
     )
 
 

@@ -112,10 +112,20 @@ def read_by_both(
     predicted: Bool[np.ndarray, "batch tokens"],
 ) -> Batch:
     """The same tokens for student and teacher."""
-    tokens = Tokens(
+    tokens = as_tokens(seen, real, labels, predicted)
+    return Batch(student=tokens, teacher=tokens)
+
+
+def as_tokens(
+    seen: Int64[np.ndarray, "batch tokens"],
+    real: Bool[np.ndarray, "batch tokens"],
+    labels: Int64[np.ndarray, "batch tokens"],
+    predicted: Bool[np.ndarray, "batch tokens"],
+) -> Tokens:
+    """Arrays as a model reads them."""
+    return Tokens(
         input_ids=torch.from_numpy(seen),
         mask=torch.from_numpy(real),
         labels=torch.from_numpy(labels),
         predicted=torch.from_numpy(predicted),
     )
-    return Batch(student=tokens, teacher=tokens)

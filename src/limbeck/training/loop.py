@@ -156,7 +156,7 @@ def train_step(
     Raises:
         TrainingError: The loss or its gradient is not finite; no step was taken.
     """
-    counts = {name: max(1, o.count(batch)) for name, o in stage.objectives.items()}
+    counts = {name: max(1, stage.count(name, batch)) for name in stage.objectives}
     means = dict.fromkeys(counts, 0.0)
     progress = stage.progress(position.step)
     weights = stage.weights_at(progress)
@@ -200,7 +200,7 @@ def mean_values(
             signals = _signals(teacher, stage, here, accelerator)
             for name, total in learner(here, signals).items():
                 totals[name] += float(total)
-                counts[name] += stage.objectives[name].count(batch)
+                counts[name] += stage.count(name, batch)
     learner.train(was_training)
     return {name: totals[name] / max(1, counts[name]) for name in totals}
 

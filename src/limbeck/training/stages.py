@@ -1,14 +1,18 @@
 """A stage is one stretch of training: its objectives, its length and its optimizer's settings."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
+from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..activations import Activations, Needs, capture
 from ..architectures import Anatomy
 from ..batch import Batch
+from ..objectives.alignment import Alignment
 from ..objectives.contract import Objective
 from ..objectives.labels import label_loss
 from ..objectives.schedule import Ramp, at_progress, number
@@ -52,6 +56,8 @@ class Stage:
         dropout: Train with the student's dropout.
         head_only: Train nothing of the student but its vocabulary head; a table
             that the head shares with the embeddings stays as it is.
+        alignment: Whether teacher and student cut text into different pieces, and are
+            compared where batches link them.
         mixed: The teacher's body is trained on both vocabularies, and of the
             student its embedding table; the number is the share of words that the
             student's vocabulary cuts.
@@ -66,6 +72,7 @@ class Stage:
     optimizer: OptimizerSettings
     dropout: bool = False
     head_only: bool = False
+    alignment: bool = False
     mixed: float | Ramp | None = None
 
     def weights_at(self, progress: float) -> dict[str, float]:
@@ -78,17 +85,25 @@ class Stage:
 
     def student_needs(self) -> Needs:
         """The union over the objectives."""
-        needs = Needs()
-        for objective in self.objectives.values():
-            needs |= objective.student_needs()
-        return needs
+        return _all_of(objective.student_needs() for objective in self.objectives.values())
 
     def teacher_needs(self) -> Needs:
         """The union over the objectives; nothing if none of them needs a teacher."""
-        needs = Needs()
-        for objective in self.objectives.values():
-            needs |= objective.teacher_needs()
-        return needs
+        return _all_of(objective.teacher_needs() for objective in self.objectives.values())
+
+    def count(self, name: str, batch: Batch) -> int:
+        """The items of an objective in a batch."""
+        objective = self.objectives[name]
+        return objective.count(batch.compared if _compares(objective) else batch)
+
+
+def _all_of(some: Iterable[Needs]) -> Needs:
+    return reduce(or_, some, Needs())
+
+
+def _compares(objective: Objective) -> bool:
+    """Whether it reads the teacher beside the student."""
+    return objective.teacher_needs().anything
 
 
 class Learner(nn.Module):
@@ -103,15 +118,17 @@ class Learner(nn.Module):
         projections: Projections,
         anatomy: Anatomy,
         objectives: Mapping[str, Objective],
+        alignment: Alignment | None = None,
     ) -> None:
         super().__init__()
+        self.alignment = alignment
         self.student = student
         self.projections = projections
         self.anatomy = anatomy
         self.objectives = objectives
-        self.needs = Needs()
-        for objective in objectives.values():
-            self.needs |= objective.student_needs()
+        compared = [o.student_needs() for o in objectives.values() if _compares(o)]
+        own = [o.student_needs() for o in objectives.values() if not _compares(o)]
+        self.needs_compared, self.needs_own = _all_of(compared), _all_of(own)
 
     def forward(
         self, batch: Batch, teacher: Activations, progress: float = 1.0
@@ -123,11 +140,46 @@ class Learner(nn.Module):
             teacher: What the objectives need of it.
             progress: Share of the stage that is done, for options that change with it.
         """
-        student = capture(self.student, self.anatomy, batch.student, self.needs)
-        return {
-            name: at_progress(objective, progress).total(student, teacher, batch, self.projections)
-            for name, objective in self.objectives.items()
-        }
+        own, compared = self._captured(batch)
+        if self.alignment is not None and batch.links is not None:
+            compared = self.alignment.student(compared, batch.links)
+            teacher = self.alignment.teacher(teacher, batch.links)
+        seen = {True: (compared, batch.compared), False: (own, batch)}
+        totals = {}
+        for name, objective in self.objectives.items():
+            student, tokens = seen[_compares(objective)]
+            now = at_progress(objective, progress)
+            totals[name] = now.total(student, teacher, tokens, self.projections)
+        return totals
+
+    def _captured(self, batch: Batch) -> tuple[Activations, Activations]:
+        """What objectives without a teacher read of the student, and what all others do."""
+        links = batch.links
+        if links is None:
+            found = capture(
+                self.student, self.anatomy, batch.student, self.needs_own | self.needs_compared
+            )
+            return found, found
+        if links.view is not None:
+            return (
+                capture(self.student, self.anatomy, batch.student, self.needs_own),
+                capture(self.student, self.anatomy, links.view, self.needs_compared),
+            )
+        linked, hidden = links.student >= 0, batch.student.predicted
+        everything = replace(batch.student, predicted=linked | hidden)
+        found = capture(
+            self.student, self.anatomy, everything, self.needs_own | self.needs_compared
+        )
+        own, compared = (_at(found, where[everything.predicted]) for where in (hidden, linked))
+        return own, compared
+
+
+def _at(found: Activations, rows: Bool[Tensor, " predicted"]) -> Activations:
+    """The same with some rows of the predictions alone."""
+    given = found.predictions
+    if given is None:
+        return found
+    return replace(found, predictions=replace(given, features=given.features[rows]))
 
 
 class MixedLearner(nn.Module):

@@ -1,0 +1,132 @@
+"""Activations of two vocabularies made comparable: pieces are pooled to groups of the same text.
+
+What comes out has a row a group for student and teacher alike, so every objective that
+compares token by token compares them. Output maps are cut to the pieces of both, or the
+student's is made one over the teacher's pieces.
+
+Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from ..activations import Activations, Predictions
+from ..batch import Links, Tokens
+
+Pool = Literal["sum", "mean"]
+
+
+class Alignment(nn.Module):
+    """How the vectors and predictions of both models are brought to the same rows.
+
+    Args:
+        pool: What the vectors of a group's pieces become.
+        student_columns: The student's pieces that are compared, one for each below;
+            or with ``offsets`` the parts of each, one after another.
+        teacher_columns: The teacher's pieces that are compared.
+        offsets: Where the parts of each begin; None compares shared pieces.
+    """
+
+    student_columns: Tensor
+    teacher_columns: Tensor
+    offsets: Tensor | None
+
+    def __init__(
+        self,
+        pool: Pool,
+        student_columns: Int[Tensor, " parts"],
+        teacher_columns: Int[Tensor, " columns"],
+        offsets: Int[Tensor, " columns"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.register_buffer("student_columns", student_columns, persistent=False)
+        self.register_buffer("teacher_columns", teacher_columns, persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
+
+    def student(self, found: Activations, links: Links) -> Activations:
+        """The student's, a row a group; of predictions, those at the linked pieces."""
+        aligned = self._vectors(found, links.student, links.groups)
+        if found.predictions is None:
+            return aligned
+        given = found.predictions
+        features, counts = self._features(given.features, links.student, links.groups)
+        weight = self._student_map(given.weight)
+        bias = None
+        if given.bias is not None:
+            bias = self._student_map(given.bias[:, None]).squeeze(1)
+            if self.pool == "sum":
+                # Logits of several pieces add up, and so does what is added to each.
+                features = torch.cat([features, counts[:, None].to(features.dtype)], dim=1)
+                weight = torch.cat([weight, bias[:, None].to(weight.dtype)], dim=1)
+                bias = None
+        return replace(aligned, predictions=Predictions(features, weight, bias))
+
+    def teacher(self, found: Activations, links: Links) -> Activations:
+        """The teacher's; a group has one piece of it."""
+        aligned = self._vectors(found, links.teacher, links.groups)
+        if found.predictions is None:
+            return aligned
+        given = found.predictions
+        features, _ = self._features(given.features, links.teacher, links.groups)
+        bias = None if given.bias is None else given.bias[self.teacher_columns]
+        weight = given.weight[self.teacher_columns]
+        return replace(aligned, predictions=Predictions(features, weight, bias))
+
+    def _vectors(self, found: Activations, groups: Tensor, tokens: Tokens) -> Activations:
+        def pooled(vectors: Tensor) -> Tensor:
+            return _pooled(vectors, groups, tokens.mask.shape[1], mean=self.pool == "mean")
+
+        def of_layers(tensors: Mapping[int, Tensor]) -> dict[int, Tensor]:
+            return {layer: pooled(tensor) for layer, tensor in tensors.items()}
+
+        return Activations(
+            embeddings=None if found.embeddings is None else pooled(found.embeddings),
+            hidden=of_layers(found.hidden),
+            queries=of_layers(found.queries),
+            keys=of_layers(found.keys),
+            values=of_layers(found.values),
+        )
+
+    def _features(
+        self, features: Tensor, groups: Tensor, tokens: Tokens
+    ) -> tuple[Float[Tensor, "groups width"], Float[Tensor, " groups"]]:
+        """What enters the output map for every real group, and how many pieces it has."""
+        row = (tokens.mask.flatten().cumsum(0) - 1).view_as(tokens.mask)
+        owner = row.gather(1, groups.clamp_min(0))[groups >= 0]
+        total = int(tokens.mask.sum())
+        counts = torch.bincount(owner, minlength=total).float()
+        pooled = features.new_zeros(total, features.shape[1]).index_add(0, owner, features)
+        if self.pool == "mean":
+            pooled = pooled / counts.clamp_min(1)[:, None].to(pooled.dtype)
+        return pooled, counts
+
+    def _student_map(self, rows: Tensor) -> Tensor:
+        if self.offsets is None:
+            return rows[self.student_columns]
+        mode = "mean" if self.pool == "mean" else "sum"
+        return embedding_bag(self.student_columns, rows, self.offsets, mode=mode)
+
+
+def _pooled(
+    vectors: Float[Tensor, "batch tokens width"],
+    groups: Int[Tensor, "batch tokens"],
+    most: int,
+    *,
+    mean: bool,
+) -> Float[Tensor, "batch groups width"]:
+    """The sum, or the mean, of the vectors of every group."""
+    texts, _, width = vectors.shape
+    linked = groups >= 0
+    owner = (groups + most * torch.arange(texts, device=groups.device)[:, None])[linked]
+    pooled = vectors.new_zeros(texts * most, width).index_add(0, owner, vectors[linked])
+    if mean:
+        counts = torch.bincount(owner, minlength=texts * most).clamp_min(1)
+        pooled = pooled / counts[:, None].to(pooled.dtype)
+    return pooled.reshape(texts, most, width)

@@ -1,0 +1,174 @@
+"""Batches in which student and teacher read the same text in pieces of their own, with links.
+
+Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from transformers import PreTrainedTokenizerFast
+
+from ..batch import Batch, Links, Tokens
+from ..data.corpus import SeededOrder
+from .batching import as_tokens, padded
+from .masking import Masking, mask_pieces
+from .piece_map import PieceMap
+from .two_cuts import Cuts
+
+Kind = Literal["match", "reduce"]
+Ids = Int64[np.ndarray, "..."]
+
+
+@dataclass(frozen=True)
+class AlignedBatches:
+    """The batches of a stage that compares two vocabularies.
+
+    Batch number n is a pure function of the seed and of n.
+
+    Attributes:
+        table: The finest groups in both cuts, as `cut_twice` leaves them.
+        order: Which sequence stands at which place.
+        teacher: Tokenizer.
+        student: Tokenizer.
+        pieces: The teacher's pieces in the student's vocabulary.
+        kind: ``match`` links pieces that are the same; ``reduce`` the teacher's pieces
+            with the student's that they are written with, of which the student reads
+            a view of its own.
+        size: Sequences in a batch.
+        masking: How the student's pieces are hidden.
+        teacher_reads: ``everything``, or ``masked``: what the student does not see is
+            hidden from the teacher too.
+        positions: The student's longest text.
+        seed: Decides the masks.
+    """
+
+    table: datasets.Dataset
+    order: SeededOrder
+    teacher: PreTrainedTokenizerFast
+    student: PreTrainedTokenizerFast
+    pieces: PieceMap
+    kind: Kind
+    size: int
+    masking: Masking
+    teacher_reads: Literal["everything", "masked"]
+    positions: int
+    seed: int
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number, counted from 0."""
+        indices = self.order.indices(number * self.size, self.size)
+        rows: dict[str, Any] = self.table[indices.tolist()]
+        sequences = [{name: column[n] for name, column in rows.items()} for n in range(self.size)]
+        generator = np.random.default_rng((self.seed, number))
+        mine = [row["student_ids"] for row in sequences]
+        theirs = [row["teacher_ids"] for row in sequences]
+        continues = [_continues(row) for row in sequences]
+        maskable = [
+            np.repeat(row["cuts"] != Cuts.FRAME, row["student_lengths"])
+            & ~np.isin(row["student_ids"], self.student.all_special_ids)
+            for row in sequences
+        ]
+        ids = padded(mine, self.student.pad_token_id or 0, np.int64)
+        seen, predicted = mask_pieces(
+            ids,
+            padded(continues, False, np.bool_),
+            padded(maskable, False, np.bool_),
+            generator,
+            masking=self.masking,
+            mask_id=self.student.mask_token_id,
+            below=len(self.student),
+        )
+        student = as_tokens(seen, _real(mine), ids, predicted)
+        links, view = self._links(sequences)
+        read = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
+        hidden = np.zeros_like(read, dtype=np.bool_)
+        if self.teacher_reads == "masked":
+            said = [predicted[n, : len(row)] for n, row in enumerate(mine)]
+            hidden = padded(
+                [_spread(row, some) for row, some in zip(sequences, said, strict=True)],
+                False,
+                np.bool_,
+            )
+        of_teacher = padded([there for _, there in links], -1, np.int64)
+        of_student = padded([here for here, _ in links], -1, np.int64)
+        teacher = as_tokens(
+            np.where(hidden, self.teacher.mask_token_id, read), _real(theirs), read, of_teacher >= 0
+        )
+        real = _real([np.arange(there.max(initial=-1) + 1) for _, there in links])
+        nothing = np.zeros(real.shape, dtype=np.int64)
+        return Batch(
+            student,
+            teacher,
+            Links(
+                view,
+                torch.from_numpy(of_student),
+                torch.from_numpy(of_teacher),
+                as_tokens(nothing, real, nothing, real),
+            ),
+        )
+
+    def _links(
+        self, sequences: list[dict[str, Any]]
+    ) -> tuple[list[tuple[Ids, Ids]], Tokens | None]:
+        """Groups of the student's and of the teacher's pieces, and what the student then reads."""
+        if self.kind == "match":
+            return [self._matched(row) for row in sequences], None
+        reduced = [self._reduced(row) for row in sequences]
+        parts = [ids for ids, _, _ in reduced]
+        ids = padded(parts, self.student.pad_token_id or 0, np.int64)
+        of_student = padded([here for _, here, _ in reduced], -1, np.int64)
+        view = as_tokens(ids, _real(parts), ids, of_student >= 0)
+        return [(here, there) for _, here, there in reduced], view
+
+    def _matched(self, row: Mapping[str, Any]) -> tuple[Ids, Ids]:
+        teacher, student = row["teacher_lengths"], row["student_lengths"]
+        one = (teacher == 1) & (student == 1) & (row["cuts"] == Cuts.EITHER)
+        theirs, mine = (np.cumsum(teacher) - 1)[one], (np.cumsum(student) - 1)[one]
+        same = self.pieces.same[row["teacher_ids"][theirs]] == row["student_ids"][mine]
+        of_teacher = np.full(len(row["teacher_ids"]), -1)
+        of_student = np.full(len(row["student_ids"]), -1)
+        of_teacher[theirs[same]] = of_student[mine[same]] = np.arange(same.sum())
+        return of_student, of_teacher
+
+    def _reduced(self, row: Mapping[str, Any]) -> tuple[Ids, Ids, Ids]:
+        """The student's pieces of every teacher piece, and the groups of both."""
+        ids = row["teacher_ids"]
+        lengths = self.pieces.lengths[ids]
+        owner = np.repeat(np.arange(len(ids)), lengths)
+        within = np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner]
+        parts = self.pieces.parts[self.pieces.offsets[ids][owner] + within]
+        parts, owner = parts[: self.positions], owner[: self.positions]
+        # A teacher piece is compared if all of it is read, and if it stands for text.
+        whole = np.bincount(owner, minlength=len(ids)) == lengths
+        is_text = ~np.isin(ids, self.teacher.all_special_ids)
+        linked = whole & self.pieces.written[ids] & is_text
+        of_teacher = np.where(linked, np.cumsum(linked) - 1, -1)
+        return parts, of_teacher[owner], of_teacher
+
+
+def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " pieces"]:
+    """True at a student piece that goes on with the word before it."""
+    lengths = row["student_lengths"]
+    first = np.cumsum(lengths) - lengths
+    found = np.ones(len(row["student_ids"]), dtype=np.bool_)
+    found[first[lengths > 0]] = row["goes_on"][lengths > 0]
+    return found
+
+
+def _spread(
+    row: Mapping[str, Any], predicted: Bool[np.ndarray, " pieces"]
+) -> Bool[np.ndarray, " teacher_pieces"]:
+    """True at the teacher's pieces of a group of which the student must predict some piece."""
+    group = np.repeat(np.arange(len(row["cuts"])), row["student_lengths"])
+    hidden = np.bincount(group[predicted], minlength=len(row["cuts"])) > 0
+    spread: Bool[np.ndarray, " teacher_pieces"] = np.repeat(hidden, row["teacher_lengths"])
+    return spread
+
+
+def _real(rows: list[Ids]) -> Bool[np.ndarray, "_ _"]:
+    return padded([np.ones(len(row)) for row in rows], False, np.bool_)

@@ -1,0 +1,90 @@
+"""What each piece of the teacher is in the student's vocabulary: the same piece, or several.
+
+Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from transformers import PreTrainedTokenizerFast
+
+from .normalisation import normalised
+from .spelling import Spelling, spellings
+
+_ROLES = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+
+
+@dataclass(frozen=True)
+class PieceMap:
+    """The teacher's pieces in the student's vocabulary.
+
+    Attributes:
+        same: The student's piece that is spelled alike, special tokens by their role;
+            -1 where there is none.
+        parts: Student pieces that the teacher's are written with, one teacher piece
+            after another; the unknown piece where it cannot be written.
+        offsets: Where the parts of each teacher piece begin, and where the last end.
+        written: Whether it can be written.
+    """
+
+    same: Int64[np.ndarray, " teacher_pieces"]
+    parts: Int64[np.ndarray, " parts"]
+    offsets: Int64[np.ndarray, " teacher_pieces_and_one"]
+    written: Bool[np.ndarray, " teacher_pieces"]
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " teacher_pieces"]:
+        """Parts of each teacher piece."""
+        found: Int64[np.ndarray, " teacher_pieces"] = np.diff(self.offsets)
+        return found
+
+
+def map_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> PieceMap:
+    """Every piece of the teacher in the student's, cut greedily, longest pieces first."""
+    known = spellings(student)
+    longest = max((len(spelling.letters) for spelling in known), default=0)
+    same = np.full(len(teacher), -1, dtype=np.int64)
+    parts: list[list[int]] = [[] for _ in range(len(teacher))]
+    for spelling, number in spellings(teacher).items():
+        same[number] = known.get(spelling, -1)
+        letters = normalised(student, spelling.letters)
+        exact = _greedy(letters, spelling.begins, known, longest, loose=False)
+        parts[number] = exact or _greedy(letters, spelling.begins, known, longest, loose=True)
+    for role in _ROLES:
+        theirs, mine = getattr(teacher, role), getattr(student, role)
+        if theirs is not None and mine is not None:
+            same[theirs], parts[theirs] = mine, [mine]
+    written = np.array([bool(some) for some in parts])
+    unknown = [student.unk_token_id or 0]
+    parts = [some or unknown for some in parts]
+    lengths = [len(some) for some in parts]
+    return PieceMap(
+        same,
+        np.array([part for some in parts for part in some], dtype=np.int64),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        written,
+    )
+
+
+def _greedy(
+    letters: str, begins: bool, known: dict[Spelling, int], longest: int, *, loose: bool
+) -> list[int]:
+    """Empty where some letter is in no piece; loose takes what begins a word for what does not.
+
+    Marks as the comma may begin a word for one tokenizer and go on with it for the other.
+    """
+    found: list[int] = []
+    start = 0
+    while start < len(letters):
+        for stop in range(min(len(letters), start + longest), start, -1):
+            here = begins and start == 0
+            kinds = (here, not here) if loose else (here,)
+            tried = [Spelling(letters[start:stop], kind) for kind in kinds]
+            if piece := next((known[s] for s in tried if s in known), None):
+                found.append(piece)
+                start = stop
+                break
+        else:
+            return []
+    return found

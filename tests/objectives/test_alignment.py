@@ -1,0 +1,114 @@
+"""Alignment against plain loops: pooled vectors, and output maps over other columns."""
+
+import pytest
+import torch
+
+from limbeck.activations import Activations, Predictions
+from limbeck.batch import Batch, Links, Tokens
+from limbeck.objectives.alignment import Alignment
+from limbeck.objectives.output import Output
+from limbeck.student.projections import Projections
+
+GROUPS = 4
+
+
+@pytest.fixture
+def links():
+    student = torch.tensor([[-1, 0, 0, 1, -1, 2], [0, 1, 1, 1, -1, -1]])
+    teacher = torch.tensor([[0, -1, 1, 2], [0, -1, -1, 1]])
+    mask = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    nothing = torch.zeros(2, GROUPS, dtype=torch.int64)
+    return Links(None, student, teacher, Tokens(nothing, mask, nothing, mask))
+
+
+def by_loops(vectors, groups, pool):
+    out = torch.zeros(2, GROUPS, vectors.shape[-1])
+    for text in range(2):
+        for group in range(GROUPS):
+            here = [v for v, g in zip(vectors[text], groups[text], strict=True) if g == group]
+            if here:
+                out[text, group] = sum(here) / (len(here) if pool == "mean" else 1)
+    return out
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+def test_vectors_of_a_group_are_pooled(links, pool):
+    torch.manual_seed(0)
+    found = Activations(
+        embeddings=torch.randn(2, 6, 3),
+        hidden={1: torch.randn(2, 6, 3)},
+        queries={0: torch.randn(2, 6, 5)},
+    )
+    aligned = Alignment(pool, torch.arange(2), torch.arange(2)).student(found, links)
+    torch.testing.assert_close(aligned.hidden[1], by_loops(found.hidden[1], links.student, pool))
+    expected = by_loops(found.queries[0], links.student, pool)
+    torch.testing.assert_close(aligned.queries[0], expected)
+    torch.testing.assert_close(aligned.embeddings, by_loops(found.embeddings, links.student, pool))
+    of_teacher = Activations(values={2: torch.randn(2, 4, 3)})
+    taught = Alignment(pool, torch.arange(2), torch.arange(2)).teacher(of_teacher, links)
+    torch.testing.assert_close(
+        taught.values[2], by_loops(of_teacher.values[2], links.teacher, pool)
+    )
+
+
+def predictions(positions, pieces, seed, bias=True):
+    chance = torch.Generator().manual_seed(seed)
+    return Predictions(
+        torch.randn(positions, 3, generator=chance, requires_grad=True),
+        torch.randn(pieces, 3, generator=chance, requires_grad=True),
+        torch.randn(pieces, generator=chance, requires_grad=True) if bias else None,
+    )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_logits_of_a_group_are_pooled_from_those_of_its_pieces(links, pool, mapped, bias):
+    mine = predictions(int((links.student >= 0).sum()), 7, 1, bias)
+    theirs = predictions(int((links.teacher >= 0).sum()), 9, 2, bias)
+    parts = [[3], [0, 5], [5, 5, 6]] if mapped else [[2], [0], [6]]
+    columns = torch.tensor([8, 1, 4])
+    flat = torch.tensor([piece for some in parts for piece in some])
+    starts = torch.tensor([0, 1, 3]) if mapped else None
+    alignment = Alignment(pool, flat, columns, starts)
+    of_student = alignment.student(Activations(predictions=mine), links).predictions
+    of_teacher = alignment.teacher(Activations(predictions=theirs), links).predictions
+
+    owners = [
+        (text, int(group)) for text in range(2) for group in links.student[text] if group >= 0
+    ]
+    rows = [(text, group) for text in range(2) for group in range(GROUPS)]
+    rows = [(t, g) for t, g in rows if links.groups.mask[t, g]]
+    expected = []
+    for row in rows:
+        here = [logits for owner, logits in zip(owners, mine.logits(), strict=True) if owner == row]
+        whole = sum(here) / (len(here) if pool == "mean" else 1)
+        pooled = [sum(whole[i] for i in some) for some in parts]
+        if pool == "mean":
+            pooled = [p / len(some) for p, some in zip(pooled, parts, strict=True)]
+        expected.append(torch.stack(pooled))
+    torch.testing.assert_close(of_student.logits(), torch.stack(expected))
+    torch.testing.assert_close(of_teacher.logits(), theirs.logits()[:, columns])
+
+
+def test_the_output_loss_reaches_features_and_the_whole_map(links):
+    mine = predictions(int((links.student >= 0).sum()), 7, 1)
+    theirs = predictions(int((links.teacher >= 0).sum()), 9, 2)
+    flat, starts = torch.tensor([3, 0, 5, 5, 6]), torch.tensor([0, 1, 3])
+    alignment = Alignment("sum", flat, torch.tensor([8, 1, 4]), starts)
+    student = alignment.student(Activations(predictions=mine), links)
+    teacher = alignment.teacher(Activations(predictions=theirs), links)
+    compared = Batch(links.groups, links.groups)
+    objective = Output(vocabulary=3)
+    total = objective.total(student, teacher, compared, Projections({}, seed=0))
+    logs = [torch.log_softmax(side.predictions.logits(), -1) for side in (student, teacher)]
+    expected = (logs[1].exp() * (logs[1] - logs[0])).sum()
+    torch.testing.assert_close(total, expected)
+    assert objective.count(compared) == 5
+    inputs = [mine.features, mine.weight, mine.bias]
+    for ours, plain in zip(
+        torch.autograd.grad(total, inputs, retain_graph=True),
+        torch.autograd.grad(expected, inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,189 @@
+"""Whole runs with two vocabularies that are aligned: every objective, both kinds."""
+
+import json
+
+import pytest
+import torch
+from conftest import make_model, make_text, make_tokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from limbeck.architectures import shape_of
+from limbeck.assemble import build_accelerator, build_learner, build_models
+from limbeck.build import prepare
+from limbeck.corpora import stage_batches
+from limbeck.errors import RecipeError
+from limbeck.families import ANATOMIES
+from limbeck.objectives import OBJECTIVES
+from limbeck.plan import probe
+from limbeck.run import distill
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.training import loop
+
+PIECES = 95
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vocabulary")
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    learn_tokenizer(make_text(300), blank, size=PIECES).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def renumbered(tmp_path_factory, teacher_folder):
+    """The teacher's own tokenizer, its pieces numbered backwards."""
+    folder = tmp_path_factory.mktemp("renumbered")
+    own = AutoTokenizer.from_pretrained(teacher_folder)
+    raw = json.loads(own.backend_tokenizer.to_str())
+    last = len(own) - 1
+    raw["model"]["vocab"] = {piece: last - n for piece, n in raw["model"]["vocab"].items()}
+    for token in raw["added_tokens"]:
+        token["id"] = last - token["id"]
+    for token in raw["post_processor"].get("special_tokens", {}).values():
+        token["ids"] = [last - n for n in token["ids"]]
+    for mark in ("sep", "cls"):
+        if mark in raw["post_processor"]:
+            raw["post_processor"][mark][1] = last - raw["post_processor"][mark][1]
+    backend = type(own.backend_tokenizer).from_str(json.dumps(raw))
+    PreTrainedTokenizerFast(tokenizer_object=backend, **own.special_tokens_map).save_pretrained(
+        folder
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def raw(raw_recipe, vocabulary):
+    recipe = {**raw_recipe, "student": {**raw_recipe["student"], "tokenizer": vocabulary}}
+    recipe["stages"] = [
+        {"alignment": "match", "objectives": {"labels": {}}, "steps": 4, "batch_size": 4}
+    ]
+    return recipe
+
+
+@pytest.mark.parametrize(
+    "alignment",
+    [
+        "match",
+        {"kind": "match", "teacher_reads": "masked"},
+        "reduce",
+        {"kind": "reduce", "pool": "mean"},
+        {"kind": "reduce", "columns": "mapped"},
+    ],
+    ids=str,
+)
+def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
+    raw["stages"][0] |= {"alignment": alignment, "objectives": {name: {} for name in OBJECTIVES}}
+    run = distill(raw, tmp_path / "run")
+    held_out = run.report["held_out"]
+    assert set(held_out) == set(OBJECTIVES)
+    assert all(facts["after"] >= 0 for facts in held_out.values())
+    student = AutoModelForMaskedLM.from_pretrained(run.student)
+    assert student.config.vocab_size == PIECES
+    assert probe(prepare(raw), 0).seconds_per_step > 0
+
+
+def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered, teacher_folder):
+    """With a student that is the teacher but for the numbers, everything matches: no loss."""
+    shape = shape_of(make_model("bert").config, ANATOMIES["bert"])
+    raw["student"] = {
+        "layers": shape.layers,
+        "hidden": shape.hidden,
+        "heads": shape.heads,
+        "intermediate": shape.intermediate,
+        "tokenizer": renumbered,
+        "embeddings": "mean",
+        "copy": {"layers": "first"},
+    }
+    objectives = {"hidden": {}, "relations": {}, "output": {}}
+    alignment = {"kind": "match", "teacher_reads": "masked"}
+    masking = {"share": 0.3, "replaced": 1.0, "random": 0.0}
+    raw["stages"][0] |= {"alignment": alignment, "objectives": objectives, "masking": masking}
+    raw["training"] = {**raw["training"], "precision": "float32"}
+    setup = prepare(raw)
+    accelerator = build_accelerator(setup.recipe, ".")
+    student, teacher = build_models(setup, accelerator)
+    with torch.no_grad():
+        # The bias is the one thing that means of pieces do not carry over.
+        last = len(setup.models.tokenizer) - 1
+        bias = teacher.model.cls.predictions.bias
+        student.cls.predictions.bias[: last + 1] = bias[: last + 1].flip(0)
+    batch = stage_batches(setup, 0).batch(0)
+    frames = 2 * len(batch.student.mask)
+    words = batch.student.labels != setup.models.tokenizer.sep_token_id
+    text = (batch.student.mask & words).sum() - len(batch.student.mask)
+    assert batch.links.groups.mask.sum() == text and text > frames
+    learner = build_learner(setup, student, 0)
+    learner.eval()
+    totals = learner(batch, teacher.signals(batch, setup.stages[0].teacher_needs()))
+    for name, total in totals.items():
+        assert float(total.detach()) == pytest.approx(0.0, abs=1e-3), name
+
+
+def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
+    raw["training"] = {**raw["training"], "checkpoint_every": 2}
+    raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
+    whole = distill(raw, tmp_path / "whole")
+    real, steps = loop.train_step, []
+
+    def failing(*arguments):
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, tmp_path / "stopped")
+    monkeypatch.undo()
+    again = distill(raw, tmp_path / "stopped")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path, size):
+    raw["stages"][0] |= {"alignment": "reduce", "objectives": {"labels": {}, "output": {}}}
+    raw["training"] = {**raw["training"], "precision": "float32"}
+    whole = distill(raw, tmp_path / "whole")
+    raw["stages"][0]["micro_batch_size"] = size
+    cut = distill(raw, tmp_path / "cut")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, cut))
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def foreign(tmp_path):
+    text = ["猫 日本 語学 国"] * 20
+    folder = tmp_path / "foreign"
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    learn_tokenizer(text, blank, size=11).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r, t: r["student"].pop("tokenizer"), r"0\.alignment: is for a student with pieces"),
+        (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with pieces"),
+        (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
+        (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no piece with"),
+        (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
+        (
+            lambda r, t: r["stages"][0].update(alignment=None, objectives={"hidden": {}}),
+            "`alignment: match` or `reduce`",
+        ),
+    ],
+)
+def test_faults(raw, tmp_path, change, message):
+    change(raw, tmp_path)
+    if raw["teacher"] is None:
+        raw["student"]["architecture"] = "bert"
+    with pytest.raises(RecipeError, match=message):
+        distill(raw, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_tokenizer_of_the_test_is_another(vocabulary):
+    assert AutoTokenizer.from_pretrained(vocabulary).get_vocab() != make_tokenizer().get_vocab()

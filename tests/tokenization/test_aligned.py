@@ -1,0 +1,168 @@
+"""Links between two vocabularies: what is linked is the same text, for every pair of kinds."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from conftest import make_text
+
+from limbeck.data.corpus import SeededOrder
+from limbeck.data.text import TextSource
+from limbeck.tokenization.aligned import AlignedBatches
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.masking import Masking
+from limbeck.tokenization.packing import HeldOut
+from limbeck.tokenization.piece_map import map_pieces
+from limbeck.tokenization.spelling import spellings
+from limbeck.tokenization.two_cuts import cut_twice
+
+TEXT = [*make_text(80), "the 猫 house", "never 日本 always"]
+
+
+def learned(kind, size):
+    return learn_tokenizer(make_text(300), blank_tokenizer(kind, lowercase=False), size=size)
+
+
+@pytest.fixture(params=[("wordpiece", "wordpiece"), ("wordpiece", "unigram"), ("unigram",) * 2])
+def pair(request):
+    sizes = {"wordpiece": (150, 95), "unigram": (90, 60)}
+    kinds = request.param
+    return learned(kinds[0], sizes[kinds[0]][0]), learned(kinds[1], sizes[kinds[1]][1])
+
+
+@pytest.fixture
+def batches(pair, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(TEXT), encoding="utf-8")
+    teacher, student = pair
+
+    def made(kind, positions=80, **options):
+        found = cut_twice(
+            TextSource(str(tmp_path / "text.txt")),
+            teacher,
+            student,
+            length=40,
+            held_out=HeldOut(False, 1e-12),
+            cache=tmp_path / "cache",
+            finest=True,
+        )
+        given = {"masking": Masking(), "teacher_reads": "everything", **options}
+        return AlignedBatches(
+            table=datasets.concatenate_datasets([found.table]),
+            order=SeededOrder((len(found.table),), (1.0,), 0),
+            teacher=teacher,
+            student=student,
+            pieces=map_pieces(teacher, student),
+            kind=kind,
+            size=4,
+            positions=positions,
+            seed=0,
+            **given,
+        )
+
+    return made
+
+
+def letters_of(tokenizer):
+    return {number: spelling.letters for spelling, number in spellings(tokenizer).items()}
+
+
+def members(ids, groups, number):
+    return [int(i) for i, g in zip(ids, groups, strict=True) if g == number]
+
+
+@pytest.mark.parametrize("kind", ["match", "reduce"])
+def test_linked_pieces_are_the_same_text(pair, batches, kind):
+    teacher, student = map(letters_of, pair)
+    linked = 0
+    for number in range(4):
+        batch = batches(kind).batch(number)
+        links = batch.links
+        mine = batch.student.labels if links.view is None else links.view.input_ids
+        for text in range(4):
+            count = int(links.groups.mask[text].sum())
+            assert links.groups.mask[text, :count].all()
+            for group in range(count):
+                theirs = members(batch.teacher.labels[text], links.teacher[text], group)
+                ours = members(mine[text], links.student[text], group)
+                assert len(theirs) == 1 and (kind == "reduce" or len(ours) == 1)
+                assert "".join(student[i] for i in ours) == teacher[theirs[0]]
+                linked += 1
+            for groups, tokens in ((links.teacher, batch.teacher), (links.student, links.view)):
+                if tokens is not None:
+                    assert not (tokens.predicted[text] & ~tokens.mask[text]).any()
+                order = groups[text][groups[text] >= 0]
+                assert (order.diff() >= 0).all() and set(order.tolist()) == set(range(count))
+    assert linked > 100
+
+
+def test_what_is_linked_by_matching_stands_at_the_same_characters(pair, batches):
+    """Pieces between two matched ones are of the same letters for both, marks and spaces apart."""
+    teacher, student = map(letters_of, pair)
+    batch = batches("match").batch(0)
+    for text in range(4):
+        between = [{}, {}]
+        sides = (
+            (batch.teacher, batch.links.teacher, teacher),
+            (batch.student, batch.links.student, student),
+        )
+        for side, (tokens, groups, letters) in zip(between, sides, strict=True):
+            here = -1
+            for piece, group in zip(tokens.labels[text], groups[text], strict=True):
+                here = max(here, int(group))
+                side[here] = side.get(here, "") + letters.get(int(piece), "")
+        assert len(between[0]) > 2
+        assert between[0] == between[1]
+
+
+def test_student_reads_masked_and_teacher_everything_or_the_same(batches, pair):
+    plain = batches("match").batch(1)
+    hidden = batches("match", teacher_reads="masked").batch(1)
+    assert torch.equal(plain.student.input_ids, hidden.student.input_ids)
+    assert torch.equal(plain.teacher.input_ids, plain.teacher.labels)
+    teacher, student = pair
+    changed = hidden.teacher.input_ids != hidden.teacher.labels
+    assert changed.any() and (hidden.teacher.input_ids[changed] == teacher.mask_token_id).all()
+    for text in range(4):
+        for group in range(int(hidden.links.groups.mask[text].sum())):
+            mine = hidden.student.predicted[text][hidden.links.student[text] == group]
+            theirs = hidden.teacher.input_ids[text][hidden.links.teacher[text] == group]
+            assert mine.any() == (theirs == teacher.mask_token_id).any()
+    assert student.mask_token_id in plain.student.input_ids
+
+
+def test_whole_words_are_hidden(batches, pair):
+    batch = batches("match", masking=Masking(share=0.3, replaced=1.0, random=0.0)).batch(0)
+    text = pair[1].decode(batch.student.labels[0][batch.student.mask[0]])
+    assert text
+    predicted = batch.student.predicted
+    assert 0 < predicted.sum() < batch.student.mask.sum()
+    assert (batch.student.input_ids[predicted] == pair[1].mask_token_id).all()
+
+
+def test_a_view_is_no_longer_than_the_student_reads(batches):
+    links = batches("reduce", positions=12).batch(0).links
+    assert links.view.input_ids.shape[1] == 12
+    assert int(links.student.max()) == int(links.teacher.max())
+    whole = batches("reduce").batch(0).links
+    assert whole.groups.mask.sum() > links.groups.mask.sum()
+
+
+def test_batches_are_a_function_of_their_number(batches):
+    one, two = batches("reduce").batch(3), batches("reduce").batch(3)
+    assert torch.equal(one.student.input_ids, two.student.input_ids)
+    assert torch.equal(one.links.student, two.links.student)
+    assert one.rows(1, 3).links.view.input_ids.shape[0] == 2
+
+
+def test_every_piece_of_the_teacher_is_written_with_the_students(pair):
+    teacher, student = pair
+    pieces = map_pieces(teacher, student)
+    mine, theirs = letters_of(student), letters_of(teacher)
+    for number, letters in theirs.items():
+        parts = pieces.parts[pieces.offsets[number] : pieces.offsets[number + 1]].tolist()
+        assert pieces.written[number]
+        assert "".join(mine[part] for part in parts) == letters
+        if pieces.same[number] >= 0:
+            assert parts == [pieces.same[number]]
+    assert pieces.same[teacher.mask_token_id] == student.mask_token_id
+    assert (np.diff(pieces.offsets) == pieces.lengths).all()
