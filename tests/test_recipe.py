@@ -72,6 +72,7 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
         ("stages.0.objectives.relations", {"teacher_layer": 3}, None, "use 0 to 2"),
         ("student.copy", {"layers": [0, 3]}, "student.copy.layers", "there are 3: 0 to 2"),
         ("student.copy", {"layers": [0]}, "student.copy.layers", "1 teacher layers for 2"),
+        ("student.copy", {"layers": [0, []]}, "student.copy.layers", "no teacher layer for"),
         ("student.architecture", "mamba", "student.architecture", "is not known"),
         ("teacher", None, "student.tokenizer", "without a teacher one must be named"),
         ("teacher", "/nowhere/at/all", "teacher.model", "does not exist"),

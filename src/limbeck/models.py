@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Models:
     tokenizer: PreTrainedTokenizerFast  # the student's
     tokenizer_name: str
     teacher_tokenizer: PreTrainedTokenizerFast | None
-    copied_layers: list[int] | None
+    copied_layers: list[list[int]] | None  # of the teacher, for every student layer
 
     @property
     def two_vocabularies(self) -> bool:
@@ -212,12 +213,14 @@ def _disagreements(student: Shape, teacher: Shape) -> list[Fault]:
     return [("student.architecture", f"{message} the same kind")]
 
 
-def _copied_layers(part: CopyPart, student_layers: int, teacher_layers: int) -> list[int]:
-    """Teacher layers by name; uniform takes the last of each of the student's equal parts."""
+def _copied_layers(part: CopyPart, student_layers: int, teacher_layers: int) -> list[list[int]]:
+    """Teacher layers by name; mean and uniform take each of as many equal parts, or its last."""
     if isinstance(part.layers, list):
-        return part.layers
+        return [run if isinstance(run, list) else [run] for run in part.layers]
     if part.layers == "first":
-        return list(range(student_layers))
+        return [[n] for n in range(student_layers)]
     if part.layers == "last":
-        return list(range(teacher_layers - student_layers, teacher_layers))
-    return [-(-(n + 1) * teacher_layers // student_layers) - 1 for n in range(student_layers)]
+        return [[n] for n in range(teacher_layers - student_layers, teacher_layers)]
+    ends = [-(-n * teacher_layers // student_layers) for n in range(student_layers + 1)]
+    parts = [list(range(start, stop)) for start, stop in pairwise(ends)]
+    return parts if part.layers == "mean" else [[stop - 1] for stop in ends[1:]]

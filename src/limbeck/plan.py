@@ -66,7 +66,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
     tables = [("Models", sizes)]
     if models.copied_layers is not None:
-        rows = [[str(s), str(t)] for s, t in enumerate(models.copied_layers)]
+        rows = [[str(s), ", ".join(map(str, t))] for s, t in enumerate(models.copied_layers)]
         tables.append(("First weights", [["student layer", "copied from teacher layer"], *rows]))
     if lines := layer_lines(setup.stages):
         rows = [[stage, name, str(s), str(t)] for stage, name, s, t in lines]

@@ -32,8 +32,10 @@ class TeacherPart(Part):
 class CopyPart(Part):
     """Which teacher layers the student starts from."""
 
-    layers: Literal["uniform", "first", "last"] | list[int] = Field(
-        "uniform", description="one teacher layer for each student layer, counted from 0"
+    layers: Literal["uniform", "first", "last", "mean"] | list[int | list[int]] = Field(
+        "uniform",
+        description="a teacher layer for each student layer, counted from 0, or several, of which"
+        " it becomes the mean; mean takes all, in equal runs",
     )
     width: Width = Field(Width.SVD, description="how narrower weights are filled: cut or svd")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 
-from limbeck.architectures import Shape, shape_of
+from limbeck.architectures import Shape, shape_of, submodule
 from limbeck.errors import StudentError
 from limbeck.families import ANATOMIES
 from limbeck.student.axis_maps import Width
@@ -34,6 +34,7 @@ def like_family(family: str, shape: Shape) -> Shape:
 
 
 def copied(family: str, shape: Shape, layers: list[int], width: Width):
+    layers = [[layer] for layer in layers]
     teacher, anatomy = make_model(family), ANATOMIES[family]
     shape = like_family(family, shape)
     shape = replace(shape, positions=shape_of(teacher.config, anatomy).positions - 5)
@@ -106,10 +107,10 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
     shape = shaped(layers=1, hidden=16, heads=4)
     found = {}
     for width in Width:
-        config = student_config(teacher.config, anatomy, shape, copied_layers=[0])
+        config = student_config(teacher.config, anatomy, shape, copied_layers=[[0]])
         student = build_student(config, seed=0, causal=False)
         tokens = make_batch(rows=16, padded=False).teacher
-        copy_layers(student, teacher, anatomy, layers=[0], width=width, calibration=[tokens])
+        copy_layers(student, teacher, anatomy, layers=[[0]], width=width, calibration=[tokens])
         with torch.no_grad():
             theirs, ours = (
                 m.base_model(input_ids=tokens.input_ids).last_hidden_state.flatten(0, 1)
@@ -123,13 +124,13 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
 def test_modernbert_students_take_the_kind_of_the_layer_copied():
     teacher = make_model("modernbert")
     config = student_config(
-        teacher.config, ANATOMIES["modernbert"], shaped(layers=2), copied_layers=[1, 2]
+        teacher.config, ANATOMIES["modernbert"], shaped(layers=2), copied_layers=[[1], [1, 2]]
     )
     assert config.layer_types == ["sliding_attention", "full_attention"]
 
 
 def test_copies_that_cannot_be_are_refused_with_every_reason():
-    faults = copy_faults(shaped(layers=2, hidden=48, heads=8), TEACHER, [0, 3, 1])
+    faults = copy_faults(shaped(layers=2, hidden=48, heads=8), TEACHER, [[0], [3], [1]])
     text = "; ".join(faults)
     assert "3 teacher layers for 2 student layers" in text
     assert "[3], but there are 3: 0 to 2" in text
@@ -137,7 +138,24 @@ def test_copies_that_cannot_be_are_refused_with_every_reason():
     teacher, anatomy = make_model(), ANATOMIES["bert"]
     student = make_model(hidden=16)
     with pytest.raises(StudentError, match="needs calibration text"):
-        copy_layers(student, teacher, anatomy, layers=[0, 1, 2], width=Width.SVD, calibration=[])
+        copy_layers(
+            student, teacher, anatomy, layers=[[0], [1], [2]], width=Width.SVD, calibration=[]
+        )
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "modernbert"])
+def test_a_layer_may_be_the_mean_of_several(family):
+    teacher, anatomy = make_model(family), ANATOMIES[family]
+    shape = shape_of(teacher.config, anatomy)
+    config = student_config(teacher.config, anatomy, replace(shape, layers=2))
+    student = build_student(config, seed=0, causal=anatomy.causal)
+    copy_layers(student, teacher, anatomy, layers=[[0], [1, 2]], width=Width.CUT, calibration=[])
+    mine, theirs = (submodule(model.base_model, anatomy.layers) for model in (student, teacher))
+    later = [dict(theirs[n].named_parameters()) for n in (1, 2)]
+    for name, weight in mine[1].named_parameters():
+        torch.testing.assert_close(weight, (later[0][name] + later[1][name]) / 2)
+    for name, weight in theirs[0].named_parameters():
+        assert torch.equal(weight, dict(mine[0].named_parameters())[name])
 
 
 def test_shape_faults_and_warnings():

@@ -41,7 +41,9 @@ def comparison_headline(comparison: Comparison) -> str:
         if not rows:
             continue
         best = rows[0]
-        sentence = f"With the student {student} the best arm is {best['arm']}"
+        several = len(comparison["students"]) > 1
+        sentence = f"With the student {student} the best arm" if several else "The best arm"
+        sentence += f" is {best['arm']}"
         sentence += f" ({100 * best['mean']:.1f}{_kept(best, comparison, ', {} of the teacher')})"
         if gap := best["against_control"]:
             sentence += (

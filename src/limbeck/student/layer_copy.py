@@ -1,12 +1,15 @@
 """A student starts from chosen layers of its teacher, made narrower where it is narrower.
 
+A student layer is a teacher layer, or the mean of several.
+
 ``cut`` keeps the first coordinates. ``svd`` keeps the directions in which the
 teacher's hidden states really lie: one orthonormal basis of the residual stream,
 from hidden states on calibration text, turns every matrix that reads from it or
 writes to it; heads and feed-forward neurons are chosen by the norm of what they
 write.
 
-Source: layer copy as in Sanh et al. 2019, arXiv:1910.01108; the rotation follows
+Source: layer copy as in Sanh et al. 2019, arXiv:1910.01108; means of layers as in
+Kolesnikova et al. 2022, arXiv:2205.02340; the rotation follows
 the idea of SliceGPT, Ashkboos et al. 2024, arXiv:2401.15024, with the norms' gains
 approximated because in a post-norm model they cannot be folded away.
 """
@@ -24,14 +27,14 @@ from .axis_maps import AxisMaps, Width, axis_maps, axis_roles, hidden_map
 
 
 def copy_faults(
-    student: Shape, teacher: Shape, layers: Sequence[int], *, rotary: bool = False
+    student: Shape, teacher: Shape, layers: Sequence[Sequence[int]], *, rotary: bool = False
 ) -> list[str]:
     """Everything that makes a copy into this student impossible.
 
     Args:
         student: Its sizes.
         teacher: Likewise.
-        layers: Teacher layer of every student layer.
+        layers: Teacher layers of every student layer.
         rotary: Positions turn queries and keys, each coordinate of a head at a
             speed of its own, so that a head cannot be cut.
     """
@@ -40,7 +43,10 @@ def copy_faults(
         faults.append(
             f"names {len(layers)} teacher layers for {student.layers} student layers; name one each"
         )
-    if outside := [layer for layer in layers if not 0 <= layer < teacher.layers]:
+    if empty := [number for number, run in enumerate(layers) if not run]:
+        faults.append(f"names no teacher layer for student layers {empty}; name one each, or more")
+    named = [layer for run in layers for layer in run]
+    if outside := [layer for layer in named if not 0 <= layer < teacher.layers]:
         faults.append(
             f"names teacher layers {outside}, but there are {teacher.layers}: 0 to"
             f" {teacher.layers - 1} (the embedding output is not counted)"
@@ -75,7 +81,7 @@ def copy_layers(
     teacher: PreTrainedModel,
     anatomy: Anatomy,
     *,
-    layers: Sequence[int],
+    layers: Sequence[Sequence[int]],
     width: Width,
     calibration: Sequence[Tokens],
 ) -> None:
@@ -87,7 +93,7 @@ def copy_layers(
         student: Changed in place; of the teacher's family.
         teacher: Only read.
         anatomy: The family's row, with the roles of its weights' axes.
-        layers: Teacher layer of every student layer.
+        layers: Teacher layers of every student layer, which becomes their mean.
         width: How narrower axes are filled.
         calibration: Text for ``svd``, as the teacher reads it; a few thousand
             tokens are enough.
@@ -99,28 +105,50 @@ def copy_layers(
     if faults := copy_faults(narrow, wide, layers, rotary=anatomy.rotary):
         raise StudentError("layer copy " + "; ".join(faults))
     residual = hidden_map(teacher, anatomy, narrow, wide, width, calibration)
-    source = dict(teacher.base_model.named_parameters())
+    source = _merged(teacher, anatomy, layers)
+    maps = {
+        layer: axis_maps(source, anatomy, layer, residual, narrow, wide, width)
+        for layer in (None, *range(len(layers)))
+    }
     for name, target in student.base_model.named_parameters():
-        layer, name_in_teacher = _renumbered(name, anatomy, layers)
-        if name_in_teacher not in source:
-            continue  # a pooler, or a norm that only one of the two layers has
-        maps = axis_maps(source, anatomy, layer, residual, narrow, wide, width)
-        _assign(target, source[name_in_teacher], name, anatomy, maps)
-    maps = axis_maps(source, anatomy, None, residual, narrow, wide, width)
+        if name in source:  # a pooler is not, or a norm that only one of two layers has
+            layer, _ = _layer_of(name, anatomy)
+            _assign(target, source[name], name, anatomy, maps[layer])
     body = teacher.base_model_prefix + "."
     in_head = {n: p for n, p in teacher.named_parameters() if not n.startswith(body)}
     for name, target in student.named_parameters():
         if name in in_head and student is not student.base_model:
-            _assign(target, in_head[name], name, anatomy, maps)
+            _assign(target, in_head[name], name, anatomy, maps[None])
 
 
-def _renumbered(name: str, anatomy: Anatomy, layers: Sequence[int]) -> tuple[int | None, str]:
+def _merged(
+    teacher: PreTrainedModel, anatomy: Anatomy, layers: Sequence[Sequence[int]]
+) -> dict[str, Tensor]:
+    """The weights of the teacher's body, each run of its layers made one by its mean."""
+    merged: dict[str, Tensor] = {}
+    of_layers: dict[str, dict[int, Tensor]] = {}
+    for name, weight in teacher.base_model.named_parameters():
+        layer, rest = _layer_of(name, anatomy)
+        if layer is None:
+            merged[name] = weight
+        else:
+            of_layers.setdefault(rest, {})[layer] = weight
+    for number, run in enumerate(layers):
+        for rest, weights in of_layers.items():
+            found = [weights[layer] for layer in run if layer in weights]
+            if found:
+                mean = found[0] if len(found) == 1 else torch.stack(found).detach().mean(0)
+                merged[f"{anatomy.layers}.{number}.{rest}"] = mean
+    return merged
+
+
+def _layer_of(name: str, anatomy: Anatomy) -> tuple[int | None, str]:
+    """The layer that a weight of the body stands in, and its name there."""
     prefix = anatomy.layers + "."
     if not name.startswith(prefix):
         return None, name
     number, rest = name[len(prefix) :].split(".", 1)
-    layer = layers[int(number)]
-    return layer, f"{prefix}{layer}.{rest}"
+    return int(number), rest
 
 
 def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: AxisMaps) -> None:

@@ -50,7 +50,11 @@ def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
 
 
 def student_config(
-    like: Any, anatomy: Anatomy, shape: Shape, *, copied_layers: Sequence[int] | None = None
+    like: Any,
+    anatomy: Anatomy,
+    shape: Shape,
+    *,
+    copied_layers: Sequence[Sequence[int]] | None = None,
 ) -> Any:
     """A configuration of the student's sizes, in all else like the given one.
 
@@ -58,9 +62,9 @@ def student_config(
         like: The teacher's configuration, or a family's default.
         anatomy: The family's row of the table.
         shape: The student's sizes.
-        copied_layers: Teacher layer that each student layer is copied from;
-            where layers are of several kinds (local and global attention), the
-            kind is copied with them.
+        copied_layers: Teacher layers that each student layer is copied from; where
+            layers are of several kinds (local and global attention), the kind of the
+            last one is copied with them.
     """
     config = copy.deepcopy(like)
     kinds = config.to_dict().get("layer_types")
@@ -79,7 +83,9 @@ def student_config(
     config.max_position_embeddings = shape.positions + unused_positions(like, anatomy)
     config.dtype = "float32"
     if kinds is not None:
-        chosen = copied_layers if copied_layers is not None else range(shape.layers)
+        chosen = (
+            range(shape.layers) if copied_layers is None else [run[-1] for run in copied_layers]
+        )
         config.layer_types = [kinds[layer % len(kinds)] for layer in chosen]
     return config
 
