@@ -32,6 +32,7 @@ ORDER = [
     "build",
     "corpora",
     "assemble",
+    "measure_pieces",
     "measure",
     "run",
     "plan",

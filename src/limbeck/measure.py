@@ -9,31 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from transformers import PreTrainedModel
 
 from . import __version__
 from .build import Setup
 from .corpora import held_out_batches, pieces_per_byte
-from .errors import ModelError
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
-from .evaluation.neighbours import neighbours
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.tasks import load_task, subsample
-from .export.both import both_folder, load_both
 from .files import write_text
+from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .memory import keep_freed_memory
 from .pretrained import load_model, model_of_run
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
-from .tokenization.spelling import spellings
 from .training.records import ProgressBar, RunLog
-
-_LONG = 4  # letters of a piece whose neighbours a person can judge
-_SHOWN = 12  # such pieces that are new, and as many that the teacher has too
 
 
 def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
@@ -65,7 +58,8 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["training"] = training_facts(records)
     report["held_out"] = _held_out(setup, records)
     report["held_out_text"] = _text_measures(setup, folder)
-    report["neighbours"] = _neighbours(setup, folder)
+    report["neighbours"] = neighbours_of_run(setup, folder)
+    report["two_readings"] = readings_of_run(setup, folder)
     report["notes"] = _notes(setup)
     write_report(report, records, folder / "report")
     return report
@@ -218,7 +212,7 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
     student = load_model(str(folder / "student"), anatomy=anatomy, with_head=True)
     tokens = [batch.student for batch in batches]
     measures = {"bits_per_byte": masked_bits_per_byte(student, anatomy, tokenizer, tokens)}
-    teacher, teacher_anatomy = _teacher_with_head(setup), setup.models.teacher_anatomy
+    teacher, teacher_anatomy = teacher_with_head(setup), setup.models.teacher_anatomy
     if teacher is not None and teacher_anatomy is not None:
         theirs = setup.models.teacher_tokenizer or tokenizer
         if setup.models.two_vocabularies:
@@ -236,39 +230,6 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
                 teacher, teacher_anatomy, batches, pieces=len(tokenizer)
             )
     return measures
-
-
-def _neighbours(setup: Setup, folder: Path) -> dict[str, Any] | None:
-    """Of a mixed stage: the teacher's pieces nearest to the student's, in a sample."""
-    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
-    anatomy = setup.models.teacher_anatomy
-    if theirs is None or anatomy is None or not both_folder(folder).is_dir():
-        return None
-    both, first = load_both(folder, anatomy=anatomy)
-    table: Any = both.get_input_embeddings()
-    named, known = spellings(mine), spellings(theirs)
-    shared = {number: known[s] for s, number in named.items() if s in known}
-    long = [n for s, n in sorted(named.items(), key=itemgetter(1)) if len(s.letters) >= _LONG]
-    new, old = ([n for n in long if (n in shared) == kept] for kept in (False, True))
-    names = [[str(cut.convert_ids_to_tokens(n)) for n in range(len(cut))] for cut in (mine, theirs)]
-    found = neighbours(
-        table.weight.detach()[first : first + len(mine)],
-        table.weight.detach()[: len(theirs)],
-        shared,
-        names=(names[0], names[1]),
-        shown=[n for some in (new, old) for n in some[:: max(1, len(some) // _SHOWN)][:_SHOWN]],
-    )
-    return asdict(found)
-
-
-def _teacher_with_head(setup: Setup) -> PreTrainedModel | None:
-    teacher, anatomy = setup.recipe.teacher, setup.models.teacher_anatomy
-    if teacher is None or anatomy is None:
-        return None
-    try:
-        return load_model(teacher.model, anatomy=anatomy, with_head=True)
-    except ModelError:
-        return None  # a teacher without a trained head has nothing to agree with
 
 
 def _teacher_name(setup: Setup) -> str:

@@ -28,7 +28,9 @@ _SIZES = {
     "cpu_ms_per_sentence": "ms a sentence",
     "threads": "threads",
 }
+_SIDES = ("teacher", "student")
 _SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
+_READINGS = "One held-out sentence in the pieces of both, side by side where both cut"
 _CURVE_ROWS = 5  # of each curve in the table of losses
 _NEIGHBOURS = "What student pieces mean to the teacher that learned both vocabularies"
 
@@ -97,6 +99,8 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
         ("Losses on held-out text", _held_out_table(report)),
         ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
         (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
+        (_READINGS, _group_table(report.get("two_readings"))),
+        ("What both expect at the hidden word", _expectation_table(report.get("two_readings"))),
         ("Training", _facts(report.get("training"))),
         ("Stages", _stage_table(report)),
         ("Losses along the way", _curve_table(records)),
@@ -194,6 +198,24 @@ def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
     ]
     shared = f"{found['shared']} pieces of both: nearest to themselves"
     return [head, [shared, f"{found['itself']:.1%}"], *rows]
+
+
+def _group_table(found: Mapping[str, Any] | None) -> Table:
+    groups = found["groups"] if found else []
+    rows = [
+        [role, *(" ".join(pieces[side]) for pieces in groups)] for side, role in enumerate(_SIDES)
+    ]
+    return [["", *map(str, range(1, len(groups) + 1))], *(rows if groups else [])]
+
+
+def _expectation_table(found: Mapping[str, Any] | None) -> Table:
+    rows: Table = [["", "in place of", "expected"]]
+    if found:
+        for role, gaps in found["expected"].items():
+            for number, likeliest in enumerate(gaps):
+                said = ", ".join(f"{piece} {share:.0%}" for piece, share in likeliest)
+                rows.append([role, f"{found['hidden']}, gap {number + 1}", said])
+    return rows
 
 
 def _stage_table(report: Report) -> Table:

@@ -1,0 +1,98 @@
+"""One sentence as teacher and student read it, and what both expect at a hidden word."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..activations import Needs, capture
+from ..architectures import Anatomy
+from ..batch import Tokens
+from ..tokenization.words import piece_groups
+
+Expected = list[list[tuple[str, float]]]
+
+
+class Reader(NamedTuple):
+    """A model with its tokenizer; without a vocabulary head it expects nothing."""
+
+    tokenizer: PreTrainedTokenizerFast
+    model: PreTrainedModel | None
+    anatomy: Anatomy
+
+
+@dataclass(frozen=True)
+class TwoReadings:
+    """Of one sentence.
+
+    Attributes:
+        text: As both were given it.
+        groups: The teacher's and the student's pieces over the same characters.
+        hidden: The word that was hidden from both.
+        expected: For every piece of it that each reader was to fill in, the likeliest
+            pieces with their probabilities.
+    """
+
+    text: str
+    groups: list[tuple[list[str], list[str]]]
+    hidden: str
+    expected: dict[str, Expected]
+
+
+def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) -> TwoReadings:
+    """How two readers cut a sentence, and what they expect at its longest word.
+
+    Args:
+        text: Short enough for both.
+        readers: ``teacher`` and ``student``, in this order.
+        count: Pieces named for each gap.
+    """
+    encoded = [
+        reader.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        for reader in readers.values()
+    ]
+    found = piece_groups(text, encoded[0], encoded[1])
+    groups: list[tuple[list[str], list[str]]] = [([], []) for _ in range(found.total)]
+    for side, numbers in enumerate((found.first, found.second)):
+        for piece, group in zip(encoded[side].tokens, numbers.tolist(), strict=True):
+            groups[group][side].append(piece)
+    hidden = max(text.split(), key=len, default="")
+    start = text.index(hidden)
+    span = (start, start + len(hidden))
+    return TwoReadings(
+        text,
+        groups,
+        hidden,
+        {name: _expected(text, span, reader, count) for name, reader in readers.items()},
+    )
+
+
+def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> Expected:
+    tokenizer, model, anatomy = reader
+    if model is None or tokenizer.mask_token_id is None:
+        return []
+    given: Any = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    offsets = given["offset_mapping"]
+    inside = [start < end and start < span[1] and end > span[0] for start, end in offsets]
+    ids = torch.tensor([given["input_ids"]])
+    predicted = torch.tensor([inside])
+    if not predicted.any():
+        return []
+    seen = ids.masked_fill(predicted, tokenizer.mask_token_id)
+    tokens = Tokens(seen, torch.ones_like(predicted), ids, predicted)
+    with torch.no_grad():
+        found = capture(model, anatomy, tokens, Needs(predictions=True)).predictions
+    if found is None:
+        return []
+    likeliest = found.logits()[:, : len(tokenizer)].float().softmax(-1).topk(count)
+    return [
+        [
+            (str(tokenizer.convert_ids_to_tokens(piece)), share)
+            for piece, share in zip(pieces, shares, strict=True)
+        ]
+        for pieces, shares in zip(
+            likeliest.indices.tolist(), likeliest.values.tolist(), strict=True
+        )
+    ]

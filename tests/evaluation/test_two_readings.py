@@ -1,0 +1,49 @@
+"""One sentence in the pieces of two vocabularies, and what both expect at its longest word."""
+
+import pytest
+from conftest import make_model, make_text, make_tokenizer
+
+from limbeck.evaluation.report import as_markdown
+from limbeck.evaluation.two_readings import Reader, two_readings
+from limbeck.families import ANATOMIES
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+
+
+@pytest.fixture
+def readers():
+    small = learn_tokenizer(make_text(300), blank_tokenizer("unigram", lowercase=True), size=55)
+    anatomy = ANATOMIES["bert"]
+    return {
+        "teacher": Reader(make_tokenizer(), make_model("bert"), anatomy),
+        "student": Reader(small, None, anatomy),
+    }
+
+
+def test_groups_hold_all_pieces_and_spell_the_same(readers):
+    text = "the old house in the garden"
+    found = two_readings(text, readers)
+    for side, reader in enumerate(readers.values()):
+        pieces = [piece for group in found.groups for piece in group[side]]
+        assert pieces == reader.tokenizer.tokenize(text)
+    for theirs, mine in found.groups:
+        spelled = ["".join(pieces).replace("##", "").replace("▁", "") for pieces in (theirs, mine)]
+        assert spelled[0] == spelled[1]
+
+
+def test_the_longest_word_is_hidden_from_who_can_expect_something(readers):
+    found = two_readings("the old garden", readers, count=3)
+    assert found.hidden == "garden" and found.expected["student"] == []
+    gaps = found.expected["teacher"]
+    assert len(gaps) == len(readers["teacher"].tokenizer.tokenize("garden"))
+    for likeliest in gaps:
+        shares = [share for _, share in likeliest]
+        assert len(shares) == 3 and shares == sorted(shares, reverse=True) and sum(shares) <= 1
+
+
+def test_a_report_shows_both(readers):
+    found = two_readings("the old garden", readers, count=2)
+    cost = {"parameters": 1e6}
+    report = {"name": "toy", "student": cost, "two_readings": vars(found)}
+    text = as_markdown(report)
+    assert "in the pieces of both" in text and "garden, gap 1" in text
+    assert "in the pieces of both" not in as_markdown({**report, "two_readings": None})
