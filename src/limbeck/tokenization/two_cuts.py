@@ -189,6 +189,7 @@ def _runs(
     """The words of some documents at once, a separator before each document."""
     at_spaces = not has_words(teacher.backend_tokenizer)
     both = teacher, student
+    between = [frame_of(tokenizer).between for tokenizer in both]
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         count["utf8_bytes"] += sum(len(text.encode()) for text in some)
         encoded = [
@@ -205,7 +206,7 @@ def _runs(
             else:
                 found = shared_words(text, *pair, at_spaces=at_spaces)
             for side, encoding in enumerate(pair):
-                ids[side].append(np.array([frame_of(both[side]).between, *encoding.ids]))
+                ids[side].append(np.array([between[side], *encoding.ids]))
                 # The separator is a word of its own before the document's.
                 places[side].append(np.concatenate([[0], found[side] + 1]) + starts[-1])
             goes_on.append(np.concatenate([[False], _continues(pair[1])]))

@@ -1,0 +1,141 @@
+"""Two vocabularies: how fast they are aligned, and what comparing their predictions costs.
+
+Speed is that of finding the groups of the pieces of demo text, in pieces of both tokenizers
+a second on one core, once they are cut. The loss is the divergence of 600 predictions over a
+teacher's 120,000 pieces, forward and backward: by a student that has them all, and by one
+with 5,000 whose logits are pooled from one to four parts each. In one run, taking turns;
+ratios are of medians, and peak memory is above the inputs, each side in a process of its own.
+
+    python benchmarks/alignment.py [--rounds 7]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from itertools import islice
+
+import torch
+
+from limbeck.activations import Activations, Predictions
+from limbeck.batch import Batch, Links, Tokens
+from limbeck.data.text import TextSource, read_documents
+from limbeck.demo import HERE
+from limbeck.memory import keep_freed_memory, peak_process_bytes, restart_peak
+from limbeck.objectives.alignment import Alignment
+from limbeck.objectives.output import Output
+from limbeck.pretrained import DEMO_TEACHER, load_tokenizer
+from limbeck.student.projections import Projections
+from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.words import piece_groups
+
+TEXT = TextSource(str(HERE / "novels.txt.gz"))
+SIDES = ("same", "mapped")
+AIM = 1.5
+ROWS, TEACHER_PIECES, STUDENT_PIECES = 600, 120_000, 5_000
+TEACHER_WIDTH, STUDENT_WIDTH = 768, 264
+
+
+def alignment_speeds() -> dict[str, float]:
+    """Pieces of both tokenizers a second, by the kind of the student's."""
+    teacher = load_tokenizer(DEMO_TEACHER).backend_tokenizer
+    documents = list(islice(read_documents(TEXT), 4000))
+    found = {}
+    for kind in KINDS:
+        learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=2000)
+        both = [
+            tokenizer.encode_batch(documents, add_special_tokens=False)
+            for tokenizer in (teacher, learned.backend_tokenizer)
+        ]
+        began = time.perf_counter()
+        for text, first, second in zip(documents, *both, strict=True):
+            piece_groups(text, first, second)
+        seconds = time.perf_counter() - began
+        found[kind] = sum(len(e.ids) for side in both for e in side) / seconds
+    return found
+
+
+class Comparison:
+    """The output loss of one side, on random features."""
+
+    def __init__(self, side: str) -> None:
+        chance = torch.Generator().manual_seed(0)
+        pieces = TEACHER_PIECES if side == "same" else STUDENT_PIECES
+        self.features = torch.randn(ROWS, STUDENT_WIDTH, generator=chance, requires_grad=True)
+        weight = torch.randn(pieces, STUDENT_WIDTH, generator=chance) * STUDENT_WIDTH**-0.5
+        self.weight = weight.requires_grad_()
+        width = TEACHER_WIDTH
+        taught = torch.randn(TEACHER_PIECES, width, generator=chance) * width**-0.5
+        features = torch.randn(ROWS, width, generator=chance)
+        self.teacher = Activations(predictions=Predictions(features, taught, None))
+        lengths = torch.randint(1, 5, (TEACHER_PIECES,), generator=chance)
+        parts = torch.randint(0, STUDENT_PIECES, (int(lengths.sum()),), generator=chance)
+        every = torch.arange(TEACHER_PIECES)
+        self.alignment = Alignment("sum", parts, every, lengths.cumsum(0) - lengths)
+        self.mapped = side == "mapped"
+        real = torch.ones(1, ROWS, dtype=torch.bool)
+        nothing = torch.zeros(1, ROWS, dtype=torch.int64)
+        self.groups = Tokens(nothing, real, nothing, real)
+        self.links = Links(None, torch.arange(ROWS)[None], torch.arange(ROWS)[None], self.groups)
+
+    def step(self) -> float:
+        """Seconds of loss and gradients."""
+        began = time.perf_counter()
+        self.features.grad = self.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            student = Activations(predictions=Predictions(self.features, self.weight, None))
+            if self.mapped:
+                student = self.alignment.student(student, self.links)
+            objective = Output(vocabulary=TEACHER_PIECES)
+            batch = Batch(self.groups, self.groups)
+            total = objective.total(student, self.teacher, batch, Projections({}, seed=0))
+        total.backward()
+        return time.perf_counter() - began
+
+
+def peak_of(side: str) -> int:
+    """Bytes above the inputs."""
+    comparison = Comparison(side)
+    comparison.weight.grad = torch.zeros_like(comparison.weight)
+    restart_peak()
+    before = peak_process_bytes() or 0
+    comparison.step()
+    return (peak_process_bytes() or 0) - before
+
+
+def main() -> None:
+    """Print a table and, last, one JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peak", choices=SIDES, help="print the peak bytes of one side alone")
+    given = parser.parse_args()
+    keep_freed_memory()
+    if given.peak:
+        print(peak_of(given.peak))
+        return
+    speeds = alignment_speeds()
+    for kind, speed in speeds.items():
+        print(f"minilm with {kind:10} {speed:12,.0f} pieces a second, aim 1,000,000")
+    sides = {side: Comparison(side) for side in SIDES}
+    times: dict[str, list[float]] = {side: [] for side in SIDES}
+    for number in range(given.rounds + 1):
+        for side, comparison in sides.items():
+            found = comparison.step()
+            times[side] += [found] if number else []
+    medians = {side: statistics.median(found) for side, found in times.items()}
+    peaks = {}
+    for side in SIDES:
+        command = [sys.executable, __file__, "--peak", side]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[side] = int(done.stdout)
+        print(f"{side:7} {1000 * medians[side]:8.1f} ms, {peaks[side] / 1e6:8.0f} MB")
+    ratio = medians["mapped"] / medians["same"]
+    print(f"ratio {ratio:.2f}, aim {AIM}")
+    threads = torch.get_num_threads()
+    print(json.dumps({"threads": threads, "ratio": ratio, **medians, "peaks": peaks} | speeds))
+
+
+if __name__ == "__main__":
+    main()
