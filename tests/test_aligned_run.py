@@ -70,6 +70,7 @@ def raw(raw_recipe, vocabulary):
         "reduce",
         {"kind": "reduce", "pool": "mean"},
         {"kind": "reduce", "columns": "mapped"},
+        {"kind": "reduce", "columns": "mapped", "of_parts": "log_sum_exp"},
     ],
     ids=str,
 )
@@ -170,6 +171,12 @@ def foreign(tmp_path):
         (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
         (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no piece with"),
         (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
+        (
+            lambda r, t: r["stages"][0].update(
+                alignment={"kind": "reduce", "of_parts": "log_sum_exp"}
+            ),
+            "of_parts: is for `columns: mapped`",
+        ),
         (
             lambda r, t: r["stages"][0].update(alignment=None, objectives={"hidden": {}}),
             "`alignment: match` or `reduce`",

@@ -22,6 +22,9 @@ from .errors import ModelError
 
 Layers = frozenset[int]
 Name = tuple[str, int]  # (kind, layer)
+# Logits of some rows -> logits over other pieces, and what makes of a gradient by those the
+# gradient by the ones given.
+Merge = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 _NONE: Layers = frozenset()
 _PREDICTIONS: Name = ("predictions", 0)
 _EMBEDDINGS: Name = ("embeddings", 0)
@@ -85,15 +88,18 @@ class Predictions:
             ``tensor[tokens.predicted]``.
         weight: Of that map; a row a piece.
         bias: Likewise; None where the family has none.
+        merge: What makes logits over other pieces of those of the map; None leaves them.
     """
 
     features: Float[Tensor, "predicted width"]
     weight: Float[Tensor, "vocabulary width"]
     bias: Float[Tensor, " vocabulary"] | None
+    merge: Merge | None = None
 
-    def logits(self) -> Float[Tensor, "predicted vocabulary"]:
+    def logits(self) -> Float[Tensor, "predicted pieces"]:
         """All of them at once."""
-        return linear(self.features, self.weight, self.bias)
+        logits = linear(self.features, self.weight, self.bias)
+        return logits if self.merge is None else self.merge(logits)[0]
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ def _alignment(setup: Setup, part: AlignmentPart) -> Alignment:
     offsets = np.cumsum(lengths) - lengths
     within = np.arange(len(owner)) - offsets[owner]
     parts = pieces.parts[pieces.offsets[compared][owner] + within]
-    return Alignment(part.pool, torch.from_numpy(parts), teacher, torch.from_numpy(offsets))
+    columns = torch.from_numpy(parts), teacher, torch.from_numpy(offsets)
+    return Alignment(part.pool, *columns, of_parts=part.of_parts)
 
 
 def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:

@@ -116,6 +116,9 @@ class AlignmentPart(Part):
         description="of output distributions: shared pieces, or all of the teacher's, a logit of"
         " each pooled from those of its parts",
     )
+    of_parts: Literal["pool", "log_sum_exp"] = Field(
+        "pool", description="of mapped columns: what the logits of a piece's parts become"
+    )
     teacher_reads: Literal["everything", "masked"] = Field(
         "everything", description="masked hides from the teacher what the student does not see"
     )

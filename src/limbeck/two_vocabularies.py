@@ -34,6 +34,11 @@ def alignment_faults(part: StagePart, number: int, models: Models, data: DataPar
         (not models.anatomy.causal, f"{place}.alignment", "is for encoders; leave it out"),
         (data.packed, "data.packed", "must be true where vocabularies are aligned"),
         (
+            part.alignment.of_parts == "pool" or part.alignment.columns == "mapped",
+            f"{place}.alignment.of_parts",
+            "is for `columns: mapped`; shared pieces have no parts",
+        ),
+        (
             int((models.pieces.same >= 0).sum()) > _SPECIAL_PIECES,
             "student.tokenizer",
             "shares no piece with the teacher's; learn it from text in the teacher's language",

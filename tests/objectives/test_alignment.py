@@ -91,11 +91,27 @@ def test_logits_of_a_group_are_pooled_from_those_of_its_pieces(links, pool, mapp
     torch.testing.assert_close(of_teacher.logits(), theirs.logits()[:, columns])
 
 
-def test_the_output_loss_reaches_features_and_the_whole_map(links):
+def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
+    mine = predictions(int((links.student >= 0).sum()), 7, 1)
+    parts = [[3], [0, 5], [5, 2, 6]]
+    flat = torch.tensor([piece for some in parts for piece in some])
+    columns, starts = torch.tensor([8, 1, 4]), torch.tensor([0, 1, 3])
+    alignment = Alignment("mean", flat, columns, starts, of_parts="log_sum_exp")
+    found = alignment.student(Activations(predictions=mine), links).predictions
+    pooled = Alignment("mean", torch.arange(7), torch.arange(7))
+    whole = pooled.student(Activations(predictions=mine), links).predictions.logits()
+    expected = torch.stack([whole[:, some].logsumexp(-1) for some in parts], dim=1)
+    torch.testing.assert_close(found.logits(), expected)
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+@pytest.mark.parametrize("of_parts", ["pool", "log_sum_exp"])
+def test_the_output_loss_reaches_features_and_the_whole_map(links, of_parts, pool):
     mine = predictions(int((links.student >= 0).sum()), 7, 1)
     theirs = predictions(int((links.teacher >= 0).sum()), 9, 2)
     flat, starts = torch.tensor([3, 0, 5, 5, 6]), torch.tensor([0, 1, 3])
-    alignment = Alignment("sum", flat, torch.tensor([8, 1, 4]), starts)
+    columns = torch.tensor([8, 1, 4])
+    alignment = Alignment(pool, flat, columns, starts, of_parts=of_parts)
     student = alignment.student(Activations(predictions=mine), links)
     teacher = alignment.teacher(Activations(predictions=theirs), links)
     compared = Batch(links.groups, links.groups)

@@ -7,8 +7,9 @@ student's is made one over the teacher's pieces.
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,10 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from ..activations import Activations, Predictions
+from ..activations import Activations, Merge, Predictions
 from ..batch import Links, Tokens
 
 Pool = Literal["sum", "mean"]
+OfParts = Literal["pool", "log_sum_exp"]
+_LEAST = 1e-30  # of a sum of exponentials below the largest logit
 
 
 class Alignment(nn.Module):
@@ -31,6 +34,8 @@ class Alignment(nn.Module):
             or with ``offsets`` the parts of each, one after another.
         teacher_columns: The teacher's pieces that are compared.
         offsets: Where the parts of each begin; None compares shared pieces.
+        of_parts: What the logits of parts become: pooled as vectors are, or the logarithm
+            of the sum of their exponentials.
     """
 
     student_columns: Tensor
@@ -43,9 +48,11 @@ class Alignment(nn.Module):
         student_columns: Int[Tensor, " parts"],
         teacher_columns: Int[Tensor, " columns"],
         offsets: Int[Tensor, " columns"] | None = None,
+        of_parts: OfParts = "pool",
     ) -> None:
         super().__init__()
         self.pool = pool
+        self.of_parts = of_parts
         self.register_buffer("student_columns", student_columns, persistent=False)
         self.register_buffer("teacher_columns", teacher_columns, persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
@@ -66,7 +73,8 @@ class Alignment(nn.Module):
                 features = torch.cat([features, counts[:, None].to(features.dtype)], dim=1)
                 weight = torch.cat([weight, bias[:, None].to(weight.dtype)], dim=1)
                 bias = None
-        return replace(aligned, predictions=Predictions(features, weight, bias))
+        made = Predictions(features, weight, bias, self._merge(weight))
+        return replace(aligned, predictions=made)
 
     def teacher(self, found: Activations, links: Links) -> Activations:
         """The teacher's; a group has one piece of it."""
@@ -107,11 +115,40 @@ class Alignment(nn.Module):
             pooled = pooled / counts.clamp_min(1)[:, None].to(pooled.dtype)
         return pooled, counts
 
+    def _merge(self, weight: Tensor) -> Merge | None:
+        if self.of_parts == "pool" or self.offsets is None:
+            return None
+        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.student_columns)])])
+        columns = torch.arange(len(self.offsets), device=weight.device)
+        columns = columns.repeat_interleave(ends - self.offsets)
+        places = torch.stack([columns, self.student_columns])
+        ones = torch.ones(places.shape[1], device=weight.device)
+        size = (len(self.offsets), len(weight))
+        table = torch.sparse_coo_tensor(places, ones, size, check_invariants=True)
+        return partial(_log_sum_exp, table.coalesce())
+
     def _student_map(self, rows: Tensor) -> Tensor:
+        if self.of_parts == "log_sum_exp":
+            return rows
         if self.offsets is None:
             return rows[self.student_columns]
         mode = "mean" if self.pool == "mean" else "sum"
         return embedding_bag(self.student_columns, rows, self.offsets, mode=mode)
+
+
+def _log_sum_exp(
+    parts: Tensor, logits: Float[Tensor, "rows student_pieces"]
+) -> tuple[Float[Tensor, "rows pieces"], Callable[[Tensor], Tensor]]:
+    """Of the parts of every piece, and the gradient by the logits from that by the result."""
+    largest = logits.amax(-1, keepdim=True)
+    sizes = (logits - largest).exp_()
+    sums = (parts @ sizes.mT).mT.clamp_min(_LEAST)
+
+    def back(slope: Tensor) -> Tensor:
+        pulled: Tensor = (parts.mT @ (slope / sums).mT).mT * sizes
+        return pulled
+
+    return sums.log() + largest, back
 
 
 def _pooled(

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..activations import Predictions, float32_region
+from ..activations import Merge, Predictions, float32_region
 
 _GROUP = 2**23  # logits that share a product, in the precision of the model
 _BLOCK = 2**18  # logits that share a pass of the loss, in float32
@@ -42,10 +42,11 @@ def vocabulary_loss(
         student: Features and output map; both get gradients, once.
         teacher: Features of the same rows and an output map, without gradients.
         block_loss: The loss and its gradient by the student's logits, in float32.
-        pieces: Only so many of the first rows of an output map are pieces.
+        pieces: Only so many of the first rows of an output map are pieces; all of the
+            student's where its logits are merged.
     """
     total: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
-        student.features, student.weight, student.bias, teacher, block_loss, pieces
+        student.features, student.weight, student.bias, student.merge, teacher, block_loss, pieces
     )
     return total
 
@@ -57,12 +58,14 @@ class _VocabularyLoss(torch.autograd.Function):
         features: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        merge: Merge | None,
         teacher: Predictions | None,
         block_loss: BlockLoss,
         pieces: int,
     ) -> Tensor:
         wanted = any(t is not None and t.requires_grad for t in (features, weight, bias))
-        student = _Map(Predictions(features, weight, bias), pieces)
+        own = pieces if merge is None else len(weight)
+        student = _Map(Predictions(features, weight, bias), own)
         maps = [student] if teacher is None else [student, _Map(teacher, pieces)]
         total = torch.zeros((), device=features.device)
         of_features = torch.zeros_like(features, dtype=torch.float32) if wanted else None
@@ -75,10 +78,15 @@ class _VocabularyLoss(torch.autograd.Function):
                 for rows in _slices(group.stop - group.start, block // pieces):
                     place = slice(group.start + rows.start, group.start + rows.stop)
                     given = [m.in_float32(made[rows]) for m, made in zip(maps, logits, strict=True)]
-                    value, slope = block_loss(place, *given)
+                    if merge is None:
+                        value, slope = block_loss(place, *given)
+                    else:
+                        merged, back = merge(given[0])
+                        value, slope = block_loss(place, merged, *given[1:])
+                        slope = back(slope)
                     total += value
                     if of_bias is not None:
-                        of_bias[:pieces] += slope.sum(0)
+                        of_bias[:own] += slope.sum(0)
                     if wanted:
                         logits[0][rows] = slope
                 if of_features is not None and of_weight is not None:
@@ -93,7 +101,7 @@ class _VocabularyLoss(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         # In place: a second copy of the output map's gradient would be the largest tensor here.
         features, weight, bias = (None if g is None else g.mul_(slope) for g in ctx.saved_tensors)
-        return features, weight, bias, None, None, None
+        return features, weight, bias, None, None, None, None
 
 
 class _Map:
