@@ -83,6 +83,15 @@ def hidden(case: Case) -> Tensor:
     return total
 
 
+def mean_hidden(case: Case) -> Tensor:
+    """Likewise, of the means over layers."""
+    means = []
+    for model in (case.student, case.teacher):
+        states = [model.embeddings, *model.hidden.values()]
+        means.append(torch.stack([s.float() for s in states if s is not None]).mean(0))
+    return squares(case, "mean_hidden", *means)
+
+
 def embeddings(case: Case) -> Tensor:
     """Likewise."""
     states = [m.embeddings for m in (case.student, case.teacher)]
@@ -141,6 +150,7 @@ PLAIN = {
     "labels": labels,
     "output": output,
     "hidden": hidden,
+    "mean_hidden": mean_hidden,
     "embeddings": embeddings,
     "vectors": vectors,
     "attention_maps": attention_maps,

@@ -12,6 +12,7 @@ from limbeck.errors import ObjectiveError
 from limbeck.objectives.attention_maps import AttentionMaps
 from limbeck.objectives.embeddings import Embeddings
 from limbeck.objectives.hidden import Hidden
+from limbeck.objectives.mean_hidden import MeanHidden
 from limbeck.objectives.relations import Relations, repeat_heads
 from limbeck.objectives.vectors import Vectors
 from limbeck.student.projections import Projections
@@ -117,6 +118,33 @@ def test_embeddings():
     assert total == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ObjectiveError, match="need the embedding output"):
         Embeddings().total(Activations(), Activations(), make_batch(), Projections({}, seed=0))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_means_over_all_layers(trained):
+    total, maps, places = measured(MeanHidden(trained=trained))
+    weight = maps["mean_hidden"].weight[0]
+    expected = 0.0
+    for at in places:
+        means = []
+        for shape, seed in ((SMALL, 0), (LARGE, 10)):
+            found = activations(shape, seed)
+            states = [found.embeddings[at], *(state[at] for state in found.hidden.values())]
+            means.append(sum(states) / (shape.layers + 1))
+        expected += squares(weight @ means[0], means[1])
+    assert total == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ObjectiveError, match="need"):
+        MeanHidden().total(Activations(), Activations(), make_batch(), Projections({}, seed=0))
+
+
+def test_an_untrained_map_gets_no_gradient():
+    bound = MeanHidden(trained=False).bound(SMALL, LARGE)
+    projections = Projections(bound.projection_sizes(SMALL, LARGE), seed=0)
+    student = activations(SMALL, 0)
+    student.hidden[0].requires_grad_()
+    bound.total(student, activations(LARGE, 10), make_batch(), projections).backward()
+    assert student.hidden[0].grad is not None and student.hidden[0].grad.any()
+    assert all(weight.grad is None for weight in projections.parameters())
 
 
 @pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])

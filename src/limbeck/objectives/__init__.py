@@ -5,6 +5,7 @@ from .contract import Objective
 from .embeddings import Embeddings
 from .hidden import Hidden
 from .labels import Labels
+from .mean_hidden import MeanHidden
 from .output import Output
 from .relations import Relations
 from .vectors import Vectors
@@ -13,6 +14,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "labels": Labels,
     "output": Output,
     "hidden": Hidden,
+    "mean_hidden": MeanHidden,
     "embeddings": Embeddings,
     "attention_maps": AttentionMaps,
     "relations": Relations,

@@ -47,6 +47,15 @@ PRESETS: dict[str, Preset] = {
             "hidden": {"weight": 1.0, "layers": "last", "measure": "cosine"},
         },
     ),
+    "distilrubert-tiny": Preset(
+        "output at temperature 2, labels, and the means over all layers, for a vocabulary of its"
+        " own (with `alignment`), Kolesnikova et al. 2022, arXiv:2205.02340",
+        {
+            "output": {"weight": 2.0, "temperature": 2.0},
+            "labels": {"weight": 0.5},
+            "mean_hidden": {"weight": 0.1},
+        },
+    ),
     "tinybert": Preset(
         "attention scores, hidden states, embeddings and output, Jiao et al. 2020,"
         " arXiv:1909.10351",

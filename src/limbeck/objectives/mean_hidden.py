@@ -1,0 +1,95 @@
+"""The mean of all the student's layers comes to lie where the mean of all the teacher's lies.
+
+Source: Kolesnikova et al. 2022, arXiv:2205.02340.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..activations import Activations, Needs
+from ..architectures import Shape
+from ..batch import Batch
+from ..errors import ObjectiveError
+from ..student.projections import MapSize, Projections
+from .contract import Fault, required
+from .hidden import Measure, distance, real_rows
+
+_NAME = "mean_hidden"
+
+
+@dataclass(frozen=True)
+class MeanHidden:
+    """Distance of the means over layers and embedding output, summed over real tokens.
+
+    Attributes:
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+        trained: False leaves the map to the teacher's width as random as it began.
+        layers: Of the student and of the teacher; the recipe's models say it.
+    """
+
+    measure: Measure = "mse"
+    trained: bool = True
+    layers: tuple[int, int] | None = None
+    unit: ClassVar[str] = "distance per token, averaged over coordinates"
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """No teacher."""
+        return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
+
+    def bound(self, student: Shape, teacher: Shape | None) -> "MeanHidden":
+        """With the number of layers of both."""
+        layers = student.layers, required(teacher).layers
+        return MeanHidden(self.measure, self.trained, self.layers or layers)
+
+    def student_needs(self) -> Needs:
+        """All hidden states and the embedding output."""
+        return self._needs(0)
+
+    def teacher_needs(self) -> Needs:
+        """Likewise."""
+        return self._needs(1)
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """One map, where the widths differ."""
+        wide = required(teacher).hidden
+        return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """None: all learn from all."""
+        return []
+
+    def count(self, batch: Batch) -> int:
+        """Real tokens."""
+        return int(batch.student.mask.sum())
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """Squared difference a coordinate, or one minus the cosine, over real tokens.
+
+        Raises:
+            ObjectiveError: One of them gave no embedding output.
+        """
+        rows = real_rows(batch.student.mask)
+        state, target = (rows(_mean(found)) for found in (student, teacher))
+        mapped = projections(_NAME, state)
+        if not self.trained:
+            maps: Mapping[str, Tensor] = dict(projections.maps.named_parameters())
+            fixed = {f"maps.{name}": weight.detach() for name, weight in maps.items()}
+            mapped = torch.func.functional_call(projections, fixed, (_NAME, state))
+        return distance(mapped, target, self.measure)
+
+    def _needs(self, whose: int) -> Needs:
+        count = self.layers[whose] if self.layers else 0
+        return Needs(embeddings=True, hidden=frozenset(range(count)))
+
+
+def _mean(found: Activations) -> Tensor:
+    if found.embeddings is None:
+        raise ObjectiveError("mean_hidden needs the embedding output of student and teacher")
+    states = [found.embeddings, *found.hidden.values()]
+    return torch.stack([state.float() for state in states]).mean(0)
