@@ -17,6 +17,7 @@ from limbeck.families import ANATOMIES
 from limbeck.objectives import OBJECTIVES
 from limbeck.plan import probe
 from limbeck.run import distill
+from limbeck.study import prepare_study
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
 
@@ -153,6 +154,14 @@ def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path, size):
     mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, cut))
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def test_arms_may_differ_by_their_alignment_alone(raw):
+    arms = {kind: {"stages.0.alignment": kind} for kind in ("match", "reduce")}
+    raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
+    study = {"name": "toy", "recipe": raw, "arms": arms, "control": "match"}
+    _, runs = prepare_study(study)
+    assert [run.arm for run in runs] == ["match", "reduce"]
 
 
 def foreign(tmp_path):

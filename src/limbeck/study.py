@@ -203,7 +203,8 @@ def _resolved(run: ArmRun) -> tuple[object, ...]:
     recipe, stages = run.setup.recipe, run.setup.stages
     # A stage's default name is made of its objectives' names, which are free.
     plain = [(replace(s, name="", objectives={}), list(s.objectives.values())) for s in stages]
-    return recipe.teacher, recipe.student, recipe.data, recipe.training, str(plain)
+    alignments = [part.alignment for part in recipe.stages]
+    return recipe.teacher, recipe.student, recipe.data, recipe.training, str(plain), str(alignments)
 
 
 def _unequal(study: Study, runs: Sequence[ArmRun]) -> list[Fault]:
