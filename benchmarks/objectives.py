@@ -73,6 +73,14 @@ def output(case: Case) -> Tensor:
     return kl_div(student, teacher.detach(), reduction="sum", log_target=True)
 
 
+def uld(case: Case) -> Tensor:
+    """All probabilities, sorted."""
+    sides = [
+        logits_of(m).softmax(-1).sort(-1, descending=True) for m in (case.student, case.teacher)
+    ]
+    return (sides[0].values - sides[1].values.detach()).abs().sum()
+
+
 def hidden(case: Case) -> Tensor:
     """Padding is multiplied by zero."""
     total = torch.zeros(())
@@ -149,6 +157,7 @@ def relations(case: Case) -> Tensor:
 PLAIN = {
     "labels": labels,
     "output": output,
+    "uld": uld,
     "hidden": hidden,
     "mean_hidden": mean_hidden,
     "embeddings": embeddings,

@@ -123,6 +123,50 @@ def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered
         assert float(total.detach()) == pytest.approx(0.0, abs=1e-3), name
 
 
+@pytest.fixture(scope="module")
+def two_of_bytes(tmp_path_factory):
+    """A decoder with 300 byte-level pieces, and a vocabulary of 275."""
+    folders = []
+    for size in (300, 275):
+        folders.append(tmp_path_factory.mktemp(f"bytes{size}"))
+        blank = blank_tokenizer("bytes", lowercase=False)
+        learn_tokenizer(make_text(300), blank, size=size).save_pretrained(folders[-1])
+    make_model("llama", vocabulary=300).save_pretrained(folders[0])
+    return [str(folder) for folder in folders]
+
+
+@pytest.fixture
+def decoders(raw, two_of_bytes):
+    raw["teacher"] = two_of_bytes[0]
+    raw["student"] |= {"tokenizer": two_of_bytes[1], "embeddings": "mean"}
+    return raw
+
+
+@pytest.mark.parametrize("columns", ["shared", "mapped", "all"])
+def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, columns):
+    names = ["labels", "uld", "hidden", "relations", *([] if columns == "all" else ["output"])]
+    decoders["stages"][0] |= {
+        "alignment": {"kind": "ends", "columns": columns},
+        "objectives": {name: {} for name in names},
+    }
+    run = distill(decoders, tmp_path / "run")
+    assert set(run.report["held_out"]) == set(names)
+    setup = prepare(decoders)
+    batch = stage_batches(setup, 0).batch(0)
+    cuts = setup.models.tokenizer, setup.models.teacher_tokenizer
+    sides = (batch.student, batch.links.student), (batch.teacher, batch.links.teacher)
+    compared = 0
+    for text in range(4):
+        for group in range(int(batch.links.groups.mask[text].sum())):
+            read = []
+            for (tokens, groups), cut in zip(sides, cuts, strict=True):
+                place = int((groups[text] == group).nonzero())
+                read.append(cut.decode(tokens.input_ids[text, : place + 1].tolist()))
+            assert read[0] == read[1]
+            compared += 1
+    assert compared > 20
+
+
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
     raw["training"] = {**raw["training"], "checkpoint_every": 2}
     raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
@@ -180,6 +224,7 @@ def foreign(tmp_path):
         (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
         (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no piece with"),
         (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
+        (lambda r, t: r["stages"][0].update(alignment="ends"), "encoders take match or reduce"),
         (
             lambda r, t: r["stages"][0].update(
                 alignment={"kind": "reduce", "of_parts": "log_sum_exp"}

@@ -129,6 +129,8 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
 
 
 def _alignment(setup: Setup, part: AlignmentPart) -> Alignment:
+    if part.columns == "all":
+        return Alignment(part.pool, None, None)
     pieces = setup.models.pieces
     compared = np.flatnonzero(compared_pieces(pieces, part))
     teacher = torch.from_numpy(compared)

@@ -165,6 +165,7 @@ def _aligned_batches(
     part = setup.recipe.stages[number].alignment
     if models.teacher_tokenizer is None or part is None:
         raise RecipeError("a stage with an alignment needs a teacher; name one")
+    masking = NextPiece() if models.anatomy.causal else masking
     sources = _cut_twice(setup, held_out=held_out, finest=True)
     return AlignedBatches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
@@ -174,7 +175,7 @@ def _aligned_batches(
         pieces=models.pieces,
         kind=part.kind,
         size=size,
-        masking=masking if isinstance(masking, Masking) else Masking(),
+        masking=masking or Masking(),
         teacher_reads=part.teacher_reads,
         positions=models.student.positions,
         seed=seed,

@@ -58,7 +58,7 @@ class Models:
 
     def aligned(self, part: AlignmentPart) -> "Models":
         """As objectives see them: both over the pieces that are compared."""
-        if self.teacher is None:
+        if self.teacher is None or part.columns == "all":
             return self
         columns = int(np.count_nonzero(compared_pieces(self.pieces, part)))
         student = replace(self.student, vocabulary=columns, pieces=columns)

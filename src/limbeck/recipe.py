@@ -105,16 +105,16 @@ class MixedPart(Part):
 class AlignmentPart(Part):
     """How teacher and student are compared where they cut text into different pieces."""
 
-    kind: Literal["match", "reduce"] = Field(
+    kind: Literal["match", "reduce", "ends"] = Field(
         "match",
         description="match compares pieces that are the same; reduce every teacher piece with the"
-        " student pieces that it is written with",
+        " student pieces that it is written with; ends, for decoders, where both have read as much",
     )
     pool: Literal["sum", "mean"] = Field("sum", description="what several student pieces become")
-    columns: Literal["shared", "mapped"] = Field(
+    columns: Literal["shared", "mapped", "all"] = Field(
         "shared",
-        description="of output distributions: shared pieces, or all of the teacher's, a logit of"
-        " each pooled from those of its parts",
+        description="of output distributions: shared pieces; mapped, all of the teacher's, a logit"
+        " of each pooled from those of its parts; or all of both, for `uld`",
     )
     of_parts: Literal["pool", "log_sum_exp"] = Field(
         "pool", description="of mapped columns: what the logits of a piece's parts become"

@@ -31,8 +31,17 @@ def alignment_faults(part: StagePart, number: int, models: Models, data: DataPar
     if models.teacher_tokenizer is None or not models.two_vocabularies:
         return [(f"{place}.alignment", "is for a student with pieces of its own; leave it out")]
     needed = [
-        (not models.anatomy.causal, f"{place}.alignment", "is for encoders; leave it out"),
+        (
+            models.anatomy.causal == (part.alignment.kind == "ends"),
+            f"{place}.alignment.kind",
+            f"is {part.alignment.kind}; encoders take match or reduce, decoders ends",
+        ),
         (data.packed, "data.packed", "must be true where vocabularies are aligned"),
+        (
+            part.alignment.teacher_reads == "everything" or not models.anatomy.causal,
+            f"{place}.alignment.teacher_reads",
+            "is masked, but decoders read everything; leave it out",
+        ),
         (
             part.alignment.of_parts == "pool" or part.alignment.columns == "mapped",
             f"{place}.alignment.of_parts",

@@ -9,6 +9,7 @@ from limbeck.batch import Batch, Tokens
 from limbeck.objectives import vocabulary_rows as module
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.output import Output
+from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
 
 ROWS, WIDTH, PIECES = 23, 8, 40
@@ -43,6 +44,26 @@ def test_labels_equal_the_plain_loss(blocks, rows):
     student = Activations(predictions=Predictions(features, weight, bias))
     total = Labels().total(student, Activations(), batch, Projections({}, seed=0))
     plain = cross_entropy(linear(features, weight, bias), batch.student.labels[0], reduction="sum")
+    same_loss_and_gradients(total, plain, [features, weight, bias])
+
+
+@pytest.mark.parametrize("pieces", [None, 5, 40, 1000])
+@pytest.mark.parametrize("theirs", [30, 40, 55])
+def test_uld_equals_the_plain_loss(blocks, rows, pieces, theirs):
+    features, weight, bias, batch = rows
+    torch.manual_seed(1)
+    wide = torch.randn(ROWS, 12), torch.randn(theirs, 12), torch.randn(theirs)
+    student = Activations(predictions=Predictions(features, weight, bias))
+    teacher = Activations(predictions=Predictions(*wide))
+    objective = Uld(pieces=pieces, vocabularies=(PIECES, theirs))
+    total = objective.total(student, teacher, batch, Projections({}, seed=0))
+    sides = [
+        linear(*given).softmax(-1).sort(-1, descending=True).values
+        for given in ((features, weight, bias), wide)
+    ]
+    most = min(pieces or 1000, 1000)
+    sides = [torch.nn.functional.pad(side[:, :most], (0, 60))[:, :60] for side in sides]
+    plain = (sides[0] - sides[1]).abs().sum()
     same_loss_and_gradients(total, plain, [features, weight, bias])
 
 

@@ -8,11 +8,13 @@ from .labels import Labels
 from .mean_hidden import MeanHidden
 from .output import Output
 from .relations import Relations
+from .uld import Uld
 from .vectors import Vectors
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "labels": Labels,
     "output": Output,
+    "uld": Uld,
     "hidden": Hidden,
     "mean_hidden": MeanHidden,
     "embeddings": Embeddings,

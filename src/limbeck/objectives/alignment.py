@@ -31,22 +31,22 @@ class Alignment(nn.Module):
     Args:
         pool: What the vectors of a group's pieces become.
         student_columns: The student's pieces that are compared, one for each below;
-            or with ``offsets`` the parts of each, one after another.
-        teacher_columns: The teacher's pieces that are compared.
+            or with ``offsets`` the parts of each, one after another; None is all.
+        teacher_columns: The teacher's pieces that are compared; None is all.
         offsets: Where the parts of each begin; None compares shared pieces.
         of_parts: What the logits of parts become: pooled as vectors are, or the logarithm
             of the sum of their exponentials.
     """
 
-    student_columns: Tensor
-    teacher_columns: Tensor
+    student_columns: Tensor | None
+    teacher_columns: Tensor | None
     offsets: Tensor | None
 
     def __init__(
         self,
         pool: Pool,
-        student_columns: Int[Tensor, " parts"],
-        teacher_columns: Int[Tensor, " columns"],
+        student_columns: Int[Tensor, " parts"] | None,
+        teacher_columns: Int[Tensor, " columns"] | None,
         offsets: Int[Tensor, " columns"] | None = None,
         of_parts: OfParts = "pool",
     ) -> None:
@@ -83,8 +83,10 @@ class Alignment(nn.Module):
             return aligned
         given = found.predictions
         features, _ = self._features(given.features, links.teacher, links.groups)
-        bias = None if given.bias is None else given.bias[self.teacher_columns]
-        weight = given.weight[self.teacher_columns]
+        weight, bias = given.weight, given.bias
+        if self.teacher_columns is not None:
+            weight = weight[self.teacher_columns]
+            bias = None if bias is None else bias[self.teacher_columns]
         return replace(aligned, predictions=Predictions(features, weight, bias))
 
     def _vectors(self, found: Activations, groups: Tensor, tokens: Tokens) -> Activations:
@@ -116,7 +118,7 @@ class Alignment(nn.Module):
         return pooled, counts
 
     def _merge(self, weight: Tensor) -> Merge | None:
-        if self.of_parts == "pool" or self.offsets is None:
+        if self.of_parts == "pool" or self.offsets is None or self.student_columns is None:
             return None
         ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.student_columns)])])
         columns = torch.arange(len(self.offsets), device=weight.device)
@@ -128,7 +130,7 @@ class Alignment(nn.Module):
         return partial(_log_sum_exp, table.coalesce())
 
     def _student_map(self, rows: Tensor) -> Tensor:
-        if self.of_parts == "log_sum_exp":
+        if self.student_columns is None or self.of_parts == "log_sum_exp":
             return rows
         if self.offsets is None:
             return rows[self.student_columns]

@@ -35,6 +35,7 @@ def vocabulary_loss(
     block_loss: BlockLoss,
     *,
     pieces: int,
+    teacher_pieces: int | None = None,
 ) -> Float[Tensor, ""]:
     """The sum of a loss over the student's predicted rows, float32.
 
@@ -44,9 +45,17 @@ def vocabulary_loss(
         block_loss: The loss and its gradient by the student's logits, in float32.
         pieces: Only so many of the first rows of an output map are pieces; all of the
             student's where its logits are merged.
+        teacher_pieces: Likewise of the teacher's map; by default as many.
     """
     total: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
-        student.features, student.weight, student.bias, student.merge, teacher, block_loss, pieces
+        student.features,
+        student.weight,
+        student.bias,
+        student.merge,
+        teacher,
+        block_loss,
+        pieces,
+        teacher_pieces or pieces,
     )
     return total
 
@@ -62,11 +71,12 @@ class _VocabularyLoss(torch.autograd.Function):
         teacher: Predictions | None,
         block_loss: BlockLoss,
         pieces: int,
+        teacher_pieces: int,
     ) -> Tensor:
         wanted = any(t is not None and t.requires_grad for t in (features, weight, bias))
         own = pieces if merge is None else len(weight)
         student = _Map(Predictions(features, weight, bias), own)
-        maps = [student] if teacher is None else [student, _Map(teacher, pieces)]
+        maps = [student] if teacher is None else [student, _Map(teacher, teacher_pieces)]
         total = torch.zeros((), device=features.device)
         of_features = torch.zeros_like(features, dtype=torch.float32) if wanted else None
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
@@ -101,7 +111,7 @@ class _VocabularyLoss(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         # In place: a second copy of the output map's gradient would be the largest tensor here.
         features, weight, bias = (None if g is None else g.mul_(slope) for g in ctx.saved_tensors)
-        return features, weight, bias, None, None, None, None
+        return features, weight, bias, *[None] * 5
 
 
 class _Map:

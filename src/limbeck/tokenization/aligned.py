@@ -16,11 +16,11 @@ from transformers import PreTrainedTokenizerFast
 from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
 from .batching import as_tokens, padded
-from .masking import Masking, mask_pieces
+from .masking import Masking, NextPiece, mask_pieces, next_pieces
 from .piece_map import PieceMap
 from .two_cuts import Cuts
 
-Kind = Literal["match", "reduce"]
+Kind = Literal["match", "reduce", "ends"]
 Ids = Int64[np.ndarray, "..."]
 
 
@@ -38,9 +38,10 @@ class AlignedBatches:
         pieces: The teacher's pieces in the student's vocabulary.
         kind: ``match`` links pieces that are the same; ``reduce`` the teacher's pieces
             with the student's that they are written with, of which the student reads
-            a view of its own.
+            a view of its own; ``ends`` the last pieces of what both cut at its end,
+            where decoders predict what follows.
         size: Sequences in a batch.
-        masking: How the student's pieces are hidden.
+        masking: How the student's pieces are hidden, or that next ones are predicted.
         teacher_reads: ``everything``, or ``masked``: what the student does not see is
             hidden from the teacher too.
         positions: The student's longest text.
@@ -54,7 +55,7 @@ class AlignedBatches:
     pieces: PieceMap
     kind: Kind
     size: int
-    masking: Masking
+    masking: Masking | NextPiece
     teacher_reads: Literal["everything", "masked"]
     positions: int
     seed: int
@@ -67,38 +68,17 @@ class AlignedBatches:
         generator = np.random.default_rng((self.seed, number))
         mine = [row["student_ids"] for row in sequences]
         theirs = [row["teacher_ids"] for row in sequences]
-        continues = [_continues(row) for row in sequences]
-        maskable = [
-            np.repeat(row["cuts"] != Cuts.FRAME, row["student_lengths"])
-            & ~np.isin(row["student_ids"], self.student.all_special_ids)
-            for row in sequences
-        ]
-        ids = padded(mine, self.student.pad_token_id or 0, np.int64)
-        seen, predicted = mask_pieces(
-            ids,
-            padded(continues, False, np.bool_),
-            padded(maskable, False, np.bool_),
-            generator,
-            masking=self.masking,
-            mask_id=self.student.mask_token_id,
-            below=len(self.student),
-        )
-        student = as_tokens(seen, _real(mine), ids, predicted)
+        student = self._student(sequences, mine, generator)
         links, view = self._links(sequences)
-        read = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
-        hidden = np.zeros_like(read, dtype=np.bool_)
+        ids = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
+        read = ids
         if self.teacher_reads == "masked":
-            said = [predicted[n, : len(row)] for n, row in enumerate(mine)]
-            hidden = padded(
-                [_spread(row, some) for row, some in zip(sequences, said, strict=True)],
-                False,
-                np.bool_,
-            )
+            said = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
+            hidden = [_spread(row, some) for row, some in zip(sequences, said, strict=True)]
+            read = np.where(padded(hidden, False, np.bool_), self.teacher.mask_token_id, ids)
         of_teacher = padded([there for _, there in links], -1, np.int64)
         of_student = padded([here for here, _ in links], -1, np.int64)
-        teacher = as_tokens(
-            np.where(hidden, self.teacher.mask_token_id, read), _real(theirs), read, of_teacher >= 0
-        )
+        teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
         real = _real([np.arange(there.max(initial=-1) + 1) for _, there in links])
         nothing = np.zeros(real.shape, dtype=np.int64)
         return Batch(
@@ -112,12 +92,37 @@ class AlignedBatches:
             ),
         )
 
+    def _student(
+        self, sequences: list[dict[str, Any]], rows: list[Ids], generator: np.random.Generator
+    ) -> Tokens:
+        ids = padded(rows, self.student.pad_token_id or 0, np.int64)
+        real = _real(rows)
+        if isinstance(self.masking, NextPiece):
+            labels, predicted = next_pieces(ids, real)
+            return as_tokens(ids, real, labels, predicted)
+        maskable = [
+            np.repeat(row["cuts"] != Cuts.FRAME, row["student_lengths"])
+            & ~np.isin(row["student_ids"], self.student.all_special_ids)
+            for row in sequences
+        ]
+        seen, predicted = mask_pieces(
+            ids,
+            padded([_continues(row) for row in sequences], False, np.bool_),
+            padded(maskable, False, np.bool_),
+            generator,
+            masking=self.masking,
+            mask_id=self.student.mask_token_id,
+            below=len(self.student),
+        )
+        return as_tokens(seen, real, ids, predicted)
+
     def _links(
         self, sequences: list[dict[str, Any]]
     ) -> tuple[list[tuple[Ids, Ids]], Tokens | None]:
         """Groups of the student's and of the teacher's pieces, and what the student then reads."""
-        if self.kind == "match":
-            return [self._matched(row) for row in sequences], None
+        if self.kind != "reduce":
+            linked = self._matched if self.kind == "match" else _ends
+            return [linked(row) for row in sequences], None
         reduced = [self._reduced(row) for row in sequences]
         parts = [ids for ids, _, _ in reduced]
         ids = padded(parts, self.student.pad_token_id or 0, np.int64)
@@ -149,6 +154,17 @@ class AlignedBatches:
         linked = whole & self.pieces.written[ids] & is_text
         of_teacher = np.where(linked, np.cumsum(linked) - 1, -1)
         return parts, of_teacher[owner], of_teacher
+
+
+def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
+    """The last pieces of every group that both have pieces of."""
+    teacher, student = row["teacher_lengths"], row["student_lengths"]
+    both = (teacher > 0) & (student > 0) & (row["cuts"] == Cuts.EITHER)
+    of_teacher = np.full(len(row["teacher_ids"]), -1)
+    of_student = np.full(len(row["student_ids"]), -1)
+    of_teacher[(np.cumsum(teacher) - 1)[both]] = np.arange(both.sum())
+    of_student[(np.cumsum(student) - 1)[both]] = np.arange(both.sum())
+    return of_student, of_teacher
 
 
 def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " pieces"]:

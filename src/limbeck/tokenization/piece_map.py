@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from .normalisation import normalised
 from .spelling import Spelling, spellings
 
-_ROLES = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+_ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask", "bos", "eos"))
 
 
 @dataclass(frozen=True)
