@@ -1,10 +1,12 @@
 """Two vocabularies: how fast they are aligned, and what comparing their predictions costs.
 
 Speed is that of finding the groups of the pieces of demo text, in pieces of both tokenizers
-a second on one core, once they are cut. The loss is the divergence of 600 predictions over a
-teacher's 120,000 pieces, forward and backward: by a student that has them all, and by one
-with 5,000 whose logits are pooled from one to four parts each. In one run, taking turns;
-ratios are of medians, and peak memory is above the inputs, each side in a process of its own.
+a second on one core, once they are cut; a text is wrong if a visible character stands in
+different groups for the two, or a piece in none. The loss is the divergence of 600
+predictions over a teacher's 120,000 pieces, forward and backward: by a student that has them
+all, and by one with 5,000 whose logits are pooled from one to four parts each. In one run,
+taking turns; ratios are of medians, and peak memory is above the inputs, each side in a
+process of its own.
 
     python benchmarks/alignment.py [--rounds 7]
 """
@@ -15,9 +17,12 @@ import statistics
 import subprocess
 import sys
 import time
-from itertools import islice
+from itertools import combinations, islice
+from typing import Any
 
+import numpy as np
 import torch
+from tokenizers import Encoding
 
 from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch, Links, Tokens
@@ -29,7 +34,7 @@ from limbeck.objectives.output import Output
 from limbeck.pretrained import DEMO_TEACHER, load_tokenizer
 from limbeck.student.projections import Projections
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.words import piece_groups
+from limbeck.tokenization.words import SharedWords, piece_groups
 
 TEXT = TextSource(str(HERE / "novels.txt.gz"))
 SIDES = ("same", "mapped")
@@ -38,23 +43,48 @@ ROWS, TEACHER_PIECES, STUDENT_PIECES = 600, 120_000, 5_000
 TEACHER_WIDTH, STUDENT_WIDTH = 768, 264
 
 
-def alignment_speeds() -> dict[str, float]:
-    """Pieces of both tokenizers a second, by the kind of the student's."""
-    teacher = load_tokenizer(DEMO_TEACHER).backend_tokenizer
+def alignment_of_pairs() -> list[dict[str, Any]]:
+    """Pieces of both a second, and texts whose groups are wrong, for every pair of tokenizers."""
     documents = list(islice(read_documents(TEXT), 4000))
-    found = {}
+    tokenizers = {"minilm": load_tokenizer(DEMO_TEACHER).backend_tokenizer}
     for kind in KINDS:
-        learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=2000)
-        both = [
-            tokenizer.encode_batch(documents, add_special_tokens=False)
-            for tokenizer in (teacher, learned.backend_tokenizer)
-        ]
+        learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=False), size=2000)
+        tokenizers[kind] = learned.backend_tokenizer
+    cut = {
+        name: tokenizer.encode_batch(documents, add_special_tokens=False)
+        for name, tokenizer in tokenizers.items()
+    }
+    found = []
+    for one, other in combinations(tokenizers, 2):
+        texts = list(zip(documents, cut[one], cut[other], strict=True))
         began = time.perf_counter()
-        for text, first, second in zip(documents, *both, strict=True):
-            piece_groups(text, first, second)
+        groups = [piece_groups(*text) for text in texts]
         seconds = time.perf_counter() - began
-        found[kind] = sum(len(e.ids) for side in both for e in side) / seconds
+        pieces = sum(len(first.ids) + len(second.ids) for _, first, second in texts)
+        wrong = sum(not right(*text, g) for text, g in zip(texts, groups, strict=True))
+        found.append(
+            {
+                "pair": f"{one}, {other}",
+                "speed": pieces / seconds,
+                "texts": len(texts),
+                "wrong": wrong,
+            }
+        )
     return found
+
+
+def right(text: str, first: Encoding, second: Encoding, groups: SharedWords) -> bool:
+    """Whether groups rise, and every visible character stands in the same one for both."""
+    places: list[dict[int, int]] = []
+    for encoding, numbers in ((first, groups.first), (second, groups.second)):
+        if len(numbers) != len(encoding.ids) or (np.diff(numbers) < 0).any():
+            return False
+        places.append({})
+        for (start, end), number in zip(encoding.offsets, numbers.tolist(), strict=True):
+            for place in range(start, end):
+                if not text[place].isspace() and places[-1].setdefault(place, number) != number:
+                    return False
+    return all(places[1].get(place, number) == number for place, number in places[0].items())
 
 
 class Comparison:
@@ -115,9 +145,10 @@ def main() -> None:
     if given.peak:
         print(peak_of(given.peak))
         return
-    speeds = alignment_speeds()
-    for kind, speed in speeds.items():
-        print(f"minilm with {kind:10} {speed:12,.0f} pieces a second, aim 1,000,000")
+    pairs = alignment_of_pairs()
+    for pair in pairs:
+        said = f"{pair['speed']:12,.0f} pieces a second, aim 1,000,000"
+        print(f"{pair['pair']:20} {said}; wrong: {pair['wrong']} of {pair['texts']:,} texts")
     sides = {side: Comparison(side) for side in SIDES}
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for number in range(given.rounds + 1):
@@ -134,7 +165,9 @@ def main() -> None:
     ratio = medians["mapped"] / medians["same"]
     print(f"ratio {ratio:.2f}, aim {AIM}")
     threads = torch.get_num_threads()
-    print(json.dumps({"threads": threads, "ratio": ratio, **medians, "peaks": peaks} | speeds))
+    print(
+        json.dumps({"threads": threads, "ratio": ratio, **medians, "peaks": peaks, "pairs": pairs})
+    )
 
 
 if __name__ == "__main__":
