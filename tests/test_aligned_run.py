@@ -84,6 +84,9 @@ def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
     student = AutoModelForMaskedLM.from_pretrained(run.student)
     assert student.config.vocab_size == PIECES
     assert probe(prepare(raw), 0).seconds_per_step > 0
+    (counts,) = run.report["cuts"].values()
+    assert counts["one_to_one"] > 0 and counts["grouped"] > 0 and counts["alone"] == 0
+    assert counts["words"] > counts["one_to_one"] / 2
 
 
 def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered, teacher_folder):

@@ -93,12 +93,16 @@ def _some(setup: Setup, batches: Batches | MixedBatches | AlignedBatches) -> lis
     return [batches.batch(number) for number in range(max(1, available // batches.size))]
 
 
-def words_of_two_cuts(setup: Setup) -> dict[str, int]:
-    """How many words the training text has, and how many of them only one tokenizer knows."""
-    found = Counter[str]()
-    for source in _cut_twice(setup, held_out=False):
-        found.update(source.counts)
-    return dict(found)
+def counts_of_cuts(setup: Setup) -> dict[str, dict[str, int]]:
+    """What was counted when the training text was cut twice, for each stage that reads it so."""
+    counted = {}
+    for stage in setup.stages:
+        if stage.alignment or stage.mixed is not None:
+            found = Counter[str]()
+            for source in _cut_twice(setup, held_out=False, finest=stage.alignment):
+                found.update(source.counts)
+            counted[stage.name] = dict(found)
+    return counted
 
 
 def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from . import __version__
 from .build import Setup
-from .corpora import held_out_batches, pieces_per_byte
+from .corpora import counts_of_cuts, held_out_batches, pieces_per_byte
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
@@ -60,6 +60,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["held_out_text"] = _text_measures(setup, folder)
     report["neighbours"] = neighbours_of_run(setup, folder)
     report["two_readings"] = readings_of_run(setup, folder)
+    report["cuts"] = counts_of_cuts(setup)
     report["notes"] = _notes(setup)
     write_report(report, records, folder / "report")
     return report

@@ -99,6 +99,7 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
         ("Losses on held-out text", _held_out_table(report)),
         ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
         (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
+        ("Training text in the pieces of both", _cuts_table(report.get("cuts") or {})),
         (_READINGS, _group_table(report.get("two_readings"))),
         ("What both expect at the hidden word", _expectation_table(report.get("two_readings"))),
         ("Training", _facts(report.get("training"))),
@@ -198,6 +199,13 @@ def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
     ]
     shared = f"{found['shared']} pieces of both: nearest to themselves"
     return [head, [shared, f"{found['itself']:.1%}"], *rows]
+
+
+def _cuts_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
+    head = ["stage", "words", "that only the teacher knows", "only the student", "too long"]
+    keys = ("words", "to_teacher", "to_student", "too_long", "one_to_one", "grouped", "alone")
+    rows = [[stage, *(cell(found.get(key)) for key in keys)] for stage, found in counted.items()]
+    return [[*head, "pieces one to one", "grouped", "alone"], *rows]
 
 
 def _group_table(found: Mapping[str, Any] | None) -> Table:

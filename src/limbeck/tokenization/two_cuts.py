@@ -21,6 +21,10 @@ from .packing import HeldOut, Sequences, cached_table, frame_of, tokenizer_hash
 from .words import has_words, piece_groups, shared_words
 
 _DOCUMENTS_AT_ONCE = 1000
+_COUNTED = (
+    *("words", "to_teacher", "to_student", "too_long"),
+    *("one_to_one", "grouped", "alone"),
+)
 _FEATURES = datasets.Features(
     {
         "teacher_ids": datasets.Sequence(datasets.Value("int32")),
@@ -111,14 +115,16 @@ def cut_twice(
     that a word which the two cut at the same places falls into several.
 
     Its ``counts`` say how many ``words`` there are, how many fell ``to_teacher`` and
-    ``to_student``, and how many were ``too_long`` for a sequence and are in none.
+    ``to_student``, and how many were ``too_long`` for a sequence and are in none; and how
+    many pieces of both tokenizers stand ``one_to_one``, ``grouped`` with several of the
+    other's, or ``alone``.
 
     Raises:
         DataError: The source cannot be read, or gives no sequence.
     """
 
     def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
-        count |= dict.fromkeys(("words", "to_teacher", "to_student", "too_long"), 0)
+        count |= dict.fromkeys(_COUNTED, 0)
         return _rows(documents, teacher, student, length, finest, count)
 
     return cached_table(
@@ -220,10 +226,20 @@ def _runs(
         )
         words.cuts[starts[:-1]] = Cuts.FRAME
         words = words.kept(words.room > 0)
-        count["words"] += int((words.cuts != Cuts.FRAME).sum())
-        count["to_teacher"] += int((words.cuts == Cuts.TEACHER).sum())
-        count["to_student"] += int((words.cuts == Cuts.STUDENT).sum())
+        _count(words, count)
         yield words
+
+
+def _count(words: _Words, count: dict[str, int]) -> None:
+    is_text = words.cuts != Cuts.FRAME
+    count["words"] += int(is_text.sum())
+    count["to_teacher"] += int((words.cuts == Cuts.TEACHER).sum())
+    count["to_student"] += int((words.cuts == Cuts.STUDENT).sum())
+    pieces = words.teacher_lengths + words.student_lengths
+    alone = np.minimum(words.teacher_lengths, words.student_lengths) == 0
+    count["one_to_one"] += int(pieces[is_text & (words.room == 1) & ~alone].sum())
+    count["grouped"] += int(pieces[is_text & (words.room > 1) & ~alone].sum())
+    count["alone"] += int(pieces[is_text & alone].sum())
 
 
 def _continues(encoding: Encoding) -> Bool[np.ndarray, " pieces"]:
