@@ -81,6 +81,18 @@ def uld(case: Case) -> Tensor:
     return (sides[0].values - sides[1].values.detach()).abs().sum()
 
 
+def chunks(case: Case) -> Tensor:
+    """All logits; of one vocabulary every piece is a stretch."""
+    tokens = case.batch.student
+    right = tokens.labels[tokens.predicted][:, None]
+    logs = [
+        log_softmax(logits_of(m), -1).gather(-1, right) / 10 for m in (case.student, case.teacher)
+    ]
+    mine, theirs = (side.clamp_max(-1e-6) for side in (logs[0], logs[1].detach()))
+    rest = [torch.log(-torch.expm1(side)) for side in (mine, theirs)]
+    return 10 * (theirs.exp() * (theirs - mine) + rest[1].exp() * (rest[1] - rest[0])).sum()
+
+
 def hidden(case: Case) -> Tensor:
     """Padding is multiplied by zero."""
     total = torch.zeros(())
@@ -158,6 +170,7 @@ PLAIN = {
     "labels": labels,
     "output": output,
     "uld": uld,
+    "chunks": chunks,
     "hidden": hidden,
     "mean_hidden": mean_hidden,
     "embeddings": embeddings,

@@ -34,7 +34,8 @@ _EMBEDDINGS: Name = ("embeddings", 0)
 class Needs:
     """Which activations an objective asks of one model.
 
-    Layers count from 0 and never include the embedding output.
+    Layers count from 0 and never include the embedding output. Likelihoods of stretches of
+    text are made of predictions where two vocabularies are aligned.
 
     >>> both = Needs(hidden=frozenset({1})) | Needs(hidden=frozenset({2}), predictions=True)
     >>> sorted(both.hidden), both.predictions
@@ -47,6 +48,7 @@ class Needs:
     queries: Layers = _NONE
     keys: Layers = _NONE
     values: Layers = _NONE
+    likelihoods: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -56,6 +58,7 @@ class Needs:
             self.queries | other.queries,
             self.keys | other.keys,
             self.values | other.values,
+            self.likelihoods or other.likelihoods,
         )
 
     @property
@@ -112,6 +115,7 @@ class Activations:
         hidden: Output of a layer.
         queries: Projected queries of a layer, attention heads joined, before
             any rotation for positions; keys and values likewise.
+        likelihoods: Of the stretches of text that two vocabularies share, in nats.
     """
 
     predictions: Predictions | None = None
@@ -120,6 +124,7 @@ class Activations:
     queries: dict[int, Float[Tensor, "batch tokens width"]] = field(default_factory=dict)
     keys: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
     values: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
+    likelihoods: Float[Tensor, " stretches"] | None = None
 
 
 class _Complete(Exception):  # noqa: N818 - not an error: the forward has given all that was asked
@@ -181,7 +186,10 @@ def as_activations(
     if features is not None:
         _, output = _vocabulary_head(model, anatomy)
         predictions = Predictions(features, output.weight, output.bias)
-    return Activations(predictions=predictions, embeddings=embeddings, **by_kind)
+    hidden, queries, keys, values = (
+        by_kind.get(kind, {}) for kind in ("hidden", "queries", "keys", "values")
+    )
+    return Activations(predictions, embeddings, hidden, queries, keys, values)
 
 
 def _vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> tuple[list[nn.Module], nn.Linear]:

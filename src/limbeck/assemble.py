@@ -118,31 +118,33 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
     student.requires_grad_(True)
     if stage.head_only:
         student.base_model.requires_grad_(False)
-    part = setup.recipe.stages[number].alignment
     return Learner(
         student,
         projections,
         setup.models.anatomy,
         stage.objectives,
-        _alignment(setup, part) if part else None,
+        _alignment(setup, number) if setup.recipe.stages[number].alignment else None,
     )
 
 
-def _alignment(setup: Setup, part: AlignmentPart) -> Alignment:
+def _alignment(setup: Setup, number: int) -> Alignment:
+    part = setup.recipe.stages[number].alignment or AlignmentPart()
+    likelihoods = setup.stages[number].teacher_needs().likelihoods
     if part.columns == "all":
-        return Alignment(part.pool, None, None)
+        return Alignment(part.pool, None, None, likelihoods=likelihoods)
     pieces = setup.models.pieces
     compared = np.flatnonzero(compared_pieces(pieces, part))
     teacher = torch.from_numpy(compared)
     if part.columns == "shared":
-        return Alignment(part.pool, torch.from_numpy(pieces.same[compared]), teacher)
+        same = torch.from_numpy(pieces.same[compared])
+        return Alignment(part.pool, same, teacher, likelihoods=likelihoods)
     lengths = pieces.lengths[compared]
     owner = np.repeat(np.arange(len(compared)), lengths)
     offsets = np.cumsum(lengths) - lengths
     within = np.arange(len(owner)) - offsets[owner]
     parts = pieces.parts[pieces.offsets[compared][owner] + within]
     columns = torch.from_numpy(parts), teacher, torch.from_numpy(offsets)
-    return Alignment(part.pool, *columns, of_parts=part.of_parts)
+    return Alignment(part.pool, *columns, of_parts=part.of_parts, likelihoods=likelihoods)
 
 
 def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:

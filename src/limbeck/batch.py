@@ -1,6 +1,8 @@
 """The values that travel from the data to the loss: tokens, and the batch that pairs them."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -42,26 +44,32 @@ class Links:
         student: The group of each of the pieces that it reads there; -1 for none.
         teacher: The group of each of the teacher's pieces; likewise.
         groups: The groups in the place of tokens, for what compares token by token.
+        student_next: The group that the piece belongs to which the student predicts at
+            each of its pieces; -1 for none. Decoders alone have it.
+        teacher_next: Likewise of the teacher.
     """
 
     view: Tokens | None
     student: Int[Tensor, "batch view_tokens"]
     teacher: Int[Tensor, "batch teacher_tokens"]
     groups: Tokens
+    student_next: Int[Tensor, "batch view_tokens"] | None = None
+    teacher_next: Int[Tensor, "batch teacher_tokens"] | None = None
 
     def to(self, device: torch.device | str) -> "Links":
         """The same links on another device."""
-        view = None if self.view is None else self.view.to(device)
-        return Links(view, self.student.to(device), self.teacher.to(device), self.groups.to(device))
+        return self._each(lambda part: part.to(device))
 
     def rows(self, start: int, stop: int) -> "Links":
         """Of the texts ``start`` to ``stop``."""
-        return Links(
-            None if self.view is None else self.view.rows(start, stop),
-            self.student[start:stop],
-            self.teacher[start:stop],
-            self.groups.rows(start, stop),
+        return self._each(
+            lambda part: part.rows(start, stop) if isinstance(part, Tokens) else part[start:stop]
         )
+
+    def _each(self, change: Callable[[Any], Any]) -> "Links":
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(part) for name, part in parts.items() if part is not None}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,13 @@ def _stage(
         if not wrong:
             bound[name] = objective.bound(models.student, models.teacher)
             weights[name] = weight
+    if part.alignment and part.alignment.kind != "ends":
+        message = "needs `alignment: ends`, and decoders; leave it out"
+        faults += [
+            (f"stages.{number}.objectives.{name}", message)
+            for name, objective in bound.items()
+            if objective.teacher_needs().likelihoods
+        ]
     compares = any(objective.teacher_needs().anything for objective in bound.values())
     if compares and not part.alignment:
         faults += comparison_faults(models, f"stages.{number}.objectives")

@@ -1,11 +1,15 @@
 """Alignment against plain loops: pooled vectors, and output maps over other columns."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch, Links, Tokens
 from limbeck.objectives.alignment import Alignment
+from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.output import Output
 from limbeck.student.projections import Projections
 
@@ -19,6 +23,12 @@ def links():
     mask = torch.tensor([[True, True, True, False], [True, True, False, False]])
     nothing = torch.zeros(2, GROUPS, dtype=torch.int64)
     return Links(None, student, teacher, Tokens(nothing, mask, nothing, mask))
+
+
+def read(groups):
+    """Tokens of which every linked one is predicted."""
+    nothing = torch.zeros_like(groups)
+    return Tokens(nothing, torch.ones_like(groups) > 0, nothing, groups >= 0)
 
 
 def by_loops(vectors, groups, pool):
@@ -39,13 +49,17 @@ def test_vectors_of_a_group_are_pooled(links, pool):
         hidden={1: torch.randn(2, 6, 3)},
         queries={0: torch.randn(2, 6, 5)},
     )
-    aligned = Alignment(pool, torch.arange(2), torch.arange(2)).student(found, links)
+    aligned = Alignment(pool, torch.arange(2), torch.arange(2)).student(
+        found, links, read(links.student)
+    )
     torch.testing.assert_close(aligned.hidden[1], by_loops(found.hidden[1], links.student, pool))
     expected = by_loops(found.queries[0], links.student, pool)
     torch.testing.assert_close(aligned.queries[0], expected)
     torch.testing.assert_close(aligned.embeddings, by_loops(found.embeddings, links.student, pool))
     of_teacher = Activations(values={2: torch.randn(2, 4, 3)})
-    taught = Alignment(pool, torch.arange(2), torch.arange(2)).teacher(of_teacher, links)
+    taught = Alignment(pool, torch.arange(2), torch.arange(2)).teacher(
+        of_teacher, links, read(links.teacher)
+    )
     torch.testing.assert_close(
         taught.values[2], by_loops(of_teacher.values[2], links.teacher, pool)
     )
@@ -71,8 +85,12 @@ def test_logits_of_a_group_are_pooled_from_those_of_its_pieces(links, pool, mapp
     flat = torch.tensor([piece for some in parts for piece in some])
     starts = torch.tensor([0, 1, 3]) if mapped else None
     alignment = Alignment(pool, flat, columns, starts)
-    of_student = alignment.student(Activations(predictions=mine), links).predictions
-    of_teacher = alignment.teacher(Activations(predictions=theirs), links).predictions
+    of_student = alignment.student(
+        Activations(predictions=mine), links, read(links.student)
+    ).predictions
+    of_teacher = alignment.teacher(
+        Activations(predictions=theirs), links, read(links.teacher)
+    ).predictions
 
     owners = [
         (text, int(group)) for text in range(2) for group in links.student[text] if group >= 0
@@ -97,9 +115,11 @@ def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
     flat = torch.tensor([piece for some in parts for piece in some])
     columns, starts = torch.tensor([8, 1, 4]), torch.tensor([0, 1, 3])
     alignment = Alignment("mean", flat, columns, starts, of_parts="log_sum_exp")
-    found = alignment.student(Activations(predictions=mine), links).predictions
+    found = alignment.student(Activations(predictions=mine), links, read(links.student)).predictions
     pooled = Alignment("mean", torch.arange(7), torch.arange(7))
-    whole = pooled.student(Activations(predictions=mine), links).predictions.logits()
+    whole = pooled.student(
+        Activations(predictions=mine), links, read(links.student)
+    ).predictions.logits()
     expected = torch.stack([whole[:, some].logsumexp(-1) for some in parts], dim=1)
     torch.testing.assert_close(found.logits(), expected)
 
@@ -112,8 +132,8 @@ def test_the_output_loss_reaches_features_and_the_whole_map(links, of_parts, poo
     flat, starts = torch.tensor([3, 0, 5, 5, 6]), torch.tensor([0, 1, 3])
     columns = torch.tensor([8, 1, 4])
     alignment = Alignment(pool, flat, columns, starts, of_parts=of_parts)
-    student = alignment.student(Activations(predictions=mine), links)
-    teacher = alignment.teacher(Activations(predictions=theirs), links)
+    student = alignment.student(Activations(predictions=mine), links, read(links.student))
+    teacher = alignment.teacher(Activations(predictions=theirs), links, read(links.teacher))
     compared = Batch(links.groups, links.groups)
     objective = Output(vocabulary=3)
     total = objective.total(student, teacher, compared, Projections({}, seed=0))
@@ -128,3 +148,49 @@ def test_the_output_loss_reaches_features_and_the_whole_map(links, of_parts, poo
         strict=True,
     ):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_likelihoods_of_stretches_are_sums_over_their_pieces(links):
+    following = torch.tensor([[0, 0, 1, -1, 2, -1], [0, 1, 1, 1, -1, -1]])
+    links = replace(links, student_next=following)
+    predicted = torch.ones(2, 6, dtype=torch.bool)
+    labels = torch.randint(0, 7, (2, 6), generator=torch.Generator().manual_seed(5))
+    tokens = Tokens(labels, predicted, labels, predicted)
+    mine = predictions(12, 7, 1)
+    alignment = Alignment("sum", None, None, likelihoods=True)
+    found = alignment.student(Activations(predictions=mine), links, tokens)
+    logs = mine.logits().log_softmax(-1).view(2, 6, 7)
+    expected = []
+    for text in range(2):
+        for group in range(int(links.groups.mask[text].sum())):
+            places = (following[text] == group).nonzero().flatten().tolist()
+            expected.append(sum(logs[text, place, labels[text, place]] for place in places))
+    torch.testing.assert_close(found.likelihoods, torch.stack(expected))
+    inputs = [mine.features, mine.weight, mine.bias]
+    for ours, plain in zip(
+        torch.autograd.grad(found.likelihoods.square().sum(), inputs),
+        torch.autograd.grad(torch.stack(expected).square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 10.0])
+def test_chunks_equal_their_definition(links, temperature):
+    torch.manual_seed(0)
+    mine = (-5 * torch.rand(5)).requires_grad_()
+    theirs = -5 * torch.rand(5)
+    sides = [Activations(likelihoods=side) for side in (mine, theirs)]
+    compared = Batch(links.groups, links.groups)
+    objective = Chunks(temperature=temperature)
+    assert objective.count(compared) == 5
+    total = objective.total(*sides, compared, Projections({}, seed=0))
+    expected = 0.0
+    for mine_, theirs_ in zip(mine.tolist(), theirs.tolist(), strict=True):
+        q, p = math.exp(mine_ / temperature), math.exp(theirs_ / temperature)
+        expected += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    assert float(total.detach()) == pytest.approx(temperature * expected, rel=1e-4)
+    total.backward()
+    assert torch.isfinite(mine.grad).all() and mine.grad.any()
+    same = [Activations(likelihoods=side) for side in (theirs, theirs)]
+    assert float(objective.total(*same, compared, Projections({}, seed=0))) == 0.0

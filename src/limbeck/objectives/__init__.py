@@ -1,6 +1,7 @@
 """What "alike" means: one file, one idea, one Source line; this is the only list."""
 
 from .attention_maps import AttentionMaps
+from .chunks import Chunks
 from .contract import Objective
 from .embeddings import Embeddings
 from .hidden import Hidden
@@ -15,6 +16,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "labels": Labels,
     "output": Output,
     "uld": Uld,
+    "chunks": Chunks,
     "hidden": Hidden,
     "mean_hidden": MeanHidden,
     "embeddings": Embeddings,

@@ -19,6 +19,7 @@ from torch.nn.functional import embedding_bag
 
 from ..activations import Activations, Merge, Predictions
 from ..batch import Links, Tokens
+from .labels import label_log_likelihoods
 
 Pool = Literal["sum", "mean"]
 OfParts = Literal["pool", "log_sum_exp"]
@@ -36,6 +37,7 @@ class Alignment(nn.Module):
         offsets: Where the parts of each begin; None compares shared pieces.
         of_parts: What the logits of parts become: pooled as vectors are, or the logarithm
             of the sum of their exponentials.
+        likelihoods: Whether those of the groups are asked for; decoders have them.
     """
 
     student_columns: Tensor | None
@@ -49,20 +51,29 @@ class Alignment(nn.Module):
         teacher_columns: Int[Tensor, " columns"] | None,
         offsets: Int[Tensor, " columns"] | None = None,
         of_parts: OfParts = "pool",
+        likelihoods: bool = False,
     ) -> None:
         super().__init__()
+        self.likelihoods = likelihoods
         self.pool = pool
         self.of_parts = of_parts
         self.register_buffer("student_columns", student_columns, persistent=False)
         self.register_buffer("teacher_columns", teacher_columns, persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
 
-    def student(self, found: Activations, links: Links) -> Activations:
-        """The student's, a row a group; of predictions, those at the linked pieces."""
+    def student(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
+        """The student's, a row a group; of predictions, those at the linked pieces.
+
+        Args:
+            found: At its own pieces.
+            links: Of its pieces with the teacher's.
+            tokens: What it read, with the positions of its predictions.
+        """
         aligned = self._vectors(found, links.student, links.groups)
         if found.predictions is None:
             return aligned
-        given = found.predictions
+        aligned = self._likely(aligned, found.predictions, links.student_next, links, tokens)
+        given = _linked(found.predictions, links.student, tokens)
         features, counts = self._features(given.features, links.student, links.groups)
         weight = self._student_map(given.weight)
         bias = None
@@ -76,12 +87,13 @@ class Alignment(nn.Module):
         made = Predictions(features, weight, bias, self._merge(weight))
         return replace(aligned, predictions=made)
 
-    def teacher(self, found: Activations, links: Links) -> Activations:
-        """The teacher's; a group has one piece of it."""
+    def teacher(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
+        """The teacher's; a group has one linked piece of it."""
         aligned = self._vectors(found, links.teacher, links.groups)
         if found.predictions is None:
             return aligned
-        given = found.predictions
+        aligned = self._likely(aligned, found.predictions, links.teacher_next, links, tokens)
+        given = _linked(found.predictions, links.teacher, tokens)
         features, _ = self._features(given.features, links.teacher, links.groups)
         weight, bias = given.weight, given.bias
         if self.teacher_columns is not None:
@@ -108,14 +120,29 @@ class Alignment(nn.Module):
         self, features: Tensor, groups: Tensor, tokens: Tokens
     ) -> tuple[Float[Tensor, "groups width"], Float[Tensor, " groups"]]:
         """What enters the output map for every real group, and how many pieces it has."""
-        row = (tokens.mask.flatten().cumsum(0) - 1).view_as(tokens.mask)
-        owner = row.gather(1, groups.clamp_min(0))[groups >= 0]
-        total = int(tokens.mask.sum())
+        owner, total = _owners(groups, tokens), int(tokens.mask.sum())
         counts = torch.bincount(owner, minlength=total).float()
         pooled = features.new_zeros(total, features.shape[1]).index_add(0, owner, features)
         if self.pool == "mean":
             pooled = pooled / counts.clamp_min(1)[:, None].to(pooled.dtype)
         return pooled, counts
+
+    def _likely(
+        self,
+        aligned: Activations,
+        given: Predictions,
+        following: Tensor | None,
+        links: Links,
+        tokens: Tokens,
+    ) -> Activations:
+        """With the likelihood of every group: the sum over its pieces, predicted one by one."""
+        if not self.likelihoods or following is None:
+            return aligned
+        here = following >= 0
+        of_pieces = label_log_likelihoods(_linked(given, following, tokens), tokens.labels[here])
+        total = int(links.groups.mask.sum())
+        sums = of_pieces.new_zeros(total).index_add(0, _owners(following, links.groups), of_pieces)
+        return replace(aligned, likelihoods=sums)
 
     def _merge(self, weight: Tensor) -> Merge | None:
         if self.of_parts == "pool" or self.offsets is None or self.student_columns is None:
@@ -136,6 +163,17 @@ class Alignment(nn.Module):
             return rows[self.student_columns]
         mode = "mean" if self.pool == "mean" else "sum"
         return embedding_bag(self.student_columns, rows, self.offsets, mode=mode)
+
+
+def _linked(given: Predictions, groups: Tensor, tokens: Tokens) -> Predictions:
+    """Those at the pieces that are in groups."""
+    return replace(given, features=given.features[(groups >= 0)[tokens.predicted]])
+
+
+def _owners(groups: Tensor, tokens: Tokens) -> Int[Tensor, " linked"]:
+    """Of every piece that is in a group, the number of the group in the whole batch."""
+    number = (tokens.mask.flatten().cumsum(0) - 1).view_as(tokens.mask)
+    return number.gather(1, groups.clamp_min(0))[groups >= 0]
 
 
 def _log_sum_exp(

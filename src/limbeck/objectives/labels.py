@@ -9,10 +9,13 @@ Source: Devlin et al. 2019, BERT, arXiv:1810.04805.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import linear, log_softmax
+from torch.utils.checkpoint import checkpoint
 
-from ..activations import Activations, Needs, Predictions
+from ..activations import Activations, Needs, Predictions, float32_region
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
@@ -20,6 +23,8 @@ from ..student.projections import MapSize, Projections
 from .contract import Fault
 from .divergences import Distribution
 from .vocabulary_rows import vocabulary_loss
+
+_TOGETHER = 2**23  # logits that are held at once where each row's likelihood is asked for
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,26 @@ def label_loss(predictions: Predictions, labels: Int[Tensor, " predicted"]) -> F
         return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
     return vocabulary_loss(predictions, None, block_loss, pieces=len(predictions.weight))
+
+
+def label_log_likelihoods(
+    predictions: Predictions, labels: Int[Tensor, " predicted"]
+) -> Float[Tensor, " predicted"]:
+    """Logarithm of the probability of each row's label, in nats, float32.
+
+    Some rows at a time, and made again for the gradient: rows x pieces is never held.
+    """
+    together = max(1, _TOGETHER // len(predictions.weight))
+    found = []
+    for start in range(0, len(labels), together):
+        rows = slice(start, start + together)
+        given = (predictions.features[rows], predictions.weight, predictions.bias, labels[rows])
+        found.append(checkpoint(_likelihoods, *given, use_reentrant=False))
+    # Of no rows an empty column: it belongs to the graph as all others do.
+    return torch.cat(found) if found else predictions.features.float()[:, 0]
+
+
+def _likelihoods(features: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+    logits = linear(features, weight, bias)
+    with float32_region(logits):
+        return log_softmax(logits.float(), dim=-1).gather(-1, labels[:, None]).squeeze(1)

@@ -4,7 +4,7 @@ Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import datasets
@@ -69,28 +69,38 @@ class AlignedBatches:
         mine = [row["student_ids"] for row in sequences]
         theirs = [row["teacher_ids"] for row in sequences]
         student = self._student(sequences, mine, generator)
-        links, view = self._links(sequences)
+        linked, view = self._links(sequences)
         ids = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
         read = ids
         if self.teacher_reads == "masked":
-            said = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
-            hidden = [_spread(row, some) for row, some in zip(sequences, said, strict=True)]
+            gaps = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
+            hidden = [_spread(row, some) for row, some in zip(sequences, gaps, strict=True)]
             read = np.where(padded(hidden, False, np.bool_), self.teacher.mask_token_id, ids)
-        of_teacher = padded([there for _, there in links], -1, np.int64)
-        of_student = padded([here for here, _ in links], -1, np.int64)
-        teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
-        real = _real([np.arange(there.max(initial=-1) + 1) for _, there in links])
+        of_teacher = padded([there for _, there in linked], -1, np.int64)
+        of_student = padded([here for here, _ in linked], -1, np.int64)
+        real = _real([np.arange(there.max(initial=-1) + 1) for _, there in linked])
         nothing = np.zeros(real.shape, dtype=np.int64)
-        return Batch(
-            student,
-            teacher,
-            Links(
-                view,
-                torch.from_numpy(of_student),
-                torch.from_numpy(of_teacher),
-                as_tokens(nothing, real, nothing, real),
-            ),
+        groups_alone = Links(
+            view=view,
+            student=torch.from_numpy(of_student),
+            teacher=torch.from_numpy(of_teacher),
+            groups=as_tokens(nothing, real, nothing, real),
         )
+        if self.kind != "ends":
+            teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
+            return Batch(student, teacher, groups_alone)
+        labels, _ = next_pieces(ids, _real(theirs))
+        following = [_following(row) for row in sequences]
+        mine_next, theirs_next = (
+            padded([pair[side] for pair in following], -1, np.int64) for side in (0, 1)
+        )
+        teacher = as_tokens(ids, _real(theirs), labels, (of_teacher >= 0) | (theirs_next >= 0))
+        links = replace(
+            groups_alone,
+            student_next=torch.from_numpy(mine_next),
+            teacher_next=torch.from_numpy(theirs_next),
+        )
+        return Batch(student, teacher, links)
 
     def _student(
         self, sequences: list[dict[str, Any]], rows: list[Ids], generator: np.random.Generator
@@ -157,14 +167,32 @@ class AlignedBatches:
 
 
 def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
-    """The last pieces of every group that both have pieces of."""
-    teacher, student = row["teacher_lengths"], row["student_lengths"]
-    both = (teacher > 0) & (student > 0) & (row["cuts"] == Cuts.EITHER)
-    of_teacher = np.full(len(row["teacher_ids"]), -1)
-    of_student = np.full(len(row["student_ids"]), -1)
-    of_teacher[(np.cumsum(teacher) - 1)[both]] = np.arange(both.sum())
-    of_student[(np.cumsum(student) - 1)[both]] = np.arange(both.sum())
-    return of_student, of_teacher
+    """The groups that both have pieces of, at their last pieces: student's, teacher's."""
+    both = _in_both(row)
+    found = []
+    for who in ("student", "teacher"):
+        groups = np.full(len(row[f"{who}_ids"]), -1)
+        groups[(np.cumsum(row[f"{who}_lengths"]) - 1)[both]] = np.arange(both.sum())
+        found.append(groups)
+    return found[0], found[1]
+
+
+def _following(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
+    """The groups that both have pieces of, where each of their pieces is predicted: before it."""
+    both = _in_both(row)
+    number = np.where(both, np.cumsum(both) - 1, -1)
+    found = []
+    for who in ("student", "teacher"):
+        groups = np.repeat(number, row[f"{who}_lengths"])
+        found.append(np.append(groups[1:], -1))
+    return found[0], found[1]
+
+
+def _in_both(row: Mapping[str, Any]) -> Bool[np.ndarray, " groups"]:
+    found: Bool[np.ndarray, " groups"] = (
+        (row["teacher_lengths"] > 0) & (row["student_lengths"] > 0) & (row["cuts"] == Cuts.EITHER)
+    )
+    return found
 
 
 def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " pieces"]:

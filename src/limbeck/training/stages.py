@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..activations import Activations, Needs, capture
 from ..architectures import Anatomy
-from ..batch import Batch
+from ..batch import Batch, Tokens
 from ..objectives.alignment import Alignment
 from ..objectives.contract import Objective
 from ..objectives.labels import label_loss
@@ -140,38 +140,40 @@ class Learner(nn.Module):
             teacher: What the objectives need of it.
             progress: Share of the stage that is done, for options that change with it.
         """
-        own, compared = self._captured(batch)
+        own, compared, tokens = self._captured(batch)
         if self.alignment is not None and batch.links is not None:
-            compared = self.alignment.student(compared, batch.links)
-            teacher = self.alignment.teacher(teacher, batch.links)
+            compared = self.alignment.student(compared, batch.links, tokens)
+            teacher = self.alignment.teacher(teacher, batch.links, batch.teacher)
         seen = {True: (compared, batch.compared), False: (own, batch)}
         totals = {}
         for name, objective in self.objectives.items():
-            student, tokens = seen[_compares(objective)]
+            student, read = seen[_compares(objective)]
             now = at_progress(objective, progress)
-            totals[name] = now.total(student, teacher, tokens, self.projections)
+            totals[name] = now.total(student, teacher, read, self.projections)
         return totals
 
-    def _captured(self, batch: Batch) -> tuple[Activations, Activations]:
-        """What objectives without a teacher read of the student, and what all others do."""
+    def _captured(self, batch: Batch) -> tuple[Activations, Activations, Tokens]:
+        """What objectives without a teacher read of the student, what all others do, and where."""
         links = batch.links
         if links is None:
             found = capture(
                 self.student, self.anatomy, batch.student, self.needs_own | self.needs_compared
             )
-            return found, found
+            return found, found, batch.student
         if links.view is not None:
             return (
                 capture(self.student, self.anatomy, batch.student, self.needs_own),
                 capture(self.student, self.anatomy, links.view, self.needs_compared),
+                links.view,
             )
         linked, hidden = links.student >= 0, batch.student.predicted
+        if links.student_next is not None:
+            linked = linked | (links.student_next >= 0)
         everything = replace(batch.student, predicted=linked | hidden)
         found = capture(
             self.student, self.anatomy, everything, self.needs_own | self.needs_compared
         )
-        own, compared = (_at(found, where[everything.predicted]) for where in (hidden, linked))
-        return own, compared
+        return _at(found, hidden[everything.predicted]), found, everything
 
 
 def _at(found: Activations, rows: Bool[Tensor, " predicted"]) -> Activations:

@@ -1,0 +1,93 @@
+"""The student gives every stretch of text the likelihood that its teacher gives it.
+
+With two vocabularies a stretch is what both cut at its ends, in as many pieces as each needs;
+with one it is a piece.
+
+Source: approximate likelihood matching, Minixhofer et al. 2025, arXiv:2503.20083.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..activations import Activations, Needs, float32_region
+from ..architectures import Shape
+from ..batch import Batch
+from ..errors import ObjectiveError
+from ..student.projections import MapSize, Projections
+from .contract import Fault, required
+from .labels import label_log_likelihoods
+
+_CERTAIN = -1e-6  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Divergence of the likelihoods of stretches of text, summed over them.
+
+    Attributes:
+        temperature: Log-likelihoods are divided by it, so that long stretches do not all
+            look impossible; the divergence is multiplied by it.
+    """
+
+    temperature: float = 10.0
+    unit: ClassVar[str] = "nats per stretch of text, times the temperature"
+
+    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+        """No teacher, or a temperature of 0."""
+        if teacher is None:
+            return [("", "needs a teacher; give one, or use `labels`")]
+        if self.temperature <= 0:
+            return [("temperature", f"is {self.temperature:g}; give more than 0")]
+        return []
+
+    def bound(self, student: Shape, teacher: Shape | None) -> "Chunks":
+        """Itself."""
+        required(teacher)
+        return self
+
+    def student_needs(self) -> Needs:
+        """Predictions, or what alignment makes of them."""
+        return Needs(predictions=True, likelihoods=True)
+
+    def teacher_needs(self) -> Needs:
+        """Likewise."""
+        return Needs(predictions=True, likelihoods=True)
+
+    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
+        """None."""
+        return {}
+
+    def layer_pairs(self) -> list[tuple[int, int]]:
+        """None."""
+        return []
+
+    def count(self, batch: Batch) -> int:
+        """Predicted pieces, or stretches."""
+        return int(batch.student.predicted.sum())
+
+    def total(
+        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
+    ) -> Tensor:
+        """KL between "this stretch" and "any other", summed over stretches."""
+        mine, theirs = (_likelihoods(found, batch) for found in (student, teacher))
+        with float32_region(mine):
+            logs = [
+                (side.float() / self.temperature).clamp_max(_CERTAIN)
+                for side in (theirs.detach(), mine)
+            ]
+            rest = [torch.log(-torch.expm1(side)) for side in logs]
+            this = logs[0].exp() * (logs[0] - logs[1])
+            other = rest[0].exp() * (rest[0] - rest[1])
+            return (this + other).sum() * self.temperature
+
+
+def _likelihoods(found: Activations, batch: Batch) -> Tensor:
+    if found.likelihoods is not None:
+        return found.likelihoods
+    if found.predictions is None:
+        raise ObjectiveError("chunks need predictions of student and teacher")
+    tokens = batch.student
+    return label_log_likelihoods(found.predictions, tokens.labels[tokens.predicted])
