@@ -268,4 +268,4 @@ def test_faults_name_their_field(options, place, message):
 
 def test_vocabularies_that_differ_say_what_applies():
     ((field, message),) = Output().faults(shape(200, 200), shape(300, 299))
-    assert field == "" and "200 pieces and the teacher 299" in message and "labels" in message
+    assert field == "" and "200 pieces and the teacher 299" in message and "alignment" in message
