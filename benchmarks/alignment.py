@@ -117,7 +117,7 @@ class Comparison:
         with torch.autocast("cpu", torch.bfloat16):
             student = Activations(predictions=Predictions(self.features, self.weight, None))
             if self.mapped:
-                student = self.alignment.student(student, self.links)
+                student = self.alignment.student(student, self.links, self.groups)
             objective = Output(vocabulary=TEACHER_PIECES)
             batch = Batch(self.groups, self.groups)
             total = objective.total(student, self.teacher, batch, Projections({}, seed=0))
