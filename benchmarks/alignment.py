@@ -100,10 +100,10 @@ class Comparison:
         taught = torch.randn(TEACHER_PIECES, width, generator=chance) * width**-0.5
         features = torch.randn(ROWS, width, generator=chance)
         self.teacher = Activations(predictions=Predictions(features, taught, None))
-        lengths = torch.randint(1, 5, (TEACHER_PIECES,), generator=chance)
-        parts = torch.randint(0, STUDENT_PIECES, (int(lengths.sum()),), generator=chance)
         every = torch.arange(TEACHER_PIECES)
-        self.alignment = Alignment("sum", parts, every, lengths.cumsum(0) - lengths)
+        owner = every.repeat_interleave(torch.randint(1, 5, every.shape, generator=chance))
+        parts = torch.randint(0, STUDENT_PIECES, owner.shape, generator=chance)
+        self.alignment = Alignment("sum", parts, every, owner=owner)
         self.mapped = side == "mapped"
         real = torch.ones(1, ROWS, dtype=torch.bool)
         nothing = torch.zeros(1, ROWS, dtype=torch.int64)

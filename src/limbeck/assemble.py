@@ -138,13 +138,11 @@ def _alignment(setup: Setup, number: int) -> Alignment:
     if part.columns == "shared":
         same = torch.from_numpy(pieces.same[compared])
         return Alignment(part.pool, same, teacher, likelihoods=likelihoods)
-    lengths = pieces.lengths[compared]
-    owner = np.repeat(np.arange(len(compared)), lengths)
-    offsets = np.cumsum(lengths) - lengths
-    within = np.arange(len(owner)) - offsets[owner]
-    parts = pieces.parts[pieces.offsets[compared][owner] + within]
-    columns = torch.from_numpy(parts), teacher, torch.from_numpy(offsets)
-    return Alignment(part.pool, *columns, of_parts=part.of_parts, likelihoods=likelihoods)
+    parts, owner = (torch.from_numpy(found) for found in pieces.written_with(compared))
+    rows = setup.models.student.vocabulary if part.of_parts == "log_sum_exp" else None
+    return Alignment(
+        part.pool, parts, teacher, owner=owner, summed_over=rows, likelihoods=likelihoods
+    )
 
 
 def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:

@@ -83,8 +83,8 @@ def test_logits_of_a_group_are_pooled_from_those_of_its_pieces(links, pool, mapp
     parts = [[3], [0, 5], [5, 5, 6]] if mapped else [[2], [0], [6]]
     columns = torch.tensor([8, 1, 4])
     flat = torch.tensor([piece for some in parts for piece in some])
-    starts = torch.tensor([0, 1, 3]) if mapped else None
-    alignment = Alignment(pool, flat, columns, starts)
+    owner = torch.tensor([n for n, some in enumerate(parts) for _ in some]) if mapped else None
+    alignment = Alignment(pool, flat, columns, owner=owner)
     of_student = alignment.student(
         Activations(predictions=mine), links, read(links.student)
     ).predictions
@@ -113,8 +113,8 @@ def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
     mine = predictions(int((links.student >= 0).sum()), 7, 1)
     parts = [[3], [0, 5], [5, 2, 6]]
     flat = torch.tensor([piece for some in parts for piece in some])
-    columns, starts = torch.tensor([8, 1, 4]), torch.tensor([0, 1, 3])
-    alignment = Alignment("mean", flat, columns, starts, of_parts="log_sum_exp")
+    columns, owner = torch.tensor([8, 1, 4]), torch.tensor([0, 1, 1, 2, 2, 2])
+    alignment = Alignment("mean", flat, columns, owner=owner, summed_over=7)
     found = alignment.student(Activations(predictions=mine), links, read(links.student)).predictions
     pooled = Alignment("mean", torch.arange(7), torch.arange(7))
     whole = pooled.student(
@@ -125,13 +125,13 @@ def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
 
 
 @pytest.mark.parametrize("pool", ["sum", "mean"])
-@pytest.mark.parametrize("of_parts", ["pool", "log_sum_exp"])
-def test_the_output_loss_reaches_features_and_the_whole_map(links, of_parts, pool):
+@pytest.mark.parametrize("summed_over", [None, 7])
+def test_the_output_loss_reaches_features_and_the_whole_map(links, summed_over, pool):
     mine = predictions(int((links.student >= 0).sum()), 7, 1)
     theirs = predictions(int((links.teacher >= 0).sum()), 9, 2)
-    flat, starts = torch.tensor([3, 0, 5, 5, 6]), torch.tensor([0, 1, 3])
+    flat, owner = torch.tensor([3, 0, 5, 5, 6]), torch.tensor([0, 1, 1, 2, 2])
     columns = torch.tensor([8, 1, 4])
-    alignment = Alignment(pool, flat, columns, starts, of_parts=of_parts)
+    alignment = Alignment(pool, flat, columns, owner=owner, summed_over=summed_over)
     student = alignment.student(Activations(predictions=mine), links, read(links.student))
     teacher = alignment.teacher(Activations(predictions=theirs), links, read(links.teacher))
     compared = Batch(links.groups, links.groups)

@@ -17,12 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from ..activations import Activations, Merge, Predictions
+from ..activations import Activations, Predictions
 from ..batch import Links, Tokens
 from .labels import label_log_likelihoods
 
 Pool = Literal["sum", "mean"]
-OfParts = Literal["pool", "log_sum_exp"]
 _LEAST = 1e-30  # of a sum of exponentials below the largest logit
 
 
@@ -32,34 +31,45 @@ class Alignment(nn.Module):
     Args:
         pool: What the vectors of a group's pieces become.
         student_columns: The student's pieces that are compared, one for each below;
-            or with ``offsets`` the parts of each, one after another; None is all.
+            or with ``owner`` the parts of each, one after another; None is all.
         teacher_columns: The teacher's pieces that are compared; None is all.
-        offsets: Where the parts of each begin; None compares shared pieces.
-        of_parts: What the logits of parts become: pooled as vectors are, or the logarithm
-            of the sum of their exponentials.
+        owner: Which of them each part belongs to; None compares shared pieces.
+        summed_over: Rows of the student's output map, where the logits of parts become
+            the logarithm of the sum of their exponentials; None pools them as vectors are.
         likelihoods: Whether those of the groups are asked for; decoders have them.
     """
 
     student_columns: Tensor | None
     teacher_columns: Tensor | None
-    offsets: Tensor | None
+    starts: Tensor | None
+    summed: Tensor | None
 
     def __init__(
         self,
         pool: Pool,
         student_columns: Int[Tensor, " parts"] | None,
         teacher_columns: Int[Tensor, " columns"] | None,
-        offsets: Int[Tensor, " columns"] | None = None,
-        of_parts: OfParts = "pool",
+        *,
+        owner: Int[Tensor, " parts"] | None = None,
+        summed_over: int | None = None,
         likelihoods: bool = False,
     ) -> None:
         super().__init__()
         self.likelihoods = likelihoods
         self.pool = pool
-        self.of_parts = of_parts
         self.register_buffer("student_columns", student_columns, persistent=False)
         self.register_buffer("teacher_columns", teacher_columns, persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
+        starts = summed = None
+        if owner is not None and student_columns is not None:
+            columns = int(owner.max()) + 1
+            starts = torch.searchsorted(owner, torch.arange(columns))
+            if summed_over is not None:
+                places, ones = torch.stack([owner, student_columns]), torch.ones(len(owner))
+                size = (columns, summed_over)
+                summed = torch.sparse_coo_tensor(places, ones, size, check_invariants=True)
+                summed = summed.coalesce()
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("summed", summed, persistent=False)
 
     def student(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
         """The student's, a row a group; of predictions, those at the linked pieces.
@@ -84,7 +94,8 @@ class Alignment(nn.Module):
                 features = torch.cat([features, counts[:, None].to(features.dtype)], dim=1)
                 weight = torch.cat([weight, bias[:, None].to(weight.dtype)], dim=1)
                 bias = None
-        made = Predictions(features, weight, bias, self._merge(weight))
+        merge = None if self.summed is None else partial(_log_sum_exp, self.summed)
+        made = Predictions(features, weight, bias, merge)
         return replace(aligned, predictions=made)
 
     def teacher(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
@@ -118,14 +129,11 @@ class Alignment(nn.Module):
 
     def _features(
         self, features: Tensor, groups: Tensor, tokens: Tokens
-    ) -> tuple[Float[Tensor, "groups width"], Float[Tensor, " groups"]]:
+    ) -> tuple[Float[Tensor, "groups width"], Int[Tensor, " groups"]]:
         """What enters the output map for every real group, and how many pieces it has."""
         owner, total = _owners(groups, tokens), int(tokens.mask.sum())
-        counts = torch.bincount(owner, minlength=total).float()
-        pooled = features.new_zeros(total, features.shape[1]).index_add(0, owner, features)
-        if self.pool == "mean":
-            pooled = pooled / counts.clamp_min(1)[:, None].to(pooled.dtype)
-        return pooled, counts
+        counts = torch.bincount(owner, minlength=total)
+        return _summed(features, owner, total, mean=self.pool == "mean"), counts
 
     def _likely(
         self,
@@ -140,29 +148,15 @@ class Alignment(nn.Module):
             return aligned
         here = following >= 0
         of_pieces = label_log_likelihoods(_linked(given, following, tokens), tokens.labels[here])
-        total = int(links.groups.mask.sum())
-        sums = of_pieces.new_zeros(total).index_add(0, _owners(following, links.groups), of_pieces)
-        return replace(aligned, likelihoods=sums)
-
-    def _merge(self, weight: Tensor) -> Merge | None:
-        if self.of_parts == "pool" or self.offsets is None or self.student_columns is None:
-            return None
-        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.student_columns)])])
-        columns = torch.arange(len(self.offsets), device=weight.device)
-        columns = columns.repeat_interleave(ends - self.offsets)
-        places = torch.stack([columns, self.student_columns])
-        ones = torch.ones(places.shape[1], device=weight.device)
-        size = (len(self.offsets), len(weight))
-        table = torch.sparse_coo_tensor(places, ones, size, check_invariants=True)
-        return partial(_log_sum_exp, table.coalesce())
+        owner, total = _owners(following, links.groups), int(links.groups.mask.sum())
+        return replace(aligned, likelihoods=_summed(of_pieces, owner, total))
 
     def _student_map(self, rows: Tensor) -> Tensor:
-        if self.student_columns is None or self.of_parts == "log_sum_exp":
+        if self.student_columns is None or self.summed is not None:
             return rows
-        if self.offsets is None:
+        if self.starts is None:
             return rows[self.student_columns]
-        mode = "mean" if self.pool == "mean" else "sum"
-        return embedding_bag(self.student_columns, rows, self.offsets, mode=mode)
+        return embedding_bag(self.student_columns, rows, self.starts, mode=self.pool)
 
 
 def _linked(given: Predictions, groups: Tensor, tokens: Tokens) -> Predictions:
@@ -198,12 +192,23 @@ def _pooled(
     *,
     mean: bool,
 ) -> Float[Tensor, "batch groups width"]:
-    """The sum, or the mean, of the vectors of every group."""
+    """The sum, or the mean, of the vectors of every group, padding groups included."""
     texts, _, width = vectors.shape
     linked = groups >= 0
     owner = (groups + most * torch.arange(texts, device=groups.device)[:, None])[linked]
-    pooled = vectors.new_zeros(texts * most, width).index_add(0, owner, vectors[linked])
-    if mean:
-        counts = torch.bincount(owner, minlength=texts * most).clamp_min(1)
-        pooled = pooled / counts[:, None].to(pooled.dtype)
-    return pooled.reshape(texts, most, width)
+    return _summed(vectors[linked], owner, texts * most, mean=mean).reshape(texts, most, width)
+
+
+def _summed(
+    rows: Float[Tensor, "rows ..."],
+    owner: Int[Tensor, " rows"],
+    total: int,
+    *,
+    mean: bool = False,
+) -> Float[Tensor, "owners ..."]:
+    """The sum, or the mean, of the rows of every owner."""
+    sums = rows.new_zeros(total, *rows.shape[1:]).index_add(0, owner, rows)
+    if not mean:
+        return sums
+    counts = torch.bincount(owner, minlength=total).clamp_min(1)
+    return sums / counts[:, None].to(sums.dtype)

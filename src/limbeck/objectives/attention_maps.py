@@ -17,15 +17,15 @@ from torch import Tensor
 from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
-from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from ..student.projections import Projections
+from .contract import Fault, Objective, no_teacher, required
 from .layer_mapping import LayerMap, bound_links, layer_links, map_fault
 from .relations import repeat_heads
 from .token_pairs import compared_pairs, score_difference
 
 
 @dataclass(frozen=True)
-class AttentionMaps:
+class AttentionMaps(Objective):
     """Squared difference of attention scores, summed over real tokens and layer pairs.
 
     Attributes:
@@ -48,7 +48,7 @@ class AttentionMaps:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """Layers that do not exist, heads that do not divide, or no teacher."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         found = map_fault("layers", self.layers, student.layers, teacher.layers)
         common = math.gcd(student.query_width, teacher.query_width)
         if self.heads is not None and (self.heads < 1 or common % self.heads):
@@ -78,19 +78,11 @@ class AttentionMaps:
         here = frozenset(layer for link in bound_links(self.layers) for layer in link.teachers)
         return Needs(queries=here, keys=here)
 
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """None: scores have the same size whatever the width."""
-        return {}
-
     def layer_pairs(self) -> list[tuple[int, int]]:
         """(student, teacher)."""
         return [
             (link.student, layer) for link in bound_links(self.layers) for layer in link.teachers
         ]
-
-    def count(self, batch: Batch) -> int:
-        """Real tokens."""
-        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

@@ -16,15 +16,15 @@ from ..activations import Activations, Needs, float32_region
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from ..student.projections import Projections
+from .contract import Fault, Objective, no_teacher, required
 from .labels import label_log_likelihoods
 
 _CERTAIN = -1e-6  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
 
 
 @dataclass(frozen=True)
-class Chunks:
+class Chunks(Objective):
     """Divergence of the likelihoods of stretches of text, summed over them.
 
     Attributes:
@@ -38,7 +38,7 @@ class Chunks:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """No teacher, or a temperature of 0."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         if self.temperature <= 0:
             return [("temperature", f"is {self.temperature:g}; give more than 0")]
         return []
@@ -55,14 +55,6 @@ class Chunks:
     def teacher_needs(self) -> Needs:
         """Likewise."""
         return Needs(predictions=True, likelihoods=True)
-
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """None."""
-        return {}
-
-    def layer_pairs(self) -> list[tuple[int, int]]:
-        """None."""
-        return []
 
     def count(self, batch: Batch) -> int:
         """Predicted pieces, or stretches."""

@@ -22,6 +22,9 @@ Fault = tuple[str, str]  # (field, what is wrong and what to change)
 class Objective(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
+    Without a word of its own it has no learned map, links no single layers, and is
+    counted over real tokens.
+
     Attributes:
         unit: Unit of one item, for logs and plots.
     """
@@ -49,21 +52,26 @@ class Objective(Protocol):
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """Every learned map that it uses, by name."""
-        ...
+        return {}
 
     def layer_pairs(self) -> list[tuple[int, int]]:
         """Which student layer learns from which teacher layer, as (student, teacher)."""
-        ...
+        return []
 
     def count(self, batch: Batch) -> int:
         """How many items the total is summed over, from the batch alone; padding never counts."""
-        ...
+        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
         """The sum over the items, float32, with gradients to the student and projections only."""
         ...
+
+
+def no_teacher(teacher: Shape | None) -> list[Fault]:
+    """The fault of having no teacher, where an objective cannot do without one."""
+    return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
 
 
 def required(teacher: Shape | None) -> Shape:

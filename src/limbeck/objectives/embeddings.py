@@ -15,14 +15,14 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from .contract import Fault, Objective, no_teacher, required
 from .hidden import Measure, distance, real_rows
 
 _NAME = "embeddings"
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class Embeddings(Objective):
     """Distance of the embedding outputs, summed over real tokens.
 
     Attributes:
@@ -34,7 +34,7 @@ class Embeddings:
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """No teacher."""
-        return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
+        return no_teacher(teacher)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Embeddings":
         """Itself."""
@@ -53,14 +53,6 @@ class Embeddings:
         """One map, where the widths differ."""
         wide = required(teacher).hidden
         return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
-
-    def layer_pairs(self) -> list[tuple[int, int]]:
-        """None: the embedding output is no layer."""
-        return []
-
-    def count(self, batch: Batch) -> int:
-        """Real tokens."""
-        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

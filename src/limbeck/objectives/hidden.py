@@ -21,7 +21,7 @@ from ..activations import Activations, Needs, float32_region
 from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from .contract import Fault, Objective, no_teacher, required
 from .layer_mapping import LayerMap, Link, bound_links, layer_links, map_fault
 
 Combine = Literal["concatenate", "mean", "each"]
@@ -29,7 +29,7 @@ Measure = Literal["mse", "cosine"]
 
 
 @dataclass(frozen=True)
-class Hidden:
+class Hidden(Objective):
     """Distance of hidden states, summed over real tokens and layer pairs.
 
     Attributes:
@@ -52,7 +52,7 @@ class Hidden:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """Layers that do not exist or are named twice, or no teacher."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         return map_fault("layers", self.layers, student.layers, teacher.layers)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Hidden":
@@ -91,10 +91,6 @@ class Hidden:
             for link in bound_links(self.layers)
             for teacher in link.teachers
         ]
-
-    def count(self, batch: Batch) -> int:
-        """Real tokens."""
-        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

@@ -19,8 +19,8 @@ from ..activations import Activations, Needs, Predictions, float32_region
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import MapSize, Projections
-from .contract import Fault
+from ..student.projections import Projections
+from .contract import Fault, Objective
 from .divergences import Distribution
 from .vocabulary_rows import vocabulary_loss
 
@@ -28,7 +28,7 @@ _TOGETHER = 2**23  # logits that are held at once where each row's likelihood is
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(Objective):
     """Cross-entropy against the original piece, summed over the predicted positions."""
 
     unit: ClassVar[str] = "nats per predicted piece"
@@ -48,14 +48,6 @@ class Labels:
     def teacher_needs(self) -> Needs:
         """Nothing."""
         return Needs()
-
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """None."""
-        return {}
-
-    def layer_pairs(self) -> list[tuple[int, int]]:
-        """None."""
-        return []
 
     def count(self, batch: Batch) -> int:
         """Predicted positions."""

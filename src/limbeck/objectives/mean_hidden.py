@@ -15,14 +15,14 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from .contract import Fault, Objective, no_teacher, required
 from .hidden import Measure, distance, real_rows
 
 _NAME = "mean_hidden"
 
 
 @dataclass(frozen=True)
-class MeanHidden:
+class MeanHidden(Objective):
     """Distance of the means over layers and embedding output, summed over real tokens.
 
     Attributes:
@@ -38,7 +38,7 @@ class MeanHidden:
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """No teacher."""
-        return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
+        return no_teacher(teacher)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "MeanHidden":
         """With the number of layers of both."""
@@ -57,14 +57,6 @@ class MeanHidden:
         """One map, where the widths differ."""
         wide = required(teacher).hidden
         return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
-
-    def layer_pairs(self) -> list[tuple[int, int]]:
-        """None: all learn from all."""
-        return []
-
-    def count(self, batch: Batch) -> int:
-        """Real tokens."""
-        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

@@ -16,15 +16,15 @@ from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from ..student.projections import Projections
+from .contract import Fault, Objective, no_teacher, required
 from .divergences import Distribution, Divergence, Found, divergence_faults, divergence_of
 from .schedule import Ramp, number
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(Objective):
     """Divergence of output distributions, summed over the predicted positions.
 
     Attributes:
@@ -53,7 +53,7 @@ class Output:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """Unknown measures and options, temperatures of 0, vocabularies that differ, no teacher."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         found = divergence_faults(self.divergence, self.divergence_options)
         ends = self.temperature if isinstance(self.temperature, Ramp) else None
         lowest = min(ends.start, ends.end) if ends else float(number(self.temperature))
@@ -86,14 +86,6 @@ class Output:
     def teacher_needs(self) -> Needs:
         """Predictions of the same masked text."""
         return Needs(predictions=True)
-
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """None."""
-        return {}
-
-    def layer_pairs(self) -> list[tuple[int, int]]:
-        """None."""
-        return []
 
     def count(self, batch: Batch) -> int:
         """Predicted positions."""

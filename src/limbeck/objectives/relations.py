@@ -19,8 +19,8 @@ from torch import Tensor
 from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
-from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from ..student.projections import Projections
+from .contract import Fault, Objective, no_teacher, required
 from .layer_names import LayerName, layer_fault, layer_number
 from .token_pairs import compared_pairs, relation_divergence
 
@@ -28,7 +28,7 @@ _LETTERS = {"Q": "queries", "K": "keys", "V": "values"}
 
 
 @dataclass(frozen=True)
-class Relations:
+class Relations(Objective):
     """Divergence of relations between tokens, summed over real tokens.
 
     Attributes:
@@ -56,7 +56,7 @@ class Relations:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """Layers that do not exist, heads that do not divide, unknown pairs, or no teacher."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         found = layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
         found += layer_fault("student_layer", self.student_layer, student.layers)
         valid = self._head_choices(student, teacher)
@@ -124,17 +124,9 @@ class Relations:
             values=here if "V" in letters else none,
         )
 
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """None: relations have the same size whatever the width."""
-        return {}
-
     def layer_pairs(self) -> list[tuple[int, int]]:
         """The one pair of layers."""
         return [(int(self.student_layer), int(self.teacher_layer))]
-
-    def count(self, batch: Batch) -> int:
-        """Real tokens."""
-        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

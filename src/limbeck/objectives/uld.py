@@ -16,13 +16,13 @@ from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from ..student.projections import Projections
+from .contract import Fault, Objective, no_teacher, required
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Uld:
+class Uld(Objective):
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
@@ -38,7 +38,7 @@ class Uld:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """No teacher, or fewer than one piece."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         if self.pieces is not None and self.pieces < 1:
             return [("pieces", f"is {self.pieces}; give 1 or more, or leave it out")]
         return []
@@ -55,14 +55,6 @@ class Uld:
     def teacher_needs(self) -> Needs:
         """Predictions."""
         return Needs(predictions=True)
-
-    def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """None."""
-        return {}
-
-    def layer_pairs(self) -> list[tuple[int, int]]:
-        """None."""
-        return []
 
     def count(self, batch: Batch) -> int:
         """Predicted positions."""

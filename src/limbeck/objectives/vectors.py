@@ -15,7 +15,7 @@ from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import MapSize, Projections
-from .contract import Fault, required
+from .contract import Fault, Objective, no_teacher, required
 from .hidden import distance, real_rows
 from .layer_names import LayerName, layer_fault, layer_number
 from .relations import relation_head_choices
@@ -24,7 +24,7 @@ _KINDS = ("queries", "keys", "values")
 
 
 @dataclass(frozen=True)
-class Vectors:
+class Vectors(Objective):
     """Squared difference of queries, keys and values, summed over real tokens.
 
     Attributes:
@@ -42,7 +42,7 @@ class Vectors:
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """Layers that do not exist, heads that do not divide, or no teacher."""
         if teacher is None:
-            return [("", "needs a teacher; give one, or use `labels`")]
+            return no_teacher(teacher)
         found = layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
         found += layer_fault("student_layer", self.student_layer, student.layers)
         valid = _head_choices(student, teacher)
@@ -87,10 +87,6 @@ class Vectors:
     def layer_pairs(self) -> list[tuple[int, int]]:
         """The one pair of layers."""
         return [(int(self.student_layer), int(self.teacher_layer))]
-
-    def count(self, batch: Batch) -> int:
-        """Real tokens."""
-        return int(batch.student.mask.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

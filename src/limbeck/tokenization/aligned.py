@@ -10,18 +10,17 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
 from .batching import as_tokens, padded
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
-from .piece_map import PieceMap
+from .piece_map import Ids, PieceMap
 from .two_cuts import Cuts
 
 Kind = Literal["match", "reduce", "ends"]
-Ids = Int64[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
@@ -153,13 +152,9 @@ class AlignedBatches:
     def _reduced(self, row: Mapping[str, Any]) -> tuple[Ids, Ids, Ids]:
         """The student's pieces of every teacher piece, and the groups of both."""
         ids = row["teacher_ids"]
-        lengths = self.pieces.lengths[ids]
-        owner = np.repeat(np.arange(len(ids)), lengths)
-        within = np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner]
-        parts = self.pieces.parts[self.pieces.offsets[ids][owner] + within]
-        parts, owner = parts[: self.positions], owner[: self.positions]
+        parts, owner = (found[: self.positions] for found in self.pieces.written_with(ids))
         # A teacher piece is compared if all of it is read, and if it stands for text.
-        whole = np.bincount(owner, minlength=len(ids)) == lengths
+        whole = np.bincount(owner, minlength=len(ids)) == self.pieces.lengths[ids]
         is_text = ~np.isin(ids, self.teacher.all_special_ids)
         linked = whole & self.pieces.written[ids] & is_text
         of_teacher = np.where(linked, np.cumsum(linked) - 1, -1)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from .normalisation import normalised
 from .spelling import Spelling, spellings
 
+Ids = Int64[np.ndarray, "..."]
 _ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask", "bos", "eos"))
 
 
@@ -32,6 +33,18 @@ class PieceMap:
     parts: Int64[np.ndarray, " parts"]
     offsets: Int64[np.ndarray, " teacher_pieces_and_one"]
     written: Bool[np.ndarray, " teacher_pieces"]
+
+    def written_with(self, numbers: Ids) -> tuple[Ids, Ids]:
+        """The parts of some teacher pieces one after another, and the place of each part's piece.
+
+        >>> pieces = PieceMap(*map(np.array, ([-1, 4], [7, 8, 4], [0, 2, 3], [True, True])))
+        >>> [found.tolist() for found in pieces.written_with(np.array([1, 0, 1]))]
+        [[4, 7, 8, 4], [0, 1, 1, 2]]
+        """
+        lengths = self.lengths[numbers]
+        owner = np.repeat(np.arange(len(numbers)), lengths)
+        within = np.arange(len(owner)) - (np.cumsum(lengths) - lengths)[owner]
+        return self.parts[self.offsets[numbers][owner] + within], owner
 
     @property
     def lengths(self) -> Int64[np.ndarray, " teacher_pieces"]:
