@@ -29,6 +29,8 @@ from transformers import (
 from limbeck.batch import Batch, Tokens
 from limbeck.families import ANATOMIES
 from limbeck.pretrained import language_model_class
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.training import loop
 
 WORDS = (
     "the a red old house garden river stone letter evening morning friend answered walked looked"
@@ -179,3 +181,28 @@ def raw_recipe(teacher_folder, text_file) -> dict:
         "training": {"precision": "float32", "device": "cpu"},
         "evaluation": {"cost": False},
     }
+
+
+SMALL_VOCABULARY = 95
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory) -> str:
+    """The folder of a tokenizer that is not the teacher's."""
+    folder = tmp_path_factory.mktemp("vocabulary")
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    learn_tokenizer(make_text(300), blank, size=SMALL_VOCABULARY).save_pretrained(folder)
+    return str(folder)
+
+
+def stop_at(count, monkeypatch):
+    """The training is interrupted before it takes that many steps and one."""
+    real, steps = loop.train_step, []
+
+    def failing(*arguments):
+        if len(steps) == count:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", failing)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import make_model, make_text, make_tokenizer
+from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stop_at
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -19,17 +19,6 @@ from limbeck.plan import probe
 from limbeck.run import distill
 from limbeck.study import prepare_study
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-from limbeck.training import loop
-
-PIECES = 95
-
-
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vocabulary")
-    blank = blank_tokenizer("wordpiece", lowercase=True)
-    learn_tokenizer(make_text(300), blank, size=PIECES).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +72,7 @@ def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
     assert set(held_out) == names
     assert all(facts["after"] >= 0 for facts in held_out.values())
     student = AutoModelForMaskedLM.from_pretrained(run.student)
-    assert student.config.vocab_size == PIECES
+    assert student.config.vocab_size == SMALL_VOCABULARY
     assert probe(prepare(raw), 0).seconds_per_step > 0
     (counts,) = run.report["cuts"].values()
     assert counts["one_to_one"] > 0 and counts["grouped"] > 0 and counts["alone"] == 0
@@ -187,15 +176,7 @@ def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
     raw["training"] = {**raw["training"], "checkpoint_every": 2}
     raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
     whole = distill(raw, tmp_path / "whole")
-    real, steps = loop.train_step, []
-
-    def failing(*arguments):
-        if len(steps) == 3:
-            raise KeyboardInterrupt
-        steps.append(1)
-        return real(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", failing)
+    stop_at(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         distill(raw, tmp_path / "stopped")
     monkeypatch.undo()

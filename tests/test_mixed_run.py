@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import make_model, make_text, make_tokenizer
+from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stop_at
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -22,18 +22,7 @@ from limbeck.run import distill
 from limbeck.student.first_embeddings import mean_of_teacher_pieces
 from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-from limbeck.training import loop
 from limbeck.training.stages import MixedLearner
-
-PIECES = 95
-
-
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vocabulary")
-    blank = blank_tokenizer("wordpiece", lowercase=True)
-    learn_tokenizer(make_text(300), blank, size=PIECES).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
@@ -130,28 +119,15 @@ def test_only_the_students_rows_in_its_own_numbers(pair):
     assert mixed.embedding.student_from == mixed.body.config.vocab_size
 
 
-def stop_at(count, monkeypatch):
-    """The training is interrupted before it takes that many steps and one."""
-    real, steps = loop.train_step, []
-
-    def failing(*arguments):
-        if len(steps) == count:
-            raise KeyboardInterrupt
-        steps.append(1)
-        return real(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", failing)
-
-
 def test_a_whole_run_leaves_a_student_with_its_own_pieces(raw, tmp_path, vocabulary):
     run = distill(raw, tmp_path / "run")
     student = AutoModelForMaskedLM.from_pretrained(run.student)
     tokenizer = AutoTokenizer.from_pretrained(run.student)
-    assert len(tokenizer) == PIECES == student.config.vocab_size
+    assert len(tokenizer) == SMALL_VOCABULARY == student.config.vocab_size
     assert student.config.pad_token_id == tokenizer.pad_token_id
     both = AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "mixed")
     first = json.loads((tmp_path / "run" / "mixed" / "mixed.json").read_text())["student_from"]
-    assert both.config.vocab_size == first + PIECES
+    assert both.config.vocab_size == first + SMALL_VOCABULARY
     text = run.report["held_out_text"]
     assert text["bits_per_byte"] > 0 and "top_agreement" not in text
     assert set(run.report["held_out"]) == {"mixed: labels", "labels: labels"}
@@ -180,7 +156,7 @@ def test_layers_may_be_copied_from_the_teacher_of_both(raw, tmp_path):
     raw["stages"][1]["optimizer"] = {"learning_rate": 1e-12}
     run = distill(raw, tmp_path / "run")
     student = AutoModelForMaskedLM.from_pretrained(run.student)
-    assert student.config.vocab_size == PIECES
+    assert student.config.vocab_size == SMALL_VOCABULARY
 
 
 @pytest.mark.parametrize("stopped_at", [None, 8])
@@ -230,8 +206,11 @@ def test_a_sentence_has_as_many_pieces_as_its_words_need(raw):
     assert students_sentence(prepare(raw)) == 64
 
 
-def test_plan_probes_a_mixed_stage(raw):
-    assert probe(prepare(raw), 0).seconds_per_step > 0
+def test_plan_probes_a_mixed_stage_and_what_follows_it(raw):
+    raw["stages"][1]["objectives"] = {"labels": {}, "output": {}, "relations": {}}
+    setup = prepare(raw)
+    assert probe(setup, 0).seconds_per_step > 0
+    assert probe(setup, 1).seconds_per_step > 0  # from what the first stage would leave
 
 
 @pytest.mark.parametrize(
@@ -260,7 +239,7 @@ def test_faults(raw, tmp_path, change, message):
 def cased(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cased")
     blank = blank_tokenizer("wordpiece", lowercase=False)
-    learn_tokenizer(make_text(300), blank, size=PIECES).save_pretrained(folder)
+    learn_tokenizer(make_text(300), blank, size=SMALL_VOCABULARY).save_pretrained(folder)
     return str(folder)
 
 
@@ -287,7 +266,7 @@ def test_a_vocabulary_without_special_tokens_is_refused(raw, vocabulary, tmp_pat
 def test_the_control_without_a_mixed_stage_needs_no_more_than_labels(raw, tmp_path):
     raw["stages"] = raw["stages"][1:]
     run = distill(raw, tmp_path / "run")
-    assert len(AutoTokenizer.from_pretrained(run.student)) == PIECES
+    assert len(AutoTokenizer.from_pretrained(run.student)) == SMALL_VOCABULARY
 
 
 def test_the_fixture_is_another_vocabulary(vocabulary):

@@ -86,6 +86,17 @@ def teacher_after_mixed(setup: Setup, folder: Path) -> PreTrainedModel:
     return reader_of_student_pieces(both, _teacher_anatomy(setup), student_from=first)
 
 
+def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
+    """A model of the size that a mixed stage leaves, for a probe: it reads student pieces."""
+    anatomy, part = _teacher_anatomy(setup), setup.recipe.teacher
+    if part is None:
+        raise RecipeError("this recipe has no teacher, and something asks for one; name it")
+    model = load_with_head(part.model, anatomy=anatomy, seed=setup.recipe.seed)
+    table: Any = model.get_input_embeddings()
+    rows = table.weight.new_zeros(setup.models.student.vocabulary, table.weight.shape[1])
+    return with_pieces(model, anatomy, rows)
+
+
 def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
     """A teacher that runs beside the student, on its device."""
     _attend(setup, model)

@@ -6,7 +6,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from .assemble import build_accelerator, build_learner, build_models
+from .assemble import (
+    build_accelerator,
+    build_learner,
+    build_models,
+    live_teacher,
+    untrained_after_mixed,
+)
 from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
 from .memory import peak_process_bytes
@@ -40,7 +46,10 @@ def probe(setup: Setup, number: int) -> Probe:
         wrapped.train(stage.dropout)
         optimizer = build_optimizer(learner, stage.optimizer)
         batch = _random_batch(setup, number)
-        teaching = teacher if stage.teacher_needs().anything else None
+        taught = stage.teacher_needs().anything
+        if taught and teacher is None:
+            teacher = live_teacher(setup, untrained_after_mixed(setup), accelerator)
+        teaching = teacher if taught else None
         seconds = []
         for _ in range(_PROBE_STEPS):
             began = time.perf_counter()

@@ -74,7 +74,6 @@ def test_a_sentence_may_have_more_or_fewer_pieces(teacher_folder, asked, read):
     assert [x.length for x in cost.latencies] == [8, read]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands peak memory down")
 def test_peak_memory_is_the_models_however_large_the_parent_was(tmp_path):
     LlamaModel(
         LlamaConfig(
@@ -88,6 +87,9 @@ def test_peak_memory_is_the_models_however_large_the_parent_was(tmp_path):
     ballast = bytearray(600_000_000)
     cost = quick(tmp_path)
     weights, peak = 4 * cost.parameters, cost.peak_memory_bytes
+    if sys.platform == "win32":  # which cannot be asked
+        assert peak is None
+        return
     assert len(ballast) > weights + 150e6
     assert weights < peak < weights + 150e6
 
