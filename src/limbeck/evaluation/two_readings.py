@@ -1,5 +1,6 @@
 """One sentence as teacher and student read it, and what both expect at a hidden word."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ class TwoReadings:
 
 
 def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) -> TwoReadings:
-    """How two readers cut a sentence, and what they expect at its longest word.
+    """How two readers cut a sentence, and what they expect at its longest word, the first apart.
 
     Args:
         text: Short enough for both.
@@ -58,13 +59,13 @@ def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) ->
     for side, numbers in enumerate((found.first, found.second)):
         for piece, group in zip(encoded[side].tokens, numbers.tolist(), strict=True):
             groups[group][side].append(piece)
-    hidden = max(text.split(), key=len, default="")
-    start = text.index(hidden)
-    span = (start, start + len(hidden))
+    # The first word has nothing before it to be guessed from.
+    words = [match.span() for match in re.finditer(r"\w+", text)]
+    span = max(words[1:] or words or [(0, 0)], key=lambda place: place[1] - place[0])
     return TwoReadings(
         text,
         groups,
-        hidden,
+        text[slice(*span)],
         {name: _expected(text, span, reader, count) for name, reader in readers.items()},
     )
 
