@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,6 @@ def test_faults_say_what_to_change(raw_recipe, path, value, field, message):
     for key in parents:
         here = here[int(key)] if isinstance(here, list) else here[key]
     here[last] = value
-    import re
-
     found = faults_of(raw_recipe)
     assert any(
         (field is None or field == place) and re.search(message, said)
@@ -97,6 +96,20 @@ def test_a_student_larger_than_its_teacher_is_warned_of(raw_recipe):
     raw_recipe["student"] = {"layers": 4, "hidden": 48, "heads": 4, "intermediate": 32}
     warnings = prepare(raw_recipe).warnings
     assert [w.split("(")[0] for w in warnings] == ["the student's layers ", "the student's hidden "]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "message"),
+    [
+        ("猫 犬 鳥\n\n" * 5, "student.tokenizer", r"100.0% of the pieces of .* 猫 犬 鳥\); learn"),
+        ("\u0301\n\n" * 5, "data.text.0", "has no letter that the student's tokenizer keeps"),
+    ],
+)
+def test_texts_that_the_student_cannot_write(raw_recipe, tmp_path, text, field, message):
+    file = tmp_path / "text.txt"
+    file.write_text(text, encoding="utf-8")
+    raw_recipe["data"]["text"] = str(file)
+    assert re.search(message, faults_of(raw_recipe)[field])
 
 
 def test_overrides_reach_any_field(tmp_path, raw_recipe):

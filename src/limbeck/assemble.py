@@ -13,14 +13,18 @@ from transformers import PreTrainedModel
 from .architectures import Anatomy
 from .attention import use_float32_attention
 from .build import Setup
-from .corpora import calibration_tokens
+from .corpora import calibration_tokens, teacher_piece_counts
 from .errors import RecipeError
 from .export.both import load_both
 from .models import compared_pieces
 from .objectives.alignment import Alignment
 from .pretrained import load_model, load_with_head
 from .recipe import AlignmentPart, Recipe
-from .student.first_embeddings import mean_of_teacher_pieces, set_embeddings
+from .student.first_embeddings import (
+    mean_of_containing_pieces,
+    mean_of_teacher_pieces,
+    set_embeddings,
+)
 from .student.layer_copy import copy_layers
 from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces, with_pieces
 from .student.projections import MapSize, Projections
@@ -68,14 +72,14 @@ def build_models(
         if copy and copied:
             copy_teacher_layers(setup, student, model)
         teacher = live_teacher(setup, model, accelerator)
-    if copy and recipe.teacher and recipe.student.embeddings == "mean":
+    if copy and recipe.teacher and recipe.student.embeddings != "random":
         anatomy = _teacher_anatomy(setup)
         model = load_model(recipe.teacher.model, anatomy=anatomy)
-        rows = _means(setup, model)
+        rows, weights = _first_rows(setup, model)
         if models.copied_layers and not begins_mixed:
             copy_teacher_layers(setup, student, with_pieces(model, anatomy, rows))
         else:
-            set_embeddings(student, rows)
+            set_embeddings(student, rows, weights=weights)
     _attend(setup, student)
     return student, teacher
 
@@ -161,17 +165,26 @@ def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary
     name = setup.recipe.teacher.model if setup.recipe.teacher else ""
     model = load_with_head(name, anatomy=anatomy, seed=seed)
     _attend(setup, model)
-    rows = _means(setup, model) if setup.recipe.student.embeddings == "mean" else None
+    random = setup.recipe.student.embeddings == "random"
+    rows = None if random else _first_rows(setup, model)[0]
     return MixedVocabulary(model, student, anatomy, seed=seed, rows=rows)
 
 
-def _means(setup: Setup, teacher: PreTrainedModel) -> Tensor:
-    """What each of the student's pieces is to the teacher: the mean of the pieces it falls into."""
-    if setup.models.teacher_tokenizer is None:
+def _first_rows(setup: Setup, teacher: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
+    """What each of the student's pieces is to the teacher, and its weight, if that is told."""
+    kind, models = setup.recipe.student.embeddings, setup.models
+    if models.teacher_tokenizer is None:
         raise RecipeError("this recipe has no teacher to take first embeddings from; name it")
-    table: Any = teacher.get_input_embeddings()
-    pieces = setup.models.teacher_tokenizer, setup.models.tokenizer
-    return mean_of_teacher_pieces(table.weight.detach(), *pieces)
+    embeddings: Any = teacher.get_input_embeddings()
+    table = embeddings.weight.detach()
+    means = mean_of_teacher_pieces(table, models.teacher_tokenizer, models.tokenizer)
+    if kind == "mean":
+        return means, None
+    counts = torch.from_numpy(teacher_piece_counts(setup)) if kind == "weighted" else None
+    rows, total = mean_of_containing_pieces(
+        table[: len(models.pieces.same)], models.pieces, means, counts=counts
+    )
+    return rows, total if kind == "weighted" else None
 
 
 def _attend(setup: Setup, model: PreTrainedModel) -> None:

@@ -31,6 +31,7 @@ from .two_vocabularies import (
     comparison_faults,
     first_weight_faults,
     normalisation_warnings,
+    writing_faults,
 )
 
 _Part = TypeVar("_Part", bound=BaseModel)
@@ -109,6 +110,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if mixed and len(stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         faults.append(("stages", message))
+    if models and data and not any(path.startswith("data.text") for path, _ in faults):
+        faults += writing_faults(models, data)
     if models and student_part:
         faults += first_weight_faults(models, student_part, mixed=mixed)
     if recipe is None or models is None or faults:

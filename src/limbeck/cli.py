@@ -162,6 +162,9 @@ def learn(
     like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
     kind: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "wordpiece",
     lowercase: Annotated[bool, typer.Option(help="All letters become small.")] = False,
+    nested: Annotated[
+        bool, typer.Option(help="With --like: no piece over a place where that model cuts.")
+    ] = False,
     characters: _Characters = None,
 ) -> None:
     """Learn a tokenizer from text."""
@@ -172,6 +175,7 @@ def learn(
         like=like,
         kind=kind,
         lowercase=lowercase,
+        nested=nested,
         characters=characters,
         console=_console,
     )

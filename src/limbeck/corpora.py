@@ -2,14 +2,18 @@
 
 import os
 from collections import Counter
+from itertools import chain, islice
 from pathlib import Path
 
 import datasets
+import numpy as np
+from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
 from .batch import Batch, Tokens
 from .build import Setup
 from .data.corpus import SeededOrder
+from .data.text import read_documents
 from .errors import RecipeError
 from .objectives.schedule import number as ramped
 from .tokenization.aligned import AlignedBatches
@@ -17,10 +21,12 @@ from .tokenization.batching import Batches, BatchSource
 from .tokenization.masking import Masking, NextPiece
 from .tokenization.mixed import MixedBatches
 from .tokenization.packing import HeldOut, Sequences, tokenize_source
+from .tokenization.trim import count_pieces
 from .tokenization.two_cuts import cut_twice
 
 _CALIBRATION = 64  # sequences from which the main directions of the hidden states are taken
 _HELD_OUT_AT_ONCE = 32
+_DOCUMENTS_COUNTED = 5000
 
 
 def read_text(
@@ -118,6 +124,19 @@ def calibration_tokens(setup: Setup) -> Tokens:
         setup, held_out=False, size=_CALIBRATION, masking=None, seed=setup.recipe.seed
     )
     return batches.batch(0).teacher
+
+
+def teacher_piece_counts(setup: Setup) -> Int64[np.ndarray, " teacher_pieces"]:
+    """How often the first documents of each source have the teacher's pieces."""
+    tokenizer = setup.models.teacher_tokenizer
+    if tokenizer is None:
+        raise RecipeError("without a teacher there are no pieces of its to count; name one")
+    documents = chain.from_iterable(
+        islice(read_documents(source), _DOCUMENTS_COUNTED) for source in setup.recipe.data.text
+    )
+    counts = count_pieces(tokenizer, documents)
+    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return np.array([counts.get(name, 0) for name in names], dtype=np.int64)
 
 
 def _batches(

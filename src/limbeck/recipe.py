@@ -56,10 +56,11 @@ class StudentPart(Part):
     vocabulary: int | None = Field(
         None, description="rows of the embedding table, no fewer than pieces; the teacher's"
     )
-    embeddings: Literal["random", "mean"] = Field(
+    embeddings: Literal["random", "mean", "containing", "weighted"] = Field(
         "random",
-        description="first embeddings of another vocabulary than the teacher's: mean takes the"
-        " mean of the teacher's pieces",
+        description="first embeddings of another vocabulary than the teacher's: the mean of the"
+        " teacher's pieces that a piece is cut into; of those that contain it; or of these,"
+        " weighted by how often the text has them",
     )
     other_normalisation: bool = Field(
         False,

@@ -1,4 +1,4 @@
-"""What a recipe may ask for where teacher and student cut text into different pieces."""
+"""What a recipe may ask of its tokenizers: of one for its text, and of two for each other."""
 
 from itertools import islice
 
@@ -7,10 +7,33 @@ from .faults import Fault
 from .models import Models
 from .objectives.output import vocabularies_differ
 from .recipe import DataPart, StagePart, StudentPart
+from .tokenization.coverage import coverage
 from .tokenization.normalisation import kept_by_one, share_read_otherwise
 
 _DOCUMENTS_LOOKED_AT = 200
+_UNKNOWN_AT_MOST = 0.05  # of the pieces of a text
+_LETTERS_NAMED = 10
 _SPECIAL_PIECES = 5  # which every two encoders share
+
+
+def writing_faults(models: Models, data: DataPart) -> list[Fault]:
+    """Texts that the student's tokenizer cannot write, by their first documents."""
+    faults = []
+    for number, source in enumerate(data.text):
+        text = coverage(models.tokenizer, islice(read_documents(source), _DOCUMENTS_LOOKED_AT))
+        if text.pieces == 0:
+            message = f"{source.path} has no letter that the student's tokenizer keeps"
+            faults.append((f"data.text.{number}", f"{message}; give another text or tokenizer"))
+        elif text.unknown_share > _UNKNOWN_AT_MOST:
+            letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
+            message = (
+                f"writes {text.unknown_share:.1%} of the pieces of {source.path} as unknown, and"
+                f" at most {_UNKNOWN_AT_MOST:.0%} may be"
+                f" ({text.letters_not_covered_count} letters are in no piece: {letters}); learn"
+                " one from this text"
+            )
+            faults.append(("student.tokenizer", message))
+    return faults
 
 
 def comparison_faults(models: Models, stage: str) -> list[Fault]:
@@ -65,17 +88,17 @@ def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) ->
         mixed: Whether the recipe begins with a mixed stage.
     """
     faults = []
-    learns_from_words = mixed or student.embeddings == "mean"
+    learns_from_words = mixed or student.embeddings != "random"
     if models.two_vocabularies and models.copied_layers and not learns_from_words:
         message = "would copy embeddings of other pieces; begin with a `mixed` stage or with"
         faults.append(("student.copy", f"{message} `embeddings: mean`, or use `copy: null`"))
-    if student.embeddings == "mean":
+    if student.embeddings != "random":
         if not models.two_vocabularies:
-            message = "is mean, but the pieces are the teacher's own; leave it out"
+            message = f"is {student.embeddings}, but the pieces are the teacher's own; leave it out"
             faults.append(("student.embeddings", message))
         elif models.teacher and models.student.hidden > models.teacher.hidden:
-            message = "is mean, but the student is wider than the teacher; use random"
-            faults.append(("student.embeddings", message))
+            message = f"is {student.embeddings}, but the student is wider than the teacher"
+            faults.append(("student.embeddings", f"{message}; use random"))
     if learns_from_words and not student.other_normalisation and (said := _told_apart(models)):
         message = f"{said}; learn it with --like, or allow it (`student.other_normalisation: true`)"
         faults.append(("student.tokenizer", message))

@@ -19,6 +19,7 @@ from .files import whole_folder
 from .pretrained import load_config, load_tokenizer
 from .tokenization.coverage import coverage
 from .tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from .tokenization.nested import learn_nested
 from .tokenization.trim import count_pieces, trimmed_tokenizer
 
 _MEASURED_CHARACTERS = 1_000_000  # of each text, for the report
@@ -32,6 +33,7 @@ def learn_vocabulary(
     like: str | None = None,
     kind: str = "wordpiece",
     lowercase: bool = False,
+    nested: bool = False,
     characters: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -44,21 +46,24 @@ def learn_vocabulary(
         like: A model whose tokenizer's kind, normalisation and special tokens are kept.
         kind: Without ``like``: a name in ``KINDS``.
         lowercase: Without ``like``: letters become small.
+        nested: With ``like``: no piece is learned over a place where that model cuts.
         characters: Of each text at most so many are read, so that a large one
             does not decide the pieces of all languages.
         console: For progress; None is silent.
 
     Raises:
-        RecipeError: The kind is not known.
+        RecipeError: The kind is not known, or ``nested`` stands without ``like``.
         DataError: A text cannot be read, or does not give so many pieces.
         ModelError: ``like`` has no fast tokenizer.
     """
     if kind not in KINDS:
         raise RecipeError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
+    if nested and not like:
+        raise RecipeError("nested pieces are parts of a model's; name it (like)")
     _check_positive(size=size, characters=characters)
     pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
     read = _reader(texts, characters, console)
-    learned = learn_tokenizer(read(), pattern, size=size)
+    learned = (learn_nested if nested else learn_tokenizer)(read(), pattern, size=size)
     return _leave(learned, Path(output), texts, like)
 
 

@@ -3,8 +3,13 @@ import torch
 from conftest import make_model, make_text, make_tokenizer
 
 from limbeck.errors import StudentError
-from limbeck.student.first_embeddings import mean_of_teacher_pieces, set_embeddings
+from limbeck.student.first_embeddings import (
+    mean_of_containing_pieces,
+    mean_of_teacher_pieces,
+    set_embeddings,
+)
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.piece_map import map_pieces
 from limbeck.tokenization.spelling import Spelling, spellings
 
 
@@ -32,6 +37,44 @@ def test_pieces_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
     assert new > 10 and Spelling("e", False) in known
     for role in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id"):
         assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_means_of_the_pieces_that_contain_one(tokenizers, counted):
+    student, teacher = tokenizers  # the larger one
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    counts = torch.randint(0, 50, (len(teacher),)) if counted else None
+    pieces = map_pieces(teacher, student)
+    means = mean_of_teacher_pieces(table, teacher, student)
+    rows, total = mean_of_containing_pieces(table, pieces, means, counts=counts)
+    several = 0
+    for piece in range(len(student)):
+        weight, sums = 0, torch.zeros(12)
+        for number in range(len(teacher)):
+            parts = pieces.parts[pieces.offsets[number] : pieces.offsets[number + 1]]
+            for part in parts if pieces.written[number] else ():
+                if part == piece:
+                    once = int(counts[number]) if counted else 1
+                    weight += once
+                    sums += once * table[number]
+        assert float(total[piece]) == weight
+        expected = sums / weight if weight else means[piece]
+        torch.testing.assert_close(rows[piece], expected)
+        several += weight > 1
+    assert several > 20
+
+
+def test_frequent_pieces_decide_the_directions():
+    torch.manual_seed(0)
+    rows = torch.randn(50, 24)
+    rows[:10, 16:] = 0.0  # the frequent ones lie in sixteen directions
+    weights = torch.cat([torch.full((10,), 1e6), torch.ones(40)])
+    student = make_model(vocabulary=50, hidden=16)
+    set_embeddings(student, rows, weights=weights)
+    found = student.get_input_embeddings().weight.detach()[:10]
+    apart = [(some[:, None] - some[None]).norm(dim=-1) for some in (found, rows[:10])]
+    torch.testing.assert_close(*apart, rtol=1e-3, atol=1e-3)
 
 
 def test_narrower_tables_take_the_main_directions():

@@ -91,6 +91,7 @@ def test_no_text_counts_for_more_than_its_characters(tmp_path):
     [
         ({"size": 10}, DataError, r"10 pieces are fewer than the letters .* \(\d+\)"),
         ({"size": 100_000}, DataError, r"the text gives \d+ pieces, and 100000 were asked for"),
+        ({"size": 10, "kind": "unigram"}, DataError, "10 pieces are fewer than the letters"),
         ({"size": 0}, DataError, "size is 0; give 1 or more"),
         ({"size": 90, "characters": 0}, DataError, "characters is 0"),
         ({"size": 90, "kind": "words"}, RecipeError, "use one of wordpiece, unigram, bytes"),

@@ -1,17 +1,19 @@
-"""First embeddings of a new vocabulary, from the teacher's: the mean of the teacher's pieces.
+"""First embeddings of a new vocabulary, from the teacher's: means of its pieces.
 
-Source: the idea of FastText-like initialisation in Zhao et al. 2021, arXiv:1909.11687; the
-truncated singular value decomposition for a narrower student is the usual one.
+Source: the idea of FastText-like initialisation in Zhao et al. 2021, arXiv:1909.11687; means
+of the pieces that hold a new one, Kolesnikova et al. 2022, arXiv:2205.02340; the truncated
+singular value decomposition for a narrower student is the usual one.
 """
 
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import StudentError
+from ..tokenization.piece_map import PieceMap
 from ..tokenization.spelling import spellings
 
 _ROLES = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
@@ -41,8 +43,48 @@ def mean_of_teacher_pieces(
     return rows
 
 
-def set_embeddings(student: PreTrainedModel, rows: Float[Tensor, "pieces width"]) -> None:
+def mean_of_containing_pieces(
+    table: Float[Tensor, "teacher_pieces width"],
+    pieces: PieceMap,
+    otherwise: Float[Tensor, "student_pieces width"],
+    *,
+    counts: Int64[Tensor, " teacher_pieces"] | None = None,
+) -> tuple[Float[Tensor, "student_pieces width"], Float[Tensor, " student_pieces"]]:
+    """A row for each student piece: the mean of the teacher pieces that are written with it.
+
+    Args:
+        table: The teacher's embeddings.
+        pieces: The teacher's pieces in the student's vocabulary.
+        otherwise: The rows of pieces with which no teacher piece is written.
+        counts: How often a text has each teacher piece: its weight in the mean; without
+            them all weigh the same.
+
+    Returns:
+        The rows, and what all teacher pieces that are written with a student piece weigh.
+    """
+    written = torch.from_numpy(pieces.written).nonzero()[:, 0]
+    parts, owner = (torch.from_numpy(some) for some in pieces.written_with(written.numpy()))
+    weights = (torch.ones(len(table)) if counts is None else counts.float())[written][owner]
+    total = torch.zeros(len(otherwise)).index_add_(0, parts, weights)
+    sums = torch.zeros_like(otherwise).index_add_(
+        0, parts, weights[:, None] * table[written][owner].to(otherwise)
+    )
+    found = (total > 0)[:, None]
+    return torch.where(found, sums / total.clamp_min(1)[:, None], otherwise), total
+
+
+def set_embeddings(
+    student: PreTrainedModel,
+    rows: Float[Tensor, "pieces width"],
+    *,
+    weights: Float[Tensor, " pieces"] | None = None,
+) -> None:
     """Put rows into a student's embedding table, along their main directions where it is narrower.
+
+    Args:
+        student: Whose table is written.
+        rows: What is put in.
+        weights: How much each row counts when the main directions are found.
 
     Raises:
         StudentError: The table is wider than the rows.
@@ -56,8 +98,12 @@ def set_embeddings(student: PreTrainedModel, rows: Float[Tensor, "pieces width"]
         )
     with torch.no_grad():
         if narrow < rows.shape[1]:
-            centred = rows - rows.mean(0)
-            _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+            shares = torch.ones(len(rows)) if weights is None else weights
+            shares = shares / shares.sum()
+            centred = rows - shares @ rows
+            _, _, directions = torch.linalg.svd(
+                shares.sqrt()[:, None] * centred, full_matrices=False
+            )
             rows = centred @ directions[:narrow].mT
         table.weight[: len(rows)] = rows
 

@@ -17,6 +17,7 @@ class Coverage:
 
     Attributes:
         words: Of the text, at white space.
+        pieces: Of all its words.
         pieces_per_word: Mean.
         pieces_per_word_p95: 95 of 100 words have so many pieces or fewer.
         unknown_share: Of all pieces, those that stand for the unknown.
@@ -27,6 +28,7 @@ class Coverage:
     """
 
     words: int
+    pieces: int
     pieces_per_word: float
     pieces_per_word_p95: float
     unknown_share: float
@@ -61,6 +63,7 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
     total = int(pieces.sum())
     return Coverage(
         words=len(pieces),
+        pieces=total,
         pieces_per_word=float(pieces.mean()) if len(pieces) else 0.0,
         pieces_per_word_p95=float(np.quantile(pieces, 0.95)) if len(pieces) else 0.0,
         unknown_share=unknown / total if total else 0.0,

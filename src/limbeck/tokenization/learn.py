@@ -43,9 +43,38 @@ def learn_tokenizer(
         DataError: The documents' letters alone are more than ``size``, or the
             documents do not give so many pieces.
     """
+    learned = train_like(like, _batches(iter(documents)), size)
+    check_size(len(learned), size)
+    return learned
+
+
+def train_like(
+    like: PreTrainedTokenizerFast, texts: Iterator[list[str]], size: int, **options: Any
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of the same kind, trained by `tokenizers`; its size is still to be checked.
+
+    Raises:
+        DataError: Unigram pieces of which there are fewer than letters.
+    """
     train: Any = like.train_new_from_iterator
-    learned: PreTrainedTokenizerFast = train(_batches(iter(documents)), size, show_progress=False)
-    found = len(learned)
+    try:
+        learned: PreTrainedTokenizerFast = train(texts, size, show_progress=False, **options)
+    except Exception as error:  # tokenizers has no other kind
+        if "not large enough to contain all chars" not in str(error):
+            raise
+        raise DataError(
+            f"{size} pieces are fewer than the letters and special tokens that the text needs;"
+            " ask for more, or leave rare letters out of the text"
+        ) from error
+    return learned
+
+
+def check_size(found: int, size: int) -> None:
+    """Refuse a vocabulary of another size than was asked for.
+
+    Raises:
+        DataError: With what was found, and what to change.
+    """
     if found > size:
         raise DataError(
             f"{size} pieces are fewer than the letters and special tokens that the text needs"
@@ -56,7 +85,6 @@ def learn_tokenizer(
             f"the text gives {found} pieces, and {size} were asked for; ask for fewer, or give"
             " more text"
         )
-    return learned
 
 
 def blank_tokenizer(kind: str, *, lowercase: bool) -> PreTrainedTokenizerFast:

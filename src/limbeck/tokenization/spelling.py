@@ -32,13 +32,17 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
     in_bytes = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     found: dict[Spelling, int] = {}
     for piece, number in tokenizer.get_vocab().items():
-        lone_byte = len(piece) == 6 and piece.startswith("<0x")
-        if number in special or lone_byte:
+        if number in special or is_lone_byte(piece):
             continue
         spelling = _of_bytes(piece) if in_bytes else _of_letters(piece, model)
         if spelling and spelling.letters:
             found.setdefault(spelling, number)
     return found
+
+
+def is_lone_byte(piece: str) -> bool:
+    """Whether a piece stands for one byte of a letter that is in no other piece, as ``<0x0A>``."""
+    return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
 
 
 def _of_bytes(piece: str) -> Spelling | None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
 from .learn import as_transformers
+from .spelling import is_lone_byte
 
 _AT_ONCE = 1000
 
@@ -91,8 +92,7 @@ def _must_stay(settings: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
     prefix = model.get("continuing_subword_prefix") or ""
     for piece in numbers:
         plain = piece.removeprefix(prefix) if prefix else piece
-        is_byte = len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
-        if len(plain) == 1 or is_byte or piece == unknown:
+        if len(plain) == 1 or is_lone_byte(piece) or piece == unknown:
             yield piece
 
 

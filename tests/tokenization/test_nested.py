@@ -1,0 +1,82 @@
+"""Pieces learned from a teacher's cut never reach over it, whatever the kind of the tokenizer."""
+
+from itertools import islice
+
+import pytest
+
+from limbeck.data.text import TextSource, read_documents
+from limbeck.demo import HERE
+from limbeck.errors import DataError, RecipeError
+from limbeck.pretrained import load_tokenizer
+from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.nested import learn_nested
+from limbeck.vocabulary import learn_vocabulary
+
+
+@pytest.fixture(scope="module")
+def documents():
+    novels = islice(read_documents(TextSource(str(HERE / "novels.txt.gz"))), 400)
+    return [*novels, *["Ёжик и ёлка, кот и пёс; ночь, улица."] * 20]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_are_parts_of_the_teachers(documents, kind):
+    teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=900)
+    student = learn_nested(documents, teacher, size=400)
+    assert len(student) == 400
+    assert student.special_tokens_map == teacher.special_tokens_map
+    theirs = {piece.removeprefix("##") for piece in teacher.get_vocab()}
+    longer = [
+        piece
+        for piece, number in student.get_vocab().items()
+        if number not in student.all_special_ids
+        and not any(piece.removeprefix("##") in whole for whole in theirs)
+    ]
+    assert longer == []
+    text = documents[3]
+    assert student.unk_token_id not in student(text)["input_ids"]
+    words = [
+        cut.decode(cut(text)["input_ids"], skip_special_tokens=True) for cut in (teacher, student)
+    ]
+    assert words[0] == words[1]
+    assert student.tokenize("ёлка улица")[0][0] in "ёеÑ▁"
+
+
+def test_more_of_the_teachers_cuts_are_kept(documents):
+    teacher = learn_tokenizer(documents, blank_tokenizer("wordpiece", lowercase=True), size=900)
+    kept = []
+    for learn in (learn_tokenizer, learn_nested):
+        student = learn(documents, teacher, size=400)
+        starts = [
+            {(n, start) for n, text in enumerate(documents) for start in _starts(cut, text)}
+            for cut in (teacher, student)
+        ]
+        kept.append(len(starts[0] & starts[1]) / len(starts[0]))
+    assert kept[0] < kept[1]
+
+
+def _starts(tokenizer, text):
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return {start for start, _ in encoding["offset_mapping"]}
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [(20, "fewer than the letters"), (20_000, "the text gives")]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_sizes(documents, kind, size, message):
+    if kind == "bytes" and size == 20:
+        size = 200
+    teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=900)
+    with pytest.raises(DataError, match=message):
+        learn_nested(documents, teacher, size=size)
+
+
+def test_as_a_folder(tmp_path, teacher_folder):
+    text = [str(HERE / "novels.txt.gz")]
+    report = learn_vocabulary(
+        text, tmp_path / "v", size=100, like=str(teacher_folder), nested=True, characters=30_000
+    )
+    assert report["pieces"] == 100 == len(load_tokenizer(str(tmp_path / "v")))
+    with pytest.raises(RecipeError, match="name it"):
+        learn_vocabulary(text, tmp_path / "w", size=100, nested=True)
