@@ -58,12 +58,12 @@ def build_models(
     recipe, models = setup.recipe, setup.models
     student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
     teacher = None
-    taught = any(stage.teacher_needs().anything for stage in setup.stages)
+    taught = any(stage.teacher_needs().anything or stage.asks_logits for stage in setup.stages)
     begins_mixed = setup.stages[0].mixed is not None
     aligned = any(stage.alignment for stage in setup.stages)
     copied = bool(models.copied_layers) and not models.two_vocabularies
     if recipe.teacher and (copied or (taught and (aligned or not models.two_vocabularies))):
-        asks_logits = any(stage.teacher_needs().predictions for stage in setup.stages)
+        asks_logits = any(stage.asks_logits for stage in setup.stages)
         model = load_model(
             recipe.teacher.model,
             anatomy=_teacher_anatomy(setup),

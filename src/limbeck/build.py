@@ -16,6 +16,7 @@ from .objectives.labels import Labels
 from .objectives.schedule import Ramp
 from .parse import parse_objective, parse_recipe, stage_objectives
 from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
+from .prompted import parse_policy, policy_faults, prompt_faults, stage_reads_prompts
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -102,7 +103,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
             stages.append(stage)
             maskings.append(masking)
     if teacher_part and models and models.teacher_anatomy:
-        asking = [s.name for s in stages if s and s.teacher_needs().predictions]
+        asking = [s.name for s in stages if s and s.asks_logits]
         anatomy = models.teacher_anatomy
         asking = [] if mixed else asking
         if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
@@ -128,7 +129,7 @@ def _part(kind: type[_Part], value: Any) -> _Part | None:
 
 
 def _data_faults(data: DataPart) -> list[Fault]:
-    faults = []
+    faults = prompt_faults(data)
     for number, source in enumerate(data.text):
         try:
             check_source(source)
@@ -182,17 +183,22 @@ def _stage(
     if compares and not part.alignment:
         faults += comparison_faults(models, f"stages.{number}.objectives")
     faults += _size_faults(part, number, data)
+    faults += policy_faults(part, number, models, data)
     if part.masking and models.anatomy.causal:
         message = "hides pieces, which decoders do not learn from; leave it out"
         faults.append((f"stages.{number}.masking", message))
     if faults:
         return None, None, faults
+    policy = None
+    if stage_reads_prompts(part, data):
+        policy, _ = parse_policy(part.policy or {"kind": "corpus"}, ())
     stage = Stage(
         name=part.name or "+".join(bound),
         objectives=bound,
         weights=weights,
         head_only=part.trained == "head",
         alignment=part.alignment is not None,
+        policy=policy,
         **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions

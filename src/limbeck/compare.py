@@ -209,7 +209,7 @@ def _report(
 
 def _task(location: str, part: EvaluationPart) -> Task:
     task = load_task(location, test_split=part.test_split)
-    return subsample(task, rows=part.training_rows, seed=0)
+    return subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
 
 
 def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:

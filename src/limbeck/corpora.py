@@ -2,25 +2,30 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
 import datasets
 import numpy as np
+from accelerate import Accelerator
 from jaxtyping import Int64
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from .batch import Batch, Tokens
 from .build import Setup
-from .data.corpus import SeededOrder
+from .data.corpus import SeededOrder, is_held_out
+from .data.prompts import Prompt, read_prompts
 from .data.text import read_documents
 from .errors import RecipeError
+from .generation.batches import WrittenBatches
 from .objectives.schedule import number as ramped
 from .tokenization.aligned import AlignedBatches
 from .tokenization.batching import Batches, BatchSource
 from .tokenization.masking import Masking, NextPiece
 from .tokenization.mixed import MixedBatches
 from .tokenization.packing import HeldOut, Sequences, tokenize_source
+from .tokenization.prompts import PromptBatches, PromptTable, encode_prompts
 from .tokenization.trim import count_pieces
 from .tokenization.two_cuts import cut_twice
 
@@ -59,6 +64,8 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
         return _mixed_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
     if stage.alignment:
         return _aligned_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
+    if stage.policy is not None:
+        return prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
     return _batches(
         setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
     )
@@ -67,9 +74,11 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
 def stage_held_out(setup: Setup, number: int) -> list[Batch]:
     """What a stage is measured on while it learns."""
     stage = setup.stages[number]
+    if stage.policy is not None:
+        return _some(setup, prompt_batches(setup, held_out=True, size=_held_out_size(setup)))
     if stage.mixed is None and not stage.alignment:
         return held_out_batches(setup, masking=setup.maskings[number])
-    size = min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
+    size = _held_out_size(setup)
     made = _aligned_batches if stage.alignment else _mixed_batches
     return _some(setup, made(setup, number, held_out=True, size=size, seed=0))
 
@@ -87,14 +96,91 @@ def held_out_batches(
         masking: What is to be predicted.
         tokenizer: The student's by default.
     """
-    size = min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
+    size = _held_out_size(setup)
+    if not setup.recipe.data.text:
+        return _some(setup, prompt_batches(setup, held_out=True, size=size))
     return _some(
         setup,
         _batches(setup, held_out=True, size=size, masking=masking, seed=0, tokenizer=tokenizer),
     )
 
 
-def _some(setup: Setup, batches: Batches | MixedBatches | AlignedBatches) -> list[Batch]:
+def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> PromptBatches:
+    """Prompts with the responses that the files have."""
+    table = _prompt_table(setup, held_out=held_out)
+    order = SeededOrder((len(table.prompts),), (1.0,), seed)
+    return PromptBatches(table, order, size, setup.models.tokenizer.pad_token_id or 0)
+
+
+def held_out_prompts(setup: Setup) -> list[Prompt]:
+    """Those that are never learned from."""
+    return list(_prompts(setup, held_out=True))
+
+
+def prompt_notes(setup: Setup) -> list[str]:
+    """How much of prompts and responses was too long to be read."""
+    if not setup.recipe.data.prompts:
+        return []
+    table = _prompt_table(setup, held_out=False)
+    return [
+        f"of {len(table):,} prompts {table.cut_prompts:,} were too long and lost their beginning,"
+        f" and {table.cut_responses:,} responses their end"
+    ]
+
+
+def _prompts(setup: Setup, *, held_out: bool) -> Iterator[Prompt]:
+    data = setup.recipe.data
+    for location in data.prompts:
+        for row in read_prompts(location):
+            if is_held_out(row.text, share=data.held_out.share) == held_out:
+                yield row
+
+
+def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
+    data = setup.recipe.data
+    return encode_prompts(
+        _prompts(setup, held_out=held_out),
+        setup.models.tokenizer,
+        length=data.length,
+        response=data.longest_response,
+        between=data.between,
+    )
+
+
+def written_batches(
+    setup: Setup,
+    number: int,
+    prompts: PromptBatches,
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    accelerator: Accelerator,
+) -> WrittenBatches:
+    """The batches of a stage whose text is written while it learns."""
+    stage, tokenizer = setup.stages[number], setup.models.tokenizer
+    if stage.policy is None:
+        raise RecipeError(f"stage {number} has no policy; give it one")
+    return WrittenBatches(
+        prompts,
+        stage.policy,
+        student,
+        teacher,
+        longest=setup.recipe.data.longest_response,
+        pieces=len(tokenizer),
+        end=tokenizer.eos_token_id,
+        steps=stage.steps,
+        seed=setup.recipe.seed + number,
+        precision=accelerator.autocast,
+        apart=stage.learns_apart,
+    )
+
+
+def _held_out_size(setup: Setup) -> int:
+    return min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
+
+
+def _some(
+    setup: Setup, batches: Batches | MixedBatches | AlignedBatches | PromptBatches
+) -> list[Batch]:
     available = min(setup.recipe.data.held_out.sequences, len(batches.table))
     return [batches.batch(number) for number in range(max(1, available // batches.size))]
 
@@ -120,6 +206,8 @@ def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
 
 def calibration_tokens(setup: Setup) -> Tokens:
     """A little text as it is, for what is computed from the teacher's own activations."""
+    if not setup.recipe.data.text:
+        return prompt_batches(setup, held_out=False, size=_CALIBRATION).batch(0).teacher
     batches = _batches(
         setup, held_out=False, size=_CALIBRATION, masking=None, seed=setup.recipe.seed
     )

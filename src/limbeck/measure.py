@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -12,11 +12,18 @@ from rich.console import Console
 
 from . import __version__
 from .build import Setup
-from .corpora import counts_of_cuts, held_out_batches, pieces_per_byte
+from .corpora import (
+    counts_of_cuts,
+    held_out_batches,
+    held_out_prompts,
+    pieces_per_byte,
+    prompt_notes,
+)
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
+from .evaluation.generation import Writer, by_position
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.tasks import load_task, subsample
@@ -61,7 +68,8 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["neighbours"] = neighbours_of_run(setup, folder)
     report["two_readings"] = readings_of_run(setup, folder)
     report["cuts"] = counts_of_cuts(setup)
-    report["notes"] = _notes(setup)
+    report["by_position"] = _by_position(setup, folder)
+    report["notes"] = [*_notes(setup), *prompt_notes(setup)]
     write_report(report, records, folder / "report")
     return report
 
@@ -87,7 +95,10 @@ def evaluate_model(
     """
     keep_freed_memory()
     loaded = [load_task(location, test_split=part.test_split) for location in tasks]
-    loaded = [subsample(task, rows=part.training_rows, seed=0) for task in loaded]
+    loaded = [
+        subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
+        for task in loaded
+    ]
     scores: dict[str, TaskScore] = {}
     for group in learned_together(loaded):
         with ProgressBar(f"{label} on {', '.join(t.name for t in group)}", console=console) as bar:
@@ -100,6 +111,7 @@ def evaluate_model(
                 model,
                 group,
                 settings=part.settings,
+                writing=part.writing,
                 seeds=range(part.seeds),
                 results=files,
                 progress=progress,
@@ -231,6 +243,19 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
                 teacher, teacher_anatomy, batches, pieces=len(tokenizer)
             )
     return measures
+
+
+def _by_position(setup: Setup, folder: Path) -> dict[str, list[float]]:
+    """Of a student that writes: how good it is early and late in held-out texts."""
+    data = setup.recipe.data
+    if not data.prompts or not setup.has_trained_head:
+        return {}
+    rows = held_out_prompts(setup)[: data.held_out.sequences]
+    settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
+    teacher = None
+    if setup.recipe.teacher and not setup.models.two_vocabularies:
+        teacher = Writer.loaded(setup.recipe.teacher.model)
+    return by_position(Writer.loaded(str(folder / "student")), teacher, rows, settings)
 
 
 def _teacher_name(setup: Setup) -> str:

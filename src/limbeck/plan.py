@@ -15,6 +15,7 @@ from .assemble import (
 )
 from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
+from .corpora import prompt_batches, written_batches
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp
 from .student.shape import parameters_of_shape
@@ -29,7 +30,10 @@ _PROBE_STEPS = 10
 
 @dataclass(frozen=True)
 class Probe:
-    """What ten steps of a stage took; seconds of the median step, bytes of the process."""
+    """What ten steps of a stage took; seconds of the median step, bytes of the process.
+
+    Where the stage writes its text, the seconds of writing one batch are in it.
+    """
 
     seconds_per_step: float
     peak_memory_bytes: int | None
@@ -50,6 +54,14 @@ def probe(setup: Setup, number: int) -> Probe:
         if taught and teacher is None:
             teacher = live_teacher(setup, untrained_after_mixed(setup), accelerator)
         teaching = teacher if taught else None
+        writing = 0.0
+        if stage.policy is not None and stage.policy.rule is not None:
+            prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
+            writer = teacher.model if teacher else None
+            source = written_batches(setup, number, prompts, student, writer, accelerator)
+            began = time.perf_counter()
+            source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
+            writing = time.perf_counter() - began
         seconds = []
         for _ in range(_PROBE_STEPS):
             began = time.perf_counter()
@@ -58,7 +70,7 @@ def probe(setup: Setup, number: int) -> Probe:
             seconds.append(time.perf_counter() - began)
     on_gpu = accelerator.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else peak_process_bytes()
-    return Probe(sorted(seconds)[_PROBE_STEPS // 2], peak)
+    return Probe(writing + sorted(seconds)[_PROBE_STEPS // 2], peak)
 
 
 def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from .architectures import Anatomy
 from .data.text import TextSource
 from .evaluation.finetune import FinetuneSettings
+from .evaluation.generation import GenerationSettings
 from .objectives.schedule import Ramp
 from .student.axis_maps import Width
 from .tokenization.masking import Masking
@@ -79,6 +80,10 @@ class HeldOutPart(Part):
     sequences: int = Field(128, ge=1, description="how many are measured")
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 def _as_sources(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     return [{"path": item} if isinstance(item, str) else item for item in items]
@@ -88,11 +93,23 @@ class DataPart(Part):
     """What is read, and how long the sequences are."""
 
     text: Annotated[list[TextSource], BeforeValidator(_as_sources)] = Field(
-        min_length=1, description="files (txt, jsonl, csv, parquet; gz too) or hub names"
+        [], description="files (txt, jsonl, csv, parquet; gz too) or hub names"
     )
+    prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        [], description="DIR/NAME of files of prompts with references, for decoders"
+    )
+    response: int | None = Field(
+        None, ge=1, description="pieces that answer a prompt, at most; half of length by default"
+    )
+    between: str = Field("\n", description="stands between prompt and response")
     length: int = Field(128, ge=8, description="pieces in a sequence, special tokens included")
     packed: bool = Field(True, description="documents follow one another without padding")
     held_out: HeldOutPart = HeldOutPart()
+
+    @property
+    def longest_response(self) -> int:
+        """Pieces of a response at most, its end included."""
+        return self.response or self.length // 2
 
 
 class MixedPart(Part):
@@ -125,7 +142,7 @@ class AlignmentPart(Part):
     )
 
 
-def _as_alignment(value: Any) -> Any:
+def _as_kind(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
@@ -140,8 +157,13 @@ class StagePart(Part):
     mixed: MixedPart | None = Field(
         None, description="stage I of mixed-vocabulary training, in place of objectives"
     )
-    alignment: Annotated[AlignmentPart | None, BeforeValidator(_as_alignment)] = Field(
+    alignment: Annotated[AlignmentPart | None, BeforeValidator(_as_kind)] = Field(
         None, description="for a student with pieces of its own: match, reduce, or options"
+    )
+    policy: Annotated[dict[str, Any] | None, BeforeValidator(_as_kind)] = Field(
+        None,
+        description="who writes what is learned from, by prompts: corpus, student, teacher, mixed,"
+        " switch, speculative or adaptive; or {kind: ...} with options",
     )
     tokens: int | None = Field(None, ge=1, description="length in tokens; or give steps")
     steps: int | None = Field(None, ge=1)
@@ -174,6 +196,7 @@ class EvaluationPart(Part):
     training_rows: int | None = Field(None, ge=1, description="the same subsample for every model")
     test_split: str | None = None
     settings: FinetuneSettings = FinetuneSettings()
+    writing: GenerationSettings = GenerationSettings()
     teacher: bool = Field(True, description="measure the teacher too")
     no_distillation: str | None = Field(
         None, description="run folder or model folder of the control that is measured beside it"

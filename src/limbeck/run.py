@@ -22,7 +22,7 @@ from .assemble import (
     teacher_after_mixed,
 )
 from .build import Setup, prepare
-from .corpora import stage_batches, stage_held_out
+from .corpora import stage_batches, stage_held_out, written_batches
 from .errors import RecipeError
 from .export.both import export_both
 from .export.card import CardFacts, model_card
@@ -34,6 +34,7 @@ from .parse import dump_recipe, parse_recipe
 from .recipe import Recipe
 from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher
+from .tokenization.prompts import PromptBatches
 from .training.checkpoint import (
     Position,
     latest_checkpoint,
@@ -138,11 +139,15 @@ def _train(
         needs_teacher = stage.teacher_needs().anything
         if needs_teacher and teacher is None:
             teacher = live_teacher(setup, teacher_after_mixed(setup, folder), accelerator)
+        source = batches[number]
+        if isinstance(source, PromptBatches):
+            writer = live.model if live else None
+            source = written_batches(setup, number, source, student, writer, accelerator)
         position = train_stage(
             learner,
             teacher if needs_teacher else None,
             stage,
-            batches[number],
+            source,
             stage_held_out(setup, number),
             accelerator=accelerator,
             start=position,
@@ -197,6 +202,6 @@ def _card_facts(setup: Setup, position: Position) -> CardFacts:
         student=setup.models.student,
         architecture=setup.models.student_config.model_type,
         stages=stages,
-        text=[Path(source.path).name for source in recipe.data.text],
+        text=[Path(p).name for p in (*(s.path for s in recipe.data.text), *recipe.data.prompts)],
         with_head=setup.has_trained_head,
     )

@@ -103,6 +103,8 @@ def _scores(
     if metric in ("spearman", "pearson"):
         expected = np.array([float(example.label or 0) for example in task.test])
         return _correlations(np.array(score.labels), expected, drawn, ranked=metric == "spearman")
+    if metric == "rouge_l":
+        return weights @ np.array(score.labels) / weights.sum(1)  # type: ignore[no-any-return]
     if metric == "span_f1":
         return _span_f1(task, score, weights)
     if metric == "exact_sentence":

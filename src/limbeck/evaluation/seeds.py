@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -12,7 +13,8 @@ from ..errors import EvaluationError
 from ..files import write_text
 from ..pretrained import locate
 from .finetune import FinetuneSettings, SeedScore, finetune
-from .tasks import Task
+from .generation import GenerationSettings, score_generation
+from .tasks import Task, TaskKind
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,21 @@ def evaluate_tasks(
     tasks: Sequence[Task],
     *,
     settings: FinetuneSettings,
+    writing: GenerationSettings | None = None,
     seeds: Sequence[int],
     results: Mapping[str, Path] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> dict[str, TaskScore]:
     """The scores of a model folder on tasks that learn from the same rows, over seeds.
 
-    Every seed is fine-tuned once, and scored on each task's test rows.
+    Every seed is fine-tuned once, and scored on each task's test rows. Tasks that ask for
+    texts are not learned first: the model writes them as it is.
 
     Args:
         model: Folder, hub name or package name.
         tasks: Read and, if wanted, subsampled; as `learned_together` groups them.
         settings: The protocol.
+        writing: That of tasks that ask for texts.
         seeds: One fine-tuning each.
         results: For every task a JSON file in which finished seeds are kept; those
             that are in it for the same model, rows and settings are not run again,
@@ -91,16 +96,25 @@ def evaluate_tasks(
             no sense, or a file is not one of results.
         ModelError: The model cannot be loaded.
     """
-    keys = {task.name: _fingerprint(model, task, settings) for task in tasks if results}
+    writes = tasks[0].kind is TaskKind.GENERATION
+    writing = writing or GenerationSettings()
+    protocol = writing if writes else settings
+    keys = {task.name: _fingerprint(model, task, protocol) for task in tasks if results}
     kept = {
         task.name: _kept(results[task.name], keys[task.name]) if results else {} for task in tasks
     }
     for seed in seeds:
         if not (open_ := [task for task in tasks if seed not in kept[task.name]]):
             continue
-        tuned = finetune(model, tasks[0], settings=settings, seed=seed, progress=progress)
+        score: Callable[[Task], SeedScore]
+        if writes:
+            score = partial(
+                _written, model, writing=writing, seed=seed, kept=kept, progress=progress
+            )
+        else:
+            score = finetune(model, tasks[0], settings=settings, seed=seed, progress=progress).score
         for task in open_:
-            kept[task.name][seed] = tuned.score(task)
+            kept[task.name][seed] = score(task)
             if results:
                 _keep(results[task.name], keys[task.name], kept[task.name])
     return {
@@ -114,6 +128,21 @@ def evaluate_tasks(
         )
         for task in tasks
     }
+
+
+def _written(
+    model: str,
+    task: Task,
+    *,
+    writing: GenerationSettings,
+    seed: int,
+    kept: Mapping[str, Mapping[int, SeedScore]],
+    progress: Callable[[int, int, int], None] | None,
+) -> SeedScore:
+    """Without chance every seed writes the same, so it is written once."""
+    if writing.temperature == 0 and kept[task.name]:
+        return replace(next(iter(kept[task.name].values())), seed=seed)
+    return score_generation(model, task, settings=writing, seed=seed, progress=progress)
 
 
 def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -130,7 +159,7 @@ def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
     return groups
 
 
-def _fingerprint(model: str, task: Task, settings: FinetuneSettings) -> str:
+def _fingerprint(model: str, task: Task, settings: FinetuneSettings | GenerationSettings) -> str:
     """Names the model's files, the rows and the settings: stale results are not reused."""
     digest = hashlib.sha256(json.dumps([task.name, asdict(settings), task.test_split]).encode())
     for example in [*task.train, *task.test]:

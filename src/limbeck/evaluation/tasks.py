@@ -1,9 +1,6 @@
 """Tasks as files of JSON lines: what is asked, how it is scored, and what is wrong with them."""
 
-import gzip
-import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.json_lines import file_of_split, has_split, read_rows
+from ..data.prompts import as_prompt
 from ..errors import DataError
 
 
@@ -23,17 +22,22 @@ class TaskKind(str, Enum):
     REGRESSION = "regression"  # a number, for a text or a pair
     TAGGING = "tagging"  # a tag for every word, spans in IOB2
     JOINT = "joint"  # a label for the text and a tag for every word
+    GENERATION = "generation"  # a text that answers a prompt
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row; words and tags where the task tags, text and label where it classifies."""
+    """One row: words and tags where the task tags, text and label where it classifies.
+
+    Where it asks for a text, the prompt and the references that answer it.
+    """
 
     text: str | None = None
     text_pair: str | None = None
     label: str | float | None = None
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
+    references: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,18 @@ TASKS: dict[str, KnownTask] = {
         f"sib200_{language}": KnownTask("accuracy", language, "seven topics")
         for language in ("en", "ru", "de", "fr", "es")
     },
+    "ru_stories": KnownTask("rouge_l", "ru", "a story from words and features"),
+    "instructions": KnownTask("rouge_l", "en", "short answers to prompts of many kinds"),
+    "squality": KnownTask("rouge_l", "en", "summaries of stories that answer a question"),
 }
 # What each kind can be scored by; the first one heads the table of a task that is not known.
 _METRICS = {
     TaskKind.CLASSIFICATION: ("accuracy", "macro_f1", "matthews", "f1"),
     TaskKind.REGRESSION: ("spearman", "pearson"),
     TaskKind.TAGGING: ("span_f1", "exact_sentence"),
+    TaskKind.GENERATION: ("rouge_l",),
     TaskKind.JOINT: ("intent_accuracy", "span_f1", "exact_sentence"),
 }
-_ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
@@ -128,10 +135,10 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     place = source.with_name(scored.strip()) if scored.strip() else source
     if other and place == source:
         raise DataError(f"{location!r} names one task; give two as DIR/LEARNED>SCORED")
-    train = list(_read(_find(source, "train")))
+    train = list(_read(file_of_split(source, "train")))
     if test_split is None:
-        test_split = "dev" if _exists(place, "dev") else "test"
-    test_file = _find(place, test_split)
+        test_split = "dev" if has_split(place, "dev") else "test"
+    test_file = file_of_split(place, test_split)
     test = list(_read(test_file))
     kinds = Counter(_kind(example) for example in [*train, *test])
     if len(kinds) > 1:
@@ -156,36 +163,27 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     )
 
 
-def subsample(task: Task, *, rows: int | None, seed: int) -> Task:
+def subsample(task: Task, *, rows: int | None, seed: int, written: int | None = None) -> Task:
     """The task with at most that many training rows, the same ones for every model.
+
+    Args:
+        task: As read.
+        rows: To learn from.
+        seed: Decides which.
+        written: Prompts at most where texts are asked for, the first ones.
 
     Raises:
         DataError: Fewer than one row is asked for.
     """
     if rows is not None and rows < 1:
         raise DataError(f"{rows} training rows of {task.name} are asked for; give 1 or more")
+    if task.kind is TaskKind.GENERATION and written is not None:
+        task = replace(task, test=task.test[:written])
     if rows is None or rows >= len(task.train):
         return task
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.train))[:rows])
     train = [task.train[int(number)] for number in chosen]
     return replace(task, train=train)
-
-
-def _exists(place: Path, split: str) -> bool:
-    return any(place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS)
-
-
-def _find(place: Path, split: str) -> Path:
-    tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in _ENDINGS]
-    for file in tried:
-        if file.is_file():
-            return file
-    beside = sorted({p.name.split(".train.jsonl")[0] for p in place.parent.glob("*.train.jsonl*")})
-    hint = f"; tasks in {place.parent}: {', '.join(beside)}" if beside else ""
-    files = {p.name[len(place.name) + 1 :] for p in place.parent.glob(f"{place.name}.*.jsonl*")}
-    if splits := sorted({name.split(".jsonl")[0] for name in files}):
-        hint = f"; splits of {place.name} that are there: {', '.join(splits)}"
-    raise DataError(f"neither {tried[0]} nor {tried[1].name} is there{hint}")
 
 
 def _check_known(location: str, known: KnownTask, kind: TaskKind, labels: tuple[str, ...]) -> None:
@@ -203,31 +201,14 @@ def _check_known(location: str, known: KnownTask, kind: TaskKind, labels: tuple[
 
 
 def _read(file: Path) -> Iterator[Example]:
-    number = rows = 0
-    opened = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opened(file, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    rows += 1
-                    yield _example(line, f"line {number} of {file}")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 after line {number}: {error}; save it so") from error
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{file} is cut short or broken after line {number}: {error}; copy it anew"
-        ) from error
-    if not rows:
-        raise DataError(f"{file} is empty; give one JSON object a line")
+    for row, place in read_rows(file):
+        yield _example(row, place)
 
 
-def _example(line: str, place: str) -> Example:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place} is not JSON: {error}; give one object a line") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{place} is a {type(row).__name__}, not an object")
+def _example(row: dict[str, Any], place: str) -> Example:
+    if "references" in row:
+        prompt = as_prompt(row, place)
+        return Example(text=prompt.text, references=prompt.references)
     words, tags = row.get("tokens"), row.get("tags")
     label = row.get("label")
     if (words is None) != (tags is None):
@@ -236,8 +217,8 @@ def _example(line: str, place: str) -> Example:
         _check_tags(words, tags, place)
     if words is None and (not isinstance(row.get("text"), str) or label is None):
         raise DataError(
-            f"{place} has the fields {', '.join(row) or 'none'}; needed are `text` and `label`, or"
-            " `tokens` and `tags`"
+            f"{place} has the fields {', '.join(row) or 'none'}; needed are `text` and `label`,"
+            " `tokens` and `tags`, or `prompt` and `references`"
         )
     if not isinstance(row.get("text_pair"), (str, type(None))):
         raise DataError(f"{place}: text_pair {row['text_pair']!r} is not a string")
@@ -274,6 +255,8 @@ def _check_tags(words: Any, tags: Any, place: str) -> None:
 
 
 def _kind(example: Example) -> TaskKind:
+    if example.references is not None:
+        return TaskKind.GENERATION
     if example.words is not None:
         return TaskKind.TAGGING if example.label is None else TaskKind.JOINT
     return TaskKind.CLASSIFICATION if isinstance(example.label, str) else TaskKind.REGRESSION

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
-from .batching import as_tokens, padded
+from .batching import BatchSource, as_tokens, padded
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
 from .piece_map import Ids, PieceMap
 from .two_cuts import Cuts
@@ -24,7 +24,7 @@ Kind = Literal["match", "reduce", "ends"]
 
 
 @dataclass(frozen=True)
-class AlignedBatches:
+class AlignedBatches(BatchSource):
     """The batches of a stage that compares two vocabularies.
 
     Batch number n is a pure function of the seed and of n.

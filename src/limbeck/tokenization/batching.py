@@ -4,7 +4,7 @@ So a run that was killed goes on with the very batches it would have seen, and
 the position in the data is the step itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,9 +27,13 @@ class BatchSource(Protocol):
         """The batch of that number, counted from 0, and the same whenever it is asked for."""
         ...
 
+    def facts(self) -> Mapping[str, object]:
+        """What the log should know of the last batch."""
+        return {}
+
 
 @dataclass(frozen=True)
-class Batches:
+class Batches(BatchSource):
     """The batches of a stage.
 
     Attributes:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch
 from ..data.corpus import SeededOrder
-from .batching import padded, read_by_both
+from .batching import BatchSource, padded, read_by_both
 from .masking import Masking, mask_pieces
 from .two_cuts import Cuts
 
@@ -67,7 +67,7 @@ def mix_words(
 
 
 @dataclass(frozen=True)
-class MixedBatches:
+class MixedBatches(BatchSource):
     """The batches of a stage in which teacher and student vocabulary stand mixed.
 
     Batch number n is a pure function of the seed, of n and of the share.

@@ -127,7 +127,7 @@ def train_stage(
                     "peak_memory_bytes": _peak_memory(accelerator),
                 }
                 weights = stage.weights_at(stage.progress(position.step - 1))
-                note(window.facts(weights) | {"learning_rate": rate, **spent})
+                note({**window.facts(weights), **batches.facts(), "learning_rate": rate, **spent})
                 window = Window()
             if held_out and (last or position.step % rhythm.held_out == 0):
                 measure()

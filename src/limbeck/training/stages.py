@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from ..activations import Activations, Needs, capture
 from ..architectures import Anatomy
 from ..batch import Batch, Tokens
+from ..generation.batches import Policy
 from ..objectives.alignment import Alignment
 from ..objectives.contract import Objective
 from ..objectives.labels import label_loss
@@ -61,6 +62,7 @@ class Stage:
         mixed: The teacher's body is trained on both vocabularies, and of the
             student its embedding table; the number is the share of words that the
             student's vocabulary cuts.
+        policy: Who writes the text that is learned from; None where it is read.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Stage:
     head_only: bool = False
     alignment: bool = False
     mixed: float | Ramp | None = None
+    policy: Policy | None = None
 
     def weights_at(self, progress: float) -> dict[str, float]:
         """The weights when that share of the stage is done."""
@@ -90,6 +93,17 @@ class Stage:
     def teacher_needs(self) -> Needs:
         """The union over the objectives; nothing if none of them needs a teacher."""
         return _all_of(objective.teacher_needs() for objective in self.objectives.values())
+
+    @property
+    def asks_logits(self) -> bool:
+        """Whether it asks the teacher what it expects next."""
+        rule = self.policy.rule if self.policy else None
+        return self.teacher_needs().predictions or (rule is not None and rule.asks_teacher)
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether some objectives compare with the teacher, and others do without it."""
+        return len({_compares(objective) for objective in self.objectives.values()}) == 2
 
     def count(self, name: str, batch: Batch) -> int:
         """The items of an objective in a batch."""

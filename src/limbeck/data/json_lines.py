@@ -1,0 +1,70 @@
+"""Files of JSON lines, a row an object, with the place of every fault."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+_ENDINGS = (".jsonl", ".jsonl.gz")
+
+
+def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every row of a file, with its place for messages.
+
+    Raises:
+        DataError: The file is empty, cut short, not UTF-8, or a line is no object.
+    """
+    number = rows = 0
+    opened = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opened(file, "rt", encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    rows += 1
+                    place = f"line {number} of {file}"
+                    yield _row(line, place), place
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 after line {number}: {error}; save it so") from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{file} is cut short or broken after line {number}: {error}; copy it anew"
+        ) from error
+    if not rows:
+        raise DataError(f"{file} is empty; give one JSON object a line")
+
+
+def file_of_split(place: Path, split: str) -> Path:
+    """The file of a split, as sst2.train.jsonl.gz of DIR/sst2 and train.
+
+    Raises:
+        DataError: There is none; the message says what lies beside it.
+    """
+    tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in _ENDINGS]
+    for file in tried:
+        if file.is_file():
+            return file
+    beside = sorted({p.name.split(".train.jsonl")[0] for p in place.parent.glob("*.train.jsonl*")})
+    hint = f"; tasks in {place.parent}: {', '.join(beside)}" if beside else ""
+    files = {p.name[len(place.name) + 1 :] for p in place.parent.glob(f"{place.name}.*.jsonl*")}
+    if splits := sorted({name.split(".jsonl")[0] for name in files}):
+        hint = f"; splits of {place.name} that are there: {', '.join(splits)}"
+    raise DataError(f"neither {tried[0]} nor {tried[1].name} is there{hint}")
+
+
+def has_split(place: Path, split: str) -> bool:
+    """Whether there is such a file."""
+    return any(place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS)
+
+
+def _row(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place} is not JSON: {error}; give one object a line") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place} is a {type(row).__name__}, not an object")
+    return row

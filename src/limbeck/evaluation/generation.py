@@ -1,0 +1,272 @@
+"""What a decoder writes after prompts, against references; and how sure it is of the references.
+
+Source: ROUGE-L, Lin 2004; bits per byte can be compared across vocabularies, perplexity within
+one alone; agreement on own text against text of others, Arora et al. 2022, arXiv:2204.01171.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..activations import Needs, capture
+from ..architectures import Anatomy, shape_of
+from ..batch import Tokens
+from ..data.prompts import Prompt
+from ..errors import EvaluationError, MissingExtraError
+from ..families import anatomy_of
+from ..generation.rules import Student
+from ..generation.write import Writing, write
+from ..objectives.labels import label_log_likelihoods
+from ..pretrained import load_config, load_model, load_tokenizer
+from ..tokenization.prompts import PromptTable, answered, encode_prompts
+from .finetune import SeedScore
+from .tasks import Task
+
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+PARTS = 3  # of a text: its first, middle and last third
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How texts are asked for; the same for every model that is compared.
+
+    Attributes:
+        response: Pieces of an answer at most, its end included.
+        length: Pieces of prompt and answer; longer prompts lose their beginning. By
+            default what the model can read, and at most 2,048.
+        between: Stands between prompt and answer.
+        temperature: 0 takes the likeliest piece, and every seed writes the same.
+        rows: Prompts at most, the first ones.
+        batch_size: Prompts at once.
+    """
+
+    response: int = 256
+    length: int | None = None
+    between: str = "\n"
+    temperature: float = 0.0
+    rows: int | None = None
+    batch_size: int = 16
+
+
+def score_generation(
+    model: str,
+    task: Task,
+    *,
+    settings: GenerationSettings,
+    seed: int,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> SeedScore:
+    """What a model folder writes after the prompts of a task, and its score.
+
+    Metrics are ``rouge_l`` (the best reference of each prompt), ``bits_per_byte`` and
+    ``perplexity`` (of the first reference), ``ended`` (answers that came to an end) and
+    ``words`` (of an answer).
+
+    Raises:
+        EvaluationError: The model is no decoder, or there is no room for a prompt.
+        MissingExtraError: rouge-score is not installed.
+    """
+    began = time.perf_counter()
+    writer = Writer.loaded(model)
+    rows = [Prompt(str(e.text), e.references or ()) for e in task.test]
+    table = writer.table(rows, settings)
+    texts: list[str] = []
+    ended = 0
+    for start in range(0, len(rows), settings.batch_size):
+        some = slice(start, start + settings.batch_size)
+        pieces, ends = writer.answers(table.prompts[some], settings, seed=seed + start)
+        texts += [writer.text(row) for row in pieces]
+        ended += sum(ends)
+        if progress:
+            progress(seed, len(texts), len(rows))
+    found = [rouge_l(row.references, text) for row, text in zip(rows, texts, strict=True)]
+    nats, counts = zip(*(writer.nats(tokens) for tokens in batched(table, settings)), strict=True)
+    total, count = sum(float(some.sum()) for some in nats), sum(counts)
+    utf8_bytes = sum(len(writer.text(row.tolist()).encode()) for row in table.responses)
+    metrics = {
+        "rouge_l": sum(found) / len(found),
+        "bits_per_byte": total / math.log(2) / max(1, utf8_bytes),
+        "perplexity": math.exp(min(total / max(1, count), 700.0)),
+        "ended": ended / len(rows),
+        "words": sum(len(words(text)) for text in texts) / len(rows),
+    }
+    return SeedScore(seed, metrics, time.perf_counter() - began, labels=tuple(found))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A decoder with its tokenizer, ready to write."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    anatomy: Anatomy
+
+    @staticmethod
+    def loaded(name: str) -> "Writer":
+        """From a model folder.
+
+        Raises:
+            EvaluationError: It is no decoder, or its tokenizer ends no text.
+        """
+        tokenizer = load_tokenizer(name)
+        anatomy = anatomy_of(load_config(name).model_type)
+        if not anatomy.causal or tokenizer.eos_token_id is None:
+            lacks = "is an encoder" if not anatomy.causal else "has no piece that ends a text (eos)"
+            raise EvaluationError(f"{name} {lacks}; only decoders write texts")
+        model = load_model(name, anatomy=anatomy, with_head=True)
+        if torch.cuda.is_available():
+            nn.Module.cuda(model)
+        return Writer(model, tokenizer, anatomy)
+
+    def table(self, rows: Sequence[Prompt], settings: GenerationSettings) -> PromptTable:
+        """Prompts and first references in pieces, as long as the model can read."""
+        positions = shape_of(self.model.config, self.anatomy).positions
+        length = min(positions, settings.length or 2048)
+        if settings.response >= length - 1:
+            raise EvaluationError(
+                f"answers of {settings.response} pieces leave no room for a prompt in {length};"
+                " ask for shorter ones (`response`)"
+            )
+        return encode_prompts(
+            rows,
+            self.tokenizer,
+            length=length,
+            response=settings.response,
+            between=settings.between,
+        )
+
+    def answers(
+        self, prompts: Sequence[Any], settings: GenerationSettings, *, seed: int
+    ) -> tuple[list[list[int]], list[bool]]:
+        """Pieces written after each prompt, and whether they came to an end."""
+        writing = Writing(settings.response, settings.temperature, seed=seed)
+        found = write(
+            self.model,
+            None,
+            [list(map(int, prompt)) for prompt in prompts],
+            Student(),
+            writing=writing,
+            pieces=len(self.tokenizer),
+            end=self.tokenizer.eos_token_id,
+        )
+        rows = zip(found.pieces.tolist(), found.lengths.tolist(), strict=True)
+        return [row[:length] for row, length in rows], found.ended.tolist()
+
+    def text(self, pieces: Sequence[int]) -> str:
+        """Without special tokens."""
+        return str(self.tokenizer.decode(list(pieces), skip_special_tokens=True))
+
+    def nats(self, tokens: Tokens) -> tuple[Float[Tensor, " predicted"], int]:
+        """That the model needs for each predicted piece, and how many those are."""
+        with torch.no_grad():
+            tokens = tokens.to(self.model.device)
+            found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions
+            if found is None:
+                raise EvaluationError("the model gave no predictions")
+            likelihoods = label_log_likelihoods(found, tokens.labels[tokens.predicted])
+        return -likelihoods.cpu(), len(likelihoods)
+
+    def likeliest(self, tokens: Tokens) -> Int[Tensor, " predicted"]:
+        """The piece that the model finds likeliest at each predicted place."""
+        with torch.no_grad():
+            tokens = tokens.to(self.model.device)
+            found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions
+            if found is None:
+                raise EvaluationError("the model gave no predictions")
+            return found.logits()[:, : len(self.tokenizer)].argmax(-1).cpu()
+
+
+def by_position(
+    student: Writer, teacher: Writer | None, rows: Sequence[Prompt], settings: GenerationSettings
+) -> dict[str, list[float]]:
+    """How good a student is in the first, middle and last third of texts.
+
+    Returns:
+        ``bits_per_piece`` of the references; and with a teacher of the same pieces
+        ``agreement_on_references`` and ``agreement_on_own_text``: the share of places at
+        which both find the same piece likeliest, over the references and over what the
+        student writes itself. What the second lacks to the first, and more so later in
+        the text, is the harm of its own mistakes (exposure bias).
+    """
+    table = student.table(rows, settings)
+    own: list[Any] = []
+    for start in range(0, len(rows), settings.batch_size):
+        own += student.answers(
+            table.prompts[start : start + settings.batch_size], settings, seed=0
+        )[0]
+    mine = PromptTable(table.prompts, [torch.tensor(row).numpy() for row in own], 0, 0)
+    found: dict[str, list[float]] = {}
+    parts, values = _gathered(table, settings, lambda tokens: student.nats(tokens)[0])
+    found["bits_per_piece"] = [x / math.log(2) for x in _by_part(values, parts)]
+    if teacher is None:
+        return found
+
+    def agrees(tokens: Tokens) -> Tensor:
+        return (student.likeliest(tokens) == teacher.likeliest(tokens)).float()
+
+    for name, texts in (("references", table), ("own_text", mine)):
+        parts, values = _gathered(texts, settings, agrees)
+        found[f"agreement_on_{name}"] = _by_part(values, parts)
+    return found
+
+
+def batched(table: PromptTable, settings: GenerationSettings) -> Iterator[Tokens]:
+    """Prompts with their responses, some at once."""
+    for start in range(0, len(table), settings.batch_size):
+        some = slice(start, start + settings.batch_size)
+        yield answered(table.prompts[some], table.responses[some], pad=0)
+
+
+def _gathered(
+    table: PromptTable, settings: GenerationSettings, measure: Callable[[Tokens], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The part of its response that every predicted piece stands in, and its value."""
+    values = torch.cat([measure(tokens) for tokens in batched(table, settings)])
+    parts = [torch.arange(len(row)) * PARTS // max(1, len(row)) for row in table.responses]
+    return torch.cat(parts), values
+
+
+def _by_part(values: Tensor, parts: Tensor) -> list[float]:
+    return [
+        float(values[parts == n].mean()) if bool((parts == n).any()) else 0.0 for n in range(PARTS)
+    ]
+
+
+def rouge_l(references: Sequence[str], text: str) -> float:
+    """F-measure of the longest common subsequence of words, of the best reference.
+
+    Words are runs of letters and digits of any script, in small letters.
+
+    Raises:
+        MissingExtraError: rouge-score is not installed.
+
+    >>> rouge_l(["Кот сидел у окна.", "кот спал"], "Кот сидел дома")
+    0.5714285714285714
+    """
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise MissingExtraError(
+            "ROUGE needs rouge-score; run: pip install 'limbeck[generation]'"
+        ) from error
+    # The library's own tokenizer drops every letter that is not Latin.
+    found = RougeScorer(["rougeL"], tokenizer=_Words()).score_multi(list(references), text)
+    return float(found["rougeL"].fmeasure)
+
+
+class _Words:
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, marks and digits of any script, in small letters."""
+    return [str(word) for word in _WORD.findall(text.lower())]

@@ -1,0 +1,172 @@
+"""Batches of text that student and teacher write themselves, from prompts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..batch import Batch, Links, Tokens
+from ..tokenization.batching import BatchSource
+from ..tokenization.prompts import Ids, PromptBatches, answered
+from .rules import Rule
+from .write import Writing, Written, write
+
+_PARTS = 3  # of a response, for the share that the teacher wrote
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What every policy may be told.
+
+    Attributes:
+        share: Of the prompts, those whose response is written; the others keep theirs.
+        labels: ``references``: `labels` and all that needs no teacher learn from the
+            corpus, whatever is written; ``written``: from what is compared.
+        temperature: At which is written.
+        block: Pieces drafted at most before the teacher reads them.
+    """
+
+    share: float = 1.0
+    labels: Literal["references", "written"] = "references"
+    temperature: float = 1.0
+    block: int = 16
+
+
+class Policy(NamedTuple):
+    """Where the text comes from that a stage learns on.
+
+    Attributes:
+        rule: Who writes; None leaves every text to the corpus.
+        options: Of the policy as a whole.
+    """
+
+    rule: Rule | None
+    options: PolicyOptions = PolicyOptions()
+
+
+@dataclass(frozen=True)
+class WrittenBatches(BatchSource):
+    """The batches of a stage whose text is written with the weights as they are.
+
+    Batch number n is a pure function of the seed, of n and of the weights.
+
+    Attributes:
+        prompts: With the corpus's own responses.
+        policy: Where text comes from.
+        student: Writes as it is now.
+        teacher: Whom the rule may ask.
+        longest: Pieces of a response at most.
+        pieces: That the tokenizer has.
+        end: The piece that ends a response.
+        steps: Of the stage.
+        seed: Decides the noise, and whose response is written.
+        precision: The context in which models read.
+        apart: Whether something learns from the references beside what is compared.
+    """
+
+    prompts: PromptBatches
+    policy: Policy
+    student: PreTrainedModel
+    teacher: PreTrainedModel | None
+    longest: int
+    pieces: int
+    end: int
+    steps: int
+    seed: int
+    precision: Callable[[], AbstractContextManager[object]]
+    apart: bool
+    _written: list[Written] = field(default_factory=list)  # since the last record
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number, counted from 0."""
+        rows = self.prompts.numbers(number)
+        rule, table = self.policy.rule, self.prompts.table
+        if rule is None:
+            return self.prompts.batch(number)
+        coin = (
+            np.random.default_rng((self.seed, number)).random(len(rows)) < self.policy.options.share
+        )
+        prompts = [table.prompts[row] for row in rows]
+        responses = [table.responses[row] for row in rows]
+        if coin.any():
+            written = self._write(
+                [p for p, c in zip(prompts, coin, strict=True) if c], rule, number
+            )
+            texts = iter(zip(written.pieces.tolist(), written.lengths.tolist(), strict=True))
+            for place in coin.nonzero()[0]:
+                pieces, length = next(texts)
+                responses[place] = np.array(pieces[:length])
+            self._written.append(written)
+        tokens = answered(prompts, responses, pad=self.prompts.pad)
+        if not self.apart or self.policy.options.labels == "written":
+            return Batch(tokens, tokens)
+        return Batch(self.prompts.read(rows), tokens, _same(tokens))
+
+    def facts(self) -> Mapping[str, object]:
+        """Of all that was written since it was last asked: by whom, how long, if to its end."""
+        some = list(self._written)
+        self._written.clear()
+        return _facts(some) if some else {}
+
+    def _write(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Written:
+        was_training = self.student.training
+        self.student.train(False)
+        with self.precision():
+            written = write(
+                self.student,
+                self.teacher,
+                [prompt.tolist() for prompt in prompts],
+                rule,
+                writing=Writing(
+                    self.longest,
+                    self.policy.options.temperature,
+                    self.policy.options.block,
+                    seed=int(np.random.default_rng((self.seed, number, 1)).integers(2**31)),
+                ),
+                pieces=self.pieces,
+                end=self.end,
+                progress=min(1.0, number / max(1, self.steps - 1)),
+            )
+        self.student.train(was_training)
+        return written
+
+
+def _same(tokens: Tokens) -> Links:
+    """Links of a text with itself: the student reads it beside the references."""
+    places = torch.arange(tokens.mask.shape[1]).expand(tokens.mask.shape)
+    linked = torch.where(tokens.mask, places, -1)
+    return Links(view=tokens, student=linked, teacher=linked, groups=tokens)
+
+
+def _facts(some: Sequence[Written]) -> dict[str, object]:
+    lengths = torch.cat([written.lengths for written in some])
+    ended = torch.cat([written.ended for written in some])
+    by_teacher = torch.cat([written.by_teacher for written in some])
+    return {
+        "teacher_wrote": share_by_part(by_teacher, lengths),
+        "written_length": float(lengths.float().mean()),
+        "written_ended": float(ended.float().mean()),
+    }
+
+
+def share_by_part(flags: Tensor, lengths: Tensor, parts: int = _PARTS) -> list[float]:
+    """The share of flags that are set in each of as many equal parts of every text.
+
+    Args:
+        flags: A row a text, filled up at its end.
+        lengths: Of each text.
+        parts: First, middle and last third by default.
+    """
+    places = torch.arange(flags.shape[1], device=flags.device)
+    part = (places * parts) // lengths[:, None].clamp_min(1)
+    real = places < lengths[:, None]
+    found = []
+    for number in range(parts):
+        here = real & (part == number)
+        found.append(float((flags & here).sum() / here.sum().clamp_min(1)))
+    return found

@@ -1,0 +1,235 @@
+"""Who writes the next piece of a text, student or teacher: one rule a policy.
+
+A rule sees what both models expect next and nothing of what comes after, so that a block of
+drafted pieces can be judged at once.
+
+Source: the switch, Koo et al. 2025, SWITCH, arXiv:2410.19503, and Mokretsov, Tatarnikova 2025,
+doi:10.17586/2226-1494-2025-25-4-737-743; likeliest pieces, Xu et al. 2024, Speculative Knowledge
+Distillation, arXiv:2410.11325; the running mean, arXiv:2510.07842.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
+_FALLS_TO = 0.1  # of the first threshold, over the longest response, by default
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a rule may look at: a block of places in some rows, where a piece was drafted.
+
+    Attributes:
+        drafted: The student's piece.
+        student: Log-probabilities; each place given what was drafted before it.
+        teacher: Likewise; of no pieces where the rule never asks it.
+        position: Of the place in its response, counted from 0.
+        longest: Pieces of a response at most.
+        progress: Share of the stage that is done.
+    """
+
+    drafted: Int[Tensor, "rows block"]
+    student: Float[Tensor, "rows block pieces"]
+    teacher: Float[Tensor, "rows block _"]
+    position: Int[Tensor, "rows block"]
+    longest: int
+    progress: float
+
+
+State = Float[Tensor, "rows _"]
+States = Float[Tensor, "rows block _"]
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A frozen dataclass whose fields are the options that a recipe may set.
+
+    Attributes:
+        asks_teacher: Whether the teacher has to read at all.
+    """
+
+    asks_teacher: ClassVar[bool]
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Options out of range, each with its field."""
+        return []
+
+    def begin(self, rows: int) -> State:
+        """What it remembers of each row before the first piece; nothing by default."""
+        return torch.zeros(rows, 0)
+
+    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+        """True where the teacher writes, and what is remembered after each place.
+
+        Args:
+            seen: The block.
+            state: What is remembered of each row before the block.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Student(Rule):
+    """The student writes everything (on-policy).
+
+    Source: Agarwal et al. 2024, GKD, arXiv:2306.13649.
+    """
+
+    asks_teacher: ClassVar[bool] = False
+
+    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+        """Nowhere."""
+        return torch.zeros_like(seen.drafted, dtype=torch.bool), _unchanged(seen, state)
+
+
+@dataclass(frozen=True)
+class Teacher(Rule):
+    """The teacher writes everything (sequence-level distillation).
+
+    Source: Kim and Rush 2016, arXiv:1606.07947.
+    """
+
+    asks_teacher: ClassVar[bool] = True
+
+    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+        """Everywhere."""
+        return torch.ones_like(seen.drafted, dtype=torch.bool), _unchanged(seen, state)
+
+
+@dataclass(frozen=True)
+class Switch(Rule):
+    """The teacher writes where the two disagree by more than a threshold, which falls.
+
+    They disagree by the Jensen-Shannon divergence of what they expect, 0 to ln 2 nats.
+
+    Attributes:
+        tau: The threshold at the beginning, in nats.
+        decay: ``exponential``: tau e^(-rate t); ``linear``: tau (1 - rate t), never
+            below 0; ``constant``.
+        rate: How fast it falls, by piece. By default it falls to a tenth over the
+            longest response.
+        by: ``position``: t is the place in the response; ``step``: the share of the
+            stage that is done, times the longest response.
+    """
+
+    asks_teacher: ClassVar[bool] = True
+    tau: float = 0.3
+    decay: Literal["exponential", "linear", "constant"] = "exponential"
+    rate: float | None = None
+    by: Literal["position", "step"] = "position"
+
+    def faults(self) -> list[tuple[str, str]]:
+        """A threshold that no divergence reaches or that is below 0; a rate below 0."""
+        found = []
+        if not 0 <= self.tau <= MOST_DIVERGENCE:
+            found.append(
+                ("tau", f"is {self.tau:g}; give 0 to ln 2 = 0.693, the largest divergence there is")
+            )
+        if self.rate is not None and not 0 <= self.rate < math.inf:
+            found.append(("rate", f"is {self.rate:g}; give 0 or more, or leave it out"))
+        return found
+
+    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+        """Where the divergence is above the threshold."""
+        fires = jensen_shannon(seen.student, seen.teacher) > self.threshold(seen)
+        return fires, _unchanged(seen, state)
+
+    def threshold(self, seen: Seen) -> Float[Tensor, "rows block"]:
+        """In nats, at each place."""
+        place = seen.position.float()
+        if self.by == "step":
+            place = torch.full_like(place, seen.progress * seen.longest)
+        if self.decay == "exponential":
+            rate = -math.log(_FALLS_TO) / seen.longest if self.rate is None else self.rate
+            return self.tau * torch.exp(-rate * place)
+        if self.decay == "linear":
+            rate = (1 - _FALLS_TO) / seen.longest if self.rate is None else self.rate
+            return self.tau * (1 - rate * place).clamp_min(0)
+        return torch.full_like(place, self.tau)
+
+
+@dataclass(frozen=True)
+class Speculative(Rule):
+    """The student's piece stays if it is among those that the teacher finds likeliest.
+
+    Attributes:
+        top: How many those are.
+    """
+
+    asks_teacher: ClassVar[bool] = True
+    top: int = 25
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Fewer than one piece."""
+        return [("top", f"is {self.top}; give 1 or more")] if self.top < 1 else []
+
+    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+        """Where the drafted piece is not among them."""
+        mine = seen.teacher.gather(-1, seen.drafted[..., None])
+        better = (seen.teacher > mine).sum(-1)
+        return better >= self.top, _unchanged(seen, state)
+
+
+@dataclass(frozen=True)
+class Adaptive(Rule):
+    """The teacher takes over for good once the divergence is far above its running mean.
+
+    Attributes:
+        times: How often the mean of all places before.
+        first: Places that are only counted.
+    """
+
+    asks_teacher: ClassVar[bool] = True
+    times: float = 3.0
+    first: int = 8
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Numbers that every divergence is above."""
+        found = []
+        if self.times <= 0:
+            found.append(("times", f"is {self.times:g}; give more than 0"))
+        if self.first < 1:
+            found.append(("first", f"is {self.first}; give 1 or more"))
+        return found
+
+    def begin(self, rows: int) -> State:
+        """Sum of divergences, number of places, and whether the teacher has taken over."""
+        return torch.zeros(rows, 3)
+
+    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+        """From the first place on where the divergence is that far above the mean before it."""
+        divergence = jensen_shannon(seen.student, seen.teacher)
+        sums = state[:, :1] + divergence.cumsum(-1)
+        numbers = state[:, 1:2] + torch.ones_like(divergence).cumsum(-1)
+        before = numbers - 1
+        mean = (sums - divergence) / before.clamp_min(1)
+        far = (divergence > self.times * mean) & (before >= self.first)
+        fires = (far.int().cummax(-1).values > 0) | (state[:, 2:] > 0)
+        return fires, torch.stack([sums, numbers, fires.float()], dim=-1)
+
+
+RULES: dict[str, type[Rule]] = {
+    "student": Student,
+    "teacher": Teacher,
+    "switch": Switch,
+    "speculative": Speculative,
+    "adaptive": Adaptive,
+}
+
+
+def jensen_shannon(
+    student: Float[Tensor, "*places pieces"], teacher: Float[Tensor, "*places pieces"]
+) -> Float[Tensor, "*places"]:
+    """Jensen-Shannon divergence of log-probabilities, in nats: 0 to ln 2."""
+    middle = torch.logaddexp(student, teacher) - math.log(2)
+    halves = [(some.exp() * (some - middle)).sum(-1) for some in (student, teacher)]
+    return (halves[0] + halves[1]).div_(2).clamp_(0, MOST_DIVERGENCE)
+
+
+def _unchanged(seen: Seen, state: State) -> States:
+    return state[:, None, :].expand(-1, seen.drafted.shape[1], -1)

@@ -1,0 +1,225 @@
+"""Text that student and teacher write together, a whole batch at once, both caches kept.
+
+The student drafts a block, the teacher reads it in one forward, and each row is cut where the
+text that the rule gives leaves the draft: where the teacher writes, and writes another piece.
+What a rule sees at a place hangs only on the text before it, and what is drawn there is drawn
+with noise of its own, so this is exactly the text that piece-by-piece writing gives. As both
+models draw with the same noise, a teacher that agrees does not cut.
+
+Source: the rules are those of `rules`; reading drafts in one forward is the idea of
+speculative decoding, Leviathan et al. 2023, arXiv:2211.17192.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .noise import gumbel_noise, row_keys
+from .reader import Reader
+from .rules import Rule, Seen
+
+_EMPTY_AT_MOST = 0.25  # of the places in the caches, before they are moved together
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How text is written.
+
+    Attributes:
+        longest: Pieces of a response at most, its end included.
+        temperature: Log-probabilities are divided by it; 0 takes the likeliest piece.
+        block: Pieces that are drafted at most before the teacher reads them. Changes
+            nothing but the time it takes.
+        seed: Decides the noise, with the number of each row.
+    """
+
+    longest: int
+    temperature: float = 1.0
+    block: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """Responses, in the order of their prompts.
+
+    Attributes:
+        pieces: Those that were written; 0 after the end.
+        lengths: Pieces of each, its end included.
+        by_teacher: True where the teacher wrote.
+        ended: Whether the row came to its end, and was not cut at the longest length.
+    """
+
+    pieces: Int[Tensor, "rows longest"]
+    lengths: Int[Tensor, " rows"]
+    by_teacher: Bool[Tensor, "rows longest"]
+    ended: Bool[Tensor, " rows"]
+
+
+@torch.no_grad()
+def write(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    prompts: Sequence[Sequence[int]],
+    rule: Rule,
+    *,
+    writing: Writing,
+    pieces: int,
+    end: int,
+    progress: float = 0.0,
+) -> Written:
+    """What the two write after each prompt.
+
+    Args:
+        student: A decoder in evaluation mode.
+        teacher: Likewise, with the same pieces; None where the rule never asks it.
+        prompts: Piece ids, at least one each.
+        rule: Says who writes.
+        writing: How.
+        pieces: Rows of both vocabularies that the tokenizer has.
+        end: The piece that ends a response.
+        progress: Share of the stage that is done.
+    """
+    reads = teacher if rule.asks_teacher else None
+    both = _Both(student, reads, prompts, pieces=pieces, longest=writing.longest)
+    device = both.last.device
+    count = len(prompts)
+    text = torch.zeros(count, writing.longest, dtype=torch.long, device=device)
+    by_teacher = torch.zeros(count, writing.longest, dtype=torch.bool, device=device)
+    ended = torch.zeros(count, dtype=torch.bool, device=device)
+    lengths = torch.zeros(count, dtype=torch.long, device=device)
+    rows = torch.arange(count, device=device)
+    keys, state = row_keys(writing.seed, rows), rule.begin(count).to(device)
+    block = writing.block
+    while len(rows):
+        done = lengths[rows]
+        block = min(block, writing.longest - int(done.min()))
+        places = done[:, None] + torch.arange(block, device=device)
+        noise = _noise(keys[rows], places, pieces, writing.temperature)
+        drafted, of_student = both.draft(block, noise, writing)
+        of_teacher = both.check(drafted)
+        seen = Seen(drafted, of_student, of_teacher, places, writing.longest, progress)
+        fires, states = rule.teacher_writes(seen, state)
+        theirs = _drawn(of_teacher, noise, writing.temperature) if fires.any() else drafted
+        new = torch.where(fires, theirs, drafted)
+        # What stands after the first of these was drafted after another text, or is too much.
+        stops = (new != drafted) | (new == end) | (places == writing.longest - 1)
+        stops[:, -1] = True
+        cut = stops.int().argmax(-1)
+        taken = torch.arange(block, device=device) <= cut[:, None]
+        owner, place = rows[:, None].expand_as(new)[taken], places[taken]
+        text[owner, place], by_teacher[owner, place] = new[taken], fires[taken]
+        lengths[rows] = done + cut + 1
+        last = new.gather(1, cut[:, None]).squeeze(1)
+        ended[rows] = last == end
+        state = states[torch.arange(len(rows), device=device), cut]
+        goes_on = ~ended[rows] & (lengths[rows] < writing.longest)
+        both.take(last, taken)
+        if not goes_on.all():
+            kept = goes_on.nonzero()[:, 0]
+            rows, state = rows[kept], state[kept]
+            both.keep_rows(kept)
+        block = max(1, min(writing.block, round(2 * float((cut + 1).float().mean()))))
+    return Written(text, lengths, by_teacher, ended)
+
+
+class _Both:
+    """Both readers, who have always read the same text, and its last piece that neither has."""
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        prompts: Sequence[Sequence[int]],
+        *,
+        pieces: int,
+        longest: int,
+    ) -> None:
+        self.student = Reader(student, pieces)
+        self.teacher = Reader(teacher, pieces) if teacher is not None else None
+        device = student.device
+        width = max(len(prompt) for prompt in prompts)
+        ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        table = torch.tensor(ids, device=device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        positions = torch.arange(width, device=device) - (width - lengths[:, None])
+        self.last = table[:, -1]
+        self.next = lengths - 1  # the position of that piece
+        self.mask = (positions >= 0)[:, :-1]
+        # A draft may reach beyond the longest response, where there may be no position.
+        self.most = lengths + longest - 1
+        if width > 1:
+            for reader in self._readers():
+                reader.remember(table[:, :-1], positions[:, :-1].clamp_min(0), self.mask)
+
+    def draft(self, block: int, noise: Tensor | None, writing: Writing) -> tuple[Tensor, Tensor]:
+        """Pieces that the student draws one after another, and its log-probabilities."""
+        drafted, logs = [], []
+        piece = self.last
+        for place in range(block):
+            read = self.student.read(
+                piece[:, None], self._positions(1, place), self._mask(place + 1)
+            )
+            logs.append(read[:, 0])
+            here = noise[:, place] if noise is not None else None
+            piece = _drawn(logs[-1], here, writing.temperature)
+            drafted.append(piece)
+        return torch.stack(drafted, 1), torch.stack(logs, 1)
+
+    def check(self, drafted: Tensor) -> Tensor:
+        """The teacher's log-probabilities at the same places; empty without one."""
+        block = drafted.shape[1]
+        if self.teacher is None:
+            return drafted.new_zeros((*drafted.shape, 0), dtype=torch.float32)
+        read = torch.cat([self.last[:, None], drafted[:, :-1]], 1)
+        return self.teacher.read(read, self._positions(block, 0), self._mask(block))
+
+    def take(self, last: Tensor, taken: Tensor) -> None:
+        """Of the block that was read, what was taken stays; its last piece is still to be read."""
+        self.mask = torch.cat([self.mask, taken], 1)
+        self.next = self.next + taken.sum(-1)
+        self.last = last
+        longest = self.mask.shape[1] - taken.shape[1] + int(taken.sum(-1).max())
+        self.mask = self.mask[:, :longest]
+        for reader in self._readers():
+            reader.forget_after(longest)
+        full = self.mask.sum(-1)
+        if int((~self.mask).sum()) > _EMPTY_AT_MOST * self.mask.numel():
+            most = int(full.max())
+            order = self.mask.int().argsort(dim=-1, stable=True)[:, -most:]
+            self.mask = self.mask.gather(1, order)
+            for reader in self._readers():
+                reader.keep_places(order)
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """The others are finished."""
+        self.mask, self.most = self.mask[rows], self.most[rows]
+        self.next, self.last = self.next[rows], self.last[rows]
+        for reader in self._readers():
+            reader.keep_rows(rows)
+
+    def _positions(self, new: int, after: int) -> Tensor:
+        places = self.next[:, None] + after + torch.arange(new, device=self.next.device)
+        return torch.minimum(places, self.most[:, None])
+
+    def _mask(self, new: int) -> Tensor:
+        return torch.cat([self.mask, self.mask.new_ones(len(self.mask), new)], 1)
+
+    def _readers(self) -> list[Reader]:
+        return [self.student] + ([self.teacher] if self.teacher is not None else [])
+
+
+def _noise(keys: Tensor, places: Tensor, pieces: int, temperature: float) -> Tensor | None:
+    if temperature == 0:
+        return None
+    rows, block = places.shape
+    noise = gumbel_noise(keys.repeat_interleave(block), places.reshape(-1), pieces)
+    return noise.view(rows, block, pieces)
+
+
+def _drawn(logs: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
+    return logs.argmax(-1) if noise is None else (logs / temperature + noise).argmax(-1)

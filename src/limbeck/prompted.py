@@ -1,0 +1,118 @@
+"""What a recipe may ask for where text is written from prompts, by whom, and with what batches."""
+
+from collections.abc import Mapping
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from .data.json_lines import file_of_split
+from .data.prompts import read_prompts
+from .errors import LimbeckError
+from .faults import Fault, faults_of, nearest
+from .generation.batches import Policy, PolicyOptions
+from .generation.rules import RULES
+from .models import Models
+from .recipe import DataPart, Recipe, StagePart
+
+KINDS = ("corpus", "mixed", *RULES)
+_OWN = tuple(field.name for field in fields_of(PolicyOptions))
+_MIXED_SHARE = 0.5
+
+
+def parse_policy(
+    options: Mapping[str, Any], place: tuple[str, ...]
+) -> tuple[Policy | None, list[Fault]]:
+    """A policy from its options, those of its rule beside its own; and all their faults.
+
+    Args:
+        options: ``kind`` and what belongs to it.
+        place: Where it stands in the recipe.
+    """
+    path, kind = ".".join(place), options.get("kind")
+    if kind not in KINDS:
+        return None, [(f"{path}.kind", f"no policy is called {kind!r}{nearest(str(kind), KINDS)}")]
+    rule_kind = RULES.get("student" if kind == "mixed" else str(kind))
+    known = [f.name for f in fields_of(rule_kind)] if is_dataclass(rule_kind) else list[str]()
+    given = {name: value for name, value in options.items() if name != "kind"}
+    faults: list[Fault] = [
+        (f"{path}.{name}", f"unknown option{nearest(name, [*known, *_OWN])}")
+        for name in sorted(given.keys() - {*known, *_OWN})
+    ]
+    defaults = {"share": _MIXED_SHARE} if kind == "mixed" else {}
+    try:
+        own = defaults | {name: given[name] for name in _OWN if name in given}
+        common = TypeAdapter(PolicyOptions).validate_python(own)
+        rule = None
+        if rule_kind:
+            options = {name: given[name] for name in known if name in given}
+            rule = TypeAdapter(rule_kind).validate_python(options)
+    except ValidationError as error:
+        return None, faults + faults_of(error, Recipe, place)
+    needed = [
+        (0 <= common.share <= 1, "share", f"is {common.share:g}; give 0 to 1"),
+        (common.temperature >= 0, "temperature", f"is {common.temperature:g}; give 0 or more"),
+        (common.block >= 1, "block", f"is {common.block}; give 1 or more"),
+    ]
+    faults += [(f"{path}.{name}", message) for met, name, message in needed if not met]
+    if rule is not None:
+        faults += [(f"{path}.{name}", message) for name, message in rule.faults()]
+    return (None if faults else Policy(rule, common)), faults
+
+
+def stage_reads_prompts(part: StagePart, data: DataPart) -> bool:
+    """Whether a stage learns from prompts; without a policy it does where there is no text."""
+    return bool(data.prompts) and (part.policy is not None or not data.text)
+
+
+def prompt_faults(data: DataPart) -> list[Fault]:
+    """Files of prompts that are missing or begin with something else, and no room for them."""
+    faults: list[Fault] = []
+    if not data.text and not data.prompts:
+        faults.append(("data.text", "is missing; give text, or prompts"))
+    for number, location in enumerate(data.prompts):
+        try:
+            file_of_split(Path(location), "train")
+            next(read_prompts(location))
+        except LimbeckError as error:
+            faults.append((f"data.prompts.{number}", str(error)))
+    if data.prompts and not 1 <= data.longest_response < data.length - 1:
+        message = f"is {data.longest_response}, of length {data.length}; leave room for a prompt"
+        faults.append(("data.response", message))
+    return faults
+
+
+def policy_faults(part: StagePart, number: int, models: Models, data: DataPart) -> list[Fault]:
+    """Why a stage cannot learn from prompts, if it is to."""
+    place = f"stages.{number}"
+    if part.policy is not None and not data.prompts:
+        return [(f"{place}.policy", "writes from prompts; name files of them (`data.prompts`)")]
+    if not stage_reads_prompts(part, data):
+        return []
+    policy, faults = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
+    needed = [
+        (models.anatomy.causal, "data.prompts", "are for decoders; give `text`"),
+        (
+            part.alignment is None and part.mixed is None,
+            place,
+            "aligns or mixes vocabularies, which is done over `data.text`; leave the policy out",
+        ),
+        (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give steps"),
+    ]
+    if policy and policy.rule:
+        needed += [
+            (
+                models.teacher is not None or not policy.rule.asks_teacher,
+                "teacher",
+                f"is missing, and the policy of stage {number} asks it; name one",
+            ),
+            (
+                not models.two_vocabularies,
+                f"{place}.policy",
+                "writes with two models that have different pieces; use `corpus` with `labels`, or"
+                " a stage over `data.text` with `alignment: ends` and `chunks` or `uld`",
+            ),
+        ]
+    return faults + [(field, message) for met, field, message in needed if not met]

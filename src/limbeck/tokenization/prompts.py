@@ -1,0 +1,150 @@
+"""Prompts and responses as pieces: what a decoder reads, and from where on it predicts."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+from transformers import PreTrainedTokenizerFast
+
+from ..batch import Batch, Tokens
+from ..data.corpus import SeededOrder
+from ..data.prompts import Prompt
+from ..errors import DataError
+from .batching import BatchSource, as_tokens, padded
+from .packing import frame_of
+
+Ids = Int[ndarray, "..."]
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """Prompts in pieces, each with a response.
+
+    Attributes:
+        prompts: With what begins a text, and what stands between prompt and response.
+        responses: Of each prompt's first reference, with the piece that ends it.
+        cut_prompts: Prompts that were too long and lost their beginning.
+        cut_responses: Responses that were too long and lost their end.
+    """
+
+    prompts: list[Ids]
+    responses: list[Ids]
+    cut_prompts: int
+    cut_responses: int
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def encode_prompts(
+    rows: Iterable[Prompt],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    length: int,
+    response: int,
+    between: str,
+) -> PromptTable:
+    """Prompts in pieces that leave room for the response.
+
+    Args:
+        rows: Prompts with references.
+        tokenizer: A decoder's.
+        length: Pieces of both together at most.
+        response: Pieces of the response at most, its end included.
+        between: Stands between prompt and response.
+
+    Raises:
+        DataError: There is no row, or no room for a prompt.
+    """
+    if response >= length - 1:
+        raise DataError(
+            f"responses of {response} pieces leave no room for a prompt in {length}; make"
+            " `response` smaller, or `length` larger"
+        )
+    first = list(frame_of(tokenizer).first)
+    room = length - response - len(first)
+    table = PromptTable([], [], 0, 0)
+    cut_prompts = cut_responses = 0
+    rest = iter(rows)
+    while some := list(islice(rest, _AT_ONCE)):
+        asked, answered = (
+            [
+                encoding.ids
+                for encoding in tokenizer.backend_tokenizer.encode_batch(
+                    texts, add_special_tokens=False
+                )
+            ]
+            for texts in ([row.text + between for row in some], [row.references[0] for row in some])
+        )
+        for prompt, answer in zip(asked, answered, strict=True):
+            ended = [*answer, tokenizer.eos_token_id]
+            cut_prompts += len(prompt) > room
+            cut_responses += len(ended) > response
+            table.prompts.append(np.array([*first, *prompt[-room:]]))
+            table.responses.append(np.array(ended[:response]))
+    if not table.prompts:
+        raise DataError("the files of prompts hold no row for this; give more, or less `held_out`")
+    return PromptTable(table.prompts, table.responses, cut_prompts, cut_responses)
+
+
+def _pieces(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    found = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in found]
+
+
+def answered(prompts: Sequence[Ids], responses: Sequence[Ids], *, pad: int) -> Tokens:
+    """Prompts with their responses, in which every piece of a response is predicted.
+
+    Args:
+        prompts: At least one piece each.
+        responses: One for each.
+        pad: What fills the rows up; it is never looked at.
+    """
+    rows = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
+    ids = padded(rows, pad, np.int64)
+    real = padded([np.ones(len(row)) for row in rows], False, np.bool_)
+    places = np.arange(ids.shape[1])
+    starts = np.array([len(prompt) for prompt in prompts])[:, None]
+    ends = np.array([len(row) for row in rows])[:, None]
+    predicted = (places >= starts - 1) & (places < ends - 1)
+    labels = np.zeros_like(ids)
+    labels[:, :-1] = ids[:, 1:]
+    return as_tokens(ids, real, labels, predicted)
+
+
+@dataclass(frozen=True)
+class PromptBatches(BatchSource):
+    """Batches of prompts with the responses that the files have.
+
+    Attributes:
+        table: In pieces.
+        order: Which prompt stands at which place.
+        size: Prompts in a batch.
+        pad: The piece that fills rows up.
+    """
+
+    table: PromptTable
+    order: SeededOrder
+    size: int
+    pad: int
+
+    def numbers(self, number: int) -> list[int]:
+        """Which prompts are in the batch of that number."""
+        found: list[int] = self.order.indices(number * self.size, self.size).tolist()
+        return found
+
+    def batch(self, number: int) -> Batch:
+        """The batch of that number, counted from 0."""
+        tokens = self.read(self.numbers(number))
+        return Batch(tokens, tokens)
+
+    def read(self, rows: Sequence[int]) -> Tokens:
+        """Some prompts with their responses."""
+        prompts, responses = (
+            [column[row] for row in rows] for column in (self.table.prompts, self.table.responses)
+        )
+        return answered(prompts, responses, pad=self.pad)

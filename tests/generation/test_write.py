@@ -1,0 +1,231 @@
+"""Block-verified writing against the rule applied piece by piece, without caches or blocks."""
+
+import math
+
+import pytest
+import torch
+from conftest import make_model
+
+from limbeck.errors import ModelError
+from limbeck.generation.noise import gumbel_noise, row_keys
+from limbeck.generation.reader import Reader
+from limbeck.generation.rules import (
+    RULES,
+    Adaptive,
+    Speculative,
+    Student,
+    Switch,
+    Teacher,
+    jensen_shannon,
+)
+from limbeck.generation.write import Writing, write
+
+PIECES, END, LONGEST = 40, 7, 20
+CASES = {
+    "student": Student(),
+    "teacher": Teacher(),
+    "switch": Switch(tau=0.2),
+    "linear": Switch(tau=0.2, decay="linear"),
+    "constant": Switch(tau=0.1, decay="constant"),
+    "by step": Switch(tau=0.2, by="step", rate=0.05),
+    "speculative": Speculative(top=3),
+    "adaptive": Adaptive(times=1.5, first=2),
+}
+
+
+@pytest.fixture(scope="module", params=[("llama", 0.3, 5), ("gpt2", 0.5, 3)], ids=["llama", "gpt2"])
+def models(request):
+    """A teacher, and a student that half agrees with it."""
+    family, share, scale = request.param
+    teacher, other = (
+        make_model(family, vocabulary=PIECES + 3, layers=2, seed=seed).double() for seed in (0, 1)
+    )
+    student = make_model(family, vocabulary=PIECES + 3, layers=2, seed=0).double()
+    with torch.no_grad():
+        for mine, theirs in zip(student.parameters(), other.parameters(), strict=True):
+            mine.lerp_(theirs, share)
+        for model in (student, teacher):  # so that they expect something
+            model.get_output_embeddings().weight.mul_(scale)
+    return student, teacher
+
+
+def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
+    """The rule in plain words: one piece after another, everything read anew each time."""
+    rows = len(prompts)
+    keys = row_keys(writing.seed, torch.arange(rows))
+    text, wrote = [list(p) for p in prompts], [[] for _ in prompts]
+    memory = [[] for _ in prompts]
+    over = [False] * rows
+    open_ = list(range(rows))
+    for place in range(writing.longest):
+        if not open_:
+            break
+        ids = torch.tensor([text[row] for row in open_])
+        with torch.no_grad():
+            p, q = (
+                torch.log_softmax(m(ids, use_cache=False).logits[:, -1, :PIECES].float(), -1)
+                for m in (teacher, student)
+            )
+        noise = gumbel_noise(keys[open_], torch.full((len(open_),), place), PIECES)
+        for n, row in enumerate(list(open_)):
+            draw = [
+                int((logs[n] / writing.temperature + noise[n]).argmax())
+                if writing.temperature
+                else int(logs[n].argmax())
+                for logs in (p, q)
+            ]
+            mine, theirs = q[n].exp(), p[n].exp()
+            middle = (mine + theirs) / 2
+            apart = float(
+                ((mine * (mine / middle).log()).sum() + (theirs * (theirs / middle).log()).sum())
+                / 2
+            )
+            if isinstance(rule, Switch):
+                t = progress * writing.longest if rule.by == "step" else place
+                if rule.decay == "exponential":
+                    rate = math.log(10) / writing.longest if rule.rate is None else rule.rate
+                    fires = apart > rule.tau * math.exp(-rate * t)
+                elif rule.decay == "linear":
+                    fires = apart > rule.tau * (1 - 0.9 * t / writing.longest)
+                else:
+                    fires = apart > rule.tau
+            elif isinstance(rule, Speculative):
+                fires = draw[1] not in p[n].topk(rule.top).indices.tolist()
+            elif isinstance(rule, Adaptive):
+                before = memory[row]
+                if len(before) >= rule.first and apart > rule.times * sum(before) / len(before):
+                    over[row] = True
+                before.append(apart)
+                fires = over[row]
+            else:
+                fires = isinstance(rule, Teacher)
+            piece = draw[0] if fires else draw[1]
+            text[row].append(piece)
+            wrote[row].append(fires)
+            if piece == END:
+                open_.remove(row)
+    return [row[len(p) :] for row, p in zip(text, prompts, strict=True)], wrote
+
+
+def as_lists(written):
+    return [
+        (row[:length].tolist(), by[:length].tolist())
+        for row, by, length in zip(written.pieces, written.by_teacher, written.lengths, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("rule", CASES.values(), ids=CASES)
+def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule):
+    student, teacher = models
+    generator = torch.Generator().manual_seed(0)
+    decided = fired = 0
+    for case in range(12):
+        length, block = 1 + case % 5, 1 + 3 * (case % 4)
+        prompts = torch.randint(1, PIECES, (16, length), generator=generator).tolist()
+        writing = Writing(LONGEST, (1.0, 0.7, 0.0)[case % 3], block, seed=case)
+        found = write(
+            student, teacher, prompts, rule, writing=writing, pieces=PIECES, end=END, progress=0.4
+        )
+        texts, wrote = piece_by_piece(student, teacher, prompts, rule, writing, progress=0.4)
+        assert as_lists(found) == list(zip(texts, wrote, strict=True))
+        assert found.ended.tolist() == [text[-1] == END for text in texts]
+        decided += sum(map(len, texts))
+        fired += sum(map(sum, wrote))
+    assert decided > 2000
+    if isinstance(rule, (Student, Teacher)):
+        assert fired == decided * isinstance(rule, Teacher)
+    else:
+        assert 0.05 < fired / decided < 0.95
+
+
+@pytest.mark.parametrize("name", ["switch", "speculative", "adaptive", "student"])
+def test_a_row_is_written_alike_whatever_stands_beside_it(models, name):
+    student, teacher = models
+    generator = torch.Generator().manual_seed(1)
+    prompts = [
+        torch.randint(1, PIECES, (length,), generator=generator).tolist()
+        for length in (1, 9, 4, 4, 17, 2)
+    ]
+    options = {"pieces": PIECES, "end": END}
+    writing = Writing(LONGEST, 1.0, 6, seed=3)
+    together = as_lists(write(student, teacher, prompts, CASES[name], writing=writing, **options))
+    for number in range(len(prompts)):
+        # The same place among the rows, so the same noise.
+        alone = [prompts[number]] * (number + 1)
+        found = write(student, teacher, alone, CASES[name], writing=writing, **options)
+        assert as_lists(found)[number] == together[number]
+
+
+def test_the_ends_of_the_switch_are_the_two_models(models):
+    student, teacher = models
+    prompts = [[5], [6, 8], [9, 9, 9]]
+    options = {"writing": Writing(LONGEST), "pieces": PIECES, "end": END}
+    for tau, alone in ((0.0, Teacher()), (math.log(2), Student())):
+        switch = write(student, teacher, prompts, Switch(tau=tau, decay="constant"), **options)
+        assert torch.equal(switch.pieces, write(student, teacher, prompts, alone, **options).pieces)
+
+
+def test_the_teacher_writes_more_and_more_at_the_same_divergence():
+    from limbeck.generation.rules import Seen
+
+    logs = torch.log_softmax(torch.randn(2, 1, PIECES), -1)
+    student, teacher = (some.expand(1, 30, PIECES) for some in logs[:, None].unbind(0))
+    seen = Seen(
+        torch.zeros(1, 30, dtype=torch.long), student, teacher, torch.arange(30)[None], 30, 0.0
+    )
+    apart = float(jensen_shannon(student, teacher)[0, 0])
+    for decay in ("exponential", "linear"):
+        rule = Switch(tau=min(1.5 * apart, 0.69), decay=decay)
+        fires, _ = rule.teacher_writes(seen, rule.begin(1))
+        first = int(fires[0].int().argmax())
+        assert 0 < first < 30 and bool(fires[0, first:].all())
+        threshold = rule.threshold(seen)[0]
+        assert float(threshold[0]) == pytest.approx(rule.tau)
+        assert float(threshold[-1]) == pytest.approx(0.1 * rule.tau, rel=0.4)
+
+
+def test_drawn_pieces_have_the_probabilities_of_the_model(models):
+    student, _ = models
+    prompts = [[5, 11]] * 4000
+    found = write(
+        student, None, prompts, Student(), writing=Writing(1, seed=9), pieces=PIECES, end=END
+    )
+    with torch.no_grad():
+        logits = student(torch.tensor([[5, 11]])).logits[0, -1, :PIECES]
+    expected = torch.softmax(logits, -1)
+    shares = torch.bincount(found.pieces[:, 0], minlength=PIECES) / 4000
+    assert float((shares - expected).abs().max()) < 0.03
+    assert len(shares.nonzero()) > 5
+
+
+def test_noise_is_that_of_gumbel():
+    noise = gumbel_noise(row_keys(1, torch.arange(200)), torch.arange(200), 500)
+    assert float(noise.mean()) == pytest.approx(0.5772, abs=0.02)
+    assert float(noise.var()) == pytest.approx(math.pi**2 / 6, abs=0.05)
+    centred = noise - noise.mean()
+    for shifted in (centred.roll(1, 0), centred.roll(1, 1)):
+        assert abs(float((centred * shifted).mean())) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (Switch(tau=0.8), "give 0 to ln 2"),
+        (Switch(tau=-0.1), "give 0 to ln 2"),
+        (Switch(rate=-1.0), "give 0 or more"),
+        (Speculative(top=0), "give 1 or more"),
+        (Adaptive(times=0.0), "more than 0"),
+        (Adaptive(first=0), "give 1 or more"),
+    ],
+)
+def test_options_out_of_range(rule, message):
+    assert message in rule.faults()[0][1]
+    assert not RULES["switch"]().faults()
+
+
+def test_models_that_forget_are_refused():
+    model = make_model("llama")
+    model.config.sliding_window = 8
+    model.config.layer_types = ["sliding_attention"] * 3
+    with pytest.raises(ModelError, match="full attention"):
+        Reader(model, 200)

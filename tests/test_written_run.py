@@ -1,0 +1,279 @@
+"""Whole runs over prompts: every policy, what is learned from what, resuming, and bad recipes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_model, make_text, stop_at
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from limbeck.assemble import build_accelerator, build_models
+from limbeck.build import prepare
+from limbeck.compare import compare
+from limbeck.corpora import prompt_batches, written_batches
+from limbeck.errors import EvaluationError, RecipeError
+from limbeck.evaluation.finetune import FinetuneSettings
+from limbeck.evaluation.generation import GenerationSettings, rouge_l, score_generation
+from limbeck.evaluation.seeds import evaluate_tasks
+from limbeck.evaluation.tasks import load_task
+from limbeck.plan import probe
+from limbeck.prompted import KINDS
+from limbeck.run import distill
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.prompts import answered
+
+PIECES = 300
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """A decoder whose padding is its end."""
+    folder = tmp_path_factory.mktemp("decoder")
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+    )
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    make_model("llama", vocabulary=PIECES).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts")
+    texts = make_text(120, seed=1)
+    rows = [{"prompt": " ".join(t.split()[:3]), "references": [t, t[:9]]} for t in texts]
+    for split, some in (("train", rows[:100]), ("dev", rows[100:])):
+        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in some)
+        (folder / f"toy.{split}.jsonl").write_text(lines, encoding="utf-8")
+    return str(folder / "toy")
+
+
+@pytest.fixture
+def raw(raw_recipe, decoder, prompts):
+    raw_recipe["teacher"] = decoder
+    raw_recipe["data"] = {
+        "prompts": prompts,
+        "length": 40,
+        "response": 16,
+        "held_out": {"share": 0.1, "sequences": 8},
+    }
+    raw_recipe["stages"] = [
+        {
+            "policy": "switch",
+            "objectives": {"output": {}, "labels": {"weight": 0.5}},
+            "steps": 4,
+            "batch_size": 4,
+        }
+    ]
+    raw_recipe["training"] |= {"log_every": 2}
+    return raw_recipe
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
+    raw["stages"][0]["policy"] = kind
+    raw["evaluation"] |= {"tasks": [prompts], "writing": {"response": 12}, "seeds": 2}
+    run = distill(raw, tmp_path / "run")
+    student = AutoModelForCausalLM.from_pretrained(run.student)
+    assert student.config.vocab_size == PIECES
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    steps = [record for record in log if "objectives" in record]
+    if kind == "corpus":
+        assert "teacher_wrote" not in steps[-1]
+    else:
+        assert all(0 <= share <= 1 for record in steps for share in record["teacher_wrote"])
+        assert 1 <= steps[-1]["written_length"] <= 16
+    if kind in ("student", "mixed", "teacher"):
+        assert steps[-1]["teacher_wrote"] == [float(kind == "teacher")] * 3
+    quality = run.report["quality"]["toy"]
+    assert quality["metric"] == "rouge_l" and 0 <= quality["student"] <= 1
+    assert quality["seeds"]["student"][0] == quality["seeds"]["student"][1]
+    metrics = quality["metrics"]["student"]
+    assert metrics.keys() == {"rouge_l", "bits_per_byte", "perplexity", "ended", "words"}
+    by_position = run.report["by_position"]
+    assert all(len(parts) == 3 for parts in by_position.values()) and len(by_position) == 3
+    assert any("lost their beginning" in note for note in run.report["notes"])
+    assert probe(prepare(raw), 0).seconds_per_step > 0
+
+
+def batches_of(raw):
+    setup = prepare(raw)
+    accelerator = build_accelerator(setup.recipe, ".")
+    student, teacher = build_models(setup, accelerator)
+    read = prompt_batches(setup, held_out=False, size=4, seed=setup.recipe.seed)
+    return read, written_batches(setup, 0, read, student, teacher.model, accelerator), setup
+
+
+def test_labels_learn_from_the_corpus_and_all_else_from_what_was_written(raw):
+    read, written, _ = batches_of(raw)
+    batch = written.batch(3)
+    corpus = read.batch(3).student
+    assert torch.equal(batch.student.input_ids, corpus.input_ids)
+    assert torch.equal(batch.student.predicted, corpus.predicted)
+    view = batch.links.view
+    assert batch.teacher is view and batch.compared.student is view
+    for row, number in enumerate(read.numbers(3)):
+        prompt = read.table.prompts[number]
+        assert view.input_ids[row, : len(prompt)].tolist() == prompt.tolist()
+        first = int(view.predicted[row].int().argmax())
+        assert first == len(prompt) - 1 and int(view.predicted[row].sum()) <= 16
+    assert not torch.equal(view.input_ids[:, :20], corpus.input_ids[:, :20])
+    again = batches_of(raw)[1].batch(3)
+    assert torch.equal(again.teacher.input_ids, batch.teacher.input_ids)
+    assert not torch.equal(written.batch(2).teacher.labels[:, :16], batch.teacher.labels[:, :16])
+    assert written.facts() and not written.facts()
+
+
+def test_labels_may_learn_from_what_was_written(raw):
+    raw["stages"][0]["policy"] = {"kind": "teacher", "labels": "written"}
+    raw["stages"][0]["objectives"] = {"labels": {}}
+    batch = batches_of(raw)[1].batch(0)
+    assert batch.student is batch.teacher and batch.links is None
+
+
+def test_a_share_of_the_prompts_keeps_its_response(raw):
+    raw["stages"][0]["policy"] = {"kind": "mixed", "share": 0.5}
+    raw["stages"][0]["objectives"] = {"output": {}}
+    read, written, _ = batches_of(raw)
+    kept = total = 0
+    for number in range(20):
+        rows = read.batch(number).student
+        found = written.batch(number).student
+        for row in range(4):
+            width = min(rows.mask[row].sum(), found.mask[row].sum())
+            same = torch.equal(found.input_ids[row, :width], rows.input_ids[row, :width])
+            kept += same and bool(found.mask[row].sum() == rows.mask[row].sum())
+            total += 1
+    assert 0.3 < kept / total < 0.7
+
+
+def test_the_end_is_predicted_where_it_is_the_padding_too():
+    tokens = answered([np.array([5, 6])], [np.array([7, 2])], pad=2)
+    assert tokens.labels[tokens.predicted].tolist() == [7, 2]
+    both = answered([np.array([5, 6]), np.array([5])], [np.array([7, 2]), np.array([2])], pad=2)
+    assert both.labels[both.predicted].tolist() == [7, 2, 2]
+    assert both.mask.sum(-1).tolist() == [4, 2]
+
+
+def test_long_prompts_lose_their_beginning(raw):
+    raw["data"] |= {"length": 20, "response": 12}
+    table = batches_of(raw)[0].table
+    assert table.cut_prompts > 0 and table.cut_responses > 0
+    assert max(map(len, table.prompts)) == 8 and max(map(len, table.responses)) == 12
+    begin = prepare(raw).models.tokenizer.bos_token_id
+    assert {int(prompt[0]) for prompt in table.prompts} == {begin}
+
+
+@pytest.mark.parametrize("policy", ["switch", "mixed"])
+def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, policy):
+    raw["stages"][0]["policy"] = policy
+    raw["training"] |= {"checkpoint_every": 2}
+    whole = distill(raw, tmp_path / "whole")
+    stop_at(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, tmp_path / "stopped")
+    monkeypatch.undo()
+    again = distill(raw, tmp_path / "stopped")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path):
+    whole = distill(raw, tmp_path / "whole")
+    raw["stages"][0]["micro_batch_size"] = 1
+    cut = distill(raw, tmp_path / "cut")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, cut))
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
+    raw["evaluation"] |= {"tasks": [prompts], "writing": {"response": 8, "rows": 10}, "seeds": 1}
+    arms = {kind: {"stages.0.policy": kind} for kind in ("corpus", "student")}
+    study = {"name": "toy", "recipe": raw, "arms": arms, "control": "corpus", "draws": 100}
+    report = compare(study, tmp_path / "study")
+    rows = {row["arm"]: row for row in report["rows"]}
+    assert rows["student"]["quality"]["toy"]["test_rows"] == 10
+    low, high = (rows["student"]["against_control"][end] for end in ("low", "high"))
+    assert low <= rows["student"]["mean"] - rows["corpus"]["mean"] <= high
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field", "message"),
+    [
+        ("policy", "swich", "stages.0.policy.kind", "did you mean 'switch'"),
+        ("policy", {"kind": "switch", "tao": 1}, "stages.0.policy.tao", "did you mean 'tau'"),
+        ("policy", {"kind": "switch", "tau": 1}, "stages.0.policy.tau", "give 0 to ln 2"),
+        ("policy", {"kind": "switch", "rate": -1}, "stages.0.policy.rate", "0 or more"),
+        ("policy", {"kind": "mixed", "share": 2}, "stages.0.policy.share", "give 0 to 1"),
+        ("policy", {"kind": "student", "block": 0}, "stages.0.policy.block", "1 or more"),
+        ("tokens", 1000, "stages.0.tokens", "give steps"),
+        ("response", 39, "data.response", "leave room"),
+        ("prompts", "./nowhere", "data.prompts.0", "neither"),
+        ("prompts", [], "data.text", "give text, or prompts"),
+    ],
+)
+def test_faults_say_what_to_change(raw, tmp_path, place, value, field, message):
+    where = raw["data"] if place in raw["data"] else raw["stages"][0]
+    where[place] = value
+    if place == "tokens":
+        where["steps"] = None
+    with pytest.raises(RecipeError, match=message) as caught:
+        distill(raw, tmp_path / "run")
+    assert field in str(caught.value)
+
+
+def test_nobody_is_asked_who_is_not_there(raw, tmp_path):
+    raw["student"] |= {"architecture": "llama", "tokenizer": raw["teacher"]}
+    raw["teacher"] = None
+    with pytest.raises(RecipeError, match="asks it; name one"):
+        distill(raw, tmp_path / "run")
+
+
+def test_other_pieces_cannot_be_written_with(raw, tmp_path):
+    blank = blank_tokenizer("bytes", lowercase=False)
+    learn_tokenizer(make_text(300), blank, size=270).save_pretrained(tmp_path / "v")
+    raw["student"]["tokenizer"] = str(tmp_path / "v")
+    raw["stages"][0]["objectives"] = {"labels": {}}
+    with pytest.raises(RecipeError, match="alignment: ends"):
+        distill(raw, tmp_path / "run")
+
+
+def test_encoders_do_not_write(raw, teacher_folder, prompts, tmp_path):
+    raw["teacher"] = str(teacher_folder)
+    with pytest.raises(RecipeError, match="are for decoders"):
+        distill(raw, tmp_path / "run")
+    task = load_task(prompts)
+    with pytest.raises(EvaluationError, match="is an encoder"):
+        score_generation(str(teacher_folder), task, settings=GenerationSettings(), seed=0)
+
+
+def test_sampled_answers_differ_by_seed_and_are_kept(decoder, prompts, tmp_path):
+    options = {
+        "settings": FinetuneSettings(),
+        "writing": GenerationSettings(response=8, temperature=1.0),
+        "seeds": [0, 1],
+        "results": {"toy": tmp_path / "toy.json"},
+    }
+    task = load_task(prompts)
+    scores = evaluate_tasks(decoder, [task], **options)["toy"]
+    assert scores.seeds[0].labels != scores.seeds[1].labels
+    assert scores.seeds[0].metrics["perplexity"] == scores.seeds[1].metrics["perplexity"]
+    kept = (tmp_path / "toy.json").read_text()
+    assert evaluate_tasks(decoder, [task], **options)["toy"] == scores
+    assert (tmp_path / "toy.json").read_text() == kept
+    with pytest.raises(EvaluationError, match="leave no room"):
+        score_generation(decoder, task, settings=GenerationSettings(response=79), seed=0)
+
+
+def test_rouge_knows_every_script():
+    for text in ("Красный дом у реки", "the red house", "हिन्दी में पाठ", "été là-bas"):
+        assert rouge_l([text], text) == 1.0
+    assert rouge_l(["красный дом"], "сад река") == 0.0
+    assert rouge_l(["кот спал", "красный дом"], "Красный, дом!") == 1.0
+    assert rouge_l(["дом"], "") == 0.0
+    # Longest common subsequence by hand: 2 of 3 words said, 2 of 4 expected.
+    assert rouge_l(["a b c d"], "a x c") == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
