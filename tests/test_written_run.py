@@ -277,3 +277,59 @@ def test_rouge_knows_every_script():
     assert rouge_l(["дом"], "") == 0.0
     # Longest common subsequence by hand: 2 of 3 words said, 2 of 4 expected.
     assert rouge_l(["a b c d"], "a x c") == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+
+
+@pytest.mark.parametrize(
+    ("low_rank", "trained"),
+    [
+        ({"rank": 4}, "all"),
+        ({"budget": 0.5, "layers": "all", "whitened": False}, "factors"),
+        ({"energy": 0.8, "export": "dense"}, "factors"),
+        ({"kind": "adapt", "rank": 2}, "all"),
+    ],
+    ids=["rank", "budget", "energy", "adapt"],
+)
+def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, trained):
+    raw["student"] = {"copy": {"layers": "first"}, "low_rank": low_rank}  # the teacher's sizes
+    raw["stages"][0] |= {"trained": trained, "optimizer": {"learning_rate": 0.01}}
+    raw["training"] |= {"checkpoint_every": 2}
+    run = distill(raw, tmp_path / "whole")
+    student, teacher = (load_file(f"{f}/model.safetensors") for f in (run.student, raw["teacher"]))
+    dense = low_rank.get("kind") == "adapt" or low_rank.get("export") == "dense"
+    assert (student.keys() == teacher.keys()) == dense
+    alike = {
+        name
+        for name in student.keys() & teacher.keys()
+        if torch.equal(student[name], teacher[name])
+    }
+    frozen = trained == "factors" or low_rank.get("kind") == "adapt"
+    assert bool(alike) == frozen
+    if frozen:
+        assert "model.embed_tokens.weight" in alike
+    smaller = run.report["student"]["parameters"] < run.report["teacher"]["parameters"]
+    assert smaller != dense
+    learned = run.report["training"]["trainable_parameters"]
+    assert (learned < 0.5 * run.report["teacher"]["parameters"]) == frozen
+    stop_at(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, tmp_path / "stopped")
+    monkeypatch.undo()
+    again = load_file(distill(raw, tmp_path / "stopped").student / "model.safetensors")
+    assert all(torch.equal(again[name], student[name]) for name in student)
+
+
+@pytest.mark.parametrize(
+    ("low_rank", "message"),
+    [
+        ({}, "has no size; give one"),
+        ({"rank": 3, "energy": 0.5}, "has rank, energy; give one"),
+        ({"rank": 16}, "is 16; two factors are smaller than one matrix up to rank 15"),
+        ({"rank": 3, "layers": ["up"]}, "no linear layer's path ends in up"),
+        ({"kind": "adapt", "budget": 0.5}, "takes `rank` alone"),
+    ],
+)
+def test_low_rank_layers_that_cannot_be(raw, tmp_path, low_rank, message):
+    raw["student"]["low_rank"] = low_rank
+    raw["student"] |= {"hidden": 24, "intermediate": 48}
+    with pytest.raises(RecipeError, match=message):
+        distill(raw, tmp_path / "run")

@@ -1,13 +1,22 @@
 """Distils Transformer language models, and proves what the student kept."""
 
+from .factored import register
+
 __version__ = "0.1.0"
-__all__ = ["__version__", "distill"]
+__all__ = ["__version__", "distill", "load"]
+
+# So that transformers can load models with factored layers wherever limbeck is imported.
+register()
 
 
 def __getattr__(name: str) -> object:
-    """`limbeck.distill`, imported when it is first asked for: torch takes seconds to load."""
+    """`limbeck.distill` and `limbeck.load`, imported when they are first asked for."""
     if name == "distill":
         from .run import distill
 
         return distill
+    if name == "load":
+        from .loading import load
+
+        return load
     raise AttributeError(f"module 'limbeck' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from .build import Setup
 from .corpora import calibration_tokens, teacher_piece_counts
 from .errors import RecipeError
 from .export.both import load_both
+from .lowered import lower_rank, train_only_factors
 from .models import compared_pieces
 from .objectives.alignment import Alignment
 from .pretrained import load_model, load_with_head
@@ -80,6 +81,9 @@ def build_models(
             copy_teacher_layers(setup, student, with_pieces(model, anatomy, rows))
         else:
             set_embeddings(student, rows, weights=weights)
+    if recipe.student.low_rank:
+        text = [calibration_tokens(setup)] if recipe.student.low_rank.whitened else []
+        lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)
     _attend(setup, student)
     return student, teacher
 
@@ -131,8 +135,11 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
         sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
     projections = Projections(sizes, seed=setup.recipe.seed + number)
     student.requires_grad_(True)
-    if stage.head_only:
+    if stage.trained == "head":
         student.base_model.requires_grad_(False)
+    part = setup.recipe.student.low_rank
+    if stage.trained == "factors" or (part and part.kind == "adapt"):
+        train_only_factors(student)
     return Learner(
         student,
         projections,

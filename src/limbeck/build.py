@@ -10,6 +10,7 @@ from .data.text import check_source
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .faults import Fault
+from .lowered import low_rank_faults
 from .models import Models, describe_models
 from .objectives.contract import Objective
 from .objectives.labels import Labels
@@ -113,6 +114,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         faults.append(("stages", message))
     if models and data and not any(path.startswith("data.text") for path, _ in faults):
         faults += writing_faults(models, data)
+    if models and student_part and student_part.low_rank:
+        faults += low_rank_faults(models, student_part.low_rank, mixed=mixed)
     if models and student_part:
         faults += first_weight_faults(models, student_part, mixed=mixed)
     if recipe is None or models is None or faults:
@@ -196,7 +199,7 @@ def _stage(
         name=part.name or "+".join(bound),
         objectives=bound,
         weights=weights,
-        head_only=part.trained == "head",
+        trained=part.trained,
         alignment=part.alignment is not None,
         policy=policy,
         **_course(part, data),

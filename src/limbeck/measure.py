@@ -187,6 +187,7 @@ def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": seconds,
         "tokens_per_second": last["tokens"] / seconds,
         "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in steps) or None,
+        "trainable_parameters": last.get("trainable_parameters"),
         "stages": _stages(steps),
     }
 

@@ -21,6 +21,7 @@ from .tokenization.piece_map import PieceMap, map_pieces
 
 _SPECIAL = ("cls_token", "sep_token", "pad_token", "mask_token")
 _SPECIAL_OF_DECODERS = ("eos_token",)
+_SIZES = ("layers", "hidden", "heads", "intermediate")
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,14 @@ def describe_models(
     vocabulary = len(tokenizer)
     if teacher_shape and alike:
         vocabulary = max(teacher_shape.vocabulary, vocabulary)
+    sizes = {name: getattr(student, name) for name in _SIZES}
+    if teacher_shape:
+        sizes = {name: size or getattr(teacher_shape, name) for name, size in sizes.items()}
+    if missing := [name for name, size in sizes.items() if size is None]:
+        message = "is missing; without a teacher every size must be given"
+        return None, [*faults, *((f"student.{name}", message) for name in missing)], []
     shape = Shape(
-        layers=student.layers,
-        hidden=student.hidden,
-        heads=student.heads,
-        intermediate=student.intermediate,
+        **sizes,
         vocabulary=student.vocabulary or vocabulary,
         positions=student.positions or shape_of(like, anatomy).positions,
         key_value_heads=_key_value_heads(student, shape_of(like, anatomy)),
@@ -201,8 +205,8 @@ def _key_value_heads(student: StudentPart, like: Shape) -> int | None:
     """As given, or as many query heads for each as the teacher's or the family's."""
     if student.key_value_heads or not like.key_value_heads:
         return student.key_value_heads
-    shared = like.heads // like.key_value_heads
-    return student.heads // shared if student.heads % shared == 0 else student.heads
+    shared, heads = like.heads // like.key_value_heads, student.heads or like.heads
+    return heads // shared if heads % shared == 0 else heads
 
 
 def _disagreements(student: Shape, teacher: Shape) -> list[Fault]:

@@ -16,6 +16,7 @@ from .assemble import (
 from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
 from .corpora import prompt_batches, written_batches
+from .lowered import low_rank_table
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp
 from .student.shape import parameters_of_shape
@@ -93,6 +94,8 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         rows = [[stage, name, str(s), str(t)] for stage, name, s, t in lines]
         head = ["stage", "objective", "student layer", "learns from teacher layer"]
         tables.append(("Layers (from 0, without the embedding output)", [head, *rows]))
+    if part := setup.recipe.student.low_rank:
+        tables.append((f"Low-rank layers ({part.kind})", low_rank_table(setup.models, part)))
     options: Table = [["stage", "objective", "weight", "options"]]
     for stage in setup.stages:
         for name, objective in stage.objectives.items():

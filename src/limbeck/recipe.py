@@ -41,13 +41,36 @@ class CopyPart(Part):
     width: Width = Field(Width.SVD, description="how narrower weights are filled: cut or svd")
 
 
-class StudentPart(Part):
-    """The model that is trained."""
+class LowRankPart(Part):
+    """Linear layers of the student in two thin factors, or with small additions that learn."""
 
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
+    kind: Literal["replace", "adapt"] = Field(
+        "replace", description="replace a layer by two factors; adapt adds to a frozen one (LoRA)"
+    )
+    layers: Literal["feed_forward", "attention", "all"] | list[str] = Field(
+        "feed_forward", description="which, or the ends of their paths, as mlp.up_proj"
+    )
+    rank: int | None = Field(None, ge=1, description="or give energy, or budget")
+    energy: float | None = Field(
+        None, gt=0, lt=1, description="share of the squared singular values that is kept"
+    )
+    budget: float | None = Field(
+        None, gt=0, lt=1, description="share of the layers' parameters that is kept"
+    )
+    whitened: bool = Field(True, description="weigh directions by what enters on real text")
+    alpha: int | None = Field(None, ge=1, description="of additions; twice the rank by default")
+    export: Literal["factored", "dense"] = Field(
+        "factored", description="dense multiplies the factors out at the end"
+    )
+
+
+class StudentPart(Part):
+    """The model that is trained; sizes that are left out are the teacher's."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
     architecture: str | None = Field(None, description="model type; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
     positions: int | None = Field(None, description="longest text; the teacher's by default")
@@ -68,6 +91,7 @@ class StudentPart(Part):
         description="allow a tokenizer that tells letters apart which the teacher's does not (as"
         " capitals), or the other way round",
     )
+    low_rank: LowRankPart | None = None
     copy_from_teacher: CopyPart | None = Field(
         None, alias="copy", description="start from teacher layers; null starts from random weights"
     )
@@ -172,8 +196,10 @@ class StagePart(Part):
     optimizer: OptimizerSettings = OptimizerSettings()
     masking: Masking | None = Field(None, description="by default 15 % of words, if labels need it")
     dropout: bool = Field(False, description="train with the student's dropout")
-    trained: Literal["all", "head"] = Field(
-        "all", description="head leaves everything but the vocabulary head as it is"
+    trained: Literal["all", "head", "factors"] = Field(
+        "all",
+        description="head leaves everything but the vocabulary head as it is; factors everything"
+        " but low-rank layers",
     )
 
 

@@ -28,6 +28,7 @@ from .export.both import export_both
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
 from .files import write_text
+from .lowered import finish_low_rank
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
 from .parse import dump_recipe, parse_recipe
@@ -168,6 +169,7 @@ def _train(
         with_head = setup.has_trained_head
         card = model_card(_card_facts(setup, position))
         tokenizer = setup.models.tokenizer
+        finish_low_rank(student, setup.recipe.student.low_rank)
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
 
 

@@ -21,6 +21,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from ..architectures import parameter_counts
 from ..errors import EvaluationError
+from ..factored import add_factors, factored_ranks
 from ..memory import peak_process_bytes
 from ..pretrained import load_body, load_config, locate
 
@@ -147,6 +148,7 @@ def model_size(model: str) -> dict[str, Any]:
     config = load_config(place)
     with torch.device("meta"):
         body = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        add_factors(body, factored_ranks(config))
     parameters, embeddings = parameter_counts(_without_pooler(body))
     on_disk = sum(file.stat().st_size for file in Path(place).glob("*.safetensors"))
     return {

@@ -125,6 +125,7 @@ def train_stage(
                 spent = {
                     "seconds": position.seconds,
                     "peak_memory_bytes": _peak_memory(accelerator),
+                    "trainable_parameters": _learning(optimizer),
                 }
                 weights = stage.weights_at(stage.progress(position.step - 1))
                 note({**window.facts(weights), **batches.facts(), "learning_rate": rate, **spent})
@@ -221,6 +222,10 @@ def _signals(
         return Activations()
     with accelerator.autocast():
         return teacher.signals(batch, stage.teacher_needs())
+
+
+def _learning(optimizer: torch.optim.Optimizer) -> int:
+    return sum(p.numel() for group in optimizer.param_groups for p in group["params"])
 
 
 def _peak_memory(accelerator: Accelerator) -> int | None:

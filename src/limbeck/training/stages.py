@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
+from typing import Literal
 
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -55,8 +56,9 @@ class Stage:
         micro_batch_size: Sequences in one forward and backward.
         optimizer: Its settings.
         dropout: Train with the student's dropout.
-        head_only: Train nothing of the student but its vocabulary head; a table
-            that the head shares with the embeddings stays as it is.
+        trained: ``head``: nothing of the student but its vocabulary head; a table
+            that the head shares with the embeddings stays as it is. ``factors``:
+            nothing but low-rank layers.
         alignment: Whether teacher and student cut text into different pieces, and are
             compared where batches link them.
         mixed: The teacher's body is trained on both vocabularies, and of the
@@ -73,7 +75,7 @@ class Stage:
     micro_batch_size: int
     optimizer: OptimizerSettings
     dropout: bool = False
-    head_only: bool = False
+    trained: Literal["all", "head", "factors"] = "all"
     alignment: bool = False
     mixed: float | Ramp | None = None
     policy: Policy | None = None

@@ -1,0 +1,135 @@
+"""Linear layers in two factors, and how transformers loads a model that has some.
+
+Which layers are factored, and at what rank, stands in the model's config.json where
+transformers looks for weights of another form than usual (`quantization_config`), so every
+`AutoModel...from_pretrained` builds them, once limbeck has been imported.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZER_MAPPING,
+    register_quantization_config,
+    register_quantizer,
+)
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+METHOD = "limbeck_low_rank"
+
+
+class FactoredLinear(nn.Module):
+    """A linear map through a narrower space: up(down(x)).
+
+    Args:
+        inputs: Width of what enters.
+        outputs: Width of what leaves.
+        rank: Width between.
+        bias: Whether something is added to what leaves.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int, *, bias: bool) -> None:
+        super().__init__()
+        self.down = nn.Linear(inputs, rank, bias=False)
+        self.up = nn.Linear(rank, outputs, bias=bias)
+
+    def forward(self, x: Float[Tensor, "*places inputs"]) -> Float[Tensor, "*places outputs"]:
+        """The map."""
+        mapped: Tensor = self.up(self.down(x))
+        return mapped
+
+    def dense(self) -> nn.Linear:
+        """The same map with its factors multiplied out."""
+        inputs, outputs = self.down.in_features, self.up.out_features
+        bias = self.up.bias is not None
+        layer = nn.Linear(inputs, outputs, bias=bias, dtype=self.up.weight.dtype)
+        with torch.no_grad():
+            layer.weight.copy_(self.up.weight @ self.down.weight)
+            if bias:
+                layer.bias.copy_(self.up.bias)
+        return layer
+
+
+def sizes_of(layer: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of a linear layer, GPT-2's own kind included."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, Conv1D):
+        return int(layer.weight.shape[0]), int(layer.weight.shape[1])
+    raise TypeError(f"{type(layer).__name__} is no linear layer")
+
+
+def set_submodule(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a dotted path, in place of the one that is there."""
+    parent, _, name = path.rpartition(".")
+    model.get_submodule(parent).add_module(name, module)
+
+
+def add_factors(model: PreTrainedModel, ranks: dict[str, int]) -> None:
+    """Give a model layers in two factors, of untrained weights, at paths from its body."""
+    body = model.base_model
+    for path, rank in ranks.items():
+        layer: Any = body.get_submodule(path)
+        inputs, outputs = sizes_of(layer)
+        with torch.device(layer.weight.device):
+            set_submodule(
+                body, path, FactoredLinear(inputs, outputs, rank, bias=layer.bias is not None)
+            )
+
+
+def factored_ranks(config: Any) -> dict[str, int]:
+    """The rank of every factored layer of a configuration, by its path from the body."""
+    found = getattr(config, "quantization_config", None)
+    if isinstance(found, LowRankConfig):
+        return found.ranks
+    if isinstance(found, dict) and found.get("quant_method") == METHOD:
+        return dict(found["ranks"])
+    return {}
+
+
+class LowRankConfig(QuantizationConfigMixin):
+    """What config.json says of factored layers.
+
+    Args:
+        ranks: Rank of every factored layer, by its path from the model's body.
+        quant_method: Always ``limbeck_low_rank``.
+    """
+
+    def __init__(self, ranks: dict[str, int], quant_method: str = METHOD) -> None:
+        self.ranks = dict(ranks)
+        self.quant_method = quant_method  # type: ignore[assignment]
+
+
+class LowRankLoader(HfQuantizer):
+    """Builds the factors before transformers fills in the weights."""
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        add_factors(model, factored_ranks(model.config))
+
+    def postprocess_model(self, model: PreTrainedModel, **_: Any) -> PreTrainedModel:
+        """The weights are as precise as any: nothing is forbidden that other models may do."""
+        model.config.quantization_config = self.quantization_config
+        for name in ("is_quantized", "quantization_method", "hf_quantizer"):
+            vars(model).pop(name, None)
+        return model
+
+    def is_serializable(self) -> bool:
+        """It is saved as it is."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Factors learn as other weights do."""
+        return True
+
+
+def register() -> None:
+    """Tell transformers how factored models are loaded; more than once does no harm."""
+    if METHOD not in AUTO_QUANTIZER_MAPPING:
+        register_quantization_config(METHOD)(LowRankConfig)
+        register_quantizer(METHOD)(LowRankLoader)

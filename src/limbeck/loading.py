@@ -1,0 +1,21 @@
+"""Any model folder, ready to use, from Python."""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from .families import anatomy_of
+from .pretrained import load_config, load_model, load_tokenizer, model_of_run
+
+
+def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A model in evaluation mode, with its vocabulary head if it has one, and its tokenizer.
+
+    Args:
+        name: A model or run folder, a hub name, or ``minilm-demo``; layers in two
+            factors are built as they were saved.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    place = model_of_run(name)
+    anatomy = anatomy_of(load_config(place).model_type)
+    return load_model(place, anatomy=anatomy), load_tokenizer(place)

@@ -1,0 +1,126 @@
+"""What a recipe may ask of low-rank layers, and the student that has them."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from .batch import Tokens
+from .errors import StudentError
+from .factored import FactoredLinear, sizes_of
+from .faults import Fault
+from .models import Models
+from .pretrained import language_model_class
+from .recipe import LowRankPart
+from .student.adapters import add_adapters, is_adapter, merge_adapters
+from .student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
+
+_FIELD = "student.low_rank"
+
+
+def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[Fault]:
+    """Options that do not go together, layers that there are not, and ranks that save nothing."""
+    given = [name for name in ("rank", "energy", "budget") if getattr(part, name) is not None]
+    if part.kind == "adapt":
+        wrong = given != ["rank"]
+        faults = [(_FIELD, "adapts, which takes `rank` alone")] if wrong else []
+    else:
+        message = f"has {', '.join(given) or 'no size'}; give one of rank, energy and budget"
+        faults = [(_FIELD, message)] if len(given) != 1 else []
+    if mixed:
+        faults.append((_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student"))
+    try:
+        paths = chosen_layers(_skeleton(models), models.anatomy, _which(part))
+    except StudentError as error:
+        return [*faults, (f"{_FIELD}.layers", str(error))]
+    most = max(break_even(*size) for size in _sizes(models, paths).values())
+    if part.kind == "replace" and part.rank is not None and part.rank > most:
+        message = f"is {part.rank}; two factors are smaller than one matrix up to rank {most}"
+        faults.append((f"{_FIELD}.rank", message))
+    return faults
+
+
+def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
+    """Size, rank and parameters of every kind of layer, where the rank is known beforehand."""
+    paths = chosen_layers(_skeleton(models), models.anatomy, _which(part))
+    rows: dict[tuple[str, int, int], int] = {}
+    for path, (inputs, outputs) in _sizes(models, paths).items():
+        end = path.removeprefix(models.anatomy.layers + ".").split(".", 1)[1]
+        rows[end, inputs, outputs] = rows.get((end, inputs, outputs), 0) + 1
+    table = [["layer", "how many", "size", "rank", "saves up to rank", "parameters kept"]]
+    for (end, inputs, outputs), count in rows.items():
+        rank = part.rank
+        if part.budget is not None:
+            rank = Rank(budget=part.budget).of(torch.zeros(1), inputs, outputs)
+        share = "" if rank is None else f"{rank * (inputs + outputs) / (inputs * outputs):.1%}"
+        most = break_even(inputs, outputs)
+        size = f"{inputs} x {outputs}"
+        table.append([end, str(count), size, str(rank or "by energy"), str(most), share])
+    return table
+
+
+def lower_rank(
+    student: PreTrainedModel,
+    models: Models,
+    part: LowRankPart,
+    *,
+    calibration: list[Tokens],
+    seed: int,
+) -> None:
+    """Give a student its low-rank layers, in place.
+
+    Args:
+        student: With its first weights.
+        models: Of the recipe.
+        part: What is asked for.
+        calibration: Text as the student reads it, for whitening.
+        seed: Decides the first weights of additions.
+
+    Raises:
+        StudentError: No layer would get smaller.
+        MissingExtraError: What adapts is not installed.
+    """
+    paths = chosen_layers(student, models.anatomy, _which(part))
+    if part.kind == "adapt":
+        rank = part.rank or 1
+        add_adapters(student, paths, rank=rank, alpha=part.alpha or 2 * rank, seed=seed)
+        return
+    rank_of = Rank(part.rank, part.energy, part.budget)
+    factor_layers(student, paths, rank_of, calibration=calibration if part.whitened else [])
+
+
+def train_only_factors(student: PreTrainedModel) -> None:
+    """Freeze everything but low-rank layers."""
+    student.requires_grad_(False)
+    for module in student.modules():
+        if isinstance(module, FactoredLinear):
+            module.requires_grad_(True)
+        elif is_adapter(module):
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_("lora_" in name)
+
+
+def finish_low_rank(student: PreTrainedModel, part: LowRankPart | None) -> None:
+    """Merge additions into what they were added to, and factors where a dense model is wanted."""
+    if part is None:
+        return
+    if part.kind == "adapt":
+        merge_adapters(student)
+    elif part.export == "dense":
+        merge_factors(student)
+
+
+def _which(part: LowRankPart) -> Any:
+    return part.layers
+
+
+def _skeleton(models: Models) -> PreTrainedModel:
+    with torch.device("meta"):
+        kind = language_model_class(causal=models.anatomy.causal)
+        model: PreTrainedModel = kind.from_config(models.student_config)
+    return model
+
+
+def _sizes(models: Models, paths: list[str]) -> dict[str, tuple[int, int]]:
+    body = _skeleton(models).base_model
+    return {path: sizes_of(body.get_submodule(path)) for path in paths}

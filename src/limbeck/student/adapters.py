@@ -1,0 +1,63 @@
+"""Low-rank additions to frozen layers (LoRA), by peft, and their merging at the end.
+
+Source: Hu et al. 2022, LoRA, arXiv:2106.09685.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from ..errors import MissingExtraError
+from ..factored import set_submodule
+
+
+def add_adapters(
+    model: PreTrainedModel, paths: Sequence[str], *, rank: int, alpha: int, seed: int
+) -> None:
+    """Freeze a model, and give layers additions that learn; nothing changes before they do.
+
+    Args:
+        model: Changed in place.
+        paths: Of linear layers, from the model's body.
+        rank: Of the additions.
+        alpha: They are multiplied by alpha / rank.
+        seed: Decides their first weights.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise MissingExtraError("LoRA needs peft; run: pip install 'limbeck[lora]'") from error
+    model.requires_grad_(False)
+    turned = any(isinstance(model.base_model.get_submodule(path), Conv1D) for path in paths)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=list(paths),
+        lora_dropout=0.0,
+        fan_in_fan_out=turned,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model.base_model)
+
+
+def merge_adapters(model: PreTrainedModel) -> None:
+    """Add what was learned to the frozen weights, and take the additions away, in place."""
+    adapted = [path for path, module in model.named_modules() if is_adapter(module)]
+    for path in adapted:
+        layer: Any = model.get_submodule(path)
+        layer.merge()
+        set_submodule(model, path, layer.get_base_layer())
+    model.requires_grad_(True)
+
+
+def is_adapter(module: object) -> bool:
+    """Whether a module is a layer with an addition."""
+    kinds = {kind.__name__ for kind in type(module).__mro__}
+    return "LoraLayer" in kinds

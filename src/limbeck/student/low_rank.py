@@ -1,0 +1,220 @@
+"""Linear layers of a student become two thin factors, from the singular values of their weights.
+
+Whitened by what enters a layer on real text, the part of its output that is lost is exactly
+what the dropped singular values say; plainly it is the part of the weight that is lost.
+
+Source: Eckart and Young 1936; whitening, Wang et al. 2024, SVD-LLM, arXiv:2403.07378; for
+distillation on long sequences Mokretsov, Tatarnikova 2025,
+doi:10.17586/2226-1494-2025-25-4-737-743.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from ..architectures import Anatomy
+from ..batch import Tokens
+from ..errors import StudentError
+from ..factored import FactoredLinear, LowRankConfig, set_submodule, sizes_of
+from .axis_maps import axis_roles
+
+_DAMPING = 1e-4  # of the mean square of what enters, so that unused directions can be inverted
+_ROLES = {
+    "feed_forward": {"inner", "gated"},
+    "attention": {"heads", "groups", "qkv"},
+    "all": {"inner", "gated", "heads", "groups", "qkv"},
+}
+Which = Literal["feed_forward", "attention", "all"]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How large the space between two factors is; one of the three is given.
+
+    Attributes:
+        number: The rank itself.
+        energy: The smallest rank whose singular values keep this share of the sum of
+            all squares.
+        budget: As many as leave this share of the layer's parameters.
+    """
+
+    number: int | None = None
+    energy: float | None = None
+    budget: float | None = None
+
+    def of(self, values: Float[Tensor, " values"], inputs: int, outputs: int) -> int:
+        """The rank of a layer with these singular values."""
+        if self.number is not None:
+            return self.number
+        if self.budget is not None:
+            return max(1, int(self.budget * inputs * outputs / (inputs + outputs)))
+        squares = values.square().cumsum(0)
+        wanted = (self.energy or 1.0) * squares[-1]
+        return int((squares < wanted).sum()) + 1
+
+
+def break_even(inputs: int, outputs: int) -> int:
+    """The largest rank at which two factors have fewer parameters than one matrix.
+
+    >>> break_even(256, 1024)
+    204
+    """
+    return (inputs * outputs - 1) // (inputs + outputs)
+
+
+def chosen_layers(
+    model: PreTrainedModel, anatomy: Anatomy, which: Which | Sequence[str]
+) -> list[str]:
+    """Paths, from the body, of the linear layers inside the model's layers.
+
+    Args:
+        model: Any of the family.
+        anatomy: The family's row, with the roles of its weights' axes.
+        which: By role, or the ends of their paths, as ``mlp.up_proj``.
+
+    Raises:
+        StudentError: Nothing is called so.
+    """
+    linear = [
+        path
+        for path, module in model.base_model.named_modules()
+        if path.startswith(anatomy.layers + ".") and isinstance(module, (nn.Linear, Conv1D))
+    ]
+    if isinstance(which, str):
+        roles = _ROLES[which]
+        return [p for p in linear if roles & set(axis_roles(f"{p}.weight", anatomy) or ())]
+    missing = [end for end in which if not any(_ends(path, end) for path in linear)]
+    if missing:
+        inside = sorted(
+            {path.removeprefix(anatomy.layers + ".").split(".", 1)[1] for path in linear}
+        )
+        raise StudentError(
+            f"no linear layer's path ends in {', '.join(missing)}; there are {', '.join(inside)}"
+        )
+    return [path for path in linear if any(_ends(path, end) for end in which)]
+
+
+def _ends(path: str, end: str) -> bool:
+    return path == end or path.endswith("." + end)
+
+
+def factor_layers(
+    model: PreTrainedModel,
+    paths: Sequence[str],
+    rank: Rank,
+    *,
+    calibration: Sequence[Tokens] = (),
+) -> dict[str, int]:
+    """Replace layers by two factors each, in place; what each one's rank is.
+
+    Layers that would not get smaller stay as they are.
+
+    Args:
+        model: In evaluation mode.
+        paths: As `chosen_layers` gives them.
+        rank: Of every one.
+        calibration: Text by which the inputs are whitened; without it they are not.
+
+    Raises:
+        StudentError: No layer would get smaller.
+    """
+    body = model.base_model
+    moments = _input_moments(model, paths, calibration) if calibration else {}
+    ranks: dict[str, int] = {}
+    for path in paths:
+        layer: Any = body.get_submodule(path)
+        inputs, outputs = sizes_of(layer)
+        weight = layer.weight.detach().double()
+        weight = weight.mT if isinstance(layer, Conv1D) else weight
+        up, values, down = _factors(weight, moments.get(path))
+        size = rank.of(values, inputs, outputs)
+        if size > break_even(inputs, outputs):
+            continue
+        with torch.device(layer.weight.device):
+            factored = FactoredLinear(inputs, outputs, size, bias=layer.bias is not None)
+        with torch.no_grad():
+            root = values[:size].sqrt()
+            factored.up.weight.copy_(up[:, :size] * root)
+            factored.down.weight.copy_(root[:, None] * down[:size])
+            if layer.bias is not None:
+                factored.up.bias.copy_(layer.bias)
+        set_submodule(body, path, factored.train(layer.training))
+        ranks[path] = size
+    if not ranks:
+        most = max(break_even(*sizes_of(body.get_submodule(path))) for path in paths)
+        raise StudentError(
+            f"no layer would get smaller; the largest rank that saves anything is {most}: lower"
+            " the rank, the energy or the budget"
+        )
+    model.config.quantization_config = LowRankConfig(ranks)
+    return ranks
+
+
+def merge_factors(model: PreTrainedModel) -> None:
+    """Multiply all factors out, in place: a model of the usual form."""
+    factored = [path for path, m in model.named_modules() if isinstance(m, FactoredLinear)]
+    for path in factored:
+        layer: Any = model.get_submodule(path)
+        set_submodule(model, path, _as_before(model, layer.dense()))
+    if factored:
+        del model.config.quantization_config
+
+
+def _as_before(model: PreTrainedModel, layer: nn.Linear) -> nn.Module:
+    """GPT-2's own kind of linear layer, where the family has it."""
+    if not model.config.model_type.startswith("gpt2"):
+        return layer
+    turned: Any = Conv1D(layer.out_features, layer.in_features)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        turned.weight.copy_(layer.weight.mT)
+        turned.bias.copy_(layer.bias)
+    module: nn.Module = turned
+    return module
+
+
+def _factors(
+    weight: Float[Tensor, "outputs inputs"], moments: Float[Tensor, "inputs inputs"] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Left vectors, singular values and right vectors; whitened where moments are known."""
+    if moments is None:
+        up, values, down = torch.linalg.svd(weight, full_matrices=False)
+        return up, values, down
+    damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
+    root = torch.linalg.cholesky(moments + damping * torch.eye(len(moments), dtype=moments.dtype))
+    up, values, down = torch.linalg.svd(weight @ root, full_matrices=False)
+    return up, values, torch.linalg.solve_triangular(root, down, upper=False, left=False)
+
+
+def _input_moments(
+    model: PreTrainedModel, paths: Sequence[str], calibration: Sequence[Tokens]
+) -> dict[str, Tensor]:
+    """Sum of x x^T over what enters each layer at real tokens, in float64."""
+    moments: dict[str, Tensor] = {}
+    real: list[Tensor] = []
+
+    def hook(path: str) -> Callable[..., None]:
+        def add(module: nn.Module, arguments: Any) -> None:
+            entered = arguments[0].flatten(0, -2)
+            rows = entered[real[-1].flatten()] if len(entered) == real[-1].numel() else entered
+            rows = rows.detach().double()
+            moments[path] = moments.get(path, 0) + rows.mT @ rows
+
+        return add
+
+    body = model.base_model
+    handles = [body.get_submodule(p).register_forward_pre_hook(hook(p)) for p in paths]
+    try:
+        with torch.no_grad():
+            for tokens in calibration:
+                real.append(tokens.mask)
+                body(input_ids=tokens.input_ids, attention_mask=tokens.mask)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moments

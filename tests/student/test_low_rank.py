@@ -1,0 +1,189 @@
+"""Layers in two factors: what is lost, what is kept, and folders that load like any other."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import make_batch, make_model
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+
+import limbeck
+from limbeck.errors import StudentError
+from limbeck.evaluation.cost import model_size
+from limbeck.factored import FactoredLinear, factored_ranks, sizes_of
+from limbeck.families import ANATOMIES
+from limbeck.pretrained import load_body, load_model
+from limbeck.student.adapters import add_adapters, merge_adapters
+from limbeck.student.low_rank import (
+    Rank,
+    break_even,
+    chosen_layers,
+    factor_layers,
+    merge_factors,
+)
+
+FAMILIES = sorted(ANATOMIES)
+
+
+def logits(model, batch):
+    with torch.no_grad():
+        return model(input_ids=batch.student.input_ids, attention_mask=batch.student.mask).logits[
+            batch.student.mask
+        ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("which", ["feed_forward", "attention", "all"])
+def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, which):
+    model = make_model(family)
+    paths = chosen_layers(model, ANATOMIES[family], which)
+    assert len(paths) >= 2 * 3 or family in ("gpt2", "modernbert", "distilbert")
+    with torch.no_grad():
+        for path in paths:
+            weight = model.base_model.get_submodule(path).weight
+            up, values, down = torch.linalg.svd(weight, full_matrices=False)
+            weight.copy_(up[:, :4] * values[:4] @ down[:4])
+    batch = make_batch()
+    before = logits(model, batch)
+    count = sum(p.numel() for p in model.parameters())
+    ranks = factor_layers(model, paths, Rank(energy=0.99999999))
+    assert set(ranks) == set(paths) and max(ranks.values()) <= 4
+    assert sum(p.numel() for p in model.parameters()) < count
+    torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
+    merge_factors(model)
+    assert not any(isinstance(m, FactoredLinear) for m in model.modules())
+    torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
+
+
+def entering(model, layer, batch):
+    entered = []
+    handle = layer.register_forward_pre_hook(lambda _, given: entered.append(given[0]))
+    logits(model, batch)
+    handle.remove()
+    return entered[0][batch.student.mask]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
+def test_whitened_the_lost_output_is_what_the_dropped_values_say(family):
+    batch = make_batch(rows=8, length=20)
+    lost = {}
+    for whitened in (False, True):
+        model = make_model(family)
+        (path, *_) = chosen_layers(model, ANATOMIES[family], "feed_forward")
+        layer = model.base_model.get_submodule(path)
+        x = entering(model, layer, batch)
+        with torch.no_grad():
+            right = layer(x)
+        weight = layer.weight.double()
+        weight = weight.mT if sizes_of(layer) == tuple(weight.shape) else weight
+        weight = weight if weight.shape[1] == x.shape[1] else weight.mT
+        factor_layers(model, [path], Rank(number=5), calibration=[batch.student] * whitened)
+        with torch.no_grad():
+            lost[whitened] = float((model.base_model.get_submodule(path)(x) - right).norm())
+        if whitened:
+            moments = x.detach().double().mT @ x.detach().double()
+            damping = 1e-4 * moments.diagonal().mean() * torch.eye(len(moments))
+            root = torch.linalg.cholesky(moments + damping)
+            dropped = torch.linalg.svdvals(weight.detach() @ root)[5:].norm()
+            assert lost[True] == pytest.approx(float(dropped), rel=0.02)
+    assert lost[True] < lost[False]
+
+
+def test_ranks_by_number_energy_and_budget():
+    values = torch.tensor([3.0, 2.0, 1.0])
+    assert Rank(number=2).of(values, 10, 10) == 2
+    assert [Rank(energy=e).of(values, 10, 10) for e in (0.5, 0.7, 0.95)] == [1, 2, 3]
+    assert Rank(budget=0.5).of(values, 100, 100) == 25
+    for inputs, outputs in ((10, 10), (256, 1024), (7, 3)):
+        most = break_even(inputs, outputs)
+        assert most * (inputs + outputs) < inputs * outputs
+        assert (most + 1) * (inputs + outputs) >= inputs * outputs
+
+
+def test_layers_by_the_ends_of_their_paths():
+    model = make_model("llama")
+    anatomy = ANATOMIES["llama"]
+    assert chosen_layers(model, anatomy, ["mlp.up_proj"]) == [
+        f"layers.{n}.mlp.up_proj" for n in range(3)
+    ]
+    assert len(chosen_layers(model, anatomy, ["q_proj", "layers.1.mlp.down_proj"])) == 4
+    with pytest.raises(StudentError, match=r"ends in up; there are .*mlp\.up_proj"):
+        chosen_layers(model, anatomy, ["up"])
+    with pytest.raises(StudentError, match="saves anything is 15"):
+        factor_layers(model, chosen_layers(model, anatomy, "feed_forward"), Rank(number=16))
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [("llama", AutoModelForCausalLM), ("bert", AutoModelForMaskedLM)]
+)
+def test_a_factored_folder_loads_again_and_is_smaller(family, kind, tmp_path):
+    model = make_model(family)
+    model.save_pretrained(tmp_path / "dense")
+    anatomy = ANATOMIES[family]
+    factor_layers(model, chosen_layers(model, anatomy, "all"), Rank(budget=0.4))
+    model.save_pretrained(tmp_path / "factored")
+    batch = make_batch()
+    before = logits(model, batch)
+    again = kind.from_pretrained(tmp_path / "factored")
+    torch.testing.assert_close(logits(again, batch), before)
+    again.float()  # forbidden to models that are really quantized
+    again.save_pretrained(tmp_path / "again")
+    third = load_model(str(tmp_path / "again"), anatomy=anatomy, with_head=True)
+    torch.testing.assert_close(logits(third, batch), before)
+    assert factored_ranks(third.config) == factored_ranks(model.config) != {}
+    for body in (AutoModel.from_pretrained(tmp_path / "again"), load_body(str(tmp_path / "again"))):
+        assert any(isinstance(m, FactoredLinear) for m in body.modules())
+    sizes = [model_size(str(tmp_path / name)) for name in ("factored", "dense")]
+    assert sizes[0]["megabytes"] < sizes[1]["megabytes"]
+    assert sizes[0]["parameters"] < sizes[1]["parameters"]
+    body = model.base_model
+    pooler = sum(p.numel() for n, p in body.named_parameters() if n.startswith("pooler"))
+    assert sizes[0]["parameters"] == sum(p.numel() for p in body.parameters()) - pooler
+
+
+def test_importing_limbeck_is_enough_for_transformers(tmp_path):
+    model = make_model("llama")
+    factor_layers(model, chosen_layers(model, ANATOMIES["llama"], "all"), Rank(budget=0.4))
+    model.save_pretrained(tmp_path)
+    code = (
+        "import sys, json, limbeck\n"
+        "from transformers import AutoModelForCausalLM\n"
+        "model, facts = AutoModelForCausalLM.from_pretrained("
+        "sys.argv[1], output_loading_info=True)\n"
+        "print(json.dumps([len(facts['missing_keys']), len(facts['unexpected_keys'])]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, 0]
+
+
+def test_load_gives_model_and_tokenizer(teacher_folder):
+    model, tokenizer = limbeck.load(str(teacher_folder))
+    assert not model.training and model.config.vocab_size == len(tokenizer)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = limbeck.nothing
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_additions_change_nothing_until_they_learn_and_are_merged_at_the_end(family):
+    model = make_model(family)
+    batch = make_batch()
+    before = logits(model, batch)
+    names = [name for name, _ in model.named_parameters()]
+    paths = chosen_layers(model, ANATOMIES[family], "feed_forward")
+    add_adapters(model, paths, rank=2, alpha=4, seed=0)
+    torch.testing.assert_close(logits(model, batch), before)
+    learning = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(learning) == 2 * len(paths) and all("lora_" in name for name in learning)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    learned = logits(model, batch)
+    assert not torch.allclose(learned, before)
+    merge_adapters(model)
+    torch.testing.assert_close(logits(model, batch), learned, rtol=1e-4, atol=1e-4)
+    assert [name for name, _ in model.named_parameters()] == names
