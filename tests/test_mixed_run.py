@@ -240,7 +240,8 @@ def test_faults(raw, tmp_path, change, message):
 def cased(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cased")
     blank = blank_tokenizer("wordpiece", lowercase=False)
-    learn_tokenizer(make_text(300), blank, size=SMALL_VOCABULARY).save_pretrained(folder)
+    text = [text for line in make_text(300) for text in (line, line.title())]
+    learn_tokenizer(text, blank, size=150).save_pretrained(folder)
     return str(folder)
 
 

@@ -72,7 +72,7 @@ def folders(tmp_path_factory, tokenizer):
     return made
 
 
-@pytest.mark.parametrize("kind", list(TaskKind))
+@pytest.mark.parametrize("kind", [kind for kind in TaskKind if kind != TaskKind.GENERATION])
 def test_every_kind_of_task_is_learned(folders, kind):
     task = make_task(kind)
     score = finetune(str(folders["bert"]), task, settings=SETTINGS, seed=0).score(task)
