@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 
 from limbeck.activations import Needs, capture
 from limbeck.architectures import Anatomy, submodule
+from limbeck.batch import Tokens
 from limbeck.errors import ModelError
 from limbeck.families import ANATOMIES, anatomy_of
+from limbeck.tokenization.batching import kept_apart
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -94,3 +98,29 @@ def test_a_wrong_path_lists_what_is_there():
     wrong = Anatomy(layers="encoder.layers", query="q", key="k", value="v")
     with pytest.raises(ModelError, match="no module 'layers' .* it has: layer"):
         capture(make_model(), wrong, make_batch().student, Needs(hidden=frozenset({0})))
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if ANATOMIES[f].causal])
+def test_documents_that_are_kept_apart_are_read_as_if_alone(family):
+    model, anatomy = make_model(family), ANATOMIES[family]
+    between = 7
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(8, 200, (n,), generator=generator).tolist() for n in (5, 3, 6)]
+    first = [1, *texts[0], between]
+    row = torch.tensor([first + texts[1] + [between] + texts[2]])
+    yes = torch.ones_like(row, dtype=torch.bool)
+    tokens = kept_apart(Tokens(row, yes, row, yes), between)
+    needs = Needs(predictions=True, hidden=frozenset({1}))
+    together = capture(model, anatomy, replace(tokens, predicted=yes), needs)
+    start = 0
+    for alone in (first, [*texts[1], between], texts[2]):
+        ids = torch.tensor([alone])
+        real = torch.ones_like(ids, dtype=torch.bool)
+        found = capture(model, anatomy, Tokens(ids, real, ids, real), needs)
+        here = slice(start, start + len(alone))
+        torch.testing.assert_close(together.hidden[1][:, here], found.hidden[1])
+        logits = together.predictions.logits()[here]
+        torch.testing.assert_close(logits, found.predictions.logits(), rtol=1e-4, atol=1e-4)
+        start += len(alone)
+    assert not tokens.predicted[row == between].any()
+    assert tokens.predicted.sum() == row.numel() - 2

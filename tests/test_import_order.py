@@ -28,6 +28,7 @@ ORDER = [
     "evaluation",
     "export",
     "faults",
+    "methods",
     "recipe",
     "parse",
     "models",

@@ -18,6 +18,7 @@ from limbeck.evaluation.finetune import FinetuneSettings
 from limbeck.evaluation.generation import GenerationSettings, rouge_l, score_generation
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import load_task
+from limbeck.methods import METHODS
 from limbeck.plan import probe
 from limbeck.prompted import KINDS
 from limbeck.run import distill
@@ -165,6 +166,29 @@ def test_long_prompts_lose_their_beginning(raw):
     assert max(map(len, table.prompts)) == 8 and max(map(len, table.responses)) == 12
     begin = prepare(raw).models.tokenizer.bos_token_id
     assert {int(prompt[0]) for prompt in table.prompts} == {begin}
+
+
+def test_layers_computed_again_give_the_same_student(raw, tmp_path):
+    whole = distill(raw, tmp_path / "whole")
+    raw["training"] |= {"checkpointing": True}
+    again = distill(raw, tmp_path / "again")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_packed_documents_that_do_not_see_one_another(raw, tmp_path, text_file):
+    raw["data"] = {"text": str(text_file), "length": 40, "held_out": {"share": 0.1}}
+    raw["stages"][0].pop("policy")
+    losses = []
+    for apart in (True, False):
+        raw["data"]["apart"] = apart
+        run = distill(raw, tmp_path / f"{apart}")
+        losses.append(run.report["held_out"]["labels"]["before"])
+    assert losses[0] != losses[1]
+    raw["data"]["packed"] = False
+    raw["data"]["apart"] = True
+    with pytest.raises(RecipeError, match="data.apart: is for packed text that decoders read"):
+        distill(raw, tmp_path / "run")
 
 
 @pytest.mark.parametrize("policy", ["switch", "mixed"])
@@ -333,3 +357,22 @@ def test_low_rank_layers_that_cannot_be(raw, tmp_path, low_rank, message):
     raw["student"] |= {"hidden": 24, "intermediate": 48}
     with pytest.raises(RecipeError, match=message):
         distill(raw, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_one_line(raw, name):
+    raw["student"] = {"copy": {"layers": "first"}}
+    raw["stages"] = [{"steps": 2, "batch_size": 4}]
+    setup = prepare({**raw, "method": name})
+    (stage,) = setup.stages
+    assert stage.policy is not None and "labels" in stage.objectives
+    lowered = setup.recipe.student.low_rank
+    assert (lowered is not None) == (name in ("lora", "low-rank", "long-sequence"))
+    raw["stages"][0]["policy"] = {"kind": "switch", "tau": 0.25}
+    changed = prepare({**raw, "method": name}).stages[0].policy
+    assert changed.rule.tau == 0.25
+
+
+def test_a_method_that_there_is_not(raw):
+    with pytest.raises(RecipeError, match="method: no method is called 'skt'; did you mean 'skd'"):
+        prepare({**raw, "method": "skt"})

@@ -158,8 +158,12 @@ def capture_tensors(
     body = model.base_model
     handles = _hook(body, anatomy, hooked, found, stop=not head)
     try:
-        arguments = {"use_cache": False} if anatomy.causal else {}
-        states = body(input_ids=tokens.input_ids, attention_mask=tokens.mask, **arguments)
+        arguments: dict[str, Any] = {"use_cache": False} if anatomy.causal else {}
+        # Without a mask transformers keeps apart what positions that begin anew say are documents.
+        apart = tokens.positions is not None
+        arguments |= {"position_ids": tokens.positions} if apart else {}
+        mask = None if apart else tokens.mask
+        states = body(input_ids=tokens.input_ids, attention_mask=mask, **arguments)
     except _Complete:
         pass
     finally:

@@ -29,6 +29,7 @@ from .student.first_embeddings import (
 from .student.layer_copy import copy_layers
 from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces, with_pieces
 from .student.projections import MapSize, Projections
+from .student.recompute import recompute_layers
 from .student.shape import build_student
 from .teacher.live import LiveTeacher
 from .training.stages import Learner, MixedLearner
@@ -84,6 +85,8 @@ def build_models(
     if recipe.student.low_rank:
         text = [calibration_tokens(setup)] if recipe.student.low_rank.whitened else []
         lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)
+    if recipe.training.checkpointing:
+        recompute_layers(student, models.anatomy)
     _attend(setup, student)
     return student, teacher
 

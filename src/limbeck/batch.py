@@ -18,20 +18,28 @@ class Tokens:
         mask: True at real tokens, False at padding.
         labels: The original piece ids.
         predicted: True where the model must predict the label; never at padding.
+        positions: Of each piece in its document, where several that do not see one
+            another stand in a row; None where a row is one text.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"]
     labels: Int[Tensor, "batch tokens"]
     predicted: Bool[Tensor, "batch tokens"]
+    positions: Int[Tensor, "batch tokens"] | None = None
 
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens on another device."""
-        return Tokens(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self._each(lambda part: part.to(device))
 
     def rows(self, start: int, stop: int) -> "Tokens":
         """Rows ``start`` to ``stop`` of every tensor."""
-        return Tokens(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+        return self._each(lambda part: part[start:stop])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(part) for name, part in parts.items() if part is not None}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .faults import Fault
 from .lowered import low_rank_faults
+from .methods import with_method
 from .models import Models, describe_models
 from .objectives.contract import Objective
 from .objectives.labels import Labels
@@ -74,7 +75,9 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     Parts without faults of form are checked for what they mean even where
     others have some, so that one look shows everything.
     """
+    raw, unknown = with_method(raw)
     recipe, faults = parse_recipe(raw)
+    faults += unknown
     if data := _part(DataPart, raw.get("data")):
         faults += _data_faults(data)
     if evaluation := _part(EvaluationPart, raw.get("evaluation", {})):
@@ -187,6 +190,9 @@ def _stage(
         faults += comparison_faults(models, f"stages.{number}.objectives")
     faults += _size_faults(part, number, data)
     faults += policy_faults(part, number, models, data)
+    if data.apart and (part.alignment or not (data.packed and models.anatomy.causal)):
+        message = "is for packed text that decoders read, without an alignment; leave it out"
+        faults.append(("data.apart", message))
     if part.masking and models.anatomy.causal:
         message = "hides pieces, which decoders do not learn from; leave it out"
         faults.append((f"stages.{number}.masking", message))

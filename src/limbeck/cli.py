@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,9 @@ from .evaluation.cost import measure_cost
 from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import headline, summary_table
 from .evaluation.tasks import TASKS
+from .generation.rules import RULES
 from .measure import evaluate_model
+from .methods import METHODS
 from .objectives import OBJECTIVES
 from .objectives.divergences import DIVERGENCES
 from .objectives.layer_mapping import NAMED_MAPS, layer_links
@@ -54,6 +57,7 @@ _SINGLE_MAPS = {
     "last-1": "The last student layer and the teacher's last but one; last-2 and so on.",
     "0:1,2:5": "Pairs of student and teacher layer, written out.",
 }
+_CHOICES = ("objectives", "presets", "methods", "policies", "divergences", "layer-maps", "tasks")
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
@@ -209,7 +213,8 @@ def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="objectives, presets, divergences, layer-maps, tasks")
+        str,
+        typer.Argument(help=", ".join(_CHOICES)),
     ],
 ) -> None:
     """List what there is to choose from."""
@@ -221,6 +226,13 @@ def list_(
         "presets": [
             ["name", "objectives", ""],
             *([n, ", ".join(p.objectives), p.about] for n, p in PRESETS.items()),
+        ],
+        "methods": [["name", ""], *([name, method.about] for name, method in METHODS.items())],
+        "policies": [
+            ["name", "options", ""],
+            ["corpus", "", "The references of the files."],
+            ["mixed", "share 0.5", "Some responses the student writes, others are references."],
+            *([n, ", ".join(_fields(rule)), _about(rule)] for n, rule in RULES.items()),
         ],
         "divergences": [
             ["name", "options", ""],
@@ -241,6 +253,10 @@ def list_(
 
 def _about(thing: object) -> str:
     return (thing.__doc__ or "").splitlines()[0]
+
+
+def _fields(rule: Any) -> list[str]:
+    return [f"{field.name} {field.default}" for field in fields_of(rule)]
 
 
 def _options(options: Mapping[str, float]) -> str:

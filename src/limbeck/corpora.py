@@ -245,6 +245,7 @@ def _batches(
         size=size,
         masking=masking,
         seed=seed,
+        apart=setup.recipe.data.apart,
     )
 
 

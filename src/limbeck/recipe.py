@@ -128,6 +128,7 @@ class DataPart(Part):
     between: str = Field("\n", description="stands between prompt and response")
     length: int = Field(128, ge=8, description="pieces in a sequence, special tokens included")
     packed: bool = Field(True, description="documents follow one another without padding")
+    apart: bool = Field(False, description="packed documents do not see one another; for decoders")
     held_out: HeldOutPart = HeldOutPart()
 
     @property
@@ -208,6 +209,9 @@ class TrainingPart(Part):
 
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     device: Literal["auto", "cpu"] = "auto"
+    checkpointing: bool = Field(
+        False, description="compute the student's layers again in the backward, to save memory"
+    )
     log_every: int = Field(20, ge=1)
     held_out_every: int = Field(200, ge=1)
     checkpoint_every: int = Field(200, ge=1)

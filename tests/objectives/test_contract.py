@@ -13,6 +13,7 @@ from limbeck.batch import Batch, Tokens
 from limbeck.families import ANATOMIES
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
+from limbeck.student.recompute import recompute_layers
 from limbeck.training.stages import Learner
 
 FAMILIES = ("bert", "gpt2", "llama")
@@ -78,6 +79,14 @@ def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(case):
         )
         for parameter, gradient in pair.gradients(parts).items():
             torch.testing.assert_close(gradient, whole[parameter], rtol=2e-4, atol=2e-5)
+
+
+def test_layers_that_are_computed_again_give_the_same_gradients(case):
+    pair, batch = Pair(case), make_batch()
+    whole = pair.gradients([batch])
+    recompute_layers(pair.student, pair.anatomy)
+    for parameter, gradient in pair.gradients([batch]).items():
+        torch.testing.assert_close(gradient, whole[parameter], rtol=1e-4, atol=1e-6)
 
 
 def test_padding_never_counts(case):

@@ -5,7 +5,7 @@ the position in the data is the step itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import datasets
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
+from .frame import frame_of
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
 
 
@@ -44,6 +45,7 @@ class Batches(BatchSource):
         masking: How pieces are hidden, or that the next one is to be predicted;
             None leaves every piece as it is and asks for no prediction.
         seed: Decides what is masked.
+        apart: Whether documents in one sequence do not see one another.
     """
 
     table: datasets.Dataset
@@ -52,19 +54,24 @@ class Batches(BatchSource):
     size: int
     masking: Masking | NextPiece | None
     seed: int
+    apart: bool = False
 
     def batch(self, number: int) -> Batch:
         """The batch of that number, counted from 0."""
         indices = self.order.indices(number * self.size, self.size)
         rows: dict[str, Any] = self.table[indices.tolist()]
         generator = np.random.default_rng((self.seed, number))
-        return collate(
+        batch = collate(
             list(rows["input_ids"]),
             list(rows["continues"]),
             self.tokenizer,
             generator,
             masking=self.masking,
         )
+        if not self.apart:
+            return batch
+        tokens = kept_apart(batch.student, frame_of(self.tokenizer).between)
+        return Batch(tokens, tokens)
 
 
 def collate(
@@ -95,6 +102,22 @@ def collate(
             below=len(tokenizer),
         )
     return read_by_both(seen, real, labels, predicted)
+
+
+def kept_apart(tokens: Tokens, between: int) -> Tokens:
+    """The same sequences, with positions that begin anew after every mark between documents.
+
+    What follows the mark is another document, and is not predicted from it.
+
+    >>> ids, yes = torch.tensor([[1, 5, 6, 2, 7, 8]]), torch.ones(1, 6, dtype=torch.bool)
+    >>> found = kept_apart(Tokens(ids, yes, ids, yes), between=2)
+    >>> found.positions.tolist(), found.predicted[0, 3].item()
+    ([[0, 1, 2, 3, 0, 1]], False)
+    """
+    places = torch.arange(tokens.mask.shape[1]).expand(tokens.mask.shape)
+    marks = (tokens.input_ids == between) & (places > 0)
+    begins = torch.where(marks.roll(1, -1) & (places > 0), places, 0).cummax(-1).values
+    return replace(tokens, positions=places - begins, predicted=tokens.predicted & ~marks)
 
 
 def padded(rows: Sequence[Any], fill: int, dtype: type[np.generic]) -> Shaped[np.ndarray, "_ _"]:

@@ -20,6 +20,7 @@ from ..data.corpus import corpus_fingerprint, split_documents
 from ..data.text import TextSource, read_documents
 from ..errors import DataError
 from ..files import write_text
+from .frame import Frame, frame_of
 
 _DOCUMENTS_AT_ONCE = 1000
 _FEATURES = datasets.Features(
@@ -59,26 +60,6 @@ class Sequences:
     cut_pieces: int
     utf8_bytes: int
     counts: Mapping[str, int] = field(default_factory=dict)
-
-
-class Frame(NamedTuple):
-    """Special tokens at both ends of a sequence, and between two documents in it."""
-
-    first: tuple[int, ...]
-    last: tuple[int, ...]
-    between: int
-
-
-def frame_of(tokenizer: PreTrainedTokenizerFast) -> Frame:
-    """Both ends are marked where the tokenizer has marks for them, else the beginning alone.
-
-    A decoder's sequence has no mark at its end: it is cut there, and its text goes on.
-    """
-    if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
-        return Frame((tokenizer.cls_token_id,), (tokenizer.sep_token_id,), tokenizer.sep_token_id)
-    end = tokenizer.eos_token_id
-    begin = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    return Frame((begin,), (), end)
 
 
 def _frame_identity(frame: Frame) -> list[int]:

@@ -14,7 +14,7 @@ from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt
 from ..errors import DataError
 from .batching import BatchSource, as_tokens, padded
-from .packing import frame_of
+from .frame import frame_of
 
 Ids = Int[ndarray, "..."]
 _AT_ONCE = 1000

@@ -17,7 +17,8 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from ..data.text import TextSource
-from .packing import HeldOut, Sequences, cached_table, frame_of, tokenizer_hash
+from .frame import frame_of
+from .packing import HeldOut, Sequences, cached_table, tokenizer_hash
 from .words import has_words, piece_groups, shared_words
 
 _DOCUMENTS_AT_ONCE = 1000
