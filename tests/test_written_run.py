@@ -97,6 +97,9 @@ def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
     by_position = run.report["by_position"]
     assert all(len(parts) == 3 for parts in by_position.values()) and len(by_position) == 3
     assert any("lost their beginning" in note for note in run.report["notes"])
+    page = (run.folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert ("Who wrote" in page) == (kind != "corpus")
+    assert "on its own text" in page and f"{metrics['perplexity']:.1f}" in page
     assert probe(prepare(raw), 0).seconds_per_step > 0
 
 

@@ -20,6 +20,7 @@ from .evaluation.comparison import comparison_headline
 from .evaluation.comparison import tables as comparison_tables
 from .evaluation.cost import measure_cost
 from .evaluation.finetune import FinetuneSettings
+from .evaluation.generation import GenerationSettings
 from .evaluation.report import headline, summary_table
 from .evaluation.tasks import TASKS
 from .generation.rules import RULES
@@ -124,13 +125,23 @@ def evaluate(
     pooling: Annotated[str, typer.Option(help="mean or first")] = FinetuneSettings.pooling,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "bfloat16",
     test_split: Annotated[str | None, typer.Option(help="dev or test; dev if there")] = None,
+    response: Annotated[int, typer.Option(help="Of tasks that ask for texts: pieces.")] = (
+        GenerationSettings.response
+    ),
+    temperature: Annotated[float, typer.Option(help="Likewise; 0 takes the likeliest.")] = (
+        GenerationSettings.temperature
+    ),
+    prompts: Annotated[int | None, typer.Option(help="Likewise: prompts at most.")] = None,
     cost: Annotated[bool, typer.Option(help="Measure size, memory and latency too.")] = False,
     threads: Annotated[int | None, typer.Option(help="For the cost.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Keep results here, and go on from them.")
     ] = None,
 ) -> None:
-    """Fine-tune any encoder folder on tasks, several seeds; the last line is JSON."""
+    """Score any model folder on tasks, several seeds; the last line is JSON.
+
+    Encoders are fine-tuned first. Of decoders, tasks of prompts are answered as they are.
+    """
     part = EvaluationPart(
         tasks=task or [],
         seeds=seeds,
@@ -144,6 +155,7 @@ def evaluate(
             pooling=_one_of("pooling", pooling, ("mean", "first")),
             precision=_one_of("precision", precision, ("bfloat16", "float32")),
         ),
+        writing=GenerationSettings(response=response, temperature=temperature, rows=prompts),
     )
     model = model_of_run(model)
     scores = evaluate_model(model, part.tasks, part, results=output, console=_console)

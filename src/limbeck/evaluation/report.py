@@ -13,6 +13,7 @@ from typing import Any
 
 from ..files import write_texts
 from .plots import ROLES, Records, Table, cell, curves, page, plots
+from .report_writing import PLAIN_METRICS, share_plot, writing_tables
 
 __all__ = ["ROLES", "headline", "mean_scores", "summary_table", "tables", "write_report"]
 
@@ -32,6 +33,7 @@ _SIDES = ("teacher", "student")
 _SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
 _READINGS = "One held-out sentence in the pieces of both, side by side where both cut"
 _CURVE_ROWS = 5  # of each curve in the table of losses
+_METRICS = "Every metric × 100 (bits, perplexity and words as they are), mean over seeds"
 _NEIGHBOURS = "What student pieces mean to the teacher that learned both vocabularies"
 
 
@@ -91,12 +93,13 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
     found = [
         ("Size and speed", _size_table(report, tuple(_SIZES))),
         ("Quality: scores × 100, ± standard deviation over seeds", _quality_table(report)),
-        ("Every metric × 100, mean over seeds", _metrics_table(report)),
+        (_METRICS, _metrics_table(report)),
         (
             "Time on the CPU: milliseconds a text, median and 95th percentile",
             _latency_table(report),
         ),
         ("Losses on held-out text", _held_out_table(report)),
+        *writing_tables(report, records),
         ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
         (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
         ("Training text in the pieces of both", _cuts_table(report.get("cuts") or {})),
@@ -120,7 +123,7 @@ def as_markdown(report: Report, records: Records = ()) -> str:
 
 def as_html(report: Report, records: Records = ()) -> str:
     """The report as one page that needs nothing outside it."""
-    drawings = plots(report, records, mean_scores(report))
+    drawings = [*plots(report, records, mean_scores(report)), *share_plot(records)]
     shown = tables(report, records)
     return page(report["name"], headline(report), shown, drawings, _notes(report))
 
@@ -160,7 +163,10 @@ def _metrics_table(report: Report) -> Table:
     for task, quality in (report.get("quality") or {}).items():
         values = {role: (quality.get("metrics") or {}).get(role) or {} for role in ROLES}
         for metric in sorted({name for found in values.values() for name in found}):
-            scores = [_score({role: values[role].get(metric)}, role) for role in ROLES]
+            scale = 0.01 if metric in PLAIN_METRICS else 1.0
+            found = {role: values[role].get(metric) for role in ROLES}
+            scaled = {role: None if x is None else scale * x for role, x in found.items()}
+            scores = [_score(scaled, role) for role in ROLES]
             rows.append([task, words(metric), *scores])
     return rows
 
