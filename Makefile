@@ -27,6 +27,7 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/mixed.py
 	$(BIN)/python benchmarks/alignment.py
+	$(BIN)/python benchmarks/long.py
 
 # The constraint keeps torch at the build that was tested, without GPU packages.
 $(STAMP): pyproject.toml constraints.txt

@@ -1,0 +1,106 @@
+"""Text that two models write together: in blocks that the teacher checks, against piece by piece.
+
+A decoder writes with the help of another by the switch, in blocks and one piece at a time (the
+same text, both caches kept in both), and alone, which is the least that any policy can take.
+In one run, taking turns; ratios are of medians.
+
+    python benchmarks/writing.py TEACHER STUDENT [--prompts DIR/NAME] [--rows 16] [--longest 512]
+"""
+
+import argparse
+import json
+import statistics
+import time
+from itertools import islice
+
+import torch
+
+from limbeck.data.prompts import read_prompts
+from limbeck.families import anatomy_of
+from limbeck.generation.rules import Rule, Student, Switch
+from limbeck.generation.write import Writing, Written, write
+from limbeck.pretrained import load_config, load_model, load_tokenizer
+from limbeck.tokenization.prompts import encode_prompts
+
+AIM_AGAINST_PIECES, AIM_AGAINST_STUDENT = 2.0, 2.0
+
+
+def main() -> None:
+    """Time every way of writing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("teacher")
+    parser.add_argument("student")
+    parser.add_argument("--prompts", help="DIR/NAME of a file of prompts; by default empty ones")
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--longest", type=int, default=512)
+    parser.add_argument("--tau", type=float, default=0.3)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    tokenizer = load_tokenizer(given.teacher)
+    teacher, student = (
+        load_model(name, anatomy=anatomy_of(load_config(name).model_type), with_head=True)
+        for name in (given.teacher, given.student)
+    )
+    prompts = [[tokenizer.bos_token_id]] * given.rows
+    if given.prompts:
+        rows = list(islice(read_prompts(given.prompts), given.rows))
+        table = encode_prompts(rows, tokenizer, length=2048, response=given.longest, between="\n")
+        prompts = [prompt.tolist() for prompt in table.prompts]
+    # Nobody comes to an end, so that every way writes as much.
+    never = -1
+
+    def timed(rule: Rule, block: int) -> tuple[float, Written]:
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            writing = Writing(given.longest, 1.0, block)
+            found = write(
+                student,
+                teacher,
+                prompts,
+                rule,
+                writing=writing,
+                pieces=len(tokenizer),
+                end=never,
+            )
+        return time.perf_counter() - began, found
+
+    ways = {
+        "student alone": (Student(), 16),
+        "switch, piece by piece": (Switch(tau=given.tau), 1),
+        "switch, in blocks": (Switch(tau=given.tau), 16),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    texts: dict[str, Written] = {}
+    for _ in range(given.rounds):
+        for name, (rule, block) in ways.items():
+            spent, texts[name] = timed(rule, block)
+            seconds[name].append(spent)
+    pieces = given.rows * given.longest
+    middle = {name: statistics.median(some) for name, some in seconds.items()}
+    for name, spent in middle.items():
+        share = float(texts[name].by_teacher.float().mean())
+        print(f"{name:24} {spent:7.1f} s {pieces / spent:8.0f} pieces/s, teacher wrote {share:.0%}")
+    one, many = (texts[f"switch, {how}"] for how in ("piece by piece", "in blocks"))
+    same = float((one.pieces == many.pieces).float().mean())
+    print(f"the two ways of the switch give the same piece at {same:.1%} of the places")
+    faster = middle["switch, piece by piece"] / middle["switch, in blocks"]
+    slower = middle["switch, in blocks"] / middle["student alone"]
+    print(f"blocks are {faster:.2f} times as fast as pieces (aim {AIM_AGAINST_PIECES}),")
+    print(f"and take {slower:.2f} times the time of the student alone (aim {AIM_AGAINST_STUDENT})")
+    print(
+        json.dumps(
+            {
+                "rows": given.rows,
+                "longest": given.longest,
+                "seconds": middle,
+                "teacher_share": float(many.by_teacher.float().mean()),
+                "pieces_to_blocks_ratio": faster,
+                "blocks_to_student_ratio": slower,
+                "same_share": same,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
