@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--longest", type=int, default=512)
     parser.add_argument("--tau", type=float, default=0.3)
+    parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     tokenizer = load_tokenizer(given.teacher)
@@ -51,7 +52,7 @@ def main() -> None:
 
     def timed(rule: Rule, block: int) -> tuple[float, Written]:
         began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=given.bfloat16):
             writing = Writing(given.longest, 1.0, block)
             found = write(
                 student,

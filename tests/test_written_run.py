@@ -108,7 +108,7 @@ def batches_of(raw):
     accelerator = build_accelerator(setup.recipe, ".")
     student, teacher = build_models(setup, accelerator)
     read = prompt_batches(setup, held_out=False, size=4, seed=setup.recipe.seed)
-    return read, written_batches(setup, 0, read, student, teacher.model, accelerator), setup
+    return read, written_batches(setup, 0, read, student, teacher.model), setup
 
 
 def test_labels_learn_from_the_corpus_and_all_else_from_what_was_written(raw):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from accelerate import Accelerator
 from jaxtyping import Int64
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -153,7 +152,6 @@ def written_batches(
     prompts: PromptBatches,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
-    accelerator: Accelerator,
 ) -> WrittenBatches:
     """The batches of a stage whose text is written while it learns."""
     stage, tokenizer = setup.stages[number], setup.models.tokenizer
@@ -169,7 +167,6 @@ def written_batches(
         end=tokenizer.eos_token_id,
         steps=stage.steps,
         seed=setup.recipe.seed + number,
-        precision=accelerator.autocast,
         apart=stage.learns_apart,
     )
 

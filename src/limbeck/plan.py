@@ -59,7 +59,7 @@ def probe(setup: Setup, number: int) -> Probe:
         if stage.policy is not None and stage.policy.rule is not None:
             prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
             writer = teacher.model if teacher else None
-            source = written_batches(setup, number, prompts, student, writer, accelerator)
+            source = written_batches(setup, number, prompts, student, writer)
             began = time.perf_counter()
             source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
             writing = time.perf_counter() - began

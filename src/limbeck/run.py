@@ -143,7 +143,7 @@ def _train(
         source = batches[number]
         if isinstance(source, PromptBatches):
             writer = live.model if live else None
-            source = written_batches(setup, number, source, student, writer, accelerator)
+            source = written_batches(setup, number, source, student, writer)
         position = train_stage(
             learner,
             teacher if needs_teacher else None,

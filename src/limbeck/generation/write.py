@@ -22,6 +22,9 @@ from .noise import gumbel_noise, row_keys
 from .reader import Reader
 from .rules import Rule, Seen
 
+# A draft longer than this share of the mean run of pieces that stay costs more than it saves.
+_OF_A_RUN = 0.5
+_MEMORY = 0.8  # what counts of the blocks before, with each block
 _EMPTY_AT_MOST = 0.25  # of the places in the caches, before they are moved together
 
 
@@ -94,9 +97,10 @@ def write(
     lengths = torch.zeros(count, dtype=torch.long, device=device)
     rows = torch.arange(count, device=device)
     keys, state = row_keys(writing.seed, rows), rule.begin(count).to(device)
-    block = writing.block
+    written, left = float(writing.block), 1.0  # pieces, and drafts that were left, of late
     while len(rows):
         done = lengths[rows]
+        block = max(1, min(writing.block, round(_OF_A_RUN * written / left)))
         block = min(block, writing.longest - int(done.min()))
         places = done[:, None] + torch.arange(block, device=device)
         noise = _noise(keys[rows], places, pieces, writing.temperature)
@@ -123,7 +127,8 @@ def write(
             kept = goes_on.nonzero()[:, 0]
             rows, state = rows[kept], state[kept]
             both.keep_rows(kept)
-        block = max(1, min(writing.block, round(2 * float((cut + 1).float().mean()))))
+        left = _MEMORY * left + int((last != drafted.gather(1, cut[:, None]).squeeze(1)).sum())
+        written = _MEMORY * written + int(taken.sum())
     return Written(text, lengths, by_teacher, ended)
 
 
