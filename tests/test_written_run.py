@@ -154,6 +154,21 @@ def test_a_share_of_the_prompts_keeps_its_response(raw):
     assert 0.3 < kept / total < 0.7
 
 
+def test_what_was_written_is_read_again(raw):
+    raw["stages"][0]["policy"] = {"kind": "student", "replay": 0.5, "kept": 6}
+    raw["stages"][0]["objectives"] = {"output": {}}
+    _, written, _ = batches_of(raw)
+    seen, again = set(), 0
+    for number in range(12):
+        batch = written.batch(number).student
+        texts = {
+            tuple(row[real].tolist()) for row, real in zip(batch.input_ids, batch.mask, strict=True)
+        }
+        again += len(texts & seen)
+        seen |= texts
+    assert 12 <= again <= 34 and len(written.state()["rows"]) == 6
+
+
 def test_the_end_is_predicted_where_it_is_the_padding_too():
     tokens = answered([np.array([5, 6])], [np.array([7, 2])], pad=2)
     assert tokens.labels[tokens.predicted].tolist() == [7, 2]
@@ -194,7 +209,7 @@ def test_packed_documents_that_do_not_see_one_another(raw, tmp_path, text_file):
         distill(raw, tmp_path / "run")
 
 
-@pytest.mark.parametrize("policy", ["switch", "mixed"])
+@pytest.mark.parametrize("policy", ["switch", "mixed", {"kind": "student", "replay": 0.6}], ids=str)
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, policy):
     raw["stages"][0]["policy"] = policy
     raw["training"] |= {"checkpoint_every": 2}
@@ -236,6 +251,7 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
         ("policy", {"kind": "switch", "tau": 1}, "stages.0.policy.tau", "give 0 to ln 2"),
         ("policy", {"kind": "switch", "rate": -1}, "stages.0.policy.rate", "0 or more"),
         ("policy", {"kind": "mixed", "share": 2}, "stages.0.policy.share", "give 0 to 1"),
+        ("policy", {"kind": "student", "replay": 1.0}, "stages.0.policy.replay", "less than 1"),
         ("policy", {"kind": "student", "block": 0}, "stages.0.policy.block", "1 or more"),
         ("tokens", 1000, "stages.0.tokens", "give steps"),
         ("response", 39, "data.response", "leave room"),

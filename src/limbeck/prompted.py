@@ -53,6 +53,8 @@ def parse_policy(
         return None, faults + faults_of(error, Recipe, place)
     needed = [
         (0 <= common.share <= 1, "share", f"is {common.share:g}; give 0 to 1"),
+        (0 <= common.replay < 1, "replay", f"is {common.replay:g}; give 0 to less than 1"),
+        (common.kept >= 1, "kept", f"is {common.kept}; give 1 or more"),
         (common.temperature >= 0, "temperature", f"is {common.temperature:g}; give 0 or more"),
         (common.block >= 1, "block", f"is {common.block}; give 1 or more"),
     ]

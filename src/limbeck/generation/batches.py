@@ -1,4 +1,7 @@
-"""Batches of text that student and teacher write themselves, from prompts."""
+"""Batches of text that student and teacher write themselves, from prompts.
+
+Source: replay of what was written before, Ko et al. 2024, DistiLLM, arXiv:2402.03898.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +29,9 @@ class PolicyOptions:
         share: Of the prompts, those whose response is written; the others keep theirs.
         labels: ``references``: `labels` and all that needs no teacher learn from the
             corpus, whatever is written; ``written``: from what is compared.
+        replay: Of the responses that would be written, the share that is taken from what
+            was written in earlier steps instead, with its prompt.
+        kept: How many of those are kept, the last ones.
         temperature: At which is written.
         block: Pieces drafted at most before the teacher reads them.
         precision: In which both read while they write. In bfloat16 what a place holds
@@ -35,6 +41,8 @@ class PolicyOptions:
 
     share: float = 1.0
     labels: Literal["references", "written"] = "references"
+    replay: float = 0.0
+    kept: int = 1000
     temperature: float = 1.0
     block: int = 16
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -56,7 +64,8 @@ class Policy(NamedTuple):
 class WrittenBatches(BatchSource):
     """The batches of a stage whose text is written with the weights as they are.
 
-    Batch number n is a pure function of the seed, of n and of the weights.
+    Batch number n is a pure function of the seed, of n, of the weights, and of what is kept
+    of earlier batches.
 
     Attributes:
         prompts: With the corpus's own responses.
@@ -81,37 +90,63 @@ class WrittenBatches(BatchSource):
     steps: int
     seed: int
     apart: bool
-    _written: list[Written] = field(default_factory=list)  # since the last record
+    _since: list[Written] = field(default_factory=list)  # the last record
+    _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and what was written
 
     def batch(self, number: int) -> Batch:
         """The batch of that number, counted from 0."""
-        rows = self.prompts.numbers(number)
-        rule, table = self.policy.rule, self.prompts.table
+        rule, options = self.policy.rule, self.policy.options
         if rule is None:
             return self.prompts.batch(number)
-        coin = (
-            np.random.default_rng((self.seed, number)).random(len(rows)) < self.policy.options.share
-        )
-        prompts = [table.prompts[row] for row in rows]
+        rows, table = self.prompts.numbers(number), self.prompts.table
+        chance = np.random.default_rng((self.seed, number))
+        wanted = chance.random(len(rows)) < options.share
+        again = wanted & (chance.random(len(rows)) < options.replay) & bool(self._kept)
         responses = [table.responses[row] for row in rows]
-        if coin.any():
-            written = self._write(
-                [p for p, c in zip(prompts, coin, strict=True) if c], rule, number
-            )
-            texts = iter(zip(written.pieces.tolist(), written.lengths.tolist(), strict=True))
-            for place in coin.nonzero()[0]:
-                pieces, length = next(texts)
+        for place in again.nonzero()[0].tolist():
+            rows[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
+        new: list[int] = (wanted & ~again).nonzero()[0].tolist()
+        if new:
+            written = self._write([table.prompts[rows[place]] for place in new], rule, number)
+            texts = zip(new, written.pieces.tolist(), written.lengths.tolist(), strict=True)
+            for place, pieces, length in texts:
                 responses[place] = np.array(pieces[:length])
-            self._written.append(written)
+            self._since.append(written)
+            self._keep([(rows[place], responses[place]) for place in new])
+        prompts = [table.prompts[row] for row in rows]
         tokens = answered(prompts, responses, pad=self.prompts.pad)
-        if not self.apart or self.policy.options.labels == "written":
+        if not self.apart or options.labels == "written":
             return Batch(tokens, tokens)
         return Batch(self.prompts.read(rows), tokens, _same(tokens))
 
+    def state(self) -> dict[str, Tensor]:
+        """What is kept of earlier batches, for a checkpoint."""
+        if not self._kept:
+            return {}
+        rows, texts = zip(*self._kept, strict=True)
+        return {
+            "rows": torch.tensor(rows),
+            "lengths": torch.tensor([len(text) for text in texts]),
+            "pieces": torch.from_numpy(np.concatenate(texts)),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with what a checkpoint has kept."""
+        self._kept.clear()
+        if state:
+            ends = state["lengths"].cumsum(0).numpy()
+            texts = np.split(state["pieces"].numpy(), ends[:-1])
+            self._kept.extend(zip(state["rows"].tolist(), texts, strict=True))
+
+    def _keep(self, texts: list[tuple[int, Ids]]) -> None:
+        if self.policy.options.replay:
+            self._kept.extend(texts)
+            del self._kept[: -self.policy.options.kept]
+
     def facts(self) -> Mapping[str, object]:
         """Of all that was written since it was last asked: by whom, how long, if to its end."""
-        some = list(self._written)
-        self._written.clear()
+        some = list(self._since)
+        self._since.clear()
         return _facts(some) if some else {}
 
     def _write(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Written:

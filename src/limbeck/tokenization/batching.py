@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64, Shaped
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
@@ -29,8 +30,16 @@ class BatchSource(Protocol):
         ...
 
     def facts(self) -> Mapping[str, object]:
-        """What the log should know of the last batch."""
+        """What the log should know of the last batches."""
         return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """What later batches take from earlier ones, for a checkpoint."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what a checkpoint has of them."""
+        return
 
 
 @dataclass(frozen=True)

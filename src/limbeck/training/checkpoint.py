@@ -8,6 +8,7 @@ and renamed when it is complete, and only then is the one before it removed.
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +36,11 @@ class Position:
 
 
 def save_checkpoint(
-    folder: Path, position: Position, learner: nn.Module, optimizer: torch.optim.Optimizer | None
+    folder: Path,
+    position: Position,
+    learner: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    batches: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint; earlier ones are removed once it is whole.
 
@@ -44,6 +49,7 @@ def save_checkpoint(
         position: Where the run stands.
         learner: Its parameters are saved, tied ones once.
         optimizer: None between stages: the next stage starts with a fresh one.
+        batches: What later batches take from earlier ones.
 
     Raises:
         TrainingError: It could not be written, as when the disk is full; the
@@ -57,6 +63,8 @@ def save_checkpoint(
         save_file(_parameters(learner), part / "learner.safetensors")
         if optimizer is not None:
             save_file(_moments(learner, optimizer), part / "optimizer.safetensors")
+        if batches:
+            save_file(dict(batches), part / "batches.safetensors")
         save_file(_random_state(), part / "random.safetensors")
         (part / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
         for file in part.iterdir():
@@ -124,6 +132,12 @@ def load_optimizer(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.
     torch.set_rng_state(state["cpu"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all([state[k] for k in sorted(state) if k.startswith("cuda")])
+
+
+def load_batches(checkpoint: Path) -> dict[str, Tensor]:
+    """What later batches take from earlier ones."""
+    file = checkpoint / "batches.safetensors"
+    return load_file(file) if file.exists() else {}
 
 
 def _named(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:

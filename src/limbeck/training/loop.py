@@ -21,7 +21,7 @@ from ..errors import InterruptedRunError, TrainingError
 from ..memory import peak_process_bytes
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
-from .checkpoint import Position, load_optimizer, save_checkpoint
+from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
 from .records import ProgressBar, RunLog, Window, step_facts
@@ -82,6 +82,7 @@ def train_stage(
     optimizer = build_optimizer(learner, stage.optimizer)
     if checkpoint is not None:
         load_optimizer(checkpoint, learner, optimizer)
+        batches.load_state(load_batches(checkpoint))
     log = RunLog(run / "log.jsonl")
     position, window = start, Window()
 
@@ -98,7 +99,7 @@ def train_stage(
     def save() -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            save_checkpoint(run / "state", position, learner, optimizer)
+            save_checkpoint(run / "state", position, learner, optimizer, batches.state())
 
     if position.step == 0 and held_out:
         measure()
