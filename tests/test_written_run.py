@@ -361,6 +361,23 @@ def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, tr
     assert all(torch.equal(again[name], student[name]) for name in student)
 
 
+def test_nothing_would_learn(raw, tmp_path):
+    raw["stages"][0]["trained"] = "factors"
+    with pytest.raises(RecipeError, match=r"stages\.0\.trained: is factors, but the student"):
+        distill(raw, tmp_path / "run")
+
+
+def test_a_factored_teacher_teaches_a_dense_student(raw, tmp_path):
+    raw["student"] = {"copy": {"layers": "first"}, "low_rank": {"rank": 4}}
+    raw["teacher"] = str(distill(raw, tmp_path / "first").student)
+    raw["student"] = {"copy": {"layers": "first"}}
+    with pytest.raises(RecipeError, match="cannot take layers that are in two factors"):
+        distill(raw, tmp_path / "second")
+    raw["student"]["copy"] = None
+    run = distill(raw, tmp_path / "second")
+    assert "model.layers.0.mlp.up_proj.weight" in load_file(run.student / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("low_rank", "message"),
     [

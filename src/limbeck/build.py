@@ -10,7 +10,7 @@ from .data.text import check_source
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .faults import Fault
-from .lowered import low_rank_faults
+from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
 from .models import Models, describe_models
 from .objectives.contract import Objective
@@ -121,6 +121,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         faults += low_rank_faults(models, student_part.low_rank, mixed=mixed)
     if models and student_part:
         faults += first_weight_faults(models, student_part, mixed=mixed)
+    if recipe is not None:
+        faults += factor_stage_faults(recipe.stages, recipe.student.low_rank)
     if recipe is None or models is None or faults:
         return None, faults
     warnings += normalisation_warnings(models, recipe.student, recipe.data)

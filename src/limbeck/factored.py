@@ -20,6 +20,8 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from .errors import ModelError
+
 METHOD = "limbeck_low_rank"
 
 
@@ -71,11 +73,23 @@ def set_submodule(model: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def add_factors(model: PreTrainedModel, ranks: dict[str, int]) -> None:
-    """Give a model layers in two factors, of untrained weights, at paths from its body."""
+    """Give a model layers in two factors, of untrained weights, at paths from its body.
+
+    Raises:
+        ModelError: There is no such linear layer, or a rank is no number above 0.
+    """
     body = model.base_model
     for path, rank in ranks.items():
-        layer: Any = body.get_submodule(path)
-        inputs, outputs = sizes_of(layer)
+        try:
+            layer: Any = body.get_submodule(path)
+            inputs, outputs = sizes_of(layer)
+        except (AttributeError, TypeError) as error:
+            raise ModelError(
+                f"config.json says that {path!r} is in two factors, but {error}; take the model"
+                " folder as it was saved"
+            ) from error
+        if not isinstance(rank, int) or rank < 1:
+            raise ModelError(f"config.json gives {path!r} the rank {rank!r}; it must be 1 or more")
         with torch.device(layer.weight.device):
             set_submodule(
                 body, path, FactoredLinear(inputs, outputs, rank, bias=layer.bias is not None)

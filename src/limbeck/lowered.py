@@ -1,6 +1,6 @@
 """What a recipe may ask of low-rank layers, and the student that has them."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedModel
@@ -11,7 +11,7 @@ from .factored import FactoredLinear, sizes_of
 from .faults import Fault
 from .models import Models
 from .pretrained import language_model_class
-from .recipe import LowRankPart
+from .recipe import LowRankPart, StagePart
 from .student.adapters import add_adapters, is_adapter, merge_adapters
 from .student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
 
@@ -30,7 +30,7 @@ def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[F
     if mixed:
         faults.append((_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student"))
     try:
-        paths = chosen_layers(_skeleton(models), models.anatomy, _which(part))
+        paths = chosen_layers(_skeleton(models), models.anatomy, part.layers)
     except StudentError as error:
         return [*faults, (f"{_FIELD}.layers", str(error))]
     most = max(break_even(*size) for size in _sizes(models, paths).values())
@@ -40,9 +40,19 @@ def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[F
     return faults
 
 
+def factor_stage_faults(stages: Sequence[StagePart], part: LowRankPart | None) -> list[Fault]:
+    """Stages that would train low-rank layers, where there are none."""
+    message = "is factors, but the student has no low-rank layers; give it some (student.low_rank)"
+    return [
+        (f"stages.{number}.trained", message)
+        for number, stage in enumerate(stages)
+        if stage.trained == "factors" and part is None
+    ]
+
+
 def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
     """Size, rank and parameters of every kind of layer, where the rank is known beforehand."""
-    paths = chosen_layers(_skeleton(models), models.anatomy, _which(part))
+    paths = chosen_layers(_skeleton(models), models.anatomy, part.layers)
     rows: dict[tuple[str, int, int], int] = {}
     for path, (inputs, outputs) in _sizes(models, paths).items():
         end = path.removeprefix(models.anatomy.layers + ".").split(".", 1)[1]
@@ -80,7 +90,7 @@ def lower_rank(
         StudentError: No layer would get smaller.
         MissingExtraError: What adapts is not installed.
     """
-    paths = chosen_layers(student, models.anatomy, _which(part))
+    paths = chosen_layers(student, models.anatomy, part.layers)
     if part.kind == "adapt":
         rank = part.rank or 1
         add_adapters(student, paths, rank=rank, alpha=part.alpha or 2 * rank, seed=seed)
@@ -108,10 +118,6 @@ def finish_low_rank(student: PreTrainedModel, part: LowRankPart | None) -> None:
         merge_adapters(student)
     elif part.export == "dense":
         merge_factors(student)
-
-
-def _which(part: LowRankPart) -> Any:
-    return part.layers
 
 
 def _skeleton(models: Models) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from .architectures import Anatomy, Shape, shape_of
 from .errors import LimbeckError, RecipeError
+from .factored import factored_ranks
 from .families import anatomy_of
 from .faults import Fault
 from .pretrained import load_config, load_tokenizer
@@ -160,6 +161,9 @@ def describe_models(
         if teacher_shape is None or not same_family:
             message = "needs a teacher of the student's architecture; use `copy: null`"
             faults.append(("student.copy", message))
+        elif factored_ranks(teacher_config):
+            message = "cannot take layers that are in two factors; name a teacher that was exported"
+            faults.append(("student.copy", f"{message} dense, or use `copy: null`"))
         else:
             copied = _copied_layers(student.copy_from_teacher, shape.layers, teacher_shape.layers)
             faults += [

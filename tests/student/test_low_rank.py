@@ -10,7 +10,7 @@ from conftest import make_batch, make_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 import limbeck
-from limbeck.errors import StudentError
+from limbeck.errors import ModelError, StudentError
 from limbeck.evaluation.cost import model_size
 from limbeck.factored import FactoredLinear, factored_ranks, sizes_of
 from limbeck.families import ANATOMIES
@@ -158,6 +158,24 @@ def test_importing_limbeck_is_enough_for_transformers(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        ({"layers.9.mlp.up_proj": 2}, "is in two factors, but"),
+        ({"layers.0.mlp.up_proj": 0}, "rank 0"),
+    ],
+)
+def test_a_configuration_that_lies(tmp_path, ranks, message):
+    model = make_model("llama")
+    factor_layers(model, chosen_layers(model, ANATOMIES["llama"], "all"), Rank(budget=0.4))
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"]["ranks"] = ranks
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message):
+        load_body(str(tmp_path))
 
 
 def test_load_gives_model_and_tokenizer(teacher_folder):

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from ..architectures import Anatomy, Shape, parameter_counts, unused_positions
+from ..factored import factored_ranks
 from ..pretrained import language_model_class
 
 
@@ -67,6 +68,8 @@ def student_config(
             last one is copied with them.
     """
     config = copy.deepcopy(like)
+    if factored_ranks(config):
+        del config.quantization_config  # the student's layers are its own
     kinds = config.to_dict().get("layer_types")
     config.num_hidden_layers = shape.layers
     config.num_attention_heads = shape.heads
