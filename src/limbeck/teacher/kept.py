@@ -126,6 +126,7 @@ def _key(batch: Batch, name: Name) -> str:
     tokens = batch.teacher
     digest = hashlib.blake2b(digest_size=16)
     read = [tokens.input_ids, tokens.mask]
+    read += [tokens.positions] if tokens.positions is not None else []
     for tensor in [*read, tokens.predicted] if name[0] == "predictions" else read:
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().numpy().tobytes())
