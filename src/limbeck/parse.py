@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .errors import RecipeError
 from .faults import Fault, faults_of, nearest
+from .methods import with_method
 from .objectives import OBJECTIVES
 from .objectives.contract import Objective
 from .objectives.presets import PRESETS
@@ -65,7 +66,7 @@ def override(raw: dict[str, Any], path: str, value: Any) -> None:
 
 def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
     """The recipe, or None and every fault of its form."""
-    faults: list[Fault] = []
+    raw, faults = with_method(raw)
     recipe = None
     try:
         recipe = Recipe.model_validate(raw)
