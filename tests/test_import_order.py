@@ -45,6 +45,7 @@ ORDER = [
     "study",
     "compare",
     "vocabulary",
+    "sample",
     "demo",
     "cli",
 ]

@@ -13,7 +13,7 @@ from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import prepare
 from limbeck.compare import compare
 from limbeck.corpora import prompt_batches, written_batches
-from limbeck.errors import EvaluationError, RecipeError
+from limbeck.errors import DataError, EvaluationError, RecipeError
 from limbeck.evaluation.finetune import FinetuneSettings
 from limbeck.evaluation.generation import GenerationSettings, rouge_l, score_generation
 from limbeck.evaluation.seeds import evaluate_tasks
@@ -22,6 +22,7 @@ from limbeck.methods import METHODS
 from limbeck.plan import probe
 from limbeck.prompted import KINDS
 from limbeck.run import distill
+from limbeck.sample import write_samples
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import answered
 
@@ -412,3 +413,22 @@ def test_every_method_is_one_line(raw, name):
 def test_a_method_that_there_is_not(raw):
     with pytest.raises(RecipeError, match="method: no method is called 'skt'; did you mean 'skd'"):
         prepare({**raw, "method": "skt"})
+
+
+def test_distillation_without_any_data(raw, tmp_path, decoder):
+    found = write_samples(decoder, tmp_path / "texts", rows=40, response=20, seed=1)
+    assert found == {"texts.train.jsonl": 38, "texts.dev.jsonl": 2}
+    lines = (tmp_path / "texts.train.jsonl").read_text(encoding="utf-8").strip().split("\n")
+    assert all(json.loads(line)["prompt"] == "" for line in lines)
+    assert len(set(lines)) > 30
+    raw["data"]["prompts"] = str(tmp_path / "texts")
+    read, written, _ = batches_of(raw)
+    begin = prepare(raw).models.tokenizer.bos_token_id
+    assert all(prompt.tolist() == [begin] for prompt in read.table.prompts)
+    assert written.batch(0).teacher.input_ids[:, 0].tolist() == [begin] * 4
+    distill(raw, tmp_path / "run")
+    with pytest.raises(EvaluationError, match="reads 80 pieces"):
+        write_samples(decoder, tmp_path / "more", rows=2, response=80)
+    with pytest.raises(DataError, match="1 texts of 20 pieces"):
+        write_samples(decoder, tmp_path / "more", rows=1, response=20)
+    assert not list(tmp_path.glob("more*"))

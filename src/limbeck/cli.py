@@ -35,6 +35,7 @@ from .plan import plan_tables, probe
 from .pretrained import model_of_run
 from .recipe import EvaluationPart
 from .run import distill as distill_recipe
+from .sample import write_samples
 from .study import read_study
 from .tokenization.learn import KINDS
 from .vocabulary import (
@@ -168,6 +169,29 @@ def evaluate(
     if cost:
         found["cost"] = asdict(measure_cost(model, threads=threads))
     sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of a decoder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files.")],
+    rows: Annotated[int, typer.Option(min=2, help="Texts.")] = 2000,
+    response: Annotated[int, typer.Option(help="Pieces of a text at most.")] = 256,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Let a decoder write texts from nothing, as prompts for data-free distillation."""
+    found = write_samples(
+        model_of_run(model),
+        output,
+        rows=rows,
+        response=response,
+        temperature=temperature,
+        seed=seed,
+        console=_console,
+    )
+    for name, count in found.items():
+        _console.print(f"{output.parent / name}: {count:,} texts", highlight=False)
 
 
 @vocabulary.command()

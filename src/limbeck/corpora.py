@@ -131,7 +131,9 @@ def _prompts(setup: Setup, *, held_out: bool) -> Iterator[Prompt]:
     data = setup.recipe.data
     for location in data.prompts:
         for row in read_prompts(location):
-            if is_held_out(row.text, share=data.held_out.share) == held_out:
+            # By what it asks; by what it says where it asks for nothing.
+            said = row.text or row.references[0]
+            if is_held_out(said, share=data.held_out.share) == held_out:
                 yield row
 
 

@@ -14,7 +14,8 @@ class Prompt:
     """A row of a file of prompts.
 
     Attributes:
-        text: What is asked, behind the document that it is asked of, if there is one.
+        text: What is asked, behind the document that it is asked of, if there is one;
+            empty where a text begins with nothing.
         references: Answers, each as good as the others.
     """
 
@@ -50,7 +51,4 @@ def as_prompt(row: dict[str, Any], place: str) -> Prompt:
             f"{place}: `references` is {references!r:.60}; give a list of one string or more, none"
             " of them empty"
         )
-    whole = f"{document}\n{text}" if document else text
-    if not whole.strip():
-        raise DataError(f"{place}: the prompt is empty")
-    return Prompt(whole, tuple(references))
+    return Prompt(f"{document}\n{text}" if document else text, tuple(references))

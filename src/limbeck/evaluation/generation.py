@@ -126,10 +126,14 @@ class Writer:
             nn.Module.cuda(model)
         return Writer(model, tokenizer, anatomy)
 
+    @property
+    def positions(self) -> int:
+        """Pieces that the model can read at once."""
+        return shape_of(self.model.config, self.anatomy).positions
+
     def table(self, rows: Sequence[Prompt], settings: GenerationSettings) -> PromptTable:
         """Prompts and first references in pieces, as long as the model can read."""
-        positions = shape_of(self.model.config, self.anatomy).positions
-        length = min(positions, settings.length or 2048)
+        length = min(self.positions, settings.length or 2048)
         if settings.response >= length - 1:
             raise EvaluationError(
                 f"answers of {settings.response} pieces leave no room for a prompt in {length};"

@@ -55,7 +55,7 @@ def encode_prompts(
         tokenizer: A decoder's.
         length: Pieces of both together at most.
         response: Pieces of the response at most, its end included.
-        between: Stands between prompt and response.
+        between: Stands between prompt and response; not after an empty prompt.
 
     Raises:
         DataError: There is no row, or no room for a prompt.
@@ -71,16 +71,9 @@ def encode_prompts(
     cut_prompts = cut_responses = 0
     rest = iter(rows)
     while some := list(islice(rest, _AT_ONCE)):
-        asked, answered = (
-            [
-                encoding.ids
-                for encoding in tokenizer.backend_tokenizer.encode_batch(
-                    texts, add_special_tokens=False
-                )
-            ]
-            for texts in ([row.text + between for row in some], [row.references[0] for row in some])
-        )
-        for prompt, answer in zip(asked, answered, strict=True):
+        asked = _pieces(tokenizer, [row.text and row.text + between for row in some])
+        answers = _pieces(tokenizer, [row.references[0] for row in some])
+        for prompt, answer in zip(asked, answers, strict=True):
             ended = [*answer, tokenizer.eos_token_id]
             cut_prompts += len(prompt) > room
             cut_responses += len(ended) > response

@@ -1,0 +1,70 @@
+"""Texts that a model writes by itself, as a file of prompts: what is learned from without data."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from .errors import DataError, EvaluationError
+from .evaluation.generation import GenerationSettings, Writer
+from .files import write_texts
+from .tokenization.frame import frame_of
+from .training.records import ProgressBar
+
+
+def write_samples(
+    model: str,
+    output: Path | str,
+    *,
+    rows: int,
+    response: int = 256,
+    temperature: float = 1.0,
+    dev_share: float = 0.05,
+    seed: int = 0,
+    batch_size: int = 32,
+    console: Console | None = None,
+) -> dict[str, int]:
+    """Let a decoder write texts from nothing; files of prompts, and how many texts each has.
+
+    Prompts are empty, and the texts stand as references: NAME.train.jsonl and NAME.dev.jsonl.
+
+    Args:
+        model: Folder or hub name of a decoder.
+        output: DIR/NAME of the files.
+        rows: Texts in all.
+        response: Pieces of a text at most.
+        temperature: At which is written.
+        dev_share: Of the texts, for the second file.
+        seed: Decides the texts.
+        batch_size: Texts at once.
+        console: For the progress bar.
+
+    Raises:
+        DataError: Fewer than two texts are asked for.
+        EvaluationError: The model is no decoder, or reads less than a text of that length.
+    """
+    dev = max(1, round(dev_share * rows))
+    if rows < 2 or response < 2:
+        raise DataError(f"{rows} texts of {response} pieces are asked for; give 2 or more of both")
+    writer = Writer.loaded(model)
+    settings = GenerationSettings(response=response, temperature=temperature)
+    first = list(frame_of(writer.tokenizer).first)
+    if len(first) + response > writer.positions:
+        raise EvaluationError(
+            f"{model} reads {writer.positions} pieces, which is less than {response} and their"
+            " beginning; ask for shorter texts (`response`)"
+        )
+    texts: list[str] = []
+    with ProgressBar("writing", console=console or Console(quiet=True)) as bar:
+        while len(texts) < rows:
+            pieces, _ = writer.answers([first] * batch_size, settings, seed=seed + len(texts))
+            texts += [text for row in pieces if (text := writer.text(row)).strip()]
+            bar.show(min(len(texts), rows), rows, "")
+    place = Path(output)
+    lines = [
+        json.dumps({"prompt": "", "references": [text]}, ensure_ascii=False) + "\n"
+        for text in texts[:rows]
+    ]
+    files = {f"{place.name}.train.jsonl": lines[dev:], f"{place.name}.dev.jsonl": lines[:dev]}
+    write_texts({name: "".join(some) for name, some in files.items()}, place.parent)
+    return {name: len(some) for name, some in files.items()}
