@@ -100,7 +100,7 @@ def write(
     written, left = float(writing.block), 1.0  # pieces, and drafts that were left, of late
     while len(rows):
         done = lengths[rows]
-        block = max(1, min(writing.block, round(_OF_A_RUN * written / left)))
+        block = max(1, min(writing.block, round(_OF_A_RUN * written / max(left, 1e-3))))
         block = min(block, writing.longest - int(done.min()))
         places = done[:, None] + torch.arange(block, device=device)
         noise = _noise(keys[rows], places, pieces, writing.temperature)
