@@ -286,6 +286,18 @@ def test_other_pieces_cannot_be_written_with(raw, tmp_path):
         distill(raw, tmp_path / "run")
 
 
+@pytest.mark.parametrize("embeddings", ["mean", "weighted"])
+def test_other_pieces_may_read_references(raw, tmp_path, embeddings):
+    blank = blank_tokenizer("bytes", lowercase=False)
+    learn_tokenizer(make_text(300), blank, size=270).save_pretrained(tmp_path / "v")
+    raw["student"] |= {"tokenizer": str(tmp_path / "v"), "embeddings": embeddings}
+    raw["stages"][0] |= {"policy": "corpus", "objectives": {"labels": {}}}
+    run = distill(raw, tmp_path / "run")
+    assert run.report["by_position"].keys() == {"bits_per_piece"}
+    table = load_file(run.student / "model.safetensors")["model.embed_tokens.weight"]
+    assert torch.isfinite(table).all()
+
+
 def test_encoders_do_not_write(raw, teacher_folder, prompts, tmp_path):
     raw["teacher"] = str(teacher_folder)
     with pytest.raises(RecipeError, match="are for decoders"):

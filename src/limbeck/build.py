@@ -244,6 +244,7 @@ def _mixed_stage(
             "must stay above 0 and below 1, so that both vocabularies are read",
         ),
         (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
+        (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
         (data.packed, "data.packed", "must be true with a mixed stage"),
     ]
     faults = [(field, message) for met, field, message in needed if not met]

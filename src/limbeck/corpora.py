@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .data.text import read_documents
 from .errors import RecipeError
 from .generation.batches import WrittenBatches
 from .objectives.schedule import number as ramped
+from .recipe import DataPart
 from .tokenization.aligned import AlignedBatches
 from .tokenization.batching import Batches, BatchSource
 from .tokenization.masking import Masking, NextPiece
@@ -113,7 +115,7 @@ def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) ->
 
 def held_out_prompts(setup: Setup) -> list[Prompt]:
     """Those that are never learned from."""
-    return list(_prompts(setup, held_out=True))
+    return list(_prompts(setup.recipe.data, held_out=True))
 
 
 def prompt_notes(setup: Setup) -> list[str]:
@@ -127,8 +129,7 @@ def prompt_notes(setup: Setup) -> list[str]:
     ]
 
 
-def _prompts(setup: Setup, *, held_out: bool) -> Iterator[Prompt]:
-    data = setup.recipe.data
+def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
     for location in data.prompts:
         for row in read_prompts(location):
             # By what it asks; by what it says where it asks for nothing.
@@ -138,13 +139,18 @@ def _prompts(setup: Setup, *, held_out: bool) -> Iterator[Prompt]:
 
 
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
-    data = setup.recipe.data
+    return _encoded(setup.recipe.data.model_dump_json(), setup.models.tokenizer, held_out)
+
+
+@lru_cache(maxsize=4)  # training, measures and notes of a run ask for the same two tables
+def _encoded(data: str, tokenizer: PreTrainedTokenizerFast, held_out: bool) -> PromptTable:
+    part = DataPart.model_validate_json(data)
     return encode_prompts(
-        _prompts(setup, held_out=held_out),
-        setup.models.tokenizer,
-        length=data.length,
-        response=data.longest_response,
-        between=data.between,
+        _prompts(part, held_out=held_out),
+        tokenizer,
+        length=part.length,
+        response=part.longest_response,
+        between=part.between,
     )
 
 
@@ -198,6 +204,10 @@ def counts_of_cuts(setup: Setup) -> dict[str, dict[str, int]]:
 
 def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
     """Pieces that a tokenizer cuts the held-out text into, by its size in UTF-8."""
+    if not setup.recipe.data.text:
+        texts = [row.references[0] for row in held_out_prompts(setup)]
+        cut = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        return sum(len(one.ids) for one in cut) / sum(len(text.encode()) for text in texts)
     sources = read_text(setup, held_out=True, tokenizer=tokenizer)
     pieces = sum(source.pieces + source.cut_pieces for source in sources)
     return pieces / sum(source.utf8_bytes for source in sources)
@@ -218,9 +228,10 @@ def teacher_piece_counts(setup: Setup) -> Int64[np.ndarray, " teacher_pieces"]:
     tokenizer = setup.models.teacher_tokenizer
     if tokenizer is None:
         raise RecipeError("without a teacher there are no pieces of its to count; name one")
-    documents = chain.from_iterable(
-        islice(read_documents(source), _DOCUMENTS_COUNTED) for source in setup.recipe.data.text
-    )
+    data = setup.recipe.data
+    read = [read_documents(source) for source in data.text]
+    read += [(row.references[0] for row in read_prompts(place)) for place in data.prompts]
+    documents = chain.from_iterable(islice(some, _DOCUMENTS_COUNTED) for some in read)
     counts = count_pieces(tokenizer, documents)
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return np.array([counts.get(name, 0) for name in names], dtype=np.int64)

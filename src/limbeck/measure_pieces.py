@@ -48,9 +48,9 @@ def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
 def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     """Of two vocabularies: a held-out sentence as both models cut it, and what they expect."""
     theirs, anatomy = setup.models.teacher_tokenizer, setup.models.teacher_anatomy
-    if theirs is None or anatomy is None or not setup.models.two_vocabularies:
-        return None
     data = setup.recipe.data
+    if theirs is None or anatomy is None or not setup.models.two_vocabularies or not data.text:
+        return None
     held_out = split_documents(
         read_documents(data.text[0]), share=data.held_out.share, held_out=True
     )

@@ -108,7 +108,7 @@ def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) ->
 def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
     """What it costs that one of the tokenizers tells letters apart and the other does not."""
     theirs, said = models.teacher_tokenizer, _told_apart(models)
-    if theirs is None or not said or not student.other_normalisation:
+    if theirs is None or not said or not student.other_normalisation or not data.text:
         return []
     text = islice(read_documents(data.text[0]), _DOCUMENTS_LOOKED_AT)
     share = share_read_otherwise(theirs, models.tokenizer, text)
