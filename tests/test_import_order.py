@@ -36,6 +36,7 @@ ORDER = [
     "two_vocabularies",
     "prompted",
     "build",
+    "prompt_corpora",
     "corpora",
     "assemble",
     "measure_pieces",
@@ -47,6 +48,7 @@ ORDER = [
     "vocabulary",
     "sample",
     "demo",
+    "choices",
     "cli",
 ]
 

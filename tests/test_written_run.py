@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import prepare
 from limbeck.compare import compare
-from limbeck.corpora import prompt_batches, written_batches
 from limbeck.errors import DataError, EvaluationError, RecipeError
 from limbeck.evaluation.finetune import FinetuneSettings
 from limbeck.evaluation.generation import GenerationSettings, rouge_l, score_generation
@@ -20,6 +19,7 @@ from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import load_task
 from limbeck.methods import METHODS
 from limbeck.plan import probe
+from limbeck.prompt_corpora import prompt_batches, written_batches
 from limbeck.prompted import KINDS
 from limbeck.run import distill
 from limbeck.sample import write_samples

@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from .build import prepare
+from .choices import CHOICES
 from .compare import compare
 from .demo import run_demo
 from .errors import InterruptedRunError, LimbeckError
@@ -22,15 +22,8 @@ from .evaluation.cost import measure_cost
 from .evaluation.finetune import FinetuneSettings
 from .evaluation.generation import GenerationSettings
 from .evaluation.report import headline, summary_table
-from .evaluation.tasks import TASKS
-from .generation.rules import RULES
 from .measure import evaluate_model
-from .methods import METHODS
-from .objectives import OBJECTIVES
-from .objectives.divergences import DIVERGENCES
-from .objectives.layer_mapping import NAMED_MAPS, layer_links
-from .objectives.presets import PRESETS
-from .parse import option_names, read_recipe
+from .parse import read_recipe
 from .plan import plan_tables, probe
 from .pretrained import model_of_run
 from .recipe import EvaluationPart
@@ -54,12 +47,6 @@ app = typer.Typer(
 vocabulary = typer.Typer(no_args_is_help=True, help="Make vocabularies for students.")
 app.add_typer(vocabulary, name="vocabulary")
 _console = Console(soft_wrap=False)
-_SINGLE_MAPS = {
-    "last": "The last student layer and the teacher's last.",
-    "last-1": "The last student layer and the teacher's last but one; last-2 and so on.",
-    "0:1,2:5": "Pairs of student and teacher layer, written out.",
-}
-_CHOICES = ("objectives", "presets", "methods", "policies", "divergences", "layer-maps", "tasks")
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
@@ -250,58 +237,11 @@ def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
 def list_(
     what: Annotated[
         str,
-        typer.Argument(help=", ".join(_CHOICES)),
+        typer.Argument(help=", ".join(CHOICES)),
     ],
 ) -> None:
     """List what there is to choose from."""
-    choices = {
-        "objectives": [
-            ["name", "options", ""],
-            *([n, ", ".join(option_names(n)), _about(kind)] for n, kind in OBJECTIVES.items()),
-        ],
-        "presets": [
-            ["name", "objectives", ""],
-            *([n, ", ".join(p.objectives), p.about] for n, p in PRESETS.items()),
-        ],
-        "methods": [["name", ""], *([name, method.about] for name, method in METHODS.items())],
-        "policies": [
-            ["name", "options", ""],
-            ["corpus", "", "The references of the files."],
-            ["mixed", "share 0.5", "Some responses the student writes, others are references."],
-            *([n, ", ".join(_fields(rule)), _about(rule)] for n, rule in RULES.items()),
-        ],
-        "divergences": [
-            ["name", "options", ""],
-            *([n, _options(k.options), _about(k.function)] for n, k in DIVERGENCES.items()),
-        ],
-        "layer-maps": [
-            ["name", "student layer: teacher layers, of 3 and 6", ""],
-            *([n, _links(n), _about(function)] for n, function in NAMED_MAPS.items()),
-            *([n, _links(n), about] for n, about in _SINGLE_MAPS.items()),
-        ],
-        "tasks": [
-            ["task", "metric", "language", ""],
-            *([n, t.headline, t.language, t.about] for n, t in TASKS.items()),
-        ],
-    }
-    _print_table(what, choices[_one_of("list", what, tuple(choices))])
-
-
-def _about(thing: object) -> str:
-    return (thing.__doc__ or "").splitlines()[0]
-
-
-def _fields(rule: Any) -> list[str]:
-    return [f"{field.name} {field.default}" for field in fields_of(rule)]
-
-
-def _options(options: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in options.items())
-
-
-def _links(name: str) -> str:
-    links = layer_links(name, 3, 6)
-    return ", ".join(f"{s}: {'+'.join(map(str, teachers))}" for s, teachers in links)
+    _print_table(what, CHOICES[_one_of("list", what, tuple(CHOICES))]())
 
 
 def main() -> None:

@@ -15,9 +15,7 @@ from .build import Setup
 from .corpora import (
     counts_of_cuts,
     held_out_batches,
-    held_out_prompts,
     pieces_per_byte,
-    prompt_notes,
 )
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
@@ -31,6 +29,7 @@ from .files import write_text
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .memory import keep_freed_memory
 from .pretrained import load_model, model_of_run
+from .prompt_corpora import held_out_prompts, prompt_notes
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
 from .training.records import ProgressBar, RunLog

@@ -15,10 +15,10 @@ from .assemble import (
 )
 from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
-from .corpora import prompt_batches, written_batches
 from .lowered import low_rank_table
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp
+from .prompt_corpora import prompt_batches, written_batches
 from .student.shape import parameters_of_shape
 from .tokenization.masking import Masking
 from .training.checkpoint import Position

@@ -22,7 +22,7 @@ from .assemble import (
     teacher_after_mixed,
 )
 from .build import Setup, prepare
-from .corpora import stage_batches, stage_held_out, written_batches
+from .corpora import stage_batches, stage_held_out
 from .errors import RecipeError
 from .export.both import export_both
 from .export.card import CardFacts, model_card
@@ -32,6 +32,7 @@ from .lowered import finish_low_rank
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
 from .parse import dump_recipe, parse_recipe
+from .prompt_corpora import written_batches
 from .recipe import Recipe
 from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher

@@ -1,0 +1,87 @@
+"""The prompts of a recipe: batches of them, as the files answer them or as models write."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from .build import Setup
+from .data.corpus import SeededOrder, is_held_out
+from .data.prompts import Prompt, read_prompts
+from .errors import RecipeError
+from .generation.batches import WrittenBatches
+from .recipe import DataPart
+from .tokenization.prompts import PromptBatches, PromptTable, encode_prompts
+
+
+def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> PromptBatches:
+    """Prompts with the responses that the files have."""
+    table = _prompt_table(setup, held_out=held_out)
+    order = SeededOrder((len(table.prompts),), (1.0,), seed)
+    return PromptBatches(table, order, size, setup.models.tokenizer.pad_token_id or 0)
+
+
+def held_out_prompts(setup: Setup) -> list[Prompt]:
+    """Those that are never learned from."""
+    return list(_prompts(setup.recipe.data, held_out=True))
+
+
+def prompt_notes(setup: Setup) -> list[str]:
+    """How much of prompts and responses was too long to be read."""
+    if not setup.recipe.data.prompts:
+        return []
+    table = _prompt_table(setup, held_out=False)
+    return [
+        f"of {len(table):,} prompts {table.cut_prompts:,} were too long and lost their beginning,"
+        f" and {table.cut_responses:,} responses their end"
+    ]
+
+
+def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
+    for location in data.prompts:
+        for row in read_prompts(location):
+            # By what it asks; by what it says where it asks for nothing.
+            said = row.text or row.references[0]
+            if is_held_out(said, share=data.held_out.share) == held_out:
+                yield row
+
+
+def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
+    return _encoded(setup.recipe.data.model_dump_json(), setup.models.tokenizer, held_out)
+
+
+@lru_cache(maxsize=4)  # training, measures and notes of a run ask for the same two tables
+def _encoded(data: str, tokenizer: PreTrainedTokenizerFast, held_out: bool) -> PromptTable:
+    part = DataPart.model_validate_json(data)
+    return encode_prompts(
+        _prompts(part, held_out=held_out),
+        tokenizer,
+        length=part.length,
+        response=part.longest_response,
+        between=part.between,
+    )
+
+
+def written_batches(
+    setup: Setup,
+    number: int,
+    prompts: PromptBatches,
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+) -> WrittenBatches:
+    """The batches of a stage whose text is written while it learns."""
+    stage, tokenizer = setup.stages[number], setup.models.tokenizer
+    if stage.policy is None:
+        raise RecipeError(f"stage {number} has no policy; give it one")
+    return WrittenBatches(
+        prompts,
+        stage.policy,
+        student,
+        teacher,
+        longest=setup.recipe.data.longest_response,
+        pieces=len(tokenizer),
+        end=tokenizer.eos_token_id,
+        steps=stage.steps,
+        seed=setup.recipe.seed + number,
+        apart=stage.learns_apart,
+    )
