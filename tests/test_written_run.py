@@ -98,6 +98,8 @@ def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
     by_position = run.report["by_position"]
     assert all(len(parts) == 3 for parts in by_position.values()) and len(by_position) == 3
     assert any("lost their beginning" in note for note in run.report["notes"])
+    assert any("12 pieces at most, the likeliest" in note for note in run.report["notes"])
+    assert not any("fine-tuned" in note for note in run.report["notes"])
     page = (run.folder / "report" / "report.html").read_text(encoding="utf-8")
     assert ("Who wrote" in page) == (kind != "corpus")
     assert "on its own text" in page and f"{metrics['perplexity']:.1f}" in page

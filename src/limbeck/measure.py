@@ -24,7 +24,7 @@ from .evaluation.finetune import FinetuneSettings
 from .evaluation.generation import Writer, by_position
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
-from .evaluation.tasks import load_task, subsample
+from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .files import write_text
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .memory import keep_freed_memory
@@ -269,7 +269,14 @@ def _notes(setup: Setup) -> list[str]:
 def evaluation_notes(part: EvaluationPart) -> list[str]:
     """How models were measured, for whoever reads their scores."""
     notes = []
-    if part.tasks:
+    writes = [asks_for_texts(location) for location in part.tasks]
+    if any(writes):
+        how = part.writing
+        chance = f"temperature {how.temperature:g}" if how.temperature else "the likeliest pieces"
+        notes.append(
+            f"texts were asked of every model as it is: {how.response} pieces at most, {chance}"
+        )
+    if not all(writes):
         rows = f"{part.training_rows} training rows at most" if part.training_rows else "all rows"
         settings: FinetuneSettings = part.settings
         notes.append(

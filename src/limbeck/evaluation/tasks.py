@@ -163,6 +163,17 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     )
 
 
+def asks_for_texts(location: str) -> bool:
+    """Whether the task is one of prompts, by its first training row.
+
+    Raises:
+        DataError: There is no file, or its first row is broken.
+    """
+    learned = Path(location.partition(">")[0].strip())
+    row, _ = next(read_rows(file_of_split(learned, "train")))
+    return "references" in row
+
+
 def subsample(task: Task, *, rows: int | None, seed: int, written: int | None = None) -> Task:
     """The task with at most that many training rows, the same ones for every model.
 
