@@ -35,6 +35,7 @@ ORDER = [
     "lowered",
     "two_vocabularies",
     "prompted",
+    "build_stages",
     "build",
     "prompt_corpora",
     "corpora",

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from .build_stages import build_mixed_stage, build_stage
 from .data.text import check_source
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
@@ -13,12 +14,9 @@ from .faults import Fault
 from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
 from .models import Models, describe_models
-from .objectives.contract import Objective
-from .objectives.labels import Labels
-from .objectives.schedule import Ramp
-from .parse import parse_objective, parse_recipe, stage_objectives
+from .parse import parse_recipe
 from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
-from .prompted import parse_policy, policy_faults, prompt_faults, stage_reads_prompts
+from .prompted import prompt_faults
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -30,8 +28,6 @@ from .recipe import (
 from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage
 from .two_vocabularies import (
-    alignment_faults,
-    comparison_faults,
     first_weight_faults,
     normalisation_warnings,
     writing_faults,
@@ -75,9 +71,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     Parts without faults of form are checked for what they mean even where
     others have some, so that one look shows everything.
     """
-    raw, unknown = with_method(raw)
     recipe, faults = parse_recipe(raw)
-    faults += unknown
+    raw, _ = with_method(raw)
     if data := _part(DataPart, raw.get("data")):
         faults += _data_faults(data)
     if evaluation := _part(EvaluationPart, raw.get("evaluation", {})):
@@ -99,7 +94,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     for number, stage_raw in enumerate(raw.get("stages") or []):
         part = _part(StagePart, stage_raw)
         if part and models and data:
-            make = _stage if part.mixed is None else _mixed_stage
+            make = build_stage if part.mixed is None else build_mixed_stage
             known = models.after_mixed() if mixed else models
             stage, masking, found = make(part, number, known, data)
             faults += [fault for fault in found if fault not in faults]
@@ -159,137 +154,6 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
         except LimbeckError as error:
             faults.append(("evaluation.no_distillation", str(error)))
     return faults
-
-
-def _stage(
-    part: StagePart, number: int, models: Models, data: DataPart
-) -> tuple[Stage | None, Masking | NextPiece | None, list[Fault]]:
-    faults = alignment_faults(part, number, models, data)
-    if part.alignment and not faults:
-        models = models.aligned(part.alignment)
-    bound: dict[str, Objective] = {}
-    weights: dict[str, float | Ramp] = {}
-    for name, options in stage_objectives(part.model_dump()).items():
-        place = ("stages", str(number), "objectives", name)
-        objective, weight, found = parse_objective(name, options, place)
-        faults += found
-        if objective is None:
-            continue
-        wrong = objective.faults(models.student, models.teacher)
-        faults += [(".".join([*place, *([f] if f else [])]), message) for f, message in wrong]
-        if not wrong:
-            bound[name] = objective.bound(models.student, models.teacher)
-            weights[name] = weight
-    if part.alignment and part.alignment.kind != "ends":
-        message = "needs `alignment: ends`, and decoders; leave it out"
-        faults += [
-            (f"stages.{number}.objectives.{name}", message)
-            for name, objective in bound.items()
-            if objective.teacher_needs().likelihoods
-        ]
-    compares = any(objective.teacher_needs().anything for objective in bound.values())
-    if compares and not part.alignment:
-        faults += comparison_faults(models, f"stages.{number}.objectives")
-    faults += _size_faults(part, number, data)
-    faults += policy_faults(part, number, models, data)
-    if data.apart and (part.alignment or not (data.packed and models.anatomy.causal)):
-        message = "is for packed text that decoders read, without an alignment; leave it out"
-        faults.append(("data.apart", message))
-    if part.masking and models.anatomy.causal:
-        message = "hides pieces, which decoders do not learn from; leave it out"
-        faults.append((f"stages.{number}.masking", message))
-    if faults:
-        return None, None, faults
-    policy = None
-    if stage_reads_prompts(part, data):
-        policy, _ = parse_policy(part.policy or {"kind": "corpus"}, ())
-    stage = Stage(
-        name=part.name or "+".join(bound),
-        objectives=bound,
-        weights=weights,
-        trained=part.trained,
-        alignment=part.alignment is not None,
-        policy=policy,
-        **_course(part, data),
-    )
-    predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
-    if models.anatomy.causal:
-        return stage, NextPiece() if predicts else None, []
-    return stage, part.masking or (Masking() if predicts else None), []
-
-
-def _mixed_stage(
-    part: StagePart, number: int, models: Models, data: DataPart
-) -> tuple[Stage | None, Masking | NextPiece | None, list[Fault]]:
-    """Stage I of mixed-vocabulary training."""
-    place = f"stages.{number}"
-    share = part.mixed.share if part.mixed else 0.5
-    ends = (share.start, share.end) if isinstance(share, Ramp) else (share, share)
-    needed = [
-        (number == 0, f"{place}.mixed", "can only be the first stage"),
-        (models.teacher is not None, "teacher", "is missing; a mixed stage trains a copy of it"),
-        (
-            models.teacher is None or models.two_vocabularies,
-            "student.tokenizer",
-            "is the teacher's own; learn another (limbeck vocabulary learn) and name it",
-        ),
-        (
-            not models.anatomy.causal,
-            "student.architecture",
-            "is a decoder; a mixed stage hides words, which only encoders fill in",
-        ),
-        (
-            min(ends) > 0 and max(ends) < 1,
-            f"{place}.mixed.share",
-            "must stay above 0 and below 1, so that both vocabularies are read",
-        ),
-        (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
-        (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
-        (data.packed, "data.packed", "must be true with a mixed stage"),
-    ]
-    faults = [(field, message) for met, field, message in needed if not met]
-    faults += _size_faults(part, number, data)
-    if faults:
-        return None, None, faults
-    stage = Stage(
-        name=part.name or "mixed",
-        objectives={"labels": Labels()},
-        weights={"labels": 1.0},
-        mixed=share,
-        **_course(part, data),
-    )
-    return stage, part.masking or Masking(), []
-
-
-def _size_faults(part: StagePart, number: int, data: DataPart) -> list[Fault]:
-    faults: list[Fault] = []
-    if part.tokens is not None and not data.packed:
-        faults.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
-    if part.micro_batch_size and part.micro_batch_size > part.batch_size:
-        faults.append(
-            (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
-        )
-    return faults
-
-
-def _course(part: StagePart, data: DataPart) -> dict[str, Any]:
-    """How long a stage is, how it is cut and how fast it learns."""
-    return {
-        "steps": part.steps or steps_of_tokens(part.tokens or 0, part.batch_size, data.length),
-        "batch_size": part.batch_size,
-        "micro_batch_size": part.micro_batch_size or part.batch_size,
-        "optimizer": part.optimizer,
-        "dropout": part.dropout,
-    }
-
-
-def steps_of_tokens(tokens: int, batch_size: int, length: int) -> int:
-    """Steps that see at least that many tokens, with full sequences.
-
-    >>> steps_of_tokens(5_000_000, 32, 128)
-    1221
-    """
-    return max(1, -(-tokens // (batch_size * length)))
 
 
 def layer_lines(stages: Sequence[Stage]) -> list[tuple[str, str, int, int]]:

@@ -64,11 +64,6 @@ def parse_policy(
     return (None if faults else Policy(rule, common)), faults
 
 
-def stage_reads_prompts(part: StagePart, data: DataPart) -> bool:
-    """Whether a stage learns from prompts; without a policy it does where there is no text."""
-    return bool(data.prompts) and (part.policy is not None or not data.text)
-
-
 def prompt_faults(data: DataPart) -> list[Fault]:
     """Files of prompts that are missing or begin with something else, and no room for them."""
     faults: list[Fault] = []
@@ -86,13 +81,19 @@ def prompt_faults(data: DataPart) -> list[Fault]:
     return faults
 
 
-def policy_faults(part: StagePart, number: int, models: Models, data: DataPart) -> list[Fault]:
-    """Why a stage cannot learn from prompts, if it is to."""
+def stage_policy(
+    part: StagePart, number: int, models: Models, data: DataPart
+) -> tuple[Policy | None, list[Fault]]:
+    """The policy of a stage that learns from prompts, and why it cannot, if it is to.
+
+    Without a policy of its own it does where there is no text.
+    """
     place = f"stages.{number}"
     if part.policy is not None and not data.prompts:
-        return [(f"{place}.policy", "writes from prompts; name files of them (`data.prompts`)")]
-    if not stage_reads_prompts(part, data):
-        return []
+        message = "writes from prompts; name files of them (`data.prompts`)"
+        return None, [(f"{place}.policy", message)]
+    if not data.prompts or (part.policy is None and data.text):
+        return None, []
     policy, faults = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
     needed = [
         (models.anatomy.causal, "data.prompts", "are for decoders; give `text`"),
@@ -117,4 +118,4 @@ def policy_faults(part: StagePart, number: int, models: Models, data: DataPart) 
                 " a stage over `data.text` with `alignment: ends` and `chunks` or `uld`",
             ),
         ]
-    return faults + [(field, message) for met, field, message in needed if not met]
+    return policy, faults + [(field, message) for met, field, message in needed if not met]
