@@ -29,7 +29,7 @@ SHAPES = ((1, 256), (16, 256))
 
 def bits_per_byte(writer: Writer, table: PromptTable, settings: GenerationSettings) -> float:
     """Of the responses."""
-    nats = sum(float(writer.nats(tokens)[0].sum()) for tokens in batched(table, settings))
+    nats = sum(float(writer.nats(tokens).sum()) for tokens in batched(table, settings))
     utf8_bytes = sum(len(writer.text(row.tolist()).encode()) for row in table.responses)
     return nats / math.log(2) / utf8_bytes
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -29,6 +30,7 @@ from transformers import (
 from limbeck.batch import Batch, Tokens
 from limbeck.families import ANATOMIES
 from limbeck.pretrained import language_model_class
+from limbeck.run import distill
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
 
@@ -206,3 +208,14 @@ def stop_at(count, monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(loop, "train_step", failing)
+
+
+def stopped_and_whole(raw, folder, monkeypatch, count):
+    """The students of a run that was never stopped, and of one that was after that many steps."""
+    whole = distill(raw, folder / "whole")
+    stop_at(count, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, folder / "stopped")
+    monkeypatch.undo()
+    again = distill(raw, folder / "stopped")
+    return tuple(load_file(r.student / "model.safetensors") for r in (whole, again))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stop_at
+from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stopped_and_whole
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -175,13 +175,7 @@ def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, 
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
     raw["training"] = {**raw["training"], "checkpoint_every": 2}
     raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
-    whole = distill(raw, tmp_path / "whole")
-    stop_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, tmp_path / "stopped")
-    monkeypatch.undo()
-    again = distill(raw, tmp_path / "stopped")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 

@@ -5,7 +5,14 @@ from itertools import combinations
 
 import pytest
 import torch
-from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stop_at
+from conftest import (
+    SMALL_VOCABULARY,
+    make_model,
+    make_text,
+    make_tokenizer,
+    stop_at,
+    stopped_and_whole,
+)
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -184,13 +191,7 @@ def test_the_second_stage_may_learn_from_the_teacher_of_the_first(
 @pytest.mark.parametrize("stopped_at", [4, 9])
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, stopped_at):
     raw["training"] = {**raw["training"], "checkpoint_every": 2}
-    whole = distill(raw, tmp_path / "whole")
-    stop_at(stopped_at, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, tmp_path / "stopped")
-    monkeypatch.undo()
-    again = distill(raw, tmp_path / "stopped")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, stopped_at)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_model, make_text, stop_at
+from conftest import make_model, make_text, stopped_and_whole
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -216,13 +216,7 @@ def test_packed_documents_that_do_not_see_one_another(raw, tmp_path, text_file):
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, policy):
     raw["stages"][0]["policy"] = policy
     raw["training"] |= {"checkpoint_every": 2}
-    whole = distill(raw, tmp_path / "whole")
-    stop_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, tmp_path / "stopped")
-    monkeypatch.undo()
-    again = distill(raw, tmp_path / "stopped")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
@@ -368,12 +362,9 @@ def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, tr
     assert smaller != dense
     learned = run.report["training"]["trainable_parameters"]
     assert (learned < 0.5 * run.report["teacher"]["parameters"]) == frozen
-    stop_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, tmp_path / "stopped")
-    monkeypatch.undo()
-    again = load_file(distill(raw, tmp_path / "stopped").student / "model.safetensors")
+    whole, again = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
     assert all(torch.equal(again[name], student[name]) for name in student)
+    assert whole.keys() == student.keys()
 
 
 def test_nothing_would_learn(raw, tmp_path):

@@ -142,7 +142,7 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
         student.base_model.requires_grad_(False)
     part = setup.recipe.student.low_rank
     if stage.trained == "factors" or (part and part.kind == "adapt"):
-        train_only_factors(student)
+        train_only_factors(student, part)
     return Learner(
         student,
         projections,

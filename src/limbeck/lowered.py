@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
+from .architectures import Anatomy
 from .batch import Tokens
 from .errors import StudentError
 from .factored import FactoredLinear, sizes_of
@@ -12,7 +13,7 @@ from .faults import Fault
 from .models import Models
 from .pretrained import language_model_class
 from .recipe import LowRankPart, StagePart
-from .student.adapters import add_adapters, is_adapter, merge_adapters
+from .student.adapters import add_adapters, merge_adapters, train_only_adapters
 from .student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
 
 _FIELD = "student.low_rank"
@@ -99,25 +100,25 @@ def lower_rank(
     factor_layers(student, paths, rank_of, calibration=calibration if part.whitened else [])
 
 
-def train_only_factors(student: PreTrainedModel) -> None:
+def train_only_factors(student: PreTrainedModel, part: LowRankPart | None) -> None:
     """Freeze everything but low-rank layers."""
+    if part is not None and part.kind == "adapt":
+        train_only_adapters(student)
+        return
     student.requires_grad_(False)
     for module in student.modules():
         if isinstance(module, FactoredLinear):
             module.requires_grad_(True)
-        elif is_adapter(module):
-            for name, parameter in module.named_parameters():
-                parameter.requires_grad_("lora_" in name)
 
 
-def finish_low_rank(student: PreTrainedModel, part: LowRankPart | None) -> None:
+def finish_low_rank(student: PreTrainedModel, anatomy: Anatomy, part: LowRankPart | None) -> None:
     """Merge additions into what they were added to, and factors where a dense model is wanted."""
     if part is None:
         return
     if part.kind == "adapt":
         merge_adapters(student)
     elif part.export == "dense":
-        merge_factors(student)
+        merge_factors(student, anatomy)
 
 
 def _skeleton(models: Models) -> PreTrainedModel:

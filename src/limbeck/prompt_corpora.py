@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from .build import Setup
 from .data.corpus import SeededOrder, is_held_out
+from .data.json_lines import file_of_split
 from .data.prompts import Prompt, read_prompts
 from .errors import RecipeError
 from .generation.batches import WrittenBatches
@@ -47,11 +49,20 @@ def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
 
 
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
-    return _encoded(setup.recipe.data.model_dump_json(), setup.models.tokenizer, held_out)
+    data = setup.recipe.data
+    files = [file_of_split(Path(location), "train").stat() for location in data.prompts]
+    state = tuple((file.st_size, file.st_mtime_ns) for file in files)
+    return _encoded(data.model_dump_json(), state, setup.models.tokenizer, held_out)
 
 
 @lru_cache(maxsize=4)  # training, measures and notes of a run ask for the same two tables
-def _encoded(data: str, tokenizer: PreTrainedTokenizerFast, held_out: bool) -> PromptTable:
+def _encoded(
+    data: str,
+    state: tuple[tuple[int, int], ...],
+    tokenizer: PreTrainedTokenizerFast,
+    held_out: bool,
+) -> PromptTable:
+    """The table of files in a state, which is here only to tell it from another."""
     part = DataPart.model_validate_json(data)
     return encode_prompts(
         _prompts(part, held_out=held_out),

@@ -170,7 +170,7 @@ def _train(
         with_head = setup.has_trained_head
         card = model_card(_card_facts(setup, position))
         tokenizer = setup.models.tokenizer
-        finish_low_rank(student, setup.recipe.student.low_rank)
+        finish_low_rank(student, setup.models.anatomy, setup.recipe.student.low_rank)
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
 
 

@@ -47,7 +47,7 @@ def write_samples(
     if rows < 2 or response < 2:
         raise DataError(f"{rows} texts of {response} pieces are asked for; give 2 or more of both")
     writer = Writer.loaded(model)
-    settings = GenerationSettings(response=response, temperature=temperature)
+    settings = GenerationSettings(response=response, temperature=temperature, batch_size=batch_size)
     first = list(frame_of(writer.tokenizer).first)
     if len(first) + response > writer.positions:
         raise EvaluationError(

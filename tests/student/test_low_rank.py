@@ -52,7 +52,7 @@ def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, whi
     assert set(ranks) == set(paths) and max(ranks.values()) <= 4
     assert sum(p.numel() for p in model.parameters()) < count
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
-    merge_factors(model)
+    merge_factors(model, ANATOMIES[family])
     assert not any(isinstance(m, FactoredLinear) for m in model.modules())
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
 

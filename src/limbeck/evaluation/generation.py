@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import regex
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..activations import Needs, capture
+from ..activations import Needs, Predictions, capture
 from ..architectures import Anatomy, shape_of
 from ..batch import Tokens
 from ..data.prompts import Prompt
 from ..errors import EvaluationError, MissingExtraError
 from ..families import anatomy_of
+from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
 from ..generation.write import Writing, write
 from ..objectives.labels import label_log_likelihoods
@@ -31,7 +33,6 @@ from .finetune import SeedScore
 from .tasks import Task
 
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
-PARTS = 3  # of a text: its first, middle and last third
 
 
 @dataclass(frozen=True)
@@ -78,24 +79,16 @@ def score_generation(
     writer = Writer.loaded(model)
     rows = [Prompt(str(e.text), e.references or ()) for e in task.test]
     table = writer.table(rows, settings)
-    texts: list[str] = []
-    ended = 0
-    for start in range(0, len(rows), settings.batch_size):
-        some = slice(start, start + settings.batch_size)
-        pieces, ends = writer.answers(table.prompts[some], settings, seed=seed + start)
-        texts += [writer.text(row) for row in pieces]
-        ended += sum(ends)
-        if progress:
-            progress(seed, len(texts), len(rows))
+    written, ended = writer.answers(table.prompts, settings, seed=seed, progress=progress)
+    texts = [writer.text(row) for row in written]
     found = [rouge_l(row.references, text) for row, text in zip(rows, texts, strict=True)]
-    nats, counts = zip(*(writer.nats(tokens) for tokens in batched(table, settings)), strict=True)
-    total, count = sum(float(some.sum()) for some in nats), sum(counts)
+    nats = torch.cat([writer.nats(tokens) for tokens in batched(table, settings)])
     utf8_bytes = sum(len(writer.text(row.tolist()).encode()) for row in table.responses)
     metrics = {
         "rouge_l": sum(found) / len(found),
-        "bits_per_byte": total / math.log(2) / max(1, utf8_bytes),
-        "perplexity": math.exp(min(total / max(1, count), 700.0)),
-        "ended": ended / len(rows),
+        "bits_per_byte": float(nats.sum()) / math.log(2) / max(1, utf8_bytes),
+        "perplexity": math.exp(min(float(nats.mean()), 700.0)),
+        "ended": sum(ended) / len(rows),
         "words": sum(len(words(text)) for text in texts) / len(rows),
     }
     return SeedScore(seed, metrics, time.perf_counter() - began, labels=tuple(found))
@@ -148,44 +141,55 @@ class Writer:
         )
 
     def answers(
-        self, prompts: Sequence[Any], settings: GenerationSettings, *, seed: int
+        self,
+        prompts: Sequence[Any],
+        settings: GenerationSettings,
+        *,
+        seed: int,
+        progress: Callable[[int, int, int], None] | None = None,
     ) -> tuple[list[list[int]], list[bool]]:
         """Pieces written after each prompt, and whether they came to an end."""
-        writing = Writing(settings.response, settings.temperature, seed=seed)
-        found = write(
-            self.model,
-            None,
-            [list(map(int, prompt)) for prompt in prompts],
-            Student(),
-            writing=writing,
-            pieces=len(self.tokenizer),
-            end=self.tokenizer.eos_token_id,
-        )
-        rows = zip(found.pieces.tolist(), found.lengths.tolist(), strict=True)
-        return [row[:length] for row, length in rows], found.ended.tolist()
+        pieces: list[list[int]] = []
+        ended: list[bool] = []
+        for start in range(0, len(prompts), settings.batch_size):
+            found = write(
+                self.model,
+                None,
+                [list(map(int, p)) for p in prompts[start : start + settings.batch_size]],
+                Student(),
+                writing=Writing(settings.response, settings.temperature, seed=seed + start),
+                pieces=len(self.tokenizer),
+                end=self.tokenizer.eos_token_id,
+            )
+            rows = zip(found.pieces.tolist(), found.lengths.tolist(), strict=True)
+            pieces += [row[:length] for row, length in rows]
+            ended += found.ended.tolist()
+            if progress:
+                progress(seed, len(pieces), len(prompts))
+        return pieces, ended
 
     def text(self, pieces: Sequence[int]) -> str:
         """Without special tokens."""
         return str(self.tokenizer.decode(list(pieces), skip_special_tokens=True))
 
-    def nats(self, tokens: Tokens) -> tuple[Float[Tensor, " predicted"], int]:
-        """That the model needs for each predicted piece, and how many those are."""
+    def nats(self, tokens: Tokens) -> Float[Tensor, " predicted"]:
+        """That the model needs for each predicted piece."""
         with torch.no_grad():
             tokens = tokens.to(self.model.device)
-            found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions
-            if found is None:
-                raise EvaluationError("the model gave no predictions")
-            likelihoods = label_log_likelihoods(found, tokens.labels[tokens.predicted])
-        return -likelihoods.cpu(), len(likelihoods)
+            labels = tokens.labels[tokens.predicted]
+            return -label_log_likelihoods(self._predictions(tokens), labels).cpu()
 
     def likeliest(self, tokens: Tokens) -> Int[Tensor, " predicted"]:
         """The piece that the model finds likeliest at each predicted place."""
         with torch.no_grad():
-            tokens = tokens.to(self.model.device)
-            found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions
-            if found is None:
-                raise EvaluationError("the model gave no predictions")
-            return found.logits()[:, : len(self.tokenizer)].argmax(-1).cpu()
+            logits = self._predictions(tokens.to(self.model.device)).logits()
+            return logits[:, : len(self.tokenizer)].argmax(-1).cpu()
+
+    def _predictions(self, tokens: Tokens) -> Predictions:
+        found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions
+        if found is None:
+            raise EvaluationError("the model gave no predictions")
+        return found
 
 
 def by_position(
@@ -201,15 +205,10 @@ def by_position(
         the text, is the harm of its own mistakes (exposure bias).
     """
     table = student.table(rows, settings)
-    own: list[Any] = []
-    for start in range(0, len(rows), settings.batch_size):
-        own += student.answers(
-            table.prompts[start : start + settings.batch_size], settings, seed=0
-        )[0]
-    mine = PromptTable(table.prompts, [torch.tensor(row).numpy() for row in own], 0, 0)
-    found: dict[str, list[float]] = {}
-    parts, values = _gathered(table, settings, lambda tokens: student.nats(tokens)[0])
-    found["bits_per_piece"] = [x / math.log(2) for x in _by_part(values, parts)]
+    own, _ = student.answers(table.prompts, settings, seed=0)
+    mine = PromptTable(table.prompts, [np.array(row) for row in own], 0, 0)
+    bits = _means(table, settings, lambda tokens: student.nats(tokens) / math.log(2))
+    found = {"bits_per_piece": bits}
     if teacher is None:
         return found
 
@@ -217,8 +216,7 @@ def by_position(
         return (student.likeliest(tokens) == teacher.likeliest(tokens)).float()
 
     for name, texts in (("references", table), ("own_text", mine)):
-        parts, values = _gathered(texts, settings, agrees)
-        found[f"agreement_on_{name}"] = _by_part(values, parts)
+        found[f"agreement_on_{name}"] = _means(texts, settings, agrees)
     return found
 
 
@@ -229,19 +227,13 @@ def batched(table: PromptTable, settings: GenerationSettings) -> Iterator[Tokens
         yield answered(table.prompts[some], table.responses[some], pad=0)
 
 
-def _gathered(
+def _means(
     table: PromptTable, settings: GenerationSettings, measure: Callable[[Tokens], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """The part of its response that every predicted piece stands in, and its value."""
+) -> list[float]:
+    """Of what is measured at every predicted piece, by the part of its response."""
     values = torch.cat([measure(tokens) for tokens in batched(table, settings)])
-    parts = [torch.arange(len(row)) * PARTS // max(1, len(row)) for row in table.responses]
-    return torch.cat(parts), values
-
-
-def _by_part(values: Tensor, parts: Tensor) -> list[float]:
-    return [
-        float(values[parts == n].mean()) if bool((parts == n).any()) else 0.0 for n in range(PARTS)
-    ]
+    parts = parts_of(torch.tensor([len(row) for row in table.responses]))
+    return means_by_part(values, parts[parts >= 0])
 
 
 def rouge_l(references: Sequence[str], text: str) -> float:

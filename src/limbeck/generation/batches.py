@@ -15,10 +15,9 @@ from transformers import PreTrainedModel
 from ..batch import Batch, Links, Tokens
 from ..tokenization.batching import BatchSource
 from ..tokenization.prompts import Ids, PromptBatches, answered
+from .parts import means_by_part, parts_of
 from .rules import Rule
 from .write import Writing, Written, write
-
-_PARTS = 3  # of a response, for the share that the teacher wrote
 
 
 @dataclass(frozen=True)
@@ -184,27 +183,10 @@ def _same(tokens: Tokens) -> Links:
 def _facts(some: Sequence[Written]) -> dict[str, object]:
     lengths = torch.cat([written.lengths for written in some])
     ended = torch.cat([written.ended for written in some])
-    by_teacher = torch.cat([written.by_teacher for written in some])
+    parts = parts_of(lengths)
+    by_teacher = torch.cat([written.by_teacher for written in some])[:, : parts.shape[1]]
     return {
-        "teacher_wrote": share_by_part(by_teacher, lengths),
+        "teacher_wrote": means_by_part(by_teacher, parts),
         "written_length": float(lengths.float().mean()),
         "written_ended": float(ended.float().mean()),
     }
-
-
-def share_by_part(flags: Tensor, lengths: Tensor, parts: int = _PARTS) -> list[float]:
-    """The share of flags that are set in each of as many equal parts of every text.
-
-    Args:
-        flags: A row a text, filled up at its end.
-        lengths: Of each text.
-        parts: First, middle and last third by default.
-    """
-    places = torch.arange(flags.shape[1], device=flags.device)
-    part = (places * parts) // lengths[:, None].clamp_min(1)
-    real = places < lengths[:, None]
-    found = []
-    for number in range(parts):
-        here = real & (part == number)
-        found.append(float((flags & here).sum() / here.sum().clamp_min(1)))
-    return found

@@ -47,17 +47,19 @@ def add_adapters(
         inject_adapter_in_model(config, model.base_model)
 
 
+def train_only_adapters(model: PreTrainedModel) -> None:
+    """Freeze everything but the additions."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)  # peft's name for its own weights
+
+
 def merge_adapters(model: PreTrainedModel) -> None:
     """Add what was learned to the frozen weights, and take the additions away, in place."""
-    adapted = [path for path, module in model.named_modules() if is_adapter(module)]
+    from peft.tuners.lora import LoraLayer
+
+    adapted = [path for path, module in model.named_modules() if isinstance(module, LoraLayer)]
     for path in adapted:
         layer: Any = model.get_submodule(path)
         layer.merge()
         set_submodule(model, path, layer.get_base_layer())
     model.requires_grad_(True)
-
-
-def is_adapter(module: object) -> bool:
-    """Whether a module is a layer with an addition."""
-    kinds = {kind.__name__ for kind in type(module).__mro__}
-    return "LoraLayer" in kinds

@@ -156,20 +156,18 @@ def factor_layers(
     return ranks
 
 
-def merge_factors(model: PreTrainedModel) -> None:
+def merge_factors(model: PreTrainedModel, anatomy: Anatomy) -> None:
     """Multiply all factors out, in place: a model of the usual form."""
     factored = [path for path, m in model.named_modules() if isinstance(m, FactoredLinear)]
     for path in factored:
         layer: Any = model.get_submodule(path)
-        set_submodule(model, path, _as_before(model, layer.dense()))
+        dense = layer.dense()
+        set_submodule(model, path, _inputs_first(dense) if anatomy.inputs_first else dense)
     if factored:
         del model.config.quantization_config
 
 
-def _as_before(model: PreTrainedModel, layer: nn.Linear) -> nn.Module:
-    """GPT-2's own kind of linear layer, where the family has it."""
-    if not model.config.model_type.startswith("gpt2"):
-        return layer
+def _inputs_first(layer: nn.Linear) -> nn.Module:
     turned: Any = Conv1D(layer.out_features, layer.in_features)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         turned.weight.copy_(layer.weight.mT)
