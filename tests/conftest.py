@@ -1,5 +1,6 @@
 """Tiny real tokenizers, models and texts, made in the process: no network, no downloads."""
 
+import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -219,3 +220,18 @@ def stopped_and_whole(raw, folder, monkeypatch, count):
     monkeypatch.undo()
     again = distill(raw, folder / "stopped")
     return tuple(load_file(r.student / "model.safetensors") for r in (whole, again))
+
+
+def losses(folder: Path) -> list:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        [r["stage"], r["step"], r["tokens"], r.get("objectives"), r.get("held_out")]
+        for r in map(json.loads, lines)
+    ]
+
+
+def same_run(one: Path, other: Path) -> None:
+    ours, theirs = (load_file(f / "student" / "model.safetensors") for f in (one, other))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    assert [a for a, b in zip(losses(one), losses(other), strict=True) if a != b] == []

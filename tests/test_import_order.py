@@ -51,6 +51,7 @@ ORDER = [
     "demo",
     "choices",
     "cli",
+    "__main__",
 ]
 
 

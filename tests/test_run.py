@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import same_run
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -28,21 +29,6 @@ def command(recipe: dict, folder: Path, before: str = "") -> list[str]:
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return [sys.executable, "-c", before + CODE, str(file), str(folder)]
-
-
-def losses(folder: Path) -> list:
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [
-        [r["stage"], r["step"], r["tokens"], r.get("objectives"), r.get("held_out")]
-        for r in map(json.loads, lines)
-    ]
-
-
-def same_run(one: Path, other: Path) -> None:
-    ours, theirs = (load_file(f / "student" / "model.safetensors") for f in (one, other))
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].equal(theirs[name]) for name in ours)
-    assert [a for a, b in zip(losses(one), losses(other), strict=True) if a != b] == []
 
 
 @pytest.fixture
@@ -145,10 +131,10 @@ def test_a_full_disk_leaves_a_whole_checkpoint(two_stages, tmp_path):
     distill(two_stages, whole)
     limit = (
         "import resource, limbeck.training.checkpoint as c; save = c.save_checkpoint; calls = []\n"
-        "def limited(*a):\n"
+        "def limited(*a, **k):\n"
         "    calls.append(a)\n"
         "    if len(calls) == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "    return save(*a)\n"
+        "    return save(*a, **k)\n"
         "import limbeck.training.loop as l; l.save_checkpoint = limited\n"
     )
     done = subprocess.run(

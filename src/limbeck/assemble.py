@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .architectures import Anatomy
+from .architectures import Anatomy, submodule
 from .attention import use_float32_attention
 from .build import Setup
 from .corpora import calibration_tokens, teacher_piece_counts
@@ -32,6 +31,7 @@ from .student.projections import MapSize, Projections
 from .student.recompute import recompute_layers
 from .student.shape import build_student
 from .teacher.live import LiveTeacher
+from .training.processes import shard_layers
 from .training.stages import Learner, MixedLearner
 
 
@@ -42,8 +42,6 @@ def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
         mixed_precision="bf16" if recipe.training.precision == "bfloat16" else "no",
         log_with=list(recipe.training.trackers) or None,
         project_dir=str(folder),
-        # The last layer's output is not on the way of every objective.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
@@ -111,7 +109,10 @@ def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
 def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
     """A teacher that runs beside the student, on its device."""
     _attend(setup, model)
-    return LiveTeacher(model.to(accelerator.device), _teacher_anatomy(setup))
+    anatomy = _teacher_anatomy(setup)
+    model.requires_grad_(False).to(accelerator.device)
+    shard_layers(submodule(model.base_model, anatomy.layers), accelerator)
+    return LiveTeacher(model, anatomy)
 
 
 def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:

@@ -1,7 +1,7 @@
 """From a recipe to the plain objects that the rooms take, with every fault found on the way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -121,7 +121,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if recipe is None or models is None or faults:
         return None, faults
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
-    return Setup(recipe, models, [s for s in stages if s], maskings, warnings), []
+    seeded = [replace(s, seed=recipe.seed + number) for number, s in enumerate(stages) if s]
+    return Setup(recipe, models, seeded, maskings, warnings), []
 
 
 def _part(kind: type[_Part], value: Any) -> _Part | None:

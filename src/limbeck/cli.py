@@ -83,7 +83,8 @@ def plan(
 def distill(recipe: _Recipe, output: _Output, set_: _Set = None) -> None:
     """Carry out a recipe; goes on by itself where the folder holds a part of the run."""
     run = distill_recipe(read_recipe(recipe, set_ or []), output, console=_console)
-    _print_report(run.report, output)
+    if run.report:  # of several processes, the first one alone has it
+        _print_report(run.report, output)
 
 
 @app.command("compare")

@@ -15,7 +15,9 @@ from rich.console import Console
 
 from . import __version__
 from .activations import Name
+from .assemble import build_accelerator
 from .build import check
+from .errors import RecipeError
 from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
 from .evaluation.comparison import write_comparison
 from .evaluation.seeds import TaskScore
@@ -69,7 +71,13 @@ def compare(
     for number, run in enumerate(runs):
         console.print(f"{number + 1} of {len(runs)}: {run.arm}, {run.student}, seed {run.seed}")
         place = folder / run.place
-        train_run(run.setup, place, console, teacher=_sharing(store, runs, number))
+        accelerator = build_accelerator(run.setup.recipe, place)
+        if accelerator.num_processes > 1:
+            raise RecipeError(
+                f"a study runs in one process, not {accelerator.num_processes}: start it without"
+                " the launcher, or train an arm with it (limbeck distill ARM/recipe.yaml)"
+            )
+        train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
         scores = evaluate_model(
             str(place / "student"),
             part.tasks,

@@ -215,6 +215,7 @@ class TrainingPart(Part):
     log_every: int = Field(20, ge=1)
     held_out_every: int = Field(200, ge=1)
     checkpoint_every: int = Field(200, ge=1)
+    checkpoints_kept: int = Field(2, ge=1, description="the last ones; others are removed")
     trackers: list[Literal["tensorboard"]] = []
 
 

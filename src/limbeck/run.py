@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from accelerate import Accelerator
 from rich.console import Console
 
 from .assemble import (
@@ -72,6 +72,9 @@ def distill(
         output: The run folder.
         console: For the progress bar; None is silent.
 
+    Where a launcher has started several processes, all train, and the first one alone writes
+    and measures: the others give an empty report.
+
     Raises:
         RecipeError: The recipe has faults, or ``output`` holds a run of another.
         LimbeckError: The run had to stop; what was checkpointed is whole.
@@ -79,15 +82,18 @@ def distill(
     raw = recipe if isinstance(recipe, dict) else recipe.model_dump(by_alias=True)
     setup = prepare(raw)
     folder = Path(output)
-    console = console or Console(quiet=True)
-    train_run(setup, folder, console)
-    return Run(folder, measure_run(setup, folder, console))
+    accelerator = build_accelerator(setup.recipe, folder)
+    first = accelerator.is_main_process
+    console = console if console and first else Console(quiet=True)
+    train_run(setup, folder, console, accelerator)
+    return Run(folder, measure_run(setup, folder, console) if first else {})
 
 
 def train_run(
     setup: Setup,
     folder: Path,
     console: Console,
+    accelerator: Accelerator,
     *,
     teacher: Callable[[LiveTeacher], Teacher] | None = None,
 ) -> None:
@@ -97,47 +103,54 @@ def train_run(
         setup: A checked recipe.
         folder: The run folder.
         console: For the progress bar.
+        accelerator: Device, precision and processes.
         teacher: Makes the live teacher one that gives its signals in another way.
 
     Raises:
         RecipeError: The folder holds a run of another recipe.
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
-    _claim(folder, setup.recipe)
+    _claim(folder, setup.recipe, write=accelerator.is_main_process)
     for warning in setup.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
     if not (folder / "student" / "config.json").exists():
-        _train(setup, folder, console, teacher)
+        _train(setup, folder, console, accelerator, teacher)
+    accelerator.end_training()  # from here on no process waits for another
 
 
 def _train(
     setup: Setup,
     folder: Path,
     console: Console,
+    accelerator: Accelerator,
     wrap: Callable[[LiveTeacher], Teacher] | None,
 ) -> None:
     part = setup.recipe.training
     keep_freed_memory()
-    accelerator = build_accelerator(setup.recipe, folder)
     accelerator.init_trackers(setup.recipe.name)
     console.print("reading and tokenizing the text")
     batches = [stage_batches(setup, number) for number in range(len(setup.stages))]
     student, live = build_models(setup, accelerator)
     teacher = wrap(live) if wrap and live else live
-    checkpoint = latest_checkpoint(folder / "state")
+    checkpoint, damaged = latest_checkpoint(folder / "state")
+    for fault in damaged:
+        console.print(f"[yellow]warning:[/yellow] {fault}", highlight=False)
     position = read_position(checkpoint) if checkpoint else Position(0, 0, 0, 0.0)
     if checkpoint:
         load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)
-    RunLog(folder / "log.jsonl").cut_after(position)
+    writes = accelerator.is_main_process
+    if writes:
+        RunLog(folder / "log.jsonl").cut_after(position)
     restart_peak()
-    rhythm = Rhythm(part.log_every, part.held_out_every, part.checkpoint_every)
+    rhythm = Rhythm(
+        part.log_every, part.held_out_every, part.checkpoint_every, part.checkpoints_kept
+    )
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
         learner = build_learner(setup, student, number)
         resumed = checkpoint if position.step > 0 else None
         if resumed:
             load_learner(resumed, learner, student_only=False)
-        torch.manual_seed(setup.recipe.seed + number)  # a checkpoint's own state replaces it
         needs_teacher = stage.teacher_needs().anything
         if needs_teacher and teacher is None:
             teacher = live_teacher(setup, teacher_after_mixed(setup, folder), accelerator)
@@ -160,13 +173,13 @@ def _train(
         )
         position = Position(number + 1, 0, position.tokens, position.seconds)
         if isinstance(learner, MixedLearner) and setup.models.teacher_tokenizer is not None:
-            export_both(learner.mixed, setup.models.teacher_tokenizer, folder)
+            if writes:
+                export_both(learner.mixed, setup.models.teacher_tokenizer, folder)
+            accelerator.wait_for_everyone()
             if setup.models.copied_layers:
                 copy_teacher_layers(setup, student, teacher_after_mixed(setup, folder))
-        if accelerator.is_main_process:
-            save_checkpoint(folder / "state", position, learner, None)
-    accelerator.end_training()
-    if accelerator.is_main_process:
+        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=writes)
+    if writes:
         with_head = setup.has_trained_head
         card = model_card(_card_facts(setup, position))
         tokenizer = setup.models.tokenizer
@@ -174,7 +187,7 @@ def _train(
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+def _claim(folder: Path, recipe: Recipe, *, write: bool) -> None:
     """Write the resolved recipe, or see that the folder holds a run of the same one."""
     file = folder / "recipe.yaml"
     if file.exists():
@@ -189,7 +202,8 @@ def _claim(folder: Path, recipe: Recipe) -> None:
                 f"{folder} holds a run of another recipe (different: {', '.join(different)}); use"
                 " another folder, or the recipe.yaml in it to go on"
             )
-    write_text(file, dump_recipe(recipe))
+    if write:
+        write_text(file, dump_recipe(recipe))
 
 
 def _card_facts(setup: Setup, position: Position) -> CardFacts:

@@ -104,21 +104,18 @@ def test_a_checkpoint_brings_everything_back(tmp_path):
     teacher, stage, learner = make_stage()
     optimizer = build_optimizer(learner, stage.optimizer)
     steps(teacher, stage, learner, optimizer, 3)
-    torch.manual_seed(5)
     save_checkpoint(tmp_path, replace(START, step=3), learner, optimizer)
-    expected_chance = torch.rand(3)
     steps(teacher, stage, learner, optimizer, 3, first=3)
 
     teacher, stage, fresh = make_stage()
     with torch.no_grad():
         for parameter in fresh.parameters():
             parameter.add_(1.0)
-    checkpoint = latest_checkpoint(tmp_path)
+    checkpoint, _ = latest_checkpoint(tmp_path)
     assert read_position(checkpoint) == replace(START, step=3)
     load_learner(checkpoint, fresh, student_only=False)
     again = build_optimizer(fresh, stage.optimizer)
     load_optimizer(checkpoint, fresh, again)
-    assert torch.equal(torch.rand(3), expected_chance)
     steps(teacher, stage, fresh, again, 3, first=3)
     for name, parameter in learner.named_parameters():
         other = fresh.get_parameter(name)
@@ -145,7 +142,7 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path):
     _, _, learner = make_stage()
     save_checkpoint(tmp_path, replace(START, step=1), learner, None)
     (tmp_path / "checkpoint-000-000000009.part").mkdir()
-    assert read_position(latest_checkpoint(tmp_path)).step == 1
+    assert read_position(latest_checkpoint(tmp_path)[0]).step == 1
 
 
 def test_a_checkpoint_of_another_student_is_refused(tmp_path):

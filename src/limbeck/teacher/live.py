@@ -1,9 +1,10 @@
 """The teacher runs beside the student, and gives only what was asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from ..activations import Activations, Name, Needs, as_activations, capture_tensors
@@ -17,10 +18,13 @@ class LiveTeacher:
 
     model: PreTrainedModel
     anatomy: Anatomy
+    _kept_in_shares: list[FSDPModule] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.model.train(False)
         self.model.requires_grad_(False)
+        shared = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+        object.__setattr__(self, "_kept_in_shares", shared)
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""
@@ -31,5 +35,9 @@ class LiveTeacher:
 
     def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
         """The tensors of those names; of predictions, the features alone."""
-        with torch.no_grad():
-            return capture_tensors(self.model, self.anatomy, batch.teacher, wanted)
+        try:
+            with torch.no_grad():
+                return capture_tensors(self.model, self.anatomy, batch.teacher, wanted)
+        finally:
+            for module in self._kept_in_shares:
+                module.reshard()  # the layer in which the forward was left is still whole

@@ -1,10 +1,12 @@
 """What a run needs to go on as if it had never stopped, written whole or not at all.
 
 Weights, projections and the optimizer's moments are safetensors; where the run
-stands and the random state are JSON. A checkpoint is written under another name
-and renamed when it is complete, and only then is the one before it removed.
+stands is JSON, with a checksum of every other file. Chance needs no state: it
+hangs on the seed and the step. A checkpoint is written under another name and
+renamed when it is complete, and only then are older ones removed.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
+from .processes import shares_like, whole
 
 _PREFIX = "checkpoint-"
 
@@ -41,8 +44,11 @@ def save_checkpoint(
     learner: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     batches: Mapping[str, Tensor] | None = None,
+    *,
+    keep: int = 1,
+    write: bool = True,
 ) -> Path:
-    """Write a checkpoint; earlier ones are removed once it is whole.
+    """Write a checkpoint; older ones are removed once it is whole.
 
     Args:
         folder: The run's ``state``.
@@ -50,48 +56,101 @@ def save_checkpoint(
         learner: Its parameters are saved, tied ones once.
         optimizer: None between stages: the next stage starts with a fresh one.
         batches: What later batches take from earlier ones.
+        keep: How many checkpoints are left.
+        write: Whether this process is the one that writes; every process has to call, for
+            each may keep a share of what is written.
 
     Raises:
         TrainingError: It could not be written, as when the disk is full; the
             checkpoint before it is untouched.
     """
     final = folder / f"{_PREFIX}{position.stage:03d}-{position.step:09d}"
+    files = {"learner": _parameters(learner)}
+    if optimizer is not None:
+        files["optimizer"] = _moments(learner, optimizer)
+    if batches:
+        files["batches"] = dict(batches)
+    if not write:
+        return final
     part = folder / f"{final.name}.part"
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file(_parameters(learner), part / "learner.safetensors")
-        if optimizer is not None:
-            save_file(_moments(learner, optimizer), part / "optimizer.safetensors")
-        if batches:
-            save_file(dict(batches), part / "batches.safetensors")
-        save_file(_random_state(), part / "random.safetensors")
-        (part / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+        sums = {}
+        for name, tensors in files.items():
+            file = part / f"{name}.safetensors"
+            save_file(tensors, file)
+            sums[file.name] = _checksum(file)
+        facts = {"position": asdict(position), "blake2b": sums}
+        (part / "checkpoint.json").write_text(json.dumps(facts), encoding="utf-8")
         for file in part.iterdir():
             _flush(file)
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
+        _flush(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise TrainingError(
             f"the checkpoint at step {position.step} could not be written to {folder}: {error}."
             " Earlier checkpoints are whole; make room and run the same command again"
         ) from error
-    for old in folder.glob(f"{_PREFIX}*"):
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in _checkpoints(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The furthest whole checkpoint of a run, if there is one."""
-    whole = [p for p in folder.glob(f"{_PREFIX}*") if p.suffix != ".part"]
-    return max(whole, default=None, key=lambda path: path.name)
+def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The furthest whole checkpoint of a run, if there is one, and what is wrong with later ones.
+
+    Raises:
+        TrainingError: There are checkpoints, but none is whole.
+    """
+    faults: list[str] = []
+    for checkpoint in _checkpoints(folder):
+        fault = _fault(checkpoint)
+        if fault is None:
+            return checkpoint, faults
+        faults.append(f"{checkpoint} is damaged and is not used: {fault}")
+    if faults:
+        raise TrainingError(
+            "; ".join(faults) + f". No checkpoint before it is left; remove {folder} to begin anew"
+        )
+    return None, []
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first; half-written ones are left out."""
+    found = [p for p in folder.glob(f"{_PREFIX}*") if p.suffix != ".part"]
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """What keeps a checkpoint from being used."""
+    try:
+        read_position(checkpoint)
+        facts = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
+        for name in ("learner.safetensors", *facts["blake2b"]):
+            if _checksum(checkpoint / Path(name).name) != facts["blake2b"][name]:
+                return f"{name} does not have the checksum that it was written with"
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "checkpoint.json is not what was written"
+    return None
+
+
+def _checksum(file: Path) -> str:
+    digest = hashlib.blake2b()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_position(checkpoint: Path) -> Position:
     """Where the run stood when the checkpoint was written."""
-    return Position(**json.loads((checkpoint / "position.json").read_text(encoding="utf-8")))
+    facts = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
+    return Position(**facts["position"])
 
 
 def load_learner(checkpoint: Path, learner: nn.Module, *, student_only: bool) -> None:
@@ -120,18 +179,15 @@ def load_learner(checkpoint: Path, learner: nn.Module, *, student_only: bool) ->
 
 
 def load_optimizer(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the checkpoint's moments and random state in place."""
+    """Put the checkpoint's moments in place."""
     saved = load_file(checkpoint / "optimizer.safetensors")
     by_name = dict(_named(learner))
     for key, tensor in saved.items():
         name, kind = key.rsplit("/", 1)
         parameter = by_name[name]
-        device = "cpu" if kind == "step" and not parameter.is_cuda else parameter.device
-        optimizer.state[parameter][kind] = tensor.to(device)
-    state = load_file(checkpoint / "random.safetensors")
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state[k] for k in sorted(state) if k.startswith("cuda")])
+        same = tensor.shape == parameter.shape
+        here = tensor.to(parameter.device)
+        optimizer.state[parameter][kind] = shares_like(here, parameter) if same else here
 
 
 def load_batches(checkpoint: Path) -> dict[str, Tensor]:
@@ -145,26 +201,21 @@ def _named(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _parameters(learner: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in _named(learner)}
+    return {name: whole(parameter.detach()) for name, parameter in _named(learner)}
 
 
 def _moments(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{name}/{kind}": tensor
+        f"{name}/{kind}": whole(tensor)
         for name, parameter in _named(learner)
         for kind, tensor in optimizer.state.get(parameter, {}).items()
     }
 
 
-def _random_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states = torch.cuda.get_rng_state_all()
-        state |= {f"cuda{number:03d}": value for number, value in enumerate(states)}
-    return state
-
-
-def _flush(file: Path) -> None:
-    """Let the disk have it before the rename says that it is whole."""
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
+def _flush(place: Path) -> None:
+    """Let the disk have a file, or the names in a folder, before anything relies on them."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -6,10 +6,11 @@ processes. A mean of means would make the result depend on how a step is cut.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
@@ -24,6 +25,16 @@ from ..tokenization.batching import BatchSource
 from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
+from .processes import (
+    have_all_weights,
+    micro_batches,
+    spread,
+    summed,
+    summing_gradients,
+    telling_of_lost_processes,
+    unspread,
+    whole,
+)
 from .records import ProgressBar, RunLog, Window, step_facts
 from .stages import Stage
 
@@ -36,11 +47,13 @@ class Rhythm:
         log: Records in log.jsonl.
         held_out: Objectives on held-out text, also before the first step and after the last.
         checkpoint: Checkpoints, also at the end of a stage and at Ctrl-C.
+        keep: How many of them are kept, the last ones.
     """
 
     log: int = 20
     held_out: int = 200
     checkpoint: int = 200
+    keep: int = 2
 
 
 def train_stage(
@@ -76,7 +89,7 @@ def train_stage(
         TrainingError: A loss or gradient is not finite, a checkpoint cannot be
             written, or the user interrupts.
     """
-    wrapped = accelerator.prepare(learner)
+    wrapped = spread(learner, accelerator)
     # Dropout would only add noise to what is copied; `Stage.dropout` says whether it is wanted.
     wrapped.train(stage.dropout)
     optimizer = build_optimizer(learner, stage.optimizer)
@@ -97,9 +110,15 @@ def train_stage(
         note({"held_out": mean_values(wrapped, teacher, stage, held_out, accelerator)})
 
     def save() -> None:
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            save_checkpoint(run / "state", position, learner, optimizer, batches.state())
+        save_checkpoint(
+            run / "state",
+            position,
+            learner,
+            optimizer,
+            batches.state(),
+            keep=rhythm.keep,
+            write=accelerator.is_main_process,
+        )
 
     if position.step == 0 and held_out:
         measure()
@@ -109,8 +128,10 @@ def train_stage(
             rate = learning_rate(position.step, stage.steps, stage.optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            have_all_weights(wrapped)  # some batches are written with them
             batch = batches.batch(position.step)
-            means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
+            with telling_of_lost_processes(accelerator):
+                means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
             tokens = int(batch.student.mask.sum())
             seconds = time.perf_counter() - began
             position = replace(
@@ -133,7 +154,7 @@ def train_stage(
                 window = Window()
             if held_out and (last or position.step % rhythm.held_out == 0):
                 measure()
-            stop = interrupted()
+            stop = summed({"stop": float(interrupted())}, accelerator)["stop"] > 0
             if stop or (position.step % rhythm.checkpoint == 0 and not last):
                 save()
             if stop:
@@ -141,6 +162,7 @@ def train_stage(
                     f"stopped at step {position.step} of stage {stage.name!r}; the checkpoint is"
                     " whole. Run the same command again to go on"
                 )
+    unspread(learner)
     return position
 
 
@@ -162,17 +184,22 @@ def train_step(
     means = dict.fromkeys(counts, 0.0)
     progress = stage.progress(position.step)
     weights = stage.weights_at(progress)
+    torch.manual_seed(_seed_of(stage, position.step, accelerator.process_index))
     optimizer.zero_grad(set_to_none=True)
-    for micro in _share_of_process(batch, stage, accelerator):
-        totals = learner(micro, _signals(teacher, stage, micro, accelerator), progress)
-        # Gradients are averaged over processes, but the division here is by all their items.
-        scale = accelerator.num_processes
-        terms = [weights[n] * scale / counts[n] * total for n, total in totals.items()]
-        accelerator.backward(torch.stack(terms).sum())
+    for micro, weight, last in micro_batches(batch, stage.micro_batch_size, accelerator):
+        with summing_gradients(learner, last=last):
+            signals = _signals(teacher, stage, micro, accelerator)
+            with accelerator.autocast():
+                totals = learner(micro, signals, progress)
+            # Gradients are averaged over processes, but the division here is by all their items.
+            scale = weight * accelerator.num_processes
+            terms = [weights[n] * scale / counts[n] * total for n, total in totals.items()]
+            torch.autograd.backward(torch.stack(terms).sum())
         for name, total in totals.items():
-            means[name] += float(total.detach()) / counts[name]
+            means[name] += weight * float(total.detach()) / counts[name]
+    means = summed(means, accelerator)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.clip_norm))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.clip_norm)))
     if not all(map(_finite, [*means.values(), norm])):
         values = ", ".join(f"{name} {value}" for name, value in means.items())
         raise TrainingError(
@@ -200,20 +227,18 @@ def mean_values(
         for batch in batches:
             here = batch.to(accelerator.device)
             signals = _signals(teacher, stage, here, accelerator)
-            for name, total in learner(here, signals).items():
+            with accelerator.autocast():
+                found = learner(here, signals)
+            for name, total in found.items():
                 totals[name] += float(total)
                 counts[name] += stage.count(name, batch)
     learner.train(was_training)
     return {name: totals[name] / max(1, counts[name]) for name in totals}
 
 
-def _share_of_process(batch: Batch, stage: Stage, accelerator: Accelerator) -> Iterator[Batch]:
-    rows = batch.student.input_ids.shape[0]
-    share = -(-rows // accelerator.num_processes)
-    first = accelerator.process_index * share
-    for start in range(first, min(rows, first + share), stage.micro_batch_size):
-        stop = min(start + stage.micro_batch_size, rows, first + share)
-        yield batch.rows(start, stop).to(accelerator.device)
+def _seed_of(stage: Stage, step: int, process: int) -> int:
+    """Of chance within a step, as dropout: another in each process, and no state to keep."""
+    return int(np.random.default_rng((stage.seed, step, process)).integers(2**62))
 
 
 def _signals(

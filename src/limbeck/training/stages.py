@@ -65,6 +65,7 @@ class Stage:
             student its embedding table; the number is the share of words that the
             student's vocabulary cuts.
         policy: Who writes the text that is learned from; None where it is read.
+        seed: Of all chance within a step, as dropout.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage:
     alignment: bool = False
     mixed: float | Ramp | None = None
     policy: Policy | None = None
+    seed: int = 0
 
     def weights_at(self, progress: float) -> dict[str, float]:
         """The weights when that share of the stage is done."""

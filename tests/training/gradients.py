@@ -1,0 +1,87 @@
+"""What every objective's gradients are when a step is shared: started by a launcher.
+
+Writes, for every objective of the list, the gradients that the optimizer would see and the
+means that the log would show, once per way of cutting the step.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from conftest import make_batch, make_model
+from safetensors.torch import save_file
+
+from limbeck.activations import Needs
+from limbeck.architectures import shape_of, submodule
+from limbeck.families import ANATOMIES
+from limbeck.objectives import OBJECTIVES
+from limbeck.student.projections import Projections
+from limbeck.teacher.live import LiveTeacher
+from limbeck.training.checkpoint import Position
+from limbeck.training.loop import train_step
+from limbeck.training.processes import shard_layers, spread, whole
+from limbeck.training.stages import Learner, OptimizerSettings, Stage
+
+FAMILIES = ("bert", "llama")
+ROWS = 7  # not a multiple of the processes, so that one of them runs out of rows
+
+
+class Still(torch.optim.SGD):
+    """Keeps everything as it is, so that the gradients can be looked at."""
+
+    def step(self, closure=None):
+        return None
+
+
+def learner_of(name: str, family: str, accelerator: Accelerator):
+    anatomy = ANATOMIES[family]
+    teacher = make_model(family, seed=1).requires_grad_(False)
+    student = make_model(family, hidden=16, layers=2, seed=2)
+    shapes = [shape_of(m.config, anatomy) for m in (student, teacher)]
+    objective = OBJECTIVES[name]().bound(*shapes)
+    projections = Projections(objective.projection_sizes(*shapes), seed=0)
+    learner = Learner(student, projections, anatomy, {name: objective}).train(False)
+    shard_layers(submodule(teacher.base_model, anatomy.layers), accelerator)
+    asks = objective.teacher_needs() != Needs()
+    return learner, objective, LiveTeacher(teacher, anatomy) if asks else None
+
+
+def gradients(name: str, family: str, micro: int, accelerator: Accelerator):
+    learner, objective, teacher = learner_of(name, family, accelerator)
+    stage = Stage(
+        name=name,
+        objectives={name: objective},
+        weights={name: 1.5},
+        steps=1,
+        batch_size=ROWS,
+        micro_batch_size=micro,
+        optimizer=OptimizerSettings(clip_norm=1e9),
+    )
+    wrapped = spread(learner, accelerator).train(False)
+    optimizer = Still(learner.parameters(), lr=1.0)
+    batch = make_batch(rows=ROWS, length=20)
+    start = Position(0, 0, 0, 0.0)
+    means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start)
+    found = {
+        f"{family}/{name}/{key}": whole(parameter.grad).clone()
+        for key, parameter in learner.named_parameters()
+        if parameter.grad is not None
+    }
+    return {**found, f"{family}/{name}/mean": torch.tensor(means[name])}
+
+
+def main(folder: str, *micros: str) -> None:
+    accelerator = Accelerator(cpu=True)
+    for micro in micros:
+        found = {}
+        for family in FAMILIES:
+            for name in OBJECTIVES:
+                found |= gradients(name, family, int(micro), accelerator)
+        if accelerator.is_main_process:
+            save_file(found, Path(folder) / f"micro-{micro}.safetensors")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
