@@ -8,6 +8,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small only wait for a second thread
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,42 @@ def same_run(one: Path, other: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
     assert [a for a, b in zip(losses(one), losses(other), strict=True) if a != b] == []
+
+
+def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str, str]]:
+    """How a command begins that starts several processes as torchrun does, and what it needs."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "ACCELERATE_USE_FSDP": str(fsdp).lower(),
+        "FSDP_VERSION": "2",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*command, "--nproc-per-node", str(processes)], environment
+
+
+PIECES = 300
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory):
+    """A decoder whose padding is its end."""
+    folder = tmp_path_factory.mktemp("decoder")
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+    )
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    make_model("llama", vocabulary=PIECES).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prompts")
+    texts = make_text(120, seed=1)
+    rows = [{"prompt": " ".join(t.split()[:3]), "references": [t, t[:9]]} for t in texts]
+    for split, some in (("train", rows[:100]), ("dev", rows[100:])):
+        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in some)
+        (folder / f"toy.{split}.jsonl").write_text(lines, encoding="utf-8")
+    return str(folder / "toy")

@@ -40,6 +40,7 @@ ORDER = [
     "prompt_corpora",
     "corpora",
     "assemble",
+    "cached",
     "measure_pieces",
     "measure",
     "run",

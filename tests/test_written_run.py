@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_model, make_text, stopped_and_whole
+from conftest import PIECES, make_text, stopped_and_whole
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -25,32 +25,6 @@ from limbeck.run import distill
 from limbeck.sample import write_samples
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import answered
-
-PIECES = 300
-
-
-@pytest.fixture(scope="module")
-def decoder(tmp_path_factory):
-    """A decoder whose padding is its end."""
-    folder = tmp_path_factory.mktemp("decoder")
-    tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
-    )
-    tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.save_pretrained(folder)
-    make_model("llama", vocabulary=PIECES).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def prompts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prompts")
-    texts = make_text(120, seed=1)
-    rows = [{"prompt": " ".join(t.split()[:3]), "references": [t, t[:9]]} for t in texts]
-    for split, some in (("train", rows[:100]), ("dev", rows[100:])):
-        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in some)
-        (folder / f"toy.{split}.jsonl").write_text(lines, encoding="utf-8")
-    return str(folder / "toy")
 
 
 @pytest.fixture
@@ -111,7 +85,7 @@ def batches_of(raw):
     accelerator = build_accelerator(setup.recipe, ".")
     student, teacher = build_models(setup, accelerator)
     read = prompt_batches(setup, held_out=False, size=4, seed=setup.recipe.seed)
-    return read, written_batches(setup, 0, read, student, teacher.model), setup
+    return read, written_batches(setup, 0, read, student, teacher.model, accelerator), setup
 
 
 def test_labels_learn_from_the_corpus_and_all_else_from_what_was_written(raw):

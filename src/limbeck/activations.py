@@ -5,12 +5,13 @@ hooks on exactly those modules, and the forward ends as soon as the last tensor
 asked for is there: deeper layers and the vocabulary head cost nothing.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
@@ -25,6 +26,7 @@ Name = tuple[str, int]  # (kind, layer)
 # Logits of some rows -> logits over other pieces, and what makes of a gradient by those the
 # gradient by the ones given.
 Merge = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+OutputMap = tuple[Tensor, Tensor | None]  # weight, a row a piece, and bias
 _NONE: Layers = frozenset()
 _PREDICTIONS: Name = ("predictions", 0)
 _EMBEDDINGS: Name = ("embeddings", 0)
@@ -80,6 +82,27 @@ class Needs:
 
 
 @dataclass(frozen=True)
+class Selected:
+    """What is known of distributions of which some pieces alone were kept.
+
+    Attributes:
+        pieces: Which; a piece may stand more than once.
+        logs: Their log-probabilities.
+        rest: Log of what all other pieces have together, who share it alike.
+    """
+
+    pieces: Int[Tensor, "predicted kept"]
+    logs: Float[Tensor, "predicted kept"]
+    rest: Float[Tensor, " predicted"]
+
+    def logits(self, rows: slice, pieces: int) -> Float[Tensor, "rows pieces"]:
+        """Log-probabilities of all pieces, float32."""
+        others = max(1, pieces - self.pieces.shape[1])
+        found = (self.rest[rows].float() - math.log(others))[:, None].repeat(1, pieces)
+        return found.scatter_(-1, self.pieces[rows].long(), self.logs[rows].float())
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Vocabulary logits at the predicted positions, not yet multiplied out.
 
@@ -92,12 +115,15 @@ class Predictions:
         weight: Of that map; a row a piece.
         bias: Likewise; None where the family has none.
         merge: What makes logits over other pieces of those of the map; None leaves them.
+        selected: What is known instead, where features and map were not kept: they are
+            empty.
     """
 
     features: Float[Tensor, "predicted width"]
     weight: Float[Tensor, "vocabulary width"]
     bias: Float[Tensor, " vocabulary"] | None
     merge: Merge | None = None
+    selected: Selected | None = None
 
     def logits(self) -> Float[Tensor, "predicted pieces"]:
         """All of them at once."""
@@ -141,13 +167,15 @@ def capture(model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, needs: Nee
     if not needs.anything:
         return Activations()
     found = capture_tensors(model, anatomy, tokens, needs.tensors())
-    return as_activations(model, anatomy, found)
+    return as_activations(found, output_map(model, anatomy) if needs.predictions else None)
 
 
 def capture_tensors(
     model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, wanted: set[Name]
 ) -> dict[Name, Tensor]:
     """The tensors of those names; of predictions, the features alone.
+
+    Beside the kinds of `Needs` there is ``entered``: what queries, keys and values are made of.
 
     Raises:
         ModelError: As `capture`.
@@ -177,23 +205,30 @@ def capture_tensors(
     return found
 
 
-def as_activations(
-    model: PreTrainedModel, anatomy: Anatomy, found: Mapping[Name, Tensor]
-) -> Activations:
-    """Tensors by name, as objectives read them."""
+def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Activations:
+    """Tensors by name, as objectives read them; predictions need the map to the vocabulary."""
     by_kind: dict[str, dict[int, Tensor]] = {}
     for (kind, layer), tensor in found.items():
         by_kind.setdefault(kind, {})[layer] = tensor
     features = by_kind.pop("predictions", {}).get(0)
     embeddings = by_kind.pop("embeddings", {}).get(0)
     predictions = None
-    if features is not None:
-        _, output = _vocabulary_head(model, anatomy)
-        predictions = Predictions(features, output.weight, output.bias)
+    if features is not None and output is not None:
+        predictions = Predictions(features, *output)
     hidden, queries, keys, values = (
         by_kind.get(kind, {}) for kind in ("hidden", "queries", "keys", "values")
     )
     return Activations(predictions, embeddings, hidden, queries, keys, values)
+
+
+def output_map(model: PreTrainedModel, anatomy: Anatomy) -> OutputMap:
+    """The last linear map to the vocabulary.
+
+    Raises:
+        ModelError: The model has no vocabulary head.
+    """
+    _, output = _vocabulary_head(model, anatomy)
+    return output.weight, output.bias
 
 
 def _vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> tuple[list[nn.Module], nn.Linear]:
@@ -255,6 +290,12 @@ def _hook(
 
         return hook
 
+    def before(names: Sequence[Name]) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            take(names, (arguments[0],))
+
+        return hook
+
     def enter(module: nn.Module, arguments: Any, named: Any) -> None:
         take([_EMBEDDINGS], [arguments[0] if arguments else named["hidden_states"]])
 
@@ -281,6 +322,9 @@ def _hook(
             if wanted.intersection(names):
                 hook = keep(names, split=anatomy.fused)
                 handles.append(submodule(here, path).register_forward_hook(hook))
+        if (entered := ("entered", layer)) in wanted:
+            hook_in = before([entered])
+            handles.append(submodule(here, anatomy.query).register_forward_pre_hook(hook_in))
         if ("hidden", layer) in wanted:
             handles.append(here.register_forward_hook(keep([("hidden", layer)], split=False)))
     return handles

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -37,6 +38,8 @@ from .training.stages import Learner, MixedLearner
 
 def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
     """Device, precision, processes and trackers."""
+    # Runs of one process may differ in precision; the library keeps the first one's otherwise.
+    AcceleratorState._reset_state()
     return Accelerator(
         cpu=_on_cpu(recipe),
         mixed_precision="bf16" if recipe.training.precision == "bfloat16" else "no",
@@ -59,6 +62,7 @@ def build_models(
     student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
     teacher = None
     taught = any(stage.teacher_needs().anything or stage.asks_logits for stage in setup.stages)
+    taught = taught and recipe.teacher is not None and recipe.teacher.cache is None
     begins_mixed = setup.stages[0].mixed is not None
     aligned = any(stage.alignment for stage in setup.stages)
     copied = bool(models.copied_layers) and not models.two_vocabularies
@@ -71,7 +75,8 @@ def build_models(
         )
         if copy and copied:
             copy_teacher_layers(setup, student, model)
-        teacher = live_teacher(setup, model, accelerator)
+        if taught:
+            teacher = live_teacher(setup, model, accelerator)
     if copy and recipe.teacher and recipe.student.embeddings != "random":
         anatomy = _teacher_anatomy(setup)
         model = load_model(recipe.teacher.model, anatomy=anatomy)

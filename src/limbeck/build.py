@@ -25,6 +25,7 @@ from .recipe import (
     StudentPart,
     TeacherPart,
 )
+from .teacher.manifest import with_cached_teacher
 from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage
 from .two_vocabularies import (
@@ -72,7 +73,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     others have some, so that one look shows everything.
     """
     recipe, faults = parse_recipe(raw)
-    raw, _ = with_method(raw)
+    raw, _ = with_cached_teacher(with_method(raw)[0])
     if data := _part(DataPart, raw.get("data")):
         faults += _data_faults(data)
     if evaluation := _part(EvaluationPart, raw.get("evaluation", {})):

@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from .assemble import build_accelerator
 from .build import prepare
+from .cached import write_cache
 from .choices import CHOICES
 from .compare import compare
 from .demo import run_demo
@@ -30,6 +32,7 @@ from .recipe import EvaluationPart
 from .run import distill as distill_recipe
 from .sample import write_samples
 from .study import read_study
+from .teacher.manifest import Kind
 from .tokenization.learn import KINDS
 from .vocabulary import (
     learn_vocabulary,
@@ -85,6 +88,28 @@ def distill(recipe: _Recipe, output: _Output, set_: _Set = None) -> None:
     run = distill_recipe(read_recipe(recipe, set_ or []), output, console=_console)
     if run.report:  # of several processes, the first one alone has it
         _print_report(run.report, output)
+
+
+@app.command()
+def cache(
+    recipe: _Recipe,
+    output: _Output,
+    set_: _Set = None,
+    logits: Annotated[str, typer.Option(help="exact, top_k or sampled")] = Kind.logits,
+    pieces: Annotated[int, typer.Option(min=1, help="Of top_k and sampled.")] = Kind.pieces,
+) -> None:
+    """Run a recipe's teacher once and keep its signals; goes on where the folder stands.
+
+    They serve any student of this text: `teacher: {cache: FOLDER}` in its recipe.
+    """
+    setup = prepare(read_recipe(recipe, set_ or []))
+    kind = Kind(_one_of("logits", logits, ("exact", "top_k", "sampled")), pieces)
+    accelerator = build_accelerator(setup.recipe, output)
+    size = write_cache(setup, output, kind, accelerator, console=_console)
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        said = f"{output}: {size.total / 1e6:,.1f} MB, {size.bytes_a_token:,.1f} bytes a token"
+        _console.print(said, highlight=False)
 
 
 @app.command("compare")

@@ -35,8 +35,9 @@ from .recipe import EvaluationPart
 from .run import train_run
 from .study import ArmRun, EqualTime, Study, evaluation_of, prepare_study
 from .teacher.contract import Teacher
-from .teacher.kept import KeptTeacher, SignalStore
+from .teacher.kept import KeptTeacher
 from .teacher.live import LiveTeacher
+from .teacher.store import SignalStore
 from .training.records import RunLog
 
 Scores = dict[str, TaskScore]
@@ -78,6 +79,7 @@ def compare(
                 " the launcher, or train an arm with it (limbeck distill ARM/recipe.yaml)"
             )
         train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
+        store.flush()
         scores = evaluate_model(
             str(place / "student"),
             part.tasks,

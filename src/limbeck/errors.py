@@ -36,6 +36,10 @@ class InterruptedRunError(TrainingError):
     """The user stopped the run; a checkpoint of the last whole step is on disk."""
 
 
+class CacheError(LimbeckError):
+    """Signals that were kept are damaged, incomplete, or of another teacher or text."""
+
+
 class EvaluationError(LimbeckError):
     """A model cannot be measured on a task."""
 

@@ -21,6 +21,7 @@ from .objectives.contract import Objective
 from .objectives.presets import PRESETS
 from .objectives.schedule import Ramp
 from .recipe import Recipe
+from .teacher.manifest import with_cached_teacher
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -67,6 +68,8 @@ def override(raw: dict[str, Any], path: str, value: Any) -> None:
 def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
     """The recipe, or None and every fault of its form."""
     raw, faults = with_method(raw)
+    raw, found = with_cached_teacher(raw)
+    faults += found
     recipe = None
     try:
         recipe = Recipe.model_validate(raw)

@@ -1,7 +1,7 @@
 """What a recipe will do and cost, before anything heavy."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
 import torch
@@ -15,15 +15,17 @@ from .assemble import (
 )
 from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
+from .cached import cache_faults, cache_size
 from .lowered import low_rank_table
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp
 from .prompt_corpora import prompt_batches, written_batches
 from .student.shape import parameters_of_shape
+from .teacher.manifest import Kind
 from .tokenization.masking import Masking
 from .training.checkpoint import Position
-from .training.loop import train_step
 from .training.optimizer import build_optimizer
+from .training.step import train_step
 
 Table = list[list[str]]
 _PROBE_STEPS = 10
@@ -42,7 +44,7 @@ class Probe:
 
 def probe(setup: Setup, number: int) -> Probe:
     """Ten real steps of a stage on random pieces; nothing is kept."""
-    stage = setup.stages[number]
+    setup, stage = _with_live_teacher(setup), setup.stages[number]
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe, folder)
         student, teacher = build_models(setup, accelerator, copy=False)
@@ -59,7 +61,7 @@ def probe(setup: Setup, number: int) -> Probe:
         if stage.policy is not None and stage.policy.rule is not None:
             prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
             writer = teacher.model if teacher else None
-            source = written_batches(setup, number, prompts, student, writer)
+            source = written_batches(setup, number, prompts, student, writer, accelerator)
             began = time.perf_counter()
             source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
             writing = time.perf_counter() - began
@@ -114,7 +116,34 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
             row += ["" if memory is None else f"{memory / 1e9:.1f} GB"]
         stages.append(row + [""] * (len(stages[0]) - len(row)))
     tables.append(("Stages", stages))
+    if rows := _cache_rows(setup):
+        head = ["kept as", "bytes a token", "in all"]
+        tables.append(("The teacher's signals, were they kept (limbeck cache)", [head, *rows]))
     return tables
+
+
+def _cache_rows(setup: Setup) -> Table:
+    kinds = [Kind("exact"), Kind("top_k"), Kind("sampled")]
+    found: Table = []
+    for kind in kinds if _asks_logits(setup) else kinds[:1]:
+        if not cache_faults(setup, kind):
+            size = cache_size(setup, kind)
+            name = kind.logits if kind.logits == "exact" else f"{kind.logits}, {kind.pieces}"
+            found.append([name, f"{size.bytes_a_token:,.1f}", f"{size.total / 1e9:.2f} GB"])
+    return found
+
+
+def _asks_logits(setup: Setup) -> bool:
+    return any(stage.teacher_needs().predictions for stage in setup.stages)
+
+
+def _with_live_teacher(setup: Setup) -> Setup:
+    """The same with the teacher beside the student: no signals of random pieces are kept."""
+    part = setup.recipe.teacher
+    if part is None or part.cache is None:
+        return setup
+    recipe = setup.recipe.model_copy(update={"teacher": part.model_copy(update={"cache": None})})
+    return replace(setup, recipe=recipe)
 
 
 def _random_batch(setup: Setup, number: int) -> Batch:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from .build import Setup
@@ -14,6 +15,7 @@ from .errors import RecipeError
 from .generation.batches import WrittenBatches
 from .recipe import DataPart
 from .tokenization.prompts import PromptBatches, PromptTable, encode_prompts
+from .training.processes import keeps_shares
 
 
 def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> PromptBatches:
@@ -79,6 +81,7 @@ def written_batches(
     prompts: PromptBatches,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
+    accelerator: Accelerator,
 ) -> WrittenBatches:
     """The batches of a stage whose text is written while it learns."""
     stage, tokenizer = setup.stages[number], setup.models.tokenizer
@@ -95,4 +98,7 @@ def written_batches(
         steps=stage.steps,
         seed=setup.recipe.seed + number,
         apart=stage.learns_apart,
+        # A teacher of which each process keeps a share is read by all of them at once.
+        process=0 if keeps_shares(accelerator) else accelerator.process_index,
+        processes=1 if keeps_shares(accelerator) else accelerator.num_processes,
     )

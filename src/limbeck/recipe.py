@@ -28,6 +28,9 @@ class TeacherPart(Part):
 
     model: str = Field(description="a transformers folder, a hub name, or minilm-demo")
     anatomy: Anatomy | None = Field(None, description="module paths of an unknown architecture")
+    cache: str | None = Field(
+        None, description="folder of its signals (limbeck cache); then model may be left out"
+    )
 
 
 class CopyPart(Part):

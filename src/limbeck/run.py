@@ -22,6 +22,7 @@ from .assemble import (
     teacher_after_mixed,
 )
 from .build import Setup, prepare
+from .cached import open_cache
 from .corpora import stage_batches, stage_held_out
 from .errors import RecipeError
 from .export.both import export_both
@@ -110,11 +111,14 @@ def train_run(
         RecipeError: The folder holds a run of another recipe.
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
+    trained = (folder / "student" / "config.json").exists()
+    kept = setup.recipe.teacher.cache if setup.recipe.teacher else None
+    cached = open_cache(setup, accelerator.device) if kept and not trained else None
     _claim(folder, setup.recipe, write=accelerator.is_main_process)
     for warning in setup.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
-    if not (folder / "student" / "config.json").exists():
-        _train(setup, folder, console, accelerator, teacher)
+    if not trained:
+        _train(setup, folder, console, accelerator, teacher, cached)
     accelerator.end_training()  # from here on no process waits for another
 
 
@@ -124,6 +128,7 @@ def _train(
     console: Console,
     accelerator: Accelerator,
     wrap: Callable[[LiveTeacher], Teacher] | None,
+    cached: Teacher | None,
 ) -> None:
     part = setup.recipe.training
     keep_freed_memory()
@@ -131,7 +136,7 @@ def _train(
     console.print("reading and tokenizing the text")
     batches = [stage_batches(setup, number) for number in range(len(setup.stages))]
     student, live = build_models(setup, accelerator)
-    teacher = wrap(live) if wrap and live else live
+    teacher: Teacher | None = cached or (wrap(live) if wrap and live else live)
     checkpoint, damaged = latest_checkpoint(folder / "state")
     for fault in damaged:
         console.print(f"[yellow]warning:[/yellow] {fault}", highlight=False)
@@ -157,7 +162,7 @@ def _train(
         source = batches[number]
         if isinstance(source, PromptBatches):
             writer = live.model if live else None
-            source = written_batches(setup, number, source, student, writer)
+            source = written_batches(setup, number, source, student, writer, accelerator)
         position = train_stage(
             learner,
             teacher if needs_teacher else None,

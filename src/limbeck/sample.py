@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from .errors import DataError, EvaluationError
@@ -57,7 +58,9 @@ def write_samples(
     texts: list[str] = []
     with ProgressBar("writing", console=console or Console(quiet=True)) as bar:
         while len(texts) < rows:
-            pieces, _ = writer.answers([first] * batch_size, settings, seed=seed + len(texts))
+            # Not the chance with which a measure writes, which would give these very texts.
+            chance = int(np.random.default_rng((seed, len(texts))).integers(2**31))
+            pieces, _ = writer.answers([first] * batch_size, settings, seed=chance)
             texts += [text for row in pieces if (text := writer.text(row)).strip()]
             bar.show(min(len(texts), rows), rows, "")
     place = Path(output)

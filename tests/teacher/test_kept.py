@@ -7,8 +7,9 @@ from conftest import make_batch, make_model
 from limbeck.activations import Needs
 from limbeck.families import ANATOMIES
 from limbeck.teacher.contract import Teacher
-from limbeck.teacher.kept import KeptTeacher, SignalStore
+from limbeck.teacher.kept import KeptTeacher
 from limbeck.teacher.live import LiveTeacher
+from limbeck.teacher.store import SignalStore
 
 NEEDS = Needs(predictions=True, embeddings=True, hidden=frozenset({0, 2}), queries=frozenset({1}))
 
@@ -28,14 +29,18 @@ def live():
     return CountingTeacher(make_model(), ANATOMIES["bert"])
 
 
+MASK = make_batch().teacher.mask
+
+
 def same(left, right):
+    """Where there are real tokens: what stands at padding is nobody's business."""
     assert torch.equal(left.predictions.features, right.predictions.features)
-    assert torch.equal(left.embeddings, right.embeddings)
+    assert torch.equal(left.embeddings[MASK], right.embeddings[MASK])
     for kind in ("hidden", "queries"):
         mine, theirs = getattr(left, kind), getattr(right, kind)
         assert mine.keys() == theirs.keys()
         for layer in mine:
-            assert torch.equal(mine[layer], theirs[layer])
+            assert torch.equal(mine[layer][MASK], theirs[layer][MASK])
 
 
 def test_what_is_kept_is_what_was_computed(live, tmp_path):
@@ -69,14 +74,15 @@ def test_only_what_later_runs_ask_for_is_kept(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
     teacher = KeptTeacher(live, store, worth={("hidden", 2)})
     teacher.signals(make_batch(), NEEDS)
+    store.flush()
     (file,) = (tmp_path / "signals").rglob("*.safetensors")
-    assert file.name == "hidden-2.safetensors" and store.held_bytes == file.stat().st_size
+    assert file.parent.name == "hidden-2" and store.held_bytes == file.stat().st_size
     store.drop_all_but({("queries", 1)})
     assert not list((tmp_path / "signals").rglob("*.safetensors")) and store.held_bytes == 0
 
 
 def test_no_more_is_kept_than_there_is_room_for(live, tmp_path):
-    room = 2 * (4 * 12 * 24 * 4 + 256)
+    room = 2 * 36 * 24 * 4
     store = SignalStore(tmp_path / "signals", room)
     teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
     for seed in range(4):
@@ -84,32 +90,62 @@ def test_no_more_is_kept_than_there_is_room_for(live, tmp_path):
             live.signals(make_batch(seed=seed), NEEDS),
             teacher.signals(make_batch(seed=seed), NEEDS),
         )
+    assert room // 2 < store.held_bytes <= room
+    store.flush()
     held = SignalStore(tmp_path / "signals", room).held_bytes  # counted from the files
-    assert room // 2 < held == store.held_bytes <= room
+    assert room // 2 < held == store.held_bytes
     store.remove()
     assert not (tmp_path / "signals").exists() and store.held_bytes == 0
+
+
+def damage(folder):
+    for number, file in enumerate(sorted(folder.rglob("*.safetensors"))):
+        data = bytearray(file.read_bytes())
+        if number % 3 == 0:
+            file.write_bytes(b"")
+        elif number % 3 == 1:
+            file.write_bytes(data[:-7])
+        else:
+            data[-7] ^= 1
+            file.write_bytes(data)
 
 
 def test_a_damaged_file_is_computed_again(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
     teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors()), make_batch()
     first = teacher.signals(batch, NEEDS)
-    for number, file in enumerate(sorted((tmp_path / "signals").rglob("*.safetensors"))):
-        file.write_bytes(b"" if number % 2 else file.read_bytes()[:-7])
+    store.flush()
+    damage(tmp_path / "signals")
+    assert len(store.damaged()) == len(NEEDS.tensors())
     same(first, teacher.signals(batch, NEEDS))
+    store.flush()
     asked.clear()
     same(first, teacher.signals(batch, NEEDS))
+    assert asked == [] and store.damaged() == []
+
+
+def test_rows_are_found_however_a_batch_is_cut(live, tmp_path):
+    store = SignalStore(tmp_path / "signals", 10**9)
+    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors()), make_batch()
+    whole = teacher.signals(batch, NEEDS)
+    store.flush()
+    asked.clear()
+    parts = [teacher.signals(batch.rows(a, b), NEEDS) for a, b in ((0, 1), (1, 4))]
     assert asked == []
+    assert torch.equal(torch.cat([p.hidden[2] for p in parts]), whole.hidden[2])
+    features = torch.cat([p.predictions.features for p in parts])
+    assert torch.equal(features, whole.predictions.features)
 
 
 def test_a_full_disk_stops_keeping_and_nothing_else(live, tmp_path, monkeypatch):
-    def full(*arguments):
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("limbeck.teacher.kept.save_file", full)
+    monkeypatch.setattr("limbeck.teacher.store.save_file", full)
     store = SignalStore(tmp_path / "signals", 10**9)
     teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
     same(live.signals(make_batch(), NEEDS), teacher.signals(make_batch(), NEEDS))
+    store.flush()
     assert store.held_bytes == 0 and store.most_bytes == 0
 
 

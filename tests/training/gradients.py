@@ -19,9 +19,9 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher
 from limbeck.training.checkpoint import Position
-from limbeck.training.loop import train_step
 from limbeck.training.processes import shard_layers, spread, whole
 from limbeck.training.stages import Learner, OptimizerSettings, Stage
+from limbeck.training.step import train_step
 
 FAMILIES = ("bert", "llama")
 ROWS = 7  # not a multiple of the processes, so that one of them runs out of rows

@@ -22,10 +22,10 @@ from limbeck.training.checkpoint import (
     read_position,
     save_checkpoint,
 )
-from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer, learning_rate
 from limbeck.training.records import RunLog
 from limbeck.training.stages import Learner, OptimizerSettings, Stage
+from limbeck.training.step import train_step
 
 BERT = ANATOMIES["bert"]
 START = Position(0, 0, 0, 0.0)

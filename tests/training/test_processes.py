@@ -1,12 +1,11 @@
 """One process or several, one micro-batch or many: the same step."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import launcher
 from safetensors.torch import load_file
 
 from limbeck.objectives import OBJECTIVES
@@ -14,26 +13,18 @@ from limbeck.objectives import OBJECTIVES
 HERE = Path(__file__).parent
 
 
-def launch(processes: int, script: list[str], *, fsdp: bool = False, **more: str):
-    """Start as a user would with torchrun; its end is awaited."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
-        "ACCELERATE_USE_FSDP": str(fsdp).lower(),
-        "FSDP_VERSION": "2",
-        **more,
-    }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), *script]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def launch(processes: int, *script: str, fsdp: bool = False):
+    command, environment = launcher(processes, fsdp=fsdp)
+    return subprocess.run(
+        [*command, *script], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     """The gradients of one process that does the step at once."""
     folder = tmp_path_factory.mktemp("one")
-    done = launch(1, [str(HERE / "gradients.py"), str(folder), "7", "2"])
+    done = launch(1, str(HERE / "gradients.py"), str(folder), "7", "2")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "micro-7.safetensors"), load_file(folder / "micro-2.safetensors")
 
@@ -57,7 +48,7 @@ def test_micro_batches_of_one_process(one):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_take_the_step_of_one(one, tmp_path, fsdp):
-    done = launch(2, [str(HERE / "gradients.py"), str(tmp_path), "4", "1"], fsdp=fsdp)
+    done = launch(2, str(HERE / "gradients.py"), str(tmp_path), "4", "1", fsdp=fsdp)
     assert done.returncode == 0, done.stderr
     for file in ("micro-4.safetensors", "micro-1.safetensors"):
         same(load_file(tmp_path / file), one[0])

@@ -17,6 +17,7 @@ from ..tokenization.batching import BatchSource
 from ..tokenization.prompts import Ids, PromptBatches, answered
 from .parts import means_by_part, parts_of
 from .rules import Rule
+from .shared import written_by_all
 from .write import Writing, Written, write
 
 
@@ -77,6 +78,8 @@ class WrittenBatches(BatchSource):
         steps: Of the stage.
         seed: Decides the noise, and whose response is written.
         apart: Whether something learns from the references beside what is compared.
+        process: Which of several processes this is, where each writes a share.
+        processes: How many there are.
     """
 
     prompts: PromptBatches
@@ -89,6 +92,8 @@ class WrittenBatches(BatchSource):
     steps: int
     seed: int
     apart: bool
+    process: int = 0
+    processes: int = 1
     _since: list[Written] = field(default_factory=list)  # the last record
     _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and what was written
 
@@ -153,22 +158,30 @@ class WrittenBatches(BatchSource):
         self.student.train(False)
         kind = self.student.device.type
         coarse = self.policy.options.precision == "bfloat16"
-        with torch.autocast(kind, torch.bfloat16, enabled=coarse):
-            written = write(
+        seed = int(np.random.default_rng((self.seed, number, 1)).integers(2**31))
+
+        def some(rows: range) -> Written | None:
+            if not rows:
+                return None
+            return write(
                 self.student,
                 self.teacher,
-                [prompt.tolist() for prompt in prompts],
+                [prompts[row].tolist() for row in rows],
                 rule,
                 writing=Writing(
                     self.longest,
                     self.policy.options.temperature,
                     self.policy.options.block,
-                    seed=int(np.random.default_rng((self.seed, number, 1)).integers(2**31)),
+                    seed=seed,
+                    first_row=rows.start,
                 ),
                 pieces=self.pieces,
                 end=self.end,
                 progress=min(1.0, number / max(1, self.steps - 1)),
             )
+
+        with torch.autocast(kind, torch.bfloat16, enabled=coarse):
+            written = written_by_all(len(prompts), self.process, self.processes, some)
         self.student.train(was_training)
         return written
 

@@ -38,12 +38,14 @@ class Writing:
         block: Pieces that are drafted at most before the teacher reads them. Changes
             nothing but the time it takes.
         seed: Decides the noise, with the number of each row.
+        first_row: Number of the first row, where a batch is written in parts.
     """
 
     longest: int
     temperature: float = 1.0
     block: int = 16
     seed: int = 0
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def write(
     ended = torch.zeros(count, dtype=torch.bool, device=device)
     lengths = torch.zeros(count, dtype=torch.long, device=device)
     rows = torch.arange(count, device=device)
-    keys, state = row_keys(writing.seed, rows), rule.begin(count).to(device)
+    keys, state = row_keys(writing.seed, rows + writing.first_row), rule.begin(count).to(device)
     written, left = float(writing.block), 1.0  # pieces, and drafts that were left, of late
     while len(rows):
         done = lengths[rows]

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..activations import Merge, Predictions, float32_region
+from ..activations import Merge, Predictions, Selected, float32_region
 
 _GROUP = 2**23  # logits that share a product, in the precision of the model
 _BLOCK = 2**18  # logits that share a pass of the loss, in float32
@@ -76,7 +76,10 @@ class _VocabularyLoss(torch.autograd.Function):
         wanted = any(t is not None and t.requires_grad for t in (features, weight, bias))
         own = pieces if merge is None else len(weight)
         student = _Map(Predictions(features, weight, bias), own)
-        maps = [student] if teacher is None else [student, _Map(teacher, teacher_pieces)]
+        maps: list[_Map | _Known] = [student]
+        if teacher is not None:
+            known = teacher.selected
+            maps.append(_Known(known, teacher_pieces) if known else _Map(teacher, teacher_pieces))
         total = torch.zeros((), device=features.device)
         of_features = torch.zeros_like(features, dtype=torch.float32) if wanted else None
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
@@ -151,6 +154,19 @@ class _Map:
     def _parts(self) -> Iterator[tuple[slice, Tensor]]:
         for part in _slices(len(self._weight), self._step):
             yield part, self._weight[part].to(self._dtype)
+
+
+class _Known:
+    """Logits of which some were kept, some rows at a time."""
+
+    def __init__(self, selected: Selected, pieces: int) -> None:
+        self._selected, self._pieces = selected, pieces
+
+    def logits(self, rows: slice) -> Float[Tensor, "rows pieces"]:
+        return self._selected.logits(rows, self._pieces)
+
+    def in_float32(self, logits: Tensor) -> Float[Tensor, "rows pieces"]:
+        return logits
 
 
 def _even_slices(length: int, most: int) -> Iterator[slice]:

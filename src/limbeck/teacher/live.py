@@ -7,7 +7,15 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from ..activations import Activations, Name, Needs, as_activations, capture_tensors
+from ..activations import (
+    Activations,
+    Name,
+    Needs,
+    OutputMap,
+    as_activations,
+    capture_tensors,
+    output_map,
+)
 from ..architectures import Anatomy
 from ..batch import Batch
 
@@ -31,7 +39,12 @@ class LiveTeacher:
         if not needs.anything:
             return Activations()
         found = self.tensors(batch, needs.tensors())
-        return as_activations(self.model, self.anatomy, found)
+        return as_activations(found, self.output if needs.predictions else None)
+
+    @property
+    def output(self) -> OutputMap:
+        """Its map to the vocabulary."""
+        return output_map(self.model, self.anatomy)
 
     def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
         """The tensors of those names; of predictions, the features alone."""

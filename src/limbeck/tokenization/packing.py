@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
 from ..data.corpus import corpus_fingerprint, split_documents
@@ -131,8 +132,10 @@ def cached_table(
     """
     name = json.dumps([corpus_fingerprint([source]), *identity, *held_out])
     folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
-    if not (folder / "facts.json").is_file():
-        _build(source, rows, features, folder, length, held_out)
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # other processes wait, and find it built
+        if not (folder / "facts.json").is_file():
+            _build(source, rows, features, folder, length, held_out)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     table = datasets.load_from_disk(str(folder / facts.pop("table"))).with_format("numpy")
     return Sequences(table, **{name: facts.pop(name) for name in _COUNTED}, counts=facts)

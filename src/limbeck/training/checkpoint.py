@@ -6,7 +6,6 @@ hangs on the seed and the step. A checkpoint is written under another name and
 renamed when it is complete, and only then are older ones removed.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from .processes import shares_like, whole
+from ..files import checksum
+from .processes import have_own_share, shares_like, whole
 
 _PREFIX = "checkpoint-"
 
@@ -80,7 +80,7 @@ def save_checkpoint(
         for name, tensors in files.items():
             file = part / f"{name}.safetensors"
             save_file(tensors, file)
-            sums[file.name] = _checksum(file)
+            sums[file.name] = checksum(file)
         facts = {"position": asdict(position), "blake2b": sums}
         (part / "checkpoint.json").write_text(json.dumps(facts), encoding="utf-8")
         for file in part.iterdir():
@@ -130,21 +130,13 @@ def _fault(checkpoint: Path) -> str | None:
         read_position(checkpoint)
         facts = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
         for name in ("learner.safetensors", *facts["blake2b"]):
-            if _checksum(checkpoint / Path(name).name) != facts["blake2b"][name]:
+            if checksum(checkpoint / Path(name).name) != facts["blake2b"][name]:
                 return f"{name} does not have the checksum that it was written with"
     except OSError as error:
         return f"{error.filename} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError):
         return "checkpoint.json is not what was written"
     return None
-
-
-def _checksum(file: Path) -> str:
-    digest = hashlib.blake2b()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_position(checkpoint: Path) -> Position:
@@ -197,6 +189,7 @@ def load_batches(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def _named(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    have_own_share(learner)
     return list(learner.named_parameters())  # names tied parameters once
 
 

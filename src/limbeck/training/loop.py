@@ -1,24 +1,17 @@
-"""The loop: batches in, a trained student out.
-
-The one arithmetic rule lives here. Objectives give sums; the loop divides them
-once, by what the whole optimizer step counts over all micro-batches and
-processes. A mean of means would make the result depend on how a step is cut.
-"""
+"""The loop: batches in, a trained student out."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
-from ..activations import Activations
 from ..batch import Batch
-from ..errors import InterruptedRunError, TrainingError
+from ..errors import InterruptedRunError
 from ..memory import peak_process_bytes
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
@@ -27,16 +20,14 @@ from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
 from .processes import (
     have_all_weights,
-    micro_batches,
     spread,
     summed,
-    summing_gradients,
     telling_of_lost_processes,
     unspread,
-    whole,
 )
 from .records import ProgressBar, RunLog, Window, step_facts
 from .stages import Stage
+from .step import mean_values, train_step
 
 
 @dataclass(frozen=True)
@@ -166,90 +157,6 @@ def train_stage(
     return position
 
 
-def train_step(
-    learner: nn.Module,
-    teacher: Teacher | None,
-    stage: Stage,
-    batch: Batch,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    position: Position,
-) -> dict[str, float]:
-    """One optimizer step on the whole batch; gives each objective's mean over its items.
-
-    Raises:
-        TrainingError: The loss or its gradient is not finite; no step was taken.
-    """
-    counts = {name: max(1, stage.count(name, batch)) for name in stage.objectives}
-    means = dict.fromkeys(counts, 0.0)
-    progress = stage.progress(position.step)
-    weights = stage.weights_at(progress)
-    torch.manual_seed(_seed_of(stage, position.step, accelerator.process_index))
-    optimizer.zero_grad(set_to_none=True)
-    for micro, weight, last in micro_batches(batch, stage.micro_batch_size, accelerator):
-        with summing_gradients(learner, last=last):
-            signals = _signals(teacher, stage, micro, accelerator)
-            with accelerator.autocast():
-                totals = learner(micro, signals, progress)
-            # Gradients are averaged over processes, but the division here is by all their items.
-            scale = weight * accelerator.num_processes
-            terms = [weights[n] * scale / counts[n] * total for n, total in totals.items()]
-            torch.autograd.backward(torch.stack(terms).sum())
-        for name, total in totals.items():
-            means[name] += weight * float(total.detach()) / counts[name]
-    means = summed(means, accelerator)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.clip_norm)))
-    if not all(map(_finite, [*means.values(), norm])):
-        values = ", ".join(f"{name} {value}" for name, value in means.items())
-        raise TrainingError(
-            f"the loss is not finite at batch {position.step} of stage {stage.name!r} ({values},"
-            f" gradient norm {norm}); no step was taken and the last checkpoint is whole. Lower"
-            f" the learning rate ({stage.optimizer.learning_rate:g}), or use precision: float32"
-        )
-    optimizer.step()
-    return means
-
-
-def mean_values(
-    learner: nn.Module,
-    teacher: Teacher | None,
-    stage: Stage,
-    batches: list[Batch],
-    accelerator: Accelerator,
-) -> dict[str, float]:
-    """Each objective's mean over the items of all the batches, without learning."""
-    totals = dict.fromkeys(stage.objectives, 0.0)
-    counts = dict.fromkeys(stage.objectives, 0)
-    was_training = learner.training
-    learner.eval()
-    with torch.no_grad():
-        for batch in batches:
-            here = batch.to(accelerator.device)
-            signals = _signals(teacher, stage, here, accelerator)
-            with accelerator.autocast():
-                found = learner(here, signals)
-            for name, total in found.items():
-                totals[name] += float(total)
-                counts[name] += stage.count(name, batch)
-    learner.train(was_training)
-    return {name: totals[name] / max(1, counts[name]) for name in totals}
-
-
-def _seed_of(stage: Stage, step: int, process: int) -> int:
-    """Of chance within a step, as dropout: another in each process, and no state to keep."""
-    return int(np.random.default_rng((stage.seed, step, process)).integers(2**62))
-
-
-def _signals(
-    teacher: Teacher | None, stage: Stage, batch: Batch, accelerator: Accelerator
-) -> Activations:
-    if teacher is None:
-        return Activations()
-    with accelerator.autocast():
-        return teacher.signals(batch, stage.teacher_needs())
-
-
 def _learning(optimizer: torch.optim.Optimizer) -> int:
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"])
 
@@ -258,10 +165,6 @@ def _peak_memory(accelerator: Accelerator) -> int | None:
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return peak_process_bytes()
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, object]:

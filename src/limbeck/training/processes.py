@@ -107,6 +107,12 @@ def have_all_weights(learner: nn.Module) -> None:
         learner.unshard()
 
 
+def have_own_share(learner: nn.Module) -> None:
+    """Give back what was gathered: the parameters are those that the optimizer knows."""
+    if isinstance(learner, FSDPModule):
+        learner.reshard()
+
+
 @contextmanager
 def summing_gradients(learner: nn.Module, *, last: bool) -> Iterator[None]:
     """Within it a backward adds up gradients over the processes only if it is the step's last."""
@@ -143,6 +149,7 @@ def shares_like(value: Tensor, place: Tensor) -> Tensor:
 @torch.no_grad()
 def unspread(learner: nn.Module) -> None:
     """Give every process all weights again, as plain parameters; tied ones stay tied."""
+    have_own_share(learner)
     fresh: dict[int, nn.Parameter] = {}
     for module in learner.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
