@@ -25,8 +25,8 @@ from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory
 from limbeck.pretrained import DEMO_TEACHER
 from limbeck.training.checkpoint import Position
-from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer
+from limbeck.training.step import train_step
 from limbeck.vocabulary import learn_vocabulary
 
 TEXT = str(HERE / "novels.txt.gz")

@@ -39,8 +39,8 @@ from limbeck.objectives.output import Output
 from limbeck.pretrained import DEMO_TEACHER, load_tokenizer, locate
 from limbeck.student.projections import Projections
 from limbeck.training.checkpoint import Position
-from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer
+from limbeck.training.step import train_step
 
 SIDES = ("plain", "limbeck")
 WIDE = "output, 120,000 pieces"

@@ -28,8 +28,8 @@ from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory, peak_process_bytes
 from limbeck.training.checkpoint import Position
-from limbeck.training.loop import train_step
 from limbeck.training.optimizer import build_optimizer, learning_rate
+from limbeck.training.step import train_step
 
 VARIANTS = ("plain-float32", "plain-bfloat16", "limbeck-float32", "limbeck-bfloat16")
 HEADS = 16

@@ -5,7 +5,7 @@ Source: replay of what was written before, Ko et al. 2024, DistiLLM, arXiv:2402.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -94,6 +94,7 @@ class WrittenBatches(BatchSource):
     apart: bool
     process: int = 0
     processes: int = 1
+    hangs_on_weights: ClassVar[bool] = True
     _since: list[Written] = field(default_factory=list)  # the last record
     _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and what was written
 

@@ -172,7 +172,7 @@ class CacheWriter:
             return False
         of_logits = missing.intersection(_NAMES[self._kind.logits])
         asked = (missing - of_logits) | ({_PREDICTIONS} if of_logits else set())
-        found = self._live.tensors(batch, asked)
+        found = {name: rounded(made) for name, made in self._live.tensors(batch, asked).items()}
         if of_logits:
             found |= self._predictions(found.pop(_PREDICTIONS), keys[min(of_logits)])
         for name in missing:
@@ -194,7 +194,7 @@ class CacheWriter:
 
     def _predictions(self, features: Tensor, keys: Keys) -> dict[Name, Tensor]:
         if self._kind.logits == "exact":
-            return {_PREDICTIONS: rounded(features)}
+            return {_PREDICTIONS: features}
         weight, bias = self._live.output
         weight = weight[: self._pieces]
         bias = None if bias is None else bias[: self._pieces]
@@ -211,12 +211,11 @@ class CacheWriter:
                 continue
             top, places = logs.topk(self._kind.pieces, dim=-1)
             rest = torch.log1p(-top.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
-            found.append([places.int(), torch.cat([top, rest], dim=-1).half()])
-        names = _NAMES[self._kind.logits]
-        return {
-            name: torch.cat(parts)
-            for name, parts in zip(names, zip(*found, strict=True), strict=True)
-        }
+            found.append([places.int(), torch.cat([top, rest], dim=-1)])
+        parts = [torch.cat(some) for some in zip(*found, strict=True)]
+        if self._kind.logits == "top_k":
+            parts[1] = parts[1].half()  # after: autocast joins no half
+        return dict(zip(_NAMES[self._kind.logits], parts, strict=True))
 
     def _remakes(self, layer: int, needs: Needs) -> bool:
         """Whether queries, keys and values of a layer are made again from what entered them."""

@@ -6,7 +6,7 @@ Of predictions only the features are kept: the output map makes the rest again.
 import torch
 from torch import Tensor
 
-from ..activations import Activations, Name, Needs, as_activations
+from ..activations import Activations, Name, Needs, as_activations, float32_region
 from ..batch import Batch, Tokens
 from .live import LiveTeacher
 from .store import Keys, SignalStore, row_keys
@@ -65,7 +65,8 @@ def records_of(name: Name, tensor: Tensor, tokens: Tokens) -> list[Tensor]:
 
 def joined(name: Name, records: list[Tensor], tokens: Tokens) -> Tensor:
     """The signal of the whole batch, 0 at padding."""
-    flat = torch.cat(records).to(tokens.mask.device)
+    with float32_region(records[0]):  # autocast joins no half
+        flat = torch.cat(records).to(tokens.mask.device)
     if of_rows(name):
         return flat
     found = flat.new_zeros(*tokens.mask.shape, flat.shape[-1])

@@ -6,7 +6,7 @@ the position in the data is the step itself.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import datasets
 import numpy as np
@@ -23,7 +23,13 @@ from .masking import Masking, NextPiece, mask_pieces, next_pieces
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where the loop takes its batches from."""
+    """Where the loop takes its batches from.
+
+    Attributes:
+        hangs_on_weights: Whether a batch is made with the weights as they are at its step.
+    """
+
+    hangs_on_weights: ClassVar[bool] = False
 
     def batch(self, number: int) -> Batch:
         """The batch of that number, counted from 0, and the same whenever it is asked for."""

@@ -15,6 +15,7 @@ from ..errors import InterruptedRunError
 from ..memory import peak_process_bytes
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
+from .ahead import made_ahead
 from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
@@ -113,14 +114,18 @@ def train_stage(
 
     if position.step == 0 and held_out:
         measure()
-    with ProgressBar(stage.name, console=console) as progress, interruptible() as interrupted:
+    with (
+        ProgressBar(stage.name, console=console) as progress,
+        interruptible() as interrupted,
+        made_ahead(batches, stage.steps) as ahead,
+    ):
         while position.step < stage.steps:
             began = time.perf_counter()
             rate = learning_rate(position.step, stage.steps, stage.optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             have_all_weights(wrapped)  # some batches are written with them
-            batch = batches.batch(position.step)
+            batch = ahead.batch(position.step)
             with telling_of_lost_processes(accelerator):
                 means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
             tokens = int(batch.student.mask.sum())
@@ -140,6 +145,8 @@ def train_stage(
                     "peak_memory_bytes": _peak_memory(accelerator),
                     "trainable_parameters": _learning(optimizer),
                 }
+                spent["waited_share"] = ahead.waited / window.seconds
+                ahead.waited = 0.0
                 weights = stage.weights_at(stage.progress(position.step - 1))
                 note({**window.facts(weights), **batches.facts(), "learning_rate": rate, **spent})
                 window = Window()
