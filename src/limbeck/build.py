@@ -92,7 +92,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     stages: list[Stage | None] = []
     maskings = []
     mixed = False
-    for number, stage_raw in enumerate(raw.get("stages") or []):
+    listed = raw.get("stages")
+    for number, stage_raw in enumerate(listed if isinstance(listed, list) else []):
         part = _part(StagePart, stage_raw)
         if part and models and data:
             make = build_stage if part.mixed is None else build_mixed_stage

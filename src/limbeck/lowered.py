@@ -34,6 +34,8 @@ def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[F
         paths = chosen_layers(_skeleton(models), models.anatomy, part.layers)
     except StudentError as error:
         return [*faults, (f"{_FIELD}.layers", str(error))]
+    if not paths:
+        return [*faults, (f"{_FIELD}.layers", "names no layer of the student; name some")]
     most = max(break_even(*size) for size in _sizes(models, paths).values())
     if part.kind == "replace" and part.rank is not None and part.rank > most:
         message = f"is {part.rank}; two factors are smaller than one matrix up to rank {most}"

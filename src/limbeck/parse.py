@@ -34,10 +34,10 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of keys")
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of names")
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:

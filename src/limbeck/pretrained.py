@@ -66,11 +66,13 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
         )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / 'config.json'} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / 'config.json'} is no JSON object; copy the model anew")
     if "auto_map" in config:
         raise ModelError(
-            f"{name!r} needs remote code (auto_map: {', '.join(config['auto_map'])}), which"
+            f"{name!r} needs remote code (auto_map: {config['auto_map']}), which"
             " limbeck never runs; convert it to an architecture that transformers has itself"
         )
     if not list(folder.glob("*.safetensors")):
@@ -115,7 +117,7 @@ def load_config(name: str) -> Any:
     place = locate(name)
     try:
         return AutoConfig.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever the library raises at a field that it does not expect
         raise ModelError(
             f"cannot read the configuration of {name!r}: {_first_line(error)}. Give a transformers"
             " folder, or a hub name where the hub can be reached"
@@ -172,8 +174,11 @@ def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
         return None
     names: set[str] = set()
     for file in files:
-        with safe_open(file, framework="pt") as weights:
-            names |= set(weights.keys())
+        try:
+            with safe_open(file, framework="pt") as weights:
+                names |= set(weights.keys())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} is damaged ({error}); copy the model anew") from error
     tied = anatomy.causal and bool(load_config(name).tie_word_embeddings)
     in_head = {path.split(".")[0] for path in anatomy.head}
     return tied or any(key.split(".")[0] in in_head for key in names)
@@ -230,7 +235,7 @@ def _load(kind: Any, config: Any, name: str) -> tuple[PreTrainedModel | None, li
         if "Unrecognized configuration class" in str(error):
             return None, []
         raise ModelError(f"cannot load {name!r}: {_first_line(error)}") from error
-    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # likewise
         raise ModelError(
             f"cannot load {name!r}: {_first_line(error)}. Give a transformers folder with"
             " safetensors, or a hub name where the hub can be reached"
@@ -268,7 +273,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         raise ModelError(f"{name!r} has no tokenizer.json; save the model's fast tokenizer into it")
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except BaseException as error:  # a panic in the library below is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            raise
         raise ModelError(
             f"cannot load the tokenizer of {name!r}: {_first_line(error)}; the folder needs a"
             " tokenizer.json"
@@ -284,5 +291,5 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

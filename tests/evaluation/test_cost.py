@@ -112,6 +112,14 @@ def test_a_process_that_fails_says_why(teacher_folder, tmp_path):
     assert "cannot load" in str(caught.value)
 
 
+def test_a_module_that_lies_about_is_not_imported(teacher_folder, tmp_path, monkeypatch):
+    (tmp_path / "h2.py").write_text("raise SystemExit('was run')")
+    (tmp_path / "argparse.py").write_text("raise SystemExit('was run')")
+    monkeypatch.chdir(tmp_path)
+    fast = {"minimum_runs": 1, "seconds_each": 0.0, "batches": (1,), "lengths": (8,)}
+    assert measure_cost(str(teacher_folder), **fast).parameters > 0
+
+
 def test_mistakes_are_told_before_a_process_is_started(teacher_folder, tmp_path):
     with pytest.raises(EvaluationError, match="threads 0"):
         quick(teacher_folder, threads=0)

@@ -28,6 +28,11 @@ from ..pretrained import load_body, load_config, locate
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
 SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means, by default
+# Nothing is imported from the folder in which the user happens to stand.
+_PROGRAM = (
+    "import sys; sys.path[:] = [place for place in sys.path if place];"
+    " from limbeck.evaluation.cost import print_cost; print_cost()"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def measure_cost(
             f" {list(lengths)}, sentence {sentence}: all must be 1 or more; raise those that are"
             " not"
         )
-    command = [sys.executable, "-m", "limbeck.evaluation.cost", locate(model)]
+    command = [sys.executable, "-c", _PROGRAM, locate(model)]
     command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
     command += [
         "--seconds",
@@ -227,7 +232,8 @@ def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: 
     return Latency(batch, length, float(p50), float(p95))
 
 
-def _main() -> None:
+def print_cost() -> None:
+    """The program of the process that is measured."""
     parser = argparse.ArgumentParser(description="Print the cost of a model folder as JSON.")
     parser.add_argument("folder")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -238,7 +244,3 @@ def _main() -> None:
     parser.add_argument("--minimum-runs", type=int, default=10)
     given = parser.parse_args()
     sys.stdout.write(json.dumps(_measure(**vars(given)).to_json()) + "\n")
-
-
-if __name__ == "__main__":
-    _main()
