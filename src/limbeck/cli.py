@@ -1,6 +1,7 @@
 """The command line: parse, build, call, print."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -272,14 +273,28 @@ def list_(
 
 def main() -> None:
     """Run the command line; a mistake of the user's gives a message, not a traceback."""
+    code = _run()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Torn down in the usual way, a process of a group now and then aborts after all is done,
+        # which its launcher would take for a lost one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         app()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except InterruptedRunError as error:
         _console.print(str(error), style="yellow", highlight=False)
-        sys.exit(130)
+        return 130
     except LimbeckError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> Any:

@@ -1,9 +1,12 @@
 """What every objective's gradients are when a step is shared: started by a launcher.
 
+    gradients.py FOLDER ROWS MICRO_BATCH_SIZE ...
+
 Writes, for every objective of the list, the gradients that the optimizer would see and the
 means that the log would show, once per way of cutting the step.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +27,6 @@ from limbeck.training.stages import Learner, OptimizerSettings, Stage
 from limbeck.training.step import train_step
 
 FAMILIES = ("bert", "llama")
-ROWS = 7  # not a multiple of the processes, so that one of them runs out of rows
 
 
 class Still(torch.optim.SGD):
@@ -47,20 +49,20 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
     return learner, objective, LiveTeacher(teacher, anatomy) if asks else None
 
 
-def gradients(name: str, family: str, micro: int, accelerator: Accelerator):
+def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accelerator):
     learner, objective, teacher = learner_of(name, family, accelerator)
     stage = Stage(
         name=name,
         objectives={name: objective},
         weights={name: 1.5},
         steps=1,
-        batch_size=ROWS,
+        batch_size=rows,
         micro_batch_size=micro,
         optimizer=OptimizerSettings(clip_norm=1e9),
     )
     wrapped = spread(learner, accelerator).train(False)
     optimizer = Still(learner.parameters(), lr=1.0)
-    batch = make_batch(rows=ROWS, length=20)
+    batch = make_batch(rows=rows, length=20)
     start = Position(0, 0, 0, 0.0)
     means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start)
     found = {
@@ -71,16 +73,17 @@ def gradients(name: str, family: str, micro: int, accelerator: Accelerator):
     return {**found, f"{family}/{name}/mean": torch.tensor(means[name])}
 
 
-def main(folder: str, *micros: str) -> None:
+def main(folder: str, rows: str, *micros: str) -> None:
     accelerator = Accelerator(cpu=True)
     for micro in micros:
         found = {}
         for family in FAMILIES:
             for name in OBJECTIVES:
-                found |= gradients(name, family, int(micro), accelerator)
+                found |= gradients(name, family, int(rows), int(micro), accelerator)
         if accelerator.is_main_process:
             save_file(found, Path(folder) / f"micro-{micro}.safetensors")
     accelerator.end_training()
+    os._exit(0)  # as limbeck's own command leaves a group
 
 
 if __name__ == "__main__":

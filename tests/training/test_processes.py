@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from limbeck.objectives import OBJECTIVES
 
 HERE = Path(__file__).parent
+ROWS = "7"  # not a multiple of the processes, so that one of them runs out of rows
 
 
 def launch(processes: int, *script: str, fsdp: bool = False):
@@ -24,7 +25,7 @@ def launch(processes: int, *script: str, fsdp: bool = False):
 def one(tmp_path_factory):
     """The gradients of one process that does the step at once."""
     folder = tmp_path_factory.mktemp("one")
-    done = launch(1, str(HERE / "gradients.py"), str(folder), "7", "2")
+    done = launch(1, str(HERE / "gradients.py"), str(folder), ROWS, "7", "2")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "micro-7.safetensors"), load_file(folder / "micro-2.safetensors")
 
@@ -48,7 +49,7 @@ def test_micro_batches_of_one_process(one):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_take_the_step_of_one(one, tmp_path, fsdp):
-    done = launch(2, str(HERE / "gradients.py"), str(tmp_path), "4", "1", fsdp=fsdp)
+    done = launch(2, str(HERE / "gradients.py"), str(tmp_path), ROWS, "4", "1", fsdp=fsdp)
     assert done.returncode == 0, done.stderr
     for file in ("micro-4.safetensors", "micro-1.safetensors"):
         same(load_file(tmp_path / file), one[0])

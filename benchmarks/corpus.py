@@ -1,0 +1,119 @@
+"""Memory and waiting on a corpus that is larger than memory should have to be, in one run.
+
+Real text is repeated until it fills a file of the given size, each copy marked so that no
+document is like another. The same recipe then trains once on the text as it is and once on the
+large file, each in a process of its own: what the second one holds more than the first is what
+size costs. Anonymous memory is the process's own; pages of mapped files are the system's to
+take back.
+
+    python benchmarks/corpus.py [--gigabytes 2] [--text FILE] [--steps 100]
+"""
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from limbeck.demo import HERE
+from limbeck.run import distill
+
+
+def repeated(text: Path, size: float, place: Path) -> int:
+    """Write copies of a text until they fill so many bytes; gives the number of bytes."""
+    opened = gzip.open if text.suffix == ".gz" else open
+    with opened(text, "rt", encoding="utf-8") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    written = copy = 0
+    with place.open("wb") as out:
+        while written < size:
+            written += out.write("".join(f"{line} {copy}\n" for line in lines).encode())
+            copy += 1
+    return written
+
+
+def held() -> dict[str, int]:
+    """Bytes that this process has in memory now, its own and of files."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    names = {"own": "RssAnon", "files": "RssFile"}
+    return {key: 1024 * int(fields[name].split()[0]) for key, name in names.items()}
+
+
+def train(text: str, folder: str, steps: int) -> None:
+    """One training with what it held at most, as JSON."""
+    most = {"own": 0, "files": 0}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            for name, value in held().items():
+                most[name] = max(most[name], value)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    distill(
+        {
+            "teacher": "minilm-demo",
+            "student": {"layers": 3, "hidden": 192, "heads": 6, "intermediate": 768},
+            "data": {"text": text, "held_out": {"share": 0.001, "sequences": 32}},
+            "stages": [{"objectives": {"relations": {"heads": 16}}, "steps": steps}],
+            "training": {"log_every": 10},
+            "evaluation": {"cost": False, "teacher": False},
+        },
+        folder,
+    )
+    seconds = time.perf_counter() - began
+    done.set()
+    watcher.join()
+    lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if "waited_share" in record]
+    waited = max(record["waited_share"] for record in records[1:])
+    print(json.dumps({**most, "seconds": seconds, "waited_share": waited}))
+
+
+def main() -> None:
+    """Print a table and, as the last line, one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--text", type=Path, default=HERE / "novels.txt.gz")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.train:
+        train(*given.train, given.steps)
+        return
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        large = place / "large.txt"
+        size = repeated(given.text, given.gigabytes * 1e9, large)
+        for name, text in (("small", str(given.text)), ("large", str(large))):
+            command = [sys.executable, __file__, "--steps", str(given.steps)]
+            command += ["--train", text, str(place / name)]
+            environment = {**os.environ, "LIMBECK_CACHE": str(place / "cache")}
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=True
+            )
+            found[name] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{'':8}{'own GB':>9}{'files GB':>10}{'seconds':>9}{'waited':>9}")
+    for name, row in found.items():
+        print(
+            f"{name:8}{row['own'] / 1e9:9.2f}{row['files'] / 1e9:10.2f}{row['seconds']:9.0f}"
+            f"{row['waited_share']:9.2%}"
+        )
+    facts = {f"{name}_{key}": value for name, row in found.items() for key, value in row.items()}
+    more = found["large"]["own"] - found["small"]["own"]
+    facts |= {"text_bytes": size, "more_own_bytes": more}
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

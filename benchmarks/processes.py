@@ -1,0 +1,72 @@
+"""How far the gradients of a step are from those of one process that takes it at once.
+
+For every objective, with rows of unequal lengths: the step cut into micro-batches, shared by
+two processes with DDP, and by two with FSDP2. The difference is the largest of any parameter,
+over the largest gradient of that objective.
+
+    python benchmarks/processes.py
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+TESTS = Path(__file__).parent.parent / "tests"
+ROWS = 8
+# Processes, whether FSDP2, sequences in a micro-batch.
+CUTS = {
+    "8 x 1": (1, False, 1),
+    "4 x 2": (1, False, 2),
+    "2 x 4": (1, False, 4),
+    "DDP, 2 x 4": (2, False, 4),
+    "DDP, 2 x 1": (2, False, 1),
+    "FSDP2, 2 x 4": (2, True, 4),
+    "FSDP2, 2 x 1": (2, True, 1),
+}
+
+
+def gradients(processes: int, fsdp: bool, micro: int) -> dict[str, dict[str, object]]:
+    """By objective and family, the gradients of every parameter."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(TESTS),
+        "ACCELERATE_USE_FSDP": str(fsdp).lower(),
+        "FSDP_VERSION": "2",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), str(TESTS / "training" / "gradients.py")]
+    with tempfile.TemporaryDirectory() as folder:
+        command += [folder, str(ROWS), str(micro)]
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+        found = load_file(Path(folder) / f"micro-{micro}.safetensors")
+    by_case: dict[str, dict[str, object]] = {}
+    for key, tensor in found.items():
+        family, name, parameter = key.split("/", 2)
+        by_case.setdefault(f"{name}, {family}", {})[parameter] = tensor
+    return by_case
+
+
+def main() -> None:
+    """Print a table and, as the last line, one JSON object."""
+    whole = gradients(1, False, ROWS)
+    facts: dict[str, dict[str, float]] = {case: {} for case in whole}
+    for cut, how in CUTS.items():
+        found = gradients(*how)
+        for case, expected in whole.items():
+            largest = max(float(g.abs().max()) for g in expected.values())
+            off = max(float((found[case][k] - g).abs().max()) for k, g in expected.items())
+            facts[case][cut] = off / largest
+    print(f"{'objective':24}" + "".join(f"{cut:>14}" for cut in CUTS))
+    for case, row in sorted(facts.items()):
+        print(f"{case:24}" + "".join(f"{row[cut]:14.1e}" for cut in CUTS))
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()
