@@ -28,6 +28,8 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/mixed.py
 	$(BIN)/python benchmarks/alignment.py
 	$(BIN)/python benchmarks/long.py
+	$(BIN)/python benchmarks/processes.py
+	$(BIN)/python benchmarks/cached.py
 
 # The constraint keeps torch at the build that was tested, without GPU packages.
 $(STAMP): pyproject.toml constraints.txt

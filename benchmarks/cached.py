@@ -3,7 +3,8 @@
 The same student takes the same steps on the same batches, once with the teacher beside it,
 once from what `limbeck cache` has kept. Both sides take turns, and ratios are of medians.
 Losses are compared step by step: exact signals must give the live ones, samples scatter
-around them.
+around them. Last, every student is measured on held-out text against the live teacher: what
+kind of signal it learned from must not show.
 
     python benchmarks/cached.py [--teacher minilm-demo] [--text FILE] [--objective relations]
 """
@@ -19,14 +20,15 @@ from typing import Any
 from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.build import Setup, prepare
 from limbeck.cached import open_cache, write_cache
-from limbeck.corpora import stage_batches
+from limbeck.corpora import stage_batches, stage_held_out
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory
+from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind
 from limbeck.training.ahead import made_ahead
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
-from limbeck.training.step import train_step
+from limbeck.training.step import mean_values, train_step
 
 WARM_UP = 2
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -50,8 +52,8 @@ def recipe(given: argparse.Namespace, objectives: dict[str, Any]) -> dict[str, A
     }
 
 
-def run(setup: Setup, steps: int, *, cached: bool) -> dict[str, Any]:
-    """Seconds of each step, the loss at each, and the seconds that no batch was ready."""
+def run(setup: Setup, steps: int, judge: LiveTeacher, *, cached: bool) -> dict[str, Any]:
+    """Seconds of each step, the loss at each, seconds without a batch, the held-out loss after."""
     accelerator = build_accelerator(setup.recipe, ".")
     student, live = build_models(setup, accelerator)
     learner = build_learner(setup, student, 0)
@@ -70,7 +72,9 @@ def run(setup: Setup, steps: int, *, cached: bool) -> dict[str, Any]:
             else:
                 ahead.waited = 0.0
             losses.append(sum(means.values()))
-    return {"seconds": seconds, "losses": losses, "waited": ahead.waited}
+    held_out = mean_values(learner, judge, stage, stage_held_out(setup, 0), accelerator)
+    after = sum(held_out.values())
+    return {"seconds": seconds, "losses": losses, "waited": ahead.waited, "after": after}
 
 
 def main() -> None:
@@ -99,24 +103,28 @@ def main() -> None:
             facts[f"{kind.logits}_bytes_a_token"] = size.bytes_a_token
             raw = {**recipe(given, objectives), "teacher": {"cache": str(folder)}}
             ways[kind.logits] = prepare(raw)
+        _, judge = build_models(setup, build_accelerator(setup.recipe, place))
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         for _ in range(given.rounds):
             for name, way in ways.items():
-                found[name].append(run(way, given.steps, cached=name != "live"))
+                found[name].append(run(way, given.steps, judge, cached=name != "live"))
     tokens = given.batch * given.length
     live = statistics.median(s for r in found["live"] for s in r["seconds"])
-    print(f"{'':10}{'ms a step':>12}{'tokens/s':>12}{'x live':>8}{'waited':>9}{'loss off by':>13}")
+    print(
+        f"{'':10}{'ms a step':>12}{'tokens/s':>12}{'x live':>8}{'waited':>9}{'loss off by':>13}{'after':>9}"
+    )
     for name, runs in found.items():
         middle = statistics.median(s for r in runs for s in r["seconds"])
         waited = sum(r["waited"] for r in runs) / sum(sum(r["seconds"]) for r in runs)
         pairs = zip(runs[0]["losses"], found["live"][0]["losses"], strict=True)
         off = max(abs(a - b) / abs(b) for a, b in pairs)
+        facts[f"{name}_held_out_after"] = runs[0]["after"]
         facts |= {f"{name}_tokens_per_second": tokens / middle, f"{name}_waited_share": waited}
         if name != "live":
             facts |= {f"{name}_to_live_ratio": live / middle, f"{name}_loss_off_by": off}
         print(
             f"{name:10}{1000 * middle:12.1f}{tokens / middle:12,.0f}{live / middle:8.2f}"
-            f"{waited:9.2%}{off:13.1e}"
+            f"{waited:9.2%}{off:13.1e}{runs[0]['after']:9.4f}"
         )
     print(json.dumps(facts))
 
