@@ -152,13 +152,18 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
     for named, change in changes.items():
         with pytest.raises(CacheError, match=re.escape(named)):
             distill({**cached(raw, tmp_path / "c"), **change}, tmp_path / "run")
-        if "lacks" not in named:
+        if "lacks" not in named and "steps" not in named:
             with pytest.raises(CacheError, match="Use another folder"):
                 keep({**raw, **change}, tmp_path / "c")
     with pytest.raises(CacheError, match="predictions are kept as"):
         keep(raw, tmp_path / "c", logits="top_k")
     with pytest.raises(RecipeError, match="teacher.cache.*holds no kept signals"):
         distill(cached(raw, tmp_path / "nowhere"), tmp_path / "run")
+    # A longer recipe goes on in the same folder, and a shorter one forgets nothing of it.
+    keep({**raw, **changes["stages.0 has 7 steps and had 6"]}, tmp_path / "c")
+    keep(raw, tmp_path / "c")
+    longer = {**cached(raw, tmp_path / "c"), **changes["stages.0 has 7 steps and had 6"]}
+    distill(longer, tmp_path / "longer")
     # Fewer steps, and a part of the objectives, are served.
     raw["stages"][0]["steps"], raw["stages"][0]["objectives"] = 3, {"hidden": {}}
     distill(cached(raw, tmp_path / "c"), tmp_path / "less")
@@ -231,6 +236,7 @@ def test_two_processes_share_the_writing(raw, tmp_path):
     [
         ({"labels": {}}, "exact", "asks nothing of a teacher"),
         ({"uld": {}}, "top_k", "needs every logit"),
+        ({"output": {"signal": "top_k", "pieces": 80}}, "top_k", "asks for 80 pieces"),
         ({"output": {"temperature": 2.0}}, "sampled", "forward_kl at temperature 1 alone"),
     ],
 )

@@ -218,7 +218,7 @@ def test_manifests(place, changes):
 
     def read():
         manifest = read_manifest(place)
-        manifest.differing(GOOD)
+        manifest.differing(GOOD), manifest.too_short_for(GOOD)
         GOOD.differing(manifest)
 
     refused_or_fine(read)

@@ -75,7 +75,7 @@ def write_cache(
         )
     console = console or Console(quiet=True)
     manifest = _manifest(setup, kind)
-    _claim(folder, manifest, write=accelerator.is_main_process)
+    manifest = _claim(folder, manifest, write=accelerator.is_main_process)
     store = SignalStore(folder, 2**62, writer=accelerator.process_index, strict=True)
     if accelerator.is_main_process:
         for file in store.damaged():
@@ -111,10 +111,16 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
         raise RecipeError("this recipe has no teacher that was kept; name its folder as `cache`")
     folder = Path(part.cache)
     manifest = read_manifest(folder)
-    if different := manifest.differing(_manifest(setup, manifest.kind)):
+    mine = _manifest(setup, manifest.kind)
+    if different := manifest.differing(mine):
         raise CacheError(
             f"{folder} holds signals of something else: {'; '.join(different)}. Run `limbeck"
             " cache` with this recipe into another folder"
+        )
+    if short := manifest.too_short_for(mine):
+        raise CacheError(
+            f"{folder} is too short: {'; '.join(short)}. Run `limbeck cache` with this recipe and"
+            " folder, which goes on where it ends"
         )
     if not manifest.complete:
         raise CacheError(f"{folder} is not complete; run the same `limbeck cache` command again")
@@ -146,17 +152,20 @@ def cache_faults(setup: Setup, kind: Kind) -> list[str]:
         for name, objective in stage.objectives.items():
             if not objective.teacher_needs().predictions:
                 continue
-            fault = _kind_fault(objective, kind, aligned=stage.alignment)
+            fault = _kind_fault(objective, kind, stage.alignment)
             if fault:
                 faults.append(f"{place}.objectives.{name}: {fault}")
     return faults
 
 
-def _kind_fault(objective: object, kind: Kind, *, aligned: bool) -> str | None:
+def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
     if not isinstance(objective, Output) or aligned:
         return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
+    if objective.vocabulary is not None and kind.pieces >= objective.vocabulary:
+        return f"compares {objective.vocabulary} pieces; keep fewer of them, or exact logits"
     if kind.logits == "top_k":
-        return None
+        short = objective.signal == "top_k" and objective.pieces > kind.pieces
+        return f"asks for {objective.pieces} pieces; keep as many" if short else None
     if objective.divergence != "forward_kl" or objective.temperature != 1.0:
         return "samples stand for forward_kl at temperature 1 alone; keep logits as exact"
     return None
@@ -236,7 +245,7 @@ def _all_needs(setup: Setup) -> Needs:
     return found
 
 
-def _claim(folder: Path, manifest: Manifest, *, write: bool) -> None:
+def _claim(folder: Path, manifest: Manifest, *, write: bool) -> Manifest:
     """See that a folder holds nothing else, and say in it what it will hold."""
     if folder.exists() and any(folder.iterdir()):
         before = read_manifest(folder)
@@ -248,8 +257,11 @@ def _claim(folder: Path, manifest: Manifest, *, write: bool) -> None:
                 f"{folder} holds signals of something else: {'; '.join(different)}. Use another"
                 " folder"
             )
+        longest = [max(pair) for pair in zip(before.steps, manifest.steps, strict=True)]
+        manifest = replace(manifest, steps=longest)
     if write:
         manifest.write(folder)
+    return manifest
 
 
 def _manifest(setup: Setup, kind: Kind) -> Manifest:
@@ -258,7 +270,7 @@ def _manifest(setup: Setup, kind: Kind) -> Manifest:
     data = recipe.data
     model = recipe.teacher.model if recipe.teacher else ""
     identity = {
-        "teacher": checksum(*sorted(Path(locate(model)).glob("*.safetensors"))),
+        "teacher": _of_model(locate(model)),
         "student.tokenizer": tokenizer_hash(models.tokenizer),
         "data": data.model_dump_json(exclude={"text", "prompts"}),
         "seed": str(recipe.seed),
@@ -281,3 +293,9 @@ def _manifest(setup: Setup, kind: Kind) -> Manifest:
         }
         identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
     return Manifest(FORMAT, model, kind, identity, [stage.steps for stage in setup.stages])
+
+
+def _of_model(place: str) -> str:
+    """What a folder holds; the name of a model on the hub."""
+    files = [Path(place) / "config.json", *sorted(Path(place).glob("*.safetensors"))]
+    return checksum(*files) if files[0].is_file() else place

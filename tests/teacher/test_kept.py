@@ -165,3 +165,13 @@ def test_kept_or_not_is_the_same_in_bfloat16(live, tmp_path):
 def test_nothing_is_run_where_nothing_is_needed(live, tmp_path):
     teacher = KeptTeacher(live, SignalStore(tmp_path, 10**9), worth=set())
     assert not teacher.signals(make_batch(), Needs()).hidden and asked == []
+
+
+def test_a_shard_that_takes_the_place_of_another_is_read_anew(live, tmp_path):
+    store = SignalStore(tmp_path / "signals", 10**9)
+    keys = torch.arange(2).numpy()
+    for value in (1.0, 2.0):
+        store.put(("hidden", 0), keys, [torch.full((3, 2), value)] * 2)
+        store.flush()
+        assert store.get(("hidden", 0), keys)[1].eq(value).all()
+        store.remove()

@@ -58,15 +58,20 @@ class Manifest:
     def differing(self, other: "Manifest") -> list[str]:
         """The names of what is not the same, with both values."""
         names = sorted({*self.identity, *other.identity})
-        found = [
+        return [
             f"{name} is {other.identity.get(name, 'not there')} and was"
             f" {self.identity.get(name, 'not there')}"
             for name in names
             if self.identity.get(name) != other.identity.get(name)
         ]
-        more = [n for n, (a, b) in enumerate(zip(self.steps, other.steps, strict=False)) if a < b]
-        return found + [
-            f"stages.{n} has {other.steps[n]} steps and had {self.steps[n]}" for n in more
+
+    def too_short_for(self, other: "Manifest") -> list[str]:
+        """The stages of which the other has more steps."""
+        pairs = enumerate(zip(self.steps, other.steps, strict=False))
+        return [
+            f"stages.{n} has {theirs} steps and had {mine}"
+            for n, (mine, theirs) in pairs
+            if mine < theirs
         ]
 
 

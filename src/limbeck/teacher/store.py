@@ -95,7 +95,7 @@ class SignalStore:
                 continue
             place = self._records(name).find(key)
             try:
-                record = None if place is None else _read(str(place[0]), place[1])
+                record = None if place is None else _read(*place)
             except _Damaged as error:
                 self._give_up(name, Path(str(error)))
                 record = None
@@ -165,11 +165,9 @@ class SignalStore:
         found = []
         for file in sorted(self.folder.glob(f"*/*{_ENDING}")):
             try:
-                _opened.cache_clear()
-                _opened(str(file))
+                _shard(file)
             except _Damaged:
                 found.append(file)
-        _opened.cache_clear()
         return found
 
     def drop_all_but(self, names: Iterable[Name]) -> None:
@@ -215,7 +213,6 @@ class SignalStore:
                 " Run the `limbeck cache` command again, which writes it anew"
             )
         file.unlink(missing_ok=True)
-        _opened.cache_clear()
         self._index.pop(name, None)
 
 
@@ -235,23 +232,29 @@ def _write(file: Path, records: dict[int, Tensor]) -> None:
     part.replace(file)
 
 
-@lru_cache(maxsize=64)
-def _opened(file: str) -> tuple[Any, Any]:
-    """A shard and the ends of its records, after a look at its checksum."""
-    try:
-        shard: Any = safe_open(file, "pt")
-        tensors = {name: shard.get_tensor(name) for name in _PARTS}
-        if (shard.metadata() or {}).get("blake2b") != _digest(tensors):
-            raise _Damaged(file)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise _Damaged(file) from error
-    return shard, [0, *tensors["ends"].tolist()]
-
-
-def _read(file: str, number: int) -> Tensor:
-    shard, ends = _opened(file)
+def _read(file: Path, number: int) -> Tensor:
+    shard, ends = _shard(file)
     found: Tensor = shard.get_slice("signal")[ends[number] : ends[number + 1]]
     return found
+
+
+def _shard(file: Path) -> tuple[Any, list[int]]:
+    """A shard and the ends of its records, after a look at its checksum."""
+    try:
+        state = file.stat()
+        return _opened(str(file), state.st_size, state.st_mtime_ns)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise _Damaged(file) from error
+
+
+@lru_cache(maxsize=64)
+def _opened(file: str, size: int, changed: int) -> tuple[Any, list[int]]:
+    """The shard of a state, which is here only to tell it from another of the same name."""
+    shard: Any = safe_open(file, "pt")
+    tensors = {name: shard.get_tensor(name) for name in _PARTS}
+    if (shard.metadata() or {}).get("blake2b") != _digest(tensors):
+        raise _Damaged(file)
+    return shard, [0, *tensors["ends"].tolist()]
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
