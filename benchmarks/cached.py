@@ -111,7 +111,8 @@ def main() -> None:
     tokens = given.batch * given.length
     live = statistics.median(s for r in found["live"] for s in r["seconds"])
     print(
-        f"{'':10}{'ms a step':>12}{'tokens/s':>12}{'x live':>8}{'waited':>9}{'loss off by':>13}{'after':>9}"
+        f"{'':10}{'ms a step':>12}{'tokens/s':>12}{'x live':>8}{'waited':>9}{'loss off by':>13}"
+        f"{'after':>9}"
     )
     for name, runs in found.items():
         middle = statistics.median(s for r in runs for s in r["seconds"])
