@@ -114,7 +114,7 @@ def test_a_study_is_not_for_several_processes(recipe, tmp_path):
     study = {
         "name": "study",
         "recipe": recipe,
-        "arms": {"one": {}, "two": {"seed": 1}},
+        "arms": {"one": {}, "two": {"student.layers": 1}},
         "control": "one",
     }
     file = tmp_path / "study.yaml"

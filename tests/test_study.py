@@ -128,11 +128,11 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
     folder, started = tmp_path / "study", []
     real = module.train_run
 
-    def counted(setup, place, console, **options):
+    def counted(setup, place, console, accelerator, **options):
         started.append(place.relative_to(folder).as_posix())
         if len(started) == 3:
             raise KeyboardInterrupt
-        real(setup, place, console, **options)
+        real(setup, place, console, accelerator, **options)
 
     monkeypatch.setattr(module, "train_run", counted)
     with pytest.raises(KeyboardInterrupt):

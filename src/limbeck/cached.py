@@ -161,9 +161,9 @@ def cache_faults(setup: Setup, kind: Kind) -> list[str]:
 def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
     if not isinstance(objective, Output) or aligned:
         return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
-    if objective.vocabulary is not None and kind.pieces >= objective.vocabulary:
-        return f"compares {objective.vocabulary} pieces; keep fewer of them, or exact logits"
     if kind.logits == "top_k":
+        if objective.vocabulary is not None and kind.pieces >= objective.vocabulary:
+            return f"compares {objective.vocabulary} pieces; keep fewer of them, or exact logits"
         short = objective.signal == "top_k" and objective.pieces > kind.pieces
         return f"asks for {objective.pieces} pieces; keep as many" if short else None
     if objective.divergence != "forward_kl" or objective.temperature != 1.0:

@@ -273,6 +273,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         raise ModelError(f"{name!r} has no tokenizer.json; save the model's fast tokenizer into it")
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        if isinstance(tokenizer, PreTrainedTokenizerFast):
+            tokenizer.backend_tokenizer.encode("a \U0010fffd")  # what is not there shows here
     except BaseException as error:  # a panic in the library below is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise

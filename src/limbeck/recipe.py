@@ -16,6 +16,9 @@ from .student.axis_maps import Width
 from .tokenization.masking import Masking
 from .training.stages import OptimizerSettings
 
+# Beyond any model that there is, so that a slip of the keyboard does not fill the memory.
+_LAYERS, _WIDTH, _PIECES = 10_000, 1_000_000, 100_000_000
+
 
 class Part(BaseModel):
     """Frozen; unknown keys are refused."""
@@ -70,18 +73,24 @@ class LowRankPart(Part):
 class StudentPart(Part):
     """The model that is trained; sizes that are left out are the teacher's."""
 
-    layers: int | None = None
-    hidden: int | None = None
-    heads: int | None = None
-    intermediate: int | None = None
+    layers: int | None = Field(None, le=_LAYERS)
+    hidden: int | None = Field(None, le=_WIDTH)
+    heads: int | None = Field(None, le=_WIDTH)
+    intermediate: int | None = Field(None, le=_WIDTH)
     architecture: str | None = Field(None, description="model type; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
-    positions: int | None = Field(None, description="longest text; the teacher's by default")
+    positions: int | None = Field(
+        None, le=_PIECES, description="longest text; the teacher's by default"
+    )
     key_value_heads: int | None = Field(
-        None, description="of decoders whose heads share keys; the teacher's ratio by default"
+        None,
+        le=_WIDTH,
+        description="of decoders whose heads share keys; the teacher's ratio by default",
     )
     vocabulary: int | None = Field(
-        None, description="rows of the embedding table, no fewer than pieces; the teacher's"
+        None,
+        le=_PIECES,
+        description="rows of the embedding table, no fewer than pieces; the teacher's",
     )
     embeddings: Literal["random", "mean", "containing", "weighted"] = Field(
         "random",
@@ -129,7 +138,9 @@ class DataPart(Part):
         None, ge=1, description="pieces that answer a prompt, at most; half of length by default"
     )
     between: str = Field("\n", description="stands between prompt and response")
-    length: int = Field(128, ge=8, description="pieces in a sequence, special tokens included")
+    length: int = Field(
+        128, ge=8, le=_PIECES, description="pieces in a sequence, special tokens included"
+    )
     packed: bool = Field(True, description="documents follow one another without padding")
     apart: bool = Field(False, description="packed documents do not see one another; for decoders")
     held_out: HeldOutPart = HeldOutPart()

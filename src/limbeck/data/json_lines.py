@@ -43,6 +43,8 @@ def file_of_split(place: Path, split: str) -> Path:
     Raises:
         DataError: There is none; the message says what lies beside it.
     """
+    if not place.name:
+        raise DataError(f"{place} names no file; give DIR/NAME, as data/sst2")
     tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in _ENDINGS]
     for file in tried:
         if file.is_file():
@@ -57,7 +59,9 @@ def file_of_split(place: Path, split: str) -> Path:
 
 def has_split(place: Path, split: str) -> bool:
     """Whether there is such a file."""
-    return any(place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS)
+    return bool(place.name) and any(
+        place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS
+    )
 
 
 def _row(line: str, place: str) -> dict[str, Any]:
