@@ -190,7 +190,7 @@ def recipe(model, text_file):
     }
 
 
-@many(2000)
+@many(1000)
 @given(changes=CHANGES)
 def test_recipes(recipe, changes):
     setup, faults = check(changed(recipe, changes))
@@ -208,7 +208,7 @@ def test_recipes_as_files(recipe, place, damages):
 GOOD = Manifest(FORMAT, "model", Kind(), {"seed": "0", "data": "{}"}, [3, 4], complete=True)
 
 
-@many(1000)
+@many(2000)
 @given(changes=CHANGES)
 def test_manifests(place, changes):
     GOOD.write(place)
