@@ -106,7 +106,7 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(reci
     assert process.returncode != 0 and time.monotonic() - began < 60
     assert "lost another" in said and "run the same command again" in " ".join(said.split()), said
     assert not (broken / "student").exists(), "it was not stopped in time to show anything"
-    ended_well(started(recipe, broken, 3 if fsdp else 1, fsdp=fsdp))
+    ended_well(started(recipe, broken, 1 if fsdp else 3))
     alike(broken, whole)
 
 
