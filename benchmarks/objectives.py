@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForMaskedLM
 
-from limbeck.activations import Activations, Predictions, capture
+from limbeck.activations import Activations, Predictions
 from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
+from limbeck.capture import capture
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory, peak_process_bytes, restart_peak

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch.nn.functional import kl_div, log_softmax
 
-from limbeck.activations import capture
 from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.build import Setup, prepare
+from limbeck.capture import capture
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory, peak_process_bytes

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import prepare
-from limbeck.cached import cache_size, open_cache, write_cache
+from limbeck.cacheable import cache_size
+from limbeck.cached import open_cache, write_cache
 from limbeck.corpora import stage_batches
 from limbeck.errors import CacheError, RecipeError
 from limbeck.plan import plan_tables, probe

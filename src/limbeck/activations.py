@@ -1,25 +1,16 @@
 """What one model computed on a batch, and only what was asked for.
 
-An objective declares what it needs; the union of all needs is captured by
-hooks on exactly those modules, and the forward ends as soon as the last tensor
-asked for is there: deeper layers and the vocabulary head cost nothing.
+An objective declares what it needs of a model, and reads what came by kind and layer.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
-from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
-
-from .architectures import Anatomy, submodule
-from .batch import Tokens
-from .errors import ModelError
 
 Layers = frozenset[int]
 Name = tuple[str, int]  # (kind, layer)
@@ -27,9 +18,9 @@ Name = tuple[str, int]  # (kind, layer)
 # gradient by the ones given.
 Merge = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 OutputMap = tuple[Tensor, Tensor | None]  # weight, a row a piece, and bias
+PREDICTIONS: Name = ("predictions", 0)
+EMBEDDINGS: Name = ("embeddings", 0)
 _NONE: Layers = frozenset()
-_PREDICTIONS: Name = ("predictions", 0)
-_EMBEDDINGS: Name = ("embeddings", 0)
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,9 @@ class Predictions:
     selected: Selected | None = None
 
     def logits(self) -> Float[Tensor, "predicted pieces"]:
-        """All of them at once."""
+        """All of them at once; log-probabilities where no more is known."""
+        if self.selected is not None:
+            return self.selected.logits(slice(None), len(self.weight))
         logits = linear(self.features, self.weight, self.bias)
         return logits if self.merge is None else self.merge(logits)[0]
 
@@ -153,58 +146,6 @@ class Activations:
     likelihoods: Float[Tensor, " stretches"] | None = None
 
 
-class _Complete(Exception):  # noqa: N818 - not an error: the forward has given all that was asked
-    """Leaves a forward that has nothing more to give."""
-
-
-def capture(model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, needs: Needs) -> Activations:
-    """The activations that ``needs`` names, with their gradients where the model has them.
-
-    Raises:
-        ModelError: The model has no vocabulary head though logits are asked
-            for, has no such layer, or never computed what was asked for.
-    """
-    if not needs.anything:
-        return Activations()
-    found = capture_tensors(model, anatomy, tokens, needs.tensors())
-    return as_activations(found, output_map(model, anatomy) if needs.predictions else None)
-
-
-def capture_tensors(
-    model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, wanted: set[Name]
-) -> dict[Name, Tensor]:
-    """The tensors of those names; of predictions, the features alone.
-
-    Beside the kinds of `Needs` there is ``entered``: what queries, keys and values are made of.
-
-    Raises:
-        ModelError: As `capture`.
-    """
-    head, output = _vocabulary_head(model, anatomy) if _PREDICTIONS in wanted else ([], None)
-    hooked = wanted - {_PREDICTIONS}
-    found: dict[Name, Tensor] = {}
-    body = model.base_model
-    handles = _hook(body, anatomy, hooked, found, stop=not head)
-    try:
-        arguments: dict[str, Any] = {"use_cache": False} if anatomy.causal else {}
-        # Without a mask transformers keeps apart what positions that begin anew say are documents.
-        apart = tokens.positions is not None
-        arguments |= {"position_ids": tokens.positions} if apart else {}
-        mask = None if apart else tokens.mask
-        states = body(input_ids=tokens.input_ids, attention_mask=mask, **arguments)
-    except _Complete:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    if output is not None:
-        rows = states.last_hidden_state[tokens.predicted]
-        found[_PREDICTIONS] = _features(head, output, rows)
-    if missing := wanted - found.keys():
-        raise ModelError(f"the forward never computed {sorted(missing)}; correct the anatomy")
-    return found
-
-
 def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Activations:
     """Tensors by name, as objectives read them; predictions need the map to the vocabulary."""
     by_kind: dict[str, dict[int, Tensor]] = {}
@@ -219,115 +160,6 @@ def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Ac
         by_kind.get(kind, {}) for kind in ("hidden", "queries", "keys", "values")
     )
     return Activations(predictions, embeddings, hidden, queries, keys, values)
-
-
-def output_map(model: PreTrainedModel, anatomy: Anatomy) -> OutputMap:
-    """The last linear map to the vocabulary.
-
-    Raises:
-        ModelError: The model has no vocabulary head.
-    """
-    _, output = _vocabulary_head(model, anatomy)
-    return output.weight, output.bias
-
-
-def _vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> tuple[list[nn.Module], nn.Linear]:
-    """The modules that turn last hidden states into logits, in turn, and the last linear map."""
-    children = dict(model.named_children())
-    if not anatomy.head or any(name.split(".")[0] not in children for name in anatomy.head):
-        raise ModelError(
-            f"{type(model).__name__} has no vocabulary head, which labels and output"
-            " distributions need; train one with a stage that has no teacher and the"
-            " objective `labels` (recipes/minilm_head.yaml is one)"
-        )
-    output = submodule(model, anatomy.output or anatomy.head[-1])
-    if not isinstance(output, nn.Linear):
-        raise ModelError(
-            f"the anatomy's output {anatomy.output or anatomy.head[-1]!r} is"
-            f" {type(output).__name__}, not the linear map to the vocabulary; give its path"
-        )
-    return [submodule(model, path) for path in anatomy.head], output
-
-
-def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Tensor:
-    """What the head gives to its last linear map, which is not run."""
-    entered: list[Tensor] = []
-
-    def hook(module: nn.Module, arguments: Any) -> None:
-        entered.append(arguments[0])
-        raise _Complete
-
-    handle = output.register_forward_pre_hook(hook)
-    try:
-        for part in head:
-            rows = part(rows)
-    except _Complete:
-        pass
-    finally:
-        handle.remove()
-    return entered[0]
-
-
-def _hook(
-    body: nn.Module,
-    anatomy: Anatomy,
-    wanted: set[Name],
-    found: dict[Name, Tensor],
-    *,
-    stop: bool,
-) -> list[RemovableHandle]:
-    layers = list(submodule(body, anatomy.layers).children())
-
-    def take(names: Sequence[Name], parts: Sequence[Tensor]) -> None:
-        found.update((n, p) for n, p in zip(names, parts, strict=True) if n in wanted)
-        if stop and found.keys() >= wanted:
-            raise _Complete
-
-    def keep(names: Sequence[Name], split: bool) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            take(names, tensor.chunk(3, dim=-1) if split else (tensor,))
-
-        return hook
-
-    def before(names: Sequence[Name]) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
-            take(names, (arguments[0],))
-
-        return hook
-
-    def enter(module: nn.Module, arguments: Any, named: Any) -> None:
-        take([_EMBEDDINGS], [arguments[0] if arguments else named["hidden_states"]])
-
-    handles = []
-    if _EMBEDDINGS in wanted:
-        handles.append(layers[0].register_forward_pre_hook(enter, with_kwargs=True))
-    for layer in sorted({layer for name, layer in wanted - {_EMBEDDINGS}}):
-        if not 0 <= layer < len(layers):
-            raise ModelError(
-                f"layer {layer} was asked for, but there are {len(layers)} layers: 0 to"
-                f" {len(layers) - 1} (the embedding output is not counted)"
-            )
-        here = layers[layer]
-        if anatomy.fused:
-            places = {anatomy.query: ["queries", "keys", "values"]}
-        else:
-            places = {
-                anatomy.query: ["queries"],
-                anatomy.key: ["keys"],
-                anatomy.value: ["values"],
-            }
-        for path, kinds in places.items():
-            names = [(kind, layer) for kind in kinds]
-            if wanted.intersection(names):
-                hook = keep(names, split=anatomy.fused)
-                handles.append(submodule(here, path).register_forward_hook(hook))
-        if (entered := ("entered", layer)) in wanted:
-            hook_in = before([entered])
-            handles.append(submodule(here, anatomy.query).register_forward_pre_hook(hook_in))
-        if ("hidden", layer) in wanted:
-            handles.append(here.register_forward_hook(keep([("hidden", layer)], split=False)))
-    return handles
 
 
 def float32_region(tensor: Tensor) -> torch.autocast:

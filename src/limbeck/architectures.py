@@ -55,6 +55,13 @@ class Anatomy:
         return self.query == self.key == self.value
 
     @property
+    def projections(self) -> dict[str, tuple[str, ...]]:
+        """What each module gives of queries, keys and values, by its path from a layer."""
+        if self.fused:
+            return {self.query: ("queries", "keys", "values")}
+        return {self.query: ("queries",), self.key: ("keys",), self.value: ("values",)}
+
+    @property
     def rotary(self) -> bool:
         """Whether positions turn queries and keys instead of standing in a table."""
         return not any("positions" in roles for _, roles in self.axes)

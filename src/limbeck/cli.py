@@ -3,19 +3,18 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from .assemble import build_accelerator
 from .build import prepare
 from .cached import write_cache
 from .choices import CHOICES
+from .cli_vocabulary import vocabulary
 from .compare import compare
 from .demo import run_demo
 from .errors import InterruptedRunError, LimbeckError
@@ -34,13 +33,7 @@ from .run import distill as distill_recipe
 from .sample import write_samples
 from .study import read_study
 from .teacher.manifest import Kind
-from .tokenization.learn import KINDS
-from .vocabulary import (
-    learn_vocabulary,
-    trim_vocabulary,
-    vocabulary_headline,
-    vocabulary_table,
-)
+from .terminal import console, one_of, print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,24 +41,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Distil Transformer language models, and prove what the student kept.",
 )
-vocabulary = typer.Typer(no_args_is_help=True, help="Make vocabularies for students.")
 app.add_typer(vocabulary, name="vocabulary")
-_console = Console(soft_wrap=False)
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field: stages.0.tokens=100000. May be repeated."),
 ]
-_Texts = Annotated[list[str], typer.Argument(help="Text files or hub names.")]
-_Folder = Annotated[Path, typer.Option("--output", "-o", help="The tokenizer's folder.")]
-_Characters = Annotated[int | None, typer.Option(help="Read at most so many of each text.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder.")]
 
 
 @app.command()
 def demo(output: _Output = Path("runs/demo")) -> None:
     """Distil, compare and report on what ships with the package, in minutes."""
-    _print_report(run_demo(output, console=_console), output)
+    _print_report(run_demo(output, console=console), output)
 
 
 @app.command()
@@ -78,15 +66,15 @@ def plan(
     setup = prepare(read_recipe(recipe, set_ or []))
     probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
     for heading, table in plan_tables(setup, probes):
-        _print_table(heading, table)
+        print_table(heading, table)
     for warning in setup.warnings:
-        _console.print(f"warning: {warning}", style="yellow")
+        console.print(f"warning: {warning}", style="yellow")
 
 
 @app.command()
 def distill(recipe: _Recipe, output: _Output, set_: _Set = None) -> None:
     """Carry out a recipe; goes on by itself where the folder holds a part of the run."""
-    run = distill_recipe(read_recipe(recipe, set_ or []), output, console=_console)
+    run = distill_recipe(read_recipe(recipe, set_ or []), output, console=console)
     if run.report:  # of several processes, the first one alone has it
         _print_report(run.report, output)
 
@@ -104,13 +92,13 @@ def cache(
     They serve any student of this text: `teacher: {cache: FOLDER}` in its recipe.
     """
     setup = prepare(read_recipe(recipe, set_ or []))
-    kind = Kind(_one_of("logits", logits, ("exact", "top_k", "sampled")), pieces)
+    kind = Kind(one_of("logits", logits, ("exact", "top_k", "sampled")), pieces)
     accelerator = build_accelerator(setup.recipe, output)
-    size = write_cache(setup, output, kind, accelerator, console=_console)
+    size = write_cache(setup, output, kind, accelerator, console=console)
     accelerator.end_training()
     if accelerator.is_main_process:
         said = f"{output}: {size.total / 1e6:,.1f} MB, {size.bytes_a_token:,.1f} bytes a token"
-        _console.print(said, highlight=False)
+        console.print(said, highlight=False)
 
 
 @app.command("compare")
@@ -120,11 +108,11 @@ def compare_(
     set_: _Set = None,
 ) -> None:
     """Train and measure several recipes alike; one table with intervals against the control."""
-    report = compare(read_study(study, set_ or []), output, console=_console)
+    report = compare(read_study(study, set_ or []), output, console=console)
     for heading, table in comparison_tables(report):
-        _print_table(heading, table)
-    _console.print(comparison_headline(report), highlight=False)
-    _console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
+        print_table(heading, table)
+    console.print(comparison_headline(report), highlight=False)
+    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
 
 
 @app.command()
@@ -167,18 +155,18 @@ def evaluate(
             learning_rate=learning_rate,
             batch_size=batch_size,
             max_length=max_length,
-            pooling=_one_of("pooling", pooling, ("mean", "first")),
-            precision=_one_of("precision", precision, ("bfloat16", "float32")),
+            pooling=one_of("pooling", pooling, ("mean", "first")),
+            precision=one_of("precision", precision, ("bfloat16", "float32")),
         ),
         writing=GenerationSettings(response=response, temperature=temperature, rows=prompts),
     )
     model = model_of_run(model)
-    scores = evaluate_model(model, part.tasks, part, results=output, console=_console)
+    scores = evaluate_model(model, part.tasks, part, results=output, console=console)
     rows_ = [
         [name, score.metric, f"{100 * score.mean:.1f}", f"{100 * score.spread:.1f}"]
         for name, score in scores.items()
     ]
-    _print_table(model, [["task", "metric", "mean", "spread"], *rows_])
+    print_table(model, [["task", "metric", "mean", "spread"], *rows_])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
     if cost:
         found["cost"] = asdict(measure_cost(model, threads=threads))
@@ -202,62 +190,10 @@ def sample(
         response=response,
         temperature=temperature,
         seed=seed,
-        console=_console,
+        console=console,
     )
     for name, count in found.items():
-        _console.print(f"{output.parent / name}: {count:,} texts", highlight=False)
-
-
-@vocabulary.command()
-def learn(
-    text: _Texts,
-    output: _Folder,
-    size: Annotated[int, typer.Option(help="Pieces, special tokens included.")],
-    like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
-    kind: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "wordpiece",
-    lowercase: Annotated[bool, typer.Option(help="All letters become small.")] = False,
-    nested: Annotated[
-        bool, typer.Option(help="With --like: no piece over a place where that model cuts.")
-    ] = False,
-    characters: _Characters = None,
-) -> None:
-    """Learn a tokenizer from text."""
-    report = learn_vocabulary(
-        text,
-        output,
-        size=size,
-        like=like,
-        kind=kind,
-        lowercase=lowercase,
-        nested=nested,
-        characters=characters,
-        console=_console,
-    )
-    _print_vocabulary(report, output)
-
-
-@vocabulary.command()
-def trim(
-    model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
-    text: _Texts,
-    output: _Folder,
-    size: Annotated[int | None, typer.Option(help="Pieces that stay; or give a share.")] = None,
-    share: Annotated[
-        float | None, typer.Option(help="Keep what makes up this share of the text, as 0.999.")
-    ] = None,
-    characters: _Characters = None,
-) -> None:
-    """Keep those pieces of a model's tokenizer that texts use most."""
-    report = trim_vocabulary(
-        model, text, output, size=size, share=share, characters=characters, console=_console
-    )
-    _print_vocabulary(report, output)
-
-
-def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
-    _print_table("vocabulary", vocabulary_table(report))
-    _console.print(vocabulary_headline(report), highlight=False)
-    _console.print(f"tokenizer: {output}", highlight=False)
+        console.print(f"{output.parent / name}: {count:,} texts", highlight=False)
 
 
 @app.command("list")
@@ -268,7 +204,7 @@ def list_(
     ],
 ) -> None:
     """List what there is to choose from."""
-    _print_table(what, CHOICES[_one_of("list", what, tuple(CHOICES))]())
+    print_table(what, CHOICES[one_of("list", what, tuple(CHOICES))]())
 
 
 def main() -> None:
@@ -289,7 +225,7 @@ def _run() -> int:
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except InterruptedRunError as error:
-        _console.print(str(error), style="yellow", highlight=False)
+        console.print(str(error), style="yellow", highlight=False)
         return 130
     except LimbeckError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
@@ -297,24 +233,8 @@ def _run() -> int:
     return 0
 
 
-def _one_of(name: str, value: str, choices: Sequence[str]) -> Any:
-    if value not in choices:
-        raise LimbeckError(f"{name} is {value!r}; use {' or '.join(choices)}")
-    return value
-
-
 def _print_report(report: dict[str, Any], output: Path) -> None:
-    _print_table(report["name"], summary_table(report))
-    _console.print(headline(report), highlight=False)
-    _console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
-    _console.print(f"student: {output / 'student'}", highlight=False)
-
-
-def _print_table(heading: str, rows: list[list[str]]) -> None:
-    table = RichTable(title=heading, title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(rows[0]):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*row)
-    _console.print(table)
-    _console.print()
+    print_table(report["name"], summary_table(report))
+    console.print(headline(report), highlight=False)
+    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
+    console.print(f"student: {output / 'student'}", highlight=False)

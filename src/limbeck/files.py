@@ -37,6 +37,17 @@ def write_texts(contents: Mapping[str, str], folder: Path) -> None:
 
 
 @contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """A file to write; it takes the place of ``file`` when the block ends without error."""
+    part = file.with_name(file.name + ".part")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to write into; it takes the place of ``folder`` when the block ends without error.
 

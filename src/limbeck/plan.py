@@ -15,7 +15,7 @@ from .assemble import (
 )
 from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
-from .cached import cache_faults, cache_size
+from .cacheable import cache_faults, cache_size
 from .lowered import low_rank_table
 from .memory import peak_process_bytes
 from .objectives.schedule import Ramp

@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import make_batch, make_model
 
-from limbeck.activations import capture
 from limbeck.architectures import shape_of
 from limbeck.batch import Batch, Tokens
+from limbeck.capture import capture
 from limbeck.families import ANATOMIES
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections

@@ -2,8 +2,9 @@ import pytest
 import torch
 from conftest import make_batch, make_model
 
-from limbeck.activations import Activations, capture
+from limbeck.activations import Activations
 from limbeck.architectures import Shape, shape_of
+from limbeck.capture import capture
 from limbeck.errors import ObjectiveError
 from limbeck.families import ANATOMIES
 from limbeck.objectives.hidden import Hidden

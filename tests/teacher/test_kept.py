@@ -124,6 +124,23 @@ def test_a_damaged_file_is_computed_again(live, tmp_path):
     assert asked == [] and store.damaged() == []
 
 
+def test_a_new_shard_takes_the_place_of_none_that_is_whole(live, tmp_path):
+    store = SignalStore(tmp_path / "signals", 10**9)
+    teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
+    for seed in range(3):
+        teacher.signals(make_batch(seed=seed), NEEDS)
+        store.flush()
+    for file in (tmp_path / "signals").glob("*/*000000.safetensors"):
+        file.unlink()
+    for seed in (0, 3):
+        teacher.signals(make_batch(seed=seed), NEEDS)
+    store.flush()
+    asked.clear()
+    for seed in range(4):
+        teacher.signals(make_batch(seed=seed), NEEDS)
+    assert asked == []
+
+
 def test_rows_are_found_however_a_batch_is_cut(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
     teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors()), make_batch()

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..activations import Needs, Predictions, capture
+from ..activations import Needs, Predictions
 from ..architectures import Anatomy
 from ..batch import Batch
+from ..capture import capture
 
 
 def top_agreement(

@@ -13,9 +13,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..activations import Needs, capture
+from ..activations import Needs
 from ..architectures import Anatomy
 from ..batch import Tokens
+from ..capture import capture
 
 
 def masked_bits_per_byte(

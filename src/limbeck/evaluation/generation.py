@@ -17,9 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..activations import Needs, Predictions, capture
+from ..activations import Needs, Predictions
 from ..architectures import Anatomy, shape_of
 from ..batch import Tokens
+from ..capture import capture
 from ..data.prompts import Prompt
 from ..errors import EvaluationError, MissingExtraError
 from ..families import anatomy_of

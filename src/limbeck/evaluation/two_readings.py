@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..activations import Needs, capture
+from ..activations import Needs
 from ..architectures import Anatomy
 from ..batch import Tokens
+from ..capture import capture
 from ..tokenization.words import piece_groups
 
 Expected = list[list[tuple[str, float]]]

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..activations import Needs, capture
+from ..activations import Needs
 from ..architectures import Anatomy, Shape
 from ..batch import Tokens
+from ..capture import capture
 from ..errors import StudentError
 
 Matrix = Float[Tensor, "wide narrow"]

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..activations import Needs, Predictions, capture
+from ..activations import Needs, Predictions
 from ..architectures import Anatomy, submodule
 from ..batch import Tokens
+from ..capture import capture
 from ..errors import StudentError
 
 

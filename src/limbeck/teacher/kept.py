@@ -6,10 +6,24 @@ Of predictions only the features are kept: the output map makes the rest again.
 import torch
 from torch import Tensor
 
-from ..activations import Activations, Name, Needs, as_activations, float32_region
+from ..activations import (
+    PREDICTIONS,
+    Activations,
+    Name,
+    Needs,
+    as_activations,
+    float32_region,
+)
 from ..batch import Batch, Tokens
 from .live import LiveTeacher
 from .store import Keys, SignalStore, row_keys
+
+# What predictions become on disk, by how they are kept.
+PREDICTIONS_AS: dict[str, list[Name]] = {
+    "exact": [PREDICTIONS],
+    "top_k": [("top_pieces", 0), ("top_logs", 0)],
+    "sampled": [("drawn", 0)],
+}
 
 
 class KeptTeacher:
@@ -53,7 +67,7 @@ def keys_of(tokens: Tokens, names: set[Name]) -> dict[Name, Keys]:
 
 def of_rows(name: Name) -> bool:
     """Whether a signal stands at the predicted positions alone."""
-    return name[0] in ("predictions", "top_pieces", "top_logs", "drawn")
+    return any(name in names for names in PREDICTIONS_AS.values())
 
 
 def records_of(name: Name, tensor: Tensor, tokens: Tokens) -> list[Tensor]:

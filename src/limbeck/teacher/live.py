@@ -7,17 +7,10 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from ..activations import (
-    Activations,
-    Name,
-    Needs,
-    OutputMap,
-    as_activations,
-    capture_tensors,
-    output_map,
-)
+from ..activations import Activations, Name, Needs, OutputMap, as_activations
 from ..architectures import Anatomy
 from ..batch import Batch
+from ..capture import capture_tensors, output_map
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from torch import Tensor
 from ..activations import Name
 from ..batch import Tokens
 from ..errors import CacheError
+from ..files import whole_file
 
 _ENDING = ".safetensors"
 _SHARD = 64_000_000  # bytes
@@ -131,13 +132,14 @@ class SignalStore:
             if not records:
                 continue
             folder = self.folder / _label(name)
-            number = len(list(folder.glob(f"{self.writer:03d}-*")))
+            # Counted from the last, as a damaged one before it may be gone.
+            mine = sorted(folder.glob(f"{self.writer:03d}-*{_ENDING}"))
+            number = int(mine[-1].stem.split("-")[1]) + 1 if mine else 0
             file = folder / f"{self.writer:03d}-{number:06d}{_ENDING}"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 _write(file, records)
             except (OSError, SafetensorError) as error:
-                file.with_suffix(".part").unlink(missing_ok=True)
                 if self.strict:
                     raise CacheError(
                         f"{file} could not be written ({error}); what was written before is"
@@ -227,9 +229,8 @@ def _write(file: Path, records: dict[int, Tensor]) -> None:
         "ends": ends,
         "signal": torch.cat(list(records.values())).contiguous(),
     }
-    part = file.with_suffix(".part")
-    save_file(tensors, part, metadata={"blake2b": _digest(tensors)})
-    part.replace(file)
+    with whole_file(file) as part:
+        save_file(tensors, part, metadata={"blake2b": _digest(tensors)})
 
 
 def _read(file: Path, number: int) -> Tensor:

@@ -50,18 +50,19 @@ def spread(learner: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 def shard_layers(layers: nn.Module, accelerator: Accelerator) -> None:
     """With FSDP, every process keeps a share of each layer, and has one whole at a time."""
-    if accelerator.num_processes > 1 and keeps_shares(accelerator):
+    if keeps_shares(accelerator):
         for layer in layers.children():
             fully_shard(layer, mesh=_mesh(accelerator))
 
 
 def keeps_shares(accelerator: Accelerator) -> bool:
-    """Whether the launcher asked for FSDP.
+    """Whether several processes share the weights, as the launcher asked for FSDP.
 
     Raises:
         TrainingError: It asked for the first version, which is not served.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if not asked or accelerator.num_processes == 1:
         return False
     if (version := os.environ.get("FSDP_VERSION", "2")) != "2":
         raise TrainingError(

@@ -10,9 +10,10 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..activations import Activations, Needs, capture
+from ..activations import Activations, Needs
 from ..architectures import Anatomy
 from ..batch import Batch, Tokens
+from ..capture import capture
 from ..generation.batches import Policy
 from ..objectives.alignment import Alignment
 from ..objectives.contract import Objective

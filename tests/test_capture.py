@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 
-from limbeck.activations import Needs, capture
+from limbeck.activations import Needs
 from limbeck.architectures import Anatomy, submodule
 from limbeck.batch import Tokens
+from limbeck.capture import capture
 from limbeck.errors import ModelError
 from limbeck.families import ANATOMIES, anatomy_of
 from limbeck.tokenization.batching import kept_apart

@@ -1,0 +1,140 @@
+"""Runs a teacher once, and keeps what objectives will ask of it.
+
+Of predictions either what enters the output map is kept, or some pieces of each
+distribution. Queries, keys and values are made again from what entered them, where that
+is smaller; the frozen maps that this takes are kept once.
+"""
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
+
+from ..activations import PREDICTIONS, Name, Needs, OutputMap
+from ..architectures import submodule
+from ..batch import Batch
+from ..files import whole_file
+from .cached import MAPS
+from .kept import PREDICTIONS_AS, keys_of, records_of, rounded
+from .live import LiveTeacher
+from .manifest import Kind
+from .store import Keys, SignalStore
+
+_MADE = ("queries", "keys", "values")
+_ROWS = 256  # distributions at once
+
+
+class CacheWriter:
+    """Runs a teacher, and keeps what objectives will ask for."""
+
+    def __init__(
+        self, live: LiveTeacher, store: SignalStore, kind: Kind, *, pieces: int, seed: int
+    ) -> None:
+        """Of distributions over the first ``pieces`` rows; ``seed`` decides what is drawn."""
+        self._live, self._store, self._kind = live, store, kind
+        self._pieces, self._seed = pieces, seed
+
+    def names(self, needs: Needs) -> set[Name]:
+        """What is kept for such needs."""
+        found: set[Name] = set()
+        for name in needs.tensors():
+            if name == PREDICTIONS:
+                found.update(PREDICTIONS_AS[self._kind.logits])
+            elif name[0] in _MADE and self._remakes(name[1], needs):
+                found.add(("entered", name[1]))
+            else:
+                found.add(name)
+        return found
+
+    def keep(self, batch: Batch, needs: Needs) -> bool:
+        """Keep what is needed of a batch; gives whether the teacher had to run for it."""
+        tokens, names = batch.teacher, self.names(needs)
+        keys = keys_of(tokens, names)
+        missing = {name for name in names if not self._store.has(name, keys[name])}
+        if not missing:
+            return False
+        of_logits = missing.intersection(PREDICTIONS_AS[self._kind.logits])
+        asked = (missing - of_logits) | ({PREDICTIONS} if of_logits else set())
+        found = {name: rounded(made) for name, made in self._live.tensors(batch, asked).items()}
+        if of_logits:
+            found |= self._predictions(found.pop(PREDICTIONS), keys[min(of_logits)])
+        for name in missing:
+            self._store.put(name, keys[name], records_of(name, found[name], tokens))
+        return True
+
+    def write_maps(self, needs: Needs) -> None:
+        """Keep the frozen maps that remake what is not kept."""
+        maps: dict[str, Tensor] = {}
+        if needs.predictions:
+            maps |= _as_tensors("output", self._live.output)
+        for kind, layer in sorted(needs.tensors()):
+            if kind in _MADE and self._remakes(layer, needs):
+                maps |= _as_tensors(f"{kind}-{layer}", self._maps_of(layer)[kind])
+        self._store.folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._store.folder / MAPS) as part:
+            save_file({name: tensor.contiguous().clone() for name, tensor in maps.items()}, part)
+
+    def _predictions(self, features: Tensor, keys: Keys) -> dict[Name, Tensor]:
+        if self._kind.logits == "exact":
+            return {PREDICTIONS: features}
+        weight, bias = self._live.output
+        weight = weight[: self._pieces]
+        bias = None if bias is None else bias[: self._pieces]
+        seed = (self._seed + int(keys.view(np.uint64).sum())) % 2**63  # another for each batch
+        chance = torch.Generator(features.device).manual_seed(seed)
+        found: list[list[Tensor]] = []
+        for some in torch.split(features, _ROWS):
+            logs = linear(some, weight, bias).float().log_softmax(-1)
+            if self._kind.logits == "sampled":
+                drawn = logs.exp().multinomial(
+                    self._kind.pieces, replacement=True, generator=chance
+                )
+                found.append([drawn.int()])
+                continue
+            top, places = logs.topk(self._kind.pieces, dim=-1)
+            rest = torch.log1p(-top.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
+            found.append([places.int(), torch.cat([top, rest], dim=-1)])
+        parts = [torch.cat(some) for some in zip(*found, strict=True)]
+        if self._kind.logits == "top_k":
+            parts[1] = parts[1].half()  # after: autocast joins no half
+        return dict(zip(PREDICTIONS_AS[self._kind.logits], parts, strict=True))
+
+    def _remakes(self, layer: int, needs: Needs) -> bool:
+        """Whether queries, keys and values of a layer are made again from what entered them."""
+        maps = self._maps_of(layer)
+        kinds = [kind for kind in _MADE if (kind, layer) in needs.tensors()]
+        if any(kind not in maps for kind in kinds):
+            return False
+        widths = [len(maps[kind][0]) for kind in kinds]
+        return sum(widths) > maps[kinds[0]][0].shape[1]
+
+    def _maps_of(self, layer: int) -> dict[str, OutputMap]:
+        """The linear maps of a layer's attention by kind; what is no linear map is left out."""
+        anatomy = self._live.anatomy
+        layers = submodule(self._live.model.base_model, anatomy.layers)
+        here = list(layers.children())[layer]
+        maps: dict[str, OutputMap] = {}
+        for path, kinds in anatomy.projections.items():
+            if (found := _linear(submodule(here, path))) is None:
+                continue
+            weights = found[0].chunk(len(kinds))
+            biases = [None] * len(kinds) if found[1] is None else found[1].chunk(len(kinds))
+            maps |= dict(zip(kinds, zip(weights, biases, strict=True), strict=True))
+        return maps
+
+
+def _linear(module: nn.Module) -> OutputMap | None:
+    if isinstance(module, nn.Linear):
+        return module.weight.detach(), None if module.bias is None else module.bias.detach()
+    if isinstance(module, Conv1D):
+        return module.weight.detach().mT, module.bias.detach()
+    return None
+
+
+def _as_tensors(name: str, found: OutputMap) -> dict[str, Tensor]:
+    weight, bias = found
+    return {f"{name}.weight": weight.detach().cpu()} | (
+        {} if bias is None else {f"{name}.bias": bias.detach().cpu()}
+    )
