@@ -79,6 +79,12 @@ def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
     assert counts["words"] > counts["one_to_one"] / 2
 
 
+def test_a_stage_that_predicts_nothing_hides_nothing(raw):
+    raw["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}}}
+    student = stage_batches(prepare(raw), 0).batch(0).student
+    assert torch.equal(student.input_ids, student.labels) and not student.predicted.any()
+
+
 def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered, teacher_folder):
     """With a student that is the teacher but for the numbers, everything matches: no loss."""
     shape = shape_of(make_model("bert").config, ANATOMIES["bert"])

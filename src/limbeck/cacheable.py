@@ -81,7 +81,8 @@ def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
 def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     """What the signals of a recipe will take, before a weight is loaded.
 
-    Whole sequences are counted, and as many predicted pieces as masking hides.
+    Whole sequences are counted, and as many predicted pieces as masking hides; all of them
+    where two vocabularies are aligned.
     """
     anatomy, config = setup.models.teacher_anatomy, setup.models.teacher_config
     if anatomy is None:
@@ -96,7 +97,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     total = tokens = 0.0
     for number, stage in enumerate(setup.stages):
         masking = setup.maskings[number]
-        share = masking.share if isinstance(masking, Masking) else 1.0
+        share = masking.share if isinstance(masking, Masking) and not stage.alignment else 1.0
         of_kind = {
             "predictions": share * width * element,
             "top_pieces": share * kind.pieces * 4,

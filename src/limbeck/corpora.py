@@ -221,7 +221,7 @@ def _aligned_batches(
         pieces=models.pieces,
         kind=part.kind,
         size=size,
-        masking=masking or Masking(),
+        masking=masking,
         teacher_reads=part.teacher_reads,
         positions=models.student.positions,
         seed=seed,

@@ -139,6 +139,11 @@ def test_whole_words_are_hidden(batches, pair):
     assert (batch.student.input_ids[predicted] == pair[1].mask_token_id).all()
 
 
+def test_where_nothing_is_predicted_everything_is_read(batches):
+    student = batches("match", masking=None).batch(0).student
+    assert torch.equal(student.input_ids, student.labels) and not student.predicted.any()
+
+
 def test_a_view_is_no_longer_than_the_student_reads(batches):
     links = batches("reduce", positions=12).batch(0).links
     assert links.view.input_ids.shape[1] == 12

@@ -40,7 +40,8 @@ class AlignedBatches(BatchSource):
             a view of its own; ``ends`` the last pieces of what both cut at its end,
             where decoders predict what follows.
         size: Sequences in a batch.
-        masking: How the student's pieces are hidden, or that next ones are predicted.
+        masking: How the student's pieces are hidden, or that next ones are predicted; None
+            leaves them all to be read.
         teacher_reads: ``everything``, or ``masked``: what the student does not see is
             hidden from the teacher too.
         positions: The student's longest text.
@@ -54,7 +55,7 @@ class AlignedBatches(BatchSource):
     pieces: PieceMap
     kind: Kind
     size: int
-    masking: Masking | NextPiece
+    masking: Masking | NextPiece | None
     teacher_reads: Literal["everything", "masked"]
     positions: int
     seed: int
@@ -106,6 +107,8 @@ class AlignedBatches(BatchSource):
     ) -> Tokens:
         ids = padded(rows, self.student.pad_token_id or 0, np.int64)
         real = _real(rows)
+        if self.masking is None:
+            return as_tokens(ids, real, ids, np.zeros_like(real))
         if isinstance(self.masking, NextPiece):
             labels, predicted = next_pieces(ids, real)
             return as_tokens(ids, real, labels, predicted)
