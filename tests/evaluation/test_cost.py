@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaModel
 from limbeck.architectures import parameter_counts
 from limbeck.errors import EvaluationError, ModelError
 from limbeck.evaluation.cost import Cost, Latency, _longest_text, measure_cost, model_size
+from limbeck.families import ANATOMIES
 
 
 def quick(model: Path, **options) -> Cost:
@@ -47,6 +48,19 @@ def test_size_without_a_clock_is_that_of_the_body(family, tmp_path):
     assert (size["parameters"], size["embedding_parameters"]) == parameter_counts(body)
     assert size["vocabulary_size"] == 200
     assert size["megabytes"] == (tmp_path / "model.safetensors").stat().st_size / 1e6
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_decoders_write_and_encoders_do_not(family, tmp_path):
+    make_model(family).save_pretrained(tmp_path)
+    found = quick(tmp_path).cpu_ms_per_written_piece
+    assert (found is not None) == ANATOMIES[family].causal
+    assert found is None or found > 0
+
+
+def test_a_decoder_without_a_head_writes_nothing(tmp_path):
+    make_model("llama").base_model.save_pretrained(tmp_path)
+    assert quick(tmp_path).cpu_ms_per_written_piece is None
 
 
 def test_a_cost_is_whole_and_goes_through_json(teacher_folder):

@@ -162,13 +162,16 @@ def _sizes(comparison: Comparison) -> Table:
         "vocabulary_size",
         "pieces_per_sentence",
         "cpu_ms_per_sentence",
+        "cpu_ms_per_written_piece",
     )
     named = dict(comparison["students"])
     if comparison["teacher"]:
         named = {"teacher": comparison["teacher"]["cost"], **named}
     rows = [[name, *(cell(cost.get(key), key) for key in keys)] for name, cost in named.items()]
     head = ["", "parameters", "of these embeddings", "MB", "vocabulary", "pieces a sentence"]
-    return [[*head, "ms a sentence"], *rows]
+    head += ["ms a sentence", "ms a written piece"]
+    table = [head, *rows]
+    return table if any(row[-1] for row in rows) else [row[:-1] for row in table]
 
 
 def _scores(row: Row, tasks: list[str]) -> list[str]:

@@ -16,17 +16,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from ..architectures import parameter_counts
 from ..errors import EvaluationError
 from ..factored import add_factors, factored_ranks
+from ..families import ANATOMIES
 from ..memory import peak_process_bytes
-from ..pretrained import load_body, load_config, locate
+from ..pretrained import load_body, load_config, load_model, locate
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
+_WRITTEN = 32  # pieces that a decoder writes, each time
 SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means, by default
 # Nothing is imported from the folder in which the user happens to stand.
 _PROGRAM = (
@@ -68,6 +70,8 @@ class Cost:
         pieces_per_sentence: Pieces of the one text that a sentence stands for.
         cpu_ms_per_sentence: Median for one such text.
         latencies: Every batch size and length that the model can read.
+        cpu_ms_per_written_piece: Median of one more piece of such a text, the likeliest,
+            with keys and values kept; None of an encoder, or without a vocabulary head.
     """
 
     parameters: int
@@ -80,6 +84,7 @@ class Cost:
     pieces_per_sentence: int
     cpu_ms_per_sentence: float
     latencies: tuple[Latency, ...]
+    cpu_ms_per_written_piece: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For files."""
@@ -100,7 +105,7 @@ def measure_cost(
 
     The body alone runs, in float32, on random pieces, with the attention that
     transformers chooses. One sentence is always timed too; lengths that the
-    model cannot read are left out.
+    model cannot read are left out. Decoders also write, with their heads.
 
     Args:
         model: Folder, hub name or package name.
@@ -195,6 +200,7 @@ def _measure(
         pieces_per_sentence=one[1],
         cpu_ms_per_sentence=1000 * latencies[one].p50,
         latencies=tuple(latencies.values()),
+        cpu_ms_per_written_piece=_written_piece(folder, one[1], longest, seconds),
     )
 
 
@@ -217,10 +223,7 @@ def _longest_text(model: PreTrainedModel) -> int:
 
 
 def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: int) -> Latency:
-    vocabulary = model.config.get_text_config().vocab_size
-    generator = torch.Generator().manual_seed(0)
-    # The first ids are mostly special pieces, of which padding would move RoBERTa's positions.
-    ids = torch.randint(min(5, vocabulary - 1), vocabulary, (batch, length), generator=generator)
+    ids = _random_pieces(model, batch, length)
     for _ in range(3):
         model(input_ids=ids)
     times: list[float] = []
@@ -230,6 +233,35 @@ def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: 
         times.append(time.perf_counter() - began)
     p50, p95 = np.percentile(times, [50, 95])
     return Latency(batch, length, float(p50), float(p95))
+
+
+def _written_piece(folder: str, sentence: int, longest: int, seconds: float) -> float | None:
+    """Milliseconds of a piece after so many; None where nothing is written."""
+    anatomy = ANATOMIES.get(load_config(folder).model_type)
+    if anatomy is None or not anatomy.causal:
+        return None
+    model: Any = load_model(folder, anatomy=anatomy)
+    if model is model.base_model:  # without a head
+        return None
+    prompt = max(1, min(sentence, longest - _WRITTEN))
+    times: list[float] = []
+    with torch.inference_mode():
+        while sum(times) < seconds or not times:
+            found = model(input_ids=_random_pieces(model, 1, prompt), use_cache=True)
+            for _ in range(min(_WRITTEN, longest - prompt)):
+                began = time.perf_counter()
+                best = found.logits[:, -1:].argmax(-1)
+                kept = found.past_key_values
+                found = model(input_ids=best, past_key_values=kept, use_cache=True)
+                times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))
+
+
+def _random_pieces(model: Any, batch: int, length: int) -> Tensor:
+    vocabulary = model.config.get_text_config().vocab_size
+    generator = torch.Generator().manual_seed(0)
+    # The first ids are mostly special pieces, of which padding would move RoBERTa's positions.
+    return torch.randint(min(5, vocabulary - 1), vocabulary, (batch, length), generator=generator)
 
 
 def print_cost() -> None:

@@ -27,8 +27,10 @@ _SIZES = {
     "peak_memory_bytes": "peak memory",
     "pieces_per_sentence": "pieces a sentence",
     "cpu_ms_per_sentence": "ms a sentence",
+    "cpu_ms_per_written_piece": "ms a written piece",
     "threads": "threads",
 }
+_OF_SOME = ("cpu_ms_per_written_piece",)  # a column only where a model has it
 _SIDES = ("teacher", "student")
 _SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
 _READINGS = "One held-out sentence in the pieces of both, side by side where both cut"
@@ -140,6 +142,7 @@ def _with_mean(report: Report) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _size_table(report: Report, keys: Sequence[str]) -> Table:
     costs = _costs(report).items()
+    keys = [key for key in keys if key not in _OF_SOME or any(cost.get(key) for _, cost in costs)]
     rows = [[ROLES[role], *(cell(cost.get(key), key) for key in keys)] for role, cost in costs]
     return [["", *(_SIZES[key] for key in keys)], *rows]
 
