@@ -66,12 +66,12 @@ def run(setup: Setup, steps: int, judge: LiveTeacher, *, cached: bool) -> dict[s
             began = time.perf_counter()
             batch = ahead.batch(step)
             position = Position(0, step, 0, 0.0)
-            means = train_step(learner, teacher, stage, batch, optimizer, accelerator, position)
+            taken = train_step(learner, teacher, stage, batch, optimizer, accelerator, position)
             if step >= WARM_UP:
                 seconds.append(time.perf_counter() - began)
             else:
                 ahead.waited = 0.0
-            losses.append(sum(means.values()))
+            losses.append(sum(taken.means.values()))
     held_out = mean_values(learner, judge, stage, stage_held_out(setup, 0), accelerator)
     after = sum(held_out.values())
     return {"seconds": seconds, "losses": losses, "waited": ahead.waited, "after": after}

@@ -81,10 +81,10 @@ def run_limbeck(given: argparse.Namespace, precision: str) -> dict[str, Any]:
             group["lr"] = learning_rate(step, stage.steps, stage.optimizer)
         batch = batches.batch(step)
         position = Position(0, step, 0, 0.0)
-        means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
+        taken = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
         wait(given)
         seconds.append(time.perf_counter() - began)
-        losses.append(means["relations"])
+        losses.append(taken.means["relations"])
     facts = {"losses": losses, "seconds": seconds[WARM_UP:], "bytes": memory(given) - before}
     facts["profile"] = profile(given, setup, accelerator, learner, teacher, optimizer, batches)
     return facts

@@ -199,6 +199,23 @@ def vocabulary(tmp_path_factory) -> str:
     return str(folder)
 
 
+def rows_are_those_of_the_whole(source, number):
+    """What each of two processes makes of a batch is what stands there when one makes it all."""
+    whole = source.batch(number)
+    count = len(whole.student.mask)
+    for start, stop in ((0, count // 2), (count // 2, count)):
+        part, there = source.batch(number, slice(start, stop)), whole.rows(start, stop)
+        for mine, theirs in ((part.student, there.student), (part.teacher, there.teacher)):
+            for row in range(stop - start):
+                one, other = mine.rows(row, row + 1), theirs.rows(row, row + 1)
+                assert torch.equal(one.input_ids[one.mask], other.input_ids[other.mask])
+                assert torch.equal(one.predicted[one.mask], other.predicted[other.mask])
+                assert torch.equal(one.labels[one.predicted], other.labels[other.predicted])
+        if whole.links is not None:
+            assert part.links.groups.mask.sum() == there.links.groups.mask.sum()
+            assert (part.links.student >= 0).sum() == (there.links.student >= 0).sum()
+
+
 def stop_at(count, monkeypatch):
     """The training is interrupted before it takes that many steps and one."""
     real, steps = loop.train_step, []

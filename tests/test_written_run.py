@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import PIECES, make_text, stopped_and_whole
+from conftest import PIECES, make_text, rows_are_those_of_the_whole, stopped_and_whole
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -106,6 +106,12 @@ def test_labels_learn_from_the_corpus_and_all_else_from_what_was_written(raw):
     assert torch.equal(again.teacher.input_ids, batch.teacher.input_ids)
     assert not torch.equal(written.batch(2).teacher.labels[:, :16], batch.teacher.labels[:, :16])
     assert written.facts() and not written.facts()
+
+
+def test_rows_do_not_hang_on_those_beside_them(raw):
+    read, written, _ = batches_of(raw)
+    rows_are_those_of_the_whole(read, 3)
+    rows_are_those_of_the_whole(written, 3)
 
 
 def test_labels_may_learn_from_what_was_written(raw):

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import make_text
+from conftest import make_text, rows_are_those_of_the_whole
 
 from limbeck.data.corpus import SeededOrder
 from limbeck.data.text import TextSource
@@ -157,6 +157,11 @@ def test_batches_are_a_function_of_their_number(batches):
     assert torch.equal(one.student.input_ids, two.student.input_ids)
     assert torch.equal(one.links.student, two.links.student)
     assert one.rows(1, 3).links.view.input_ids.shape[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["match", "reduce"])
+def test_rows_do_not_hang_on_those_beside_them(batches, kind):
+    rows_are_those_of_the_whole(batches(kind, teacher_reads="masked"), 2)
 
 
 def test_every_piece_of_the_teacher_is_written_with_the_students(pair):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import make_text, make_tokenizer
+from conftest import make_text, make_tokenizer, rows_are_those_of_the_whole
 
 from limbeck.data.corpus import SeededOrder
 from limbeck.data.text import TextSource
@@ -88,7 +88,7 @@ def test_words_are_masked_whole_and_in_the_right_share():
         pieces,
         continues,
         maskable,
-        np.random.default_rng(1),
+        [np.random.default_rng((1, row)) for row in range(200)],
         masking=Masking(),
         mask_id=4,
         below=100,
@@ -117,11 +117,18 @@ def test_batches_are_a_function_of_seed_and_number(text_file, tokenizer, tmp_pat
     assert not np.isin(one.labels[one.predicted], special).any()
 
 
+def test_rows_do_not_hang_on_those_beside_them(text_file, tokenizer, tmp_path):
+    table = tokenized(text_file, tokenizer, tmp_path).table
+    order = SeededOrder((len(table),), (1.0,), seed=3)
+    source = Batches(table, order, tokenizer, size=5, masking=Masking(), seed=3)
+    rows_are_those_of_the_whole(source, 7)
+
+
 def test_padding_is_no_real_token_even_where_pad_stands_for_something_else(tokenizer):
     pad = tokenizer.pad_token_id
     rows = [np.array([1, 7, pad, 8]), np.array([1, 9])]  # a real token that looks like padding
     flags = [np.zeros(len(row), dtype=np.bool_) for row in rows]
-    batch = collate(rows, flags, tokenizer, np.random.default_rng(0), masking=None)
+    batch = collate(rows, flags, tokenizer, [], masking=None)
     assert batch.student.mask.tolist() == [[True] * 4, [True, True, False, False]]
     assert batch.one_vocabulary
     assert not batch.student.predicted.any()

@@ -22,7 +22,7 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher
 from limbeck.training.checkpoint import Position
-from limbeck.training.processes import shard_layers, spread, whole
+from limbeck.training.processes import Share, shard_layers, spread, whole
 from limbeck.training.stages import Learner, OptimizerSettings, Stage
 from limbeck.training.step import train_step
 
@@ -62,9 +62,10 @@ def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accele
     )
     wrapped = spread(learner, accelerator).train(False)
     optimizer = Still(learner.parameters(), lr=1.0)
-    batch = make_batch(rows=rows, length=20)
+    share = Share.of(rows, accelerator).rows
+    batch = make_batch(rows=rows, length=20).rows(share.start, share.stop)
     start = Position(0, 0, 0, 0.0)
-    means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start)
+    means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start).means
     found = {
         f"{family}/{name}/{key}": whole(parameter.grad).clone()
         for key, parameter in learner.named_parameters()

@@ -58,7 +58,8 @@ def steps(teacher, stage, learner, optimizer, count, first=0):
     for number in range(first, first + count):
         batch = make_batch(rows=5, seed=number)
         position = replace(START, step=number)
-        means = train_step(learner, teacher, stage, batch, optimizer, accelerator, position)
+        taken = train_step(learner, teacher, stage, batch, optimizer, accelerator, position)
+        means = taken.means
     return means
 
 
@@ -82,7 +83,8 @@ def test_training_lowers_every_loss(name):
     optimizer = build_optimizer(learner, stage.optimizer)
     accelerator, batch = Accelerator(cpu=True), make_batch(rows=5)
     means = [
-        train_step(learner, teacher, stage, batch, optimizer, accelerator, START) for _ in range(30)
+        train_step(learner, teacher, stage, batch, optimizer, accelerator, START).means
+        for _ in range(30)
     ]
     assert means[-1][name] < means[0][name]
 

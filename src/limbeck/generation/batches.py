@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..batch import Batch, Links, Tokens
-from ..tokenization.batching import BatchSource
+from ..tokenization.batching import ALL_ROWS, BatchSource
 from ..tokenization.prompts import Ids, PromptBatches, answered
 from .parts import means_by_part, parts_of
 from .rules import Rule
@@ -98,31 +98,35 @@ class WrittenBatches(BatchSource):
     _since: list[Written] = field(default_factory=list)  # the last record
     _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and what was written
 
-    def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0."""
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of that number, counted from 0, or some rows of it.
+
+        All of it is written in any case, by all processes together.
+        """
         rule, options = self.policy.rule, self.policy.options
         if rule is None:
-            return self.prompts.batch(number)
-        rows, table = self.prompts.numbers(number), self.prompts.table
+            return self.prompts.batch(number, rows)
+        asked, table = self.prompts.numbers(number), self.prompts.table
         chance = np.random.default_rng((self.seed, number))
-        wanted = chance.random(len(rows)) < options.share
-        again = wanted & (chance.random(len(rows)) < options.replay) & bool(self._kept)
-        responses = [table.responses[row] for row in rows]
+        wanted = chance.random(len(asked)) < options.share
+        again = wanted & (chance.random(len(asked)) < options.replay) & bool(self._kept)
+        responses = [table.responses[prompt] for prompt in asked]
         for place in again.nonzero()[0].tolist():
-            rows[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
+            asked[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
         new: list[int] = (wanted & ~again).nonzero()[0].tolist()
         if new:
-            written = self._write([table.prompts[rows[place]] for place in new], rule, number)
+            written = self._write([table.prompts[asked[place]] for place in new], rule, number)
             texts = zip(new, written.pieces.tolist(), written.lengths.tolist(), strict=True)
             for place, pieces, length in texts:
                 responses[place] = np.array(pieces[:length])
             self._since.append(written)
-            self._keep([(rows[place], responses[place]) for place in new])
-        prompts = [table.prompts[row] for row in rows]
-        tokens = answered(prompts, responses, pad=self.prompts.pad)
+            self._keep([(asked[place], responses[place]) for place in new])
+        mine = asked[rows]
+        prompts = [table.prompts[prompt] for prompt in mine]
+        tokens = answered(prompts, responses[rows], pad=self.prompts.pad)
         if not self.apart or options.labels == "written":
             return Batch(tokens, tokens)
-        return Batch(self.prompts.read(rows), tokens, _same(tokens))
+        return Batch(self.prompts.read(mine), tokens, _same(tokens))
 
     def state(self) -> dict[str, Tensor]:
         """What is kept of earlier batches, for a checkpoint."""

@@ -3,7 +3,7 @@
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
-from .batching import BatchSource, as_tokens, padded
+from .batching import ALL_ROWS, BatchSource, as_tokens, chance_of_rows, padded
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
 from .piece_map import Ids, PieceMap
 from .two_cuts import Cuts
@@ -27,7 +27,7 @@ Kind = Literal["match", "reduce", "ends"]
 class AlignedBatches(BatchSource):
     """The batches of a stage that compares two vocabularies.
 
-    Batch number n is a pure function of the seed and of n.
+    Row m of batch n is a pure function of the seed, of n and of m.
 
     Attributes:
         table: The finest groups in both cuts, as `cut_twice` leaves them.
@@ -60,15 +60,17 @@ class AlignedBatches(BatchSource):
     positions: int
     seed: int
 
-    def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0."""
-        indices = self.order.indices(number * self.size, self.size)
-        rows: dict[str, Any] = self.table[indices.tolist()]
-        sequences = [{name: column[n] for name, column in rows.items()} for n in range(self.size)]
-        generator = np.random.default_rng((self.seed, number))
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of that number, counted from 0, or some rows of it."""
+        indices = self.order.indices(number * self.size, self.size)[rows]
+        found: dict[str, Any] = self.table[indices.tolist()]
+        sequences = [
+            {name: column[n] for name, column in found.items()} for n in range(len(indices))
+        ]
+        chance = chance_of_rows(self.seed, number, range(self.size)[rows])
         mine = [row["student_ids"] for row in sequences]
         theirs = [row["teacher_ids"] for row in sequences]
-        student = self._student(sequences, mine, generator)
+        student = self._student(sequences, mine, chance)
         linked, view = self._links(sequences)
         ids = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
         read = ids
@@ -103,7 +105,10 @@ class AlignedBatches(BatchSource):
         return Batch(student, teacher, links)
 
     def _student(
-        self, sequences: list[dict[str, Any]], rows: list[Ids], generator: np.random.Generator
+        self,
+        sequences: list[dict[str, Any]],
+        rows: list[Ids],
+        chance: Sequence[np.random.Generator],
     ) -> Tokens:
         ids = padded(rows, self.student.pad_token_id or 0, np.int64)
         real = _real(rows)
@@ -121,7 +126,7 @@ class AlignedBatches(BatchSource):
             ids,
             padded([_continues(row) for row in sequences], False, np.bool_),
             padded(maskable, False, np.bool_),
-            generator,
+            chance,
             masking=self.masking,
             mask_id=self.student.mask_token_id,
             below=len(self.student),

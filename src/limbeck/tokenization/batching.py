@@ -1,7 +1,8 @@
-"""Sequences become batches: batch number n is a pure function of the seed and of n.
+"""Sequences become batches: row m of batch n is a pure function of the seed, of n and of m.
 
-So a run that was killed goes on with the very batches it would have seen, and
-the position in the data is the step itself.
+So a run that was killed goes on with the very batches it would have seen, the
+position in the data is the step itself, and each of several processes makes
+the rows that it computes and no others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from ..data.corpus import SeededOrder
 from .frame import frame_of
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
 
+ALL_ROWS = slice(None)
+
 
 @runtime_checkable
 class BatchSource(Protocol):
@@ -31,8 +34,11 @@ class BatchSource(Protocol):
 
     hangs_on_weights: ClassVar[bool] = False
 
-    def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0, and the same whenever it is asked for."""
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of that number, counted from 0, or some rows of it.
+
+        It is the same whenever it is asked for, and so is each row whichever others are.
+        """
         ...
 
     def facts(self) -> Mapping[str, object]:
@@ -71,16 +77,15 @@ class Batches(BatchSource):
     seed: int
     apart: bool = False
 
-    def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0."""
-        indices = self.order.indices(number * self.size, self.size)
-        rows: dict[str, Any] = self.table[indices.tolist()]
-        generator = np.random.default_rng((self.seed, number))
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of that number, counted from 0, or some rows of it."""
+        indices = self.order.indices(number * self.size, self.size)[rows]
+        found: dict[str, Any] = self.table[indices.tolist()]
         batch = collate(
-            list(rows["input_ids"]),
-            list(rows["continues"]),
+            list(found["input_ids"]),
+            list(found["continues"]),
             self.tokenizer,
-            generator,
+            chance_of_rows(self.seed, number, range(self.size)[rows]),
             masking=self.masking,
         )
         if not self.apart:
@@ -89,11 +94,16 @@ class Batches(BatchSource):
         return Batch(tokens, tokens)
 
 
+def chance_of_rows(seed: int, number: int, rows: Sequence[int]) -> list[np.random.Generator]:
+    """What is drawn in each of those rows of batch ``number``."""
+    return [np.random.default_rng((seed, number, row)) for row in rows]
+
+
 def collate(
     input_ids: Sequence[Any],
     continues: Sequence[Any],
     tokenizer: PreTrainedTokenizerFast,
-    generator: np.random.Generator,
+    chance: Sequence[np.random.Generator],
     *,
     masking: Masking | NextPiece | None,
 ) -> Batch:
@@ -111,7 +121,7 @@ def collate(
             pieces,
             goes_on,
             maskable,
-            generator,
+            chance,
             masking=masking,
             mask_id=tokenizer.mask_token_id,
             below=len(tokenizer),

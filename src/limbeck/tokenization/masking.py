@@ -4,6 +4,7 @@ Source: Devlin et al. 2019, BERT, arXiv:1810.04805; whole words as in its later
 release. Each word is drawn on its own, so the share holds on average.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ def mask_pieces(
     pieces: Int[ndarray, "batch tokens"],
     continues: Bool[ndarray, "batch tokens"],
     maskable: Bool[ndarray, "batch tokens"],
-    generator: Generator,
+    chance: Sequence[Generator],
     *,
     masking: Masking,
     mask_id: int | Int[ndarray, "batch tokens"],
@@ -66,21 +67,23 @@ def mask_pieces(
         pieces: Piece ids.
         continues: True where a piece goes on with the word before it.
         maskable: False at special tokens and padding, which stay as they are.
-        generator: The only source of chance.
+        chance: A source for every row, so that what is hidden in one does not hang on what
+            stands beside it.
         masking: Shares, and whether words or pieces are drawn.
         mask_id: The mask token; where pieces are of several vocabularies, that of each.
         first: Random pieces are drawn from this one on; likewise.
         below: And below this one.
     """
-    chance = generator.random(pieces.shape)
+    # Piece by piece, so that a row's draws do not hang on the padding behind it either.
+    drawn = np.stack([source.random((pieces.shape[1], 3)) for source in chance])
+    whether, fate, which = np.moveaxis(drawn, -1, 0)
     if masking.whole_word:
         # Every piece takes the draw of the first piece of its word.
         places = np.broadcast_to(np.arange(pieces.shape[1]), pieces.shape)
         begins = np.maximum.accumulate(np.where(continues, 0, places), axis=1)
-        chance = np.take_along_axis(chance, begins, axis=1)
-    predicted = (chance < masking.share) & maskable
-    fate = generator.random(pieces.shape)
-    random_pieces = generator.integers(first, below, pieces.shape, dtype=pieces.dtype)
+        whether = np.take_along_axis(whether, begins, axis=1)
+    predicted = (whether < masking.share) & maskable
+    random_pieces = (first + which * (np.asarray(below) - first)).astype(pieces.dtype)
     hidden = np.where(predicted & (fate < masking.replaced), mask_id, pieces)
     swapped = predicted & (fate >= masking.replaced) & (fate < masking.replaced + masking.random)
     return np.where(swapped, random_pieces, hidden), predicted

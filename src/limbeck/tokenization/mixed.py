@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch
 from ..data.corpus import SeededOrder
-from .batching import BatchSource, padded, read_by_both
+from .batching import ALL_ROWS, BatchSource, chance_of_rows, padded, read_by_both
 from .masking import Masking, mask_pieces
 from .two_cuts import Cuts
 
@@ -70,7 +70,7 @@ def mix_words(
 class MixedBatches(BatchSource):
     """The batches of a stage in which teacher and student vocabulary stand mixed.
 
-    Batch number n is a pure function of the seed, of n and of the share.
+    Row m of batch n is a pure function of the seed, of n, of m and of the share.
 
     Attributes:
         table: Words in both cuts, as `cut_twice` leaves them.
@@ -95,21 +95,21 @@ class MixedBatches(BatchSource):
     shares: Sequence[float]
     seed: int
 
-    def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0; student and teacher read the same."""
-        indices = self.order.indices(number * self.size, self.size)
-        rows: dict[str, Any] = self.table[indices.tolist()]
-        generator = np.random.default_rng((self.seed, number))
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of that number, or some rows of it; student and teacher read the same."""
+        indices = self.order.indices(number * self.size, self.size)[rows]
+        found: dict[str, Any] = self.table[indices.tolist()]
+        chance = chance_of_rows(self.seed, number, range(self.size)[rows])
         share = self.shares[min(number, len(self.shares) - 1)]
         sequences = []
-        for place in range(len(indices)):
-            row = {name: column[place] for name, column in rows.items()}
-            heads = generator.random(len(row["cuts"])) < share
+        for place, source in enumerate(chance):
+            row = {name: column[place] for name, column in found.items()}
+            heads = source.random(len(row["cuts"])) < share
             sequences.append(mix_words(row, heads, student_from=self.student_from))
-        return self._collated(sequences, generator)
+        return self._collated(sequences, chance)
 
     def _collated(
-        self, sequences: Sequence[MixedSequence], generator: np.random.Generator
+        self, sequences: Sequence[MixedSequence], chance: Sequence[np.random.Generator]
     ) -> Batch:
         pieces = padded([s.ids for s in sequences], self.teacher.pad_token_id or 0, np.int64)
         continues = padded([s.continues for s in sequences], False, np.bool_)
@@ -124,7 +124,7 @@ class MixedBatches(BatchSource):
             pieces,
             continues,
             maskable,
-            generator,
+            chance,
             masking=self.masking,
             mask_id=np.where(
                 by_student,

@@ -13,7 +13,7 @@ from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt
 from ..errors import DataError
-from .batching import BatchSource, as_tokens, padded
+from .batching import ALL_ROWS, BatchSource, as_tokens, padded
 from .frame import frame_of
 
 Ids = Int[ndarray, "..."]
@@ -130,9 +130,9 @@ class PromptBatches(BatchSource):
         found: list[int] = self.order.indices(number * self.size, self.size).tolist()
         return found
 
-    def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0."""
-        tokens = self.read(self.numbers(number))
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of that number, counted from 0, or some rows of it."""
+        tokens = self.read(self.numbers(number)[rows])
         return Batch(tokens, tokens)
 
     def read(self, rows: Sequence[int]) -> Tokens:

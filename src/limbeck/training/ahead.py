@@ -6,19 +6,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ..batch import Batch
-from ..tokenization.batching import BatchSource
+from ..tokenization.batching import ALL_ROWS, BatchSource
 
 
 class Ahead:
-    """The batches of a source, one made ahead where it does not hang on what is learned.
+    """Batches of a source, one made ahead where it does not hang on what is learned.
 
     Attributes:
         waited: Seconds for which no batch was ready, since it was last set to 0.
     """
 
-    def __init__(self, source: BatchSource, steps: int, worker: ThreadPoolExecutor) -> None:
-        """Of ``steps`` batches, the one after the last that was asked for is made by ``worker``."""
-        self._source, self._steps, self._worker = source, steps, worker
+    def __init__(
+        self, source: BatchSource, steps: int, rows: slice, worker: ThreadPoolExecutor
+    ) -> None:
+        """Those ``rows`` of ``steps`` batches; ``worker`` makes the one after the last."""
+        self._source, self._steps, self._rows, self._worker = source, steps, rows, worker
         self._next: tuple[int, Future[Batch]] | None = None
         self.waited = 0.0
 
@@ -28,16 +30,17 @@ class Ahead:
         if self._next is not None and self._next[0] == number:
             batch = self._next[1].result()
         else:
-            batch = self._source.batch(number)
+            batch = self._source.batch(number, self._rows)
         self.waited += time.perf_counter() - began
         self._next = None
         if not self._source.hangs_on_weights and number + 1 < self._steps:
-            self._next = (number + 1, self._worker.submit(self._source.batch, number + 1))
+            made = self._worker.submit(self._source.batch, number + 1, self._rows)
+            self._next = (number + 1, made)
         return batch
 
 
 @contextmanager
-def made_ahead(source: BatchSource, steps: int) -> Iterator[Ahead]:
-    """The batches of a source; what is being made is awaited when the block ends."""
+def made_ahead(source: BatchSource, steps: int, rows: slice = ALL_ROWS) -> Iterator[Ahead]:
+    """Batches of a source, or some rows of each; what is being made is awaited at the end."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as worker:
-        yield Ahead(source, steps, worker)
+        yield Ahead(source, steps, rows, worker)

@@ -20,6 +20,7 @@ from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
 from .processes import (
+    Share,
     have_all_weights,
     spread,
     summed,
@@ -112,13 +113,15 @@ def train_stage(
             write=accelerator.is_main_process,
         )
 
-    if position.step == 0 and held_out:
-        measure()
+    share = Share.of(stage.batch_size, accelerator)
     with (
         ProgressBar(stage.name, console=console) as progress,
         interruptible() as interrupted,
-        made_ahead(batches, stage.steps) as ahead,
+        made_ahead(batches, stage.steps, share.rows) as ahead,
+        telling_of_lost_processes(accelerator),
     ):
+        if position.step == 0 and held_out:
+            measure()
         while position.step < stage.steps:
             began = time.perf_counter()
             rate = learning_rate(position.step, stage.steps, stage.optimizer)
@@ -126,9 +129,8 @@ def train_stage(
                 group["lr"] = rate
             have_all_weights(wrapped)  # some batches are written with them
             batch = ahead.batch(position.step)
-            with telling_of_lost_processes(accelerator):
-                means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
-            tokens = int(batch.student.mask.sum())
+            taken = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
+            means, tokens = taken.means, taken.tokens
             seconds = time.perf_counter() - began
             position = replace(
                 position,

@@ -1,4 +1,4 @@
-"""One step shared by several processes: each computes some rows, and all take the same step.
+"""One step shared by several processes: each makes some rows, and all take the same step.
 
 Every process makes as many forwards as the others, so that none waits for a
 gradient that never comes; where rows run out, a row is computed that weighs
@@ -11,6 +11,7 @@ Source: Rajbhandari et al. 2020, ZeRO, arXiv:1910.02054 (sharded weights).
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -81,25 +82,44 @@ def _mesh_of(device: str, processes: int) -> DeviceMesh:
     return init_device_mesh(device, (processes,))
 
 
-def micro_batches(
-    batch: Batch, size: int, accelerator: Accelerator
-) -> Iterator[tuple[Batch, float, bool]]:
-    """What this process computes of a step: rows, their weight (1 or 0), and if they are the last.
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes computes of a batch.
+
+    Attributes:
+        rows: Which; where there are none for it, one that weighs nothing.
+        real: How many of these count.
+        most: How many the process with the most has.
+    """
+
+    rows: slice
+    real: int
+    most: int
+
+    @classmethod
+    def of(cls, rows: int, accelerator: Accelerator) -> "Share":
+        """This process's share of so many rows."""
+        most = -(-rows // accelerator.num_processes)
+        first = accelerator.process_index * most
+        stop = min(rows, first + most)
+        if first >= stop:
+            return cls(slice(0, 1), 0, most)
+        return cls(slice(first, stop), stop - first, most)
+
+
+def micro_batches(batch: Batch, share: Share, size: int) -> Iterator[tuple[Batch, float, bool]]:
+    """What this process computes, forward by forward: rows, their weight (1 or 0), if the last.
 
     Args:
-        batch: Of the whole step, the same in every process.
+        batch: The rows of the share.
+        share: Of the whole batch.
         size: Rows in one forward, at most.
-        accelerator: Tells which process this is, of how many.
     """
-    rows = batch.student.input_ids.shape[0]
-    share = -(-rows // accelerator.num_processes)
-    first = accelerator.process_index * share
-    stop = min(rows, first + share)
-    starts = range(first, first + share, size)
+    starts = range(0, share.most, size)
     for start in starts:
-        mine = start < stop
-        here = batch.rows(start, min(start + size, stop)) if mine else batch.rows(0, 1)
-        yield here.to(accelerator.device), float(mine), start == starts[-1]
+        mine = start < share.real
+        here = batch.rows(start, min(start + size, share.real)) if mine else batch.rows(0, 1)
+        yield here, float(mine), start == starts[-1]
 
 
 def have_all_weights(learner: nn.Module) -> None:

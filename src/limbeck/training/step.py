@@ -5,6 +5,8 @@ once, by what it counts over all micro-batches and processes. A mean of means
 would make the result depend on how a step is cut.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -15,8 +17,23 @@ from ..batch import Batch
 from ..errors import TrainingError
 from ..teacher.contract import Teacher
 from .checkpoint import Position
-from .processes import micro_batches, summed, summing_gradients, whole
+from .processes import Share, micro_batches, summed, summing_gradients, whole
 from .stages import Stage
+
+_TOKENS = "tokens read"  # no objective is called so
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step was, over all processes.
+
+    Attributes:
+        means: Of each objective, over its items.
+        tokens: That the student read.
+    """
+
+    means: dict[str, float]
+    tokens: int
 
 
 def train_step(
@@ -27,19 +44,30 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     position: Position,
-) -> dict[str, float]:
-    """One optimizer step on the whole batch; gives each objective's mean over its items.
+) -> Taken:
+    """One optimizer step.
+
+    Args:
+        learner: As `spread` left it.
+        teacher: None where no objective needs one.
+        stage: Objectives, their weights, and how many rows the step has in all.
+        batch: The rows of them that are this process's share.
+        optimizer: Takes the step.
+        accelerator: Device, precision and processes.
+        position: Where the run stands.
 
     Raises:
         TrainingError: The loss or its gradient is not finite; no step was taken.
     """
-    counts = {name: max(1, stage.count(name, batch)) for name in stage.objectives}
+    share = Share.of(stage.batch_size, accelerator)
+    counts, tokens = _counted(stage, batch, share, accelerator)
     means = dict.fromkeys(counts, 0.0)
     progress = stage.progress(position.step)
     weights = stage.weights_at(progress)
     torch.manual_seed(_seed_of(stage, position.step, accelerator.process_index))
     optimizer.zero_grad(set_to_none=True)
-    for micro, weight, last in micro_batches(batch, stage.micro_batch_size, accelerator):
+    for part, weight, last in micro_batches(batch, share, stage.micro_batch_size):
+        micro = part.to(accelerator.device)
         with summing_gradients(learner, last=last):
             signals = _signals(teacher, stage, micro, accelerator)
             with accelerator.autocast():
@@ -61,7 +89,7 @@ def train_step(
             f" the learning rate ({stage.optimizer.learning_rate:g}), or use precision: float32"
         )
     optimizer.step()
-    return means
+    return Taken(means, tokens)
 
 
 def mean_values(
@@ -73,20 +101,35 @@ def mean_values(
 ) -> dict[str, float]:
     """Each objective's mean over the items of all the batches, without learning."""
     totals = dict.fromkeys(stage.objectives, 0.0)
-    counts = dict.fromkeys(stage.objectives, 0)
+    counts = dict.fromkeys(stage.objectives, 0.0)
     was_training = learner.training
     learner.eval()
     with torch.no_grad():
         for batch in batches:
-            here = batch.to(accelerator.device)
+            share = Share.of(len(batch.student.mask), accelerator)
+            mine = batch.rows(share.rows.start, share.rows.stop)
+            here, weight = mine.to(accelerator.device), float(share.real > 0)
             signals = _signals(teacher, stage, here, accelerator)
             with accelerator.autocast():
                 found = learner(here, signals)
             for name, total in found.items():
-                totals[name] += float(total)
-                counts[name] += stage.count(name, batch)
+                totals[name] += weight * float(total)
+                counts[name] += weight * stage.count(name, mine)
     learner.train(was_training)
-    return {name: totals[name] / max(1, counts[name]) for name in totals}
+    totals, counts = summed(totals, accelerator), summed(counts, accelerator)
+    return {name: totals[name] / max(1.0, counts[name]) for name in totals}
+
+
+def _counted(
+    stage: Stage, batch: Batch, share: Share, accelerator: Accelerator
+) -> tuple[dict[str, float], int]:
+    """Of the whole step, the items of each objective, at least 1, and the student's tokens."""
+    own = {name: float(stage.count(name, batch)) for name in stage.objectives}
+    own[_TOKENS] = float(batch.student.mask.sum())
+    weight = float(share.real > 0)
+    found = summed({name: weight * count for name, count in own.items()}, accelerator)
+    tokens = int(found.pop(_TOKENS))
+    return {name: max(1.0, count) for name, count in found.items()}, tokens
 
 
 def _seed_of(stage: Stage, step: int, process: int) -> int:
