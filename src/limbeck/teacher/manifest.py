@@ -12,7 +12,7 @@ from ..errors import CacheError
 from ..files import write_text
 
 _FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2  # raised whenever the same seed comes to make other batches
 
 
 @dataclass(frozen=True)
