@@ -9,7 +9,7 @@ import yaml
 from limbeck import compare as module
 from limbeck.compare import compare
 from limbeck.errors import RecipeError
-from limbeck.evaluation.comparison import as_markdown
+from limbeck.evaluation.comparison import as_markdown, tables
 from limbeck.plan import Probe
 from limbeck.run import distill
 from limbeck.study import prepare_study, read_study, tokens_of
@@ -192,6 +192,22 @@ def test_one_arm_alone_gives_the_same_student(raw, tmp_path):
     alone = distill(yaml.safe_load(file.read_text(encoding="utf-8")), tmp_path / "alone").folder
     weights = Path("student") / "model.safetensors"
     assert (alone / weights).read_bytes() == (tmp_path / "study" / place / weights).read_bytes()
+
+
+def test_arms_of_other_sizes_show_what_they_cost(raw, tmp_path):
+    raw["students"] = {"two": {}}
+    none = raw["arms"]["none"]
+    raw["arms"] = {
+        "none": none,
+        "again": {**none, "seed": 7},
+        "short": {**none, "student.layers": 1},
+    }
+    raw["recipe"]["evaluation"]["tasks"] = []
+    report = compare(raw, tmp_path / "study")
+    sizes = {row["arm"]: row["cost"]["parameters"] for row in report["rows"]}
+    assert sizes["none"] == sizes["again"] > sizes["short"]
+    (table,) = (table for heading, table in tables(report) if heading == "Size and speed")
+    assert [row[0] for row in table[1:]] == ["teacher", "two", "two, short"]
 
 
 def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):

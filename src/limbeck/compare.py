@@ -20,6 +20,7 @@ from .build import check
 from .errors import RecipeError
 from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
 from .evaluation.comparison import write_comparison
+from .evaluation.cost import model_size
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
 from .files import write_text
@@ -178,15 +179,15 @@ def _report(
         )
         report["teacher"] = _measured({name: [score] for name, score in scores.items()})
         report["teacher"] |= {"name": teacher.model}
-        report["teacher"] |= {"cost": kept_cost(teacher.model, folder / "teacher" / "cost.json")}
+        kept = folder / "teacher" / "cost.json"
+        cost = kept_cost(teacher.model, kept) if part.cost else model_size(teacher.model)
+        report["teacher"] |= {"cost": cost}
     for student in study.students:
         mine = [(run, scores) for run, scores in found if run.student == student]
         if not mine:
             continue
-        model = str(folder / mine[0][0].place / "student")
-        kept = folder / "arms" / student / "cost.json"
-        sentence = students_sentence(mine[0][0].setup)
-        report["students"][student] = kept_cost(model, kept, sentence=sentence)
+        costs = _costs([run for run, _ in mine], folder, timed=part.cost)
+        report["students"][student] = costs[mine[0][0].arm]
         of_arm = {
             arm: {
                 task.name: [scores[task.name] for run, scores in mine if run.arm == arm]
@@ -205,7 +206,7 @@ def _report(
         }
         control = redrawn.get(study.control)
         for arm, scored in of_arm.items():
-            row = {"arm": arm, "student": student, **_measured(scored)}
+            row = {"arm": arm, "student": student, "cost": costs[arm], **_measured(scored)}
             row |= _training([folder / run.place for run, _ in mine if run.arm == arm])
             row["runs"] = [run.place for run, _ in mine if run.arm == arm]
             against: Difference | None = None
@@ -215,6 +216,25 @@ def _report(
             row["against_control"] = against._asdict() if against else None
             report["rows"].append(row)
     return report
+
+
+def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, dict[str, Any]]:
+    """What the student of each arm costs; those of one size are measured once."""
+    of_size: dict[tuple[int, ...], dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        if run.arm in found:
+            continue
+        place = (folder / run.place).parent
+        model = str(folder / run.place / "student")
+        size = model_size(model)
+        sentence = students_sentence(run.setup)
+        key = (size["parameters"], size["embedding_parameters"], sentence)
+        if key not in of_size:
+            kept = (place if of_size else place.parent) / "cost.json"
+            of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
+        found[run.arm] = of_size[key]
+    return found
 
 
 def _task(location: str, part: EvaluationPart) -> Task:

@@ -126,7 +126,7 @@ def as_html(comparison: Comparison) -> str:
                 for other in comparison["rows"]
                 if other["arm"] == row["arm"]
                 and other["mean"] is not None
-                and (cost := comparison["students"][other["student"]]).get(key)
+                and (cost := other["cost"]).get(key)
             ]
             for row in comparison["rows"]
         }
@@ -164,9 +164,12 @@ def _sizes(comparison: Comparison) -> Table:
         "cpu_ms_per_sentence",
         "cpu_ms_per_written_piece",
     )
-    named = dict(comparison["students"])
-    if comparison["teacher"]:
-        named = {"teacher": comparison["teacher"]["cost"], **named}
+    named = {"teacher": comparison["teacher"]["cost"]} if comparison["teacher"] else {}
+    for student, first in comparison["students"].items():
+        named[student] = first
+        for row in comparison["rows"]:
+            if row["student"] == student and row["cost"] not in named.values():
+                named[f"{student}, {row['arm']}"] = row["cost"]
     rows = [[name, *(cell(cost.get(key), key) for key in keys)] for name, cost in named.items()]
     head = ["", "parameters", "of these embeddings", "MB", "vocabulary", "pieces a sentence"]
     head += ["ms a sentence", "ms a written piece"]

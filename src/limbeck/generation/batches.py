@@ -16,7 +16,6 @@ from ..batch import Batch, Links, Tokens
 from ..tokenization.batching import ALL_ROWS, BatchSource
 from ..tokenization.prompts import Ids, PromptBatches, answered
 from .parts import means_by_part, parts_of
-from .parts import means_by_part, parts_of
 from .rules import Rule
 from .shared import written_by_all
 from .write import Writing, Written, write
