@@ -9,7 +9,7 @@ from typing import Any
 from ..files import write_texts
 from .comparison_plots import gaps, quality_against
 from .plots import Table, cell, page
-from .report import finite, markdown_table, words
+from .report import finite, markdown_table, size_table, words
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -155,26 +155,13 @@ def _rows(comparison: Comparison, student: str) -> list[Row]:
 
 
 def _sizes(comparison: Comparison) -> Table:
-    keys = (
-        "parameters",
-        "embedding_parameters",
-        "megabytes",
-        "vocabulary_size",
-        "pieces_per_sentence",
-        "cpu_ms_per_sentence",
-        "cpu_ms_per_written_piece",
-    )
     named = {"teacher": comparison["teacher"]["cost"]} if comparison["teacher"] else {}
     for student, first in comparison["students"].items():
         named[student] = first
         for row in comparison["rows"]:
             if row["student"] == student and row["cost"] not in named.values():
                 named[f"{student}, {row['arm']}"] = row["cost"]
-    rows = [[name, *(cell(cost.get(key), key) for key in keys)] for name, cost in named.items()]
-    head = ["", "parameters", "of these embeddings", "MB", "vocabulary", "pieces a sentence"]
-    head += ["ms a sentence", "ms a written piece"]
-    table = [head, *rows]
-    return table if any(row[-1] for row in rows) else [row[:-1] for row in table]
+    return size_table(named)
 
 
 def _scores(row: Row, tasks: list[str]) -> list[str]:

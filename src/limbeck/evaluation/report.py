@@ -13,12 +13,13 @@ from typing import Any
 
 from ..files import write_texts
 from .plots import ROLES, Records, Table, cell, curves, page, plots
+from .report_vocabularies import vocabulary_tables
 from .report_writing import PLAIN_METRICS, share_plot, writing_tables
 
 __all__ = ["ROLES", "headline", "mean_scores", "summary_table", "tables", "write_report"]
 
 Report = Mapping[str, Any]
-_SIZES = {
+_NAMES = {
     "name": "name",
     "parameters": "parameters",
     "embedding_parameters": "embeddings",
@@ -31,12 +32,18 @@ _SIZES = {
     "threads": "threads",
 }
 _OF_SOME = ("cpu_ms_per_written_piece",)  # a column only where a model has it
-_SIDES = ("teacher", "student")
+SIZES = (
+    "parameters",
+    "embedding_parameters",
+    "megabytes",
+    "vocabulary_size",
+    "pieces_per_sentence",
+    "cpu_ms_per_sentence",
+    "cpu_ms_per_written_piece",
+)
 _SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
-_READINGS = "One held-out sentence in the pieces of both, side by side where both cut"
 _CURVE_ROWS = 5  # of each curve in the table of losses
 _METRICS = "Every metric × 100 (bits, perplexity and words as they are), mean over seeds"
-_NEIGHBOURS = "What student pieces mean to the teacher that learned both vocabularies"
 
 
 def write_report(report: Report, records: Records, folder: Path) -> None:
@@ -84,7 +91,7 @@ def mean_scores(report: Report) -> dict[str, float]:
 
 def summary_table(report: Report) -> Table:
     """Size, speed and scores, a row a model; the first row is the heading."""
-    quality, (head, *rows) = _with_mean(report), _size_table(report, _SUMMARY)
+    quality, (head, *rows) = _with_mean(report), _sizes(report, _SUMMARY)
     head += [f"{task} ({words(row['metric'])})".removesuffix(" ()") for task, row in quality]
     scored = {role: [_score(row, role) for _, row in quality] for role in ROLES}
     return [head, *([*row, *scored[role]] for role, row in zip(_costs(report), rows, strict=True))]
@@ -93,7 +100,7 @@ def summary_table(report: Report) -> Table:
 def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
     """Every table that has rows, with its heading; the first row of a table is its head."""
     found = [
-        ("Size and speed", _size_table(report, tuple(_SIZES))),
+        ("Size and speed", _sizes(report, tuple(_NAMES))),
         ("Quality: scores × 100, ± standard deviation over seeds", _quality_table(report)),
         (_METRICS, _metrics_table(report)),
         (
@@ -103,10 +110,7 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
         ("Losses on held-out text", _held_out_table(report)),
         *writing_tables(report, records),
         ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
-        (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
-        ("Training text in the pieces of both", _cuts_table(report.get("cuts") or {})),
-        (_READINGS, _group_table(report.get("two_readings"))),
-        ("What both expect at the hidden word", _expectation_table(report.get("two_readings"))),
+        *vocabulary_tables(report),
         ("Training", _facts(report.get("training"))),
         ("Stages", _stage_table(report)),
         ("Losses along the way", _curve_table(records)),
@@ -130,6 +134,17 @@ def as_html(report: Report, records: Records = ()) -> str:
     return page(report["name"], headline(report), shown, drawings, _notes(report))
 
 
+def size_table(costs: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = SIZES) -> Table:
+    """What models cost, a row a model by its name, a column a key of `SIZES`."""
+    shown = [k for k in keys if k not in _OF_SOME or any(cost.get(k) for cost in costs.values())]
+    rows = [[name, *(cell(cost.get(key), key) for key in shown)] for name, cost in costs.items()]
+    return [["", *(_NAMES[key] for key in shown)], *rows]
+
+
+def _sizes(report: Report, keys: Sequence[str]) -> Table:
+    return size_table({ROLES[role]: cost for role, cost in _costs(report).items()}, keys)
+
+
 def _costs(report: Report) -> dict[str, Mapping[str, Any]]:
     return {role: report[role] for role in ROLES if report.get(role)}
 
@@ -138,13 +153,6 @@ def _with_mean(report: Report) -> list[tuple[str, Mapping[str, Any]]]:
     """The tasks, and below several of them their mean."""
     tasks = list((report.get("quality") or {}).items())
     return [*tasks, ("mean", {"metric": "", **mean_scores(report)})] if len(tasks) > 1 else tasks
-
-
-def _size_table(report: Report, keys: Sequence[str]) -> Table:
-    costs = _costs(report).items()
-    keys = [key for key in keys if key not in _OF_SOME or any(cost.get(key) for _, cost in costs)]
-    rows = [[ROLES[role], *(cell(cost.get(key), key) for key in keys)] for role, cost in costs]
-    return [["", *(_SIZES[key] for key in keys)], *rows]
 
 
 def _quality_table(report: Report) -> Table:
@@ -196,43 +204,6 @@ def _held_out_table(report: Report) -> Table:
     found = (report.get("held_out") or {}).items()
     rows = [[name, *(cell(row.get(key)) for key in keys)] for name, row in found]
     return [["objective", *keys], *rows]
-
-
-def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
-    head = ["student piece", "nearest teacher pieces, with cosines"]
-    if not found:
-        return [head]
-    rows = [
-        [piece, ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest)]
-        for piece, nearest in found["nearest"]
-    ]
-    shared = f"{found['shared']} pieces of both: nearest to themselves"
-    return [head, [shared, f"{found['itself']:.1%}"], *rows]
-
-
-def _cuts_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
-    head = ["stage", "words", "that only the teacher knows", "only the student", "too long"]
-    keys = ("words", "to_teacher", "to_student", "too_long", "one_to_one", "grouped", "alone")
-    rows = [[stage, *(cell(found.get(key)) for key in keys)] for stage, found in counted.items()]
-    return [[*head, "pieces one to one", "grouped", "alone"], *rows]
-
-
-def _group_table(found: Mapping[str, Any] | None) -> Table:
-    groups = found["groups"] if found else []
-    rows = [
-        [role, *(" ".join(pieces[side]) for pieces in groups)] for side, role in enumerate(_SIDES)
-    ]
-    return [["", *map(str, range(1, len(groups) + 1))], *(rows if groups else [])]
-
-
-def _expectation_table(found: Mapping[str, Any] | None) -> Table:
-    rows: Table = [["", "in place of", "expected"]]
-    if found:
-        for role, gaps in found["expected"].items():
-            for number, likeliest in enumerate(gaps):
-                said = ", ".join(f"{piece} {share:.0%}" for piece, share in likeliest)
-                rows.append([role, f"{found['hidden']}, gap {number + 1}", said])
-    return rows
 
 
 def _stage_table(report: Report) -> Table:
