@@ -240,10 +240,10 @@ def _written_piece(folder: str, sentence: int, longest: int, seconds: float) -> 
     anatomy = ANATOMIES.get(load_config(folder).model_type)
     if anatomy is None or not anatomy.causal:
         return None
-    model: Any = load_model(folder, anatomy=anatomy)
-    if model is model.base_model:  # without a head
-        return None
     prompt = max(1, min(sentence, longest - _WRITTEN))
+    model: Any = load_model(folder, anatomy=anatomy)
+    if model is model.base_model or prompt == longest:  # without a head, or without room
+        return None
     times: list[float] = []
     with torch.inference_mode():
         while sum(times) < seconds or not times:
