@@ -152,6 +152,7 @@ def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, 
     run = distill(decoders, tmp_path / "run")
     assert set(run.report["held_out"]) == set(names)
     setup = prepare(decoders)
+    assert probe(setup, 0).seconds_per_step > 0
     batch = stage_batches(setup, 0).batch(0)
     cuts = setup.models.tokenizer, setup.models.teacher_tokenizer
     sides = (batch.student, batch.links.student), (batch.teacher, batch.links.teacher)

@@ -144,7 +144,7 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
         "data.text.0": {"data": {**raw["data"], "text": str(other)}},
         "data ": {"data": {**raw["data"], "length": 24}},
         "stages.1.masking": {"stages": [first, {**second, "masking": {"share": 0.3}}]},
-        "stages.0 has 7 steps and had 6": {"stages": [{**first, "steps": 7}, second]},
+        "of layer 2 for 1 of the 7 steps": {"stages": [{**first, "steps": 7}, second]},
         "lacks keys of layer 1": {
             "stages": [{**first, "objectives": {"relations": {"teacher_layer": 1}}}, second]
         },
@@ -161,9 +161,9 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
     with pytest.raises(RecipeError, match="teacher.cache.*holds no kept signals"):
         distill(cached(raw, tmp_path / "nowhere"), tmp_path / "run")
     # A longer recipe goes on in the same folder, and a shorter one forgets nothing of it.
-    keep({**raw, **changes["stages.0 has 7 steps and had 6"]}, tmp_path / "c")
+    keep({**raw, **changes["of layer 2 for 1 of the 7 steps"]}, tmp_path / "c")
     keep(raw, tmp_path / "c")
-    longer = {**cached(raw, tmp_path / "c"), **changes["stages.0 has 7 steps and had 6"]}
+    longer = {**cached(raw, tmp_path / "c"), **changes["of layer 2 for 1 of the 7 steps"]}
     distill(longer, tmp_path / "longer")
     # Fewer steps, and a part of the objectives, are served.
     raw["stages"][0]["steps"], raw["stages"][0]["objectives"] = 3, {"hidden": {}}
@@ -185,7 +185,7 @@ def test_writing_goes_on_where_it_was_left(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(SignalStore, "flush", dying)
     with pytest.raises(KeyboardInterrupt):
         keep(raw, tmp_path / "broken")
-    with pytest.raises(CacheError, match="is not complete; run the same"):
+    with pytest.raises(CacheError, match="lacks .* of layer 2 for 6 of the 6 steps of stages.0"):
         distill(cached(raw, tmp_path / "broken"), tmp_path / "run")
     shards = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("*/*.safetensors")}
     assert shards
@@ -196,6 +196,21 @@ def test_writing_goes_on_where_it_was_left(raw, tmp_path, monkeypatch):
     distill(cached(raw, tmp_path / "broken"), tmp_path / "one")
     distill(cached(raw, tmp_path / "whole"), tmp_path / "two")
     assert [r[3:] for r in losses(tmp_path / "one")] == [r[3:] for r in losses(tmp_path / "two")]
+
+
+def test_recipes_that_share_a_folder_take_nothing_from_each_other(raw, tmp_path):
+    folder, stage = tmp_path / "c", {"steps": 3, "batch_size": 4}
+    relations = {**raw, "stages": [{"objectives": {"relations": {}}, **stage}]}
+    hidden = {**raw, "stages": [{"objectives": {"hidden": {}}, **stage, "steps": 6}]}
+    longer = {**raw, "stages": [{"objectives": {"relations": {}}, **stage, "steps": 6}]}
+    keep(relations, folder)
+    keep(hidden, folder)
+    distill(cached(relations, folder), tmp_path / "one")
+    distill(cached(hidden, folder), tmp_path / "two")
+    with pytest.raises(CacheError, match="lacks keys of layer 2 for 3 of the 6 steps of stages.0"):
+        distill(cached(longer, folder), tmp_path / "three")
+    keep(longer, folder)
+    distill(cached(longer, folder), tmp_path / "three")
 
 
 @pytest.mark.parametrize("damage", ["a byte", "cut"])
@@ -230,6 +245,22 @@ def test_two_processes_share_the_writing(raw, tmp_path):
     distill(cached(raw, tmp_path / "one"), tmp_path / "a")
     distill(cached(raw, tmp_path / "two"), tmp_path / "b")
     close(tmp_path / "a", tmp_path / "b", 1e-6)
+
+
+def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):
+    setup, folder = prepare(raw), tmp_path / "c"
+    folder.mkdir()
+    (folder / "manifest.json.part").write_text("half of it")  # as another one, or a kill, leaves it
+    accelerator, waits = build_accelerator(setup.recipe, folder), []
+    monkeypatch.setattr(
+        accelerator,
+        "wait_for_everyone",
+        lambda: waits.append({place.name for place in folder.iterdir()}),
+    )
+    write_cache(setup, folder, Kind(), accelerator)
+    assert waits[0] == {"manifest.json.part"}
+    assert "manifest.json" in waits[1]
+    open_cache(prepare(cached(raw, folder)), "cpu")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,26 @@ def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
     assert found["toy"]["mean"] == 0.5 and len(found["toy"]["seeds"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--rows", 0], "training_rows: Input should be greater than or equal to 1"),
+        (["--epochs", "inf"], "settings.epochs"),
+        (["--response", 0], "writing.response"),
+        (["--prompts", -1], "writing.rows"),
+        (["--pooling", "most"], "settings.pooling"),
+    ],
+)
+def test_evaluate_refuses_what_makes_no_sense(monkeypatch, capsys, teacher_folder, options, named):
+    code, _, err = run(monkeypatch, capsys, "evaluate", teacher_folder, *options)
+    assert code == 1 and named in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_a_file_where_a_folder_should_be(monkeypatch, capsys, recipe_file):
+    code, _, err = run(monkeypatch, capsys, "distill", recipe_file, "-o", recipe_file)
+    assert code == 1 and "is a file; give a folder" in " ".join(err.split())
+
+
 def test_list(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "list", "objectives")
     assert code == 0 and "relations" in out and "teacher_layer" in out

@@ -48,6 +48,7 @@ ORDER = [
     "run",
     "plan",
     "study",
+    "equal_time",
     "compare",
     "vocabulary",
     "sample",

@@ -77,6 +77,16 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
         ("student.architecture", "mamba", "student.architecture", "is not known"),
         ("teacher", None, "student.tokenizer", "without a teacher one must be named"),
         ("teacher", "/nowhere/at/all", "teacher.model", "does not exist"),
+        ("student.layers", 0, "student.layers", "greater than or equal to 1"),
+        ("stages.0.optimizer", {"decay": "linaer"}, "stages.0.optimizer.decay", "'linear'"),
+        ("stages.0.optimizer", {"learning_rate": -1}, "stages.0.optimizer.learning_rate", "than 0"),
+        ("stages.0.optimizer", {"clip_norm": 0}, "stages.0.optimizer.clip_norm", "than 0"),
+        ("stages.0.optimizer", {"beta2": 1.5}, "stages.0.optimizer.beta2", "less than 1"),
+        ("stages.0.optimizer", {"warmup_share": 5}, "stages.0.optimizer.warmup_share", "to 1"),
+        ("stages.0.masking", {"share": 0}, "stages.0.masking.share", "greater than 0"),
+        ("data.text", [{"path": "x", "weight": -1}], "data.text.0.weight", "greater than 0"),
+        ("evaluation.settings", {"dropout": 3}, "evaluation.settings.dropout", "less than 1"),
+        ("evaluation.writing", {"batch_size": 0}, "evaluation.writing.batch_size", "to 1"),
     ],
 )
 def test_faults_say_what_to_change(raw_recipe, path, value, field, message):
@@ -110,6 +120,13 @@ def test_texts_that_the_student_cannot_write(raw_recipe, tmp_path, text, field, 
     file.write_text(text, encoding="utf-8")
     raw_recipe["data"]["text"] = str(file)
     assert re.search(message, faults_of(raw_recipe)[field])
+
+
+def test_overrides_that_are_no_yaml(tmp_path, raw_recipe):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
+    with pytest.raises(RecipeError, match="name=.*the value is not YAML"):
+        read_recipe(file, ["name=["])
 
 
 def test_overrides_reach_any_field(tmp_path, raw_recipe):

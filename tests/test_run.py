@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import same_run
+from conftest import make_model, same_run
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from limbeck.errors import RecipeError
+from limbeck.measure import kept_cost
 from limbeck.run import distill
 
 CODE = """
@@ -83,6 +84,7 @@ def test_a_run_leaves_what_a_user_can_hold(raw_recipe, tmp_path):
     assert report["held_out"]["relations"]["after"] < report["held_out"]["relations"]["before"]
     card = (run.student / "README.md").read_text(encoding="utf-8")
     assert "AutoModel.from_pretrained" in card and "relations, 6 steps" in card
+    assert "import limbeck" not in card
 
 
 def test_labels_alone_are_pretraining_and_keep_the_head(raw_recipe, teacher_folder, tmp_path):
@@ -204,3 +206,21 @@ def test_tensorboard_when_asked(raw_recipe, tmp_path):
     raw_recipe["training"]["trackers"] = ["tensorboard"]
     distill(raw_recipe, tmp_path / "run")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_what_was_measured_is_of_that_model(raw_recipe, tmp_path):
+    small, kept = make_model(layers=1), tmp_path / "cost.json"
+    for name, model in (("large", make_model()), ("small", small)):
+        model.base_model.save_pretrained(tmp_path / name)
+    sizes = [kept_cost(str(tmp_path / n), kept)["parameters"] for n in ("large", "small", "small")]
+    assert sizes[0] > sizes[1] == sizes[2]
+
+
+def test_the_card_says_what_was_scored(raw_recipe, tmp_path):
+    rows = [json.dumps({"text": "old house", "label": label}) for label in ("x", "y") * 8]
+    for split in ("train", "dev"):
+        (tmp_path / f"toy.{split}.jsonl").write_text("\n".join(rows))
+    settings = {"epochs": 1, "max_length": 16}
+    raw_recipe["evaluation"] |= {"tasks": [str(tmp_path / "toy")], "settings": settings, "seeds": 2}
+    card = (distill(raw_recipe, tmp_path / "run").student / "README.md").read_text("utf-8")
+    assert "## Quality" in card and "- toy (accuracy, x 100): " in card and "teacher 50.0" in card

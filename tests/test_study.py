@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from conftest import make_model
 
 from limbeck import compare as module
 from limbeck.compare import compare
@@ -98,6 +100,7 @@ def test_faults_of_the_study_itself(raw, change, message):
         ({"stages.0.preset": "minilmv2", "stages.0.steps": 5}, "reads 320 tokens and the control"),
         ({"stages.0.preset": "minilm3"}, "arms.X (two): stages.0.preset"),
         ({"stages.3.preset": "minilmv2"}, "no place 'stages.3.preset'"),
+        ({"evaluation.seeds": 1}, "sets 'evaluation.seeds', but all are measured alike"),
     ],
 )
 def test_faults_of_arms_are_named(raw, arm, message):
@@ -122,6 +125,9 @@ def test_files(raw, tmp_path):
     assert {run.setup.recipe.data.length for run in runs} == {8}
     with pytest.raises(RecipeError, match="has no `=`"):
         read_study(file, ["data.length"])
+    file.write_text(yaml.safe_dump({**raw, "recipe": "recipe.yaml", "set": ["a"]}))
+    with pytest.raises(RecipeError, match="set: Input should be a valid dictionary"):
+        prepare_study(read_study(file, ["data.length=8"]))
 
 
 def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monkeypatch):
@@ -177,21 +183,31 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
     assert not (folder / "signals").exists()  # nobody will ask for them again
 
 
-def test_one_arm_alone_gives_the_same_student(raw, tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_arm_alone_gives_the_same_student(raw, tokenizer, tmp_path, precision):
     """Sharing the teacher's signals changes nothing, and the row's recipe is all of it."""
+    raw["recipe"]["training"]["precision"] = precision
     raw = {
         **raw,
         "students": {"two": {}},
         "arms": {n: raw["arms"][n] for n in ("none", "MHA", "HS")},
     }
-    raw["arms"]["MHA-twice"] = {**raw["arms"]["MHA"], "stages.0.optimizer.learning_rate": 1e-3}
+    rate = {"stages.0.optimizer.learning_rate": 1e-3}
+    raw["arms"]["MHA-twice"] = {**raw["arms"]["MHA"], **rate}
+    raw["arms"]["HS-twice"] = {**raw["arms"]["HS"], **rate}
+    torch.manual_seed(1)
+    other = make_model(vocabulary=len(tokenizer), layers=2)
+    other.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    raw["arms"]["HS-other"] = {**raw["arms"]["HS"], "teacher": str(tmp_path / "other")}
     raw["recipe"]["evaluation"]["tasks"] = []
     report = compare(raw, tmp_path / "study")
-    (place,) = next(row["runs"] for row in report["rows"] if row["arm"] == "MHA-twice")
-    file = tmp_path / "study" / place / "recipe.yaml"
-    alone = distill(yaml.safe_load(file.read_text(encoding="utf-8")), tmp_path / "alone").folder
-    weights = Path("student") / "model.safetensors"
-    assert (alone / weights).read_bytes() == (tmp_path / "study" / place / weights).read_bytes()
+    for arm in ("MHA-twice", "HS-twice", "HS-other"):
+        (place,) = next(row["runs"] for row in report["rows"] if row["arm"] == arm)
+        file = tmp_path / "study" / place / "recipe.yaml"
+        alone = distill(yaml.safe_load(file.read_text(encoding="utf-8")), tmp_path / arm).folder
+        weights = Path("student") / "model.safetensors"
+        assert (alone / weights).read_bytes() == (tmp_path / "study" / place / weights).read_bytes()
 
 
 def test_arms_of_other_sizes_show_what_they_cost(raw, tmp_path):
@@ -217,10 +233,21 @@ def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
         arm = setup.recipe.name.removeprefix("toy: ").split(",")[0]
         return Probe(seconds[arm], None)
 
-    monkeypatch.setattr(module, "probe", probe)
+    monkeypatch.setattr("limbeck.equal_time.probe", probe)
     raw = {**raw, "students": {"one": {"student.layers": 1}}, "equal": {"seconds": 0.08}}
     raw["recipe"]["evaluation"]["tasks"] = []
     report = compare(raw, tmp_path / "study")
     tokens = {row["arm"]: row["training"]["tokens"] for row in report["rows"]}
     assert tokens == {"none": 8 * 64, "MHA": 4 * 64, "HS": 2 * 64}
-    assert json.loads((tmp_path / "study" / "steps.json").read_text())["arms/one/HS/0"] == [2]
+    probed = json.loads((tmp_path / "study" / "probes.json").read_text())
+    assert probed["arms/one/HS/0"]["steps"] == [2]
+    raw["equal"] = {"seconds": 0.16}  # trained arms are of another study now
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        compare(raw, tmp_path / "study")
+
+
+def test_a_study_of_maskings(raw):
+    none = raw["arms"]["none"]
+    raw["arms"] = {f"m{n}": {**none, "stages.0.masking": {"share": n / 100}} for n in (15, 40)}
+    _, runs = prepare_study({**raw, "control": "m15"})
+    assert {run.setup.maskings[0].share for run in runs} == {0.15, 0.4}

@@ -7,14 +7,20 @@ import pytest
 import torch
 from conftest import PIECES, make_text, rows_are_those_of_the_whole, stopped_and_whole
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import prepare
 from limbeck.compare import compare
+from limbeck.data.prompts import read_prompts
 from limbeck.errors import DataError, EvaluationError, RecipeError
 from limbeck.evaluation.finetune import FinetuneSettings
-from limbeck.evaluation.generation import GenerationSettings, rouge_l, score_generation
+from limbeck.evaluation.generation import (
+    GenerationSettings,
+    Writer,
+    rouge_l,
+    score_generation,
+)
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import load_task
 from limbeck.methods import METHODS
@@ -226,6 +232,13 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
         ("policy", "swich", "stages.0.policy.kind", "did you mean 'switch'"),
         ("policy", {"kind": "switch", "tao": 1}, "stages.0.policy.tao", "did you mean 'tau'"),
         ("policy", {"kind": "switch", "tau": 1}, "stages.0.policy.tau", "give 0 to ln 2"),
+        (
+            "policy",
+            {"kind": "switch", "decay": "constant", "rate": 0.1},
+            "stages.0.policy.rate",
+            "which a constant one does not",
+        ),
+        ("policy", {"kind": "corpus", "replay": 0.5}, "stages.0.policy.replay", "corpus writes"),
         ("policy", {"kind": "switch", "rate": -1}, "stages.0.policy.rate", "0 or more"),
         ("policy", {"kind": "mixed", "share": 2}, "stages.0.policy.share", "give 0 to 1"),
         ("policy", {"kind": "student", "replay": 1.0}, "stages.0.policy.replay", "less than 1"),
@@ -400,7 +413,7 @@ def test_a_method_that_there_is_not(raw):
         prepare({**raw, "method": "skt"})
 
 
-def test_distillation_without_any_data(raw, tmp_path, decoder):
+def test_distillation_without_any_data(raw, tmp_path, decoder, monkeypatch):
     found = write_samples(decoder, tmp_path / "texts", rows=40, response=20, seed=1)
     assert found == {"texts.train.jsonl": 38, "texts.dev.jsonl": 2}
     lines = (tmp_path / "texts.train.jsonl").read_text(encoding="utf-8").strip().split("\n")
@@ -416,4 +429,44 @@ def test_distillation_without_any_data(raw, tmp_path, decoder):
         write_samples(decoder, tmp_path / "more", rows=2, response=80)
     with pytest.raises(DataError, match="1 texts of 20 pieces"):
         write_samples(decoder, tmp_path / "more", rows=1, response=20)
+    with pytest.raises(DataError, match="the temperature is 0; give more than 0"):
+        write_samples(decoder, tmp_path / "more", rows=4, response=8, temperature=0.0)
+    monkeypatch.setattr(Writer, "text", lambda self, row: " ")
+    with pytest.raises(EvaluationError, match="wrote 32 texts, and none has a letter"):
+        write_samples(decoder, tmp_path / "more", rows=4, response=8)
     assert not list(tmp_path.glob("more*"))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_exported_decoder_ends_its_texts_as_its_tokenizer_does(
+    raw_recipe, decoder, tmp_path, family
+):
+    del raw_recipe["teacher"]
+    sizes = {"layers": 1, "hidden": 16, "heads": 2, "intermediate": 32, "positions": 32}
+    raw_recipe["student"] = {**sizes, "architecture": family, "tokenizer": decoder}
+    raw_recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 1, "batch_size": 2}]
+    folder = distill(raw_recipe, tmp_path / "run").student
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert (
+        model.generation_config.eos_token_id == tokenizer.eos_token_id == model.config.eos_token_id
+    )
+    assert model.generation_config.bos_token_id == tokenizer.bos_token_id
+
+
+def test_queries_are_asked_of_their_meetings(tmp_path):
+    rows = [{"meeting": m, "prompt": f"what of {m}?", "references": ["yes"]} for m in "aba"]
+    meetings = [{"meeting": m, "document": f"they spoke of {m}"} for m in "ab"]
+    for name, some in (("q", rows), ("q_meetings", meetings)):
+        for split in ("train", "dev"):
+            lines = "\n".join(json.dumps(row) for row in some)
+            (tmp_path / f"{name}.{split}.jsonl").write_text(lines)
+    found = [prompt.text for prompt in read_prompts(str(tmp_path / "q"))]
+    assert found == [f"they spoke of {m}\nwhat of {m}?" for m in "aba"]
+    assert [row.text for row in load_task(str(tmp_path / "q")).test] == found
+    (tmp_path / "q_meetings.dev.jsonl").write_text(json.dumps(meetings[0]))
+    with pytest.raises(DataError, match="line 2 of .* asks of the meeting 'b', which is not among"):
+        load_task(str(tmp_path / "q"))
+    (tmp_path / "q_meetings.dev.jsonl").unlink()
+    with pytest.raises(DataError, match="q_meetings.dev.jsonl"):
+        load_task(str(tmp_path / "q"))

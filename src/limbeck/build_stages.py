@@ -95,6 +95,8 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
             "must stay above 0 and below 1, so that both vocabularies are read",
         ),
         (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
+        (part.alignment is None, f"{place}.alignment", "has no place in a mixed stage"),
+        (part.policy is None, f"{place}.policy", "has no place in a mixed stage"),
         (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
         (data.packed, "data.packed", "must be true with a mixed stage"),
     ]

@@ -1,5 +1,6 @@
 """Whether a recipe's teacher can be run beforehand, what its signals take, and what they are of."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from .data.json_lines import file_of_split
 from .errors import RecipeError
 from .files import checksum
 from .objectives.output import Output
-from .pretrained import language_model_class, locate
+from .pretrained import fingerprint, language_model_class
 from .teacher.cache_writer import CacheWriter
 from .teacher.live import LiveTeacher
 from .teacher.manifest import FORMAT, Kind, Manifest
@@ -112,13 +113,21 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     return CacheSize(total / tokens, round(total))
 
 
+def teacher_identity(setup: Setup) -> bytes:
+    """What tells a recipe's teacher from others: its files, its paths and its precision."""
+    recipe = setup.recipe
+    model = fingerprint(recipe.teacher.model) if recipe.teacher else ""
+    facts = model, setup.models.teacher_anatomy, recipe.training.precision
+    return hashlib.blake2b(repr(facts).encode()).digest()
+
+
 def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     """What signals of this recipe would be of: every fact that they hang on."""
     recipe, models = setup.recipe, setup.models
     data = recipe.data
     model = recipe.teacher.model if recipe.teacher else ""
     identity = {
-        "teacher": _of_model(locate(model)),
+        "teacher": fingerprint(model),
         "student.tokenizer": tokenizer_hash(models.tokenizer),
         "data": data.model_dump_json(exclude={"text", "prompts"}),
         "seed": str(recipe.seed),
@@ -140,10 +149,4 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
             "alignment": str(align and (align.kind, align.teacher_reads)),
         }
         identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
-    return Manifest(FORMAT, model, kind, identity, [stage.steps for stage in setup.stages])
-
-
-def _of_model(place: str) -> str:
-    """What a folder holds; the name of a model on the hub."""
-    files = [Path(place) / "config.json", *sorted(Path(place).glob("*.safetensors"))]
-    return checksum(*files) if files[0].is_file() else place
+    return Manifest(FORMAT, model, kind, identity, {})

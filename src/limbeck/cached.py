@@ -1,7 +1,6 @@
 """A recipe's teacher, run once over its text; its signals are kept for any number of students."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +54,14 @@ def write_cache(
             "signals are kept by processes that have the whole teacher; leave FSDP off"
         )
     console = console or Console(quiet=True)
-    manifest = manifest_of(setup, kind)
-    manifest = _claim(folder, manifest, write=accelerator.is_main_process)
+    manifest = _claimed(folder, manifest_of(setup, kind))
+    accelerator.wait_for_everyone()  # all have looked before one writes
     store = SignalStore(folder, 2**62, writer=accelerator.process_index, strict=True)
     if accelerator.is_main_process:
-        for file in store.damaged():
+        damaged = store.damaged()
+        manifest = manifest.without({file.parent.name for file in damaged})
+        manifest.write(folder)
+        for file in damaged:
             console.print(f"{file} is damaged and is written anew", style="yellow")
             file.unlink()
     accelerator.wait_for_everyone()
@@ -75,7 +77,8 @@ def write_cache(
     store.flush()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        replace(manifest, complete=True).write(folder)
+        names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
+        manifest.with_steps(names, [stage.steps for stage in setup.stages]).write(folder)
     tokens = sum(s.steps * s.batch_size for s in setup.stages) * setup.recipe.data.length
     held = SignalStore(folder, 0).held_bytes
     return CacheSize(held / tokens, held)
@@ -98,21 +101,21 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
             f"{folder} holds signals of something else: {'; '.join(different)}. Run `limbeck"
             " cache` with this recipe into another folder"
         )
-    if short := manifest.too_short_for(mine):
-        raise CacheError(
-            f"{folder} is too short: {'; '.join(short)}. Run `limbeck cache` with this recipe and"
-            " folder, which goes on where it ends"
-        )
-    if not manifest.complete:
-        raise CacheError(f"{folder} is not complete; run the same `limbeck cache` command again")
     if faults := cache_faults(setup, manifest.kind):
         raise CacheError(f"{folder} does not serve this recipe: {'; '.join(faults)}")
-    teacher = CachedTeacher.opened(folder, manifest.kind, device)
-    if missing := teacher.missing(all_needs(setup)):
+    teacher = CachedTeacher.opened(folder, manifest, device)
+    missing = [
+        f"{kind} of layer {layer} for {stage.steps - here} of the {stage.steps} steps of"
+        f" stages.{number}"
+        for number, stage in enumerate(setup.stages)
+        for (kind, layer), here in teacher.missing(
+            stage.teacher_needs(), number, stage.steps
+        ).items()
+    ]
+    if missing:
         raise CacheError(
-            f"{folder} lacks {', '.join(f'{kind} of layer {layer}' for kind, layer in missing)},"
-            " which the recipe asks for; run `limbeck cache` with this recipe and folder, which"
-            " adds it"
+            f"{folder} lacks {', '.join(missing)}; run `limbeck cache` with this recipe and"
+            " folder, which adds it and goes on where it stopped"
         )
     return teacher
 
@@ -151,9 +154,10 @@ def _batches(setup: Setup) -> Iterator[tuple[Stage, Any]]:
             yield stage, lambda source=source, step=step: source.batch(step)
 
 
-def _claim(folder: Path, manifest: Manifest, *, write: bool) -> Manifest:
-    """See that a folder holds nothing else, and say in it what it will hold."""
-    if folder.exists() and any(folder.iterdir()):
+def _claimed(folder: Path, manifest: Manifest) -> Manifest:
+    """What a folder will hold, once it is seen that it holds nothing else."""
+    # A manifest that a kill left half-written says nothing.
+    if folder.exists() and any(place.suffix != ".part" for place in folder.iterdir()):
         before = read_manifest(folder)
         different = before.differing(manifest)
         if before.kind != manifest.kind:
@@ -163,8 +167,5 @@ def _claim(folder: Path, manifest: Manifest, *, write: bool) -> Manifest:
                 f"{folder} holds signals of something else: {'; '.join(different)}. Use another"
                 " folder"
             )
-        longest = [max(pair) for pair in zip(before.steps, manifest.steps, strict=True)]
-        manifest = replace(manifest, steps=longest)
-    if write:
-        manifest.write(folder)
+        return before
     return manifest

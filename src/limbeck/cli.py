@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +26,9 @@ from .evaluation.finetune import FinetuneSettings
 from .evaluation.generation import GenerationSettings
 from .evaluation.report import headline, summary_table
 from .measure import evaluate_model
-from .parse import read_recipe
+from .parse import parse_evaluation, read_recipe
 from .plan import plan_tables, probe
 from .pretrained import model_of_run
-from .recipe import EvaluationPart
 from .run import distill as distill_recipe
 from .sample import write_samples
 from .study import read_study
@@ -48,6 +48,7 @@ _Set = Annotated[
     typer.Option("--set", help="Override a field: stages.0.tokens=100000. May be repeated."),
 ]
 _Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder.")]
+_SECONDS_TO_SAY_WHY = 3
 
 
 @app.command()
@@ -145,20 +146,23 @@ def evaluate(
 
     Encoders are fine-tuned first. Of decoders, tasks of prompts are answered as they are.
     """
-    part = EvaluationPart(
-        tasks=task or [],
-        seeds=seeds,
-        training_rows=rows,
-        test_split=test_split,
-        settings=FinetuneSettings(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            max_length=max_length,
-            pooling=one_of("pooling", pooling, ("mean", "first")),
-            precision=one_of("precision", precision, ("bfloat16", "float32")),
-        ),
-        writing=GenerationSettings(response=response, temperature=temperature, rows=prompts),
+    settings = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "pooling": pooling,
+        "precision": precision,
+    }
+    part = parse_evaluation(
+        {
+            "tasks": task or [],
+            "seeds": seeds,
+            "training_rows": rows,
+            "test_split": test_split,
+            "settings": settings,
+            "writing": {"response": response, "temperature": temperature, "rows": prompts},
+        }
     )
     model = model_of_run(model)
     scores = evaluate_model(model, part.tasks, part, results=output, console=console)
@@ -209,8 +213,12 @@ def list_(
 
 def main() -> None:
     """Run the command line; a mistake of the user's gives a message, not a traceback."""
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if launched:
+        # A launcher ends all processes as soon as one is gone. Each has so long to say why.
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_TO_SAY_WHY))
     code = _run()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched:
         # Torn down in the usual way, a process of a group now and then aborts after all is done,
         # which its launcher would take for a lost one.
         sys.stdout.flush()
@@ -229,6 +237,10 @@ def _run() -> int:
         return 130
     except LimbeckError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        return 1
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"error: {error.filename} is a file; give a folder, or another name for it"
+        Console(stderr=True).print(message, style="red", highlight=False, markup=False)
         return 1
     return 0
 

@@ -16,7 +16,10 @@ from .vocabulary import (
 
 vocabulary = typer.Typer(no_args_is_help=True, help="Make vocabularies for students.")
 _Texts = Annotated[list[str], typer.Argument(help="Text files or hub names.")]
-_Folder = Annotated[Path, typer.Option("--output", "-o", help="The tokenizer's folder.")]
+_Folder = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="The tokenizer's folder, new or made by this command."),
+]
 _Characters = Annotated[int | None, typer.Option(help="Read at most so many of each text.")]
 
 
@@ -26,8 +29,13 @@ def learn(
     output: _Folder,
     size: Annotated[int, typer.Option(help="Pieces, special tokens included.")],
     like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
-    kind: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "wordpiece",
-    lowercase: Annotated[bool, typer.Option(help="All letters become small.")] = False,
+    kind: Annotated[str, typer.Option(help=" or ".join(KINDS) + "; without --like")] = "wordpiece",
+    lowercase: Annotated[
+        bool,
+        typer.Option(
+            help="Without --like: all letters become small, and with wordpiece lose their accents."
+        ),
+    ] = False,
     nested: Annotated[
         bool, typer.Option(help="With --like: no piece over a place where that model cuts.")
     ] = False,

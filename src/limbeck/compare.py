@@ -4,7 +4,7 @@ Running the same command again goes on where it stands, arm by arm; arms that we
 to the study since are carried out then. The report is written anew after every arm.
 """
 
-import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -16,7 +16,8 @@ from rich.console import Console
 from . import __version__
 from .activations import Name
 from .assemble import build_accelerator
-from .build import check
+from .cacheable import teacher_identity
+from .equal_time import of_equal_time
 from .errors import RecipeError
 from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
 from .evaluation.comparison import write_comparison
@@ -31,7 +32,6 @@ from .measure import (
     students_sentence,
     training_facts,
 )
-from .plan import probe
 from .recipe import EvaluationPart
 from .run import train_run
 from .study import ArmRun, EqualTime, Study, evaluation_of, prepare_study
@@ -59,13 +59,18 @@ def compare(
             another recipe.
         LimbeckError: An arm had to stop; what was done before is whole.
     """
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise RecipeError(
+            f"a study runs in one process, not {processes}: start it without the launcher, or"
+            " train an arm with it (limbeck distill ARM/recipe.yaml)"
+        )
     study, runs = prepare_study(raw)
     folder, console = Path(output), console or Console(quiet=True)
     write_text(
         folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
     )
     if isinstance(study.equal, EqualTime):
-        runs = _of_equal_time(runs, study.equal.seconds, folder / "steps.json", console)
+        runs = of_equal_time(runs, study.equal.seconds, folder / "probes.json", console)
     store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9))
     part = evaluation_of(runs)
     found: list[tuple[ArmRun, Scores]] = []
@@ -74,11 +79,6 @@ def compare(
         console.print(f"{number + 1} of {len(runs)}: {run.arm}, {run.student}, seed {run.seed}")
         place = folder / run.place
         accelerator = build_accelerator(run.setup.recipe, place)
-        if accelerator.num_processes > 1:
-            raise RecipeError(
-                f"a study runs in one process, not {accelerator.num_processes}: start it without"
-                " the launcher, or train an arm with it (limbeck distill ARM/recipe.yaml)"
-            )
         train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
         store.flush()
         scores = evaluate_model(
@@ -106,7 +106,8 @@ def _sharing(
     alike = [run for run in runs[number + 1 :] if _text_of(run) == mine]
     later = {name for run in alike for name in _signals_of(run)}
     store.drop_all_but({name for run in runs[number:] for name in _signals_of(run)})
-    return lambda live: KeptTeacher(live, store, worth=later)
+    identity = teacher_identity(runs[number].setup)
+    return lambda live: KeptTeacher(live, store, worth=later, identity=identity)
 
 
 def _text_of(run: ArmRun) -> tuple[object, ...]:
@@ -118,31 +119,6 @@ def _text_of(run: ArmRun) -> tuple[object, ...]:
 
 def _signals_of(run: ArmRun) -> set[Name]:
     return {name for stage in run.setup.stages for name in stage.teacher_needs().tensors()}
-
-
-def _of_equal_time(
-    runs: Sequence[ArmRun], seconds: float, file: Path, console: Console
-) -> list[ArmRun]:
-    """The runs with so many steps that each trains for the given time, by a probe of its speed."""
-    steps: dict[str, list[int]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    timed = []
-    for run in runs:
-        if run.place not in steps:
-            console.print(f"probing the speed of {run.arm}, {run.student}")
-            stages = run.setup.stages
-            spent = [probe(run.setup, n).seconds_per_step for n in range(len(stages))]
-            whole = sum(s.steps * time for s, time in zip(stages, spent, strict=True))
-            steps[run.place] = [max(1, round(s.steps * seconds / whole)) for s in stages]
-            write_text(file, json.dumps(steps, indent=1))
-        stages_raw = [
-            {**stage, "tokens": None, "steps": count}
-            for stage, count in zip(run.raw["stages"], steps[run.place], strict=True)
-        ]
-        raw = {**run.raw, "stages": stages_raw}
-        setup, _ = check(raw)
-        if setup is not None:
-            timed.append(ArmRun(run.arm, run.student, run.seed, raw, setup))
-    return timed
 
 
 def _report(
@@ -168,7 +144,7 @@ def _report(
         "notes": _notes(study, found, part),
     }
     teacher = next((t for run, _ in found if (t := run.setup.recipe.teacher)), None)
-    if teacher:
+    if teacher and part.teacher:
         scores = evaluate_model(
             teacher.model,
             part.tasks,
@@ -231,7 +207,7 @@ def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, di
         sentence = students_sentence(run.setup)
         key = (size["parameters"], size["embedding_parameters"], sentence)
         if key not in of_size:
-            kept = (place if of_size else place.parent) / "cost.json"
+            kept = place / "cost.json"
             of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
         found[run.arm] = of_size[key]
     return found

@@ -28,7 +28,7 @@ from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .files import write_text
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .memory import keep_freed_memory
-from .pretrained import load_model, model_of_run
+from .pretrained import fingerprint, load_model, model_of_run
 from .prompt_corpora import held_out_prompts, prompt_notes
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
@@ -157,9 +157,10 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
 
 def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:
     """Size, memory and latency of a model, from the file where they were measured before."""
+    of: dict[str, Any] = {"model": fingerprint(model), "sentence": sentence}
     found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    if found.get("sentence") != sentence:
-        found = {"sentence": sentence, "cost": asdict(measure_cost(model, sentence=sentence))}
+    if {name: found.get(name) for name in of} != of:
+        found = {**of, "cost": asdict(measure_cost(model, sentence=sentence))}
         write_text(kept, json.dumps(found))
     cost: dict[str, Any] = found["cost"]
     return cost

@@ -136,7 +136,10 @@ def describe_models(
         vocabulary = max(teacher_shape.vocabulary, vocabulary)
     sizes = {name: getattr(student, name) for name in _SIZES}
     if teacher_shape:
-        sizes = {name: size or getattr(teacher_shape, name) for name, size in sizes.items()}
+        sizes = {
+            name: getattr(teacher_shape, name) if size is None else size
+            for name, size in sizes.items()
+        }
     if missing := [name for name, size in sizes.items() if size is None]:
         message = "is missing; without a teacher every size must be given"
         return None, [*faults, *((f"student.{name}", message) for name in missing)], []
@@ -197,6 +200,8 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
         "pad_token_id": tokenizer.pad_token_id,
         "cls_token_id": tokenizer.cls_token_id,
         "sep_token_id": tokenizer.sep_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
     }
 
 

@@ -20,7 +20,7 @@ from .objectives import OBJECTIVES
 from .objectives.contract import Objective
 from .objectives.presets import PRESETS
 from .objectives.schedule import Ramp
-from .recipe import Recipe
+from .recipe import EvaluationPart, Recipe
 from .teacher.manifest import with_cached_teacher
 
 
@@ -38,12 +38,27 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of names")
-    for text in overrides:
+    for key, value in parse_overrides(overrides).items():
+        override(raw, key, value)
+    return raw
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """The values of ``key.path=value``, each read as YAML.
+
+    Raises:
+        RecipeError: One has no ``=``, or its value is not YAML.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise RecipeError(f"--set {text!r} has no `=`; write key.path=value")
-        override(raw, key, yaml.safe_load(value))
-    return raw
+        try:
+            found[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise RecipeError(f"--set {text!r}: the value is not YAML ({error})") from error
+    return found
 
 
 def override(raw: dict[str, Any], path: str, value: Any) -> None:
@@ -84,6 +99,19 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
         if (part.tokens is None) == (part.steps is None):
             faults.append((f"stages.{number}", "give either tokens or steps"))
     return (None if faults else recipe), faults
+
+
+def parse_evaluation(raw: Mapping[str, Any]) -> EvaluationPart:
+    """How a model is measured, as a recipe's ``evaluation``.
+
+    Raises:
+        RecipeError: With every fault of its form.
+    """
+    try:
+        return EvaluationPart.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"  {path}: {message}" for path, message in faults_of(error, EvaluationPart)]
+        raise RecipeError("the evaluation cannot be done:\n" + "\n".join(lines)) from error
 
 
 def stage_objectives(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

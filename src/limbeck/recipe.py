@@ -73,22 +73,24 @@ class LowRankPart(Part):
 class StudentPart(Part):
     """The model that is trained; sizes that are left out are the teacher's."""
 
-    layers: int | None = Field(None, le=_LAYERS)
-    hidden: int | None = Field(None, le=_WIDTH)
-    heads: int | None = Field(None, le=_WIDTH)
-    intermediate: int | None = Field(None, le=_WIDTH)
+    layers: int | None = Field(None, ge=1, le=_LAYERS)
+    hidden: int | None = Field(None, ge=1, le=_WIDTH)
+    heads: int | None = Field(None, ge=1, le=_WIDTH)
+    intermediate: int | None = Field(None, ge=1, le=_WIDTH)
     architecture: str | None = Field(None, description="model type; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
     positions: int | None = Field(
-        None, le=_PIECES, description="longest text; the teacher's by default"
+        None, ge=1, le=_PIECES, description="longest text; the teacher's by default"
     )
     key_value_heads: int | None = Field(
         None,
+        ge=1,
         le=_WIDTH,
         description="of decoders whose heads share keys; the teacher's ratio by default",
     )
     vocabulary: int | None = Field(
         None,
+        ge=1,
         le=_PIECES,
         description="rows of the embedding table, no fewer than pieces; the teacher's",
     )

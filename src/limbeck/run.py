@@ -5,7 +5,7 @@ checkpoint, or at what is still to be measured.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .build import Setup, prepare
 from .cached import open_cache
 from .corpora import stage_batches, stage_held_out
 from .errors import RecipeError
+from .evaluation.report import quality_lines
 from .export.both import export_both
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
@@ -87,7 +88,12 @@ def distill(
     first = accelerator.is_main_process
     console = console if console and first else Console(quiet=True)
     train_run(setup, folder, console, accelerator)
-    return Run(folder, measure_run(setup, folder, console) if first else {})
+    if not first:
+        return Run(folder, {})
+    report = measure_run(setup, folder, console)
+    card = replace(_card_facts(setup), quality=quality_lines(report))
+    write_text(folder / "student" / "README.md", model_card(card))
+    return Run(folder, report)
 
 
 def train_run(
@@ -186,7 +192,7 @@ def _train(
         save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=writes)
     if writes:
         with_head = setup.has_trained_head
-        card = model_card(_card_facts(setup, position))
+        card = model_card(_card_facts(setup))
         tokenizer = setup.models.tokenizer
         finish_low_rank(student, setup.models.anatomy, setup.recipe.student.low_rank)
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
@@ -211,13 +217,14 @@ def _claim(folder: Path, recipe: Recipe, *, write: bool) -> None:
         write_text(file, dump_recipe(recipe))
 
 
-def _card_facts(setup: Setup, position: Position) -> CardFacts:
+def _card_facts(setup: Setup) -> CardFacts:
     recipe = setup.recipe
     stages = [
         f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of"
         f" {stage.batch_size} x {recipe.data.length} pieces"
         for stage in setup.stages
     ]
+    low_rank = recipe.student.low_rank
     return CardFacts(
         name=recipe.name,
         teacher=recipe.teacher.model if recipe.teacher else None,
@@ -226,4 +233,5 @@ def _card_facts(setup: Setup, position: Position) -> CardFacts:
         stages=stages,
         text=[Path(p).name for p in (*(s.path for s in recipe.data.text), *recipe.data.prompts)],
         with_head=setup.has_trained_head,
+        factored=low_rank is not None and low_rank.kind == "replace" and low_rank.export != "dense",
     )

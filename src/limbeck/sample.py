@@ -1,6 +1,7 @@
 """Texts that a model writes by itself, as a file of prompts: what is learned from without data."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +42,17 @@ def write_samples(
         console: For the progress bar.
 
     Raises:
-        DataError: Fewer than two texts are asked for.
-        EvaluationError: The model is no decoder, or reads less than a text of that length.
+        DataError: Fewer than two texts are asked for, or all of them alike.
+        EvaluationError: The model is no decoder, reads less than a text of that length, or
+            writes nothing.
     """
     dev = max(1, round(dev_share * rows))
     if rows < 2 or response < 2:
         raise DataError(f"{rows} texts of {response} pieces are asked for; give 2 or more of both")
+    if not 0 < temperature < math.inf:
+        raise DataError(
+            f"the temperature is {temperature:g}; give more than 0, else all texts are the same"
+        )
     writer = Writer.loaded(model)
     settings = GenerationSettings(response=response, temperature=temperature, batch_size=batch_size)
     first = list(frame_of(writer.tokenizer).first)
@@ -61,7 +67,13 @@ def write_samples(
             # Not the chance with which a measure writes, which would give these very texts.
             chance = int(np.random.default_rng((seed, len(texts))).integers(2**31))
             pieces, _ = writer.answers([first] * batch_size, settings, seed=chance)
-            texts += [text for row in pieces if (text := writer.text(row)).strip()]
+            some = [text for row in pieces if (text := writer.text(row)).strip()]
+            if not some:
+                raise EvaluationError(
+                    f"{model} wrote {batch_size} texts, and none has a letter; ask for longer ones"
+                    " (`response`), or name a model that writes from nothing"
+                )
+            texts += some
             bar.show(min(len(texts), rows), rows, "")
     place = Path(output)
     lines = [

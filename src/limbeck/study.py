@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from .build import Setup, check
 from .errors import RecipeError
 from .faults import Fault, faults_of
-from .parse import override, read_recipe
+from .parse import override, parse_overrides, read_recipe
 from .recipe import EvaluationPart, Part
 
 _NAME = re.compile(r"[\w+.-]+")
@@ -82,12 +81,8 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     raw = read_recipe(path)
     if isinstance(raw.get("recipe"), str):
         raw["recipe"] = read_recipe(path.parent / raw["recipe"])
-    shared = raw["set"] = dict(raw.get("set") or {})
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {text!r} has no `=`; write key.path=value")
-        shared[key] = yaml.safe_load(value)
+    if overrides and isinstance(raw.get("set") or {}, dict):
+        raw["set"] = {**(raw.get("set") or {}), **parse_overrides(overrides)}
     return raw
 
 
@@ -157,6 +152,13 @@ def _form_faults(study: Study) -> list[Fault]:
         for name in study.leave_out
         if name.endswith(f"/{study.control}")
     ]
+    faults += [
+        (f"{kind}.{name}", f"sets {path!r}, but all are measured alike; say it in the recipe")
+        for kind, some in (("arms", study.arms), ("students", study.students))
+        for name, fields in some.items()
+        for path in fields
+        if path.split(".")[0] == "evaluation"
+    ]
     for kind, names in (("arms", study.arms), ("students", study.students)):
         faults += [
             (f"{kind}.{name}", "may hold letters, digits and + . - _ alone: it names a folder")
@@ -204,7 +206,8 @@ def _resolved(run: ArmRun) -> tuple[object, ...]:
     # A stage's default name is made of its objectives' names, which are free.
     plain = [(replace(s, name="", objectives={}), list(s.objectives.values())) for s in stages]
     alignments = [part.alignment for part in recipe.stages]
-    return recipe.teacher, recipe.student, recipe.data, recipe.training, str(plain), str(alignments)
+    made_of = str([plain, alignments, run.setup.maskings])
+    return recipe.teacher, recipe.student, recipe.data, recipe.training, made_of
 
 
 def _unequal(study: Study, runs: Sequence[ArmRun]) -> list[Fault]:

@@ -41,7 +41,7 @@ def learn_vocabulary(
 
     Args:
         texts: Files or hub names, as a recipe's ``data.text``.
-        output: The folder; what is in it is replaced.
+        output: The folder; a tokenizer that is in it is replaced.
         size: Pieces, special tokens included.
         like: A model whose tokenizer's kind, normalisation and special tokens are kept.
         kind: Without ``like``: a name in ``KINDS``.
@@ -52,7 +52,8 @@ def learn_vocabulary(
         console: For progress; None is silent.
 
     Raises:
-        RecipeError: The kind is not known, or ``nested`` stands without ``like``.
+        RecipeError: The kind is not known, ``nested`` stands without ``like``, or ``kind`` and
+            ``lowercase`` beside it; or the folder holds something else.
         DataError: A text cannot be read, or does not give so many pieces.
         ModelError: ``like`` has no fast tokenizer.
     """
@@ -61,6 +62,9 @@ def learn_vocabulary(
     if nested and not like:
         raise RecipeError("nested pieces are parts of a model's; name it (like)")
     _check_positive(size=size, characters=characters)
+    if like and (kind != "wordpiece" or lowercase):
+        raise RecipeError(f"kind and lowercase are those of {like} (like); leave them out")
+    _check_replaceable(Path(output))
     pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
     read = _reader(texts, characters, console)
     learned = (learn_nested if nested else learn_tokenizer)(read(), pattern, size=size)
@@ -82,7 +86,7 @@ def trim_vocabulary(
     Args:
         model: Whose tokenizer it is.
         texts: Files or hub names.
-        output: The folder; what is in it is replaced.
+        output: The folder; a tokenizer that is in it is replaced.
         size: Pieces that stay; or give ``share``.
         share: As few pieces stay as make up this share of the texts' pieces, and
             letters, bytes and special tokens beside them.
@@ -90,6 +94,7 @@ def trim_vocabulary(
         console: For progress; None is silent.
 
     Raises:
+        RecipeError: The folder holds something else.
         DataError: A text cannot be read, or the size cannot be had.
         ModelError: The model has no fast tokenizer.
     """
@@ -98,10 +103,28 @@ def trim_vocabulary(
     if share is not None and not 0 < share <= 1:
         raise DataError(f"the share is {share}; give a number above 0 and at most 1, as 0.999")
     _check_positive(size=size, characters=characters)
+    _check_replaceable(Path(output))
     tokenizer = load_tokenizer(model)
     counts = count_pieces(tokenizer, _reader(texts, characters, console)())
     trimmed = trimmed_tokenizer(tokenizer, counts, size=size, share=share)
     return _leave(trimmed, Path(output), texts, model)
+
+
+def _check_replaceable(output: Path) -> None:
+    """A folder is replaced as a whole, so it may hold a vocabulary that was made here, or nothing.
+
+    Raises:
+        RecipeError: It holds something else, or is a file.
+    """
+    if not output.exists():
+        return
+    names = {place.name for place in output.iterdir()} if output.is_dir() else {output.name}
+    if names and not {"report.json", "tokenizer.json"} <= names:
+        some = ", ".join(sorted(names)[:5])
+        raise RecipeError(
+            f"{output} would be replaced, and it holds {some}, which is no vocabulary made by this"
+            " command; give a folder that is not there yet"
+        )
 
 
 def _check_positive(**given: int | None) -> None:
@@ -143,7 +166,7 @@ def _leave(
     tokenizer: PreTrainedTokenizerFast, output: Path, texts: Sequence[str], like: str | None
 ) -> dict[str, Any]:
     report = _report(tokenizer, texts, like)
-    with whole_folder(output) as folder:
+    with whole_folder(output.resolve()) as folder:
         tokenizer.save_pretrained(folder)
         (folder / "report.json").write_text(
             json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8"

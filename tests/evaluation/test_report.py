@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_batch, make_model, make_tokenizer
+from conftest import make_batch, make_model, make_text, make_tokenizer
 
 from limbeck.batch import Tokens
 from limbeck.errors import EvaluationError
@@ -24,6 +24,7 @@ from limbeck.evaluation.report import (
     write_report,
 )
 from limbeck.families import ANATOMIES
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 
 def cost(parameters: int, milliseconds: float) -> dict:
@@ -135,6 +136,16 @@ def test_bytes_of_predicted_pieces_are_those_of_the_text(kind):
     predicted = mask & ~torch.isin(ids, torch.tensor(special))
     tokens = Tokens(input_ids=ids, mask=mask, labels=ids, predicted=predicted)
     assert predicted_bytes(tokenizer, tokens) == len("красныйhouseдомriver".encode())
+
+
+def test_the_end_of_a_text_has_no_bytes_and_spaces_have():
+    """What eos is called does not change a figure that is to compare vocabularies."""
+    blank = blank_tokenizer("bytes", lowercase=False)
+    tokenizer = learn_tokenizer(make_text(100), blank, size=300)
+    ids = torch.tensor([[*tokenizer("the old house")["input_ids"], tokenizer.eos_token_id]])
+    every = torch.ones_like(ids, dtype=torch.bool)
+    tokens = Tokens(input_ids=ids, mask=every, labels=ids, predicted=every)
+    assert predicted_bytes(tokenizer, tokens, spaces=True) == len("the old house")
 
 
 def test_agreement_and_bits_per_byte():

@@ -54,3 +54,17 @@ def test_a_known_name_on_rows_that_cannot_be_scored_so_is_refused(tmp_path):
 def test_no_rows_is_no_subsample(tmp_path):
     with pytest.raises(DataError, match="0 training rows of mine"):
         subsample(load_task(put(tmp_path, "mine", TEXTS)), rows=0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('{"text": "a \\ud800", "label": "x"}', "line 1 of .* holds half a character"),
+        ('{"text": ' + "[" * 100_000, "line 1 of .* is not JSON"),
+    ],
+)
+def test_rows_that_no_tokenizer_takes(tmp_path, line, named):
+    for split in ("train", "dev"):
+        (tmp_path / f"toy.{split}.jsonl").write_text(line)
+    with pytest.raises(DataError, match=named):
+        load_task(str(tmp_path / "toy"))

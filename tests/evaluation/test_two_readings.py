@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import make_model, make_text, make_tokenizer
+from transformers import AutoModelForMaskedLM
 
 from limbeck.evaluation.report import as_markdown
 from limbeck.evaluation.two_readings import Reader, two_readings
@@ -47,3 +48,16 @@ def test_a_report_shows_both(readers):
     text = as_markdown(report)
     assert "in the pieces of both" in text and "garden, gap 1" in text
     assert "in the pieces of both" not in as_markdown({**report, "two_readings": None})
+
+
+def short_model():
+    config = make_model("bert").config
+    config.max_position_embeddings = 4
+    return AutoModelForMaskedLM.from_config(config)
+
+
+def test_a_reader_of_shorter_texts_expects_nothing(readers):
+    theirs = readers["teacher"]
+    short = theirs._replace(model=short_model())
+    found = two_readings("the old garden and the red house", {**readers, "teacher": short})
+    assert found.groups and found.expected["teacher"] == []

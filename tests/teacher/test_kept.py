@@ -45,7 +45,7 @@ def same(left, right):
 
 def test_what_is_kept_is_what_was_computed(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors()), make_batch()
+    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one"), make_batch()
     assert isinstance(teacher, Teacher)
     expected = live.signals(batch, NEEDS)
     asked.clear()
@@ -59,7 +59,7 @@ def test_what_is_kept_is_what_was_computed(live, tmp_path):
 
 def test_hidden_states_are_shared_between_maskings_of_the_same_tokens_only(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
+    teacher = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
     batch = make_batch()
     teacher.signals(batch, NEEDS)
     batch.teacher.predicted[0] = ~batch.teacher.predicted[0] & batch.teacher.mask[0]
@@ -72,7 +72,7 @@ def test_hidden_states_are_shared_between_maskings_of_the_same_tokens_only(live,
 
 def test_only_what_later_runs_ask_for_is_kept(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = KeptTeacher(live, store, worth={("hidden", 2)})
+    teacher = KeptTeacher(live, store, worth={("hidden", 2)}, identity=b"one")
     teacher.signals(make_batch(), NEEDS)
     store.flush()
     (file,) = (tmp_path / "signals").rglob("*.safetensors")
@@ -84,7 +84,7 @@ def test_only_what_later_runs_ask_for_is_kept(live, tmp_path):
 def test_no_more_is_kept_than_there_is_room_for(live, tmp_path):
     room = 2 * 36 * 24 * 4
     store = SignalStore(tmp_path / "signals", room)
-    teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
+    teacher = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
     for seed in range(4):
         same(
             live.signals(make_batch(seed=seed), NEEDS),
@@ -112,7 +112,7 @@ def damage(folder):
 
 def test_a_damaged_file_is_computed_again(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors()), make_batch()
+    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one"), make_batch()
     first = teacher.signals(batch, NEEDS)
     store.flush()
     damage(tmp_path / "signals")
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_computed_again(live, tmp_path):
 
 def test_a_new_shard_takes_the_place_of_none_that_is_whole(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
+    teacher = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
     for seed in range(3):
         teacher.signals(make_batch(seed=seed), NEEDS)
         store.flush()
@@ -143,7 +143,7 @@ def test_a_new_shard_takes_the_place_of_none_that_is_whole(live, tmp_path):
 
 def test_rows_are_found_however_a_batch_is_cut(live, tmp_path):
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors()), make_batch()
+    teacher, batch = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one"), make_batch()
     whole = teacher.signals(batch, NEEDS)
     store.flush()
     asked.clear()
@@ -160,7 +160,7 @@ def test_a_full_disk_stops_keeping_and_nothing_else(live, tmp_path, monkeypatch)
 
     monkeypatch.setattr("limbeck.teacher.store.save_file", full)
     store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
+    teacher = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
     same(live.signals(make_batch(), NEEDS), teacher.signals(make_batch(), NEEDS))
     store.flush()
     assert store.held_bytes == 0 and store.most_bytes == 0
@@ -171,7 +171,7 @@ def test_kept_or_not_is_the_same_in_bfloat16(live, tmp_path):
     found = []
     for bytes_ in (0, 10**9, 10**9):
         store = SignalStore(tmp_path / "signals", bytes_)
-        teacher = KeptTeacher(live, store, worth=NEEDS.tensors())
+        teacher = KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
         with torch.autocast("cpu", torch.bfloat16):
             found.append(teacher.signals(batch, NEEDS))
     same(found[0], found[1])
@@ -180,7 +180,7 @@ def test_kept_or_not_is_the_same_in_bfloat16(live, tmp_path):
 
 
 def test_nothing_is_run_where_nothing_is_needed(live, tmp_path):
-    teacher = KeptTeacher(live, SignalStore(tmp_path, 10**9), worth=set())
+    teacher = KeptTeacher(live, SignalStore(tmp_path, 10**9), worth=set(), identity=b"one")
     assert not teacher.signals(make_batch(), Needs()).hidden and asked == []
 
 
@@ -192,3 +192,18 @@ def test_a_shard_that_takes_the_place_of_another_is_read_anew(live, tmp_path):
         store.flush()
         assert store.get(("hidden", 0), keys)[1].eq(value).all()
         store.remove()
+
+
+def test_teachers_that_share_a_store_do_not_share_signals(live, tmp_path):
+    store, batch = SignalStore(tmp_path / "signals", 10**9), make_batch()
+    KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one").signals(batch, NEEDS)
+    store.flush()
+    torch.manual_seed(1)
+    other = LiveTeacher(make_model(), ANATOMIES["bert"])
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.add_(0.1)
+    expected = other.signals(batch, NEEDS)
+    found = KeptTeacher(other, store, worth=NEEDS.tensors(), identity=b"two").signals(batch, NEEDS)
+    same(expected, found)
+    assert not torch.equal(live.signals(batch, NEEDS).hidden[2], found.hidden[2])

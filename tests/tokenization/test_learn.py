@@ -11,7 +11,7 @@ from limbeck.demo import HERE
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.pretrained import load_tokenizer
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.vocabulary import learn_vocabulary
+from limbeck.vocabulary import learn_vocabulary, trim_vocabulary
 
 TEXT = ["Ёжик и ёлка, кот и пёс; ночь, улица.", "It was naïve: no cat, 12,5 dogs.", "être — là-bas"]
 TRICKY = "Ёжик, it was naïve: être 12,5 — 日本 😀 e\u0301."
@@ -103,3 +103,24 @@ def test_bad_sizes_and_kinds_leave_nothing(options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         learn_vocabulary([str(tmp_path / "text.txt")], tmp_path / "v", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
+    text, folder = str(HERE / "novels.txt.gz"), tmp_path / "work"
+    folder.mkdir()
+    options = {"size": 200, "characters": 20_000}
+    learn_vocabulary([text], folder, **options)  # an empty folder has nothing to lose
+    learn_vocabulary([text], folder, **options)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for wrong in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(RecipeError, match=r"would be replaced, and it holds .*thesis\.txt"):
+            learn_vocabulary([text], wrong, **options)
+        with pytest.raises(RecipeError, match="would be replaced"):
+            trim_vocabulary(str(teacher_folder), [text], wrong, size=150)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("options", [{"kind": "bytes"}, {"lowercase": True}])
+def test_a_pattern_decides_kind_and_letters(tmp_path, teacher_folder, options):
+    with pytest.raises(RecipeError, match="are those of .*leave them out"):
+        learn_vocabulary(["x.txt"], tmp_path / "v", size=9, like=str(teacher_folder), **options)

@@ -67,7 +67,11 @@ def has_split(place: Path, split: str) -> bool:
 def _row(line: str, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+        # JSON may spell half a character, which no tokenizer takes.
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{place} holds half a character; write whole Unicode text") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is not JSON: {error}; give one object a line") from error
     if not isinstance(row, dict):
         raise DataError(f"{place} is a {type(row).__name__}, not an object")

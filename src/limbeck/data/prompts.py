@@ -29,8 +29,34 @@ def read_prompts(location: str, split: str = "train") -> Iterator[Prompt]:
     Raises:
         DataError: The file is missing or broken, or a row is no prompt.
     """
-    for row, place in read_rows(file_of_split(Path(location), split)):
+    for row, place in read_with_documents(Path(location), split):
         yield as_prompt(row, place)
+
+
+def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of DIR/NAME.SPLIT.jsonl with their places, and the documents that they name.
+
+    A row with a ``meeting`` asks of the ``document`` that the row of the same ``meeting`` in
+    DIR/NAME_meetings.SPLIT.jsonl has: many are asked of one.
+
+    Raises:
+        DataError: A file is missing or broken, or a document is not there.
+    """
+    documents: dict[Any, Any] | None = None
+    for row, place in read_rows(file_of_split(location, split)):
+        if "meeting" not in row:
+            yield row, place
+            continue
+        if documents is None:
+            beside = file_of_split(location.with_name(f"{location.name}_meetings"), split)
+            named = (found for found, _ in read_rows(beside))
+            documents = {str(found.get("meeting")): found.get("document") for found in named}
+        if (document := documents.get(str(row["meeting"]))) is None:
+            raise DataError(
+                f"{place} asks of the meeting {row['meeting']!r}, which is not among the"
+                f" {len(documents)} of {location.name}_meetings.{split}; add its row there"
+            )
+        yield {**row, "document": document}, place
 
 
 def as_prompt(row: dict[str, Any], place: str) -> Prompt:

@@ -10,14 +10,16 @@ import glob
 import gzip
 import io
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import datasets
+from pydantic import Field
 
 from ..errors import DataError
 
@@ -41,7 +43,7 @@ class TextSource:
 
     path: str
     column: str = "text"
-    weight: float = 1.0
+    weight: Annotated[float, Field(gt=0, lt=math.inf)] = 1.0
     split: str = "train"
 
 

@@ -44,13 +44,16 @@ def masked_bits_per_byte(
                 continue
             labels = tokens.labels[tokens.predicted]
             nats += float(cross_entropy(predictions.logits().float(), labels, reduction="sum"))
-            utf8_bytes += predicted_bytes(tokenizer, tokens)
+            utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=anatomy.causal)
     return nats / math.log(2) / max(1, utf8_bytes)
 
 
-def predicted_bytes(tokenizer: PreTrainedTokenizerFast, tokens: Tokens) -> int:
-    """UTF-8 bytes of the predicted pieces' text, without spaces.
+def predicted_bytes(
+    tokenizer: PreTrainedTokenizerFast, tokens: Tokens, *, spaces: bool = False
+) -> int:
+    """UTF-8 bytes of the predicted pieces' text, with or without spaces; special pieces have none.
 
+    Decoders predict spaces and the end of a text, whose bits count as those of the text.
     Neighbours are decoded together, because a piece alone may be half a
     character; notations such as ``##`` are left to the tokenizer's decoder.
     """
@@ -58,6 +61,6 @@ def predicted_bytes(tokenizer: PreTrainedTokenizerFast, tokens: Tokens) -> int:
     for labels, flags in zip(tokens.labels.tolist(), tokens.predicted.tolist(), strict=True):
         for predicted, run in groupby(zip(labels, flags, strict=True), key=itemgetter(1)):
             if predicted:
-                text = str(tokenizer.decode([label for label, _ in run]))
-                total += len("".join(text.split()).encode())
+                text = str(tokenizer.decode([label for label, _ in run], skip_special_tokens=True))
+                total += len((text if spaces else "".join(text.split())).encode())
     return total

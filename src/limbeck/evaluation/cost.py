@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, DynamicCache, PreTrainedModel
 
 from ..architectures import parameter_counts
 from ..errors import EvaluationError
@@ -247,12 +247,12 @@ def _written_piece(folder: str, sentence: int, longest: int, seconds: float) -> 
     times: list[float] = []
     with torch.inference_mode():
         while sum(times) < seconds or not times:
-            found = model(input_ids=_random_pieces(model, 1, prompt), use_cache=True)
+            kept = DynamicCache(config=model.config)
+            found = model(input_ids=_random_pieces(model, 1, prompt), cache=kept, use_cache=True)
             for _ in range(min(_WRITTEN, longest - prompt)):
                 began = time.perf_counter()
                 best = found.logits[:, -1:].argmax(-1)
-                kept = found.past_key_values
-                found = model(input_ids=best, past_key_values=kept, use_cache=True)
+                found = model(input_ids=best, cache=kept, use_cache=True)
                 times.append(time.perf_counter() - began)
     return 1000 * float(np.median(times))
 

@@ -8,12 +8,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import regex
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -50,12 +51,12 @@ class GenerationSettings:
         batch_size: Prompts at once.
     """
 
-    response: int = 256
-    length: int | None = None
+    response: Annotated[int, Field(ge=1)] = 256
+    length: Annotated[int | None, Field(ge=3)] = None
     between: str = "\n"
-    temperature: float = 0.0
-    rows: int | None = None
-    batch_size: int = 16
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    rows: Annotated[int | None, Field(ge=1)] = None
+    batch_size: Annotated[int, Field(ge=1)] = 16
 
 
 def score_generation(

@@ -16,7 +16,15 @@ from .plots import ROLES, Records, Table, cell, curves, page, plots
 from .report_vocabularies import vocabulary_tables
 from .report_writing import PLAIN_METRICS, share_plot, writing_tables
 
-__all__ = ["ROLES", "headline", "mean_scores", "summary_table", "tables", "write_report"]
+__all__ = [
+    "ROLES",
+    "headline",
+    "mean_scores",
+    "quality_lines",
+    "summary_table",
+    "tables",
+    "write_report",
+]
 
 Report = Mapping[str, Any]
 _NAMES = {
@@ -80,6 +88,16 @@ def headline(report: Report) -> str:
         said.append(f"keeps {kept['student']} of the teacher's mean score")
         said[-1] += control if kept["no_distillation"] else ""
     return "The student " + ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1] + "."
+
+
+def quality_lines(report: Report) -> dict[str, str]:
+    """What every model scored, by task, in words for a model card."""
+    return {
+        f"{task} ({words(row['metric'])}, x 100)": ", ".join(
+            f"{words(role)} {score}" for role in ROLES if (score := _score(row, role))
+        )
+        for task, row in (report.get("quality") or {}).items()
+    }
 
 
 def mean_scores(report: Report) -> dict[str, float]:
@@ -200,7 +218,7 @@ def _latency_table(report: Report) -> Table:
 
 
 def _held_out_table(report: Report) -> Table:
-    keys = ("before", "after", "count", "unit")
+    keys = ("before", "after", "unit")
     found = (report.get("held_out") or {}).items()
     rows = [[name, *(cell(row.get(key)) for key in keys)] for name, row in found]
     return [["objective", *keys], *rows]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import EvaluationError
 from ..files import write_text
-from ..pretrained import locate
+from ..pretrained import fingerprint
 from .finetune import FinetuneSettings, SeedScore, finetune
 from .generation import GenerationSettings, score_generation
 from .tasks import Task, TaskKind
@@ -161,14 +161,10 @@ def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
 
 def _fingerprint(model: str, task: Task, settings: FinetuneSettings | GenerationSettings) -> str:
     """Names the model's files, the rows and the settings: stale results are not reused."""
-    digest = hashlib.sha256(json.dumps([task.name, asdict(settings), task.test_split]).encode())
+    facts = [fingerprint(model), task.name, asdict(settings), task.test_split]
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())
-    folder = Path(locate(model))
-    digest.update(model.encode() if not folder.is_dir() else b"")
-    for pattern in ("*.safetensors", "config.json", "tokenizer.json", "vocab.*", "*.model"):
-        for file in sorted(folder.glob(pattern)):
-            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

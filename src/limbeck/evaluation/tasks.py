@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.json_lines import file_of_split, has_split, read_rows
-from ..data.prompts import as_prompt
+from ..data.prompts import as_prompt, read_with_documents
 from ..errors import DataError
 
 
@@ -78,6 +78,7 @@ TASKS: dict[str, KnownTask] = {
     "ru_stories": KnownTask("rouge_l", "ru", "a story from words and features"),
     "instructions": KnownTask("rouge_l", "en", "short answers to prompts of many kinds"),
     "squality": KnownTask("rouge_l", "en", "summaries of stories that answer a question"),
+    "qmsum": KnownTask("rouge_l", "en", "summaries of meetings that answer a query"),
 }
 # What each kind can be scored by; the first one heads the table of a task that is not known.
 _METRICS = {
@@ -135,18 +136,17 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     place = source.with_name(scored.strip()) if scored.strip() else source
     if other and place == source:
         raise DataError(f"{location!r} names one task; give two as DIR/LEARNED>SCORED")
-    train = list(_read(file_of_split(source, "train")))
+    train = list(_read(source, "train"))
     if test_split is None:
         test_split = "dev" if has_split(place, "dev") else "test"
-    test_file = file_of_split(place, test_split)
-    test = list(_read(test_file))
+    test = list(_read(place, test_split))
     kinds = Counter(_kind(example) for example in [*train, *test])
     if len(kinds) > 1:
         counts = ", ".join(f"{kind.value} {count}" for kind, count in kinds.items())
         raise DataError(f"{location} mixes kinds of rows ({counts}); give one kind a file")
     kind = next(iter(kinds))
-    labels = _choices(train, test, test_file, "label")
-    tags = _choices(train, test, test_file, "tags")
+    labels = _choices(train, test, f"{place}.{test_split}", "label")
+    tags = _choices(train, test, f"{place}.{test_split}", "tags")
     known = TASKS.get(place.name)
     if known:
         _check_known(location, known, kind, labels)
@@ -211,8 +211,8 @@ def _check_known(location: str, known: KnownTask, kind: TaskKind, labels: tuple[
         )
 
 
-def _read(file: Path) -> Iterator[Example]:
-    for row, place in read_rows(file):
+def _read(location: Path, split: str) -> Iterator[Example]:
+    for row, place in read_with_documents(location, split):
         yield _example(row, place)
 
 
@@ -273,7 +273,7 @@ def _kind(example: Example) -> TaskKind:
     return TaskKind.CLASSIFICATION if isinstance(example.label, str) else TaskKind.REGRESSION
 
 
-def _choices(train: list[Example], test: list[Example], file: Path, field: str) -> tuple[str, ...]:
+def _choices(train: list[Example], test: list[Example], file: str, field: str) -> tuple[str, ...]:
     known, asked = (Counter(_values(rows, field)) for rows in (train, test))
     if unknown := asked.keys() - known.keys():
         counts = ", ".join(f"{name!r} ({asked[name]} times)" for name in sorted(unknown))

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
-from ..architectures import Anatomy
+from ..architectures import Anatomy, shape_of
 from ..batch import Tokens
 from ..capture import capture
 from ..tokenization.words import piece_groups
@@ -34,7 +34,7 @@ class TwoReadings:
         groups: The teacher's and the student's pieces over the same characters.
         hidden: The word that was hidden from both.
         expected: For every piece of it that each reader was to fill in, the likeliest
-            pieces with their probabilities.
+            pieces with their probabilities; nothing where it reads less than the sentence.
     """
 
     text: str
@@ -80,7 +80,8 @@ def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> E
     inside = [start < end and start < span[1] and end > span[0] for start, end in offsets]
     ids = torch.tensor([given["input_ids"]])
     predicted = torch.tensor([inside])
-    if not predicted.any():
+    longest = shape_of(model.config, anatomy).positions
+    if not predicted.any() or ids.shape[1] > longest:
         return []
     seen = ids.masked_fill(predicted, tokenizer.mask_token_id)
     tokens = Tokens(seen, torch.ones_like(predicted), ids, predicted)

@@ -18,6 +18,7 @@ class CardFacts:
         stages: A line for each.
         text: Where the text came from.
         with_head: Whether the vocabulary head was trained and is there.
+        factored: Whether layers stand in two factors, which only limbeck can load.
         quality: A line of results for each task.
     """
 
@@ -28,6 +29,7 @@ class CardFacts:
     stages: list[str]
     text: list[str]
     with_head: bool
+    factored: bool = False
     quality: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,7 +53,18 @@ def model_card(facts: CardFacts) -> str:
         f" {shape.hidden}, {shape.heads} heads, feed-forward {shape.intermediate}, vocabulary"
         f" {shape.vocabulary}.",
         "",
+        *(
+            [
+                "Some layers stand in two factors. `import limbeck` tells transformers how to load"
+                " them; without it they would be random. (The recipe's `low_rank: {export: dense}`"
+                " leaves a folder that needs no limbeck.)",
+                "",
+            ]
+            if facts.factored
+            else []
+        ),
         "```python",
+        *(["import limbeck"] if facts.factored else []),
         f"from transformers import {kind}, AutoTokenizer",
         "",
         f'model = {kind}.from_pretrained("path/to/this/folder")',

@@ -52,7 +52,7 @@ class Reader:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
         )
         return torch.log_softmax(output.logits[..., : self.pieces].float(), dim=-1)
@@ -68,7 +68,7 @@ class Reader:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
         )
 

@@ -132,6 +132,10 @@ class Switch(Rule):
             )
         if self.rate is not None and not 0 <= self.rate < math.inf:
             found.append(("rate", f"is {self.rate:g}; give 0 or more, or leave it out"))
+        if self.decay == "constant":
+            falls = {"rate": self.rate is not None, "by": self.by != "position"}
+            message = "says how the threshold falls, which a constant one does not; leave it out"
+            found += [(name, message) for name, given in falls.items() if given]
         return found
 
     def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:

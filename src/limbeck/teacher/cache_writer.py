@@ -7,7 +7,7 @@ is smaller; the frozen maps that this takes are kept once.
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
@@ -17,7 +17,7 @@ from ..architectures import submodule
 from ..batch import Batch
 from ..files import whole_file
 from .cached import MAPS
-from .kept import PREDICTIONS_AS, keys_of, records_of, rounded
+from .kept import PREDICTIONS_AS, keys_of, records_of
 from .live import LiveTeacher
 from .manifest import Kind
 from .store import Keys, SignalStore
@@ -57,7 +57,7 @@ class CacheWriter:
             return False
         of_logits = missing.intersection(PREDICTIONS_AS[self._kind.logits])
         asked = (missing - of_logits) | ({PREDICTIONS} if of_logits else set())
-        found = {name: rounded(made) for name, made in self._live.tensors(batch, asked).items()}
+        found = self._live.tensors(batch, asked)
         if of_logits:
             found |= self._predictions(found.pop(PREDICTIONS), keys[min(of_logits)])
         for name in missing:
@@ -65,15 +65,16 @@ class CacheWriter:
         return True
 
     def write_maps(self, needs: Needs) -> None:
-        """Keep the frozen maps that remake what is not kept."""
-        maps: dict[str, Tensor] = {}
+        """Keep the frozen maps that remake what is not kept, beside those of other recipes."""
+        file = self._store.folder / MAPS
+        maps: dict[str, Tensor] = load_file(file) if file.exists() else {}
         if needs.predictions:
             maps |= _as_tensors("output", self._live.output)
         for kind, layer in sorted(needs.tensors()):
             if kind in _MADE and self._remakes(layer, needs):
                 maps |= _as_tensors(f"{kind}-{layer}", self._maps_of(layer)[kind])
         self._store.folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(self._store.folder / MAPS) as part:
+        with whole_file(file) as part:
             save_file({name: tensor.contiguous().clone() for name, tensor in maps.items()}, part)
 
     def _predictions(self, features: Tensor, keys: Keys) -> dict[Name, Tensor]:

@@ -26,7 +26,7 @@ from ..activations import (
 from ..batch import Batch, Tokens
 from ..errors import CacheError
 from .kept import PREDICTIONS_AS, joined, keys_of
-from .manifest import Kind
+from .manifest import Manifest
 from .store import SignalStore
 
 MAPS = "maps.safetensors"
@@ -36,13 +36,15 @@ _NEVER = -1e4  # the log-probability of what was not drawn: finite, so that 0 ti
 class CachedTeacher:
     """The signals of a folder, as a live teacher would give them."""
 
-    def __init__(self, store: SignalStore, kind: Kind, maps: Mapping[str, Tensor]) -> None:
+    def __init__(self, store: SignalStore, manifest: Manifest, maps: Mapping[str, Tensor]) -> None:
         """Read from ``store``; ``maps`` are the frozen ones that remake what was not kept."""
-        self._store, self._kind, self._maps = store, kind, maps
-        self._here = store.names()
+        self._store, self._manifest, self._maps = store, manifest, maps
+        self._kind = manifest.kind
 
     @classmethod
-    def opened(cls, folder: Path, kind: Kind, device: torch.device | str) -> "CachedTeacher":
+    def opened(
+        cls, folder: Path, manifest: Manifest, device: torch.device | str
+    ) -> "CachedTeacher":
         """The signals in a folder.
 
         Raises:
@@ -54,18 +56,26 @@ class CachedTeacher:
             raise CacheError(
                 f"{folder / MAPS} cannot be read ({error}); run `limbeck cache` again"
             ) from error
-        return cls(SignalStore(folder, 0, strict=True), kind, maps)
+        return cls(SignalStore(folder, 0, strict=True), manifest, maps)
 
-    def missing(self, needs: Needs) -> list[Name]:
-        """Of what is needed, all that is neither kept nor remade."""
-        here = {name for name in needs.tensors() if name in self._here or self._remade(name)}
-        if self._here.issuperset(PREDICTIONS_AS[self._kind.logits]):
-            here.add(PREDICTIONS)
-        return sorted(needs.tensors() - here)
+    def missing(self, needs: Needs, stage: int, steps: int) -> dict[Name, int]:
+        """What is needed and not here for so many steps of a stage, with the steps that are."""
+        here = {
+            name: min(self._manifest.steps_of(kept, stage) for kept in self._kept_as(name))
+            for name in sorted(needs.tensors())
+        }
+        return {name: count for name, count in here.items() if count < steps}
+
+    def _kept_as(self, name: Name) -> list[Name]:
+        """The signals on disk that one is made of."""
+        if name == PREDICTIONS:
+            return PREDICTIONS_AS[self._kind.logits]
+        return [("entered", name[1])] if self._remade(name) else [name]
 
     def _remade(self, name: Name) -> bool:
         kind, layer = name
-        return ("entered", layer) in self._here and f"{kind}-{layer}.weight" in self._maps
+        here = self._manifest.holds(("entered", layer))
+        return here and f"{kind}-{layer}.weight" in self._maps
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names.
@@ -110,8 +120,8 @@ class CachedTeacher:
         if records is None:
             raise CacheError(
                 f"{self._store.folder} lacks {name[0]} (layer {name[1]}) of a row that is asked"
-                f" for; it has {', '.join(sorted({kind for kind, _ in self._here}))}. Run `limbeck"
-                " cache` with this recipe"
+                f" for; it has {', '.join(sorted(self._manifest.steps))}. Run `limbeck cache` with"
+                " this recipe"
             )
         return joined(name, records, tokens)
 

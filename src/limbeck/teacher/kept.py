@@ -29,20 +29,27 @@ PREDICTIONS_AS: dict[str, list[Name]] = {
 class KeptTeacher:
     """A teacher that computes what the store lacks, and gives the rest from it.
 
-    Where the run computes in bfloat16, hidden states are rounded to it, whether they come
-    from the store or not, so that a run does not depend on what was kept before it.
+    It gives what the live one gives, to the bit, so that a run does not depend on what was
+    kept before it.
     """
 
-    def __init__(self, live: LiveTeacher, store: SignalStore, *, worth: set[Name]) -> None:
-        """Keep what is ``worth`` keeping of what is computed."""
+    def __init__(
+        self, live: LiveTeacher, store: SignalStore, *, worth: set[Name], identity: bytes
+    ) -> None:
+        """Keep what is ``worth`` keeping of what is computed.
+
+        The ``identity`` tells it from other teachers, and from itself in another precision,
+        whose signals stand in the same store.
+        """
         self._live, self._store, self._worth = live, store, worth
+        self._identity = identity
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""
         if not needs.anything:
             return Activations()
         wanted, tokens = needs.tensors(), batch.teacher
-        keys = keys_of(tokens, wanted)
+        keys = keys_of(tokens, wanted, teacher=self._identity)
         found: dict[Name, Tensor] = {}
         for name in wanted:
             records = self._store.get(name, keys[name])
@@ -50,17 +57,18 @@ class KeptTeacher:
                 found[name] = joined(name, records, tokens)
         if missing := wanted - found.keys():
             for name, tensor in self._live.tensors(batch, missing).items():
-                records = records_of(name, rounded(tensor), tokens)
+                records = records_of(name, tensor, tokens)
                 found[name] = joined(name, records, tokens)
                 if name in self._worth:
                     self._store.put(name, keys[name], records)
         return as_activations(found, self._live.output if needs.predictions else None)
 
 
-def keys_of(tokens: Tokens, names: set[Name]) -> dict[Name, Keys]:
+def keys_of(tokens: Tokens, names: set[Name], *, teacher: bytes = b"") -> dict[Name, Keys]:
     """What names the records of each row, for signals of those names."""
     by_masking = {
-        masked: row_keys(tokens, masking=masked) for masked in {of_rows(n) for n in names}
+        masked: row_keys(tokens, masking=masked, teacher=teacher)
+        for masked in {of_rows(n) for n in names}
     }
     return {name: by_masking[of_rows(name)] for name in names}
 
@@ -86,11 +94,3 @@ def joined(name: Name, records: list[Tensor], tokens: Tokens) -> Tensor:
     found = flat.new_zeros(*tokens.mask.shape, flat.shape[-1])
     found[tokens.mask] = flat
     return found
-
-
-def rounded(tensor: Tensor) -> Tensor:
-    """In the precision that autocast computes in, where it is on."""
-    device = tensor.device.type
-    if torch.is_autocast_enabled(device):
-        return tensor.to(torch.get_autocast_dtype(device))
-    return tensor

@@ -40,10 +40,22 @@ class LiveTeacher:
         return output_map(self.model, self.anatomy)
 
     def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
-        """The tensors of those names; of predictions, the features alone."""
+        """The tensors of those names; of predictions, the features alone.
+
+        In the precision that autocast computes in, where it is on: what is kept of them is so
+        rounded, and training beside the teacher is then the same to the bit.
+        """
         try:
             with torch.no_grad():
-                return capture_tensors(self.model, self.anatomy, batch.teacher, wanted)
+                found = capture_tensors(self.model, self.anatomy, batch.teacher, wanted)
+            return {name: _rounded(tensor) for name, tensor in found.items()}
         finally:
             for module in self._kept_in_shares:
                 module.reshard()  # the layer in which the forward was left is still whole
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    device = tensor.device.type
+    if torch.is_autocast_enabled(device):
+        return tensor.to(torch.get_autocast_dtype(device))
+    return tensor

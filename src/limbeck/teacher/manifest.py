@@ -1,18 +1,20 @@
 """What a folder of kept signals is of: every fact that they hang on, and no path inside it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..activations import Name
 from ..errors import CacheError
 from ..files import write_text
+from .store import label_of
 
 _FILE = "manifest.json"
-FORMAT = 2  # raised whenever the same seed comes to make other batches
+FORMAT = 3  # raised whenever the same seed comes to make other batches, too
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,14 @@ class Manifest:
         kind: How predictions are kept.
         identity: Hashes and settings by name: of the teacher, the tokenizers, the text, and
             all that decides which batches it becomes.
-        steps: Of each stage, how many batches are here.
-        complete: Whether all of them are.
+        steps: For each signal, of how many batches of every stage it is here.
     """
 
     format: int
     model: str
     kind: Kind
     identity: dict[str, str]
-    steps: list[int]
-    complete: bool = False
+    steps: dict[str, list[int]]
 
     def write(self, folder: Path) -> None:
         """Put it into the folder."""
@@ -65,14 +65,31 @@ class Manifest:
             if self.identity.get(name) != other.identity.get(name)
         ]
 
-    def too_short_for(self, other: "Manifest") -> list[str]:
-        """The stages of which the other has more steps."""
-        pairs = enumerate(zip(self.steps, other.steps, strict=False))
-        return [
-            f"stages.{n} has {theirs} steps and had {mine}"
-            for n, (mine, theirs) in pairs
-            if mine < theirs
-        ]
+    def steps_of(self, name: Name, stage: int) -> int:
+        """Of how many batches of a stage a signal is here."""
+        here = self.steps.get(label_of(name), [])
+        return here[stage] if stage < len(here) else 0
+
+    def holds(self, name: Name) -> bool:
+        """Whether a signal is here of any batch."""
+        return any(self.steps.get(label_of(name), []))
+
+    def with_steps(self, names: Sequence[set[Name]], steps: Sequence[int]) -> "Manifest":
+        """The same where, stage by stage, those signals are here of at least so many batches."""
+        every = {name for some in names for name in some}
+        found = {
+            label_of(name): [
+                max(self.steps_of(name, stage), count if name in some else 0)
+                for stage, (some, count) in enumerate(zip(names, steps, strict=True))
+            ]
+            for name in sorted(every)
+        }
+        return replace(self, steps={**self.steps, **found})
+
+    def without(self, labels: set[str]) -> "Manifest":
+        """The same without signals of which something was lost."""
+        kept = {label: steps for label, steps in self.steps.items() if label not in labels}
+        return replace(self, steps=kept)
 
 
 def read_manifest(folder: Path | str) -> Manifest:

@@ -32,15 +32,21 @@ _PARTS = ("keys", "ends", "signal")
 Keys = Int64[np.ndarray, " rows"]
 
 
-def row_keys(tokens: Tokens, *, masking: bool) -> Keys:
-    """What names each row's signals: its real tokens, and what is to be predicted if it matters."""
+def row_keys(tokens: Tokens, *, masking: bool, teacher: bytes = b"") -> Keys:
+    """What names each row's signals: its real tokens, and what is to be predicted if it matters.
+
+    Args:
+        tokens: What the teacher reads.
+        masking: Whether it matters what is to be predicted.
+        teacher: Tells teachers apart whose signals stand in one store, 64 bytes at most.
+    """
     read = [tokens.input_ids]
     read += [tokens.positions] if tokens.positions is not None else []
     read += [tokens.predicted.long()] if masking else []
     table = torch.stack(read, -1).cpu().numpy()
     real = tokens.mask.cpu().numpy()
     found = [
-        hashlib.blake2b(np.ascontiguousarray(row[mask]).tobytes(), digest_size=8).digest()
+        hashlib.blake2b(row[mask].tobytes(), digest_size=8, key=teacher).digest()
         for row, mask in zip(table, real, strict=True)
     ]
     return np.frombuffer(b"".join(found), dtype=np.int64)
@@ -131,7 +137,7 @@ class SignalStore:
         for name, records in self._pending.items():
             if not records:
                 continue
-            folder = self.folder / _label(name)
+            folder = self.folder / label_of(name)
             # Counted from the last, as a damaged one before it may be gone.
             mine = sorted(folder.glob(f"{self.writer:03d}-*{_ENDING}"))
             number = int(mine[-1].stem.split("-")[1]) + 1 if mine else 0
@@ -175,7 +181,7 @@ class SignalStore:
     def drop_all_but(self, names: Iterable[Name]) -> None:
         """Remove the signals that nobody will ask for again."""
         for name in self.names() - set(names):
-            shutil.rmtree(self.folder / _label(name), ignore_errors=True)
+            shutil.rmtree(self.folder / label_of(name), ignore_errors=True)
         self._index.clear()
         self._written = None
 
@@ -193,7 +199,7 @@ class SignalStore:
 
     def _scan(self, name: Name) -> _Records:
         files, keys = [], []
-        for file in sorted((self.folder / _label(name)).glob(f"*{_ENDING}")):
+        for file in sorted((self.folder / label_of(name)).glob(f"*{_ENDING}")):
             try:
                 with safe_open(file, "np") as shard:
                     keys.append(shard.get_tensor("keys"))
@@ -267,5 +273,6 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _label(name: Name) -> str:
+def label_of(name: Name) -> str:
+    """What the folder of a signal is called."""
     return f"{name[0]}-{name[1]}"

@@ -6,11 +6,13 @@ release. Each word is drawn on its own, so the share holds on average.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Int
 from numpy import ndarray
 from numpy.random import Generator
+from pydantic import Field
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class Masking:
             what is left stands as it is.
     """
 
-    share: float = 0.15
+    share: Annotated[float, Field(gt=0, le=1)] = 0.15
     whole_word: bool = True
-    replaced: float = 0.8
-    random: float = 0.1
+    replaced: Annotated[float, Field(ge=0, le=1)] = 0.8
+    random: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _greedy(
             here = begins and start == 0
             kinds = (here, not here) if loose else (here,)
             tried = [Spelling(letters[start:stop], kind) for kind in kinds]
-            if piece := next((known[s] for s in tried if s in known), None):
+            if (piece := next((known[s] for s in tried if s in known), None)) is not None:
                 found.append(piece)
                 start = stop
                 break

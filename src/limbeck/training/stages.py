@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxtyping import Bool
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -36,12 +37,12 @@ class OptimizerSettings:
         beta2: AdamW's memory of squared gradients.
     """
 
-    learning_rate: float = 5e-4
-    warmup_share: float = 0.05
-    decay: str = "linear"
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    beta2: float = 0.98
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 5e-4
+    warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
 
 
 @dataclass(frozen=True)
