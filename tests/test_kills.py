@@ -25,7 +25,7 @@ def test_fifty_kills_at_random_moments_lose_nothing(raw_recipe, tmp_path):
     ]
     for stage in raw_recipe["stages"]:
         stage |= {"batch_size": 4, "micro_batch_size": 2}
-    raw_recipe["training"] |= {"checkpoint_every": 2, "held_out_every": 10, "log_every": 1}
+    raw_recipe["training"] |= {"checkpoint_every": 2, "held_out_every": 10, "log_every": 3}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
     script = str(Path(__file__).parent / "killed.py")

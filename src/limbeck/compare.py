@@ -4,7 +4,6 @@ Running the same command again goes on where it stands, arm by arm; arms that we
 to the study since are carried out then. The report is written anew after every arm.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -18,7 +17,6 @@ from .activations import Name
 from .assemble import build_accelerator
 from .cacheable import teacher_identity
 from .equal_time import of_equal_time
-from .errors import RecipeError
 from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
 from .evaluation.comparison import write_comparison
 from .evaluation.cost import model_size
@@ -39,6 +37,7 @@ from .teacher.contract import Teacher
 from .teacher.kept import KeptTeacher
 from .teacher.live import LiveTeacher
 from .teacher.store import SignalStore
+from .training.processes import check_one_process
 from .training.records import RunLog
 
 Scores = dict[str, TaskScore]
@@ -55,15 +54,12 @@ def compare(
         console: For progress; None is silent.
 
     Raises:
+        TrainingError: A launcher has started several processes.
         RecipeError: The study or an arm has faults, or an arm's folder holds
             another recipe.
         LimbeckError: An arm had to stop; what was done before is whole.
     """
-    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise RecipeError(
-            f"a study runs in one process, not {processes}: start it without the launcher, or"
-            " train an arm with it (limbeck distill ARM/recipe.yaml)"
-        )
+    check_one_process("a study")
     study, runs = prepare_study(raw)
     folder, console = Path(output), console or Console(quiet=True)
     write_text(

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ..pretrained import DEMO_TEACHER, locate
 from ..run import distill
+from ..training.processes import check_one_process
 from ..vocabulary import learn_vocabulary, vocabulary_headline
 
 HERE = Path(__file__).parent
@@ -78,8 +79,10 @@ def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
     """Learn pieces, pretrain the control, distil, evaluate; gives the report.
 
     Raises:
+        TrainingError: A launcher has started several processes.
         MissingExtraError: The teacher's package is not installed.
     """
+    check_one_process("the demo")
     locate(DEMO_TEACHER)
     control, student = demo_recipes(output)
     console.print(f"1/3  a vocabulary of {_PIECES:,} pieces")

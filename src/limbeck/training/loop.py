@@ -37,7 +37,8 @@ class Rhythm:
     """How often, in steps, something besides training happens.
 
     Attributes:
-        log: Records in log.jsonl.
+        log: Records in log.jsonl; there is one at every checkpoint too, so that none is a
+            mean over steps on both sides of one, of which a resumed run knows one side.
         held_out: Objectives on held-out text, also before the first step and after the last.
         checkpoint: Checkpoints, also at the end of a stage and at Ctrl-C.
         keep: How many of them are kept, the last ones.
@@ -141,7 +142,8 @@ def train_stage(
             window.add(means, tokens, seconds)
             progress.show(position.step, stage.steps, step_facts(means, tokens / seconds))
             last = position.step == stage.steps
-            if last or position.step % rhythm.log == 0:
+            saves = position.step % rhythm.checkpoint == 0
+            if last or saves or position.step % rhythm.log == 0:
                 spent = {
                     "seconds": position.seconds,
                     "peak_memory_bytes": _peak_memory(accelerator),
@@ -155,7 +157,7 @@ def train_stage(
             if held_out and (last or position.step % rhythm.held_out == 0):
                 measure()
             stop = summed({"stop": float(interrupted())}, accelerator)["stop"] > 0
-            if stop or (position.step % rhythm.checkpoint == 0 and not last):
+            if stop or (saves and not last):
                 save()
             if stop:
                 raise InterruptedRunError(

@@ -56,6 +56,22 @@ def shard_layers(layers: nn.Module, accelerator: Accelerator) -> None:
             fully_shard(layer, mesh=_mesh(accelerator))
 
 
+def check_one_process(what: str) -> None:
+    """See that no launcher has started several processes for what is done by one.
+
+    Args:
+        what: Is done.
+
+    Raises:
+        TrainingError: It has.
+    """
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise TrainingError(
+            f"{what} runs in one process, not {processes}: start it without the launcher, or train"
+            " a recipe with it (limbeck distill RECIPE)"
+        )
+
+
 def keeps_shares(accelerator: Accelerator) -> bool:
     """Whether several processes share the weights, as the launcher asked for FSDP.
 
