@@ -250,8 +250,9 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
         )
         states = capture(student, learner.anatomy, batch.student, objective.student_needs())
     states, leaves = as_leaves(states)
-    leaves += [p for n, p in learner.projections.named_parameters() if f".{name}" in n]
-    return Case(objective, states, signals, batch, learner.projections, leaves, whole_step)
+    maps = learner.projections[list(stage.objectives).index(name)]
+    leaves += maps.parameters()
+    return Case(objective, states, signals, batch, maps, leaves, whole_step)
 
 
 def wide_case(given: argparse.Namespace) -> Case:

@@ -118,9 +118,11 @@ def profile(
         with accelerator.autocast():
             signals = teacher.signals(batch, stage.teacher_needs())
             lap("teacher forward")
-            states = capture(learner.student, learner.anatomy, batch.student, learner.needs)
+            states = capture(
+                learner.student, learner.anatomy, batch.student, learner.needs_compared
+            )
             lap("student forward")
-        total = objective.total(states, signals, batch, learner.projections)
+        total = objective.total(states, signals, batch, learner.projections[0])
         lap("losses")
         (total / objective.count(batch)).backward()
         lap("backward")

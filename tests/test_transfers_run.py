@@ -15,7 +15,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from limbeck.errors import RecipeError
+from limbeck.assemble import build_accelerator, build_learner, build_models
+from limbeck.build import prepare
+from limbeck.errors import RecipeError, TrainingError
 from limbeck.run import distill
 
 
@@ -160,3 +162,89 @@ def test_vocabularies_that_differ_for_real(raw_recipe, tokenizer, tmp_path):
     raw_recipe["student"]["tokenizer"] = str(other)
     with pytest.raises(RecipeError, match="cut the text differently.*alignment: match"):
         distill(raw_recipe, tmp_path / "run")
+
+
+def test_two_objectives_of_a_kind_have_their_own_maps(raw_recipe, tmp_path):
+    maps = {"layers": "uniform-consecutive"}
+    raw_recipe["stages"][0]["objectives"] = {
+        "hidden.joined": {"kind": "hidden", **maps, "combine": "concatenate"},
+        "keys": {"kind": "hidden", **maps, "combine": "mean"},
+        "a": {"kind": "vectors", "heads": 2},
+        "b": {"kind": "vectors", "heads": 4, "teacher_layer": 1},
+    }
+    setup = prepare(raw_recipe)
+    accelerator = build_accelerator(setup.recipe, tmp_path)
+    learner = build_learner(setup, build_models(setup, accelerator)[0], 0)
+    sizes = [sorted({w.shape for w in maps.parameters()}) for maps in learner.projections]
+    assert sizes == [[(1, 24, 16), (1, 48, 16)], [(1, 24, 16)], [(2, 12, 8)], [(4, 6, 4)]]
+    distill(raw_recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("family", "objectives", "message"),
+    [
+        ("bert", {"relations": {}}, "is head, but relations asks for no predictions"),
+        (
+            "gpt2",
+            {"labels": {}},
+            "is head, but the student's is its embedding table and nothing else; train all",
+        ),
+    ],
+)
+def test_a_head_that_would_learn_nothing(raw_recipe, tmp_path, family, objectives, message):
+    if family == "gpt2":
+        tokens = {"eos_token": "[SEP]", "bos_token": "[CLS]"}
+        tokenizer = AutoTokenizer.from_pretrained(raw_recipe["teacher"], **tokens)
+        tokenizer.save_pretrained(tmp_path / "teacher")
+        make_model("gpt2", vocabulary=len(tokenizer)).save_pretrained(tmp_path / "teacher")
+        raw_recipe["teacher"] = str(tmp_path / "teacher")
+    raw_recipe["stages"][0] |= {"objectives": objectives, "trained": "head"}
+    with pytest.raises(RecipeError, match=f"stages.0.trained: {message}"):
+        distill(raw_recipe, tmp_path / "run")
+
+
+def test_factors_that_no_objective_hangs_on(raw_recipe, tmp_path):
+    raw_recipe["student"] |= {"low_rank": {"rank": 2}}
+    part = {"objectives": {"relations": {"student_layer": 0}}, "trained": "factors"}
+    raw_recipe["stages"][0] |= part
+    with pytest.raises(TrainingError, match=r"no objective .* hangs on what is trained in it"):
+        distill(raw_recipe, tmp_path / "run")
+
+
+def test_heads_that_are_not_hidden_by_heads_are_kept(raw_recipe, tmp_path, decoder_tokenizer):
+    config = make_model("qwen3", vocabulary=len(decoder_tokenizer)).config
+    config.head_dim = 16
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "teacher")
+    decoder_tokenizer.save_pretrained(tmp_path / "teacher")
+    raw_recipe["teacher"] = str(tmp_path / "teacher")
+    raw_recipe["student"] = {"layers": 2, "copy": {"layers": "uniform"}}
+    student = AutoModel.from_pretrained(distill(raw_recipe, tmp_path / "run").student)
+    assert student.config.head_dim == 16
+
+
+def test_windows_that_are_compared_with_the_whole_text_are_warned_of(raw_recipe, tmp_path):
+    make_model("modernbert").save_pretrained(tmp_path / "teacher")
+    AutoTokenizer.from_pretrained(raw_recipe["teacher"]).save_pretrained(tmp_path / "teacher")
+    raw_recipe["teacher"] = str(tmp_path / "teacher")
+    (warning,) = prepare(raw_recipe).warnings
+    assert "relations: the student's layer 1 sees a window of the text alone" in warning
+    raw_recipe["stages"][0]["objectives"] = {"relations": {"student_layer": 0}}
+    assert prepare(raw_recipe).warnings == []
+
+
+def test_positions_that_are_counted_from_other_padding(raw_recipe, vocabulary, tmp_path):
+    config = make_model("roberta").config
+    config.pad_token_id = 1
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(raw_recipe["teacher"])
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(1)
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    raw_recipe["teacher"] = str(tmp_path / "teacher")
+    raw_recipe["student"] |= {"tokenizer": vocabulary, "embeddings": "mean", "copy": {}}
+    raw_recipe["stages"][0] = {"objectives": {"labels": {}}, "steps": 1}
+    with pytest.raises(RecipeError, match="padding piece at number 0 and the teacher's at 1"):
+        prepare(raw_recipe)
+    raw_recipe["student"] |= {"copy": None}
+    raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 1})
+    with pytest.raises(RecipeError, match="padding piece at number 0 and the teacher's at 1"):
+        prepare(raw_recipe)

@@ -111,21 +111,32 @@ class Shape:
 
 
 def shape_of(config: Any, anatomy: Anatomy) -> Shape:
-    """The sizes that a transformers configuration describes."""
+    """The sizes that a transformers configuration describes.
+
+    Raises:
+        ModelError: It has no field for one of them.
+    """
     fields = config.to_dict()
-    # GPT-2 leaves the field empty where the feed-forward is four times as wide.
-    intermediate = getattr(config, anatomy.intermediate_field) or 4 * config.hidden_size
-    return Shape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        intermediate=intermediate,
-        vocabulary=config.vocab_size,
-        positions=config.max_position_embeddings - unused_positions(config, anatomy),
-        key_value_heads=fields.get("num_key_value_heads"),
-        head_size=fields.get("head_dim"),
-        causal=anatomy.causal,
-    )
+    try:
+        # GPT-2 leaves the field empty where the feed-forward is four times as wide.
+        intermediate = getattr(config, anatomy.intermediate_field) or 4 * config.hidden_size
+        return Shape(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            intermediate=intermediate,
+            vocabulary=config.vocab_size,
+            positions=config.max_position_embeddings - unused_positions(config, anatomy),
+            key_value_heads=fields.get("num_key_value_heads"),
+            head_size=fields.get("head_dim"),
+            causal=anatomy.causal,
+        )
+    except AttributeError as error:
+        raise ModelError(
+            f"the configuration of {config.model_type!r} has no field {error.name!r}, so its sizes"
+            " are not known; only models that name their sizes as BERT or Llama do can be used"
+            " (`anatomy.intermediate_field` says what the feed-forward's width is called)"
+        ) from error
 
 
 def unused_positions(config: Any, anatomy: Anatomy) -> int:

@@ -28,7 +28,7 @@ from .student.first_embeddings import (
 )
 from .student.layer_copy import copy_layers
 from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces, with_pieces
-from .student.projections import MapSize, Projections
+from .student.projections import Projections
 from .student.recompute import recompute_layers
 from .student.shape import build_student
 from .teacher.live import LiveTeacher
@@ -139,10 +139,11 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
     stage = setup.stages[number]
     if stage.mixed is not None:
         return MixedLearner(student, _mixed_vocabulary(setup, student))
-    sizes: dict[str, MapSize] = {}
-    for objective in stage.objectives.values():
-        sizes |= objective.projection_sizes(setup.models.student, setup.models.teacher)
-    projections = Projections(sizes, seed=setup.recipe.seed + number)
+    shapes = setup.models.student, setup.models.teacher
+    projections = {
+        name: Projections(objective.projection_sizes(*shapes), seed=setup.recipe.seed + number)
+        for name, objective in stage.objectives.items()
+    }
     student.requires_grad_(True)
     if stage.trained == "head":
         student.base_model.requires_grad_(False)

@@ -123,6 +123,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if recipe is None or models is None or faults:
         return None, faults
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
+    warnings += _window_warnings(models, [stage for stage in stages if stage])
     seeded = [replace(s, seed=recipe.seed + number) for number, s in enumerate(stages) if s]
     return Setup(recipe, models, seeded, maskings, warnings), []
 
@@ -157,6 +158,31 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
         except LimbeckError as error:
             faults.append(("evaluation.no_distillation", str(error)))
     return faults
+
+
+def _window_warnings(models: Models, stages: Sequence[Stage]) -> list[str]:
+    """Attention that sees a window of the text, compared with attention that sees all of it."""
+    kinds = [
+        None if config is None else config.to_dict().get("layer_types")
+        for config in (models.student_config, models.teacher_config)
+    ]
+    found = []
+    for stage in stages:
+        for name, objective in stage.objectives.items():
+            needs = objective.teacher_needs()
+            pairs = objective.layer_pairs() if needs.queries or needs.keys or needs.values else []
+            for pair in pairs:
+                local = [
+                    f"the {whose}'s layer {layer}"
+                    for whose, layer, kind in zip(("student", "teacher"), pair, kinds, strict=True)
+                    if kind and kind[layer] != "full_attention"
+                ]
+                if local:
+                    found.append(
+                        f"stage {stage.name}, {name}: {' and '.join(local)} sees a window of the"
+                        " text alone, and is compared over all of it; name layers that see it all"
+                    )
+    return found
 
 
 def layer_lines(stages: Sequence[Stage]) -> list[tuple[str, str, int, int]]:

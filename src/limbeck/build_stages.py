@@ -1,13 +1,17 @@
 """The stages of a recipe as the loop takes them, with every fault found on the way."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from .faults import Fault
-from .models import Models
+from .models import Models, padding_faults
 from .objectives.contract import Objective
 from .objectives.labels import Labels
 from .objectives.schedule import Ramp
 from .parse import parse_objective, stage_objectives
+from .pretrained import language_model_class
 from .prompted import stage_policy
 from .recipe import DataPart, StagePart
 from .tokenization.masking import Masking, NextPiece
@@ -46,6 +50,8 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
     if compares and not part.alignment:
         faults += comparison_faults(models, f"stages.{number}.objectives")
     faults += _size_faults(part, number, data)
+    if part.trained == "head":
+        faults += _head_faults(bound, number, models)
     policy, found = stage_policy(part, number, models, data)
     faults += found
     if data.apart and (part.alignment or not (data.packed and models.anatomy.causal)):
@@ -69,6 +75,23 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
     if models.anatomy.causal:
         return stage, NextPiece() if predicts else None, []
     return stage, part.masking or (Masking() if predicts else None), []
+
+
+def _head_faults(objectives: Mapping[str, Objective], number: int, models: Models) -> list[Fault]:
+    """Objectives that give a vocabulary head nothing to learn from, or a head without weights."""
+    place = f"stages.{number}.trained"
+    others = [name for name, o in objectives.items() if not o.student_needs().predictions]
+    if others:
+        message = f"is head, but {', '.join(others)} asks for no predictions; train all, or leave"
+        return [(place, f"{message} the objective out")]
+    with torch.device("meta"):
+        kind = language_model_class(causal=models.anatomy.causal)
+        model = kind.from_config(models.student_config)
+    body = {id(parameter) for parameter in model.base_model.parameters()}
+    if all(id(parameter) in body for parameter in model.parameters()):
+        message = "is head, but the student's is its embedding table and nothing else; train all"
+        return [(place, message)]
+    return []
 
 
 def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
@@ -101,6 +124,9 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
         (data.packed, "data.packed", "must be true with a mixed stage"),
     ]
     faults = [(field, message) for met, field, message in needed if not met]
+    if models.teacher_anatomy is not None:
+        theirs = models.teacher_tokenizer
+        faults += padding_faults(models.teacher_anatomy, theirs, models.tokenizer)
     faults += _size_faults(part, number, data)
     if faults:
         return None, None, faults

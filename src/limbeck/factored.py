@@ -97,12 +97,22 @@ def add_factors(model: PreTrainedModel, ranks: dict[str, int]) -> None:
 
 
 def factored_ranks(config: Any) -> dict[str, int]:
-    """The rank of every factored layer of a configuration, by its path from the body."""
+    """The rank of every factored layer of a configuration, by its path from the body.
+
+    Raises:
+        ModelError: The configuration speaks of factors and does not say their ranks.
+    """
     found = getattr(config, "quantization_config", None)
     if isinstance(found, LowRankConfig):
         return found.ranks
     if isinstance(found, dict) and found.get("quant_method") == METHOD:
-        return dict(found["ranks"])
+        ranks = found.get("ranks")
+        if not isinstance(ranks, dict) or not all(isinstance(n, int) for n in ranks.values()):
+            raise ModelError(
+                f"the configuration's layers in two factors have the ranks {ranks!r:.80}; needed is"
+                " the rank of each by its path, as export writes them: copy config.json anew"
+            )
+        return dict(ranks)
     return {}
 
 

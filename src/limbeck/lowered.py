@@ -44,12 +44,16 @@ def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[F
 
 
 def factor_stage_faults(stages: Sequence[StagePart], part: LowRankPart | None) -> list[Fault]:
-    """Stages that would train low-rank layers, where there are none."""
-    message = "is factors, but the student has no low-rank layers; give it some (student.low_rank)"
+    """Stages that would train low-rank layers where there are none, or a head beside additions."""
+    adapted = part is not None and part.kind == "adapt"
+    wrong = {
+        "factors": (part is None, "but the student has no low-rank layers (student.low_rank)"),
+        "head": (adapted, "but with `low_rank: {kind: adapt}` the additions alone are trained"),
+    }
     return [
-        (f"stages.{number}.trained", message)
+        (f"stages.{number}.trained", f"is {stage.trained}, {wrong[stage.trained][1]}; leave it out")
         for number, stage in enumerate(stages)
-        if stage.trained == "factors" and part is None
+        if wrong.get(stage.trained, (False, ""))[0]
     ]
 
 

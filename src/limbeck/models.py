@@ -1,5 +1,6 @@
 """Both models of a recipe before a weight is loaded: configurations, shapes, tokenizer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -148,6 +149,7 @@ def describe_models(
         vocabulary=student.vocabulary or vocabulary,
         positions=student.positions or shape_of(like, anatomy).positions,
         key_value_heads=_key_value_heads(student, shape_of(like, anatomy)),
+        head_size=_head_size(sizes, teacher_shape if same_family else None),
         causal=anatomy.causal,
         pieces=len(tokenizer),
     )
@@ -158,8 +160,12 @@ def describe_models(
     if lacks := [name for name in special if tokenizer.special_tokens_map.get(name) is None]:
         message = f"{tokenizer_name} has no {', '.join(lacks)}; add them"
         faults.append(("student.tokenizer", message))
-    faults += [(f"student.{name}", message) for name, message in shape_faults(shape, teacher_shape)]
+    faults += [
+        (f"student.{name}", message) for name, message in shape_faults(shape, rotary=anatomy.rotary)
+    ]
     copied = None
+    if student.copy_from_teacher and same_family:
+        faults += padding_faults(anatomy, teacher_tokenizer, tokenizer)
     if student.copy_from_teacher:
         if teacher_shape is None or not same_family:
             message = "needs a teacher of the student's architecture; use `copy: null`"
@@ -216,6 +222,28 @@ def _key_value_heads(student: StudentPart, like: Shape) -> int | None:
         return student.key_value_heads
     shared, heads = like.heads // like.key_value_heads, student.heads or like.heads
     return heads // shared if heads % shared == 0 else heads
+
+
+def padding_faults(
+    anatomy: Anatomy,
+    teacher: PreTrainedTokenizerFast | None,
+    student: PreTrainedTokenizerFast,
+) -> list[Fault]:
+    """Padding pieces of other numbers, where a teacher's positions are counted from behind them."""
+    if teacher is None or not anatomy.positions_after_padding:
+        return []
+    mine, theirs = student.pad_token_id, teacher.pad_token_id
+    if mine == theirs:
+        return []
+    message = f"has its padding piece at number {mine} and the teacher's at {theirs}, from which"
+    message += " this family counts positions; learn it like the teacher's (vocabulary learn"
+    return [("student.tokenizer", f"{message} --like TEACHER)")]
+
+
+def _head_size(sizes: Mapping[str, int], teacher: Shape | None) -> int | None:
+    """The teacher's, where it is not hidden / heads and the student has both alike."""
+    alike = teacher and (sizes["hidden"], sizes["heads"]) == (teacher.hidden, teacher.heads)
+    return teacher.head_size if teacher and alike else None
 
 
 def _disagreements(student: Shape, teacher: Shape) -> list[Fault]:

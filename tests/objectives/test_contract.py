@@ -34,7 +34,9 @@ class Pair:
         assert objective.faults(*shapes) == []
         self.objective = objective.bound(*shapes)
         self.projections = Projections(self.objective.projection_sizes(*shapes), seed=0)
-        self.learner = Learner(self.student, self.projections, self.anatomy, {name: self.objective})
+        self.learner = Learner(
+            self.student, {name: self.projections}, self.anatomy, {name: self.objective}
+        )
         self.name = name
 
     def total(self, batch: Batch, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:

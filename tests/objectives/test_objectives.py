@@ -11,6 +11,7 @@ from limbeck.objectives.hidden import Hidden
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.layer_names import layer_number
 from limbeck.objectives.relations import Relations
+from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
 
 SMALL = Shape(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=200, positions=80)
@@ -67,7 +68,7 @@ def test_relations_weigh_their_pairs():
     shapes = shape_of(student.config, bert), shape_of(teacher.config, bert)
 
     def total(pairs):
-        objective = Relations(pairs=pairs).bound(*shapes)
+        objective = Relations(pairs=pairs, heads=4).bound(*shapes)
         found = [
             capture(student, bert, batch.student, objective.student_needs()),
             capture(teacher, bert, batch.teacher, objective.teacher_needs()),
@@ -123,3 +124,53 @@ def test_layer_names():
     for wrong in (6, -1, "last-6", "last-x", "top"):
         with pytest.raises(ObjectiveError):
             layer_number(wrong, 6)
+
+
+def sized(**sizes):
+    return Shape(**{**vars(LARGE), **sizes})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "student", "teacher", "heads"),
+    [
+        (None, {"hidden": 384, "heads": 12}, {"hidden": 768, "heads": 12}, 48),
+        (None, {"hidden": 384, "heads": 12}, {"hidden": 1024, "heads": 16}, 64),
+        (None, {"hidden": 256, "heads": 8}, {"hidden": 384, "heads": 12}, 32),
+        ({"QK": 1.0, "VV": 1.0}, {"hidden": 384, "heads": 12}, {"hidden": 768, "heads": 12}, 12),
+        ({"QK": 1.0, "VV": 1.0}, {"hidden": 256, "heads": 8}, {"hidden": 384, "heads": 12}, 4),
+    ],
+)
+def test_relation_heads_by_default(pairs, student, teacher, heads):
+    options = {"pairs": pairs} if pairs else {}
+    assert Relations(**options).bound(sized(**student), sized(**teacher)).heads == heads
+
+
+def test_queries_with_keys_are_the_attention_itself():
+    """Turned within its heads alone, a model attends where it did, and the loss sees no change."""
+    objective = Relations(pairs={"QK": 1.0}).bound(LARGE, LARGE)
+    batch = make_batch()
+    torch.manual_seed(0)
+    queries, keys = torch.randn(2, 4, 12, 24).unbind(0)
+    turns = [torch.linalg.qr(torch.randn(6, 6))[0] for _ in range(4)]
+
+    def turned(vectors):
+        heads = vectors.reshape(4, 12, 4, 6).unbind(2)
+        return torch.cat([head @ turn for head, turn in zip(heads, turns, strict=True)], dim=-1)
+
+    student = Activations(queries={2: turned(queries)}, keys={2: turned(keys)})
+    teacher = Activations(queries={2: queries}, keys={2: keys})
+    total = objective.total(student, teacher, batch, Projections({}, seed=0))
+    assert abs(float(total)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["last-²", "last--1", "²"])
+def test_layer_names_of_other_digits(name):
+    with pytest.raises(ObjectiveError, match="names no layer"):
+        layer_number(name, 6)
+    faults = Hidden(layers=f"0:{name}").faults(LARGE, LARGE)
+    assert faults and faults[0][0] == "layers"
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (5000, 5000)])
+def test_uld_of_pieces_that_are_not_there(sizes):
+    assert [f for f, _ in Uld(vocabularies=sizes).faults(SMALL, LARGE)] == ["vocabularies"]

@@ -114,3 +114,15 @@ def test_nothing_is_differentiated_where_nothing_learns(rows):
         Activations(predictions=student), Activations(), batch, Projections({}, seed=0)
     )
     assert not total.requires_grad
+
+
+def test_nothing_is_made_for_gradients_that_nobody_wants(rows, monkeypatch):
+    features, weight, bias, batch = rows
+    asked = []
+    monkeypatch.setattr(module._Map, "add_gradients", lambda *given: asked.append(given))
+    student = Activations(predictions=Predictions(features, weight, bias))
+    arguments = student, Activations(), batch, Projections({}, seed=0)
+    with torch.no_grad():
+        measured = Labels().total(*arguments)
+    assert not asked and not measured.requires_grad
+    assert torch.equal(measured, Labels().total(*arguments).detach()) and asked

@@ -91,3 +91,13 @@ def test_narrower_tables_take_the_main_directions():
 def test_wider_tables_are_refused():
     with pytest.raises(StudentError, match="24 coordinates and the teacher's 16"):
         set_embeddings(make_model(vocabulary=50), torch.zeros(50, 16))
+
+
+def test_a_decoder_keeps_what_begins_and_ends_a_text():
+    blank = blank_tokenizer("bytes", lowercase=False)
+    teacher, student = (learn_tokenizer(make_text(200), blank, size=n) for n in (300, 275))
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    rows = mean_of_teacher_pieces(table, teacher, student)
+    for role in ("bos_token_id", "eos_token_id"):
+        assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])

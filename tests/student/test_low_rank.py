@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 import limbeck
 from limbeck.errors import ModelError, StudentError
 from limbeck.evaluation.cost import model_size
-from limbeck.factored import FactoredLinear, factored_ranks, sizes_of
+from limbeck.factored import METHOD, FactoredLinear, factored_ranks, sizes_of
 from limbeck.families import ANATOMIES
 from limbeck.pretrained import load_body, load_model
 from limbeck.student.adapters import add_adapters, merge_adapters
@@ -205,3 +205,11 @@ def test_additions_change_nothing_until_they_learn_and_are_merged_at_the_end(fam
     merge_adapters(model)
     torch.testing.assert_close(logits(model, batch), learned, rtol=1e-4, atol=1e-4)
     assert [name for name, _ in model.named_parameters()] == names
+
+
+@pytest.mark.parametrize("ranks", [None, [3], {"a": "b"}])
+def test_a_configuration_without_ranks(ranks):
+    config = make_model("bert").config
+    config.quantization_config = {"quant_method": METHOD, "ranks": ranks}
+    with pytest.raises(ModelError, match="needed is the rank of each by its path"):
+        factored_ranks(config)

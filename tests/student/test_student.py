@@ -159,11 +159,14 @@ def test_a_layer_may_be_the_mean_of_several(family):
 
 
 def test_shape_faults_and_warnings():
-    assert shape_faults(TEACHER, TEACHER) == []
-    assert dict(shape_faults(shaped(heads=5), TEACHER))["heads"].startswith("is 5, which does not")
-    assert "layers" in dict(shape_faults(shaped(layers=0), TEACHER))
-    assert "vocabulary" in dict(shape_faults(replace(TEACHER, pieces=300), TEACHER))
-    assert "key_value_heads" in dict(shape_faults(replace(TEACHER, key_value_heads=3), TEACHER))
+    assert shape_faults(TEACHER) == []
+    assert dict(shape_faults(shaped(heads=5)))["heads"].startswith("is 5, which does not")
+    assert "layers" in dict(shape_faults(shaped(layers=0)))
+    assert "vocabulary" in dict(shape_faults(replace(TEACHER, pieces=300)))
+    assert "key_value_heads" in dict(shape_faults(replace(TEACHER, key_value_heads=3)))
+    odd = shaped(hidden=12, heads=4)
+    assert shape_faults(odd) == []
+    assert "needs an even number (hidden=12)" in dict(shape_faults(odd, rotary=True))["heads"]
     warned = shape_warnings(shaped(layers=9, hidden=48), TEACHER)
     assert len(warned) == 2 and "layers (9) is larger than the teacher's (3)" in warned[0]
 

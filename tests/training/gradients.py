@@ -43,7 +43,7 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
     shapes = [shape_of(m.config, anatomy) for m in (student, teacher)]
     objective = OBJECTIVES[name]().bound(*shapes)
     projections = Projections(objective.projection_sizes(*shapes), seed=0)
-    learner = Learner(student, projections, anatomy, {name: objective}).train(False)
+    learner = Learner(student, {name: projections}, anatomy, {name: objective}).train(False)
     shard_layers(submodule(teacher.base_model, anatomy.layers), accelerator)
     asks = objective.teacher_needs() != Needs()
     return learner, objective, LiveTeacher(teacher, anatomy) if asks else None

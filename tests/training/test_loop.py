@@ -36,9 +36,10 @@ def make_stage(*, micro: int = 5, learning_rate: float = 1e-3, names=tuple(OBJEC
     student = make_model(hidden=16, layers=2, seed=2)
     shapes = [shape_of(m.config, BERT) for m in (student, teacher.model)]
     objectives = {name: OBJECTIVES[name]().bound(*shapes) for name in names}
-    sizes = {}
-    for objective in objectives.values():
-        sizes |= objective.projection_sizes(*shapes)
+    maps = {
+        name: Projections(objective.projection_sizes(*shapes), seed=0)
+        for name, objective in objectives.items()
+    }
     stage = Stage(
         name="all",
         objectives=objectives,
@@ -48,7 +49,7 @@ def make_stage(*, micro: int = 5, learning_rate: float = 1e-3, names=tuple(OBJEC
         micro_batch_size=micro,
         optimizer=OptimizerSettings(learning_rate=learning_rate),
     )
-    learner = Learner(student, Projections(sizes, seed=0), BERT, objectives)
+    learner = Learner(student, maps, BERT, objectives)
     return teacher, stage, learner.train(False)
 
 
@@ -150,7 +151,7 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path):
 def test_a_checkpoint_of_another_student_is_refused(tmp_path):
     _, _, learner = make_stage()
     path = save_checkpoint(tmp_path, START, learner, None)
-    other = Learner(make_model(hidden=24), Projections({}, seed=0), BERT, {})
+    other = Learner(make_model(hidden=24), {}, BERT, {})
     with pytest.raises(TrainingError, match="is of another student"):
         load_learner(path, other, student_only=True)
 

@@ -6,6 +6,7 @@ Jiao et al. 2020, TinyBERT, arXiv:1909.10351; the others as compared by Udagawa 
 embedding output is none of them.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -120,7 +121,7 @@ def _pairs(text: str) -> list[tuple[LayerName, Some]]:
 
 
 def _name(text: str) -> LayerName:
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
 def _of_teacher(name: LayerName, teacher: int) -> int:

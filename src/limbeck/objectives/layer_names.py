@@ -1,5 +1,7 @@
 """Names for layers, so that a recipe need not count them."""
 
+import re
+
 from ..errors import ObjectiveError
 
 LayerName = int | str
@@ -30,7 +32,7 @@ def layer_number(name: LayerName, layers: int) -> int:
 
 def _counted_back(name: str, layers: int) -> int | None:
     word, dash, back = name.partition("-")
-    if word != "last" or (dash and not back.isdigit()):
+    if word != "last" or (dash and not re.fullmatch("[0-9]+", back)):
         return None
     return layers - 1 - (int(back) if dash else 0)
 

@@ -24,6 +24,9 @@ from .contract import Fault, Objective, no_teacher, required
 from .layer_names import LayerName, layer_fault, layer_number
 from .token_pairs import compared_pairs, relation_divergence
 
+MOST_HEADS = 48
+_MOST_OF_LARGE = 64
+_LARGE = 1024  # width of a teacher
 _LETTERS = {"Q": "queries", "K": "keys", "V": "values"}
 
 
@@ -38,7 +41,10 @@ class Relations(Objective):
             feed-forward get no gradient and stay as they were initialised.
         pairs: Weight of each relation; any pair of Q, K and V.
         heads: Relation heads that both models' vectors are cut into; by default
-            the largest number up to 48 that divides every width.
+            the largest number up to 48 (64 for teachers of a width of 1024 or more)
+            that divides every width. Where queries stand with keys, it is the
+            attention heads of the models, or what divides both numbers, for only
+            within a head are these the attention.
         causal: A token is related to itself and to those before it only; by
             default where one of the models is a decoder.
         head_sizes: Widths of an attention head of student and teacher, where
@@ -89,10 +95,15 @@ class Relations(Objective):
             self,
             teacher_layer=layer_number(self.teacher_layer, teacher.layers),
             student_layer=layer_number(self.student_layer, student.layers),
-            heads=self.heads or max(n for n in valid if n <= 48),
+            heads=self.heads or max(n for n in valid if n <= self._most_heads(student, teacher)),
             causal=student.causal or teacher.causal if self.causal is None else self.causal,
             head_sizes=self.head_sizes or sizes,
         )
+
+    def _most_heads(self, student: Shape, teacher: Shape) -> int:
+        if any(set(pair) == {"Q", "K"} for pair in self.pairs):
+            return math.gcd(student.heads, teacher.heads)
+        return _MOST_OF_LARGE if teacher.hidden >= _LARGE else MOST_HEADS
 
     def _head_choices(self, student: Shape, teacher: Shape) -> list[int]:
         return relation_head_choices(*sorted(self._widths(student, teacher)))

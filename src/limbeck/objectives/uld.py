@@ -41,6 +41,10 @@ class Uld(Objective):
             return no_teacher(teacher)
         if self.pieces is not None and self.pieces < 1:
             return [("pieces", f"is {self.pieces}; give 1 or more, or leave it out")]
+        most = student.vocabulary, teacher.vocabulary
+        given = self.vocabularies or most
+        if not all(1 <= mine <= rows for mine, rows in zip(given, most, strict=True)):
+            return [("vocabularies", f"are {given}; give 1 to {most}, or leave it out")]
         return []
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Uld":

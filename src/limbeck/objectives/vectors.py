@@ -18,7 +18,7 @@ from ..student.projections import MapSize, Projections
 from .contract import Fault, Objective, no_teacher, required
 from .hidden import distance, real_rows
 from .layer_names import LayerName, layer_fault, layer_number
-from .relations import relation_head_choices
+from .relations import MOST_HEADS, relation_head_choices
 
 _KINDS = ("queries", "keys", "values")
 
@@ -57,7 +57,7 @@ class Vectors(Objective):
             self,
             teacher_layer=layer_number(self.teacher_layer, teacher.layers),
             student_layer=layer_number(self.student_layer, student.layers),
-            heads=self.heads or max(n for n in _head_choices(student, teacher) if n <= 48),
+            heads=self.heads or max(n for n in _head_choices(student, teacher) if n <= MOST_HEADS),
         )
 
     def student_needs(self) -> Needs:

@@ -56,6 +56,7 @@ def vocabulary_loss(
         block_loss,
         pieces,
         teacher_pieces or pieces,
+        torch.is_grad_enabled(),  # within the function it never is
     )
     return total
 
@@ -72,8 +73,10 @@ class _VocabularyLoss(torch.autograd.Function):
         block_loss: BlockLoss,
         pieces: int,
         teacher_pieces: int,
+        learns: bool,
     ) -> Tensor:
-        wanted = any(t is not None and t.requires_grad for t in (features, weight, bias))
+        given = (features, weight, bias)
+        wanted = learns and any(t is not None and t.requires_grad for t in given)
         own = pieces if merge is None else len(weight)
         student = _Map(Predictions(features, weight, bias), own)
         maps: list[_Map | _Known] = [student]
@@ -90,12 +93,12 @@ class _VocabularyLoss(torch.autograd.Function):
                 logits = [model.logits(group) for model in maps]
                 for rows in _slices(group.stop - group.start, block // pieces):
                     place = slice(group.start + rows.start, group.start + rows.stop)
-                    given = [m.in_float32(made[rows]) for m, made in zip(maps, logits, strict=True)]
+                    here = [m.in_float32(made[rows]) for m, made in zip(maps, logits, strict=True)]
                     if merge is None:
-                        value, slope = block_loss(place, *given)
+                        value, slope = block_loss(place, *here)
                     else:
-                        merged, back = merge(given[0])
-                        value, slope = block_loss(place, merged, *given[1:])
+                        merged, back = merge(here[0])
+                        value, slope = block_loss(place, merged, *here[1:])
                         slope = back(slope)
                     total += value
                     if of_bias is not None:
@@ -114,7 +117,7 @@ class _VocabularyLoss(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         # In place: a second copy of the output map's gradient would be the largest tensor here.
         features, weight, bias = (None if g is None else g.mul_(slope) for g in ctx.saved_tensors)
-        return features, weight, bias, *[None] * 5
+        return features, weight, bias, *[None] * 6
 
 
 class _Map:

@@ -13,10 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import StudentError
-from ..tokenization.piece_map import PieceMap
+from ..tokenization.piece_map import ROLES, PieceMap
 from ..tokenization.spelling import spellings
-
-_ROLES = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 
 
 def mean_of_teacher_pieces(
@@ -36,7 +34,7 @@ def mean_of_teacher_pieces(
         pieces = [known[spelling]] if spelling in known else _cut(teacher, spelling.letters)
         if pieces:
             rows[number] = table[pieces].mean(0)
-    for role in _ROLES:
+    for role in ROLES:
         mine, theirs = getattr(student, role), getattr(teacher, role)
         if mine is not None and theirs is not None:
             rows[mine] = table[theirs]

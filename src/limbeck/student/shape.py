@@ -12,18 +12,26 @@ from ..factored import factored_ranks
 from ..pretrained import language_model_class
 
 
-def shape_faults(shape: Shape, teacher: Shape | None) -> list[tuple[str, str]]:
-    """Everything that makes a student of this shape impossible, as (field, message)."""
+def shape_faults(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]:
+    """Everything that makes a student of this shape impossible, as (field, message).
+
+    Args:
+        shape: The student's.
+        rotary: Positions turn the coordinates of a head in pairs.
+    """
     faults = [
         (name, f"is {value}, must be at least 1")
         for name, value in vars(shape).items()
         if value is not None and not isinstance(value, bool) and value < 1
     ]
-    if not faults and shape.hidden % shape.heads:
+    if not faults and shape.head_size is None and shape.hidden % shape.heads:
         valid = [n for n in range(1, shape.hidden + 1) if shape.hidden % n == 0 and n <= 64]
         faults.append(
             ("heads", f"is {shape.heads}, which does not divide hidden={shape.hidden}; use {valid}")
         )
+    if not faults and rotary and (size := shape.query_width // shape.heads) % 2:
+        message = f"is {shape.heads}, of {size} coordinates each; where positions are rotary a head"
+        faults.append(("heads", f"{message} needs an even number (hidden={shape.hidden})"))
     groups = shape.key_value_heads
     if not faults and groups and shape.heads % groups:
         faults.append(

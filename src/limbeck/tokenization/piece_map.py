@@ -13,7 +13,7 @@ from .normalisation import normalised
 from .spelling import Spelling, spellings
 
 Ids = Int64[np.ndarray, "..."]
-_ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask", "bos", "eos"))
+ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask", "bos", "eos"))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def map_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
         letters = normalised(student, spelling.letters)
         exact = _greedy(letters, spelling.begins, known, longest, loose=False)
         parts[number] = exact or _greedy(letters, spelling.begins, known, longest, loose=True)
-    for role in _ROLES:
+    for role in ROLES:
         theirs, mine = getattr(teacher, role), getattr(student, role)
         if theirs is not None and mine is not None:
             same[theirs], parts[theirs] = mine, [mine]

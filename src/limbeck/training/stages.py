@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from jaxtyping import Bool
 from pydantic import Field
@@ -127,7 +127,7 @@ def _compares(objective: Objective) -> bool:
 
 
 class Learner(nn.Module):
-    """All that is trained: the student, and the projections that stand beside it.
+    """All that is trained: the student, and each objective's projections beside it.
 
     One module, so that gradient synchronisation and autocast wrap it as a whole.
     """
@@ -135,7 +135,7 @@ class Learner(nn.Module):
     def __init__(
         self,
         student: PreTrainedModel,
-        projections: Projections,
+        projections: Mapping[str, Projections],
         anatomy: Anatomy,
         objectives: Mapping[str, Objective],
         alignment: Alignment | None = None,
@@ -143,7 +143,8 @@ class Learner(nn.Module):
         super().__init__()
         self.alignment = alignment
         self.student = student
-        self.projections = projections
+        # By number: a recipe may give its objectives names that no module can have.
+        self.projections = nn.ModuleList(projections[name] for name in objectives)
         self.anatomy = anatomy
         self.objectives = objectives
         compared = [o.student_needs() for o in objectives.values() if _compares(o)]
@@ -166,10 +167,10 @@ class Learner(nn.Module):
             teacher = self.alignment.teacher(teacher, batch.links, batch.teacher)
         seen = {True: (compared, batch.compared), False: (own, batch)}
         totals = {}
-        for name, objective in self.objectives.items():
+        for (name, objective), maps in zip(self.objectives.items(), self.projections, strict=True):
             student, read = seen[_compares(objective)]
             now = at_progress(objective, progress)
-            totals[name] = now.total(student, teacher, read, self.projections)
+            totals[name] = now.total(student, teacher, read, cast(Projections, maps))
         return totals
 
     def _captured(self, batch: Batch) -> tuple[Activations, Activations, Tokens]:

@@ -57,7 +57,8 @@ def train_step(
         position: Where the run stands.
 
     Raises:
-        TrainingError: The loss or its gradient is not finite; no step was taken.
+        TrainingError: The loss or its gradient is not finite, or nothing that is trained is on
+            its way; no step was taken.
     """
     share = Share.of(stage.batch_size, accelerator)
     counts, tokens = _counted(stage, batch, share, accelerator)
@@ -75,7 +76,14 @@ def train_step(
             # Gradients are averaged over processes, but the division here is by all their items.
             scale = weight * accelerator.num_processes
             terms = [weights[n] * scale / counts[n] * total for n, total in totals.items()]
-            torch.autograd.backward(torch.stack(terms).sum())
+            loss = torch.stack(terms).sum()
+            if not loss.requires_grad:
+                raise TrainingError(
+                    f"no objective of stage {stage.name!r} ({', '.join(totals)}) hangs on what is"
+                    f" trained in it (trained: {stage.trained}); nothing would be learned. Train"
+                    " all, or name an objective that does"
+                )
+            torch.autograd.backward(loss)
         for name, total in totals.items():
             means[name] += weight * float(total.detach()) / counts[name]
     means = summed(means, accelerator)
