@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 _TEXT = str(HERE / "novels.txt.gz")
 _PIECES = 4928
 _STUDENT = {"layers": 3, "hidden": 192, "heads": 6, "intermediate": 768}
-_MIXED_TOKENS, _TOKENS = 150_000, 500_000
+_MIXED_TOKENS, _TOKENS = 100_000, 400_000
 
 
 def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
