@@ -60,6 +60,31 @@ def test_two_processes_give_the_curve_of_one(recipe, tmp_path, fsdp):
     assert (tmp_path / "two" / "report" / "report.html").is_file()
 
 
+ACCELERATE = {
+    "ddp": {"distributed_type": "MULTI_GPU"},
+    "fsdp2": {"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}},
+}
+
+
+@pytest.mark.parametrize("kind", ACCELERATE)
+def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
+    """By the configuration of docs/scaling.md, with as many processes as there are cores."""
+    recipe["stages"] = [{**stage, "steps": 3} for stage in recipe["stages"]]
+    distill(recipe, tmp_path / "one")
+    text = yaml.safe_dump(recipe, sort_keys=False)
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    config = {"num_machines": 1, "num_processes": 2, "machine_rank": 0, **ACCELERATE[kind]}
+    (tmp_path / "launch.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    command += ["--config_file", str(tmp_path / "launch.yaml"), "--main_process_port", "0"]
+    command += ["-m", "limbeck", "distill", str(tmp_path / "recipe.yaml")]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "two")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    alike(tmp_path / "two", tmp_path / "one")
+
+
 MIXED = [{"mixed": {}}, {"objectives": {"labels": {}, "relations": {}}}]
 ALIGNED = [{"alignment": "reduce", "objectives": {"output": {}, "hidden": {}, "labels": {}}}]
 
