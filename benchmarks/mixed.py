@@ -23,7 +23,7 @@ from limbeck.build import prepare
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory
-from limbeck.pretrained import DEMO_TEACHER
+from limbeck.model_folders import DEMO_TEACHER
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step

@@ -34,10 +34,11 @@ from limbeck.capture import capture
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
 from limbeck.memory import keep_freed_memory, peak_process_bytes, restart_peak
+from limbeck.model_folders import DEMO_TEACHER, locate
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.output import Output
-from limbeck.pretrained import DEMO_TEACHER, load_tokenizer, locate
+from limbeck.pretrained import load_tokenizer
 from limbeck.student.projections import Projections
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer

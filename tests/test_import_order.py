@@ -17,6 +17,7 @@ ORDER = [
     "capture",
     "attention",
     "factored",
+    "model_folders",
     "pretrained",
     "loading",
     "data",

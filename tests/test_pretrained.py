@@ -4,10 +4,11 @@ import pytest
 import torch
 from conftest import make_model
 
-from limbeck import pretrained
+from limbeck import model_folders
 from limbeck.errors import MissingExtraError, ModelError
 from limbeck.families import ANATOMIES
-from limbeck.pretrained import load_body, load_config, load_model, load_tokenizer, locate
+from limbeck.model_folders import locate
+from limbeck.pretrained import load_body, load_config, load_model, load_tokenizer
 
 BERT = ANATOMIES["bert"]
 
@@ -70,9 +71,9 @@ def test_a_missing_tokenizer_says_so(tmp_path):
 
 def test_the_demo_teacher_is_checked_before_use(monkeypatch):
     assert locate("minilm-demo").endswith("model")
-    monkeypatch.setattr(pretrained, "_DEMO_SHA256", "0" * 64)
+    monkeypatch.setattr(model_folders, "_DEMO_SHA256", "0" * 64)
     with pytest.raises(ModelError, match="have sha256 53aa51.*expected 0000.*reinstall it"):
         locate("minilm-demo")
-    monkeypatch.setattr(pretrained, "_DEMO_PACKAGE", "no-such-package")
+    monkeypatch.setattr(model_folders, "_DEMO_PACKAGE", "no-such-package")
     with pytest.raises(MissingExtraError, match=r"pip install 'limbeck\[demo\]'"):
         locate("minilm-demo")

@@ -13,9 +13,10 @@ from .evaluation.tasks import load_task
 from .faults import Fault
 from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
+from .model_folders import locate, model_of_run
 from .models import Models, describe_models
 from .parse import parse_recipe
-from .pretrained import has_vocabulary_head, locate, model_of_run, no_head
+from .pretrained import has_vocabulary_head, no_head
 from .prompted import prompt_faults
 from .recipe import (
     DataPart,

@@ -11,8 +11,9 @@ from .build import Setup
 from .data.json_lines import file_of_split
 from .errors import RecipeError
 from .files import checksum
+from .model_folders import fingerprint
 from .objectives.output import Output
-from .pretrained import fingerprint, language_model_class
+from .pretrained import language_model_class
 from .teacher.cache_writer import CacheWriter
 from .teacher.live import LiveTeacher
 from .teacher.manifest import FORMAT, Kind, Manifest

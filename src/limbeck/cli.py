@@ -26,9 +26,9 @@ from .evaluation.finetune import FinetuneSettings
 from .evaluation.generation import GenerationSettings
 from .evaluation.report import headline, summary_table
 from .measure import evaluate_model
+from .model_folders import model_of_run
 from .parse import parse_evaluation, read_recipe
 from .plan import plan_tables, probe
-from .pretrained import model_of_run
 from .run import distill as distill_recipe
 from .sample import write_samples
 from .study import read_study

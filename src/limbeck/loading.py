@@ -3,7 +3,8 @@
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from .families import anatomy_of
-from .pretrained import load_config, load_model, load_tokenizer, model_of_run
+from .model_folders import model_of_run
+from .pretrained import load_config, load_model, load_tokenizer
 
 
 def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

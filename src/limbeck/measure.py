@@ -28,7 +28,8 @@ from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .files import write_text
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .memory import keep_freed_memory
-from .pretrained import fingerprint, load_model, model_of_run
+from .model_folders import fingerprint, model_of_run
+from .pretrained import load_model
 from .prompt_corpora import held_out_prompts, prompt_notes
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..pretrained import DEMO_TEACHER, locate
+from ..model_folders import DEMO_TEACHER, locate
 from ..run import distill
 from ..training.processes import check_one_process
 from ..vocabulary import learn_vocabulary, vocabulary_headline

@@ -24,7 +24,8 @@ from ..errors import EvaluationError
 from ..factored import add_factors, factored_ranks
 from ..families import ANATOMIES
 from ..memory import peak_process_bytes
-from ..pretrained import load_body, load_config, load_model, locate
+from ..model_folders import locate
+from ..pretrained import load_body, load_config, load_model
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import EvaluationError
 from ..files import write_text
-from ..pretrained import fingerprint
+from ..model_folders import fingerprint
 from .finetune import FinetuneSettings, SeedScore, finetune
 from .generation import GenerationSettings, score_generation
 from .tasks import Task, TaskKind
