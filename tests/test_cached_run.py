@@ -231,6 +231,16 @@ def test_a_damaged_shard_is_found_and_written_anew(raw, tmp_path, damage, capsys
     distill(cached(raw, tmp_path / "c"), tmp_path / "run")
 
 
+def test_damaged_maps_are_made_anew(raw, tmp_path):
+    keep(raw, tmp_path / "c")
+    maps = tmp_path / "c" / "maps.safetensors"
+    maps.write_bytes(maps.read_bytes()[:-9])
+    with pytest.raises(CacheError, match="maps.safetensors cannot be read"):
+        distill(cached(raw, tmp_path / "c"), tmp_path / "run")
+    keep(raw, tmp_path / "c")
+    distill(cached(raw, tmp_path / "c"), tmp_path / "run")
+
+
 def test_two_processes_share_the_writing(raw, tmp_path):
     one = keep(raw, tmp_path / "one")
     recipe = tmp_path / "recipe.yaml"

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from .faults import Fault
+from .lowered import skeleton
 from .models import Models, padding_faults
 from .objectives.contract import Objective
 from .objectives.labels import Labels
 from .objectives.schedule import Ramp
 from .parse import parse_objective, stage_objectives
-from .pretrained import language_model_class
 from .prompted import stage_policy
 from .recipe import DataPart, StagePart
 from .tokenization.masking import Masking, NextPiece
@@ -84,9 +82,7 @@ def _head_faults(objectives: Mapping[str, Objective], number: int, models: Model
     if others:
         message = f"is head, but {', '.join(others)} asks for no predictions; train all, or leave"
         return [(place, f"{message} the objective out")]
-    with torch.device("meta"):
-        kind = language_model_class(causal=models.anatomy.causal)
-        model = kind.from_config(models.student_config)
+    model = skeleton(models)
     body = {id(parameter) for parameter in model.base_model.parameters()}
     if all(id(parameter) in body for parameter in model.parameters()):
         message = "is head, but the student's is its embedding table and nothing else; train all"

@@ -31,7 +31,7 @@ def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[F
     if mixed:
         faults.append((_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student"))
     try:
-        paths = chosen_layers(_skeleton(models), models.anatomy, part.layers)
+        paths = chosen_layers(skeleton(models), models.anatomy, part.layers)
     except StudentError as error:
         return [*faults, (f"{_FIELD}.layers", str(error))]
     if not paths:
@@ -59,7 +59,7 @@ def factor_stage_faults(stages: Sequence[StagePart], part: LowRankPart | None) -
 
 def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
     """Size, rank and parameters of every kind of layer, where the rank is known beforehand."""
-    paths = chosen_layers(_skeleton(models), models.anatomy, part.layers)
+    paths = chosen_layers(skeleton(models), models.anatomy, part.layers)
     rows: dict[tuple[str, int, int], int] = {}
     for path, (inputs, outputs) in _sizes(models, paths).items():
         end = path.removeprefix(models.anatomy.layers + ".").split(".", 1)[1]
@@ -127,7 +127,8 @@ def finish_low_rank(student: PreTrainedModel, anatomy: Anatomy, part: LowRankPar
         merge_factors(student, anatomy)
 
 
-def _skeleton(models: Models) -> PreTrainedModel:
+def skeleton(models: Models) -> PreTrainedModel:
+    """The student without its weights."""
     with torch.device("meta"):
         kind = language_model_class(causal=models.anatomy.causal)
         model: PreTrainedModel = kind.from_config(models.student_config)
@@ -135,5 +136,5 @@ def _skeleton(models: Models) -> PreTrainedModel:
 
 
 def _sizes(models: Models, paths: list[str]) -> dict[str, tuple[int, int]]:
-    body = _skeleton(models).base_model
+    body = skeleton(models).base_model
     return {path: sizes_of(body.get_submodule(path)) for path in paths}

@@ -7,6 +7,7 @@ is smaller; the frozen maps that this takes are kept once.
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -67,7 +68,10 @@ class CacheWriter:
     def write_maps(self, needs: Needs) -> None:
         """Keep the frozen maps that remake what is not kept, beside those of other recipes."""
         file = self._store.folder / MAPS
-        maps: dict[str, Tensor] = load_file(file) if file.exists() else {}
+        try:
+            maps: dict[str, Tensor] = load_file(file)
+        except (OSError, SafetensorError):
+            maps = {}  # there are none, or damaged ones, which are made anew
         if needs.predictions:
             maps |= _as_tensors("output", self._live.output)
         for kind, layer in sorted(needs.tensors()):

@@ -14,7 +14,7 @@ from ..files import write_text
 from .store import label_of
 
 _FILE = "manifest.json"
-FORMAT = 3  # raised whenever the same seed comes to make other batches, too
+FORMAT = 3  # raised when the folder is laid out anew, or the same seed makes other batches
 
 
 @dataclass(frozen=True)
