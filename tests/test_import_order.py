@@ -50,6 +50,7 @@ ORDER = [
     "plan",
     "study",
     "equal_time",
+    "claims",
     "compare",
     "vocabulary",
     "sample",

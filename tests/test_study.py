@@ -1,6 +1,11 @@
 """Studies: what they come to, what is wrong with them, and one carried out, killed and gone on."""
 
 import json
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,8 +14,9 @@ import yaml
 from conftest import make_model
 
 from limbeck import compare as module
+from limbeck.claims import anyone_has, claim
 from limbeck.compare import compare
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, TrainingError
 from limbeck.evaluation.comparison import as_markdown, tables
 from limbeck.plan import Probe
 from limbeck.run import distill
@@ -183,6 +189,58 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
     assert not (folder / "signals").exists()  # nobody will ask for them again
 
 
+def test_another_process_takes_what_is_left_and_does_not_report(raw, tmp_path):
+    folder, held = tmp_path / "study", "arms/one/MHA/0"
+    with claim(folder / "claims", "study"), claim(folder / "claims", held):
+        assert compare(raw, folder) == {}
+    students = {p.parent.relative_to(folder).as_posix() for p in folder.glob("arms/*/*/0/student")}
+    assert len(students) == 5 and held not in students
+    assert len(list(folder.glob("arms/*/*/0/evaluation/*.json"))) == 5
+    assert not (folder / "report").exists() and not (folder / "signals").exists()
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("arms/*/*/0/student/*.safetensors")}
+    assert len(compare(raw, folder)["rows"]) == 6
+    assert all(p.stat().st_mtime_ns == when for p, when in before.items())
+    assert not (folder / "claims").exists()
+
+
+def test_the_first_process_waits_for_what_others_have_taken(raw, tmp_path):
+    folder, held = tmp_path / "study", "arms/two/none/0"
+    file = folder / "report" / "report.json"
+    rows = []
+
+    def other():
+        with claim(folder / "claims", held) as mine:
+            began.set()
+            assert mine
+            while len(rows) < 5:
+                time.sleep(0.05)
+                rows[:] = json.loads(file.read_text("utf-8"))["rows"] if file.exists() else []
+
+    began = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(other)
+        began.wait()
+        report = compare(raw, folder)
+        done.result(timeout=60)
+    assert {(row["student"], row["arm"]) for row in rows} == {
+        (row["student"], row["arm"]) for row in report["rows"]
+    } - {("two", "none")}
+    assert len(report["rows"]) == 6
+
+
+def test_a_process_that_dies_leaves_its_arm_to_others(tmp_path):
+    code = "import sys, time; from pathlib import Path; from limbeck.claims import claim\n"
+    code += "with claim(Path(sys.argv[1]), 'a/b') as mine: print(mine, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"True\n"
+        with claim(tmp_path, "a/b") as mine:
+            assert not mine and anyone_has(tmp_path, ["c", "a/b"])
+        other.kill()
+    with claim(tmp_path, "a/b", wait=True) as mine:
+        assert mine
+    assert not anyone_has(tmp_path, ["c", "a/b"])
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_one_arm_alone_gives_the_same_student(raw, tokenizer, tmp_path, precision):
     """Sharing the teacher's signals changes nothing, and the row's recipe is all of it."""
@@ -241,6 +299,9 @@ def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
     assert tokens == {"none": 8 * 64, "MHA": 4 * 64, "HS": 2 * 64}
     probed = json.loads((tmp_path / "study" / "probes.json").read_text())
     assert probed["arms/one/HS/0"]["steps"] == [2]
+    alone = pytest.raises(TrainingError, match="another process is at .* equal tokens")
+    with claim(tmp_path / "study" / "claims", "study"), alone:
+        compare(raw, tmp_path / "study")
     raw["equal"] = {"seconds": 0.16}  # trained arms are of another study now
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         compare(raw, tmp_path / "study")

@@ -108,8 +108,14 @@ def compare_(
     output: _Output,
     set_: _Set = None,
 ) -> None:
-    """Train and measure several recipes alike; one table with intervals against the control."""
+    """Train and measure several recipes alike; one table with intervals against the control.
+
+    Start it several times where one training leaves room for another: each takes the next arm.
+    """
     report = compare(read_study(study, set_ or []), output, console=console)
+    if not report:
+        console.print("no arm is left; the process that began first waits for all and reports")
+        return
     for heading, table in comparison_tables(report):
         print_table(heading, table)
     console.print(comparison_headline(report), highlight=False)

@@ -2,8 +2,13 @@
 
 Running the same command again goes on where it stands, arm by arm; arms that were added
 to the study since are carried out then. The report is written anew after every arm.
+
+The same command may run several times at once, where one training leaves room for another,
+as small students on a large GPU do. Every process takes the next arm that none has taken;
+the first one also keeps signals for the arms that follow it, waits for the others and reports.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -16,7 +21,9 @@ from . import __version__
 from .activations import Name
 from .assemble import build_accelerator
 from .cacheable import teacher_identity
+from .claims import anyone_has, claim
 from .equal_time import of_equal_time
+from .errors import TrainingError
 from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
 from .evaluation.comparison import write_comparison
 from .evaluation.cost import model_size
@@ -41,6 +48,7 @@ from .training.processes import check_one_process
 from .training.records import RunLog
 
 Scores = dict[str, TaskScore]
+_CLAIMS = "claims"
 
 
 def compare(
@@ -53,8 +61,12 @@ def compare(
         output: The study's folder; every arm's run folder is ``arms/STUDENT/ARM/SEED`` in it.
         console: For progress; None is silent.
 
+    Returns:
+        The report; nothing where another process is at the same study and will write it.
+
     Raises:
-        TrainingError: A launcher has started several processes.
+        TrainingError: A launcher has started several processes, or another process is at a
+            study whose arms train equally long.
         RecipeError: The study or an arm has faults, or an arm's folder holds
             another recipe.
         LimbeckError: An arm had to stop; what was done before is whole.
@@ -62,34 +74,69 @@ def compare(
     check_one_process("a study")
     study, runs = prepare_study(raw)
     folder, console = Path(output), console or Console(quiet=True)
-    write_text(
-        folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
-    )
-    if isinstance(study.equal, EqualTime):
-        runs = of_equal_time(runs, study.equal.seconds, folder / "probes.json", console)
-    store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9))
-    part = evaluation_of(runs)
-    found: list[tuple[ArmRun, Scores]] = []
+    with claim(folder / _CLAIMS, "study") as first:
+        if not first and isinstance(study.equal, EqualTime):
+            raise TrainingError(
+                f"another process is at {folder}, and arms that train equally long must have the"
+                " machine for themselves; wait for it, or compare at equal tokens"
+            )
+        if first:
+            text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+            write_text(folder / "study.yaml", text)
+        if isinstance(study.equal, EqualTime):
+            runs = of_equal_time(runs, study.equal.seconds, folder / "probes.json", console)
+        return _carry_out(study, runs, folder, console, first=first)
+
+
+def _carry_out(
+    study: Study, runs: Sequence[ArmRun], folder: Path, console: Console, *, first: bool
+) -> dict[str, Any]:
+    """Every arm that no other process has taken; the first process waits for those, and reports."""
+    store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9) if first else 0)
+    claims, part = folder / _CLAIMS, evaluation_of(runs)
+    found: dict[int, Scores] = {}
     report: dict[str, Any] = {}
-    for number, run in enumerate(runs):
-        console.print(f"{number + 1} of {len(runs)}: {run.arm}, {run.student}, seed {run.seed}")
-        place = folder / run.place
-        accelerator = build_accelerator(run.setup.recipe, place)
-        train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
-        store.flush()
-        scores = evaluate_model(
-            str(place / "student"),
-            part.tasks,
-            part,
-            results=place / "evaluation",
-            console=console,
-            label="student",
-        )
-        found.append((run, scores))
-        report = _report(study, found, part, folder, console)
-        write_comparison(report, folder / "report")
-    store.remove()
+    open_, wait = list(range(len(runs))), False
+    while open_:
+        taken = []
+        for number in open_:
+            run = runs[number]
+            with claim(claims, run.place, wait=wait) as mine:
+                if not mine:
+                    taken.append(number)
+                    continue
+                name = f"{run.arm}, {run.student}, seed {run.seed}"
+                console.print(f"{number + 1} of {len(runs)}: {name}")
+                found[number] = _arm(runs, number, folder, store, console)
+            if first:
+                done = [(runs[n], found[n]) for n in sorted(found)]
+                timed = part.cost and not anyone_has(claims, [run.place for run in runs])
+                report = _report(study, done, part, folder, console, timed=timed)
+                write_comparison(report, folder / "report")
+        open_, wait = taken if first else [], True
+    if first:
+        store.remove()
+        shutil.rmtree(claims, ignore_errors=True)
     return report
+
+
+def _arm(
+    runs: Sequence[ArmRun], number: int, folder: Path, store: SignalStore, console: Console
+) -> Scores:
+    """Train and measure one, as far as that is not done."""
+    run = runs[number]
+    place, part = folder / run.place, evaluation_of(runs)
+    accelerator = build_accelerator(run.setup.recipe, place)
+    train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
+    store.flush()
+    return evaluate_model(
+        str(place / "student"),
+        part.tasks,
+        part,
+        results=place / "evaluation",
+        console=console,
+        label="student",
+    )
 
 
 def _sharing(
@@ -123,6 +170,8 @@ def _report(
     part: EvaluationPart,
     folder: Path,
     console: Console,
+    *,
+    timed: bool,
 ) -> dict[str, Any]:
     tasks = [_task(location, part) for location in part.tasks]
     drawn = {t.name: draw_rows(len(t.test), draws=study.draws, seed=0) for t in tasks}
@@ -152,13 +201,13 @@ def _report(
         report["teacher"] = _measured({name: [score] for name, score in scores.items()})
         report["teacher"] |= {"name": teacher.model}
         kept = folder / "teacher" / "cost.json"
-        cost = kept_cost(teacher.model, kept) if part.cost else model_size(teacher.model)
+        cost = kept_cost(teacher.model, kept) if timed else model_size(teacher.model)
         report["teacher"] |= {"cost": cost}
     for student in study.students:
         mine = [(run, scores) for run, scores in found if run.student == student]
         if not mine:
             continue
-        costs = _costs([run for run, _ in mine], folder, timed=part.cost)
+        costs = _costs([run for run, _ in mine], folder, timed=timed)
         report["students"][student] = costs[mine[0][0].arm]
         of_arm = {
             arm: {
