@@ -5,6 +5,7 @@ same text, both caches kept in both), and alone, which is the least that any pol
 In one run, taking turns; ratios are of medians.
 
     python benchmarks/writing.py TEACHER STUDENT [--prompts DIR/NAME] [--rows 16] [--longest 512]
+        [--device cpu]
 """
 
 import argparse
@@ -36,12 +37,14 @@ def main() -> None:
     parser.add_argument("--tau", type=float, default=0.3)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     tokenizer = load_tokenizer(given.teacher)
     teacher, student = (
         load_model(name, anatomy=anatomy_of(load_config(name).model_type), with_head=True)
         for name in (given.teacher, given.student)
     )
+    teacher, student = teacher.to(given.device), student.to(given.device)
     prompts = [[tokenizer.bos_token_id]] * given.rows
     if given.prompts:
         rows = list(islice(read_prompts(given.prompts), given.rows))
@@ -52,7 +55,7 @@ def main() -> None:
 
     def timed(rule: Rule, block: int) -> tuple[float, Written]:
         began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=given.bfloat16):
+        with torch.autocast(given.device, torch.bfloat16, enabled=given.bfloat16):
             writing = Writing(given.longest, 1.0, block)
             found = write(
                 student,
@@ -63,6 +66,8 @@ def main() -> None:
                 pieces=len(tokenizer),
                 end=never,
             )
+        if given.device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - began, found
 
     ways = {
