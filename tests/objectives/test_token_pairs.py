@@ -49,8 +49,10 @@ def plain(student_left, student_right, teacher_left, teacher_right, mask, heads)
     return divergence.sum(-1).mean(1)[mask].sum()
 
 
-@pytest.fixture
-def vectors():
+@pytest.fixture(params=["processor", "gpu"])
+def vectors(request, monkeypatch):
+    """Three texts with padding; as a GPU works on them too, all texts at once."""
+    monkeypatch.setattr(module, "_on_gpu", lambda _: request.param == "gpu")
     torch.manual_seed(0)
     student = [torch.randn(3, 9, 12, requires_grad=True) for _ in range(2)]
     teacher = [torch.randn(3, 9, 24) for _ in range(2)]
@@ -78,7 +80,8 @@ def test_gradients_equal_autograd_whatever_is_held_at_once(
     mask = mask if padded else torch.ones_like(mask)
     if same:  # queries among queries
         student, teacher = [student[0], student[0]], [teacher[0], teacher[0]]
-    monkeypatch.setattr(module, "_SCRATCH", scratch)
+    for name in ("_SCRATCH", "_SCRATCH_CUDA"):
+        monkeypatch.setattr(module, name, scratch)
     found = compared_pairs(*student, *teacher, mask, loss=relation_divergence, heads=3)
     expected = plain(*student, *teacher, mask, 3)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -120,7 +123,8 @@ def plain_scores(student_left, student_right, teacher_left, teacher_right, mask,
 @pytest.mark.parametrize("causal", [True, False])
 def test_score_differences_equal_plain_loops(vectors, monkeypatch, scratch, causal):
     student, teacher, mask = vectors
-    monkeypatch.setattr(module, "_SCRATCH", scratch)
+    for name in ("_SCRATCH", "_SCRATCH_CUDA"):
+        monkeypatch.setattr(module, name, scratch)
     found = compared_pairs(*student, *teacher, mask, loss=score_difference, heads=3, causal=causal)
     expected = plain_scores(*student, *teacher, mask, 3, causal)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)

@@ -103,15 +103,15 @@ class _Pairs(torch.autograd.Function):
         gradients = [torch.zeros_like(vectors) for vectors in of_student] if wanted else []
         total = torch.zeros((), device=mask.device)
         with float32_region(mask):
-            for place in _places(mask, heads):
-                student = [_heads(vectors[place], heads) for vectors in of_student]
+            for place, padding in _places(mask, heads):
+                student = [_heads(vectors[place], heads, padding) for vectors in of_student]
                 teacher = [
-                    _heads(vectors[place], heads)
+                    _heads(vectors[place], heads, padding)
                     for vectors in (teacher_left, teacher_right)
                     if vectors is not None
                 ]
                 sides = student[0], student[-1], teacher[0], teacher[-1]
-                value, *slopes = _text(*sides, pair_loss, wanted=wanted, causal=causal)
+                value, *slopes = _text(*sides, padding, pair_loss, wanted=wanted, causal=causal)
                 total += value / heads
                 if len(of_student) == 1:
                     slopes = [slopes[0].add_(slopes[1])]
@@ -128,25 +128,37 @@ class _Pairs(torch.autograd.Function):
         return left, right[0] if right else None, *[None] * 6
 
 
-def _places(mask: Tensor, heads: int) -> Iterator[Any]:
-    """Indices of what is worked on together: several texts without padding, or one with."""
+def _places(mask: Tensor, heads: int) -> Iterator[tuple[Any, Tensor | None]]:
+    """Indices of what is worked on together, and its padding: several texts, or one without any."""
     texts, tokens = mask.shape
-    if bool(mask.all()):
+    whole = bool(mask.all())
+    # A processor saves the work on padding; a GPU waits longer for many small steps than for it.
+    if whole or _on_gpu(mask):
         together = max(1, _scratch(mask) // (heads * tokens * tokens))
         for start in range(0, texts, together):
-            yield slice(start, start + together)
+            place = slice(start, start + together)
+            yield place, None if whole else ~mask[place]
         return
     for text in range(texts):
         real = mask[text].nonzero().squeeze(1)
         if len(real):
-            yield torch.tensor([text], device=mask.device)[:, None], real[None, :]
+            yield (torch.tensor([text], device=mask.device)[:, None], real[None, :]), None
 
 
 def _scratch(tensor: Tensor) -> int:
-    return _SCRATCH_CUDA if tensor.is_cuda else _SCRATCH
+    return _SCRATCH_CUDA if _on_gpu(tensor) else _SCRATCH
 
 
-def _heads(vectors: Tensor, heads: int) -> Float[Tensor, "texts heads tokens slice"]:
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
+
+
+def _heads(
+    vectors: Tensor, heads: int, padding: Tensor | None
+) -> Float[Tensor, "texts heads tokens slice"]:
+    """Slices of the vectors; those of padding are 0, so that both models find the same in it."""
+    if padding is not None:
+        vectors = vectors.masked_fill(padding[..., None], 0.0)
     cut = vectors.float().reshape(*vectors.shape[:2], heads, -1)
     return cut.transpose(1, 2).contiguous()
 
@@ -156,6 +168,7 @@ def _text(
     student_right: Tensor,
     teacher_left: Tensor,
     teacher_right: Tensor,
+    padding: Tensor | None,
     pair_loss: PairLoss,
     *,
     wanted: bool,
@@ -169,11 +182,11 @@ def _text(
     slope_right = torch.zeros_like(student_right)
     for start in range(0, tokens, block):
         rows = slice(start, start + block)
-        later = _later(start, min(start + block, tokens), student_left) if causal else None
+        hidden = _hidden(rows, student_left, padding, causal=causal)
         value, slope = pair_loss(
             _scores(student_left[:, :, rows], student_right),
             _scores(teacher_left[:, :, rows], teacher_right),
-            later,
+            hidden,
         )
         total += value
         if wanted:
@@ -187,10 +200,14 @@ def _scores(left: Tensor, right: Tensor) -> Tensor:
     return (left * scale) @ right.mT
 
 
-def _later(start: int, stop: int, like: Tensor) -> Tensor:
-    """True where a token of these rows would be related to one after it."""
-    places = torch.arange(like.shape[2], device=like.device)
-    return places > places[start:stop, None]
+def _hidden(rows: slice, like: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor | None:
+    """True where a token of these rows is not related to another: to padding, or to a later one."""
+    hidden = None if padding is None else padding[:, None, None, :]
+    if causal:
+        places = torch.arange(like.shape[2], device=like.device)
+        later = places > places[rows, None]
+        hidden = later if hidden is None else hidden | later
+    return hidden
 
 
 def relation_divergence(
@@ -213,7 +230,7 @@ def score_difference(
     attended = torch.full((difference.shape[-2], 1), difference.shape[-1], device=difference.device)
     if hidden is not None:
         difference.masked_fill_(hidden, 0.0)
-        attended = (~hidden).sum(-1, keepdim=True)
+        attended = (~hidden).sum(-1, keepdim=True).clamp_min(1)
     slope = difference / attended
     return (slope * difference).sum(), slope.mul_(2)
 
