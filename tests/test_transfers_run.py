@@ -164,6 +164,18 @@ def test_vocabularies_that_differ_for_real(raw_recipe, tokenizer, tmp_path):
         distill(raw_recipe, tmp_path / "run")
 
 
+def test_learned_maps_begin_fitted_or_random(raw_recipe, tmp_path):
+    raw_recipe["stages"] = [{"objectives": {"hidden": {"layers": "uniform"}}, "steps": 2}]
+    first = {}
+    for kind in ("fitted", "random"):
+        raw_recipe["stages"][0]["projections"] = kind
+        run = distill(raw_recipe, tmp_path / kind)
+        log = (run.folder / "log.jsonl").read_text(encoding="utf-8")
+        records = [json.loads(line) for line in log.splitlines()]
+        first[kind] = next(r["held_out"]["hidden"] for r in records if "held_out" in r)
+    assert first["fitted"] < 0.8 * first["random"]
+
+
 def test_two_objectives_of_a_kind_have_their_own_maps(raw_recipe, tmp_path):
     maps = {"layers": "uniform-consecutive"}
     raw_recipe["stages"][0]["objectives"] = {

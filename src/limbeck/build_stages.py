@@ -67,6 +67,7 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
         trained=part.trained,
         alignment=part.alignment is not None,
         policy=policy,
+        projections=part.projections,
         **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions

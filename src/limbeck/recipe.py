@@ -213,6 +213,11 @@ class StagePart(Part):
     optimizer: OptimizerSettings = OptimizerSettings()
     masking: Masking | None = Field(None, description="by default 15 % of words, if labels need it")
     dropout: bool = Field(False, description="train with the student's dropout")
+    projections: Literal["fitted", "random"] = Field(
+        "fitted",
+        description="how learned maps to the teacher's width begin: by least squares over the"
+        " stage's first batches, or at random",
+    )
     trained: Literal["all", "head", "factors"] = Field(
         "all",
         description="head leaves everything but the vocabulary head as it is; factors everything"

@@ -46,9 +46,10 @@ from .training.checkpoint import (
     read_position,
     save_checkpoint,
 )
+from .training.fitted_maps import fit_maps
 from .training.loop import Rhythm, train_stage
 from .training.records import RunLog
-from .training.stages import MixedLearner
+from .training.stages import Learner, MixedLearner
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def _train(
         if needs_teacher and teacher is None:
             teacher = live_teacher(setup, teacher_after_mixed(setup, folder), accelerator)
         source = batches[number]
+        if isinstance(learner, Learner) and teacher and needs_teacher and not resumed:
+            fit_maps(learner, teacher, stage, source, accelerator)
         if isinstance(source, PromptBatches):
             writer = live.model if live else None
             source = written_batches(setup, number, source, student, writer, accelerator)

@@ -5,24 +5,23 @@ The embedding output is what enters the first layer; it is no layer and has no n
 Source: Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
-
-from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import MapSize, Projections
-from .contract import Fault, Objective, no_teacher, required
-from .hidden import Measure, distance, real_rows
+from ..student.projections import MapSize
+from .contract import Fault, no_teacher, required
+from .mapped import Compared, MappedObjective, Measure, real_rows
 
 _NAME = "embeddings"
 
 
 @dataclass(frozen=True)
-class Embeddings(Objective):
+class Embeddings(MappedObjective):
     """Distance of the embedding outputs, summed over real tokens.
 
     Attributes:
@@ -54,10 +53,10 @@ class Embeddings(Objective):
         wide = required(teacher).hidden
         return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
 
-    def total(
-        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
-    ) -> Tensor:
-        """Squared difference a coordinate, or one minus the cosine, over real tokens.
+    def compared(
+        self, student: Activations, teacher: Activations, batch: Batch
+    ) -> Iterator[Compared]:
+        """The one with the other.
 
         Raises:
             ObjectiveError: One of them gave no embedding output.
@@ -65,5 +64,4 @@ class Embeddings(Objective):
         if student.embeddings is None or teacher.embeddings is None:
             raise ObjectiveError("embeddings need the embedding output of student and teacher")
         rows = real_rows(batch.student.mask)
-        mapped = projections(_NAME, rows(student.embeddings))
-        return distance(mapped, rows(teacher.embeddings), self.measure)
+        yield Compared(_NAME, rows(student.embeddings), rows(teacher.embeddings))

@@ -8,28 +8,26 @@ TinyBERT, arXiv:1909.10351; with several teacher layers at once Udagawa et al. 2
 arXiv:2310.08797; by direction alone Sanh et al. 2019, DistilBERT, arXiv:1910.01108.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, mse_loss
 
-from ..activations import Activations, Needs, float32_region
+from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
-from ..student.projections import MapSize, Projections
-from .contract import Fault, Objective, no_teacher, required
+from ..student.projections import MapSize
+from .contract import Fault, no_teacher, required
 from .layer_mapping import LayerMap, Link, bound_links, layer_links, map_fault
+from .mapped import Compared, MappedObjective, Measure, real_rows
 
 Combine = Literal["concatenate", "mean", "each"]
-Measure = Literal["mse", "cosine"]
 
 
 @dataclass(frozen=True)
-class Hidden(Objective):
+class Hidden(MappedObjective):
     """Distance of hidden states, summed over real tokens and layer pairs.
 
     Attributes:
@@ -77,7 +75,7 @@ class Hidden(Objective):
         """One map a comparison, or one for all of a width, where the widths differ."""
         sizes = {}
         for link in bound_links(self.layers):
-            for teachers in self._compared(link):
+            for teachers in self._together(link):
                 width = required(teacher).hidden
                 width *= len(teachers) if self.combine == "concatenate" else 1
                 if width != student.hidden:
@@ -92,21 +90,18 @@ class Hidden(Objective):
             for teacher in link.teachers
         ]
 
-    def total(
-        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
-    ) -> Tensor:
-        """Squared difference a coordinate, or one minus the cosine, over real tokens and pairs."""
+    def compared(
+        self, student: Activations, teacher: Activations, batch: Batch
+    ) -> Iterator[Compared]:
+        """Every student layer with its teacher layers, together or one by one."""
         rows = real_rows(batch.student.mask)
-        total = torch.zeros((), device=batch.student.mask.device)
         for link in bound_links(self.layers):
             state = rows(student.hidden[link.student])
-            for teachers in self._compared(link):
+            for teachers in self._together(link):
                 target = _joined([rows(teacher.hidden[layer]) for layer in teachers], self.combine)
-                mapped = projections(self._name(link.student, teachers), state)
-                total = total + distance(mapped, target, self.measure)
-        return total
+                yield Compared(self._name(link.student, teachers), state, target)
 
-    def _compared(self, link: Link) -> list[tuple[int, ...]]:
+    def _together(self, link: Link) -> list[tuple[int, ...]]:
         one_by_one = self.combine == "each"
         return [(layer,) for layer in link.teachers] if one_by_one else [link.teachers]
 
@@ -115,33 +110,6 @@ class Hidden(Objective):
             joined = len(teachers) if self.combine == "concatenate" else 1
             return f"hidden_shared_{joined}"
         return f"hidden_{student}_to_{'_'.join(map(str, teachers))}"
-
-
-def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Float[Tensor, ""]:
-    """The sum over rows of their mean squared difference, or of one minus their cosine.
-
-    In float32, whatever the precision of both; the target gets no gradient.
-    """
-    with float32_region(mapped):
-        mapped, target = mapped.float(), target.detach().float()
-        if measure == "cosine":
-            return (1 - cosine_similarity(mapped, target, dim=-1)).sum()
-        return mse_loss(mapped, target, reduction="sum") / mapped.shape[-1]
-
-
-def real_rows(mask: Bool[Tensor, "batch tokens"]) -> Callable[[Tensor], Tensor]:
-    """Takes states of a batch, (batch, tokens, width), to those of its real tokens, (rows, width).
-
-    >>> real_rows(torch.tensor([[True, False], [True, True]]))(torch.arange(4.0).view(2, 2, 1))
-    tensor([[0.],
-            [2.],
-            [3.]])
-    """
-    if bool(mask.all()):
-        return lambda states: states.flatten(0, 1)
-    # Chosen by number: the gradient of a choice by truth values is many times slower.
-    places = mask.flatten().nonzero().squeeze(1)
-    return lambda states: states.flatten(0, 1).index_select(0, places)
 
 
 def _joined(states: Sequence[Tensor], combine: Combine | None) -> Tensor:

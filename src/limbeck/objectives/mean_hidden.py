@@ -3,7 +3,7 @@
 Source: Kolesnikova et al. 2022, arXiv:2205.02340.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,15 +14,15 @@ from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
-from ..student.projections import MapSize, Projections
-from .contract import Fault, Objective, no_teacher, required
-from .hidden import Measure, distance, real_rows
+from ..student.projections import MapSize
+from .contract import Fault, no_teacher, required
+from .mapped import Compared, MappedObjective, Measure, real_rows
 
 _NAME = "mean_hidden"
 
 
 @dataclass(frozen=True)
-class MeanHidden(Objective):
+class MeanHidden(MappedObjective):
     """Distance of the means over layers and embedding output, summed over real tokens.
 
     Attributes:
@@ -58,22 +58,20 @@ class MeanHidden(Objective):
         wide = required(teacher).hidden
         return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
 
-    def total(
-        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
-    ) -> Tensor:
-        """Squared difference a coordinate, or one minus the cosine, over real tokens.
+    def compared(
+        self, student: Activations, teacher: Activations, batch: Batch
+    ) -> Iterator[Compared]:
+        """The one mean with the other.
 
         Raises:
             ObjectiveError: One of them gave no embedding output.
         """
         rows = real_rows(batch.student.mask)
-        state, target = (rows(_mean(found)) for found in (student, teacher))
-        mapped = projections(_NAME, state)
-        if not self.trained:
-            maps: Mapping[str, Tensor] = dict(projections.maps.named_parameters())
-            fixed = {f"maps.{name}": weight.detach() for name, weight in maps.items()}
-            mapped = torch.func.functional_call(projections, fixed, (_NAME, state))
-        return distance(mapped, target, self.measure)
+        yield Compared(_NAME, rows(_mean(student)), rows(_mean(teacher)))
+
+    def trains(self, name: str) -> bool:
+        """As the option says."""
+        return self.trained
 
     def _needs(self, whose: int) -> Needs:
         count = self.layers[whose] if self.layers else 0

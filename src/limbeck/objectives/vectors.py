@@ -5,26 +5,24 @@ What `relations` compares by the relations between tokens is compared here by it
 Source: DirectMiniLM, Udagawa et al. 2023, arXiv:2310.08797.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
-
-import torch
-from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
-from ..student.projections import MapSize, Projections
-from .contract import Fault, Objective, no_teacher, required
-from .hidden import distance, real_rows
+from ..student.projections import MapSize
+from .contract import Fault, no_teacher, required
 from .layer_names import LayerName, layer_fault, layer_number
+from .mapped import Compared, MappedObjective, Measure, real_rows
 from .relations import MOST_HEADS, relation_head_choices
 
 _KINDS = ("queries", "keys", "values")
 
 
 @dataclass(frozen=True)
-class Vectors(Objective):
+class Vectors(MappedObjective):
     """Squared difference of queries, keys and values, summed over real tokens.
 
     Attributes:
@@ -32,12 +30,14 @@ class Vectors(Objective):
         student_layer: Likewise.
         heads: Slices of the vectors, each with a map of its own; by default the
             largest number up to 48 that divides every width.
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
     """
 
     teacher_layer: LayerName = "last"
     student_layer: LayerName = "last"
     heads: int | None = None
-    unit: ClassVar[str] = "squared difference per coordinate and token, summed over Q, K and V"
+    measure: Measure = "mse"
+    unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over Q, K and V"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
         """Layers that do not exist, heads that do not divide, or no teacher."""
@@ -88,17 +88,15 @@ class Vectors(Objective):
         """The one pair of layers."""
         return [(int(self.student_layer), int(self.teacher_layer))]
 
-    def total(
-        self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
-    ) -> Tensor:
-        """Squared difference, averaged over coordinates, summed over real tokens and Q, K, V."""
+    def compared(
+        self, student: Activations, teacher: Activations, batch: Batch
+    ) -> Iterator[Compared]:
+        """Queries with queries, keys with keys, values with values."""
         rows = real_rows(batch.student.mask)
-        total = torch.zeros((), device=batch.student.mask.device)
         for kind in _KINDS:
             state = rows(getattr(student, kind)[int(self.student_layer)])
             target = rows(getattr(teacher, kind)[int(self.teacher_layer)])
-            total = total + distance(projections(_name(kind), state), target, "mse")
-        return total
+            yield Compared(_name(kind), state, target)
 
 
 def _head_choices(student: Shape, teacher: Shape) -> list[int]:

@@ -1,10 +1,10 @@
 """A stage is one stretch of training: its objectives, its length and its optimizer's settings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 from jaxtyping import Bool
 from pydantic import Field
@@ -67,6 +67,8 @@ class Stage:
             student its embedding table; the number is the share of words that the
             student's vocabulary cuts.
         policy: Who writes the text that is learned from; None where it is read.
+        projections: How learned maps begin: ``fitted`` to the stage's first batches by
+            least squares, or ``random``.
         seed: Of all chance within a step, as dropout.
     """
 
@@ -82,6 +84,7 @@ class Stage:
     alignment: bool = False
     mixed: float | Ramp | None = None
     policy: Policy | None = None
+    projections: Literal["fitted", "random"] = "fitted"
     seed: int = 0
 
     def weights_at(self, progress: float) -> dict[str, float]:
@@ -126,6 +129,17 @@ def _compares(objective: Objective) -> bool:
     return objective.teacher_needs().anything
 
 
+class Read(NamedTuple):
+    """What one objective reads of a batch."""
+
+    name: str
+    objective: Objective
+    student: Activations
+    teacher: Activations
+    batch: Batch
+    projections: Projections
+
+
 class Learner(nn.Module):
     """All that is trained: the student, and each objective's projections beside it.
 
@@ -161,17 +175,23 @@ class Learner(nn.Module):
             teacher: What the objectives need of it.
             progress: Share of the stage that is done, for options that change with it.
         """
+        return {
+            read.name: at_progress(read.objective, progress).total(
+                read.student, read.teacher, read.batch, read.projections
+            )
+            for read in self.read(batch, teacher)
+        }
+
+    def read(self, batch: Batch, teacher: Activations) -> Iterator["Read"]:
+        """What every objective reads of a batch, brought to the same pieces."""
         own, compared, tokens = self._captured(batch)
         if self.alignment is not None and batch.links is not None:
             compared = self.alignment.student(compared, batch.links, tokens)
             teacher = self.alignment.teacher(teacher, batch.links, batch.teacher)
         seen = {True: (compared, batch.compared), False: (own, batch)}
-        totals = {}
         for (name, objective), maps in zip(self.objectives.items(), self.projections, strict=True):
-            student, read = seen[_compares(objective)]
-            now = at_progress(objective, progress)
-            totals[name] = now.total(student, teacher, read, cast(Projections, maps))
-        return totals
+            student, here = seen[_compares(objective)]
+            yield Read(name, objective, student, teacher, here, cast(Projections, maps))
 
     def _captured(self, batch: Batch) -> tuple[Activations, Activations, Tokens]:
         """What objectives without a teacher read of the student, what all others do, and where."""

@@ -70,7 +70,7 @@ def train_step(
     for part, weight, last in micro_batches(batch, share, stage.micro_batch_size):
         micro = part.to(accelerator.device)
         with summing_gradients(learner, last=last):
-            signals = _signals(teacher, stage, micro, accelerator)
+            signals = teacher_signals(teacher, stage, micro, accelerator)
             with accelerator.autocast():
                 totals = learner(micro, signals, progress)
             # Gradients are averaged over processes, but the division here is by all their items.
@@ -117,7 +117,7 @@ def mean_values(
             share = Share.of(len(batch.student.mask), accelerator)
             mine = batch.rows(share.rows.start, share.rows.stop)
             here, weight = mine.to(accelerator.device), float(share.real > 0)
-            signals = _signals(teacher, stage, here, accelerator)
+            signals = teacher_signals(teacher, stage, here, accelerator)
             with accelerator.autocast():
                 found = learner(here, signals)
             for name, total in found.items():
@@ -145,9 +145,10 @@ def _seed_of(stage: Stage, step: int, process: int) -> int:
     return int(np.random.default_rng((stage.seed, step, process)).integers(2**62))
 
 
-def _signals(
+def teacher_signals(
     teacher: Teacher | None, stage: Stage, batch: Batch, accelerator: Accelerator
 ) -> Activations:
+    """What a stage's objectives need of the teacher; nothing without one."""
     if teacher is None:
         return Activations()
     with accelerator.autocast():

@@ -1,0 +1,79 @@
+"""First weights of learned maps: least squares over a stage's first batches.
+
+A student that starts from its teacher's layers already holds most of what the teacher's
+states are. A random map hides that, and its first gradients undo what was copied.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+
+from ..batch import Batch
+from ..objectives.mapped import MappedObjective
+from ..student.projections import LeastSquares, Projections
+from ..teacher.contract import Teacher
+from ..tokenization.batching import BatchSource
+from .stages import Learner, Stage
+from .step import teacher_signals
+
+_TOKENS = 16_384  # some dozens for every coordinate of usual students
+
+
+def fit_maps(
+    learner: Learner,
+    teacher: Teacher,
+    stage: Stage,
+    batches: BatchSource,
+    accelerator: Accelerator,
+) -> None:
+    """Give every trained map the weights that carry the student's states nearest to the teacher's.
+
+    Nothing is done where the stage wants random maps, or has none. Of several processes each
+    reads the same rows, so that all come to the same.
+
+    Args:
+        learner: Its maps are changed in place.
+        teacher: Gives what the objectives compare with.
+        stage: Whose objectives these are.
+        batches: Of the stage; the first ones are read, some 16,000 tokens.
+        accelerator: Device and precision.
+    """
+    all_maps = [cast(Projections, maps) for maps in learner.projections]
+    fits = {
+        (number, name): LeastSquares(size)
+        for number, maps in enumerate(all_maps)
+        for name, size in maps.sizes.items()
+    }
+    if stage.projections == "random" or not fits:
+        return
+    learner.to(accelerator.device).eval()
+    for batch in _some(batches, stage):
+        here = batch.to(accelerator.device)
+        with torch.no_grad():
+            signals = teacher_signals(teacher, stage, here, accelerator)
+            with accelerator.autocast():
+                found = list(learner.read(here, signals))
+        for number, read in enumerate(found):
+            if isinstance(read.objective, MappedObjective):
+                compared = read.objective.compared(read.student, read.teacher, read.batch)
+                for name, state, target in compared:
+                    if (number, name) in fits and read.objective.trains(name):
+                        fits[number, name].add(state, target)
+    for (number, name), fit in fits.items():
+        if fit.rows:
+            all_maps[number].begin(name, fit.weight())
+
+
+def _some(batches: BatchSource, stage: Stage) -> Iterator[Batch]:
+    """What is read at once in training, again and again until there are enough tokens."""
+    tokens = 0
+    for number in range(stage.steps):
+        batch = batches.batch(number)
+        for start in range(0, len(batch.student.mask), stage.micro_batch_size):
+            some = batch.rows(start, start + stage.micro_batch_size)
+            yield some
+            tokens += int(some.student.mask.sum())
+            if tokens >= _TOKENS:
+                return
