@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,6 @@ def test_another_process_takes_what_is_left_and_does_not_report(raw, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in folder.glob("arms/*/*/0/student/*.safetensors")}
     assert len(compare(raw, folder)["rows"]) == 6
     assert all(p.stat().st_mtime_ns == when for p, when in before.items())
-    assert not (folder / "claims").exists()
 
 
 def test_the_first_process_waits_for_what_others_have_taken(raw, tmp_path):
@@ -226,6 +226,27 @@ def test_the_first_process_waits_for_what_others_have_taken(raw, tmp_path):
         (row["student"], row["arm"]) for row in report["rows"]
     } - {("two", "none")}
     assert len(report["rows"]) == 6
+
+
+def test_an_arm_that_fails_at_last_costs_no_other_its_place(raw, tmp_path, monkeypatch):
+    folder, held = tmp_path / "study", ["arms/two/none/0", "arms/one/none/0"]
+    real = module.train_run
+
+    def failing(setup, place, console, accelerator, **options):
+        if place == folder / held[0]:
+            raise TrainingError("cannot be trained")
+        real(setup, place, console, accelerator, **options)
+
+    def taken(claims, name, *, wait=False):
+        return nullcontext(False) if name in held and not wait else claim(claims, name, wait=wait)
+
+    monkeypatch.setattr(module, "train_run", failing)
+    monkeypatch.setattr(module, "claim", taken)
+    with pytest.raises(TrainingError, match="cannot be trained"):
+        compare(raw, folder)
+    report = json.loads((folder / "report" / "report.json").read_text("utf-8"))
+    assert [row["runs"] for row in report["rows"] if row["arm"] == "none"] == [[held[1]]]
+    assert len(report["rows"]) == 5
 
 
 def test_a_process_that_dies_leaves_its_arm_to_others(tmp_path):

@@ -114,7 +114,10 @@ def compare_(
     """
     report = compare(read_study(study, set_ or []), output, console=console)
     if not report:
-        console.print("no arm is left; the process that began first waits for all and reports")
+        console.print(
+            "no arm is left; the process that began first waits for all and reports (if it has"
+            " ended, run the command again)"
+        )
         return
     for heading, table in comparison_tables(report):
         print_table(heading, table)

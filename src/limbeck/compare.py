@@ -8,7 +8,6 @@ as small students on a large GPU do. Every process takes the next arm that none 
 the first one also keeps signals for the arms that follow it, waits for the others and reports.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -23,7 +22,7 @@ from .assemble import build_accelerator
 from .cacheable import teacher_identity
 from .claims import anyone_has, claim
 from .equal_time import of_equal_time
-from .errors import TrainingError
+from .errors import InterruptedRunError, LimbeckError, TrainingError
 from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
 from .evaluation.comparison import write_comparison
 from .evaluation.cost import model_size
@@ -96,6 +95,7 @@ def _carry_out(
     claims, part = folder / _CLAIMS, evaluation_of(runs)
     found: dict[int, Scores] = {}
     report: dict[str, Any] = {}
+    failed: LimbeckError | None = None
     open_, wait = list(range(len(runs))), False
     while open_:
         taken = []
@@ -107,16 +107,27 @@ def _carry_out(
                     continue
                 name = f"{run.arm}, {run.student}, seed {run.seed}"
                 console.print(f"{number + 1} of {len(runs)}: {name}")
-                found[number] = _arm(runs, number, folder, store, console)
+                try:
+                    found[number] = _arm(runs, number, folder, store, console)
+                except InterruptedRunError:
+                    raise
+                except LimbeckError as error:
+                    # What others have finished meanwhile is reported first.
+                    if not wait:
+                        raise
+                    failed = failed or error
+                    continue
             if first:
                 done = [(runs[n], found[n]) for n in sorted(found)]
-                timed = part.cost and not anyone_has(claims, [run.place for run in runs])
+                alone = len(done) == len(runs) or not anyone_has(claims, [r.place for r in runs])
+                timed = part.cost and alone
                 report = _report(study, done, part, folder, console, timed=timed)
                 write_comparison(report, folder / "report")
         open_, wait = taken if first else [], True
+    if failed:
+        raise failed
     if first:
         store.remove()
-        shutil.rmtree(claims, ignore_errors=True)
     return report
 
 

@@ -79,8 +79,12 @@ class LeastSquares:
     ) -> None:
         """More rows, summed in double precision."""
         self.rows += len(states)
+        heads = self._size.heads
         mine, theirs = (
-            found.double().cpu().reshape(len(states), self._size.heads, -1).transpose(0, 1)
+            found.cpu()
+            .double()
+            .reshape(len(found), heads, found.shape[-1] // heads)
+            .transpose(0, 1)
             for found in (states, targets)
         )
         self._moments += mine.mT @ mine

@@ -15,6 +15,7 @@ from ..objectives.mapped import MappedObjective
 from ..student.projections import LeastSquares, Projections
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
+from .processes import Share
 from .stages import Learner, Stage
 from .step import teacher_signals
 
@@ -49,7 +50,8 @@ def fit_maps(
     if stage.projections == "random" or not fits:
         return
     learner.to(accelerator.device).eval()
-    for batch in _some(batches, stage):
+    most = min(stage.micro_batch_size, Share.of(stage.batch_size, accelerator).most)
+    for batch in _some(batches, stage.steps, most):
         here = batch.to(accelerator.device)
         with torch.no_grad():
             signals = teacher_signals(teacher, stage, here, accelerator)
@@ -66,13 +68,13 @@ def fit_maps(
             all_maps[number].begin(name, fit.weight())
 
 
-def _some(batches: BatchSource, stage: Stage) -> Iterator[Batch]:
-    """What is read at once in training, again and again until there are enough tokens."""
+def _some(batches: BatchSource, steps: int, rows: int) -> Iterator[Batch]:
+    """Some rows at once, as many as in training, until there are enough tokens."""
     tokens = 0
-    for number in range(stage.steps):
+    for number in range(steps):
         batch = batches.batch(number)
-        for start in range(0, len(batch.student.mask), stage.micro_batch_size):
-            some = batch.rows(start, start + stage.micro_batch_size)
+        for start in range(0, len(batch.student.mask), rows):
+            some = batch.rows(start, start + rows)
             yield some
             tokens += int(some.student.mask.sum())
             if tokens >= _TOKENS:
