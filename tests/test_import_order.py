@@ -51,6 +51,7 @@ ORDER = [
     "study",
     "equal_time",
     "claims",
+    "study_report",
     "compare",
     "vocabulary",
     "sample",

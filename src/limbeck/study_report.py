@@ -1,0 +1,178 @@
+"""What a study has found so far: every arm's scores, costs and difference from the control."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+
+from . import __version__
+from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
+from .evaluation.cost import model_size
+from .evaluation.seeds import TaskScore
+from .evaluation.tasks import Task, load_task, subsample
+from .measure import evaluate_model, evaluation_notes, kept_cost, students_sentence, training_facts
+from .recipe import EvaluationPart
+from .study import ArmRun, EqualTime, Study
+from .training.records import RunLog
+
+Scores = dict[str, TaskScore]
+
+
+def study_report(
+    study: Study,
+    found: Sequence[tuple[ArmRun, Scores]],
+    part: EvaluationPart,
+    folder: Path,
+    console: Console,
+    *,
+    timed: bool,
+) -> dict[str, Any]:
+    """The report of a study.
+
+    Args:
+        study: As it was read.
+        found: The arms that are done, with their scores.
+        part: How all are measured.
+        folder: The study's.
+        console: For the teacher's progress.
+        timed: Whether milliseconds and memory are measured too, or sizes alone.
+    """
+    tasks = [_task(location, part) for location in part.tasks]
+    drawn = {t.name: draw_rows(len(t.test), draws=study.draws, seed=0) for t in tasks}
+    report: dict[str, Any] = {
+        "name": study.name,
+        "limbeck_version": __version__,
+        "command": f"limbeck compare {folder}/study.yaml -o {folder}",
+        "again": f"limbeck distill {folder}/RUN/recipe.yaml -o ANOTHER_FOLDER",
+        "control": study.control,
+        "trainings": study.seeds,
+        "fine_tunings": part.seeds,
+        "teacher": None,
+        "students": {},
+        "rows": [],
+        "notes": _notes(study, found, part),
+    }
+    teacher = next((t for run, _ in found if (t := run.setup.recipe.teacher)), None)
+    if teacher and part.teacher:
+        scores = evaluate_model(
+            teacher.model,
+            part.tasks,
+            part,
+            results=folder / "teacher",
+            console=console,
+            label="teacher",
+        )
+        report["teacher"] = _measured({name: [score] for name, score in scores.items()})
+        report["teacher"] |= {"name": teacher.model}
+        kept = folder / "teacher" / "cost.json"
+        cost = kept_cost(teacher.model, kept) if timed else model_size(teacher.model)
+        report["teacher"] |= {"cost": cost}
+    for student in study.students:
+        mine = [(run, scores) for run, scores in found if run.student == student]
+        if not mine:
+            continue
+        costs = _costs([run for run, _ in mine], folder, timed=timed)
+        report["students"][student] = costs[mine[0][0].arm]
+        of_arm = {
+            arm: {
+                task.name: [scores[task.name] for run, scores in mine if run.arm == arm]
+                for task in tasks
+            }
+            for arm in dict.fromkeys(run.arm for run, _ in mine)
+        }
+        redrawn = {
+            arm: {
+                task.name: redrawn_scores(
+                    task, [s for score in scores[task.name] for s in score.seeds], drawn[task.name]
+                )
+                for task in tasks
+            }
+            for arm, scores in of_arm.items()
+        }
+        control = redrawn.get(study.control)
+        for arm, scored in of_arm.items():
+            row = {"arm": arm, "student": student, "cost": costs[arm], **_measured(scored)}
+            row |= _training([folder / run.place for run, _ in mine if run.arm == arm])
+            row["runs"] = [run.place for run, _ in mine if run.arm == arm]
+            against: Difference | None = None
+            if control and tasks and arm != study.control:
+                gap = row["mean"] - _measured(of_arm[study.control])["mean"]
+                against = difference(redrawn[arm], control, observed=gap, seed=0)
+            row["against_control"] = against._asdict() if against else None
+            report["rows"].append(row)
+    return report
+
+
+def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, dict[str, Any]]:
+    """What the student of each arm costs; those of one size are measured once."""
+    of_size: dict[tuple[int, ...], dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        if run.arm in found:
+            continue
+        place = (folder / run.place).parent
+        model = str(folder / run.place / "student")
+        size = model_size(model)
+        sentence = students_sentence(run.setup)
+        key = (size["parameters"], size["embedding_parameters"], sentence)
+        if key not in of_size:
+            kept = place / "cost.json"
+            of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
+        found[run.arm] = of_size[key]
+    return found
+
+
+def _task(location: str, part: EvaluationPart) -> Task:
+    task = load_task(location, test_split=part.test_split)
+    return subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
+
+
+def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:
+    """Mean and spread of every task and of their mean, over trainings and fine-tunings."""
+    quality: dict[str, Any] = {}
+    for task, trainings in scores.items():
+        joined = TaskScore.joined(trainings)
+        quality[task] = {
+            "metric": joined.metric,
+            "test_rows": joined.test_rows,
+            "training_rows": joined.training_rows,
+            "mean": joined.mean,
+            "spread": joined.spread,
+            "values": joined.values,
+            "means": joined.means(),
+        }
+    columns = list(zip(*(row["values"] for row in quality.values()), strict=True))
+    means = [mean(column) for column in columns]
+    spread = TaskScore.spread_of(means)
+    return {"quality": quality, "mean": mean(means) if means else None, "spread": spread}
+
+
+def _training(folders: Sequence[Path]) -> dict[str, Any]:
+    """Of the first training; the others differ by their seeds alone."""
+    records = RunLog(folders[0] / "log.jsonl").records()
+    held_out = [record["held_out"] for record in records if "held_out" in record]
+    facts = training_facts(records)
+    facts.pop("stages", None)
+    return {"training": facts, "held_out": held_out[-1] if held_out else {}}
+
+
+def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: EvaluationPart) -> list[str]:
+    notes = evaluation_notes(part)
+    if isinstance(study.equal, EqualTime):
+        notes.append(f"every arm trained for {study.equal.seconds:g} s by a probe of its speed")
+    else:
+        tokens = {record for run, _ in found for record in [_tokens_line(run)]}
+        notes.append(f"every arm learned from the same text: {', '.join(sorted(tokens))}")
+    notes.append(
+        f"the interval holds 95 % of {study.draws} redraws of test rows and seeds, the same rows"
+        f" for the arm and for its control {study.control!r}; p is two-sided"
+    )
+    return notes
+
+
+def _tokens_line(run: ArmRun) -> str:
+    stages = run.setup.stages
+    length = run.setup.recipe.data.length
+    return f"{sum(s.steps * s.batch_size * length for s in stages):,} tokens"
