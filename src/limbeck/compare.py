@@ -23,9 +23,7 @@ from .equal_time import of_equal_time
 from .errors import InterruptedRunError, LimbeckError, TrainingError
 from .evaluation.comparison import write_comparison
 from .files import write_text
-from .measure import (
-    evaluate_model,
-)
+from .measure import evaluate_model
 from .run import train_run
 from .study import ArmRun, EqualTime, Study, evaluation_of, prepare_study
 from .study_report import Scores, study_report
