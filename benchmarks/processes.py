@@ -42,7 +42,7 @@ def gradients(processes: int, fsdp: bool, micro: int) -> dict[str, dict[str, obj
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), str(TESTS / "training" / "gradients.py")]
     with tempfile.TemporaryDirectory() as folder:
-        command += [folder, str(ROWS), str(micro)]
+        command += ["cpu", folder, str(ROWS), str(micro)]
         subprocess.run(command, env=environment, capture_output=True, check=True)
         found = load_file(Path(folder) / f"micro-{micro}.safetensors")
     by_case: dict[str, dict[str, object]] = {}

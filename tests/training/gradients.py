@@ -1,6 +1,6 @@
 """What every objective's gradients are when a step is shared: started by a launcher.
 
-    gradients.py FOLDER ROWS MICRO_BATCH_SIZE ...
+    gradients.py DEVICE FOLDER ROWS MICRO_BATCH_SIZE ...
 
 Writes, for every objective of the list, the gradients that the optimizer would see and the
 means that the log would show, once per way of cutting the step.
@@ -38,7 +38,7 @@ class Still(torch.optim.SGD):
 
 def learner_of(name: str, family: str, accelerator: Accelerator):
     anatomy = ANATOMIES[family]
-    teacher = make_model(family, seed=1).requires_grad_(False)
+    teacher = make_model(family, seed=1).requires_grad_(False).to(accelerator.device)
     student = make_model(family, hidden=16, layers=2, seed=2)
     shapes = [shape_of(m.config, anatomy) for m in (student, teacher)]
     objective = OBJECTIVES[name]().bound(*shapes)
@@ -67,15 +67,15 @@ def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accele
     start = Position(0, 0, 0, 0.0)
     means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start).means
     found = {
-        f"{family}/{name}/{key}": whole(parameter.grad).clone()
+        f"{family}/{name}/{key}": whole(parameter.grad).cpu().clone()
         for key, parameter in learner.named_parameters()
         if parameter.grad is not None
     }
     return {**found, f"{family}/{name}/mean": torch.tensor(means[name])}
 
 
-def main(folder: str, rows: str, *micros: str) -> None:
-    accelerator = Accelerator(cpu=True)
+def main(device: str, folder: str, rows: str, *micros: str) -> None:
+    accelerator = Accelerator(cpu=device == "cpu")
     for micro in micros:
         found = {}
         for family in FAMILIES:

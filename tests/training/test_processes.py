@@ -25,12 +25,12 @@ def launch(processes: int, *script: str, fsdp: bool = False):
 def one(tmp_path_factory):
     """The gradients of one process that does the step at once."""
     folder = tmp_path_factory.mktemp("one")
-    done = launch(1, str(HERE / "gradients.py"), str(folder), ROWS, "7", "2")
+    done = launch(1, str(HERE / "gradients.py"), "cpu", str(folder), ROWS, "7", "2")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "micro-7.safetensors"), load_file(folder / "micro-2.safetensors")
 
 
-def same(found, whole):
+def same(found, whole, rounding=1e-5):
     """To float32 rounding: of the largest gradient, for what is nearly 0 only rounds."""
     assert found.keys() == whole.keys()
     largest = {}
@@ -39,7 +39,7 @@ def same(found, whole):
         largest[case] = max(largest.get(case, 0.0), float(gradient.abs().max()))
     assert len(largest) == 2 * len(OBJECTIVES)
     for key, gradient in whole.items():
-        limit = 1e-5 * largest[key.rsplit("/", 1)[0]]
+        limit = rounding * largest[key.rsplit("/", 1)[0]]
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=limit, msg=key)
 
 
@@ -49,7 +49,15 @@ def test_micro_batches_of_one_process(one):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_take_the_step_of_one(one, tmp_path, fsdp):
-    done = launch(2, str(HERE / "gradients.py"), str(tmp_path), ROWS, "4", "1", fsdp=fsdp)
+    done = launch(2, str(HERE / "gradients.py"), "cpu", str(tmp_path), ROWS, "4", "1", fsdp=fsdp)
     assert done.returncode == 0, done.stderr
     for file in ("micro-4.safetensors", "micro-1.safetensors"):
         same(load_file(tmp_path / file), one[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_takes_the_step_of_a_processor(one, tmp_path):
+    done = launch(1, str(HERE / "gradients.py"), "cuda", str(tmp_path), ROWS, "7", "2")
+    assert done.returncode == 0, done.stderr
+    for file in ("micro-7.safetensors", "micro-2.safetensors"):
+        same(load_file(tmp_path / file), one[0], rounding=1e-4)
