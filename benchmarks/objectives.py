@@ -33,7 +33,7 @@ from limbeck.build import prepare
 from limbeck.capture import capture
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory, peak_process_bytes, restart_peak
+from limbeck.memory import keep_freed_memory, peak_bytes, restart_peak
 from limbeck.model_folders import DEMO_TEACHER, locate
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
@@ -317,9 +317,7 @@ def wait(given: argparse.Namespace) -> None:
 
 def peak(given: argparse.Namespace) -> int:
     """Peak bytes so far."""
-    if given.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_process_bytes() or 0
+    return peak_bytes(given.device) or 0
 
 
 def peak_of_process(name: str, side: str, given: argparse.Namespace, folder: Path) -> int:

@@ -35,7 +35,7 @@ def gradients(processes: int, fsdp: bool, micro: int) -> dict[str, dict[str, obj
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
         "ACCELERATE_USE_FSDP": str(fsdp).lower(),
         "FSDP_VERSION": "2",
     }

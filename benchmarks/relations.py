@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from limbeck.memory import peak_process_bytes
+from limbeck.memory import peak_bytes
 from limbeck.objectives.token_pairs import compared_pairs, relation_divergence
 
 SIZES = ((32, 128), (2, 2048))
@@ -73,9 +73,7 @@ def step(side: Callable[..., Tensor], inputs: tuple[Any, ...], given: argparse.N
 
 def peak(given: argparse.Namespace) -> int:
     """Peak bytes so far."""
-    if given.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_process_bytes() or 0
+    return peak_bytes(given.device) or 0
 
 
 def peak_of_process(given: argparse.Namespace, side: str, batch: int, tokens: int) -> int:

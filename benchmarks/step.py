@@ -26,7 +26,7 @@ from limbeck.build import Setup, prepare
 from limbeck.capture import capture
 from limbeck.corpora import stage_batches
 from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory, peak_process_bytes
+from limbeck.memory import keep_freed_memory, peak_bytes
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer, learning_rate
 from limbeck.training.step import train_step
@@ -202,9 +202,7 @@ def plain_divergence(student: Any, teacher: Any, mask: Any) -> torch.Tensor:
 
 def memory(given: argparse.Namespace) -> int:
     """Peak bytes of the device so far."""
-    if given.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_process_bytes() or 0
+    return peak_bytes(given.device) or 0
 
 
 def wait(given: argparse.Namespace) -> None:

@@ -259,7 +259,7 @@ def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str
     """How a command begins that starts several processes as torchrun does, and what it needs."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "ACCELERATE_USE_FSDP": str(fsdp).lower(),
         "FSDP_VERSION": "2",
     }

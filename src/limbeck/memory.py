@@ -4,6 +4,8 @@ import ctypes
 import sys
 from pathlib import Path
 
+import torch
+
 try:
     import resource
 except ImportError:  # Windows has no such module
@@ -31,11 +33,19 @@ def peak_process_bytes() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def peak_bytes(device: str) -> int | None:
+    """The most held so far: by tensors on a GPU (``cuda``), else by this program."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_process_bytes()
+
+
 def restart_peak() -> bool:
-    """Give freed memory back and count the peak anew; False where Linux is not there to do it.
+    """Give freed memory back and count peaks anew; False where Linux is not there to do it.
 
     Several trainings in one process would each report the largest of those before it.
     """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")

@@ -17,7 +17,7 @@ from .batch import Batch, Links, Tokens
 from .build import Setup, layer_lines
 from .cacheable import cache_faults, cache_size
 from .lowered import low_rank_table
-from .memory import peak_process_bytes
+from .memory import peak_bytes
 from .objectives.schedule import Ramp
 from .prompt_corpora import prompt_batches, written_batches
 from .student.shape import parameters_of_shape
@@ -71,8 +71,7 @@ def probe(setup: Setup, number: int) -> Probe:
             position = Position(number, 0, 0, 0.0)
             train_step(wrapped, teaching, stage, batch, optimizer, accelerator, position)
             seconds.append(time.perf_counter() - began)
-    on_gpu = accelerator.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_process_bytes()
+    peak = peak_bytes(accelerator.device.type)
     return Probe(writing + sorted(seconds)[_PROBE_STEPS // 2], peak)
 
 

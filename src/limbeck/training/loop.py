@@ -12,7 +12,7 @@ from torch import nn
 
 from ..batch import Batch
 from ..errors import InterruptedRunError
-from ..memory import peak_process_bytes
+from ..memory import peak_bytes
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
 from .ahead import made_ahead
@@ -146,7 +146,7 @@ def train_stage(
             if last or saves or position.step % rhythm.log == 0:
                 spent = {
                     "seconds": position.seconds,
-                    "peak_memory_bytes": _peak_memory(accelerator),
+                    "peak_memory_bytes": peak_bytes(accelerator.device.type),
                     "trainable_parameters": _learning(optimizer),
                 }
                 spent["waited_share"] = ahead.waited / window.seconds
@@ -170,12 +170,6 @@ def train_stage(
 
 def _learning(optimizer: torch.optim.Optimizer) -> int:
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-
-
-def _peak_memory(accelerator: Accelerator) -> int | None:
-    if accelerator.device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_process_bytes()
 
 
 def _flat(record: Mapping[str, object]) -> dict[str, object]:
