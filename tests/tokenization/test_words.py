@@ -1,13 +1,14 @@
 """Shared words: exact by properties over tokenizers of every kind, and by hand."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
 from conftest import make_text, make_tokenizer
 
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.words import has_words, piece_groups, shared_words
+from limbeck.tokenization.words import has_words, piece_groups, shared_words, visible
 
 TRICKY = [
     "Красный дом, it's naïve: être 12,5 — 日本語 😀 e\u0301.\r\nthe  old garden\t!",
@@ -145,3 +146,8 @@ def test_one_tokenizer_with_itself_has_a_group_for_every_piece(tokenizers):
         for text in make_text(5):
             _, groups = grouped(text, tokenizer, tokenizer)
             assert groups.first.tolist() == groups.second.tolist()
+
+
+def test_white_space_is_what_python_calls_so():
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert [not c.isspace() for c in every] == visible(every).tolist()

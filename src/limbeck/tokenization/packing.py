@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import numpy as np
+import pyarrow as pa
 from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
@@ -24,6 +26,8 @@ from ..files import write_text
 from .frame import Frame, frame_of
 
 _DOCUMENTS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 1000
+_TABLE = "table.arrow"
 _FEATURES = datasets.Features(
     {
         "input_ids": datasets.Sequence(datasets.Value("int32")),
@@ -130,14 +134,14 @@ def cached_table(
     Raises:
         DataError: The source cannot be read, or gives no sequence.
     """
-    name = json.dumps([corpus_fingerprint([source]), *identity, *held_out])
+    name = json.dumps([_TABLE, corpus_fingerprint([source]), *identity, *held_out])
     folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # other processes wait, and find it built
         if not (folder / "facts.json").is_file():
             _build(source, rows, features, folder, length, held_out)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    table = datasets.load_from_disk(str(folder / facts.pop("table"))).with_format("numpy")
+    table = datasets.Dataset.from_file(str(folder / facts.pop("table"))).with_format("numpy")
     return Sequences(table, **{name: facts.pop(name) for name in _COUNTED}, counts=facts)
 
 
@@ -157,31 +161,33 @@ def _build(
         yield from rows(wanted, count)
 
     folder.mkdir(parents=True, exist_ok=True)
-    bars = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        table = datasets.Dataset.from_generator(
-            made, features=features, cache_dir=str(folder / "parts"), fingerprint=folder.name
-        )
-        table.save_to_disk(str(folder / "table"))
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, DataError):
-            raise error.__cause__ from None
-        raise
-    except ValueError as error:
-        if count["pieces"]:
-            raise
+    if not _write_table(made(), features.arrow_schema, folder / _TABLE):
         side = "held-out" if held_out.wanted else "training"
         raise DataError(
             f"{source.path} gives no {side} sequence of {length} pieces"
             f" ({count['utf8_bytes']} bytes read, {held_out.share:.2%} of the documents held out);"
             " give more text, a smaller `length`, or another `held_out`"
-        ) from error
-    finally:
-        if not bars:
-            datasets.enable_progress_bars()
+        )
     # Written last: a folder without it was left half-way and is built again.
-    write_text(folder / "facts.json", json.dumps({"table": "table", **count}))
+    write_text(folder / "facts.json", json.dumps({"table": _TABLE, **count}))
+
+
+def _write_table(rows: Iterator[dict[str, Any]], schema: pa.Schema, path: Path) -> int:
+    """Write rows of lists of numbers as Arrow's stream format, some at once; how many."""
+    written = 0
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            columns = [_column([row[field.name] for row in some], field.type) for field in schema]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            written += len(some)
+    return written
+
+
+def _column(lists: list[Any], kind: pa.ListType) -> pa.ListArray:
+    lengths = [len(numbers) for numbers in lists]
+    values = np.concatenate([np.asarray(n, kind.value_type.to_pandas_dtype()) for n in lists])
+    offsets = pa.array(np.cumsum([0, *lengths], dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(values, kind.value_type))
 
 
 Pieces = tuple[list[int], list[bool]]

@@ -17,7 +17,7 @@ from .batching import ALL_ROWS, BatchSource, as_tokens, padded
 from .frame import frame_of
 
 Ids = Int[ndarray, "..."]
-_AT_ONCE = 1000
+_AT_ONCE = 32  # each keeps the spelling of every piece: a thousand long ones take 2 GB
 
 
 @dataclass(frozen=True)

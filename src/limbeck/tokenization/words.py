@@ -8,8 +8,11 @@ spelling of pieces, whose notations differ.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from tokenizers import Encoding, Tokenizer
+
+# By its number, whether a character is white space; none beyond is.
+_WHITE = np.array([chr(number).isspace() for number in range(0x3002)])
 
 
 class SharedWords(NamedTuple):
@@ -88,11 +91,18 @@ def has_words(tokenizer: Tokenizer) -> bool:
     return tokenizer.pre_tokenizer is not None
 
 
+def visible(text: str) -> Bool[np.ndarray, " places"]:
+    """False at white space."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    found: Bool[np.ndarray, " places"] = ~_WHITE[np.minimum(codes, len(_WHITE) - 1)]
+    return found
+
+
 def _next_visible(text: str) -> Int64[np.ndarray, " places"]:
     """The first place from each on that is no white space; one more place for the end."""
-    visible = np.fromiter((not c.isspace() for c in text), dtype=np.bool_, count=len(text))
+    seen = visible(text)
     places = np.full(len(text) + 1, len(text), dtype=np.int64)
-    places[:-1][visible] = np.flatnonzero(visible)
+    places[:-1][seen] = np.flatnonzero(seen)
     return np.minimum.accumulate(places[::-1])[::-1]
 
 
@@ -112,8 +122,8 @@ def _word_starts(
     at_spaces: bool,
 ) -> Int64[np.ndarray, " words"]:
     if at_spaces:
-        visible = np.fromiter((not c.isspace() for c in text), dtype=np.bool_, count=len(text))
-        starts = np.flatnonzero(visible & ~np.concatenate([[False], visible[:-1]]))
+        seen = visible(text)
+        starts = np.flatnonzero(seen & ~np.concatenate([[False], seen[:-1]]))
     else:
         numbers = np.array([-1 if n is None else n for n in first.word_ids], dtype=np.int64)
         changes = np.flatnonzero(np.diff(numbers, prepend=-2) != 0)
