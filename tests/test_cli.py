@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import sys
 
 import pytest
@@ -65,6 +67,20 @@ def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
 def test_evaluate_refuses_what_makes_no_sense(monkeypatch, capsys, teacher_folder, options, named):
     code, _, err = run(monkeypatch, capsys, "evaluate", teacher_folder, *options)
     assert code == 1 and named in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_a_full_disk_and_a_folder_that_may_not_be_written(
+    monkeypatch, capsys, recipe_file, tmp_path
+):
+    for number in (errno.ENOSPC, errno.EROFS):
+
+        def fails(*_, number=number, **__):
+            raise OSError(number, os.strerror(number), str(tmp_path / "table.arrow"))
+
+        monkeypatch.setattr("limbeck.cli.distill_recipe", fails)
+        code, _, err = run(monkeypatch, capsys, "distill", recipe_file, "-o", tmp_path / "run")
+        assert code == 1 and "Traceback" not in err
+        assert "table.arrow: " + os.strerror(number) in " ".join(err.split())
 
 
 def test_a_file_where_a_folder_should_be(monkeypatch, capsys, recipe_file):

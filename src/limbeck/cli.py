@@ -1,5 +1,6 @@
 """The command line: parse, build, call, print."""
 
+import errno
 import json
 import os
 import signal
@@ -49,6 +50,7 @@ _Set = Annotated[
 ]
 _Output = Annotated[Path, typer.Option("--output", "-o", help="The run folder.")]
 _SECONDS_TO_SAY_WHY = 3
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @app.command()
@@ -245,13 +247,23 @@ def _run() -> int:
         console.print(str(error), style="yellow", highlight=False)
         return 130
     except LimbeckError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
-        return 1
+        return _failed(str(error))
     except (FileExistsError, NotADirectoryError) as error:
-        message = f"error: {error.filename} is a file; give a folder, or another name for it"
-        Console(stderr=True).print(message, style="red", highlight=False, markup=False)
-        return 1
+        return _failed(f"{error.filename} is a file; give a folder, or another name for it")
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        return _failed(
+            f"{error.filename or 'a file'}: {error.strerror}; make room, or give folders that may be"
+            " read and written (-o, LIMBECK_CACHE), and run the command again: what is whole is"
+            " kept"
+        )
     return 0
+
+
+def _failed(message: str) -> int:
+    Console(stderr=True).print(f"error: {message}", style="red", highlight=False, markup=False)
+    return 1
 
 
 def _print_report(report: dict[str, Any], output: Path) -> None:
