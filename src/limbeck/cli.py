@@ -254,8 +254,8 @@ def _run() -> int:
         if error.errno not in _OF_THE_DISK:
             raise
         return _failed(
-            f"{error.filename or 'a file'}: {error.strerror}; make room, or give folders that may be"
-            " read and written (-o, LIMBECK_CACHE), and run the command again: what is whole is"
+            f"{error.filename or 'a file'}: {error.strerror}; make room, or give folders that may"
+            " be read and written (-o, LIMBECK_CACHE), and run the command again: what is whole is"
             " kept"
         )
     return 0
