@@ -175,6 +175,12 @@ def test_long_prompts_lose_their_beginning(raw):
     assert {int(prompt[0]) for prompt in table.prompts} == {begin}
 
 
+def test_arms_of_a_study_share_the_prompts_that_they_cut_alike(raw):
+    one, other = (prompt_batches(prepare(raw), held_out=False, size=4).table for _ in range(2))
+    raw["data"]["length"] = 30
+    assert other is one and prompt_batches(prepare(raw), held_out=False, size=4).table is not one
+
+
 def test_layers_computed_again_give_the_same_student(raw, tmp_path):
     whole = distill(raw, tmp_path / "whole")
     raw["training"] |= {"checkpointing": True}

@@ -1,6 +1,7 @@
 """The prompts of a recipe: batches of them, as the files answer them or as models write."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from .data.prompts import Prompt, read_prompts
 from .errors import RecipeError
 from .generation.batches import WrittenBatches
 from .recipe import DataPart
+from .tokenization.frame import frame_of
+from .tokenization.packing import tokenizer_hash
 from .tokenization.prompts import PromptBatches, PromptTable, encode_prompts
 from .training.processes import keeps_shares
 
@@ -54,21 +57,35 @@ def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
     data = setup.recipe.data
     files = [file_of_split(Path(location), "train").stat() for location in data.prompts]
     state = tuple((file.st_size, file.st_mtime_ns) for file in files)
-    return _encoded(data.model_dump_json(), state, setup.models.tokenizer, held_out)
+    return _encoded(data.model_dump_json(), state, _Cutter.of(setup.models.tokenizer), held_out)
 
 
-@lru_cache(maxsize=4)  # training, measures and notes of a run ask for the same two tables
+@dataclass(frozen=True)
+class _Cutter:
+    """A tokenizer that equals any other that does the same to text."""
+
+    does: str
+    tokenizer: PreTrainedTokenizerFast = field(compare=False)
+
+    @staticmethod
+    def of(tokenizer: PreTrainedTokenizerFast) -> "_Cutter":
+        does = f"{tokenizer_hash(tokenizer)} {frame_of(tokenizer)} {tokenizer.eos_token_id}"
+        return _Cutter(does, tokenizer)
+
+
+# Training, measures and notes of a run ask for the same two tables, and so do the arms of a study.
+@lru_cache(maxsize=4)
 def _encoded(
     data: str,
     state: tuple[tuple[int, int], ...],
-    tokenizer: PreTrainedTokenizerFast,
+    cutter: _Cutter,
     held_out: bool,
 ) -> PromptTable:
     """The table of files in a state, which is here only to tell it from another."""
     part = DataPart.model_validate_json(data)
     return encode_prompts(
         _prompts(part, held_out=held_out),
-        tokenizer,
+        cutter.tokenizer,
         length=part.length,
         response=part.longest_response,
         between=part.between,
