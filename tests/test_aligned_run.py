@@ -221,6 +221,12 @@ def foreign(tmp_path):
         (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with pieces"),
         (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
         (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no piece with"),
+        (
+            lambda r, t: r["stages"][0].update(
+                alignment={"kind": "reduce", "teacher_reads": "masked"}
+            ),
+            r"teacher_reads: is masked, but with reduce the student is compared on a view",
+        ),
         (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
         (lambda r, t: r["stages"][0].update(alignment="ends"), "encoders take match or reduce"),
         (lambda r, t: r["stages"][0].update(objectives={"chunks": {}}), "chunks: needs `align"),

@@ -75,12 +75,24 @@ def test_a_full_disk_and_a_folder_that_may_not_be_written(
     for number in (errno.ENOSPC, errno.EROFS):
 
         def fails(*_, number=number, **__):
-            raise OSError(number, os.strerror(number), str(tmp_path / "table.arrow"))
+            raise OSError(number, os.strerror(number), "table.arrow")
 
         monkeypatch.setattr("limbeck.cli.distill_recipe", fails)
         code, _, err = run(monkeypatch, capsys, "distill", recipe_file, "-o", tmp_path / "run")
         assert code == 1 and "Traceback" not in err
         assert "table.arrow: " + os.strerror(number) in " ".join(err.split())
+
+
+def test_plan_counts_the_prompts_that_are_too_long(
+    monkeypatch, capsys, raw_recipe, decoder, prompts, tmp_path
+):
+    raw = {**raw_recipe, "teacher": decoder}
+    raw["data"] = {"prompts": prompts, "length": 24, "response": 16}
+    raw["stages"] = [{"objectives": {"labels": {}}, "steps": 2, "batch_size": 2}]
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    code, out, _ = run(monkeypatch, capsys, "plan", file, "--no-timed")
+    assert code == 0 and "were too long and lost their beginning" in " ".join(out.split())
 
 
 def test_a_file_where_a_folder_should_be(monkeypatch, capsys, recipe_file):

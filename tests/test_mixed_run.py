@@ -330,3 +330,12 @@ def test_means_where_they_would_do_nothing(raw, tmp_path):
     raw["stages"] = raw["stages"][1:]
     with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, but the pieces are"):
         distill(raw, tmp_path / "run")
+
+
+def test_layers_computed_again_give_the_same_student(raw, tmp_path):
+    whole = distill(raw, tmp_path / "whole")
+    raw["training"] |= {"checkpointing": True}
+    again = distill(raw, tmp_path / "again")
+    for part in ("student", "mixed"):
+        mine, theirs = (load_file(r.folder / part / "model.safetensors") for r in (whole, again))
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -1,11 +1,14 @@
 """Whole runs over prompts: every policy, what is learned from what, resuming, and bad recipes."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from conftest import PIECES, make_text, rows_are_those_of_the_whole, stopped_and_whole
+from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -74,7 +77,10 @@ def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
     assert quality["metric"] == "rouge_l" and 0 <= quality["student"] <= 1
     assert quality["seeds"]["student"][0] == quality["seeds"]["student"][1]
     metrics = quality["metrics"]["student"]
-    assert metrics.keys() == {"rouge_l", "bits_per_byte", "perplexity", "ended", "words"}
+    assert metrics.keys() == {
+        *("rouge_l", "bits_per_byte", "perplexity", "ended", "words"),
+        *("cut_prompts", "cut_references"),
+    }
     by_position = run.report["by_position"]
     assert all(len(parts) == 3 for parts in by_position.values()) and len(by_position) == 3
     assert any("lost their beginning" in note for note in run.report["notes"])
@@ -353,6 +359,8 @@ def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, tr
         for name in student.keys() & teacher.keys()
         if torch.equal(student[name], teacher[name])
     }
+    notes = " ".join(run.report["notes"])
+    assert ("layers are in two factors, of rank" in notes) != dense
     frozen = trained == "factors" or low_rank.get("kind") == "adapt"
     assert bool(alike) == frozen
     if frozen:
@@ -420,7 +428,9 @@ def test_a_method_that_there_is_not(raw):
 
 
 def test_distillation_without_any_data(raw, tmp_path, decoder, monkeypatch):
-    found = write_samples(decoder, tmp_path / "texts", rows=40, response=20, seed=1)
+    said = Console(record=True, file=io.StringIO())
+    found = write_samples(decoder, tmp_path / "texts", rows=40, response=20, seed=1, console=said)
+    assert re.search(r"\d+ of 40 texts did not come to their end in 20", said.export_text())
     assert found == {"texts.train.jsonl": 38, "texts.dev.jsonl": 2}
     lines = (tmp_path / "texts.train.jsonl").read_text(encoding="utf-8").strip().split("\n")
     assert all(json.loads(line)["prompt"] == "" for line in lines)

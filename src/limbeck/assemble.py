@@ -182,6 +182,8 @@ def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary
     name = setup.recipe.teacher.model if setup.recipe.teacher else ""
     model = load_with_head(name, anatomy=anatomy, seed=seed)
     _attend(setup, model)
+    if setup.recipe.training.checkpointing:
+        recompute_layers(model, anatomy)
     random = setup.recipe.student.embeddings == "random"
     rows = None if random else _first_rows(setup, model)[0]
     return MixedVocabulary(model, student, anatomy, seed=seed, rows=rows)

@@ -28,6 +28,11 @@ class Tokens:
     predicted: Bool[Tensor, "batch tokens"]
     positions: Int[Tensor, "batch tokens"] | None = None
 
+    @property
+    def documents(self) -> Int[Tensor, "batch tokens"] | None:
+        """The document of each piece, counted along its row; None where a row is one text."""
+        return None if self.positions is None else (self.positions == 0).cumsum(-1)
+
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens on another device."""
         return self._each(lambda part: part.to(device))

@@ -30,6 +30,7 @@ from .measure import evaluate_model
 from .model_folders import model_of_run
 from .parse import parse_evaluation, read_recipe
 from .plan import plan_tables, probe
+from .prompt_corpora import prompt_notes
 from .run import distill as distill_recipe
 from .sample import write_samples
 from .study import read_study
@@ -70,6 +71,8 @@ def plan(
     probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
     for heading, table in plan_tables(setup, probes):
         print_table(heading, table)
+    for note in prompt_notes(setup):
+        console.print(note, highlight=False)
     for warning in setup.warnings:
         console.print(f"warning: {warning}", style="yellow")
 

@@ -1,6 +1,6 @@
 """What a recipe may ask of low-rank layers, and the student that has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from transformers import PreTrainedModel
@@ -74,6 +74,29 @@ def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
         size = f"{inputs} x {outputs}"
         table.append([end, str(count), size, str(rank or "by energy"), str(most), share])
     return table
+
+
+def low_rank_notes(models: Models, part: LowRankPart | None, ranks: Mapping[str, int]) -> list[str]:
+    """What a student's low-rank layers have become, in a sentence.
+
+    Args:
+        models: Of the recipe.
+        part: What was asked for.
+        ranks: Of the exported student's factored layers; none where they were multiplied out.
+    """
+    if part is None or not ranks:
+        return []
+    paths = chosen_layers(skeleton(models), models.anatomy, part.layers)
+    sizes = _sizes(models, paths)
+    kept = sum(rank * sum(sizes[path]) for path, rank in ranks.items())
+    dense = sum(inputs * outputs for inputs, outputs in (sizes[path] for path in ranks))
+    said = (
+        f"{len(ranks)} layers are in two factors, of rank {min(ranks.values())} to"
+        f" {max(ranks.values())}, with {kept / dense:.1%} of their parameters"
+    )
+    if whole := len(paths) - len(ranks):
+        said += f"; {whole} that would not get smaller stay whole"
+    return [said]
 
 
 def lower_rank(

@@ -25,11 +25,13 @@ from .evaluation.generation import Writer, by_position
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.tasks import asks_for_texts, load_task, subsample
+from .factored import factored_ranks
 from .files import write_text
+from .lowered import low_rank_notes
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .memory import keep_freed_memory
 from .model_folders import fingerprint, model_of_run
-from .pretrained import load_model
+from .pretrained import load_config, load_model
 from .prompt_corpora import held_out_prompts, prompt_notes
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
@@ -69,7 +71,9 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["two_readings"] = readings_of_run(setup, folder)
     report["cuts"] = counts_of_cuts(setup)
     report["by_position"] = _by_position(setup, folder)
-    report["notes"] = [*_notes(setup), *prompt_notes(setup)]
+    ranks = factored_ranks(load_config(str(folder / "student")))
+    factors = low_rank_notes(setup.models, setup.recipe.student.low_rank, ranks)
+    report["notes"] = [*_notes(setup), *prompt_notes(setup), *factors]
     write_report(report, records, folder / "report")
     return report
 

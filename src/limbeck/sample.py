@@ -53,6 +53,7 @@ def write_samples(
         raise DataError(
             f"the temperature is {temperature:g}; give more than 0, else all texts are the same"
         )
+    console = console or Console(quiet=True)
     writer = Writer.loaded(model)
     settings = GenerationSettings(response=response, temperature=temperature, batch_size=batch_size)
     first = list(frame_of(writer.tokenizer).first)
@@ -62,19 +63,27 @@ def write_samples(
             " beginning; ask for shorter texts (`response`)"
         )
     texts: list[str] = []
-    with ProgressBar("writing", console=console or Console(quiet=True)) as bar:
+    ends: list[bool] = []
+    with ProgressBar("writing", console=console) as bar:
         while len(texts) < rows:
             # Not the chance with which a measure writes, which would give these very texts.
             chance = int(np.random.default_rng((seed, len(texts))).integers(2**31))
-            pieces, _ = writer.answers([first] * batch_size, settings, seed=chance)
-            some = [text for row in pieces if (text := writer.text(row)).strip()]
+            pieces, ended = writer.answers([first] * batch_size, settings, seed=chance)
+            written = zip(map(writer.text, pieces), ended, strict=True)
+            some = [(text, end) for text, end in written if text.strip()]
             if not some:
                 raise EvaluationError(
                     f"{model} wrote {batch_size} texts, and none has a letter; ask for longer ones"
                     " (`response`), or name a model that writes from nothing"
                 )
-            texts += some
+            texts += [text for text, _ in some]
+            ends += [end for _, end in some]
             bar.show(min(len(texts), rows), rows, "")
+    if cut := ends[:rows].count(False):
+        console.print(
+            f"{cut:,} of {rows:,} texts did not come to their end in {response} pieces",
+            highlight=False,
+        )
     place = Path(output)
     lines = [
         json.dumps({"prompt": "", "references": [text]}, ensure_ascii=False) + "\n"

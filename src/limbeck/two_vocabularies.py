@@ -66,12 +66,19 @@ def alignment_faults(part: StagePart, number: int, models: Models, data: DataPar
             "is masked, but decoders read everything; leave it out",
         ),
         (
+            part.alignment.teacher_reads == "everything" or part.alignment.kind != "reduce",
+            f"{place}.alignment.teacher_reads",
+            "is masked, but with reduce the student is compared on a view in which nothing is"
+            " hidden; leave it out, or use match",
+        ),
+        (
             part.alignment.of_parts == "pool" or part.alignment.columns == "mapped",
             f"{place}.alignment.of_parts",
             "is for `columns: mapped`; shared pieces have no parts",
         ),
         (
-            int((models.pieces.same >= 0).sum()) > _SPECIAL_PIECES,
+            part.alignment.columns == "all"
+            or int((models.pieces.same >= 0).sum()) > _SPECIAL_PIECES,
             "student.tokenizer",
             "shares no piece with the teacher's; learn it from text in the teacher's language",
         ),

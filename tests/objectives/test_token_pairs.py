@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -132,6 +133,25 @@ def test_score_differences_equal_plain_loops(vectors, monkeypatch, scratch, caus
         torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [relation_divergence, score_difference])
+@pytest.mark.parametrize("causal", [True, False])
+def test_documents_in_a_row_are_as_by_themselves(vectors, loss, causal):
+    student, teacher, mask = vectors
+    borders = [0, 4, 7, 9]
+    documents = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2]).expand(3, 9)
+    options = {"loss": loss, "heads": 3, "causal": causal}
+    found = compared_pairs(*student, *teacher, mask, documents=documents, **options)
+    expected = torch.zeros(())
+    for start, stop in itertools.pairwise(borders):
+        parts = [v[:, start:stop] for v in (*student, *teacher)]
+        expected = expected + compared_pairs(*parts, mask[:, start:stop], **options)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_two_tokens_by_hand():

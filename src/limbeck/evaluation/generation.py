@@ -70,8 +70,9 @@ def score_generation(
     """What a model folder writes after the prompts of a task, and its score.
 
     Metrics are ``rouge_l`` (the best reference of each prompt), ``bits_per_byte`` and
-    ``perplexity`` (of the first reference), ``ended`` (answers that came to an end) and
-    ``words`` (of an answer).
+    ``perplexity`` (of the first reference), ``ended`` (answers that came to an end),
+    ``words`` (of an answer), and the shares that were too long to be read whole:
+    ``cut_prompts`` lost their beginning, ``cut_references`` their end.
 
     Raises:
         EvaluationError: The model is no decoder, or there is no room for a prompt.
@@ -92,6 +93,8 @@ def score_generation(
         "perplexity": math.exp(min(float(nats.mean()), 700.0)),
         "ended": sum(ended) / len(rows),
         "words": sum(len(words(text)) for text in texts) / len(rows),
+        "cut_prompts": table.cut_prompts / len(rows),
+        "cut_references": table.cut_responses / len(rows),
     }
     return SeedScore(seed, metrics, time.perf_counter() - began, labels=tuple(found))
 

@@ -35,8 +35,13 @@ def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
 
 def _cuts_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
     head = ["stage", "words", "that only the teacher knows", "only the student", "too long"]
-    keys = ("words", "to_teacher", "to_student", "too_long", "one_to_one", "grouped", "alone")
-    rows = [[stage, *(cell(found.get(key)) for key in keys)] for stage, found in counted.items()]
+    keys = ("words", "to_teacher", "to_student", "too_long")
+    kinds = ("one_to_one", "grouped", "alone")
+    rows = []
+    for stage, found in counted.items():
+        pieces = max(1, sum(found.get(kind, 0) for kind in kinds))
+        shares = [f"{cell(found[k])} ({found[k] / pieces:.1%})" for k in kinds if k in found]
+        rows.append([stage, *(cell(found.get(key)) for key in keys), *shares])
     return [[*head, "pieces one to one", "grouped", "alone"], *rows]
 
 

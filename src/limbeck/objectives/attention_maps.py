@@ -98,6 +98,7 @@ class AttentionMaps(Objective):
                 loss=score_difference,
                 heads=int(self.heads or 1),
                 causal=bool(self.causal),
+                documents=batch.student.documents,
             )
         return total
 

@@ -153,6 +153,7 @@ class Relations(Objective):
                 loss=relation_divergence,
                 heads=int(self.heads or 1),
                 causal=bool(self.causal),
+                documents=batch.student.documents,
             )
             total = total + weight * divergence
         return total

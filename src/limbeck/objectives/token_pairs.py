@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -39,6 +39,7 @@ def compared_pairs(
     loss: PairLoss,
     heads: int,
     causal: bool = False,
+    documents: Int[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, ""]:
     """Sum over real tokens of what a loss finds between their scores and the teacher's.
 
@@ -53,6 +54,8 @@ def compared_pairs(
         loss: `relation_divergence` or `score_difference`.
         heads: Slices to cut each vector into, for both models.
         causal: A token meets itself and those before it only.
+        documents: Of each token, where several stand in a row that do not see one another: a
+            token meets those of its own only.
 
     Returns:
         Float32, averaged over heads and summed over real tokens. The loop divides by the
@@ -76,6 +79,7 @@ def compared_pairs(
         teacher_left.detach(),
         None if teacher_right is teacher_left else teacher_right.detach(),
         mask,
+        documents,
         heads,
         causal,
         loss,
@@ -94,6 +98,7 @@ class _Pairs(torch.autograd.Function):
         teacher_left: Tensor,
         teacher_right: Tensor | None,
         mask: Tensor,
+        documents: Tensor | None,
         heads: int,
         causal: bool,
         pair_loss: PairLoss,
@@ -111,7 +116,10 @@ class _Pairs(torch.autograd.Function):
                     if vectors is not None
                 ]
                 sides = student[0], student[-1], teacher[0], teacher[-1]
-                value, *slopes = _text(*sides, padding, pair_loss, wanted=wanted, causal=causal)
+                apart = None if documents is None else documents[place]
+                value, *slopes = _text(
+                    *sides, padding, apart, pair_loss, wanted=wanted, causal=causal
+                )
                 total += value / heads
                 if len(of_student) == 1:
                     slopes = [slopes[0].add_(slopes[1])]
@@ -125,7 +133,7 @@ class _Pairs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         left, *right = (gradient * slope for gradient in ctx.saved_tensors)
-        return left, right[0] if right else None, *[None] * 6
+        return left, right[0] if right else None, *[None] * 7
 
 
 def _places(mask: Tensor, heads: int) -> Iterator[tuple[Any, Tensor | None]]:
@@ -169,6 +177,7 @@ def _text(
     teacher_left: Tensor,
     teacher_right: Tensor,
     padding: Tensor | None,
+    documents: Tensor | None,
     pair_loss: PairLoss,
     *,
     wanted: bool,
@@ -182,7 +191,7 @@ def _text(
     slope_right = torch.zeros_like(student_right)
     for start in range(0, tokens, block):
         rows = slice(start, start + block)
-        hidden = _hidden(rows, student_left, padding, causal=causal)
+        hidden = _hidden(rows, student_left, padding, documents, causal=causal)
         value, slope = pair_loss(
             _scores(student_left[:, :, rows], student_right),
             _scores(teacher_left[:, :, rows], teacher_right),
@@ -200,9 +209,14 @@ def _scores(left: Tensor, right: Tensor) -> Tensor:
     return (left * scale) @ right.mT
 
 
-def _hidden(rows: slice, like: Tensor, padding: Tensor | None, *, causal: bool) -> Tensor | None:
-    """True where a token of these rows is not related to another: to padding, or to a later one."""
+def _hidden(
+    rows: slice, like: Tensor, padding: Tensor | None, documents: Tensor | None, *, causal: bool
+) -> Tensor | None:
+    """True where a token of these rows meets no other: padding, another text's, or a later one."""
     hidden = None if padding is None else padding[:, None, None, :]
+    if documents is not None:
+        others = documents[:, None, rows, None] != documents[:, None, None, :]
+        hidden = others if hidden is None else hidden | others
     if causal:
         places = torch.arange(like.shape[2], device=like.device)
         later = places > places[rows, None]
