@@ -83,6 +83,18 @@ def test_a_full_disk_and_a_folder_that_may_not_be_written(
         assert "table.arrow: " + os.strerror(number) in " ".join(err.split())
 
 
+def test_evaluate_says_where_a_writer_agrees_with_its_teacher(
+    monkeypatch, capsys, decoder, prompts, teacher_folder
+):
+    asked = ["evaluate", decoder, "--task", prompts, "--seeds", 1, "--response", 12]
+    code, out, _ = run(monkeypatch, capsys, *asked, "--prompts", 4, "--teacher", decoder)
+    parts = json.loads(out.strip().splitlines()[-1])["by_position"]["toy"]
+    assert code == 0 and "last minus first" in " ".join(out.split())
+    assert parts["agreement_on_references"] == parts["agreement_on_own_text"] == [1.0] * 3
+    code, _, err = run(monkeypatch, capsys, *asked, "--teacher", teacher_folder)
+    assert code == 1 and "only decoders write texts" in " ".join(err.split())
+
+
 def test_plan_counts_the_prompts_that_are_too_long(
     monkeypatch, capsys, raw_recipe, decoder, prompts, tmp_path
 ):

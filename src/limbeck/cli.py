@@ -24,8 +24,10 @@ from .evaluation.comparison import comparison_headline
 from .evaluation.comparison import tables as comparison_tables
 from .evaluation.cost import measure_cost
 from .evaluation.finetune import FinetuneSettings
-from .evaluation.generation import GenerationSettings
+from .evaluation.generation import GenerationSettings, positions_of_task
 from .evaluation.report import headline, summary_table
+from .evaluation.report_writing import position_table
+from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .measure import evaluate_model
 from .model_folders import model_of_run
 from .parse import parse_evaluation, read_recipe
@@ -150,6 +152,9 @@ def evaluate(
         GenerationSettings.temperature
     ),
     prompts: Annotated[int | None, typer.Option(help="Likewise: prompts at most.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Likewise: with whom it should agree, early and late.")
+    ] = None,
     cost: Annotated[bool, typer.Option(help="Measure size, memory and latency too.")] = False,
     threads: Annotated[int | None, typer.Option(help="For the cost.")] = None,
     output: Annotated[
@@ -186,6 +191,14 @@ def evaluate(
     ]
     print_table(model, [["task", "metric", "mean", "spread"], *rows_])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
+    if teacher:
+        found["by_position"] = {}
+        for location in filter(asks_for_texts, part.tasks):
+            whole = load_task(location, test_split=part.test_split)
+            asked = subsample(whole, rows=None, seed=0, written=part.writing.rows)
+            parts = positions_of_task(model, model_of_run(teacher), asked, part.writing)
+            found["by_position"][asked.name] = parts
+            print_table(f"{asked.name}, by position in its texts", position_table(parts))
     if cost:
         found["cost"] = asdict(measure_cost(model, threads=threads))
     sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")

@@ -80,7 +80,7 @@ def score_generation(
     """
     began = time.perf_counter()
     writer = Writer.loaded(model)
-    rows = [Prompt(str(e.text), e.references or ()) for e in task.test]
+    rows = _prompts(task)
     table = writer.table(rows, settings)
     written, ended = writer.answers(table.prompts, settings, seed=seed, progress=progress)
     texts = [writer.text(row) for row in written]
@@ -195,6 +195,27 @@ class Writer:
         if found is None:
             raise EvaluationError("the model gave no predictions")
         return found
+
+
+def positions_of_task(
+    model: str, teacher: str, task: Task, settings: GenerationSettings
+) -> dict[str, list[float]]:
+    """How good a model folder is early and late in the texts of a task, as `by_position` says.
+
+    Raises:
+        EvaluationError: One of them is no decoder, or their pieces differ.
+    """
+    both = Writer.loaded(model), Writer.loaded(teacher)
+    if both[0].tokenizer.get_vocab() != both[1].tokenizer.get_vocab():
+        raise EvaluationError(
+            f"{model} and {teacher} have different pieces, and where they agree is counted by"
+            " piece; name a teacher with the same tokenizer, or none"
+        )
+    return by_position(*both, _prompts(task), settings)
+
+
+def _prompts(task: Task) -> list[Prompt]:
+    return [Prompt(str(e.text), e.references or ()) for e in task.test]
 
 
 def by_position(

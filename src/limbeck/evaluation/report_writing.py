@@ -1,6 +1,6 @@
 """Of a student that writes: who wrote what it learned from, and how good it is by position."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
@@ -21,10 +21,8 @@ _SAID = {
 }
 
 
-def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:
-    """Tables with their headings; the first row of each is its head."""
-    found = report.get("by_position") or {}
-    head = [*_PARTS, "last minus first"]
+def position_table(found: Mapping[str, Sequence[float]]) -> Table:
+    """What was measured in each part of texts; the first row is the table's head."""
     rows = [
         [
             _SAID.get(name, name),
@@ -33,6 +31,11 @@ def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[st
         ]
         for name, parts in found.items()
     ]
+    return [["", *_PARTS, "last minus first"], *rows]
+
+
+def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:
+    """Tables with their headings; the first row of each is its head."""
     wrote = [record for record in records if record.get("teacher_wrote")]
     chosen = {round(n * (len(wrote) - 1) / (_ROWS - 1)) for n in range(_ROWS)} if wrote else set()
     shares = [
@@ -45,7 +48,7 @@ def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[st
         for n in sorted(chosen)
     ]
     return [
-        ("By position in held-out texts", [["", *head], *rows]),
+        ("By position in held-out texts", position_table(report.get("by_position") or {})),
         (
             "What the teacher wrote of the text that was learned from",
             [["step", *_PARTS, "pieces", "came to an end"], *shares],
