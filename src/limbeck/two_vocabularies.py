@@ -52,7 +52,8 @@ def alignment_faults(part: StagePart, number: int, models: Models, data: DataPar
         return []
     place = f"stages.{number}"
     if models.teacher_tokenizer is None or not models.two_vocabularies:
-        return [(f"{place}.alignment", "is for a student with pieces of its own; leave it out")]
+        message = "is for a student with pieces that the teacher does not read; leave it out"
+        return [(f"{place}.alignment", message)]
     needed = [
         (
             models.anatomy.causal == (part.alignment.kind == "ends"),
