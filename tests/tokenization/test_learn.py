@@ -5,12 +5,18 @@ from itertools import islice
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer, models
 
 from limbeck.data.text import TextSource, read_documents
 from limbeck.demo import HERE
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.pretrained import load_tokenizer
-from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.learn import (
+    KINDS,
+    as_transformers,
+    blank_tokenizer,
+    learn_tokenizer,
+)
 from limbeck.vocabulary import learn_vocabulary, trim_vocabulary
 
 TEXT = ["Ёжик и ёлка, кот и пёс; ночь, улица.", "It was naïve: no cat, 12,5 dogs.", "être — là-bas"]
@@ -103,6 +109,14 @@ def test_bad_sizes_and_kinds_leave_nothing(options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         learn_vocabulary([str(tmp_path / "text.txt")], tmp_path / "v", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_pieces_of_single_bytes_are_not_lost_unsaid():
+    pieces = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}, "a": 257}
+    model = models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True)
+    like = as_transformers(Tokenizer(model), {"unk_token": "<unk>"})
+    with pytest.raises(DataError, match="pieces of single bytes .* `--kind bytes`, or keep"):
+        learn_tokenizer(["a a"], like, size=10)
 
 
 def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):

@@ -8,6 +8,7 @@ Source: WordPiece, Schuster & Nakajima 2012; BPE, Sennrich et al. 2016, arXiv:15
 Unigram, Kudo 2018, arXiv:1804.10959.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -54,8 +55,15 @@ def train_like(
     """A tokenizer of the same kind, trained by `tokenizers`; its size is still to be checked.
 
     Raises:
-        DataError: Unigram pieces of which there are fewer than letters.
+        DataError: Unigram pieces of which there are fewer than letters, or a kind whose pieces
+            for single bytes would be lost.
     """
+    if json.loads(like.backend_tokenizer.to_str())["model"].get("byte_fallback"):
+        raise DataError(
+            "this tokenizer writes unknown letters in pieces of single bytes (byte_fallback), which"
+            " cannot be learned anew; learn one of `--kind bytes`, or keep some of its pieces"
+            " (`limbeck vocabulary trim`)"
+        )
     train: Any = like.train_new_from_iterator
     try:
         learned: PreTrainedTokenizerFast = train(texts, size, show_progress=False, **options)
