@@ -10,6 +10,7 @@ import torch
 from conftest import PIECES, make_text, rows_are_those_of_the_whole, stopped_and_whole
 from rich.console import Console
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.assemble import build_accelerator, build_models
@@ -32,7 +33,7 @@ from limbeck.prompt_corpora import prompt_batches, written_batches
 from limbeck.prompted import KINDS
 from limbeck.run import distill
 from limbeck.sample import write_samples
-from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.learn import as_transformers, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import answered
 
 
@@ -297,6 +298,18 @@ def test_other_pieces_may_read_references(raw, tmp_path, embeddings):
     assert run.report["by_position"].keys() == {"bits_per_piece"}
     table = load_file(run.student / "model.safetensors")["model.embed_tokens.weight"]
     assert torch.isfinite(table).all()
+
+
+def test_prompts_that_the_students_pieces_cannot_write(raw, tmp_path):
+    pieces = {"<unk>": 0, "<s>": 1, "</s>": 2, "猫": 3}
+    words = Tokenizer(models.WordLevel(pieces, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    as_transformers(words, special).save_pretrained(tmp_path / "v")
+    raw["student"] |= {"tokenizer": str(tmp_path / "v")}
+    raw["stages"][0] |= {"policy": "corpus", "objectives": {"labels": {}}}
+    with pytest.raises(RecipeError, match=r"writes 100.0% of the pieces of .* as unknown"):
+        distill(raw, tmp_path / "run")
 
 
 def test_encoders_do_not_write(raw, teacher_folder, prompts, tmp_path):

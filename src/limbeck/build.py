@@ -113,7 +113,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if mixed and len(stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         faults.append(("stages", message))
-    if models and data and not any(path.startswith("data.text") for path, _ in faults):
+    unread = ("data.text", "data.prompts")
+    if models and data and not any(path.startswith(unread) for path, _ in faults):
         faults += writing_faults(models, data)
     if models and student_part and student_part.low_rank:
         faults += low_rank_faults(models, student_part.low_rank, mixed=mixed)

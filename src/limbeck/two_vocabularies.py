@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+from .data.prompts import read_prompts
 from .data.text import read_documents
 from .faults import Fault
 from .models import Models
@@ -17,17 +18,21 @@ _SPECIAL_PIECES = 5  # which every two encoders share
 
 
 def writing_faults(models: Models, data: DataPart) -> list[Fault]:
-    """Texts that the student's tokenizer cannot write, by their first documents."""
+    """Texts and prompts that the student's tokenizer cannot write, by their first documents."""
+    read = {f"data.text.{n}": (s.path, read_documents(s)) for n, s in enumerate(data.text)}
+    for number, location in enumerate(data.prompts):
+        rows = (f"{row.text} {row.references[0]}" for row in read_prompts(location))
+        read[f"data.prompts.{number}"] = location, rows
     faults = []
-    for number, source in enumerate(data.text):
-        text = coverage(models.tokenizer, islice(read_documents(source), _DOCUMENTS_LOOKED_AT))
+    for field, (path, documents) in read.items():
+        text = coverage(models.tokenizer, islice(documents, _DOCUMENTS_LOOKED_AT))
         if text.pieces == 0:
-            message = f"{source.path} has no letter that the student's tokenizer keeps"
-            faults.append((f"data.text.{number}", f"{message}; give another text or tokenizer"))
+            message = f"{path} has no letter that the student's tokenizer keeps"
+            faults.append((field, f"{message}; give another text or tokenizer"))
         elif text.unknown_share > _UNKNOWN_AT_MOST:
             letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
             message = (
-                f"writes {text.unknown_share:.1%} of the pieces of {source.path} as unknown, and"
+                f"writes {text.unknown_share:.1%} of the pieces of {path} as unknown, and"
                 f" at most {_UNKNOWN_AT_MOST:.0%} may be"
                 f" ({text.letters_not_covered_count} letters are in no piece: {letters}); learn"
                 " one from this text"
