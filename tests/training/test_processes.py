@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from limbeck.objectives import OBJECTIVES
 
 HERE = Path(__file__).parent
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 ROWS = "7"  # not a multiple of the processes, so that one of them runs out of rows
 
 
@@ -21,13 +22,16 @@ def launch(processes: int, *script: str, fsdp: bool = False):
     )
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    """The gradients of one process that does the step at once."""
-    folder = tmp_path_factory.mktemp("one")
-    done = launch(1, str(HERE / "gradients.py"), "cpu", str(folder), ROWS, "7", "2")
+def in_one_process(device, folder):
+    """The gradients of a step that is taken at once, and of one in micro-batches."""
+    done = launch(1, str(HERE / "gradients.py"), device, str(folder), ROWS, "7", "2")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "micro-7.safetensors"), load_file(folder / "micro-2.safetensors")
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return in_one_process("cpu", tmp_path_factory.mktemp("one"))
 
 
 def same(found, whole, rounding=1e-5):
@@ -43,8 +47,13 @@ def same(found, whole, rounding=1e-5):
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=limit, msg=key)
 
 
-def test_micro_batches_of_one_process(one):
-    same(one[1], one[0])
+@pytest.mark.parametrize("device", DEVICES)
+def test_micro_batches_of_one_process(one, tmp_path, device):
+    if device == "cpu":
+        same(one[1], one[0])
+        return
+    for gradients in in_one_process(device, tmp_path):
+        same(gradients, one[0], rounding=1e-4)
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
@@ -53,11 +62,3 @@ def test_two_processes_take_the_step_of_one(one, tmp_path, fsdp):
     assert done.returncode == 0, done.stderr
     for file in ("micro-4.safetensors", "micro-1.safetensors"):
         same(load_file(tmp_path / file), one[0])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_takes_the_step_of_a_processor(one, tmp_path):
-    done = launch(1, str(HERE / "gradients.py"), "cuda", str(tmp_path), ROWS, "7", "2")
-    assert done.returncode == 0, done.stderr
-    for file in ("micro-7.safetensors", "micro-2.safetensors"):
-        same(load_file(tmp_path / file), one[0], rounding=1e-4)
