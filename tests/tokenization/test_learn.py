@@ -11,6 +11,7 @@ from limbeck.data.text import TextSource, read_documents
 from limbeck.demo import HERE
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.pretrained import load_tokenizer
+from limbeck.tokenization.coverage import coverage
 from limbeck.tokenization.learn import (
     KINDS,
     as_transformers,
@@ -138,3 +139,10 @@ def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
 def test_a_pattern_decides_kind_and_letters(tmp_path, teacher_folder, options):
     with pytest.raises(RecipeError, match="are those of .*leave them out"):
         learn_vocabulary(["x.txt"], tmp_path / "v", size=9, like=str(teacher_folder), **options)
+
+
+def test_space_before_the_first_word_belongs_to_it():
+    tokenizer = learn_tokenizer(TEXT * 50, blank_tokenizer("bytes", lowercase=False), size=270)
+    text = "  кот и  пёс"
+    found = coverage(tokenizer, [text])
+    assert found.words == 3 and found.pieces == len(tokenizer(text)["input_ids"])

@@ -82,7 +82,9 @@ def _pieces_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.
         return np.zeros(0, dtype=np.int64)
     # By their last character: a piece of bytes may begin with the space before its word.
     ends = np.array([end - 1 for start, end in offsets if end > start], dtype=np.int64)
-    return np.bincount(np.searchsorted(starts, ends, side="right") - 1, minlength=len(starts))
+    # Space before the first word belongs to it.
+    words = np.maximum(np.searchsorted(starts, ends, side="right") - 1, 0)
+    return np.bincount(words, minlength=len(starts))
 
 
 def _is_unknown(tokenizer: PreTrainedTokenizerFast, letter: str) -> bool:
