@@ -251,5 +251,16 @@ def test_faults(raw, tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_no_shared_piece_is_asked_for_where_probabilities_are_compared_in_order(raw, tmp_path):
+    raw["student"]["tokenizer"] = foreign(tmp_path)
+    raw["stages"][0] |= {
+        "alignment": {"kind": "match", "columns": "all"},
+        "objectives": {"uld": {}},
+    }
+    with pytest.raises(RecipeError) as refused:  # for letters that it cannot write
+        prepare(raw)
+    assert "shares no piece" not in str(refused.value)
+
+
 def test_the_tokenizer_of_the_test_is_another(vocabulary):
     assert AutoTokenizer.from_pretrained(vocabulary).get_vocab() != make_tokenizer().get_vocab()

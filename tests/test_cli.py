@@ -93,6 +93,8 @@ def test_evaluate_says_where_a_writer_agrees_with_its_teacher(
     assert parts["agreement_on_references"] == parts["agreement_on_own_text"] == [1.0] * 3
     code, _, err = run(monkeypatch, capsys, *asked, "--teacher", teacher_folder)
     assert code == 1 and "only decoders write texts" in " ".join(err.split())
+    code, _, err = run(monkeypatch, capsys, "evaluate", decoder, "--teacher", decoder)
+    assert code == 1 and "--teacher is for tasks of prompts" in " ".join(err.split())
 
 
 def test_plan_counts_the_prompts_that_are_too_long(

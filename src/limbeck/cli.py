@@ -19,7 +19,7 @@ from .choices import CHOICES
 from .cli_vocabulary import vocabulary
 from .compare import compare
 from .demo import run_demo
-from .errors import InterruptedRunError, LimbeckError
+from .errors import EvaluationError, InterruptedRunError, LimbeckError
 from .evaluation.comparison import comparison_headline
 from .evaluation.comparison import tables as comparison_tables
 from .evaluation.cost import measure_cost
@@ -184,6 +184,16 @@ def evaluate(
         }
     )
     model = model_of_run(model)
+    parts: dict[str, dict[str, list[float]]] = {}
+    if teacher:
+        asked = list(filter(asks_for_texts, part.tasks))
+        if not asked:
+            raise EvaluationError("--teacher is for tasks of prompts; give one, or leave it out")
+        for location in asked:  # first, so that another teacher is refused before anything is long
+            whole = load_task(location, test_split=part.test_split)
+            some = subsample(whole, rows=None, seed=0, written=part.writing.rows)
+            parts[some.name] = positions_of_task(model, model_of_run(teacher), some, part.writing)
+            print_table(f"{some.name}, by position in its texts", position_table(parts[some.name]))
     scores = evaluate_model(model, part.tasks, part, results=output, console=console)
     rows_ = [
         [name, score.metric, f"{100 * score.mean:.1f}", f"{100 * score.spread:.1f}"]
@@ -192,13 +202,7 @@ def evaluate(
     print_table(model, [["task", "metric", "mean", "spread"], *rows_])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
     if teacher:
-        found["by_position"] = {}
-        for location in filter(asks_for_texts, part.tasks):
-            whole = load_task(location, test_split=part.test_split)
-            asked = subsample(whole, rows=None, seed=0, written=part.writing.rows)
-            parts = positions_of_task(model, model_of_run(teacher), asked, part.writing)
-            found["by_position"][asked.name] = parts
-            print_table(f"{asked.name}, by position in its texts", position_table(parts))
+        found["by_position"] = parts
     if cost:
         found["cost"] = asdict(measure_cost(model, threads=threads))
     sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
