@@ -173,6 +173,17 @@ def test_the_end_is_predicted_where_it_is_the_padding_too():
     assert both.mask.sum(-1).tolist() == [4, 2]
 
 
+def test_prompts_are_predicted_where_that_is_asked_for(raw):
+    raw["stages"][0]["policy"] = {"kind": "student", "share": 0.5}
+    raw["data"]["predicted"] = "everything"
+    raw["stages"][0]["objectives"] = {"labels": {}, "output": {}}
+    references, written, _ = batches_of(raw)
+    for tokens in (references.batch(0).student, (batch := written.batch(0)).student, batch.teacher):
+        for row in range(len(tokens.mask)):
+            pieces = tokens.input_ids[row, tokens.mask[row]].tolist()
+            assert tokens.labels[row, tokens.predicted[row]].tolist() == pieces[1:]
+
+
 def test_long_prompts_lose_their_beginning(raw):
     raw["data"] |= {"length": 20, "response": 12}
     table = batches_of(raw)[0].table

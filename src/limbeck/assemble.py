@@ -59,7 +59,7 @@ def build_models(
         copy: False leaves the student's first weights random, which only a probe may want.
     """
     recipe, models = setup.recipe, setup.models
-    student = build_student(models.student_config, seed=recipe.seed, causal=models.anatomy.causal)
+    student = _first_student(setup, pretrained=copy)
     teacher = None
     taught = any(stage.teacher_needs().anything or stage.asks_logits for stage in setup.stages)
     taught = taught and recipe.teacher is not None and recipe.teacher.cache is None
@@ -92,6 +92,14 @@ def build_models(
         recompute_layers(student, models.anatomy)
     _attend(setup, student)
     return student, teacher
+
+
+def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
+    models, name = setup.models, setup.recipe.student.model
+    if pretrained and name:
+        return load_with_head(name, anatomy=models.anatomy, seed=setup.recipe.seed)
+    config, seed = models.student_config, setup.recipe.seed
+    return build_student(config, seed=seed, causal=models.anatomy.causal)
 
 
 def teacher_after_mixed(setup: Setup, folder: Path) -> PreTrainedModel:

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .build_stages import build_mixed_stage, build_stage
 from .data.text import check_source
+from .describe import describe_models
 from .errors import LimbeckError, RecipeError
 from .evaluation.tasks import load_task
 from .faults import Fault
 from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
 from .model_folders import locate, model_of_run
-from .models import Models, describe_models
+from .models import Models
 from .parse import parse_recipe
 from .pretrained import has_vocabulary_head, no_head
 from .prompted import prompt_faults
@@ -25,6 +27,7 @@ from .recipe import (
     StagePart,
     StudentPart,
     TeacherPart,
+    as_model,
 )
 from .teacher.manifest import with_cached_teacher
 from .tokenization.masking import Masking, NextPiece
@@ -48,10 +51,15 @@ class Setup:
     maskings: list[Masking | NextPiece | None]
     warnings: list[str]
 
-    @property
+    @cached_property
     def has_trained_head(self) -> bool:
-        """Whether some stage trains the student's vocabulary head."""
-        return any(s.student_needs().predictions for s in self.stages if s.mixed is None)
+        """Whether some stage trains the student's vocabulary head, or the student came with one."""
+        if any(s.student_needs().predictions for s in self.stages if s.mixed is None):
+            return True
+        name = self.recipe.student.model
+        return (
+            name is not None and has_vocabulary_head(name, anatomy=self.models.anatomy) is not False
+        )
 
 
 def prepare(raw: Mapping[str, Any]) -> Setup:
@@ -81,8 +89,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         faults += _evaluation_faults(evaluation)
     models = None
     teacher = raw.get("teacher")
-    teacher_part = _part(TeacherPart, {"model": teacher} if isinstance(teacher, str) else teacher)
-    student_part = _part(StudentPart, raw.get("student"))
+    teacher_part = _part(TeacherPart, as_model(teacher))
+    student_part = _part(StudentPart, as_model(raw.get("student")))
     warnings: list[str] = []
     if student_part and (teacher_part or teacher is None):
         models, found, warnings = describe_models(teacher_part, student_part)

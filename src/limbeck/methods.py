@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .faults import Fault, nearest
+from .recipe import as_model
 
 _FACTORS = {"kind": "replace", "layers": "feed_forward", "budget": 0.5}
 _TAUGHT = {"labels": {"weight": 0.5}, "output": {"weight": 0.5, "temperature": 2.0}}
@@ -80,8 +81,8 @@ def with_method(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         return recipe, [("method", f"no method is called {name!r}{nearest(str(name), METHODS)}")]
     method = METHODS[name]
     student, stages = recipe.get("student"), recipe.get("stages")
-    if student is None or isinstance(student, dict):
-        recipe["student"] = {**method.student, **(student or {})}
+    if student is None or isinstance(student, str | dict):
+        recipe["student"] = {**method.student, **(as_model(student) or {})}
     if isinstance(stages, list):
         recipe["stages"] = [
             {**method.stage, **stage} if isinstance(stage, dict) else stage for stage in stages

@@ -88,6 +88,8 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         numbers = [str(getattr(shape, field)) for field in fields]
         sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
     tables = [("Models", sizes)]
+    if own := setup.recipe.student.model:
+        tables.append(("First weights", [["", "taken from"], ["student", own]]))
     if models.copied_layers is not None:
         rows = [[str(s), ", ".join(map(str, t))] for s, t in enumerate(models.copied_layers)]
         tables.append(("First weights", [["student layer", "copied from teacher layer"], *rows]))

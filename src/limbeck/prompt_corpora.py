@@ -25,7 +25,9 @@ def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) ->
     """Prompts with the responses that the files have."""
     table = _prompt_table(setup, held_out=held_out)
     order = SeededOrder((len(table.prompts),), (1.0,), seed)
-    return PromptBatches(table, order, size, setup.models.tokenizer.pad_token_id or 0)
+    pad = setup.models.tokenizer.pad_token_id or 0
+    prompts_too = setup.recipe.data.predicted == "everything"
+    return PromptBatches(table, order, size, pad, prompts_too)
 
 
 def held_out_prompts(setup: Setup) -> list[Prompt]:

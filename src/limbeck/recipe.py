@@ -73,6 +73,11 @@ class LowRankPart(Part):
 class StudentPart(Part):
     """The model that is trained; sizes that are left out are the teacher's."""
 
+    model: str | None = Field(
+        None,
+        description="a student that was trained before, with sizes, pieces and weights of its own:"
+        " a transformers folder, or a hub name",
+    )
     layers: int | None = Field(None, ge=1, le=_LAYERS)
     hidden: int | None = Field(None, ge=1, le=_WIDTH)
     heads: int | None = Field(None, ge=1, le=_WIDTH)
@@ -140,6 +145,9 @@ class DataPart(Part):
         None, ge=1, description="pieces that answer a prompt, at most; half of length by default"
     )
     between: str = Field("\n", description="stands between prompt and response")
+    predicted: Literal["responses", "everything"] = Field(
+        "responses", description="everything predicts the pieces of prompts as well"
+    )
     length: int = Field(
         128, ge=8, le=_PIECES, description="pieces in a sequence, special tokens included"
     )
@@ -256,7 +264,8 @@ class EvaluationPart(Part):
     cost: bool = Field(True, description="measure latency and memory")
 
 
-def _as_teacher(value: Any) -> Any:
+def as_model(value: Any) -> Any:
+    """A model's name alone stands for the part that has nothing but it."""
     return {"model": value} if isinstance(value, str) else value
 
 
@@ -265,8 +274,8 @@ class Recipe(Part):
 
     name: str = "run"
     seed: int = Field(0, ge=0)
-    teacher: Annotated[TeacherPart | None, BeforeValidator(_as_teacher)] = None
-    student: StudentPart
+    teacher: Annotated[TeacherPart | None, BeforeValidator(as_model)] = None
+    student: Annotated[StudentPart, BeforeValidator(as_model)]
     data: DataPart
     stages: list[StagePart] = Field(min_length=1)
     training: TrainingPart = TrainingPart()

@@ -231,6 +231,7 @@ def _card_facts(setup: Setup) -> CardFacts:
     return CardFacts(
         name=recipe.name,
         teacher=recipe.teacher.model if recipe.teacher else None,
+        begun_from=recipe.student.model,
         student=setup.models.student,
         architecture=setup.models.student_config.model_type,
         stages=stages,

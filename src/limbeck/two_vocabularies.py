@@ -101,6 +101,9 @@ def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) ->
         mixed: Whether the recipe begins with a mixed stage.
     """
     faults = []
+    if mixed and student.model:
+        message = "has embeddings of its own, and a `mixed` stage learns them anew; leave one out"
+        faults.append(("student.model", message))
     learns_from_words = mixed or student.embeddings != "random"
     if models.two_vocabularies and models.copied_layers and not learns_from_words:
         message = "would copy embeddings of other pieces; begin with a `mixed` stage or with"

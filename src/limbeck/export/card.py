@@ -13,6 +13,7 @@ class CardFacts:
     Attributes:
         name: Of the student.
         teacher: Name of the teacher; None for plain pretraining.
+        begun_from: Name of the student that the run went on with, if it was trained before.
         student: Its shape.
         architecture: Its model type.
         stages: A line for each.
@@ -24,6 +25,7 @@ class CardFacts:
 
     name: str
     teacher: str | None
+    begun_from: str | None
     student: Shape
     architecture: str
     stages: list[str]
@@ -35,7 +37,9 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown with the hub's metadata on top."""
-    origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Pretrained from labels"
+    origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Trained from labels"
+    if facts.begun_from:
+        origin += f", going on from `{facts.begun_from}`,"
     with_head = "AutoModelForCausalLM" if facts.student.causal else "AutoModelForMaskedLM"
     task = "text-generation" if facts.student.causal else "fill-mask"
     kind = with_head if facts.with_head else "AutoModel"

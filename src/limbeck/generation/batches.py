@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..batch import Batch, Links, Tokens
 from ..tokenization.batching import ALL_ROWS, BatchSource
-from ..tokenization.prompts import Ids, PromptBatches, answered
+from ..tokenization.prompts import Ids, PromptBatches
 from .parts import means_by_part, parts_of
 from .rules import Rule
 from .shared import written_by_all
@@ -123,7 +123,7 @@ class WrittenBatches(BatchSource):
             self._keep([(asked[place], responses[place]) for place in new])
         mine = asked[rows]
         prompts = [table.prompts[prompt] for prompt in mine]
-        tokens = answered(prompts, responses[rows], pad=self.prompts.pad)
+        tokens = self.prompts.answered(prompts, responses[rows])
         if not self.apart or options.labels == "written":
             return Batch(tokens, tokens)
         return Batch(self.prompts.read(mine), tokens, _same(tokens))

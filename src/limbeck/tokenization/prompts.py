@@ -89,13 +89,16 @@ def _pieces(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[i
     return [encoding.ids for encoding in found]
 
 
-def answered(prompts: Sequence[Ids], responses: Sequence[Ids], *, pad: int) -> Tokens:
+def answered(
+    prompts: Sequence[Ids], responses: Sequence[Ids], *, pad: int, prompts_too: bool = False
+) -> Tokens:
     """Prompts with their responses, in which every piece of a response is predicted.
 
     Args:
         prompts: At least one piece each.
         responses: One for each.
         pad: What fills the rows up; it is never looked at.
+        prompts_too: Predict the prompts as well, all but the piece that begins them.
     """
     rows = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
     ids = padded(rows, pad, np.int64)
@@ -103,7 +106,7 @@ def answered(prompts: Sequence[Ids], responses: Sequence[Ids], *, pad: int) -> T
     places = np.arange(ids.shape[1])
     starts = np.array([len(prompt) for prompt in prompts])[:, None]
     ends = np.array([len(row) for row in rows])[:, None]
-    predicted = (places >= starts - 1) & (places < ends - 1)
+    predicted = (prompts_too | (places >= starts - 1)) & (places < ends - 1)
     labels = np.zeros_like(ids)
     labels[:, :-1] = ids[:, 1:]
     return as_tokens(ids, real, labels, predicted)
@@ -118,12 +121,14 @@ class PromptBatches(BatchSource):
         order: Which prompt stands at which place.
         size: Prompts in a batch.
         pad: The piece that fills rows up.
+        prompts_too: Predict the prompts as well.
     """
 
     table: PromptTable
     order: SeededOrder
     size: int
     pad: int
+    prompts_too: bool = False
 
     def numbers(self, number: int) -> list[int]:
         """Which prompts are in the batch of that number."""
@@ -140,4 +145,8 @@ class PromptBatches(BatchSource):
         prompts, responses = (
             [column[row] for row in rows] for column in (self.table.prompts, self.table.responses)
         )
-        return answered(prompts, responses, pad=self.pad)
+        return self.answered(prompts, responses)
+
+    def answered(self, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tokens:
+        """Prompts with any responses, predicted as those of the table are."""
+        return answered(prompts, responses, pad=self.pad, prompts_too=self.prompts_too)

@@ -1,0 +1,134 @@
+"""Students that were trained before: their first weights, whole runs, and what they cannot be."""
+
+import pytest
+import torch
+from conftest import SMALL_VOCABULARY, make_model, stopped_and_whole
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from limbeck.assemble import build_accelerator, build_models
+from limbeck.build import check, prepare
+from limbeck.plan import plan_tables, probe
+from limbeck.pretrained import load_body
+from limbeck.run import distill
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("small-encoder")
+    make_model(vocabulary=len(tokenizer), hidden=16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def of_decoders(raw_recipe, decoder, prompts, tmp_path):
+    """A recipe whose student is one that an earlier run has left."""
+    raw_recipe["teacher"] = decoder
+    raw_recipe["data"] = {"prompts": prompts, "length": 40, "response": 16}
+    stage = {"objectives": {"labels": {}, "output": {}}, "steps": 2, "batch_size": 4}
+    raw_recipe["stages"] = [stage]
+    before = distill(raw_recipe, tmp_path / "before")
+    return raw_recipe | {"student": str(before.student)}
+
+
+def first_weights(raw, tmp_path):
+    setup = prepare(raw)
+    student, _ = build_models(setup, build_accelerator(setup.recipe, tmp_path))
+    return student.state_dict()
+
+
+def test_a_student_begins_with_all_of_its_weights(raw_recipe, small_encoder, tmp_path):
+    raw_recipe["student"] = small_encoder
+    raw_recipe["stages"][0]["objectives"] = {"labels": {}, "output": {}}
+    mine, theirs = (
+        first_weights(raw_recipe, tmp_path),
+        load_file(f"{small_encoder}/model.safetensors"),
+    )
+    assert theirs.keys() <= mine.keys()
+    assert all(torch.equal(mine[name], weight) for name, weight in theirs.items())
+
+
+@pytest.mark.parametrize("policy", ["corpus", "switch"])
+def test_a_stopped_run_goes_on_to_the_same_student(of_decoders, tmp_path, monkeypatch, policy):
+    of_decoders["stages"][0] |= {"policy": policy, "steps": 4}
+    of_decoders["training"]["checkpoint_every"] = 2
+    whole, again = stopped_and_whole(of_decoders, tmp_path, monkeypatch, 3)
+    before = load_file(f"{of_decoders['student']}/model.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert whole.keys() == before.keys()
+    assert any(not torch.equal(whole[name], before[name]) for name in whole)
+
+
+def test_a_method_stands_over_a_name_alone(of_decoders, tmp_path):
+    recipe = of_decoders | {"method": "long-sequence"}
+    del recipe["stages"][0]["objectives"]
+    run = distill(recipe, tmp_path / "run")
+    card = (run.student / "README.md").read_text(encoding="utf-8")
+    assert f"going on from `{of_decoders['student']}`" in card and "in two factors" in card
+    faults = dict(check({**of_decoders, "student": str(run.student)})[1])
+    assert "is in two factors; export it dense" in faults["student.model"]
+
+
+def test_a_head_that_came_with_the_student_stays(of_decoders, tmp_path):
+    of_decoders["stages"][0]["objectives"] = {"hidden": {"layers": "uniform"}}
+    run = distill(of_decoders, tmp_path / "run")
+    _, facts = AutoModelForCausalLM.from_pretrained(run.student, output_loading_info=True)
+    assert not facts["missing_keys"]
+
+
+def test_the_plan_says_where_first_weights_come_from(of_decoders):
+    setup = prepare(of_decoders)
+    assert probe(setup, 0).seconds_per_step > 0
+    tables = dict(plan_tables(setup, None))
+    assert tables["First weights"][1] == ["student", of_decoders["student"]]
+
+
+def test_a_student_may_have_pieces_of_its_own(raw_recipe, vocabulary, tmp_path):
+    raw_recipe["student"] |= {"tokenizer": vocabulary}
+    raw_recipe["stages"][0]["objectives"] = {"labels": {}}
+    before = distill(raw_recipe, tmp_path / "before")
+    raw_recipe["student"] = {"model": str(before.student)}
+    raw_recipe["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}, "output": {}}}
+    run = distill(raw_recipe, tmp_path / "run")
+    sizes = [load_body(str(r.student)).config.vocab_size for r in (before, run)]
+    assert sizes == [SMALL_VOCABULARY, SMALL_VOCABULARY]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"layers": 2}, "student.layers", "is the model's own"),
+        ({"copy": {}}, "student.copy", "is the model's own"),
+        ({"tokenizer": "x"}, "student.tokenizer", "is the model's own"),
+        ({"embeddings": "mean"}, "student.embeddings", "is the model's own"),
+        ({"model": "/nowhere/at/all"}, "student.model", "does not exist"),
+        ({"model": "DECODER"}, "student.model", "is a decoder, but the teacher is an encoder"),
+        ({"model": "VOCABULARY"}, "student.model", "has no config.json"),
+    ],
+)
+def test_faults_say_what_to_change(
+    raw_recipe, small_encoder, decoder, vocabulary, changes, field, message
+):
+    student = {"model": small_encoder, **changes}
+    named = {"DECODER": decoder, "VOCABULARY": vocabulary}
+    raw_recipe["student"] = student | {"model": named.get(student["model"], student["model"])}
+    setup, faults = check(raw_recipe)
+    assert setup is None and message in dict(faults)[field]
+
+
+def test_embeddings_are_not_learned_anew(raw_recipe, vocabulary, tmp_path):
+    make_model(vocabulary=SMALL_VOCABULARY, hidden=16).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(vocabulary).save_pretrained(tmp_path)
+    raw_recipe["student"] = str(tmp_path)
+    raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 2, "batch_size": 4})
+    faults = dict(check(raw_recipe)[1])
+    assert "leave one out" in faults["student.model"]
+
+
+def test_a_tokenizer_of_more_pieces_than_the_student_has(raw_recipe, tmp_path, tokenizer):
+    make_model(vocabulary=len(tokenizer) - 9, hidden=16).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    raw_recipe["student"] = str(tmp_path)
+    faults = dict(check(raw_recipe)[1])
+    assert f"its tokenizer {len(tokenizer)} pieces" in faults["student.model"]
