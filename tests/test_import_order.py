@@ -46,6 +46,7 @@ ORDER = [
     "cacheable",
     "cached",
     "measure_pieces",
+    "measure_writing",
     "measure",
     "run",
     "plan",

@@ -248,6 +248,16 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
     assert rows["student"]["quality"]["toy"]["test_rows"] == 10
     low, high = (rows["student"]["against_control"][end] for end in ("low", "high"))
     assert low <= rows["student"]["mean"] - rows["corpus"]["mean"] <= high
+    kept = tmp_path / "study" / "arms" / "student" / "student" / "0" / "evaluation"
+    parts = json.loads((kept / "by_position.json").read_text("utf-8"))["by_position"]
+    assert rows["student"]["by_position"] == parts and len(parts["agreement_on_own_text"]) == 3
+    said = (tmp_path / "study" / "report" / "report.md").read_text("utf-8")
+    assert "student, toy: every metric, mean over seeds" in said
+    bits = rows["corpus"]["quality"]["toy"]["means"]["bits_per_byte"]
+    assert (
+        f"| {bits:.3f} |" in said
+        and "| same likeliest piece as the teacher, on its own text |" in said
+    )
 
 
 @pytest.mark.parametrize(

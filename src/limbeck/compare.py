@@ -24,6 +24,7 @@ from .errors import InterruptedRunError, LimbeckError, TrainingError
 from .evaluation.comparison import write_comparison
 from .files import write_text
 from .measure import evaluate_model
+from .measure_writing import positions_of_run
 from .run import train_run
 from .study import ArmRun, EqualTime, Study, evaluation_of, prepare_study
 from .study_report import Scores, study_report
@@ -126,7 +127,7 @@ def _arm(
     accelerator = build_accelerator(run.setup.recipe, place)
     train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
     store.flush()
-    return evaluate_model(
+    scores = evaluate_model(
         str(place / "student"),
         part.tasks,
         part,
@@ -134,6 +135,8 @@ def _arm(
         console=console,
         label="student",
     )
+    positions_of_run(run.setup, place)  # kept there for the report
+    return scores
 
 
 def _sharing(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +21,6 @@ from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
 from .evaluation.finetune import FinetuneSettings
-from .evaluation.generation import Writer, by_position
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.tasks import asks_for_texts, load_task, subsample
@@ -29,10 +28,11 @@ from .factored import factored_ranks
 from .files import write_text
 from .lowered import low_rank_notes
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
+from .measure_writing import positions_of_run
 from .memory import keep_freed_memory
 from .model_folders import fingerprint, model_of_run
 from .pretrained import load_config, load_model
-from .prompt_corpora import held_out_prompts, prompt_notes
+from .prompt_corpora import prompt_notes
 from .recipe import EvaluationPart
 from .tokenization.masking import Masking, NextPiece
 from .training.records import ProgressBar, RunLog
@@ -70,7 +70,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["neighbours"] = neighbours_of_run(setup, folder)
     report["two_readings"] = readings_of_run(setup, folder)
     report["cuts"] = counts_of_cuts(setup)
-    report["by_position"] = _by_position(setup, folder)
+    report["by_position"] = positions_of_run(setup, folder)
     ranks = factored_ranks(load_config(str(folder / "student")))
     factors = low_rank_notes(setup.models, setup.recipe.student.low_rank, ranks)
     report["notes"] = [*_notes(setup), *prompt_notes(setup), *factors]
@@ -249,19 +249,6 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
                 teacher, teacher_anatomy, batches, pieces=len(tokenizer)
             )
     return measures
-
-
-def _by_position(setup: Setup, folder: Path) -> dict[str, list[float]]:
-    """Of a student that writes: how good it is early and late in held-out texts."""
-    data = setup.recipe.data
-    if not data.prompts or not setup.has_trained_head:
-        return {}
-    rows = held_out_prompts(setup)[: data.held_out.sequences]
-    settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
-    teacher = None
-    if setup.recipe.teacher and not setup.models.two_vocabularies:
-        teacher = Writer.loaded(setup.recipe.teacher.model)
-    return by_position(Writer.loaded(str(folder / "student")), teacher, rows, settings)
 
 
 def _teacher_name(setup: Setup) -> str:

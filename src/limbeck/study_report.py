@@ -13,6 +13,7 @@ from .evaluation.cost import model_size
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
 from .measure import evaluate_model, evaluation_notes, kept_cost, students_sentence, training_facts
+from .measure_writing import positions_of_run
 from .recipe import EvaluationPart
 from .study import ArmRun, EqualTime, Study
 from .training.records import RunLog
@@ -95,6 +96,7 @@ def study_report(
         for arm, scored in of_arm.items():
             row = {"arm": arm, "student": student, "cost": costs[arm], **_measured(scored)}
             row |= _training([folder / run.place for run, _ in mine if run.arm == arm])
+            row["by_position"] = _positions([run for run, _ in mine if run.arm == arm], folder)
             row["runs"] = [run.place for run, _ in mine if run.arm == arm]
             against: Difference | None = None
             if control and tasks and arm != study.control:
@@ -147,6 +149,15 @@ def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:
     means = [mean(column) for column in columns]
     spread = TaskScore.spread_of(means)
     return {"quality": quality, "mean": mean(means) if means else None, "spread": spread}
+
+
+def _positions(runs: Sequence[ArmRun], folder: Path) -> dict[str, list[float]]:
+    """Early and late in held-out texts, means over the trainings."""
+    found = [positions_of_run(run.setup, folder / run.place) for run in runs]
+    return {
+        name: [mean(parts) for parts in zip(*(of_run[name] for of_run in found), strict=True)]
+        for name in found[0]
+    }
 
 
 def _training(folders: Sequence[Path]) -> dict[str, Any]:

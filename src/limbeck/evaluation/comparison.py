@@ -10,8 +10,16 @@ from ..files import write_texts
 from .comparison_plots import gaps, quality_against
 from .plots import Table, cell, page
 from .report import finite, markdown_table, size_table, words
+from .report_writing import PLAIN_METRICS, positions_table
 
 Comparison = Mapping[str, Any]
+_OF_TRAINING = (
+    "trainable_parameters",
+    "tokens",
+    "seconds",
+    "tokens_per_second",
+    "peak_memory_bytes",
+)
 Row = Mapping[str, Any]
 
 
@@ -75,15 +83,28 @@ def comparison_table(comparison: Comparison, student: str) -> Table:
     return table
 
 
+def metrics_table(comparison: Comparison, student: str, task: str) -> Table:
+    """Every metric of a task for the arms of one student, below those of the teacher."""
+    rows = _rows(comparison, student)
+    names = list(rows[0]["quality"][task]["means"])
+    named = [("teacher", comparison["teacher"])] if comparison["teacher"] else []
+    named += [(row["arm"], row) for row in rows]
+    table = [["arm", *(f"{words(n)}{'' if n in PLAIN_METRICS else ' × 100'}" for n in names)]]
+    for name, row in named:
+        means = row["quality"][task]["means"]
+        shown = ((means[n], n in PLAIN_METRICS) for n in names)
+        table.append([name, *(f"{x:.3f}" if plain else f"{100 * x:.1f}" for x, plain in shown)])
+    return table
+
+
 def training_table(comparison: Comparison, student: str) -> Table:
     """What the arms of one student cost to train, and where their runs are."""
-    head = ["arm", "tokens", "time", "tokens/s", "peak memory", "held-out losses", "run"]
+    head = ["arm", "trained", "tokens", "time", "tokens/s", "peak memory", "held-out losses", "run"]
     table = [head]
     for row in _rows(comparison, student):
         facts = row["training"]
-        keys = ("tokens", "seconds", "tokens_per_second", "peak_memory_bytes")
         losses = ", ".join(f"{name} {value:.3f}" for name, value in row["held_out"].items())
-        cells = [cell(facts.get(key), key) for key in keys]
+        cells = [cell(facts.get(key), key) for key in _OF_TRAINING]
         table.append([row["arm"], *cells, losses, ", ".join(row["runs"])])
     return table
 
@@ -94,8 +115,15 @@ def tables(comparison: Comparison) -> list[tuple[str, Table]]:
     several = comparison["trainings"] * comparison["fine_tunings"]
     for student in comparison["students"]:
         heading = f"{student}: scores × 100, ± standard deviation over {several} seed(s)"
-        if _rows(comparison, student)[0]["quality"]:
+        rows = _rows(comparison, student)
+        if rows[0]["quality"]:
             found.append((heading, comparison_table(comparison, student)))
+        for task, quality in rows[0]["quality"].items():
+            if len(quality["means"]) > 1:
+                table = metrics_table(comparison, student, task)
+                found.append((f"{student}, {task}: every metric, mean over seeds", table))
+        if len(table := positions_table(rows)) > 1:
+            found.append((f"{student}: first, middle and last third of held-out texts", table))
     if _sizes(comparison)[1:]:
         found.append(("Size and speed", _sizes(comparison)))
     for student in comparison["students"]:

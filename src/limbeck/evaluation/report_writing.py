@@ -34,6 +34,19 @@ def position_table(found: Mapping[str, Sequence[float]]) -> Table:
     return [["", *_PARTS, "last minus first"], *rows]
 
 
+def positions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Arms of a study, three numbers in a cell: the first, middle and last third of texts."""
+    some = [row for row in rows if row.get("by_position")]
+    names = list(some[0]["by_position"]) if some else []
+    return [
+        ["arm", *(_SAID.get(name, name) for name in names)],
+        *(
+            [row["arm"], *(", ".join(f"{x:.3f}" for x in row["by_position"][n]) for n in names)]
+            for row in some
+        ),
+    ]
+
+
 def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:
     """Tables with their headings; the first row of each is its head."""
     wrote = [record for record in records if record.get("teacher_wrote")]

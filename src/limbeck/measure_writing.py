@@ -1,0 +1,50 @@
+"""What a run of a decoder shows of its texts: how good it is early and late in them."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from .build import Setup
+from .evaluation.generation import Writer, by_position
+from .files import write_text
+from .model_folders import fingerprint
+from .prompt_corpora import held_out_prompts
+
+Positions = dict[str, list[float]]
+
+
+def positions_of_run(setup: Setup, folder: Path) -> Positions:
+    """Of a student that writes: how good it is early and late in held-out texts.
+
+    What was measured before for the same weights and settings is not measured again.
+
+    Args:
+        setup: Of the recipe.
+        folder: The run's.
+
+    Returns:
+        As `by_position` says; nothing for a student that does not write.
+    """
+    data, teacher = setup.recipe.data, setup.recipe.teacher
+    if not data.prompts or not setup.has_trained_head:
+        return {}
+    student = str(folder / "student")
+    agrees = teacher.model if teacher and not setup.models.two_vocabularies else None
+    settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
+    of: dict[str, Any] = {
+        "model": fingerprint(student),
+        "teacher": agrees and fingerprint(agrees),
+        "held_out": data.held_out.model_dump(),
+        "writing": asdict(settings),
+    }
+    kept = folder / "evaluation" / "by_position.json"
+    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    if {name: found.get(name) for name in of} != of:
+        rows = held_out_prompts(setup)[: data.held_out.sequences]
+        reader = Writer.loaded(agrees) if agrees else None
+        parts = by_position(Writer.loaded(student), reader, rows, settings)
+        found = {**of, "by_position": parts}
+        write_text(kept, json.dumps(found))
+    positions: Positions = found["by_position"]
+    return positions
