@@ -31,8 +31,8 @@ from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces,
 from .student.projections import Projections
 from .student.recompute import recompute_layers
 from .student.shape import build_student
-from .teacher.live import LiveTeacher
-from .training.processes import shard_layers
+from .teacher.live import LiveTeacher, halve_weights
+from .training.processes import keeps_shares, shard_layers
 from .training.stages import Learner, MixedLearner
 
 
@@ -123,9 +123,19 @@ def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator)
     """A teacher that runs beside the student, on its device."""
     _attend(setup, model)
     anatomy = _teacher_anatomy(setup)
+    # What keeps shares wants the weights of a layer alike.
+    if _reads_in_bfloat16(setup) and not keeps_shares(accelerator):
+        halve_weights(model)
     model.requires_grad_(False).to(accelerator.device)
     shard_layers(submodule(model.base_model, anatomy.layers), accelerator)
     return LiveTeacher(model, anatomy)
+
+
+def _reads_in_bfloat16(setup: Setup) -> bool:
+    """Whether the teacher always does, also where it writes."""
+    rules = [s.policy for s in setup.stages if s.policy and s.policy.rule]
+    coarse = all(policy.options.precision == "bfloat16" for policy in rules)
+    return coarse and setup.recipe.training.precision == "bfloat16"
 
 
 def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from ..activations import Activations, Name, Needs, OutputMap, as_activations
 from ..architectures import Anatomy
@@ -52,6 +53,17 @@ class LiveTeacher:
         finally:
             for module in self._kept_in_shares:
                 module.reshard()  # the layer in which the forward was left is still whole
+
+
+def halve_weights(model: PreTrainedModel) -> None:
+    """Hold the linear layers of the body in bfloat16, as autocast reads them at every forward.
+
+    So its signals are the same to the bit where autocast is on, in half of the memory. Other
+    weights stay as they are: autocast computes with them in float32.
+    """
+    for module in model.base_model.modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            module.to(torch.bfloat16)
 
 
 def _rounded(tensor: Tensor) -> Tensor:
