@@ -134,6 +134,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         return None, faults
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
     warnings += _window_warnings(models, [stage for stage in stages if stage])
+    recipe = recipe.model_copy(update={"evaluation": _asked_alike(recipe)})
     seeded = [replace(s, seed=recipe.seed + number) for number, s in enumerate(stages) if s]
     return Setup(recipe, models, seeded, maskings, warnings), []
 
@@ -168,6 +169,15 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
         except LimbeckError as error:
             faults.append(("evaluation.no_distillation", str(error)))
     return faults
+
+
+def _asked_alike(recipe: Recipe) -> EvaluationPart:
+    """How the student is measured: asked as it has learned to be, where nothing else is said."""
+    part, data = recipe.evaluation, recipe.data
+    between = data.between if part.writing.between is None else part.writing.between
+    chat = data.chat if part.writing.chat is None else part.writing.chat
+    writing = replace(part.writing, between=between, chat=chat)
+    return part.model_copy(update={"writing": writing})
 
 
 def _window_warnings(models: Models, stages: Sequence[Stage]) -> list[str]:

@@ -152,6 +152,7 @@ def evaluate(
         GenerationSettings.temperature
     ),
     prompts: Annotated[int | None, typer.Option(help="Likewise: prompts at most.")] = None,
+    chat: Annotated[bool, typer.Option(help="Likewise: ask in the chat template.")] = False,
     teacher: Annotated[
         str | None, typer.Option(help="Likewise: with whom it should agree, early and late.")
     ] = None,
@@ -180,7 +181,12 @@ def evaluate(
             "training_rows": rows,
             "test_split": test_split,
             "settings": settings,
-            "writing": {"response": response, "temperature": temperature, "rows": prompts},
+            "writing": {
+                "response": response,
+                "temperature": temperature,
+                "rows": prompts,
+                "chat": chat,
+            },
         }
     )
     model = model_of_run(model)

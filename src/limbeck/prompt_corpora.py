@@ -72,6 +72,7 @@ class _Cutter:
     @staticmethod
     def of(tokenizer: PreTrainedTokenizerFast) -> "_Cutter":
         does = f"{tokenizer_hash(tokenizer)} {frame_of(tokenizer)} {tokenizer.eos_token_id}"
+        does += f" {tokenizer.chat_template}"
         return _Cutter(does, tokenizer)
 
 
@@ -91,6 +92,7 @@ def _encoded(
         length=part.length,
         response=part.longest_response,
         between=part.between,
+        chat=part.chat,
     )
 
 

@@ -106,6 +106,12 @@ def stage_policy(
             "aligns vocabularies, which is done over `data.text`; leave the policy out",
         ),
         (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give steps"),
+        (
+            not data.chat or models.tokenizer.chat_template is not None,
+            "data.chat",
+            "asks for a chat template, and the student's tokenizer has none; leave it out, or name"
+            " a student or tokenizer that has one",
+        ),
     ]
     if policy and policy.rule:
         needed += [

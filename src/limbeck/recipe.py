@@ -145,6 +145,9 @@ class DataPart(Part):
         None, ge=1, description="pieces that answer a prompt, at most; half of length by default"
     )
     between: str = Field("\n", description="stands between prompt and response")
+    chat: bool = Field(
+        False, description="prompts stand in the tokenizer's chat template, as a user says them"
+    )
     predicted: Literal["responses", "everything"] = Field(
         "responses", description="everything predicts the pieces of prompts as well"
     )

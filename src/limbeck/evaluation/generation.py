@@ -45,7 +45,10 @@ class GenerationSettings:
         response: Pieces of an answer at most, its end included.
         length: Pieces of prompt and answer; longer prompts lose their beginning. By
             default what the model can read, and at most 2,048.
-        between: Stands between prompt and answer.
+        between: Stands between prompt and answer; a line's end by default, and in a recipe
+            what stands there in its data.
+        chat: Prompts stand in the tokenizer's chat template; in a recipe by default where
+            those of its data do.
         temperature: 0 takes the likeliest piece, and every seed writes the same.
         rows: Prompts at most, the first ones.
         batch_size: Prompts at once.
@@ -53,7 +56,8 @@ class GenerationSettings:
 
     response: Annotated[int, Field(ge=1)] = 256
     length: Annotated[int | None, Field(ge=3)] = None
-    between: str = "\n"
+    between: str | None = None
+    chat: bool | None = None
     temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
     rows: Annotated[int | None, Field(ge=1)] = None
     batch_size: Annotated[int, Field(ge=1)] = 16
@@ -142,7 +146,8 @@ class Writer:
             self.tokenizer,
             length=length,
             response=settings.response,
-            between=settings.between,
+            between="\n" if settings.between is None else settings.between,
+            chat=bool(settings.chat),
         )
 
     def answers(

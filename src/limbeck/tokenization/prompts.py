@@ -14,6 +14,7 @@ from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt
 from ..errors import DataError
 from .batching import ALL_ROWS, BatchSource, as_tokens, padded
+from .chat import as_said, before_words
 from .frame import frame_of
 
 Ids = Int[ndarray, "..."]
@@ -46,7 +47,8 @@ def encode_prompts(
     *,
     length: int,
     response: int,
-    between: str,
+    between: str = "\n",
+    chat: bool = False,
 ) -> PromptTable:
     """Prompts in pieces that leave room for the response.
 
@@ -56,28 +58,38 @@ def encode_prompts(
         length: Pieces of both together at most.
         response: Pieces of the response at most, its end included.
         between: Stands between prompt and response; not after an empty prompt.
+        chat: Prompts stand in the tokenizer's chat template instead.
 
     Raises:
-        DataError: There is no row, or no room for a prompt.
+        DataError: There is no row, no room for a prompt, or no chat template.
     """
-    if response >= length - 1:
+    begin, least = list(frame_of(tokenizer).first), 1
+    if chat:
+        [begin, empty] = _pieces(tokenizer, [before_words(tokenizer), as_said(tokenizer, "")])
+        least = len(empty)
+    room = length - response
+    if room <= least:
         raise DataError(
             f"responses of {response} pieces leave no room for a prompt in {length}; make"
             " `response` smaller, or `length` larger"
         )
-    first = list(frame_of(tokenizer).first)
-    room = length - response - len(first)
     table = PromptTable([], [], 0, 0)
     cut_prompts = cut_responses = 0
     rest = iter(rows)
     while some := list(islice(rest, _AT_ONCE)):
-        asked = _pieces(tokenizer, [row.text and row.text + between for row in some])
+        if chat:
+            asked = _pieces(tokenizer, [as_said(tokenizer, row.text) for row in some])
+        else:
+            said = _pieces(tokenizer, [row.text and row.text + between for row in some])
+            asked = [[*begin, *pieces] for pieces in said]
         answers = _pieces(tokenizer, [row.references[0] for row in some])
         for prompt, answer in zip(asked, answers, strict=True):
             ended = [*answer, tokenizer.eos_token_id]
             cut_prompts += len(prompt) > room
             cut_responses += len(ended) > response
-            table.prompts.append(np.array([*first, *prompt[-room:]]))
+            whole = len(prompt) <= room
+            kept = prompt if whole else [*begin, *prompt[len(prompt) + len(begin) - room :]]
+            table.prompts.append(np.array(kept))
             table.responses.append(np.array(ended[:response]))
     if not table.prompts:
         raise DataError("the files of prompts hold no row for this; give more, or less `held_out`")
