@@ -3,8 +3,9 @@
 import pytest
 import torch
 from conftest import SMALL_VOCABULARY, make_model, stopped_and_whole
+from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import check, prepare
@@ -68,6 +69,31 @@ def test_a_method_stands_over_a_name_alone(of_decoders, tmp_path):
     assert f"going on from `{of_decoders['student']}`" in card and "in two factors" in card
     faults = dict(check({**of_decoders, "student": str(run.student)})[1])
     assert "is in two factors; export it dense" in faults["student.model"]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # asked by peft
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_additions_by_themselves_load_upon_the_student(request, small_encoder, tmp_path, kind):
+    if kind == "llama":
+        raw = request.getfixturevalue("of_decoders")
+    else:
+        raw = request.getfixturevalue("raw_recipe") | {"student": small_encoder}
+    additions = {"kind": "adapt", "layers": "all", "rank": 2, "export": "adapters"}
+    raw["student"] = {"model": raw["student"], "low_rank": additions}
+    raw["stages"][0] |= {"objectives": {"labels": {}}, "optimizer": {"learning_rate": 0.01}}
+    run = distill(raw, tmp_path / "run")
+    automatic = AutoModelForCausalLM if kind == "llama" else AutoModelForMaskedLM
+    base = automatic.from_pretrained(raw["student"]["model"])
+    pieces = {"input_ids": torch.arange(5, 25)[None]}
+    with torch.no_grad():
+        before = base(**pieces).logits
+        added = PeftModel.from_pretrained(base, tmp_path / "run" / "adapters")(**pieces).logits
+        merged = automatic.from_pretrained(run.student)(**pieces).logits
+    torch.testing.assert_close(added, merged, rtol=1e-4, atol=1e-5)
+    assert (added - before).abs().max() > 1e-3
+    folder = tmp_path / "run" / "adapters"
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert size < (run.student / "model.safetensors").stat().st_size
 
 
 def test_a_head_that_came_with_the_student_stays(of_decoders, tmp_path):

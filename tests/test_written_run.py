@@ -433,6 +433,7 @@ def test_a_factored_teacher_teaches_a_dense_student(raw, tmp_path):
         ({"rank": 16}, "is 16; two factors are smaller than one matrix up to rank 15"),
         ({"rank": 3, "layers": ["up"]}, "no linear layer's path ends in up"),
         ({"kind": "adapt", "budget": 0.5}, "takes `rank` alone"),
+        ({"rank": 3, "export": "adapters"}, "to a `student.model`; name it"),
     ],
 )
 def test_low_rank_layers_that_cannot_be(raw, tmp_path, low_rank, message):

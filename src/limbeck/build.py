@@ -125,7 +125,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if models and data and not any(path.startswith(unread) for path, _ in faults):
         faults += writing_faults(models, data)
     if models and student_part and student_part.low_rank:
-        faults += low_rank_faults(models, student_part.low_rank, mixed=mixed)
+        own = student_part.model is not None
+        faults += low_rank_faults(models, student_part.low_rank, mixed=mixed, pretrained=own)
     if models and student_part:
         faults += first_weight_faults(models, student_part, mixed=mixed)
     if recipe is not None:

@@ -1,6 +1,7 @@
 """What a recipe may ask of low-rank layers, and the student that has them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -13,14 +14,28 @@ from .faults import Fault
 from .models import Models
 from .pretrained import language_model_class
 from .recipe import LowRankPart, StagePart
-from .student.adapters import add_adapters, merge_adapters, train_only_adapters
+from .student.adapters import (
+    add_adapters,
+    merge_adapters,
+    save_adapters,
+    train_only_adapters,
+)
 from .student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
 
 _FIELD = "student.low_rank"
 
 
-def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[Fault]:
-    """Options that do not go together, layers that there are not, and ranks that save nothing."""
+def low_rank_faults(
+    models: Models, part: LowRankPart, *, mixed: bool, pretrained: bool
+) -> list[Fault]:
+    """Options that do not go together, layers that there are not, and ranks that save nothing.
+
+    Args:
+        models: Of the recipe.
+        part: What is asked for.
+        mixed: Whether some stage is a mixed one.
+        pretrained: Whether the student lies somewhere, with weights of its own.
+    """
     given = [name for name in ("rank", "energy", "budget") if getattr(part, name) is not None]
     if part.kind == "adapt":
         wrong = given != ["rank"]
@@ -28,6 +43,9 @@ def low_rank_faults(models: Models, part: LowRankPart, *, mixed: bool) -> list[F
     else:
         message = f"has {', '.join(given) or 'no size'}; give one of rank, energy and budget"
         faults = [(_FIELD, message)] if len(given) != 1 else []
+    if part.export == "adapters" and (part.kind != "adapt" or not pretrained):
+        message = "is adapters, which are additions (`kind: adapt`) to a `student.model`"
+        faults.append((f"{_FIELD}.export", f"{message}; name it, or leave the field out"))
     if mixed:
         faults.append((_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student"))
     try:
@@ -138,6 +156,14 @@ def train_only_factors(student: PreTrainedModel, part: LowRankPart | None) -> No
     for module in student.modules():
         if isinstance(module, FactoredLinear):
             module.requires_grad_(True)
+
+
+def export_additions(
+    student: PreTrainedModel, part: LowRankPart | None, folder: Path, *, base: str | None
+) -> None:
+    """Leave additions by themselves where that is asked for, before they are merged."""
+    if part is not None and part.export == "adapters" and base:
+        save_adapters(student, folder / "adapters", base=base)
 
 
 def finish_low_rank(student: PreTrainedModel, anatomy: Anatomy, part: LowRankPart | None) -> None:

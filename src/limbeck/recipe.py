@@ -65,8 +65,10 @@ class LowRankPart(Part):
     )
     whitened: bool = Field(True, description="weigh directions by what enters on real text")
     alpha: int | None = Field(None, ge=1, description="of additions; twice the rank by default")
-    export: Literal["factored", "dense"] = Field(
-        "factored", description="dense multiplies the factors out at the end"
+    export: Literal["factored", "dense", "adapters"] = Field(
+        "factored",
+        description="dense multiplies the factors out at the end; adapters leaves additions to a"
+        " `student.model` by themselves too, as a folder for peft",
     )
 
 

@@ -30,7 +30,7 @@ from .export.both import export_both
 from .export.card import CardFacts, model_card
 from .export.pretrained import export_student
 from .files import write_text
-from .lowered import finish_low_rank
+from .lowered import export_additions, finish_low_rank
 from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
 from .parse import dump_recipe, parse_recipe
@@ -197,6 +197,9 @@ def _train(
         with_head = setup.has_trained_head
         card = model_card(_card_facts(setup))
         tokenizer = setup.models.tokenizer
+        export_additions(
+            student, setup.recipe.student.low_rank, folder, base=setup.recipe.student.model
+        )
         finish_low_rank(student, setup.models.anatomy, setup.recipe.student.low_rank)
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
 

@@ -3,7 +3,9 @@
 Source: Hu et al. 2022, LoRA, arXiv:2106.09685.
 """
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import MissingExtraError
 from ..factored import set_submodule
+from ..files import whole_folder
+
+_ADAPTER = "default"  # what peft calls the only one
 
 
 def add_adapters(
@@ -45,6 +50,29 @@ def add_adapters(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model.base_model)
+
+
+def save_adapters(model: PreTrainedModel, folder: Path, *, base: str) -> None:
+    """Write the additions by themselves, as a folder that peft adds to the model that they are of.
+
+    Args:
+        model: With its additions not yet merged.
+        folder: Replaced if it is there.
+        base: Name of the model whose weights are frozen.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    body: Any = model.base_model
+    inside = "" if body is model else f"{model.base_model_prefix}."
+    found = get_peft_model_state_dict(body, adapter_name=_ADAPTER)
+    weights = {f"base_model.model.{inside}{name}": w.contiguous() for name, w in found.items()}
+    with whole_folder(folder) as part:
+        config = copy.deepcopy(body.peft_config[_ADAPTER])
+        config.base_model_name_or_path, config.inference_mode = base, True
+        config.target_modules = sorted(f"{inside}{path}" for path in config.target_modules)
+        config.save_pretrained(str(part))
+        save_file(weights, part / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def train_only_adapters(model: PreTrainedModel) -> None:
