@@ -164,3 +164,11 @@ def test_another_vocabulary_cannot_be_compared_token_by_token(raw_recipe, tmp_pa
     message = faults_of(raw_recipe)["stages.0.objectives"]
     assert "the student has 120 pieces and the teacher 200" in message
     assert "begin with a `mixed` stage" in message
+
+
+def test_a_teacher_without_a_tokenizer_is_a_fault(raw_recipe, vocabulary, tmp_path):
+    make_model(vocabulary=200).save_pretrained(tmp_path)
+    raw_recipe["teacher"] = str(tmp_path)
+    for student in (raw_recipe["student"], {**raw_recipe["student"], "tokenizer": vocabulary}):
+        raw_recipe["student"] = student
+        assert "has no tokenizer.json" in faults_of(raw_recipe)["teacher.model"]

@@ -32,6 +32,7 @@ class _Teacher(NamedTuple):
     config: Any = None
     anatomy: Anatomy | None = None
     shape: Shape | None = None
+    tokenizer: PreTrainedTokenizerFast | None = None
 
     @property
     def family(self) -> str | None:
@@ -42,8 +43,10 @@ class _Teacher(NamedTuple):
 def describe_models(teacher: TeacherPart | None, student: StudentPart) -> Found:
     """Shapes and configurations of both models, or None; all their faults; warnings."""
     known, faults = _described_teacher(teacher)
-    describe = _of_its_own if student.model else _of_sizes
-    models, found, warnings = describe(teacher, known, student)
+    if student.model:
+        models, found, warnings = _of_its_own(known, student, student.model)
+    else:
+        models, found, warnings = _of_sizes(teacher, known, student)
     faults += found
     return (None if faults else models), faults, warnings
 
@@ -54,20 +57,21 @@ def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Fault]]
     try:
         config = load_config(part.model)
         anatomy = part.anatomy or anatomy_of(config.model_type)
-        return _Teacher(config, anatomy, shape_of(config, anatomy)), []
+        tokenizer = load_tokenizer(part.model)
+        shape = replace(shape_of(config, anatomy), pieces=len(tokenizer))
+        return _Teacher(config, anatomy, shape, tokenizer), []
     except LimbeckError as error:
         return _Teacher(), [("teacher.model", str(error))]
 
 
-def _of_its_own(teacher: TeacherPart | None, known: _Teacher, student: StudentPart) -> Found:
+def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
     """A student that was trained before: its sizes, pieces and weights are its own."""
     defaults = StudentPart()
     faults: list[Fault] = [
-        (f"student.{field.alias or name}", "is the model's own (`student.model`); leave it out")
-        for name, field in StudentPart.model_fields.items()
-        if name not in _BESIDE_A_MODEL and getattr(student, name) != getattr(defaults, name)
+        (f"student.{field.alias or key}", "is the model's own (`student.model`); leave it out")
+        for key, field in StudentPart.model_fields.items()
+        if key not in _BESIDE_A_MODEL and getattr(student, key) != getattr(defaults, key)
     ]
-    name = student.model or ""
     try:
         config = load_config(name)
         same_family = known.anatomy is not None and config.model_type == known.family
@@ -83,38 +87,37 @@ def _of_its_own(teacher: TeacherPart | None, known: _Teacher, student: StudentPa
         message = f"has {shape.vocabulary} embeddings, and its tokenizer {len(tokenizer)} pieces"
         faults.append(("student.model", f"{message}; save both as they were trained together"))
     faults += _special_faults(anatomy, tokenizer, "student.model", name)
-    if teacher is None or known.shape is None:
-        models = Models(anatomy, config, shape, None, None, None, tokenizer, None, None)
-        return models, faults, []
-    teacher_tokenizer = load_tokenizer(teacher.model)
-    theirs = replace(known.shape, pieces=len(teacher_tokenizer))
-    faults += _disagreements(shape, theirs, "student.model")
+    warnings = []
+    if known.shape:
+        faults += _disagreements(shape, known.shape, "student.model")
+        warnings = shape_warnings(shape, known.shape)
     models = Models(
         anatomy,
         config,
         shape,
         known.anatomy,
-        theirs,
+        known.shape,
         known.config,
         tokenizer,
-        teacher_tokenizer,
-        None,
+        known.tokenizer,
+        copied_layers=None,
     )
-    return models, faults, shape_warnings(shape, theirs)
+    return models, faults, warnings
 
 
 def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart) -> Found:
     """A student of sizes that the recipe gives, or takes from the teacher."""
-    teacher_config, teacher_anatomy, teacher_shape = known
+    teacher_config, teacher_anatomy, teacher_shape, teacher_tokenizer = known
     faults: list[Fault] = []
-    tokenizer = None
+    tokenizer = teacher_tokenizer
     tokenizer_name = student.tokenizer or (teacher.model if teacher else "")
     if not tokenizer_name:
         faults.append(("student.tokenizer", "is missing; without a teacher one must be named"))
-    elif student.tokenizer or teacher_shape:
+    elif student.tokenizer:
         try:
-            tokenizer = load_tokenizer(tokenizer_name)
+            tokenizer = load_tokenizer(student.tokenizer)
         except LimbeckError as error:
+            tokenizer = None
             faults.append(("student.tokenizer", str(error)))
     architecture = student.architecture or known.family
     if architecture is None and not teacher:
@@ -140,9 +143,6 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         if same_family
         else default_config(architecture, tokenizer_ids=_token_ids(tokenizer))
     )
-    teacher_tokenizer = None
-    if teacher:
-        teacher_tokenizer = load_tokenizer(teacher.model) if student.tokenizer else tokenizer
     alike = teacher_tokenizer is None or same_pieces(teacher_tokenizer, tokenizer)
     vocabulary = len(tokenizer)
     if teacher_shape and alike:
@@ -165,8 +165,7 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         causal=anatomy.causal,
         pieces=len(tokenizer),
     )
-    if teacher_shape and teacher_tokenizer is not None:
-        teacher_shape = replace(teacher_shape, pieces=len(teacher_tokenizer))
+    if teacher_shape:
         faults += _disagreements(shape, teacher_shape, "student.architecture")
     faults += _special_faults(anatomy, tokenizer, "student.tokenizer", tokenizer_name)
     faults += [
