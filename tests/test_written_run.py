@@ -16,15 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import prepare
 from limbeck.compare import compare
-from limbeck.data.prompts import read_prompts
+from limbeck.data.prompts import Prompt, read_prompts
 from limbeck.errors import DataError, EvaluationError, RecipeError
 from limbeck.evaluation.finetune import FinetuneSettings
 from limbeck.evaluation.generation import (
     GenerationSettings,
     Writer,
-    rouge_l,
     score_generation,
 )
+from limbeck.evaluation.rouge import rouge_l
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import load_task
 from limbeck.methods import METHODS
@@ -358,6 +358,23 @@ def test_sampled_answers_differ_by_seed_and_are_kept(decoder, prompts, tmp_path)
     assert (tmp_path / "toy.json").read_text() == kept
     with pytest.raises(EvaluationError, match="leave no room"):
         score_generation(decoder, task, settings=GenerationSettings(response=79), seed=0)
+
+
+def test_answers_are_those_of_prompts_asked_alone(decoder, prompts):
+    writer, settings = Writer.loaded(decoder), GenerationSettings(response=8, batch_size=4)
+    rows = list(read_prompts(prompts))[:10]
+    rows[3] = Prompt(" ".join(row.text for row in rows[:6]), rows[3].references)
+    table = writer.table(rows, settings)
+    together, _ = writer.answers(table.prompts, settings, seed=0)
+    alone = [writer.answers([prompt], settings, seed=0)[0][0] for prompt in table.prompts]
+    assert together == alone and len({len(prompt) for prompt in table.prompts}) > 2
+    pairs, short = [
+        [(p.tolist(), r.tolist()) for p, r in zip(t.prompts, t.responses, strict=True)]
+        for t in (table, table.by_length())
+    ]
+    assert sorted(short) == sorted(pairs) and short != pairs
+    lengths = [len(prompt) + len(response) for prompt, response in short]
+    assert lengths == sorted(lengths)
 
 
 def test_rouge_knows_every_script():

@@ -1,7 +1,8 @@
 """What a decoder writes after prompts, against references; and how sure it is of the references.
 
-Source: ROUGE-L, Lin 2004; bits per byte can be compared across vocabularies, perplexity within
-one alone; agreement on own text against text of others, Arora et al. 2022, arXiv:2204.01171.
+Bits per byte can be compared across vocabularies, perplexity within one alone.
+
+Source: agreement on own text against text of others, Arora et al. 2022, arXiv:2204.01171.
 """
 
 import math
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-import regex
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -23,7 +23,7 @@ from ..architectures import Anatomy, shape_of
 from ..batch import Tokens
 from ..capture import capture
 from ..data.prompts import Prompt
-from ..errors import EvaluationError, MissingExtraError
+from ..errors import EvaluationError
 from ..families import anatomy_of
 from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
@@ -32,9 +32,8 @@ from ..objectives.labels import label_log_likelihoods
 from ..pretrained import load_config, load_model, load_tokenizer
 from ..tokenization.prompts import PromptTable, answered, encode_prompts
 from .finetune import SeedScore
+from .rouge import rouge_l, words
 from .tasks import Task
-
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def score_generation(
     written, ended = writer.answers(table.prompts, settings, seed=seed, progress=progress)
     texts = [writer.text(row) for row in written]
     found = [rouge_l(row.references, text) for row, text in zip(rows, texts, strict=True)]
-    nats = torch.cat([writer.nats(tokens) for tokens in batched(table, settings)])
+    nats = torch.cat([writer.nats(tokens) for tokens in batched(table.by_length(), settings)])
     utf8_bytes = sum(len(writer.text(row.tolist()).encode()) for row in table.responses)
     metrics = {
         "rouge_l": sum(found) / len(found),
@@ -159,23 +158,31 @@ class Writer:
         progress: Callable[[int, int, int], None] | None = None,
     ) -> tuple[list[list[int]], list[bool]]:
         """Pieces written after each prompt, and whether they came to an end."""
-        pieces: list[list[int]] = []
-        ended: list[bool] = []
-        for start in range(0, len(prompts), settings.batch_size):
+        pieces: list[list[int]] = [[] for _ in prompts]
+        ended = [False for _ in prompts]
+        # Prompts of a like length hold little padding.
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        for start in range(0, len(order), settings.batch_size):
+            some = order[start : start + settings.batch_size]
             found = write(
                 self.model,
                 None,
-                [list(map(int, p)) for p in prompts[start : start + settings.batch_size]],
+                [list(map(int, prompts[row])) for row in some],
                 Student(),
                 writing=Writing(settings.response, settings.temperature, seed=seed + start),
                 pieces=len(self.tokenizer),
                 end=self.tokenizer.eos_token_id,
             )
-            rows = zip(found.pieces.tolist(), found.lengths.tolist(), strict=True)
-            pieces += [row[:length] for row, length in rows]
-            ended += found.ended.tolist()
+            for row, text, length, end in zip(
+                some,
+                found.pieces.tolist(),
+                found.lengths.tolist(),
+                found.ended.tolist(),
+                strict=True,
+            ):
+                pieces[row], ended[row] = text[:length], end
             if progress:
-                progress(seed, len(pieces), len(prompts))
+                progress(seed, start + len(some), len(prompts))
         return pieces, ended
 
     def text(self, pieces: Sequence[int]) -> str:
@@ -262,38 +269,7 @@ def _means(
     table: PromptTable, settings: GenerationSettings, measure: Callable[[Tokens], Tensor]
 ) -> list[float]:
     """Of what is measured at every predicted piece, by the part of its response."""
+    table = table.by_length()
     values = torch.cat([measure(tokens) for tokens in batched(table, settings)])
     parts = parts_of(torch.tensor([len(row) for row in table.responses]))
     return means_by_part(values, parts[parts >= 0])
-
-
-def rouge_l(references: Sequence[str], text: str) -> float:
-    """F-measure of the longest common subsequence of words, of the best reference.
-
-    Words are runs of letters and digits of any script, in small letters.
-
-    Raises:
-        MissingExtraError: rouge-score is not installed.
-
-    >>> round(rouge_l(["Кот сидел у окна.", "кот спал"], "Кот сидел дома"), 2)
-    0.57
-    """
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise MissingExtraError(
-            "ROUGE needs rouge-score; run: pip install 'limbeck[generation]'"
-        ) from error
-    # The library's own tokenizer drops every letter that is not Latin.
-    found = RougeScorer(["rougeL"], tokenizer=_Words()).score_multi(list(references), text)
-    return float(found["rougeL"].fmeasure)
-
-
-class _Words:
-    def tokenize(self, text: str) -> list[str]:
-        return words(text)
-
-
-def words(text: str) -> list[str]:
-    """Runs of letters, marks and digits of any script, in small letters."""
-    return [str(word) for word in _WORD.findall(text.lower())]

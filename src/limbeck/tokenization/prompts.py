@@ -1,7 +1,7 @@
 """Prompts and responses as pieces: what a decoder reads, and from where on it predicts."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -39,6 +39,15 @@ class PromptTable:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def by_length(self) -> "PromptTable":
+        """The same, short texts first, so that some read at once hold little padding."""
+        lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
+        order = np.argsort(lengths, kind="stable").tolist()
+        prompts, responses = (
+            [column[row] for row in order] for column in (self.prompts, self.responses)
+        )
+        return replace(self, prompts=prompts, responses=responses)
 
 
 def encode_prompts(

@@ -1,0 +1,44 @@
+"""ROUGE-L over words of any script.
+
+Source: Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries.
+"""
+
+from collections.abc import Sequence
+
+import regex
+
+from ..errors import MissingExtraError
+
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+
+
+def rouge_l(references: Sequence[str], text: str) -> float:
+    """F-measure of the longest common subsequence of words, of the best reference.
+
+    Words are runs of letters and digits of any script, in small letters.
+
+    Raises:
+        MissingExtraError: rouge-score is not installed.
+
+    >>> round(rouge_l(["Кот сидел у окна.", "кот спал"], "Кот сидел дома"), 2)
+    0.57
+    """
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise MissingExtraError(
+            "ROUGE needs rouge-score; run: pip install 'limbeck[generation]'"
+        ) from error
+    # The library's own tokenizer drops every letter that is not Latin.
+    found = RougeScorer(["rougeL"], tokenizer=_Words()).score_multi(list(references), text)
+    return float(found["rougeL"].fmeasure)
+
+
+class _Words:
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, marks and digits of any script, in small letters."""
+    return [str(word) for word in _WORD.findall(text.lower())]
