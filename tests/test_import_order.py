@@ -60,6 +60,7 @@ ORDER = [
     "demo",
     "choices",
     "terminal",
+    "cli_sample",
     "cli_vocabulary",
     "cli",
     "__main__",

@@ -16,6 +16,7 @@ from .assemble import build_accelerator
 from .build import prepare
 from .cached import write_cache
 from .choices import CHOICES
+from .cli_sample import sample
 from .cli_vocabulary import vocabulary
 from .compare import compare
 from .demo import run_demo
@@ -34,7 +35,6 @@ from .parse import parse_evaluation, read_recipe
 from .plan import plan_tables, probe
 from .prompt_corpora import prompt_notes
 from .run import distill as distill_recipe
-from .sample import write_samples
 from .study import read_study
 from .teacher.manifest import Kind
 from .terminal import console, one_of, print_table
@@ -46,6 +46,7 @@ app = typer.Typer(
     help="Distil Transformer language models, and prove what the student kept.",
 )
 app.add_typer(vocabulary, name="vocabulary")
+app.command()(sample)
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
@@ -212,29 +213,6 @@ def evaluate(
     if cost:
         found["cost"] = asdict(measure_cost(model, threads=threads))
     sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
-
-
-@app.command()
-def sample(
-    model: Annotated[str, typer.Argument(help="Folder or hub name of a decoder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files.")],
-    rows: Annotated[int, typer.Option(min=2, help="Texts.")] = 2000,
-    response: Annotated[int, typer.Option(help="Pieces of a text at most.")] = 256,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> None:
-    """Let a decoder write texts from nothing, as prompts for data-free distillation."""
-    found = write_samples(
-        model_of_run(model),
-        output,
-        rows=rows,
-        response=response,
-        temperature=temperature,
-        seed=seed,
-        console=console,
-    )
-    for name, count in found.items():
-        console.print(f"{output.parent / name}: {count:,} texts", highlight=False)
 
 
 @app.command("list")

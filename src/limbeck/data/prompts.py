@@ -8,6 +8,8 @@ from typing import Any
 from ..errors import DataError
 from .json_lines import file_of_split, read_rows
 
+_NOTHING = "-"  # stands where an answer is still to be written
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -23,14 +25,19 @@ class Prompt:
     references: tuple[str, ...]
 
 
-def read_prompts(location: str, split: str = "train") -> Iterator[Prompt]:
+def read_prompts(location: str, split: str = "train", *, answered: bool = True) -> Iterator[Prompt]:
     """The rows of DIR/NAME.SPLIT.jsonl, gzipped or not.
+
+    Args:
+        location: DIR/NAME.
+        split: Of the files.
+        answered: False takes prompts without references too, and leaves all references out.
 
     Raises:
         DataError: The file is missing or broken, or a row is no prompt.
     """
     for row, place in read_with_documents(Path(location), split):
-        yield as_prompt(row, place)
+        yield as_prompt(row if answered else {**row, "references": [_NOTHING]}, place)
 
 
 def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
