@@ -1,15 +1,21 @@
 """Prompts in a chat template: its own pieces, cut ones, whole runs, and faults."""
 
-import json
+import re
 
 import pytest
 from conftest import PIECES, make_model, make_text
 from transformers import AutoTokenizer
 
 from limbeck.build import check, prepare
+from limbeck.cacheable import manifest_of
 from limbeck.data.prompts import Prompt
-from limbeck.errors import DataError
+from limbeck.errors import DataError, RecipeError
+from limbeck.evaluation.generation import Writer
+from limbeck.parse import override
 from limbeck.run import distill
+from limbeck.study import prepare_study
+from limbeck.teacher.manifest import Kind
+from limbeck.tokenization.chat import as_said
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 
@@ -17,6 +23,7 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }}\n"
     "{% endfor %}{% if add_generation_prompt %}[answer] {% endif %}"
 )
+DATED = "[{{ strftime_now('%d %b %Y') }}] " + TEMPLATE
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +71,17 @@ def test_a_long_prompt_loses_its_beginning_and_keeps_the_template(chatting):
     assert text.endswith("garden and the river\n[answer] ")
 
 
+def test_a_template_that_tells_the_date_tells_the_same_every_day(chatting):
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    tokenizer.chat_template = DATED
+    assert as_said(tokenizer, "a").startswith("[26 Jul 2024] ")
+    tokenizer.chat_template = DATED.replace("%d %b %Y", "%Y-%m-%d")
+    assert as_said(tokenizer, "a").startswith("[2024-07-26] ")
+
+
 def test_no_room_for_a_template(chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
-    with pytest.raises(DataError, match="leave no room for a prompt in 24"):
+    with pytest.raises(DataError, match=r"leave no room for a prompt in 24 beside the \d+ of"):
         encode_prompts([Prompt("a", ("b",))], tokenizer, length=24, response=16, chat=True)
 
 
@@ -75,8 +90,19 @@ def test_a_run_asks_in_the_template_when_it_measures_too(raw, prompts, tmp_path)
     assert prepare(raw).recipe.evaluation.writing.chat
     run = distill(raw, tmp_path / "run")
     assert AutoTokenizer.from_pretrained(run.student).chat_template == TEMPLATE
-    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text("utf-8"))
-    assert report["quality"]["toy"]["student"] is not None
+    writer, row = Writer.loaded(str(run.student)), Prompt("the garden", ("a river",))
+    table = writer.table([row], prepare(raw).recipe.evaluation.writing)
+    assert writer.tokenizer.decode(table.prompts[0]).endswith("[user] the garden\n[answer] ")
+    assert any("behind an answer" in note for note in run.report["notes"])
+
+
+def test_what_is_read_from_a_cache_hangs_on_the_template(raw, tmp_path, chatting):
+    raw["stages"][0] |= {"policy": "corpus"}
+    before = manifest_of(prepare(raw), Kind("exact")).identity
+    assert "chat" in before["data"] and before["student.chat_template"] == TEMPLATE
+    raw["data"]["chat"] = False
+    plain = manifest_of(prepare(raw), Kind("exact")).identity
+    assert "chat" not in plain["data"] and "student.chat_template" not in plain
 
 
 @pytest.mark.parametrize(
@@ -94,6 +120,43 @@ def test_templates_that_cannot_be_used(chatting, template, message):
         encode_prompts([Prompt("a", ("b",))], tokenizer, length=64, response=16, chat=True)
 
 
-def test_a_recipe_whose_tokenizer_has_no_template(raw, decoder):
-    raw["teacher"] = decoder
-    assert "has none" in dict(check(raw)[1])["data.chat"]
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"teacher": "DECODER"}, "data.chat", "has no chat template"),
+        ({"data.length": 30}, "data.response", r"of which the chat template takes \d+; leave room"),
+        ({"data.prompts": [], "data.text": "TEXT"}, "data.chat", "is for prompts"),
+        (
+            {"data.prompts": [], "data.text": "TEXT", "data.predicted": "everything"},
+            "data.predicted",
+            "always so of text",
+        ),
+        (
+            {"teacher": "DECODER", "student": "CHATTING", "evaluation.tasks": ["PROMPTS"]},
+            "evaluation.writing.chat",
+            "and the teacher has none",
+        ),
+    ],
+)
+def test_recipes_that_cannot_ask(
+    raw, decoder, chatting, prompts, text_file, changes, field, message
+):
+    named = {"DECODER": decoder, "CHATTING": chatting, "TEXT": str(text_file)}
+    for path, value in changes.items():
+        value = [prompts] if value == ["PROMPTS"] else value
+        override(raw, path, named.get(value, value) if isinstance(value, str) else value)
+    if not raw["data"]["prompts"]:
+        del raw["stages"][0]["policy"]
+    setup, faults = check(raw)
+    assert setup is None and re.search(message, dict(faults)[field])
+
+
+def test_arms_are_asked_alike(raw, prompts):
+    del raw["data"]["chat"]
+    raw["evaluation"] |= {"tasks": [prompts], "seeds": 1}
+    arms = {"plain": {}, "chat": {"data.chat": True}}
+    study = {"recipe": raw, "arms": arms, "control": "plain"}
+    with pytest.raises(RecipeError, match="changes how prompts are put"):
+        prepare_study(study)
+    raw["evaluation"]["writing"] = {"chat": True, "between": " "}
+    assert len(prepare_study(study)[1]) == 2

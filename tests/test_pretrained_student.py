@@ -1,14 +1,21 @@
 """Students that were trained before: their first weights, whole runs, and what they cannot be."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import SMALL_VOCABULARY, make_model, stopped_and_whole
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from limbeck import pretrained
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import check, prepare
+from limbeck.families import ANATOMIES
+from limbeck.parse import override
 from limbeck.plan import plan_tables, probe
 from limbeck.pretrained import load_body
 from limbeck.run import distill
@@ -72,23 +79,32 @@ def test_a_method_stands_over_a_name_alone(of_decoders, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # asked by peft
-@pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_additions_by_themselves_load_upon_the_student(request, small_encoder, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["llama", "bert", "body"])
+def test_additions_by_themselves_load_upon_the_student(
+    request, small_encoder, tokenizer, tmp_path, kind
+):
+    automatic: type = AutoModelForMaskedLM
     if kind == "llama":
-        raw = request.getfixturevalue("of_decoders")
+        raw, automatic = request.getfixturevalue("of_decoders"), AutoModelForCausalLM
     else:
         raw = request.getfixturevalue("raw_recipe") | {"student": small_encoder}
+    objectives: dict = {"labels": {}}
+    if kind == "body":
+        deep = make_model(vocabulary=len(tokenizer), hidden=16, layers=4)  # 24 linear layers
+        deep.base_model.save_pretrained(tmp_path / "body")
+        tokenizer.save_pretrained(tmp_path / "body")
+        raw, automatic = raw | {"student": str(tmp_path / "body")}, AutoModel
+        objectives = {"relations": {}}
     additions = {"kind": "adapt", "layers": "all", "rank": 2, "export": "adapters"}
     raw["student"] = {"model": raw["student"], "low_rank": additions}
-    raw["stages"][0] |= {"objectives": {"labels": {}}, "optimizer": {"learning_rate": 0.01}}
+    raw["stages"][0] |= {"objectives": objectives, "optimizer": {"learning_rate": 0.01}}
     run = distill(raw, tmp_path / "run")
-    automatic = AutoModelForCausalLM if kind == "llama" else AutoModelForMaskedLM
     base = automatic.from_pretrained(raw["student"]["model"])
     pieces = {"input_ids": torch.arange(5, 25)[None]}
     with torch.no_grad():
-        before = base(**pieces).logits
-        added = PeftModel.from_pretrained(base, tmp_path / "run" / "adapters")(**pieces).logits
-        merged = automatic.from_pretrained(run.student)(**pieces).logits
+        before = base(**pieces)[0]
+        added = PeftModel.from_pretrained(base, tmp_path / "run" / "adapters")(**pieces)[0]
+        merged = automatic.from_pretrained(run.student)(**pieces)[0]
     torch.testing.assert_close(added, merged, rtol=1e-4, atol=1e-5)
     assert (added - before).abs().max() > 1e-3
     folder = tmp_path / "run" / "adapters"
@@ -101,6 +117,41 @@ def test_a_head_that_came_with_the_student_stays(of_decoders, tmp_path):
     run = distill(of_decoders, tmp_path / "run")
     _, facts = AutoModelForCausalLM.from_pretrained(run.student, output_loading_info=True)
     assert not facts["missing_keys"]
+
+
+def test_a_checkpoint_in_bfloat16_is_trained_in_float32(of_decoders, tmp_path):
+    folder = of_decoders["student"]
+    AutoModelForCausalLM.from_pretrained(folder).bfloat16().save_pretrained(tmp_path / "coarse")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "coarse")
+    of_decoders["student"] = {"model": str(tmp_path / "coarse"), "low_rank": {"rank": 4}}
+    setup = prepare(of_decoders)
+    accelerator = build_accelerator(setup.recipe, tmp_path)
+    for copy in (True, False):
+        student, _ = build_models(setup, accelerator, copy=copy)
+        assert {weight.dtype for weight in student.parameters()} == {torch.float32}
+    assert probe(setup, 0).seconds_per_step > 0
+
+
+def test_fields_may_be_laid_over_a_name_alone(of_decoders):
+    override(of_decoders, "student.low_rank", {"rank": 4})
+    assert prepare(of_decoders).recipe.student.low_rank.rank == 4
+
+
+def test_a_body_on_the_hub_gets_no_head(of_decoders, tmp_path, monkeypatch):
+    folder = Path(of_decoders["student"])
+    kept = {"model.safetensors": str(folder / "model.safetensors")}
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda _, file: kept.get(file))
+    monkeypatch.setattr(
+        pretrained, "load_config", lambda _: SimpleNamespace(tie_word_embeddings=False)
+    )
+    anatomy = ANATOMIES["llama"]
+    assert pretrained.has_vocabulary_head("some/model", anatomy=anatomy) is True
+    names = json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}})
+    (tmp_path / "index.json").write_text(names, encoding="utf-8")
+    kept["model.safetensors.index.json"] = str(tmp_path / "index.json")
+    assert pretrained.has_vocabulary_head("some/model", anatomy=anatomy) is False
+    kept.clear()
+    assert pretrained.has_vocabulary_head("some/model", anatomy=anatomy) is None
 
 
 def test_the_plan_says_where_first_weights_come_from(of_decoders):

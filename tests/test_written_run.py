@@ -24,6 +24,7 @@ from limbeck.evaluation.generation import (
     Writer,
     score_generation,
 )
+from limbeck.evaluation.report_writing import positions_table
 from limbeck.evaluation.rouge import rouge_l
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import load_task
@@ -254,10 +255,11 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
     said = (tmp_path / "study" / "report" / "report.md").read_text("utf-8")
     assert "student, toy: every metric, mean over seeds" in said
     bits = rows["corpus"]["quality"]["toy"]["means"]["bits_per_byte"]
-    assert (
-        f"| {bits:.3f} |" in said
-        and "| same likeliest piece as the teacher, on its own text |" in said
-    )
+    assert f"| {bits:.3f} |" in said
+    assert "| same likeliest piece as the teacher, on its own text |" in said
+    alone = {"arm": "alone", "by_position": {"bits_per_piece": [1.0, 2.0, None]}}
+    *_, last = positions_table([*report["rows"], alone])
+    assert last == ["alone", "1.000, 2.000, ", "", ""]
 
 
 @pytest.mark.parametrize(

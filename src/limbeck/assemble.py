@@ -133,8 +133,9 @@ def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator)
 
 def _reads_in_bfloat16(setup: Setup) -> bool:
     """Whether the teacher always does, also where it writes."""
-    rules = [s.policy for s in setup.stages if s.policy and s.policy.rule]
-    coarse = all(policy.options.precision == "bfloat16" for policy in rules)
+    policies = [stage.policy for stage in setup.stages if stage.policy]
+    asking = [policy for policy in policies if policy.rule and policy.rule.asks_teacher]
+    coarse = all(policy.options.precision == "bfloat16" for policy in asking)
     return coarse and setup.recipe.training.precision == "bfloat16"
 
 

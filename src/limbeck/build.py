@@ -11,15 +11,15 @@ from .build_stages import build_mixed_stage, build_stage
 from .data.text import check_source
 from .describe import describe_models
 from .errors import LimbeckError, RecipeError
-from .evaluation.tasks import load_task
+from .evaluation.tasks import asks_for_texts, load_task
 from .faults import Fault
 from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
 from .model_folders import locate, model_of_run
 from .models import Models
 from .parse import parse_recipe
-from .pretrained import has_vocabulary_head, no_head
-from .prompted import prompt_faults
+from .pretrained import has_vocabulary_head, load_tokenizer, no_head
+from .prompted import prompt_faults, template_faults, template_warnings
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -95,6 +95,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if student_part and (teacher_part or teacher is None):
         models, found, warnings = describe_models(teacher_part, student_part)
         faults += found
+    if models and data:
+        faults += template_faults(models, data)
     if models and data and data.length > models.student.positions:
         limit = models.student.positions
         faults.append(("data.length", f"is {data.length}, but the student reads {limit} at most"))
@@ -131,11 +133,14 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         faults += first_weight_faults(models, student_part, mixed=mixed)
     if recipe is not None:
         faults += factor_stage_faults(recipe.stages, recipe.student.low_rank)
+    if recipe is not None and models is not None and not faults:
+        recipe = recipe.model_copy(update={"evaluation": _asked_alike(recipe)})
+        faults += _asking_faults(recipe, models)
     if recipe is None or models is None or faults:
         return None, faults
+    warnings += template_warnings(models, recipe.data)
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
     warnings += _window_warnings(models, [stage for stage in stages if stage])
-    recipe = recipe.model_copy(update={"evaluation": _asked_alike(recipe)})
     seeded = [replace(s, seed=recipe.seed + number) for number, s in enumerate(stages) if s]
     return Setup(recipe, models, seeded, maskings, warnings), []
 
@@ -179,6 +184,24 @@ def _asked_alike(recipe: Recipe) -> EvaluationPart:
     chat = data.chat if part.writing.chat is None else part.writing.chat
     writing = replace(part.writing, between=between, chat=chat)
     return part.model_copy(update={"writing": writing})
+
+
+def _asking_faults(recipe: Recipe, models: Models) -> list[Fault]:
+    """Models that are to be asked in a chat template, and have none."""
+    part = recipe.evaluation
+    if not part.writing.chat or not any(map(asks_for_texts, part.tasks)):
+        return []
+    asked = {"the student": models.tokenizer}
+    if models.teacher_tokenizer is not None and part.teacher:
+        asked["the teacher"] = models.teacher_tokenizer
+    if part.no_distillation:
+        asked[part.no_distillation] = load_tokenizer(model_of_run(part.no_distillation))
+    message = "asks all models in their chat template, and {} has none; say false, or leave it out"
+    return [
+        ("evaluation.writing.chat", message.format(who))
+        for who, tokenizer in asked.items()
+        if not tokenizer.chat_template
+    ]
 
 
 def _window_warnings(models: Models, stages: Sequence[Stage]) -> list[str]:

@@ -14,6 +14,7 @@ from .files import checksum
 from .model_folders import fingerprint
 from .objectives.output import Output
 from .pretrained import language_model_class
+from .recipe import DataPart
 from .teacher.cache_writer import CacheWriter
 from .teacher.live import LiveTeacher
 from .teacher.manifest import FORMAT, Kind, Manifest
@@ -22,6 +23,7 @@ from .tokenization.masking import Masking
 from .tokenization.packing import tokenizer_hash
 
 _BYTES = {"bfloat16": 2, "float32": 4}
+_DEFAULT = {name: field.default for name, field in DataPart.model_fields.items()}
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,12 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     identity = {
         "teacher": fingerprint(model),
         "student.tokenizer": tokenizer_hash(models.tokenizer),
-        "data": data.model_dump_json(exclude={"text", "prompts"}),
+        "data": data.model_dump_json(exclude={"text", "prompts", *_plain(data)}),
         "seed": str(recipe.seed),
         "training.precision": recipe.training.precision,
     }
+    if data.chat:
+        identity["student.chat_template"] = str(models.tokenizer.chat_template)
     if models.teacher_tokenizer is not None:
         identity["teacher.tokenizer"] = tokenizer_hash(models.teacher_tokenizer)
     for number, source in enumerate(data.text):
@@ -151,3 +155,8 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         }
         identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
     return Manifest(FORMAT, model, kind, identity, {})
+
+
+def _plain(data: DataPart) -> set[str]:
+    """Fields that came after the first caches, where they say what those were made with."""
+    return {name for name in ("chat", "predicted") if getattr(data, name) == _DEFAULT[name]}

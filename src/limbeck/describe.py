@@ -80,6 +80,7 @@ def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
         shape = replace(shape_of(config, anatomy), pieces=len(tokenizer))
     except LimbeckError as error:
         return None, [*faults, ("student.model", str(error))], []
+    config.dtype = "float32"  # whatever its weights are kept in
     if factored_ranks(config):
         message = f"{name!r} is in two factors; export it dense (`low_rank: {{export: dense}}`)"
         faults.append(("student.model", message))

@@ -165,7 +165,7 @@ def anatomy_of(model_type: str) -> Anatomy:
     if model_type not in ANATOMIES:
         raise ModelError(
             f"the architecture {model_type!r} is not known (known: {', '.join(sorted(ANATOMIES))});"
-            " give its module paths in the recipe, as"
+            " for a teacher, and a student of the same, give its module paths in the recipe, as"
             " `teacher: {model: ..., anatomy: {layers: encoder.layer,"
             " query: attention.self.query, key: ..., value: ..., head: [cls]}}`"
         )

@@ -13,7 +13,7 @@ from .factored import FactoredLinear, sizes_of
 from .faults import Fault
 from .models import Models
 from .pretrained import language_model_class
-from .recipe import LowRankPart, StagePart
+from .recipe import LowRankPart, StagePart, StudentPart
 from .student.adapters import (
     add_adapters,
     merge_adapters,
@@ -159,11 +159,11 @@ def train_only_factors(student: PreTrainedModel, part: LowRankPart | None) -> No
 
 
 def export_additions(
-    student: PreTrainedModel, part: LowRankPart | None, folder: Path, *, base: str | None
+    student: PreTrainedModel, part: StudentPart, folder: Path, *, with_head: bool
 ) -> None:
     """Leave additions by themselves where that is asked for, before they are merged."""
-    if part is not None and part.export == "adapters" and base:
-        save_adapters(student, folder / "adapters", base=base)
+    if part.model and part.low_rank and part.low_rank.export == "adapters":
+        save_adapters(student, folder / "adapters", base=part.model, with_head=with_head)
 
 
 def finish_low_rank(student: PreTrainedModel, anatomy: Anatomy, part: LowRankPart | None) -> None:

@@ -9,6 +9,7 @@ from .build import Setup
 from .evaluation.generation import Writer, by_position
 from .files import write_text
 from .model_folders import fingerprint
+from .pretrained import has_vocabulary_head
 from .prompt_corpora import held_out_prompts
 
 Positions = dict[str, list[float]]
@@ -29,21 +30,25 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
     data, teacher = setup.recipe.data, setup.recipe.teacher
     if not data.prompts or not setup.has_trained_head:
         return {}
-    student = str(folder / "student")
-    agrees = teacher.model if teacher and not setup.models.two_vocabularies else None
+    student, models = str(folder / "student"), setup.models
+    agrees = teacher.model if teacher and not models.two_vocabularies else None
+    if agrees and models.teacher_anatomy:
+        headless = has_vocabulary_head(agrees, anatomy=models.teacher_anatomy) is False
+        agrees = None if headless else agrees
     settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
     of: dict[str, Any] = {
         "model": fingerprint(student),
         "teacher": agrees and fingerprint(agrees),
         "held_out": data.held_out.model_dump(),
         "writing": asdict(settings),
+        "template": models.tokenizer.chat_template if settings.chat else None,
     }
     kept = folder / "evaluation" / "by_position.json"
     found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     if {name: found.get(name) for name in of} != of:
         rows = held_out_prompts(setup)[: data.held_out.sequences]
-        reader = Writer.loaded(agrees) if agrees else None
-        parts = by_position(Writer.loaded(student), reader, rows, settings)
+        reader = Writer.loaded(agrees, models.teacher_anatomy) if agrees else None
+        parts = by_position(Writer.loaded(student, models.anatomy), reader, rows, settings)
         found = {**of, "by_position": parts}
         write_text(kept, json.dumps(found))
     positions: Positions = found["by_position"]

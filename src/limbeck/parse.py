@@ -20,7 +20,7 @@ from .objectives import OBJECTIVES
 from .objectives.contract import Objective
 from .objectives.presets import PRESETS
 from .objectives.schedule import Ramp
-from .recipe import EvaluationPart, Recipe
+from .recipe import EvaluationPart, Recipe, as_model
 from .teacher.manifest import with_cached_teacher
 
 
@@ -69,6 +69,8 @@ def override(raw: dict[str, Any], path: str, value: Any) -> None:
     """
     *parents, last = path.split(".")
     here: Any = raw
+    if parents and isinstance(raw.get(parents[0]), str):
+        raw[parents[0]] = as_model(raw[parents[0]])
     try:
         for key in parents:
             here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})

@@ -3,6 +3,7 @@
 Only safetensors are read, and no code that comes with a model is run.
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
@@ -86,14 +88,20 @@ def load_with_head(name: str, *, anatomy: Anatomy, seed: int) -> PreTrainedModel
 
 
 def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
-    """Whether a folder's weights have the vocabulary head, from their names alone.
+    """Whether a model's weights have the vocabulary head, from their names alone.
 
-    None where it cannot be told without loading, as for a name on the hub.
+    None where it cannot be told, as for a name on the hub that has not been loaded yet.
     """
+    names: set[str] = set()
     files = sorted(Path(locate(name)).glob("*.safetensors"))
     if not files:
-        return None
-    names: set[str] = set()
+        index = try_to_load_from_cache(name, "model.safetensors.index.json")
+        if isinstance(index, str):
+            names |= set(json.loads(Path(index).read_text("utf-8"))["weight_map"])
+        elif isinstance(whole := try_to_load_from_cache(name, "model.safetensors"), str):
+            files = [Path(whole)]
+        else:
+            return None
     for file in files:
         try:
             with safe_open(file, framework="pt") as weights:

@@ -10,12 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from .data.json_lines import file_of_split
 from .data.prompts import read_prompts
-from .errors import LimbeckError
+from .errors import DataError, LimbeckError
 from .faults import Fault, faults_of, nearest
 from .generation.batches import Policy, PolicyOptions
 from .generation.rules import RULES
 from .models import Models
 from .recipe import DataPart, Recipe, StagePart
+from .tokenization.chat import after_answer, as_said, before_words
 
 KINDS = ("corpus", "mixed", *RULES)
 _OWN = tuple(field.name for field in fields_of(PolicyOptions))
@@ -78,10 +79,47 @@ def prompt_faults(data: DataPart) -> list[Fault]:
             next(read_prompts(location))
         except LimbeckError as error:
             faults.append((f"data.prompts.{number}", str(error)))
+    if data.predicted == "everything" and not data.prompts:
+        message = "is everything, which is always so of text; leave it out, or name `data.prompts`"
+        faults.append(("data.predicted", message))
     if data.prompts and not 1 <= data.longest_response < data.length - 1:
         message = f"is {data.longest_response}, of length {data.length}; leave room for a prompt"
         faults.append(("data.response", message))
     return faults
+
+
+def template_faults(models: Models, data: DataPart) -> list[Fault]:
+    """Why prompts cannot stand in the student's chat template, where they are to."""
+    if data.chat and not data.prompts:
+        return [("data.chat", "is for prompts; name files of them (`data.prompts`)")]
+    if not data.chat:
+        return []
+    try:
+        before_words(models.tokenizer)
+        empty = models.tokenizer(as_said(models.tokenizer, ""), add_special_tokens=False)
+    except DataError as error:
+        return [("data.chat", str(error))]
+    least = len(empty.input_ids)
+    if data.length - data.longest_response > least:
+        return []
+    message = f"is {data.longest_response}, of length {data.length}, of which the chat template"
+    return [("data.response", f"{message} takes {least}; leave room for a prompt")]
+
+
+def template_warnings(models: Models, data: DataPart) -> list[str]:
+    """Answers that are learned with another end than the chat template gives them."""
+    if not data.chat:
+        return []
+    try:
+        end, mine = after_answer(models.tokenizer).strip(), str(models.tokenizer.eos_token)
+    except DataError:
+        return []  # a template that takes no answer
+    if end.startswith(mine):
+        return []
+    return [
+        f"the chat template puts {end!r:.40} behind an answer, and the tokenizer's end (eos) is"
+        f" {mine!r}: answers are learned to end with that"
+    ]
 
 
 def stage_policy(
@@ -106,12 +144,6 @@ def stage_policy(
             "aligns vocabularies, which is done over `data.text`; leave the policy out",
         ),
         (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give steps"),
-        (
-            not data.chat or models.tokenizer.chat_template is not None,
-            "data.chat",
-            "asks for a chat template, and the student's tokenizer has none; leave it out, or name"
-            " a student or tokenizer that has one",
-        ),
     ]
     if policy and policy.rule:
         needed += [

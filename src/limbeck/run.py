@@ -197,9 +197,7 @@ def _train(
         with_head = setup.has_trained_head
         card = model_card(_card_facts(setup))
         tokenizer = setup.models.tokenizer
-        export_additions(
-            student, setup.recipe.student.low_rank, folder, base=setup.recipe.student.model
-        )
+        export_additions(student, setup.recipe.student, folder, with_head=with_head)
         finish_low_rank(student, setup.models.anatomy, setup.recipe.student.low_rank)
         export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
 

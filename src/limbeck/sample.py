@@ -145,8 +145,9 @@ def write_answers(
     settings = GenerationSettings(
         response=response, temperature=temperature, chat=chat, batch_size=batch_size
     )
-    of = {"model": fingerprint(model), "prompts": checksum(*files), "writing": asdict(settings)}
     console, writer = console or Console(quiet=True), Writer.loaded(model)
+    of: dict[str, Any] = {"model": fingerprint(model), "prompts": checksum(*files)}
+    of |= {"writing": asdict(settings), "template": chat and writer.tokenizer.chat_template}
     kept = place.with_name(f"{place.name}.parts")
     lines: dict[str, list[str]] = {}
     for split in splits:

@@ -113,6 +113,15 @@ def prepare_study(raw: Mapping[str, Any]) -> tuple[Study, list[ArmRun]]:
             if setup:
                 runs += _seeded(study, arm, student, recipe, setup)
     faults += _alike(runs)
+    faults += [
+        (
+            f"arms.{run.arm}",
+            "changes how prompts are put (data.chat, data.between), and all are measured alike; say"
+            " in the recipe how (evaluation.writing.chat, evaluation.writing.between)",
+        )
+        for run in runs
+        if run.setup.recipe.evaluation != runs[0].setup.recipe.evaluation
+    ]
     if not faults and study.equal == "tokens":
         faults += _unequal(study, runs)
     if faults:

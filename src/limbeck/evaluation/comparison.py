@@ -92,9 +92,14 @@ def metrics_table(comparison: Comparison, student: str, task: str) -> Table:
     table = [["arm", *(f"{words(n)}{'' if n in PLAIN_METRICS else ' × 100'}" for n in names)]]
     for name, row in named:
         means = row["quality"][task]["means"]
-        shown = ((means[n], n in PLAIN_METRICS) for n in names)
-        table.append([name, *(f"{x:.3f}" if plain else f"{100 * x:.1f}" for x, plain in shown)])
+        table.append([name, *(_metric(n, means[n]) for n in names)])
     return table
+
+
+def _metric(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if name in PLAIN_METRICS else f"{100 * value:.1f}"
 
 
 def training_table(comparison: Comparison, student: str) -> Table:

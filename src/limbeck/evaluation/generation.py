@@ -111,14 +111,18 @@ class Writer:
     anatomy: Anatomy
 
     @staticmethod
-    def loaded(name: str) -> "Writer":
+    def loaded(name: str, anatomy: Anatomy | None = None) -> "Writer":
         """From a model folder.
+
+        Args:
+            name: Of the model.
+            anatomy: Its family's, where that is not in the table.
 
         Raises:
             EvaluationError: It is no decoder, or its tokenizer ends no text.
         """
         tokenizer = load_tokenizer(name)
-        anatomy = anatomy_of(load_config(name).model_type)
+        anatomy = anatomy or anatomy_of(load_config(name).model_type)
         if not anatomy.causal or tokenizer.eos_token_id is None:
             lacks = "is an encoder" if not anatomy.causal else "has no piece that ends a text (eos)"
             raise EvaluationError(f"{name} {lacks}; only decoders write texts")

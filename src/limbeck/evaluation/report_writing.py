@@ -36,15 +36,20 @@ def position_table(found: Mapping[str, Sequence[float]]) -> Table:
 
 def positions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Arms of a study, three numbers in a cell: the first, middle and last third of texts."""
-    some = [row for row in rows if row.get("by_position")]
-    names = list(some[0]["by_position"]) if some else []
+    some = {row["arm"]: row["by_position"] for row in rows if row.get("by_position")}
+    # An arm without a teacher, or with pieces of its own, agrees with nobody.
+    names = list(dict.fromkeys(name for parts in some.values() for name in parts))
     return [
         ["arm", *(_SAID.get(name, name) for name in names)],
         *(
-            [row["arm"], *(", ".join(f"{x:.3f}" for x in row["by_position"][n]) for n in names)]
-            for row in some
+            [arm, *(", ".join(_number(x) for x in parts.get(name, ())) for name in names)]
+            for arm, parts in some.items()
         ),
     ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import EvaluationError
 from ..files import write_text
 from ..model_folders import fingerprint
+from ..pretrained import load_tokenizer
 from .finetune import FinetuneSettings, SeedScore, finetune
 from .generation import GenerationSettings, score_generation
 from .tasks import Task, TaskKind
@@ -99,7 +100,8 @@ def evaluate_tasks(
     writes = tasks[0].kind is TaskKind.GENERATION
     writing = writing or GenerationSettings()
     protocol = writing if writes else settings
-    keys = {task.name: _fingerprint(model, task, protocol) for task in tasks if results}
+    template = load_tokenizer(model).chat_template if writes and writing.chat else None
+    keys = {task.name: _fingerprint(model, task, protocol, template) for task in tasks if results}
     kept = {
         task.name: _kept(results[task.name], keys[task.name]) if results else {} for task in tasks
     }
@@ -159,9 +161,12 @@ def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
     return groups
 
 
-def _fingerprint(model: str, task: Task, settings: FinetuneSettings | GenerationSettings) -> str:
+def _fingerprint(
+    model: str, task: Task, settings: FinetuneSettings | GenerationSettings, template: str | None
+) -> str:
     """Names the model's files, the rows and the settings: stale results are not reused."""
     facts = [fingerprint(model), task.name, asdict(settings), task.test_split]
+    facts += [template] if template else []
     digest = hashlib.sha256(json.dumps(facts).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())

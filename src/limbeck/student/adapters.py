@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -52,25 +53,27 @@ def add_adapters(
         inject_adapter_in_model(config, model.base_model)
 
 
-def save_adapters(model: PreTrainedModel, folder: Path, *, base: str) -> None:
+def save_adapters(model: PreTrainedModel, folder: Path, *, base: str, with_head: bool) -> None:
     """Write the additions by themselves, as a folder that peft adds to the model that they are of.
 
     Args:
         model: With its additions not yet merged.
         folder: Replaced if it is there.
         base: Name of the model whose weights are frozen.
+        with_head: Whether that model is loaded with its vocabulary head.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     body: Any = model.base_model
-    inside = "" if body is model else f"{model.base_model_prefix}."
+    inside = f"{model.base_model_prefix}." if with_head else ""
     found = get_peft_model_state_dict(body, adapter_name=_ADAPTER)
     weights = {f"base_model.model.{inside}{name}": w.contiguous() for name, w in found.items()}
     with whole_folder(folder) as part:
         config = copy.deepcopy(body.peft_config[_ADAPTER])
         config.base_model_name_or_path, config.inference_mode = base, True
-        config.target_modules = sorted(f"{inside}{path}" for path in config.target_modules)
+        # Whole paths: peft has shortened those that it was given.
+        config.target_modules = [f"{inside}{path}" for path in _adapted(body)]
         config.save_pretrained(str(part))
         save_file(weights, part / "adapter_model.safetensors", metadata={"format": "pt"})
 
@@ -81,12 +84,16 @@ def train_only_adapters(model: PreTrainedModel) -> None:
         parameter.requires_grad_("lora_" in name)  # peft's name for its own weights
 
 
-def merge_adapters(model: PreTrainedModel) -> None:
-    """Add what was learned to the frozen weights, and take the additions away, in place."""
+def _adapted(model: nn.Module) -> list[str]:
+    """Paths of the layers that have additions."""
     from peft.tuners.lora import LoraLayer
 
-    adapted = [path for path, module in model.named_modules() if isinstance(module, LoraLayer)]
-    for path in adapted:
+    return [path for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+
+
+def merge_adapters(model: PreTrainedModel) -> None:
+    """Add what was learned to the frozen weights, and take the additions away, in place."""
+    for path in _adapted(model):
         layer: Any = model.get_submodule(path)
         layer.merge()
         set_submodule(model, path, layer.get_base_layer())

@@ -4,6 +4,13 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
 
+# Templates that write the day's date would give other prompts every day. It stands before them,
+# for transformers hands no function over to a template.
+_ONE_DAY = (
+    "{% macro strftime_now(form) %}"
+    "{% if form == '%Y-%m-%d' %}2024-07-26{% else %}26 Jul 2024{% endif %}"
+    "{% endmacro %}"
+)
 _SOMETHING = "limbeck"  # said by a user, to see where a template puts it
 
 
@@ -13,6 +20,23 @@ def as_said(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
     Raises:
         DataError: There is no template, or it cannot put this prompt.
     """
+    return _rendered(tokenizer, [{"role": "user", "content": text}], asks=True)
+
+
+def after_answer(tokenizer: PreTrainedTokenizerFast) -> str:
+    """What the template puts behind an answer.
+
+    Raises:
+        DataError: As for `as_said`.
+    """
+    turns = [("user", "?"), ("assistant", _SOMETHING)]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return _rendered(tokenizer, messages, asks=False).rpartition(_SOMETHING)[2]
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, asks: bool
+) -> str:
     if not tokenizer.chat_template:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} has no chat template; name one that has, or"
@@ -20,12 +44,15 @@ def as_said(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
         )
     try:
         said = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+            messages,
+            tokenize=False,
+            add_generation_prompt=asks,
+            chat_template=_ONE_DAY + tokenizer.get_chat_template(),
         )
     except Exception as error:  # whatever a template raises
         raise DataError(
-            f"the chat template of {tokenizer.name_or_path!r} cannot put the prompt {text!r:.60}:"
-            f" {error}; mend the template, or leave `chat` out"
+            f"the chat template of {tokenizer.name_or_path!r} cannot put"
+            f" {messages[-1]['content']!r:.60}: {error}; mend the template, or leave `chat` out"
         ) from error
     return str(said)
 

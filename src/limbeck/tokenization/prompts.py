@@ -78,9 +78,10 @@ def encode_prompts(
         least = len(empty)
     room = length - response
     if room <= least:
+        of_template = f" beside the {least} of the chat template" if chat else ""
         raise DataError(
-            f"responses of {response} pieces leave no room for a prompt in {length}; make"
-            " `response` smaller, or `length` larger"
+            f"responses of {response} pieces leave no room for a prompt in {length}{of_template};"
+            " make `response` smaller, or `length` larger"
         )
     table = PromptTable([], [], 0, 0)
     cut_prompts = cut_responses = 0
