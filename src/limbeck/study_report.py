@@ -161,12 +161,14 @@ def _positions(runs: Sequence[ArmRun], folder: Path) -> dict[str, list[float]]:
 
 
 def _training(folders: Sequence[Path]) -> dict[str, Any]:
-    """Of the first training; the others differ by their seeds alone."""
+    """Of the first training; the others differ by their seeds alone. Losses are of its last stage."""
     records = RunLog(folders[0] / "log.jsonl").records()
-    held_out = [record["held_out"] for record in records if "held_out" in record]
+    measured = [record for record in records if "held_out" in record]
+    last = measured[-1]["stage_number"] if measured else 0
+    held_out = [r["held_out"] for r in measured if r["stage_number"] == last] or [{}]
     facts = training_facts(records)
     facts.pop("stages", None)
-    return {"training": facts, "held_out": held_out[-1] if held_out else {}}
+    return {"training": facts, "held_out_before": held_out[0], "held_out": held_out[-1]}
 
 
 def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: EvaluationPart) -> list[str]:

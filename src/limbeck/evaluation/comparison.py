@@ -10,7 +10,7 @@ from ..files import write_texts
 from .comparison_plots import gaps, quality_against
 from .plots import Table, cell, page
 from .report import finite, markdown_table, size_table, words
-from .report_writing import PLAIN_METRICS, positions_table
+from .report_writing import PLAIN_METRICS, plain_number, positions_table
 
 Comparison = Mapping[str, Any]
 _OF_TRAINING = (
@@ -97,9 +97,9 @@ def metrics_table(comparison: Comparison, student: str, task: str) -> Table:
 
 
 def _metric(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if name in PLAIN_METRICS else f"{100 * value:.1f}"
+    if value is None or name in PLAIN_METRICS:
+        return plain_number(value)
+    return f"{100 * value:.1f}"
 
 
 def training_table(comparison: Comparison, student: str) -> Table:
@@ -108,7 +108,11 @@ def training_table(comparison: Comparison, student: str) -> Table:
     table = [head]
     for row in _rows(comparison, student):
         facts = row["training"]
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in row["held_out"].items())
+        before = row["held_out_before"]
+        losses = ", ".join(
+            f"{name} {plain_number(before.get(name))} → {plain_number(value)}"
+            for name, value in row["held_out"].items()
+        )
         cells = [cell(facts.get(key), key) for key in _OF_TRAINING]
         table.append([row["arm"], *cells, losses, ", ".join(row["runs"])])
     return table

@@ -42,13 +42,18 @@ def positions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return [
         ["arm", *(_SAID.get(name, name) for name in names)],
         *(
-            [arm, *(", ".join(_number(x) for x in parts.get(name, ())) for name in names)]
+            [arm, *(", ".join(plain_number(x) for x in parts.get(name, ())) for name in names)]
             for arm, parts in some.items()
         ),
     ]
 
 
-def _number(value: float | None) -> str:
+def plain_number(value: float | None) -> str:
+    """Three places, or nothing.
+
+    >>> plain_number(0.12345), plain_number(None)
+    ('0.123', '')
+    """
     return "" if value is None else f"{value:.3f}"
 
 
