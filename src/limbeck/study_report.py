@@ -161,7 +161,7 @@ def _positions(runs: Sequence[ArmRun], folder: Path) -> dict[str, list[float]]:
 
 
 def _training(folders: Sequence[Path]) -> dict[str, Any]:
-    """Of the first training; the others differ by their seeds alone. Losses are of its last stage."""
+    """Of the first training; the others differ by their seeds. Losses are of its last stage."""
     records = RunLog(folders[0] / "log.jsonl").records()
     measured = [record for record in records if "held_out" in record]
     last = measured[-1]["stage_number"] if measured else 0
