@@ -121,11 +121,12 @@ def training_table(comparison: Comparison, student: str) -> Table:
 def tables(comparison: Comparison) -> list[tuple[str, Table]]:
     """Every table, with its heading."""
     found = []
-    several = comparison["trainings"] * comparison["fine_tunings"]
     for student in comparison["students"]:
-        heading = f"{student}: scores × 100, ± standard deviation over {several} seed(s)"
         rows = _rows(comparison, student)
         if rows[0]["quality"]:
+            # While a study goes on, some arms have fewer.
+            several = max(len(q["values"]) for row in rows for q in row["quality"].values())
+            heading = f"{student}: scores × 100, ± standard deviation over {several} seed(s)"
             found.append((heading, comparison_table(comparison, student)))
         for task, quality in rows[0]["quality"].items():
             if len(quality["means"]) > 1:
