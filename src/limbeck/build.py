@@ -196,7 +196,7 @@ def _asking_faults(recipe: Recipe, models: Models) -> list[Fault]:
         asked["the teacher"] = models.teacher_tokenizer
     if part.no_distillation:
         asked[part.no_distillation] = load_tokenizer(model_of_run(part.no_distillation))
-    message = "asks all models in their chat template, and {} has none; say false, or leave it out"
+    message = "asks all models in their chat template, and {} has none; say false, or name one"
     return [
         ("evaluation.writing.chat", message.format(who))
         for who, tokenizer in asked.items()

@@ -1,10 +1,12 @@
 """Files and folders appear whole or not at all: they are written aside, then renamed."""
 
 import hashlib
+import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def checksum(*files: Path) -> str:
@@ -34,6 +36,23 @@ def write_texts(contents: Mapping[str, str], folder: Path) -> None:
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
+
+
+def remembered(
+    file: Path, of: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What a JSON file holds of those facts; made and written where it is of others, or missing.
+
+    Args:
+        file: Its folder is made.
+        of: What the content hangs on, as JSON can hold it.
+        make: Gives the content, under names of its own.
+    """
+    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    if {name: found.get(name) for name in of} != dict(of):
+        found = {**of, **make()}
+        write_text(file, json.dumps(found, ensure_ascii=False))
+    return found
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What a finished run is measured on, and the report made of it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
@@ -25,7 +24,7 @@ from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .factored import factored_ranks
-from .files import write_text
+from .files import remembered
 from .lowered import low_rank_notes
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .measure_writing import positions_of_run
@@ -162,11 +161,8 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
 
 def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:
     """Size, memory and latency of a model, from the file where they were measured before."""
-    of: dict[str, Any] = {"model": fingerprint(model), "sentence": sentence}
-    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    if {name: found.get(name) for name in of} != of:
-        found = {**of, "cost": asdict(measure_cost(model, sentence=sentence))}
-        write_text(kept, json.dumps(found))
+    of = {"model": fingerprint(model), "sentence": sentence}
+    found = remembered(kept, of, lambda: {"cost": asdict(measure_cost(model, sentence=sentence))})
     cost: dict[str, Any] = found["cost"]
     return cost
 

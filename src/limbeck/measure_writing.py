@@ -1,13 +1,12 @@
 """What a run of a decoder shows of its texts: how good it is early and late in them."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .build import Setup
 from .evaluation.generation import Writer, by_position
-from .files import write_text
+from .files import remembered
 from .model_folders import fingerprint
 from .pretrained import has_vocabulary_head
 from .prompt_corpora import held_out_prompts
@@ -43,13 +42,13 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
         "writing": asdict(settings),
         "template": models.tokenizer.chat_template if settings.chat else None,
     }
-    kept = folder / "evaluation" / "by_position.json"
-    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    if {name: found.get(name) for name in of} != of:
+
+    def measured() -> dict[str, Positions]:
         rows = held_out_prompts(setup)[: data.held_out.sequences]
         reader = Writer.loaded(agrees, models.teacher_anatomy) if agrees else None
-        parts = by_position(Writer.loaded(student, models.anatomy), reader, rows, settings)
-        found = {**of, "by_position": parts}
-        write_text(kept, json.dumps(found))
-    positions: Positions = found["by_position"]
+        writer = Writer.loaded(student, models.anatomy)
+        return {"by_position": by_position(writer, reader, rows, settings)}
+
+    kept = remembered(folder / "evaluation" / "by_position.json", of, measured)
+    positions: Positions = kept["by_position"]
     return positions

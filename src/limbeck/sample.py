@@ -20,7 +20,7 @@ from .data.json_lines import file_of_split, has_split
 from .data.prompts import Prompt, read_prompts
 from .errors import DataError, EvaluationError
 from .evaluation.generation import GenerationSettings, Writer
-from .files import checksum, write_text, write_texts
+from .files import checksum, remembered, write_texts
 from .model_folders import fingerprint
 from .tokenization.frame import frame_of
 from .training.records import ProgressBar
@@ -186,14 +186,15 @@ def _answers(
     file: Path,
 ) -> tuple[_Answers, int]:
     """Of some prompts, from the file where they were kept before; how many were too long."""
-    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    if found.get("of") != part:
+
+    def written() -> dict[str, Any]:
         table = writer.table(rows, settings)
         chance = int(np.random.default_rng((part["seed"], part["first"])).integers(2**31))
         pieces, ended = writer.answers(table.prompts, settings, seed=chance)
         answers = list(zip(map(writer.text, pieces), ended, strict=True))
-        found = {"of": part, "answers": answers, "too_long": table.cut_prompts}
-        write_text(file, json.dumps(found, ensure_ascii=False))
+        return {"answers": answers, "too_long": table.cut_prompts}
+
+    found = remembered(file, part, written)
     return [(text, ended) for text, ended in found["answers"]], found["too_long"]
 
 
