@@ -179,7 +179,7 @@ def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: Evaluatio
         tokens = {record for run, _ in found for record in [_tokens_line(run)]}
         notes.append(f"every arm learned from the same text: {', '.join(sorted(tokens))}")
     notes.append(
-        f"the interval holds 95 % of {study.draws} redraws of test rows and seeds, the same rows"
+        f"the interval holds 95 % of {study.draws} redraws of test rows and seeds, the same"
         f" for the arm and for its control {study.control!r}; p is two-sided"
     )
     return notes

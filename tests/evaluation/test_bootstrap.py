@@ -137,3 +137,14 @@ def test_seeds_that_differ_widen_the_interval():
     wide = difference(spread, steady, observed=0.0, seed=0)
     assert narrow.high - narrow.low == 0.0
     assert wide.high - wide.low > 0.1
+
+
+def test_what_a_seed_does_to_both_models_cancels_out():
+    lucky = np.array([[0.3], [0.5], [0.7]]) * np.ones((1, 400))
+    better = {"toy": lucky + 0.01, "other": 0.5 * lucky + 0.01}
+    found = difference(better, {"toy": lucky, "other": 0.5 * lucky}, observed=0.01, seed=0)
+    assert (found.low, found.high) == pytest.approx((0.01, 0.01)) and found.p == 0.0
+    # A control with fewer trainings so far has none to stand beside.
+    fewer = {name: scores[:2] for name, scores in better.items()}
+    apart = difference(better, fewer, observed=0.0, seed=0)
+    assert apart.low < -0.01 < 0.01 < apart.high

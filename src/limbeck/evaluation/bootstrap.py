@@ -1,6 +1,6 @@
 """How sure a difference between two models is: both are scored again and again on redrawn rows.
 
-Every model sees the same redrawn rows, so what is easy or hard for all of them
+Every model sees the same redrawn rows and seeds, so what is easy or hard for all of them
 cancels out. Scores are computed from sums over rows weighed by how often each was
 drawn, which gives a thousand redraws in the time of a few.
 
@@ -72,28 +72,31 @@ def difference(
 ) -> Difference:
     """The difference of two models' means over tasks, with its interval.
 
+    Seeds are redrawn too, the same ones for all tasks and, where both have as many, for
+    both models: arms of a study read the same text in the same order with one seed, so what
+    is lucky or unlucky in it cancels out as easy rows do.
+
     Args:
         model: `redrawn_scores` of every task.
         control: Likewise, of the same tasks and redraws.
         observed: The difference on the rows as they are.
-        seed: Seeds are redrawn too: each redraw takes other ones.
+        seed: Decides which seeds are drawn.
     """
     chance = np.random.default_rng(seed)
-    redrawn = np.mean([_of_some_seeds(model[task], chance) for task in model], axis=0)
-    against = np.mean([_of_some_seeds(control[task], chance) for task in model], axis=0)
-    differences = redrawn - against
+    chosen: dict[tuple[int, ...], Int[ndarray, "seeds draws"]] = {}
+
+    def mean_over_tasks(scores: Mapping[str, Float[ndarray, "seeds draws"]]) -> ndarray:
+        found = []
+        for of_task in (scores[task] for task in model):
+            if of_task.shape not in chosen:
+                chosen[of_task.shape] = chance.integers(0, len(of_task), of_task.shape)
+            found.append(np.take_along_axis(of_task, chosen[of_task.shape], axis=0).mean(0))
+        return np.mean(found, axis=0)  # type: ignore[no-any-return]
+
+    differences = mean_over_tasks(model) - mean_over_tasks(control)
     low, high = np.quantile(differences, [0.025, 0.975])
     one_side = min(np.mean(differences <= 0), np.mean(differences >= 0))
     return Difference(observed, float(low), float(high), min(1.0, 2 * float(one_side)))
-
-
-def _of_some_seeds(
-    scores: Float[ndarray, "seeds draws"], chance: np.random.Generator
-) -> Float[ndarray, " draws"]:
-    seeds, draws = scores.shape
-    chosen = chance.integers(0, seeds, (seeds, draws))
-    mean: Float[ndarray, " draws"] = np.take_along_axis(scores, chosen, axis=0).mean(0)
-    return mean
 
 
 def _scores(
