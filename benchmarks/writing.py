@@ -1,8 +1,9 @@
 """Text that two models write together: in blocks that the teacher checks, against piece by piece.
 
 A decoder writes with the help of another by the switch, in blocks and one piece at a time (the
-same text, both caches kept in both), and alone, which is the least that any policy can take.
-In one run, taking turns; ratios are of medians.
+same text, both caches kept in both), and alone, which is the least that any policy can take; on a
+GPU with forwards that are recorded and replayed, and without. In one run, taking turns after a
+first round that is not counted; ratios are of medians.
 
     python benchmarks/writing.py TEACHER STUDENT [--prompts DIR/NAME] [--rows 16] [--longest 512]
         [--device cpu]
@@ -19,6 +20,7 @@ import torch
 from limbeck.data.prompts import read_prompts
 from limbeck.families import anatomy_of
 from limbeck.generation.rules import Rule, Student, Switch
+from limbeck.generation.tables import Readers
 from limbeck.generation.write import Writing, Written, write
 from limbeck.pretrained import load_config, load_model, load_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
@@ -53,7 +55,7 @@ def main() -> None:
     # Nobody comes to an end, so that every way writes as much.
     never = -1
 
-    def timed(rule: Rule, block: int) -> tuple[float, Written]:
+    def timed(rule: Rule, block: int, readers: Readers) -> tuple[float, Written]:
         began = time.perf_counter()
         with torch.autocast(given.device, torch.bfloat16, enabled=given.bfloat16):
             writing = Writing(given.longest, 1.0, block)
@@ -65,6 +67,7 @@ def main() -> None:
                 writing=writing,
                 pieces=len(tokenizer),
                 end=never,
+                readers=readers,
             )
         if given.device == "cuda":
             torch.cuda.synchronize()
@@ -75,37 +78,45 @@ def main() -> None:
         "switch, piece by piece": (Switch(tau=given.tau), 1),
         "switch, in blocks": (Switch(tau=given.tau), 16),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    texts: dict[str, Written] = {}
-    for _ in range(given.rounds):
-        for name, (rule, block) in ways.items():
-            spent, texts[name] = timed(rule, block)
-            seconds[name].append(spent)
+    kinds = {"plain": Readers(graphs=False)}
+    if given.device == "cuda":
+        kinds["replayed"] = Readers()
+    seconds: dict[tuple[str, str], list[float]] = {}
+    texts: dict[tuple[str, str], Written] = {}
+    for number in range(given.rounds + 1):
+        for kind, readers in kinds.items():
+            for name, (rule, block) in ways.items():
+                spent, texts[kind, name] = timed(rule, block, readers)
+                if number > 0:
+                    seconds.setdefault((kind, name), []).append(spent)
     pieces = given.rows * given.longest
-    middle = {name: statistics.median(some) for name, some in seconds.items()}
-    for name, spent in middle.items():
-        share = float(texts[name].by_teacher.float().mean())
-        print(f"{name:24} {spent:7.1f} s {pieces / spent:8.0f} pieces/s, teacher wrote {share:.0%}")
-    one, many = (texts[f"switch, {how}"] for how in ("piece by piece", "in blocks"))
-    same = float((one.pieces == many.pieces).float().mean())
-    print(f"the two ways of the switch give the same piece at {same:.1%} of the places")
-    faster = middle["switch, piece by piece"] / middle["switch, in blocks"]
-    slower = middle["switch, in blocks"] / middle["student alone"]
-    print(f"blocks are {faster:.2f} times as fast as pieces (aim {AIM_AGAINST_PIECES}),")
-    print(f"and take {slower:.2f} times the time of the student alone (aim {AIM_AGAINST_STUDENT})")
-    print(
-        json.dumps(
-            {
-                "rows": given.rows,
-                "longest": given.longest,
-                "seconds": middle,
-                "teacher_share": float(many.by_teacher.float().mean()),
-                "pieces_to_blocks_ratio": faster,
-                "blocks_to_student_ratio": slower,
-                "same_share": same,
-            }
+    middle = {way: statistics.median(some) for way, some in seconds.items()}
+    for (kind, name), spent in middle.items():
+        share = float(texts[kind, name].by_teacher.float().mean())
+        speed = f"{spent:7.1f} s {pieces / spent:8.0f} pieces/s"
+        print(f"{kind:8} {name:24} {speed}, teacher wrote {share:.0%}")
+    found: dict[str, object] = {"rows": given.rows, "longest": given.longest}
+    for kind in kinds:
+        alone, one, many = (middle[kind, name] for name in ways)
+        texts_of = [texts[kind, f"switch, {how}"] for how in ("piece by piece", "in blocks")]
+        same = float((texts_of[0].pieces == texts_of[1].pieces).float().mean())
+        print(
+            f"{kind}: the two ways of the switch give the same piece at {same:.1%} of the places;"
         )
-    )
+        print(f"blocks are {one / many:.2f} times as fast as pieces (aim {AIM_AGAINST_PIECES}),")
+        print(f"and take {many / alone:.2f} times the student alone (aim {AIM_AGAINST_STUDENT})")
+        found[kind] = {
+            "seconds": {name: middle[kind, name] for name in ways},
+            "teacher_share": float(texts_of[1].by_teacher.float().mean()),
+            "pieces_to_blocks_ratio": one / many,
+            "blocks_to_student_ratio": many / alone,
+            "same_share": same,
+        }
+    if "replayed" in kinds:
+        faster = {name: middle["plain", name] / middle["replayed", name] for name in ways}
+        print("replayed is faster:", ", ".join(f"{name} {x:.1f}" for name, x in faster.items()))
+        found["plain_to_replayed_ratio"] = faster
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from .recipe import DataPart, StagePart, StudentPart
 from .tokenization.coverage import coverage
 from .tokenization.normalisation import kept_by_one, share_read_otherwise
 
-_DOCUMENTS_LOOKED_AT = 200
+_DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
 _UNKNOWN_AT_MOST = 0.05  # of the pieces of a text
 _LETTERS_NAMED = 10
 _SPECIAL_PIECES = 5  # which every two encoders share
@@ -21,11 +21,14 @@ def writing_faults(models: Models, data: DataPart) -> list[Fault]:
     """Texts and prompts that the student's tokenizer cannot write, by their first documents."""
     read = {f"data.text.{n}": (s.path, read_documents(s)) for n, s in enumerate(data.text)}
     for number, location in enumerate(data.prompts):
-        rows = (f"{row.text} {row.references[0]}" for row in read_prompts(location))
+        rows = (
+            f"{row.text[:_LETTERS_LOOKED_AT]} {row.references[0]}" for row in read_prompts(location)
+        )
         read[f"data.prompts.{number}"] = location, rows
     faults = []
     for field, (path, documents) in read.items():
-        text = coverage(models.tokenizer, islice(documents, _DOCUMENTS_LOOKED_AT))
+        some = (text[:_LETTERS_LOOKED_AT] for text in islice(documents, _DOCUMENTS_LOOKED_AT))
+        text = coverage(models.tokenizer, some)
         if text.pieces == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
             faults.append((field, f"{message}; give another text or tokenizer"))

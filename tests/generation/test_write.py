@@ -7,6 +7,8 @@ import torch
 from conftest import make_model
 
 from limbeck.errors import ModelError
+from limbeck.families import ANATOMIES
+from limbeck.generation import tables
 from limbeck.generation.noise import gumbel_noise, row_keys
 from limbeck.generation.reader import Reader
 from limbeck.generation.rules import (
@@ -18,6 +20,7 @@ from limbeck.generation.rules import (
     Teacher,
     jensen_shannon,
 )
+from limbeck.generation.tables import Readers, TableReader
 from limbeck.generation.write import Writing, write
 
 PIECES, END, LONGEST = 40, 7, 20
@@ -114,9 +117,12 @@ def as_lists(written):
     ]
 
 
+@pytest.mark.parametrize("table", [False, True], ids=["growing", "table"])
 @pytest.mark.parametrize("rule", CASES.values(), ids=CASES)
-def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule):
+def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule, table, monkeypatch):
     student, teacher = models
+    monkeypatch.setattr(tables, "can_replay", lambda model: table)
+    readers = Readers(rows=20)  # more than there are, as where a batch leaves some to the corpus
     generator = torch.Generator().manual_seed(0)
     decided = fired = 0
     for case in range(12):
@@ -124,7 +130,15 @@ def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule):
         prompts = torch.randint(1, PIECES, (16, length), generator=generator).tolist()
         writing = Writing(LONGEST, (1.0, 0.7, 0.0)[case % 3], block, seed=case)
         found = write(
-            student, teacher, prompts, rule, writing=writing, pieces=PIECES, end=END, progress=0.4
+            student,
+            teacher,
+            prompts,
+            rule,
+            writing=writing,
+            pieces=PIECES,
+            end=END,
+            progress=0.4,
+            readers=readers,
         )
         texts, wrote = piece_by_piece(student, teacher, prompts, rule, writing, progress=0.4)
         assert as_lists(found) == list(zip(texts, wrote, strict=True))
@@ -221,6 +235,56 @@ def test_noise_is_that_of_gumbel():
 def test_options_out_of_range(rule, message):
     assert message in rule.faults()[0][1]
     assert not RULES["switch"]().faults()
+
+
+DECODERS = [name for name, anatomy in ANATOMIES.items() if anatomy.causal]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_table_of_fixed_size_gives_every_family_the_same_text(family, device, monkeypatch):
+    student, teacher = (
+        make_model(family, vocabulary=PIECES, seed=n).double().to(device) for n in (0, 1)
+    )
+    for model in (student, teacher):
+        model.config.sliding_window = None
+    prompts = [[5], [6, 8, 4], [9, 9, 9, 9, 9]]
+    options = {"writing": Writing(LONGEST), "pieces": PIECES, "end": END}
+    plain = write(student, teacher, prompts, Switch(), **options)
+    monkeypatch.setattr(tables, "can_replay", lambda model: True)
+    readers = Readers()
+    for _ in range(2):
+        found = write(student, teacher, prompts, Switch(), readers=readers, **options)
+        assert as_lists(found) == as_lists(plain)
+
+
+@pytest.mark.parametrize("coarse", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_replayed_follows_the_weights(device, coarse):
+    model = make_model("llama").to(device)
+    table = TableReader(model, 200, rows=4, places=40)
+    ids = torch.randint(1, 200, (2, 12), device=device)
+    places, seen = torch.arange(12, device=device).expand(2, -1), torch.ones_like(ids).bool()
+    near, before = 0.02 if coarse else 1e-4, None
+    for _ in range(3):
+        plain = Reader(model, 200)
+        table.begin(2)
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=coarse):
+            for reader in (plain, table):
+                reader.remember(ids[:, :5], places[:, :5], seen[:, :5])
+            for start, end in ((5, 6), (6, 7), (7, 11), (11, 12)):
+                now = slice(start, end)
+                mine, expected = (
+                    reader.read(ids[:, now], places[:, now], seen[:, :end])
+                    for reader in (table, plain)
+                )
+                assert float((mine - expected).abs().mean()) < near
+        assert before is None or float((mine - before).abs().mean()) > 3 * near
+        before = mine
+        for weight in model.parameters():
+            weight.data.mul_(0.8)
+    assert table.replays == (device == "cuda")
 
 
 def test_models_that_forget_are_refused():

@@ -27,7 +27,8 @@ from ..errors import EvaluationError
 from ..families import anatomy_of
 from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
-from ..generation.write import Writing, write
+from ..generation.tables import Readers
+from ..generation.write import Writing, most_places, write
 from ..objectives.labels import label_log_likelihoods
 from ..pretrained import load_config, load_model, load_tokenizer
 from ..tokenization.prompts import PromptTable, answered, encode_prompts
@@ -164,6 +165,11 @@ class Writer:
         """Pieces written after each prompt, and whether they came to an end."""
         pieces: list[list[int]] = [[] for _ in prompts]
         ended = [False for _ in prompts]
+        longest = max(map(len, prompts), default=0) + settings.response
+        readers = Readers(
+            rows=min(settings.batch_size, len(prompts)),
+            places=most_places(longest, Writing.block),
+        )
         # Prompts of a like length hold little padding.
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         for start in range(0, len(order), settings.batch_size):
@@ -176,6 +182,7 @@ class Writer:
                 writing=Writing(settings.response, settings.temperature, seed=seed + start),
                 pieces=len(self.tokenizer),
                 end=self.tokenizer.eos_token_id,
+                readers=readers,
             )
             for row, text, length, end in zip(
                 some,

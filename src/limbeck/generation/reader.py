@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ..errors import ModelError
@@ -33,7 +33,7 @@ class Reader:
             )
         self.model = model
         self.pieces = pieces
-        self.cache = DynamicCache()
+        self.cache: Cache = DynamicCache()
 
     def read(
         self,

@@ -10,6 +10,7 @@ Source: the rules are those of `rules`; reading drafts in one forward is the ide
 speculative decoding, Leviathan et al. 2023, arXiv:2211.17192.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel
 from .noise import gumbel_noise, row_keys
 from .reader import Reader
 from .rules import Rule, Seen
+from .tables import Readers
 
 # A draft longer than this share of the mean run of pieces that stay costs more than it saves.
 _OF_A_RUN = 0.5
@@ -76,6 +78,7 @@ def write(
     pieces: int,
     end: int,
     progress: float = 0.0,
+    readers: Readers | None = None,
 ) -> Written:
     """What the two write after each prompt.
 
@@ -88,9 +91,10 @@ def write(
         pieces: Rows of both vocabularies that the tokenizer has.
         end: The piece that ends a response.
         progress: Share of the stage that is done.
+        readers: Kept by the caller for the batches after this one.
     """
     reads = teacher if rule.asks_teacher else None
-    both = _Both(student, reads, prompts, pieces=pieces, longest=writing.longest)
+    both = _Both(student, reads, prompts, writing, pieces, readers or Readers(graphs=False))
     device = both.last.device
     count = len(prompts)
     text = torch.zeros(count, writing.longest, dtype=torch.long, device=device)
@@ -142,14 +146,16 @@ class _Both:
         student: PreTrainedModel,
         teacher: PreTrainedModel | None,
         prompts: Sequence[Sequence[int]],
-        *,
+        writing: Writing,
         pieces: int,
-        longest: int,
+        readers: Readers,
     ) -> None:
-        self.student = Reader(student, pieces)
-        self.teacher = Reader(teacher, pieces) if teacher is not None else None
-        device = student.device
         width = max(len(prompt) for prompt in prompts)
+        places = most_places(width + writing.longest, writing.block)
+        size = {"pieces": pieces, "rows": len(prompts), "places": places}
+        self.student = readers.of("student", student, **size)
+        self.teacher = readers.of("teacher", teacher, **size) if teacher is not None else None
+        device = student.device
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         table = torch.tensor(ids, device=device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -158,7 +164,7 @@ class _Both:
         self.next = lengths - 1  # the position of that piece
         self.mask = (positions >= 0)[:, :-1]
         # A draft may reach beyond the longest response, where there may be no position.
-        self.most = lengths + longest - 1
+        self.most = lengths + writing.longest - 1
         if width > 1:
             for reader in self._readers():
                 reader.remember(table[:, :-1], positions[:, :-1].clamp_min(0), self.mask)
@@ -218,6 +224,11 @@ class _Both:
 
     def _readers(self) -> list[Reader]:
         return [self.student] + ([self.teacher] if self.teacher is not None else [])
+
+
+def most_places(pieces: int, block: int) -> int:
+    """What a text of so many pieces takes in the caches at most, empty places included."""
+    return math.ceil(pieces / (1 - _EMPTY_AT_MOST)) + block
 
 
 def _noise(keys: Tensor, places: Tensor, pieces: int, temperature: float) -> Tensor | None:

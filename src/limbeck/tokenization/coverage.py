@@ -49,13 +49,13 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
     """
     letters: Counter[str] = Counter()
     counts: list[Int64[np.ndarray, " words"]] = []
-    unknown = 0
+    unknown, unknown_id = 0, tokenizer.unk_token_id
     for document in documents:
         letters.update(document)
         encoded = tokenizer(
             document, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
-        unknown += sum(piece == tokenizer.unk_token_id for piece in encoded["input_ids"])
+        unknown += encoded["input_ids"].count(unknown_id)
         counts.append(_pieces_of_words(document, encoded["offset_mapping"]))
     pieces = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
     seen = [(letter, times) for letter, times in letters.most_common() if not letter.isspace()]
