@@ -27,7 +27,8 @@ from .tokenization.prompts import PromptBatches
 from .tokenization.trim import count_pieces
 from .tokenization.two_cuts import cut_twice
 
-_CALIBRATION = 64  # sequences from which the main directions of the hidden states are taken
+# From so much text the main directions of hidden states are taken, at one time.
+_CALIBRATION_SEQUENCES, _CALIBRATION_PIECES = 64, 32_768
 _HELD_OUT_AT_ONCE = 32
 _DOCUMENTS_COUNTED = 5000
 
@@ -138,12 +139,11 @@ def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
 
 
 def calibration_tokens(setup: Setup) -> Tokens:
-    """A little text as it is, for what is computed from the teacher's own activations."""
+    """A little text as it is, for what is computed from a model's own activations."""
+    size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_PIECES // setup.recipe.data.length))
     if not setup.recipe.data.text:
-        return prompt_batches(setup, held_out=False, size=_CALIBRATION).batch(0).teacher
-    batches = _batches(
-        setup, held_out=False, size=_CALIBRATION, masking=None, seed=setup.recipe.seed
-    )
+        return prompt_batches(setup, held_out=False, size=size).batch(0).teacher
+    batches = _batches(setup, held_out=False, size=size, masking=None, seed=setup.recipe.seed)
     return batches.batch(0).teacher
 
 
