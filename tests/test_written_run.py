@@ -18,6 +18,7 @@ from limbeck.build import prepare
 from limbeck.compare import compare
 from limbeck.data.prompts import Prompt, read_prompts
 from limbeck.errors import DataError, EvaluationError, RecipeError
+from limbeck.evaluation.comparison import metrics_table
 from limbeck.evaluation.finetune import FinetuneSettings
 from limbeck.evaluation.generation import (
     GenerationSettings,
@@ -257,6 +258,12 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
     bits = rows["corpus"]["quality"]["toy"]["means"]["bits_per_byte"]
     assert f"| {bits:.3f} |" in said
     assert "| same likeliest piece as the teacher, on its own text |" in said
+    assert "least to most" not in said  # of one training
+    for row, values in ((rows["corpus"], [1.0, 2.0]), (rows["student"], [0.9, 1.95])):
+        row["quality"]["toy"]["by_seed"]["bits_per_byte"] = values
+    head, *lines = metrics_table(report, "student", "toy")
+    assert head[-1] == "bits per byte against corpus, least to most of the trainings"
+    assert {line[0]: line[-1] for line in lines}["student"] == "-0.1000 to -0.0500"
     alone = {"arm": "alone", "by_position": {"bits_per_piece": [1.0, 2.0, None]}}
     *_, last = positions_table([*report["rows"], alone])
     assert last == ["alone", "1.000, 2.000, ", "", ""]

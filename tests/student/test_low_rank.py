@@ -65,6 +65,19 @@ def entering(model, layer, batch):
     return entered[0][batch.student.mask]
 
 
+@pytest.mark.parametrize("whitened", [False, True])
+def test_every_direction_is_as_long_in_both_factors(whitened):
+    model = make_model("llama")
+    paths = chosen_layers(model, ANATOMIES["llama"], "feed_forward")
+    text = [make_batch(rows=8, length=20).student] if whitened else []
+    factor_layers(model, paths, Rank(number=6), calibration=text)
+    for path in paths:
+        layer = model.base_model.get_submodule(path)
+        up, down = layer.up.weight.norm(dim=0), layer.down.weight.norm(dim=1)
+        torch.testing.assert_close(up, down, rtol=1e-4, atol=1e-6)
+        assert float(up.min()) > 0
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
 def test_whitened_the_lost_output_is_what_the_dropped_values_say(family):
     batch = make_batch(rows=8, length=20)

@@ -93,7 +93,23 @@ def metrics_table(comparison: Comparison, student: str, task: str) -> Table:
     for name, row in named:
         means = row["quality"][task]["means"]
         table.append([name, *(_metric(n, means[n]) for n in names)])
+    control = next((row for row in rows if row["arm"] == comparison["control"]), None)
+    gaps = [_gaps_of_bits(row, control, task) if control else "" for _, row in named]
+    if any(gaps):
+        head = f"bits per byte against {comparison['control']}, least to most of the trainings"
+        table = [[*line, gap] for line, gap in zip(table, [head, *gaps], strict=True)]
     return table
+
+
+def _gaps_of_bits(row: Row, control: Row, task: str) -> str:
+    """Of trainings that read the same text, one by one: bits differ far less than answers do."""
+    mine, theirs = (
+        some["quality"][task].get("by_seed", {}).get("bits_per_byte", []) for some in (row, control)
+    )
+    if row is control or len(mine) != len(theirs) or len(mine) < 2:
+        return ""
+    gaps = [a - b for a, b in zip(mine, theirs, strict=True)]
+    return f"{min(gaps):+.4f} to {max(gaps):+.4f}"
 
 
 def _metric(name: str, value: float | None) -> str:

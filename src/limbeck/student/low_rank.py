@@ -139,9 +139,11 @@ def factor_layers(
         with torch.device(layer.weight.device):
             factored = FactoredLinear(inputs, outputs, size, bias=layer.bias is not None)
         with torch.no_grad():
-            root = values[:size].sqrt()
-            factored.up.weight.copy_(up[:, :size] * root)
-            factored.down.weight.copy_(root[:, None] * down[:size])
+            kept = up[:, :size] * values[:size], down[:size]
+            for factor, balanced in zip(
+                (factored.up, factored.down), _balanced(*kept), strict=True
+            ):
+                factor.weight.copy_(balanced)
             if layer.bias is not None:
                 factored.up.bias.copy_(layer.bias)
         set_submodule(body, path, factored.train(layer.training))
@@ -187,6 +189,19 @@ def _factors(
     root = torch.linalg.cholesky(moments + damping * torch.eye(len(moments), dtype=moments.dtype))
     up, values, down = torch.linalg.svd(weight @ root, full_matrices=False)
     return up, values, torch.linalg.solve_triangular(root, down, upper=False, left=False)
+
+
+def _balanced(
+    up: Float[Tensor, "outputs rank"], down: Float[Tensor, "rank inputs"]
+) -> tuple[Tensor, Tensor]:
+    """The same product, with each direction as long in one factor as in the other.
+
+    Whitening stretches one by what enters the layer, over all of the text, and shrinks the other;
+    an optimizer whose steps are of one size for all weights would tear up the small one.
+    """
+    lengths = up.norm(dim=0), down.norm(dim=1)
+    root = (lengths[1] / lengths[0].clamp_min(1e-30)).sqrt()
+    return up * root, down / root.clamp_min(1e-30)[:, None]
 
 
 def _input_moments(
