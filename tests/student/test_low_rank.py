@@ -73,7 +73,7 @@ def test_every_direction_is_as_long_in_both_factors(whitened):
     factor_layers(model, paths, Rank(number=6), calibration=text)
     for path in paths:
         layer = model.base_model.get_submodule(path)
-        up, down = layer.up.weight.norm(dim=0), layer.down.weight.norm(dim=1)
+        up, down = layer.up.weight.detach().norm(dim=0), layer.down.weight.detach().norm(dim=1)
         torch.testing.assert_close(up, down, rtol=1e-4, atol=1e-6)
         assert float(up.min()) > 0
 
