@@ -15,6 +15,7 @@ import yaml
 from conftest import make_model
 
 from limbeck import compare as module
+from limbeck.build import prepare
 from limbeck.claims import anyone_has, claim
 from limbeck.compare import compare
 from limbeck.errors import RecipeError, TrainingError
@@ -64,6 +65,8 @@ def test_every_arm_runs_on_every_student_in_an_order_that_shares_signals(raw):
     ]
     assert {tokens_of(run.setup) for run in runs} == {4 * 4 * 16}
     assert [run.setup.recipe.seed for run in runs][:2] == [0, 1]
+    alone = prepare(runs[1].raw)
+    assert (alone.recipe, alone.stages) == (runs[1].setup.recipe, runs[1].setup.stages)
 
 
 def test_tokens_may_differ_by_the_rounding_of_stages_to_steps(raw):

@@ -51,6 +51,12 @@ class Setup:
     maskings: list[Masking | NextPiece | None]
     warnings: list[str]
 
+    def with_seed(self, seed: int) -> "Setup":
+        """The same by another chance."""
+        recipe = self.recipe.model_copy(update={"seed": seed})
+        stages = [replace(stage, seed=seed + n) for n, stage in enumerate(self.stages)]
+        return replace(self, recipe=recipe, stages=stages)
+
     @cached_property
     def has_trained_head(self) -> bool:
         """Whether some stage trains the student's vocabulary head, or the student came with one."""
@@ -140,9 +146,9 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         return None, faults
     warnings += template_warnings(models, recipe.data)
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
-    warnings += _window_warnings(models, [stage for stage in stages if stage])
-    seeded = [replace(s, seed=recipe.seed + number) for number, s in enumerate(stages) if s]
-    return Setup(recipe, models, seeded, maskings, warnings), []
+    made = [stage for stage in stages if stage]
+    warnings += _window_warnings(models, made)
+    return Setup(recipe, models, made, maskings, warnings).with_seed(recipe.seed), []
 
 
 def _part(kind: type[_Part], value: Any) -> _Part | None:

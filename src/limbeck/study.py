@@ -187,14 +187,11 @@ def _laid_over(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, A
 def _seeded(
     study: Study, arm: str, student: str, recipe: Mapping[str, Any], setup: Setup
 ) -> list[ArmRun]:
-    runs = []
-    for number in range(study.seeds):
-        seed = setup.recipe.seed + number
-        raw = {**recipe, "seed": seed}
-        found = setup if number == 0 else check(raw)[0]
-        if found:
-            runs.append(ArmRun(arm, student, seed, raw, found))
-    return runs
+    seeds = [setup.recipe.seed + number for number in range(study.seeds)]
+    return [
+        ArmRun(arm, student, seed, {**recipe, "seed": seed}, setup.with_seed(seed))
+        for seed in seeds
+    ]
 
 
 def _alike(runs: Sequence[ArmRun]) -> list[Fault]:
