@@ -260,7 +260,8 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
     assert "| same likeliest piece as the teacher, on its own text |" in said
     assert "least to most" not in said  # of one training
     for row, values in ((rows["corpus"], [1.0, 2.0]), (rows["student"], [0.9, 1.95])):
-        row["quality"]["toy"]["by_seed"]["bits_per_byte"] = values
+        row["quality"]["toy"]["by_training"]["bits_per_byte"] = values
+        row["runs"] = [f"arms/student/{row['arm']}/{seed}" for seed in (0, 1)]
     head, *lines = metrics_table(report, "student", "toy")
     assert head[-1] == "bits per byte against corpus, least to most of the trainings"
     assert {line[0]: line[-1] for line in lines}["student"] == "-0.1000 to -0.0500"
@@ -339,6 +340,12 @@ def test_prompts_that_the_students_pieces_cannot_write(raw, tmp_path):
     raw["student"] |= {"tokenizer": str(tmp_path / "v")}
     raw["stages"][0] |= {"policy": "corpus", "objectives": {"labels": {}}}
     with pytest.raises(RecipeError, match=r"writes 100.0% of the pieces of .* as unknown"):
+        distill(raw, tmp_path / "run")
+    # Of a long prompt the beginning is looked at, and of its reference too.
+    row = {"prompt": "猫 " * 4000, "references": ["dog " * 200]}
+    (tmp_path / "long.train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    raw["data"]["prompts"] = str(tmp_path / "long")
+    with pytest.raises(RecipeError, match=r"writes 7.\d% of the pieces of .* as unknown"):
         distill(raw, tmp_path / "run")
 
 

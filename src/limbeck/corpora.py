@@ -27,7 +27,7 @@ from .tokenization.prompts import PromptBatches
 from .tokenization.trim import count_pieces
 from .tokenization.two_cuts import cut_twice
 
-# From so much text the main directions of hidden states are taken, at one time.
+# From so much text at most main directions are taken, read at one time.
 _CALIBRATION_SEQUENCES, _CALIBRATION_PIECES = 64, 32_768
 _HELD_OUT_AT_ONCE = 32
 _DOCUMENTS_COUNTED = 5000

@@ -1,7 +1,7 @@
 """The prompts of a recipe: batches of them, as the files answer them or as models write."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -108,9 +108,13 @@ def written_batches(
     stage, tokenizer = setup.stages[number], setup.models.tokenizer
     if stage.policy is None:
         raise RecipeError(f"stage {number} has no policy; give it one")
+    shares = keeps_shares(accelerator)
+    options = stage.policy.options
+    if shares:  # weights come anew with every step, and what was recorded reads the old ones
+        options = replace(options, graphs=False)
     return WrittenBatches(
         prompts,
-        stage.policy,
+        stage.policy._replace(options=options),
         student,
         teacher,
         longest=setup.recipe.data.longest_response,
@@ -120,6 +124,6 @@ def written_batches(
         seed=setup.recipe.seed + number,
         apart=stage.learns_apart,
         # A teacher of which each process keeps a share is read by all of them at once.
-        process=0 if keeps_shares(accelerator) else accelerator.process_index,
-        processes=1 if keeps_shares(accelerator) else accelerator.num_processes,
+        process=0 if shares else accelerator.process_index,
+        processes=1 if shares else accelerator.num_processes,
     )

@@ -144,7 +144,7 @@ def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:
             "spread": joined.spread,
             "values": joined.values,
             "means": joined.means(),
-            "by_seed": joined.by_seed(),
+            "by_training": TaskScore.by_training(trainings),
         }
     columns = list(zip(*(row["values"] for row in quality.values()), strict=True))
     means = [mean(column) for column in columns]

@@ -18,17 +18,18 @@ _SPECIAL_PIECES = 5  # which every two encoders share
 
 
 def writing_faults(models: Models, data: DataPart) -> list[Fault]:
-    """Texts and prompts that the student's tokenizer cannot write, by their first documents."""
-    read = {f"data.text.{n}": (s.path, read_documents(s)) for n, s in enumerate(data.text)}
-    for number, location in enumerate(data.prompts):
-        rows = (
-            f"{row.text[:_LETTERS_LOOKED_AT]} {row.references[0]}" for row in read_prompts(location)
-        )
-        read[f"data.prompts.{number}"] = location, rows
+    """Texts and prompts that the student's tokenizer cannot write, by the beginnings of some."""
+    most = _LETTERS_LOOKED_AT
+    read = {
+        f"data.text.{number}": (source.path, (text[:most] for text in read_documents(source)))
+        for number, source in enumerate(data.text)
+    }
+    for number, place in enumerate(data.prompts):
+        rows = (f"{row.text[:most]} {row.references[0][:most]}" for row in read_prompts(place))
+        read[f"data.prompts.{number}"] = place, rows
     faults = []
     for field, (path, documents) in read.items():
-        some = (text[:_LETTERS_LOOKED_AT] for text in islice(documents, _DOCUMENTS_LOOKED_AT))
-        text = coverage(models.tokenizer, some)
+        text = coverage(models.tokenizer, islice(documents, _DOCUMENTS_LOOKED_AT))
         if text.pieces == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
             faults.append((field, f"{message}; give another text or tokenizer"))

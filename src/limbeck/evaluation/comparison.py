@@ -103,13 +103,18 @@ def metrics_table(comparison: Comparison, student: str, task: str) -> Table:
 
 def _gaps_of_bits(row: Row, control: Row, task: str) -> str:
     """Of trainings that read the same text, one by one: bits differ far less than answers do."""
-    mine, theirs = (
-        some["quality"][task].get("by_seed", {}).get("bits_per_byte", []) for some in (row, control)
-    )
-    if row is control or len(mine) != len(theirs) or len(mine) < 2:
+    mine, theirs = (_bits_of_seeds(some, task) for some in (row, control))
+    gaps = [mine[seed] - theirs[seed] for seed in mine.keys() & theirs.keys()]
+    if row is control or len(gaps) < 2:
         return ""
-    gaps = [a - b for a, b in zip(mine, theirs, strict=True)]
     return f"{min(gaps):+.4f} to {max(gaps):+.4f}"
+
+
+def _bits_of_seeds(row: Row, task: str) -> dict[str, float]:
+    """Bits per byte of every training, by its seed; nothing of the teacher, which has no runs."""
+    values = row["quality"][task].get("by_training", {}).get("bits_per_byte", [])
+    seeds = [run.rsplit("/", 1)[-1] for run in row.get("runs", [])]
+    return dict(zip(seeds, values, strict=False))
 
 
 def _metric(name: str, value: float | None) -> str:

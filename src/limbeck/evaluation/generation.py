@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -132,6 +133,10 @@ class Writer:
             nn.Module.cuda(model)
         return Writer(model, tokenizer, anatomy)
 
+    @cached_property
+    def _readers(self) -> Readers:
+        return Readers()
+
     @property
     def positions(self) -> int:
         """Pieces that the model can read at once."""
@@ -166,7 +171,7 @@ class Writer:
         pieces: list[list[int]] = [[] for _ in prompts]
         ended = [False for _ in prompts]
         longest = max(map(len, prompts), default=0) + settings.response
-        readers = Readers(
+        self._readers.expect(
             rows=min(settings.batch_size, len(prompts)),
             places=most_places(longest, Writing.block),
         )
@@ -182,7 +187,7 @@ class Writer:
                 writing=Writing(settings.response, settings.temperature, seed=seed + start),
                 pieces=len(self.tokenizer),
                 end=self.tokenizer.eos_token_id,
-                readers=readers,
+                readers=self._readers,
             )
             for row, text, length, end in zip(
                 some,

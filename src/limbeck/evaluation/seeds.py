@@ -54,15 +54,18 @@ class TaskScore:
         """The seeds of several models that differ by chance alone, as those of one."""
         return replace(scores[0], seeds=tuple(seed for score in scores for seed in score.seeds))
 
-    def by_seed(self) -> dict[str, list[float]]:
-        """Every metric, of every seed."""
-        return {
-            name: [score.metrics[name] for score in self.seeds] for name in self.seeds[0].metrics
-        }
+    @staticmethod
+    def by_training(scores: Sequence["TaskScore"]) -> dict[str, list[float]]:
+        """Every metric of several models, averaged over the seeds of each."""
+        means = [score.means() for score in scores]
+        return {name: [of_one[name] for of_one in means] for name in means[0]}
 
     def means(self) -> dict[str, float]:
         """Every metric, averaged over seeds."""
-        return {name: mean(values) for name, values in self.by_seed().items()}
+        return {
+            name: mean(score.metrics[name] for score in self.seeds)
+            for name in self.seeds[0].metrics
+        }
 
     def to_json(self) -> dict[str, Any]:
         """For files: everything, with mean and spread of the headline metric."""

@@ -40,7 +40,8 @@ class PolicyOptions:
             hangs a little on how the text is cut into blocks; small models are not
             faster in it.
         graphs: On a GPU, forwards over a few pieces are recorded once and replayed, which is
-            several times as fast for small models; a table of keys and values stays for it.
+            up to twice as fast for small models; a table of keys and values and what the
+            forwards need stay in memory for it.
     """
 
     share: float = 1.0
@@ -169,7 +170,9 @@ class WrittenBatches(BatchSource):
         longest = max(map(len, self.prompts.table.prompts)) + self.longest
         share = -(-self.prompts.size // self.processes)
         places = most_places(longest, options.block)
-        return Readers(rows=share, places=places, graphs=options.graphs)
+        readers = Readers(graphs=options.graphs)
+        readers.expect(rows=share, places=places)
+        return readers
 
     def _write(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Written:
         was_training = self.student.training

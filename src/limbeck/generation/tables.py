@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from .reader import Reader
 
+_STEADY = ("default", "linear", "llama3", "yarn")  # ways of rotary positions
 _ROUND = 64  # places: the kernels of attention like whole blocks
 
 
@@ -98,7 +98,7 @@ class TableReader(Reader):
         self.replays = model.device.type == "cuda"
         self.pool = torch.cuda.graph_pool_handle() if self.replays else None
         self._numbers = torch.arange(self.where.places, device=model.device)
-        self._forwards: dict[int, _Forward] = {}
+        self.forwards: dict[int, _Forward] = {}
         self.begin(rows)
 
     def holds(self, rows: int, places: int) -> bool:
@@ -116,13 +116,13 @@ class TableReader(Reader):
         positions: Int[Tensor, "rows new"],
         mask: Bool[Tensor, "rows places"],
     ) -> Float[Tensor, "rows new pieces"]:
-        """As of any reader."""
+        """As of any reader; the new places are taken to hold a piece each."""
         new = ids.shape[1]
-        forward = self._forwards.get(new)
+        forward = self.forwards.get(new)
         if forward is None:
-            forward = self._forwards[new] = _Forward(self, new)
+            forward = self.forwards[new] = _Forward(self, new)
         places = self._numbers[self.where.used : self.where.used + new]
-        found = forward(ids, positions, mask[:, : self.where.used], places)
+        found = forward.read(self, ids, positions, mask[:, : self.where.used], places)
         self.where.used += new
         return found
 
@@ -161,7 +161,6 @@ class _Forward:
     """A forward over so many new pieces, in buffers whose addresses stay."""
 
     def __init__(self, reader: TableReader, new: int) -> None:
-        self.reader = reader
         rows, places = reader.where.rows, reader.where.places
         device = reader.model.device
         self.ids = torch.zeros(rows, new, dtype=torch.long, device=device)
@@ -172,8 +171,11 @@ class _Forward:
         self.logs = torch.zeros(rows, new, reader.pieces, device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, ids: Tensor, positions: Tensor, mask: Tensor, places: Tensor) -> Tensor:
-        reader, used = self.reader, mask.shape[1]
+    def read(
+        self, reader: TableReader, ids: Tensor, positions: Tensor, mask: Tensor, places: Tensor
+    ) -> Tensor:
+        """Log-probabilities of the rows that are looked at, as `Reader.read` gives them."""
+        used = mask.shape[1]
         self.ids[reader.live], self.positions[reader.live] = ids, positions
         self.places.copy_(places)
         self.mask[..., used:] = False
@@ -183,15 +185,20 @@ class _Forward:
         if self.graph is not None:
             self.graph.replay()
         elif reader.replays:
-            self._record()
+            self._record(reader)
         else:
-            self._run()
+            self._run(reader)
         return self.logs[reader.live]
 
-    def _run(self) -> None:
-        reader = self.reader
-        kind = reader.model.device.type
+    def _run(self, reader: TableReader) -> None:
         reader.where.new = self.places
+        try:
+            self.logs.copy_(torch.log_softmax(self._logits(reader), dim=-1))
+        finally:
+            reader.where.new = None
+
+    def _logits(self, reader: TableReader) -> Tensor:
+        kind = reader.model.device.type
         # A copy of a weight that autocast keeps would stay behind when the weight learns.
         with torch.autocast(
             kind,
@@ -206,31 +213,31 @@ class _Forward:
                 cache=reader.cache,
                 use_cache=True,
             )
-            logits = output.logits[..., : reader.pieces].float()
-        self.logs.copy_(torch.log_softmax(logits, dim=-1))
-        reader.where.new = None
+        return output.logits[..., : reader.pieces].float()  # type: ignore[no-any-return]
 
-    def _record(self) -> None:
+    def _record(self, reader: TableReader) -> None:
         """Read once as it is, and record the same for all times after."""
+        stream = torch.cuda.current_stream()
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
+        beside.wait_stream(stream)
         with torch.cuda.stream(beside):
             for _ in range(2):  # what is set up at first is not recorded
-                self._run()
-        torch.cuda.current_stream().wait_stream(beside)
+                self._run(reader)
+        stream.wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self.reader.pool, capture_error_mode="thread_local"):
-                self._run()
+            with torch.cuda.graph(graph, pool=reader.pool, capture_error_mode="thread_local"):
+                self._run(reader)
         except RuntimeError as error:
-            self.reader.replays, self.reader.where.new = False, None
-            name, why = type(self.reader.model).__name__, str(error).splitlines()[0]
+            torch.cuda.set_stream(stream)  # which a recording that broke off leaves as it was in it
+            reader.replays = False
+            name, why = type(reader.model).__name__, str(error).splitlines()[0]
             warnings.warn(
                 f"the forward of {name} cannot be recorded as a CUDA graph ({why}); it is started"
-                " from Python each time, as with `graphs: false`",
+                " from Python each time",
                 stacklevel=2,
             )
-            self._run()
+            self._run(reader)
             return
         self.graph = graph
         graph.replay()
@@ -240,15 +247,17 @@ class Readers:
     """The readers of the models that write, kept from batch to batch where that saves time.
 
     Args:
-        rows: Of a batch at most, as far as that is known before.
-        places: Pieces of a text at most, likewise.
         graphs: Whether a GPU may replay forwards.
     """
 
-    def __init__(self, *, rows: int = 0, places: int = 0, graphs: bool = True) -> None:
-        self.rows, self.places = rows, places
+    def __init__(self, *, graphs: bool = True) -> None:
         self.graphs = graphs
-        self._kept: dict[str, TableReader] = {}
+        self._rows = self._places = 0
+        self._kept: dict[tuple[str, torch.dtype | None], TableReader] = {}
+
+    def expect(self, *, rows: int, places: int) -> None:
+        """Tables will hold as much as this, whatever the first batch needs."""
+        self._rows, self._places = max(self._rows, rows), max(self._places, places)
 
     def of(
         self, who: str, model: PreTrainedModel, pieces: int, *, rows: int, places: int
@@ -256,20 +265,26 @@ class Readers:
         """A reader that has read nothing.
 
         Args:
-            who: Of those that write together; the reader before of the same name is given up.
+            who: Of those that write together; the reader before of the same name, in the same
+                precision, is given up.
             model: A decoder with a vocabulary head.
             pieces: Of its logits, those that the tokenizer has.
             rows: Of this batch.
             places: That its texts may take.
+
+        Raises:
+            ModelError: As `Reader`.
         """
         if not (self.graphs and can_replay(model)):
             return Reader(model, pieces)
-        self.rows, self.places = max(self.rows, rows), max(self.places, places)
-        kept = self._kept.get(who)
+        self.expect(rows=rows, places=places)
+        kind = model.device.type
+        coarse = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        kept = self._kept.pop((who, coarse), None)
         if kept is None or kept.model is not model or not kept.holds(rows, places):
-            kept = self._kept.pop(who, None) and None  # its table is free before the next is made
-            kept = TableReader(model, pieces, rows=self.rows, places=self.places)
-            self._kept[who] = kept
+            kept = None  # its table is free before the next is made
+            kept = TableReader(model, pieces, rows=self._rows, places=self._places)
+        self._kept[who, coarse] = kept
         kept.begin(rows)
         return kept
 
@@ -277,10 +292,12 @@ class Readers:
 def can_replay(model: PreTrainedModel) -> bool:
     """Whether forwards of a model are the same kernels each time, on a GPU of its own."""
     config = model.config
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [some for some in rope.values() if isinstance(some, dict)] or [rope]
     return (
         model.device.type == "cuda"
         and config._attn_implementation == "sdpa"
-        and rope in ("default", "linear", "llama3", "yarn")  # others hang on the length
-        and not any(isinstance(weight, DTensor) for weight in model.parameters())
+        and not getattr(config, "alibi", False)  # these ask the mask where pieces are
+        # Others hang on the length.
+        and all(some.get("rope_type", "default") in _STEADY for some in kinds)
     )

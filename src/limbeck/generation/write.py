@@ -106,8 +106,8 @@ def write(
     written, left = float(writing.block), 1.0  # pieces, and drafts that were left, of late
     while len(rows):
         done = lengths[rows]
-        block = max(1, min(writing.block, round(_OF_A_RUN * written / max(left, 1e-3))))
-        block = min(block, writing.longest - int(done.min()))
+        block = _some_block(_OF_A_RUN * written / max(left, 1e-3), writing.block)
+        block = _some_block(float(writing.longest - int(done.min())), block)
         places = done[:, None] + torch.arange(block, device=device)
         noise = _noise(keys[rows], places, pieces, writing.temperature)
         drafted, of_student = both.draft(block, noise, writing)
@@ -224,6 +224,11 @@ class _Both:
 
     def _readers(self) -> list[Reader]:
         return [self.student] + ([self.teacher] if self.teacher is not None else [])
+
+
+def _some_block(wanted: float, most: int) -> int:
+    """A power of two, or the most: each length of a draft is recorded and kept by itself."""
+    return min(most, 1 << int(math.log2(max(1.0, wanted))))
 
 
 def most_places(pieces: int, block: int) -> int:

@@ -3,9 +3,11 @@
 Source: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -19,4 +21,10 @@ def recompute_layers(model: PreTrainedModel, anatomy: Anatomy) -> None:
     """
     for layer in submodule(model.base_model, anatomy.layers).children():
         here: Any = layer
-        here.forward = partial(checkpoint, here.forward, use_reentrant=False)
+        here.forward = partial(_recomputed, here.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():  # nothing is kept anyway
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
