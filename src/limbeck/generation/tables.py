@@ -101,10 +101,6 @@ class TableReader(Reader):
         self.forwards: dict[int, _Forward] = {}
         self.begin(rows)
 
-    def holds(self, rows: int, places: int) -> bool:
-        """Whether so much can be read."""
-        return rows <= self.where.rows and places <= self.where.places
-
     def begin(self, rows: int) -> None:
         """A new batch; nothing has been read of it."""
         self.where.used = 0
@@ -281,7 +277,8 @@ class Readers:
         kind = model.device.type
         coarse = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         kept = self._kept.pop((who, coarse), None)
-        if kept is None or kept.model is not model or not kept.holds(rows, places):
+        holds = kept is not None and kept.where.rows >= rows and kept.where.places >= places
+        if kept is None or kept.model is not model or not holds:
             kept = None  # its table is free before the next is made
             kept = TableReader(model, pieces, rows=self._rows, places=self._places)
         self._kept[who, coarse] = kept
