@@ -98,7 +98,7 @@ class TableReader(Reader):
         self.replays = model.device.type == "cuda"
         self.pool = torch.cuda.graph_pool_handle() if self.replays else None
         self._numbers = torch.arange(self.where.places, device=model.device)
-        self.forwards: dict[int, _Forward] = {}
+        self._forwards: dict[int, _Forward] = {}
         self.begin(rows)
 
     def begin(self, rows: int) -> None:
@@ -114,9 +114,9 @@ class TableReader(Reader):
     ) -> Float[Tensor, "rows new pieces"]:
         """As of any reader; the new places are taken to hold a piece each."""
         new = ids.shape[1]
-        forward = self.forwards.get(new)
+        forward = self._forwards.get(new)
         if forward is None:
-            forward = self.forwards[new] = _Forward(self, new)
+            forward = self._forwards[new] = _Forward(self, new)
         places = self._numbers[self.where.used : self.where.used + new]
         found = forward.read(self, ids, positions, mask[:, : self.where.used], places)
         self.where.used += new

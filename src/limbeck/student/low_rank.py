@@ -139,11 +139,9 @@ def factor_layers(
         with torch.device(layer.weight.device):
             factored = FactoredLinear(inputs, outputs, size, bias=layer.bias is not None)
         with torch.no_grad():
-            kept = up[:, :size] * values[:size], down[:size]
-            for factor, balanced in zip(
-                (factored.up, factored.down), _balanced(*kept), strict=True
-            ):
-                factor.weight.copy_(balanced)
+            last, first = _balanced(up[:, :size] * values[:size], down[:size])
+            factored.up.weight.copy_(last)
+            factored.down.weight.copy_(first)
             if layer.bias is not None:
                 factored.up.bias.copy_(layer.bias)
         set_submodule(body, path, factored.train(layer.training))
