@@ -225,7 +225,7 @@ class _Forward:
             with torch.cuda.graph(graph, pool=reader.pool, capture_error_mode="thread_local"):
                 self._run(reader)
         except RuntimeError as error:
-            torch.cuda.set_stream(stream)  # which a recording that broke off leaves as it was in it
+            torch.cuda.set_stream(stream)  # a recording that breaks off leaves its own in place
             reader.replays = False
             name, why = type(reader.model).__name__, str(error).splitlines()[0]
             warnings.warn(
