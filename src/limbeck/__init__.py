@@ -1,11 +1,11 @@
 """Distils Transformer language models, and proves what the student kept."""
 
-from .factored import register
+from .low_rank_loading import register
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "distill", "load"]
 
-# So that transformers can load models with factored layers wherever limbeck is imported.
+# So that transformers can load models with low-rank layers wherever limbeck is imported.
 register()
 
 

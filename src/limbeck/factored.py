@@ -1,4 +1,4 @@
-"""Linear layers in two factors, and how transformers loads a model that has some.
+"""Linear layers in two factors.
 
 Which layers are factored, and at what rank, stands in the model's config.json where
 transformers looks for weights of another form than usual (`quantization_config`), so every
@@ -12,17 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.auto import (
-    AUTO_QUANTIZER_MAPPING,
-    register_quantization_config,
-    register_quantizer,
-)
-from transformers.quantizers.base import HfQuantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .errors import ModelError
-
-METHOD = "limbeck_low_rank"
+from .low_rank_loading import QUANT_METHOD
 
 
 class FactoredLinear(nn.Module):
@@ -103,9 +95,7 @@ def factored_ranks(config: Any) -> dict[str, int]:
         ModelError: The configuration speaks of factors and does not say their ranks.
     """
     found = getattr(config, "quantization_config", None)
-    if isinstance(found, LowRankConfig):
-        return found.ranks
-    if isinstance(found, dict) and found.get("quant_method") == METHOD:
+    if isinstance(found, dict) and found.get("quant_method") == QUANT_METHOD:
         ranks = found.get("ranks")
         if not isinstance(ranks, dict) or not all(isinstance(n, int) for n in ranks.values()):
             raise ModelError(
@@ -114,46 +104,3 @@ def factored_ranks(config: Any) -> dict[str, int]:
             )
         return dict(ranks)
     return {}
-
-
-class LowRankConfig(QuantizationConfigMixin):
-    """What config.json says of factored layers.
-
-    Args:
-        ranks: Rank of every factored layer, by its path from the model's body.
-        quant_method: Always ``limbeck_low_rank``.
-    """
-
-    def __init__(self, ranks: dict[str, int], quant_method: str = METHOD) -> None:
-        self.ranks = dict(ranks)
-        self.quant_method = quant_method  # type: ignore[assignment]
-
-
-class LowRankLoader(HfQuantizer):
-    """Builds the factors before transformers fills in the weights."""
-
-    def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
-        add_factors(model, factored_ranks(model.config))
-
-    def postprocess_model(self, model: PreTrainedModel, **_: Any) -> PreTrainedModel:
-        """The weights are as precise as any: nothing is forbidden that other models may do."""
-        model.config.quantization_config = self.quantization_config
-        for name in ("is_quantized", "quantization_method", "hf_quantizer"):
-            vars(model).pop(name, None)
-        return model
-
-    def is_serializable(self) -> bool:
-        """It is saved as it is."""
-        return True
-
-    @property
-    def is_trainable(self) -> bool:
-        """Factors learn as other weights do."""
-        return True
-
-
-def register() -> None:
-    """Tell transformers how factored models are loaded; more than once does no harm."""
-    if METHOD not in AUTO_QUANTIZER_MAPPING:
-        register_quantization_config(METHOD)(LowRankConfig)
-        register_quantizer(METHOD)(LowRankLoader)

@@ -21,7 +21,8 @@ from transformers.pytorch_utils import Conv1D
 from ..architectures import Anatomy
 from ..batch import Tokens
 from ..errors import StudentError
-from ..factored import FactoredLinear, LowRankConfig, set_submodule, sizes_of
+from ..factored import FactoredLinear, set_submodule, sizes_of
+from ..low_rank_loading import QUANT_METHOD
 from .axis_maps import axis_roles
 
 _DAMPING = 1e-4  # of the mean square of what enters, so that unused directions can be inverted
@@ -152,7 +153,7 @@ def factor_layers(
             f"no layer would get smaller; the largest rank that saves anything is {most}: lower"
             " the rank, the energy or the budget"
         )
-    model.config.quantization_config = LowRankConfig(ranks)
+    model.config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": ranks}
     return ranks
 
 
