@@ -66,7 +66,7 @@ def has_split(place: Path, split: str) -> bool:
 
 def _row(line: str, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=keys_once)
         # JSON may spell half a character, which no tokenizer takes.
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -76,3 +76,17 @@ def _row(line: str, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{place} is a {type(row).__name__}, not an object")
     return row
+
+
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads`, which would keep the last of two equal keys alone.
+
+    Raises:
+        ValueError: A key stands twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice; give each key once")
+    return found

@@ -1,0 +1,65 @@
+"""Lines of text files, gzipped or not, with the number of each and the place of every problem."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DataError
+
+LONGEST_LINE = 10_000_000  # bytes; longer ones are rarely text and would stall a tokenizer
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The number of every line, counted from 1, and the line with its end.
+
+    Args:
+        file: UTF-8, with or without its mark; gzipped where its name ends in .gz.
+
+    Raises:
+        DataError: With the line at which the file stops being text or cannot be read.
+    """
+    number = 0
+    try:
+        with _opened(file) as stream:
+            while line := stream.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise DataError(
+                        f"line {number} of {file} is longer than {LONGEST_LINE} bytes; break it"
+                        " into documents, one a line"
+                    )
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                text = line.decode("utf-8")
+                if "\0" in text:  # UTF-16 without its mark reads as UTF-8 with these between
+                    raise DataError(
+                        f"line {number} of {file} holds a NUL byte (at {line.index(0)} of the"
+                        " line), which no text has; if the file is UTF-16, convert it: iconv -f"
+                        " UTF-16LE -t UTF-8"
+                    )
+                yield number, text
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"line {number} of {file} is not UTF-8 (byte {error.object[error.start]:#04x} at"
+            f" {error.start} of the line); convert the file: iconv -f OLD_ENCODING -t UTF-8"
+        ) from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with file.open("rb") as raw:
+            compressed = raw.read(2) == b"\x1f\x8b"
+        if not compressed:
+            raise DataError(
+                f"{file} ends in .gz but is no gzip file ({error}); rename it or compress it"
+            ) from error
+        raise DataError(
+            f"{file} is cut short or broken after line {number} ({error}); fetch it again"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _opened(file: Path) -> io.BufferedReader:
+    if file.suffix == ".gz":
+        return io.BufferedReader(gzip.GzipFile(file, "rb"), buffer_size=1 << 20)
+    return file.open("rb")
