@@ -37,15 +37,28 @@ class FactoredLinear(nn.Module):
         mapped: Tensor = self.up(self.down(x))
         return mapped
 
+    @property
+    def weight(self) -> Float[Tensor, "outputs inputs"]:
+        """The factors multiplied out: families read it where they draw the weights of layers.
+
+        What is written to it is lost, so weights that were loaded stay as they are.
+        """
+        return self.up.weight @ self.down.weight
+
+    @property
+    def bias(self) -> Float[Tensor, " outputs"] | None:
+        """What is added to what leaves."""
+        return self.up.bias
+
     def dense(self) -> nn.Linear:
         """The same map with its factors multiplied out."""
         inputs, outputs = self.down.in_features, self.up.out_features
-        bias = self.up.bias is not None
+        bias = self.bias is not None
         layer = nn.Linear(inputs, outputs, bias=bias, dtype=self.up.weight.dtype)
         with torch.no_grad():
-            layer.weight.copy_(self.up.weight @ self.down.weight)
+            layer.weight.copy_(self.weight)
             if bias:
-                layer.bias.copy_(self.up.bias)
+                layer.bias.copy_(self.bias)
         return layer
 
 

@@ -61,6 +61,7 @@ def whole_file(file: Path) -> Iterator[Path]:
     part = file.with_name(file.name + ".part")
     try:
         yield part
+        give_usual_mode(part)
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
@@ -77,7 +78,22 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
+        give_usual_mode(*(file for file in part.rglob("*") if file.is_file()))
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def give_usual_mode(*files: Path) -> None:
+    """Give files the mode that the umask gives to new ones.
+
+    safetensors are written for their owner alone, whatever the umask is.
+    """
+    for file in files:
+        usual = file.with_name(file.name + ".mode")
+        usual.touch()  # asking for the umask would change it for other threads
+        try:
+            file.chmod(usual.stat().st_mode)
+        finally:
+            usual.unlink()

@@ -127,10 +127,9 @@ def test_layers_by_the_ends_of_their_paths():
         factor_layers(model, chosen_layers(model, anatomy, "feed_forward"), Rank(number=16))
 
 
-@pytest.mark.parametrize(
-    ("family", "kind"), [("llama", AutoModelForCausalLM), ("bert", AutoModelForMaskedLM)]
-)
-def test_a_factored_folder_loads_again_and_is_smaller(family, kind, tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_factored_folder_loads_again_and_is_smaller(family, tmp_path):
+    kind = AutoModelForCausalLM if ANATOMIES[family].causal else AutoModelForMaskedLM
     model = make_model(family)
     model.save_pretrained(tmp_path / "dense")
     anatomy = ANATOMIES[family]

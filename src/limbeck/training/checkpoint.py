@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..files import checksum
+from ..files import checksum, give_usual_mode
 from .processes import have_own_share, shares_like, whole
 
 _PREFIX = "checkpoint-"
@@ -80,6 +80,7 @@ def save_checkpoint(
         for name, tensors in files.items():
             file = part / f"{name}.safetensors"
             save_file(tensors, file)
+            give_usual_mode(file)
             sums[file.name] = checksum(file)
         facts = {"position": asdict(position), "blake2b": sums}
         (part / "checkpoint.json").write_text(json.dumps(facts), encoding="utf-8")
