@@ -39,9 +39,18 @@ def gumbel_noise(
     return -torch.log(-torch.log(uniform))
 
 
-def row_keys(seed: int, rows: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    """A key for each row of a seed."""
-    start = torch.tensor(seed % 2**31, dtype=torch.int32, device=rows.device)
+def row_keys(
+    seed: int, rows: Int[Tensor, " rows"], *, second: bool = False
+) -> Int[Tensor, " rows"]:
+    """A key for each row of a seed.
+
+    Args:
+        seed: Of 31 bits; larger ones wrap around.
+        rows: Numbers of the rows.
+        second: Another draw for the same rows and positions, independent of the first.
+    """
+    # The bit that no seed has tells the two draws apart.
+    start = torch.tensor(seed % 2**31 - second * 2**31, dtype=torch.int32, device=rows.device)
     return _mixed(_mixed(start) + rows.int() * _SPREAD)
 
 

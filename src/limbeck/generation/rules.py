@@ -1,7 +1,8 @@
 """Who writes the next piece of a text, student or teacher: one rule a policy.
 
 A rule sees what both models expect next and nothing of what comes after, so that a block of
-drafted pieces can be judged at once.
+drafted tokens can be judged at once. It sees both distributions at temperature 1, whatever the
+temperature at which text is generated.
 
 Source: the switch, Koo et al. 2025, SWITCH, arXiv:2410.19503, and Mokretsov, Tatarnikova 2025,
 doi:10.17586/2226-1494-2025-25-4-737-743; likeliest pieces, Xu et al. 2024, Speculative Knowledge
@@ -51,9 +52,13 @@ class Rule(Protocol):
 
     Attributes:
         asks_teacher: Whether the teacher has to read at all.
+        judges_draft: Whether the decision depends on the drafted token, and not on the text before
+            it alone. The teacher's token is then drawn with noise of its own: the noise of the
+            draft is no longer random once the draft has been looked at.
     """
 
     asks_teacher: ClassVar[bool]
+    judges_draft: ClassVar[bool] = False
 
     def faults(self) -> list[tuple[str, str]]:
         """Options out of range, each with its field."""
@@ -105,7 +110,9 @@ class Teacher(Rule):
 class Switch(Rule):
     """The teacher writes where the two disagree by more than a threshold, which falls.
 
-    They disagree by the Jensen-Shannon divergence of what they expect, 0 to ln 2 nats.
+    They disagree by the Jensen-Shannon divergence of what they expect, 0 to ln 2 nats, at
+    temperature 1 whatever the temperature at which text is generated. Where the threshold is 0 the
+    teacher always writes, where it is ln 2 never.
 
     Attributes:
         tau: The threshold at the beginning, in nats.
@@ -139,8 +146,10 @@ class Switch(Rule):
         return found
 
     def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
-        """Where the divergence is above the threshold."""
-        fires = jensen_shannon(seen.student, seen.teacher) > self.threshold(seen)
+        """Where the divergence is above the threshold, or the threshold is 0."""
+        threshold = self.threshold(seen)
+        # Divergences of nearly equal distributions are rounded to 0.
+        fires = (jensen_shannon(seen.student, seen.teacher) > threshold) | (threshold <= 0)
         return fires, _unchanged(seen, state)
 
     def threshold(self, seen: Seen) -> Float[Tensor, "rows block"]:
@@ -159,13 +168,17 @@ class Switch(Rule):
 
 @dataclass(frozen=True)
 class Speculative(Rule):
-    """The student's piece stays if it is among those that the teacher finds likeliest.
+    """The student's token stays if it is among the teacher's top ones, else the teacher draws one.
+
+    With the teacher's top tokens K, the student's probabilities q and the teacher's p, the next
+    token is y with probability q(y) [y in K] + p(y) (sum of q outside K).
 
     Attributes:
         top: How many those are.
     """
 
     asks_teacher: ClassVar[bool] = True
+    judges_draft: ClassVar[bool] = True
     top: int = 25
 
     def faults(self) -> list[tuple[str, str]]:
@@ -231,7 +244,10 @@ def jensen_shannon(
 ) -> Float[Tensor, "*places"]:
     """Jensen-Shannon divergence of log-probabilities, in nats: 0 to ln 2."""
     middle = torch.logaddexp(student, teacher) - math.log(2)
-    halves = [(some.exp() * (some - middle)).sum(-1) for some in (student, teacher)]
+    halves = [
+        torch.where(some.isneginf(), 0, some.exp() * (some - middle)).sum(-1)
+        for some in (student, teacher)
+    ]
     return (halves[0] + halves[1]).div_(2).clamp_(0, MOST_DIVERGENCE)
 
 
