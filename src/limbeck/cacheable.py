@@ -8,9 +8,9 @@ import torch
 
 from .activations import Needs
 from .build import Setup
+from .contents import content_of
 from .data.json_lines import file_of_split
 from .errors import RecipeError
-from .files import checksum
 from .model_folders import fingerprint
 from .objectives.output import Output
 from .pretrained import language_model_class
@@ -19,6 +19,7 @@ from .teacher.cache_writer import CacheWriter
 from .teacher.live import LiveTeacher
 from .teacher.manifest import FORMAT, Kind, Manifest
 from .teacher.store import SignalStore
+from .token_ids import TokenIds
 from .tokenization.masking import Masking
 from .tokenization.packing import tokenizer_hash
 
@@ -73,8 +74,9 @@ def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
     if not isinstance(objective, Output) or aligned:
         return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
     if kind.logits == "top_k":
-        if objective.vocabulary is not None and kind.pieces >= objective.vocabulary:
-            return f"compares {objective.vocabulary} pieces; keep fewer of them, or exact logits"
+        compared = TokenIds.given(objective.vocabulary or 0)
+        if 0 < len(compared) <= kind.pieces:
+            return f"compares {len(compared)} pieces; keep fewer of them, or exact logits"
         short = objective.signal == "top_k" and objective.pieces > kind.pieces
         return f"asks for {objective.pieces} pieces; keep as many" if short else None
     if objective.divergence != "forward_kl" or objective.temperature != 1.0:
@@ -97,7 +99,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
         LiveTeacher(model, anatomy), SignalStore(Path(), 0), kind, pieces=0, seed=0
     )
     width = setup.models.teacher.hidden if setup.models.teacher else 0
-    element = _BYTES[setup.recipe.training.precision]
+    element = _BYTES[setup.precision.name]
     total = tokens = 0.0
     for number, stage in enumerate(setup.stages):
         masking = setup.maskings[number]
@@ -120,7 +122,7 @@ def teacher_identity(setup: Setup) -> bytes:
     """What tells a recipe's teacher from others: its files, its paths and its precision."""
     recipe = setup.recipe
     model = fingerprint(recipe.teacher.model) if recipe.teacher else ""
-    facts = model, setup.models.teacher_anatomy, recipe.training.precision
+    facts = model, setup.models.teacher_anatomy, setup.precision.name
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 
@@ -134,7 +136,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         "student.tokenizer": tokenizer_hash(models.tokenizer),
         "data": data.model_dump_json(exclude={"text", "prompts", *_plain(data)}),
         "seed": str(recipe.seed),
-        "training.precision": recipe.training.precision,
+        "training.precision": setup.precision.name,
     }
     if data.chat:
         identity["student.chat_template"] = str(models.tokenizer.chat_template)
@@ -142,10 +144,10 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         identity["teacher.tokenizer"] = tokenizer_hash(models.teacher_tokenizer)
     for number, source in enumerate(data.text):
         file = Path(source.path)
-        found = checksum(file) if file.exists() else f"{source.path} ({source.split})"
+        found = content_of(file) if file.exists() else f"{source.path} ({source.split})"
         identity[f"data.text.{number}"] = f"{found} x {source.weight:g} of {source.column}"
     for number, place in enumerate(data.prompts):
-        identity[f"data.prompts.{number}"] = checksum(file_of_split(Path(place), "train"))
+        identity[f"data.prompts.{number}"] = content_of(file_of_split(Path(place), "train"))
     for number, stage in enumerate(recipe.stages):
         align = stage.alignment
         decides = {

@@ -15,13 +15,13 @@ from .cacheable import CacheSize, all_needs, cache_faults, manifest_of
 from .corpora import stage_batches, stage_held_out
 from .errors import CacheError, RecipeError
 from .pretrained import load_model
+from .system.progress import ProgressBar
 from .teacher.cache_writer import CacheWriter
 from .teacher.cached import CachedTeacher
 from .teacher.live import LiveTeacher
 from .teacher.manifest import Kind, Manifest, read_manifest
 from .teacher.store import SignalStore
 from .training.processes import keeps_shares
-from .training.records import ProgressBar
 from .training.stages import Stage
 
 
@@ -131,7 +131,7 @@ def cache_writer(
     model = load_model(part.model, anatomy=anatomy, with_head=True if asks else None)
     live: LiveTeacher = live_teacher(setup, model, accelerator)
     return CacheWriter(
-        live, store, kind, pieces=shape.pieces or shape.vocabulary, seed=setup.recipe.seed
+        live, store, kind, pieces=shape.token_ids, seed=setup.recipe.seed
     )
 
 

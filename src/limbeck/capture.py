@@ -20,9 +20,10 @@ from .activations import (
     OutputMap,
     as_activations,
 )
-from .architectures import Anatomy, submodule
+from .anatomy import Anatomy
 from .batch import Tokens
 from .errors import ModelError
+from .modules import submodule
 
 
 class _Complete(Exception):  # noqa: N818 - not an error: the forward has given all that was asked

@@ -5,15 +5,13 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 from .evaluation.tasks import TASKS
-from .generation.rules import RULES
 from .methods import METHODS
-from .objectives import OBJECTIVES
-from .objectives.divergences import DIVERGENCES
 from .objectives.layer_mapping import NAMED_MAPS, layer_links
+from .objectives.options import OPTIONS
 from .objectives.presets import PRESETS
 from .parse import option_names
+from .reports.tables import Table
 
-Table = list[list[str]]
 _SINGLE_MAPS = {
     "last": "The last student layer and the teacher's last.",
     "last-1": "The last student layer and the teacher's last but one; last-2 and so on.",
@@ -22,7 +20,7 @@ _SINGLE_MAPS = {
 
 
 def _objectives() -> Table:
-    rows = [[n, ", ".join(option_names(n)), _about(kind)] for n, kind in OBJECTIVES.items()]
+    rows = [[n, ", ".join(option_names(n)), _about(kind)] for n, kind in OPTIONS.items()]
     return [["name", "options", ""], *rows]
 
 
@@ -36,6 +34,8 @@ def _methods() -> Table:
 
 
 def _policies() -> Table:
+    from .generation.rules import RULES
+
     return [
         ["name", "options", ""],
         ["corpus", "", "The references of the files."],
@@ -45,6 +45,8 @@ def _policies() -> Table:
 
 
 def _divergences() -> Table:
+    from .objectives.divergences import DIVERGENCES
+
     rows = [[n, _options(k.options), _about(k.function)] for n, k in DIVERGENCES.items()]
     return [["name", "options", ""], *rows]
 

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from .model_folders import model_of_run
-from .sample import write_answers, write_samples
 from .terminal import console
 
 _ROWS = 2000
@@ -30,6 +28,9 @@ def sample(
     seed: int = 0,
 ) -> None:
     """Let a decoder write texts, from nothing or from prompts, as files to learn from."""
+    from .model_folders import model_of_run
+    from .sample import write_answers, write_samples
+
     model = model_of_run(model)
     if prompts:
         found = write_answers(

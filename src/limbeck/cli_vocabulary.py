@@ -6,13 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from .terminal import console, print_table
-from .tokenization.learn import KINDS
-from .vocabulary import (
-    learn_vocabulary,
-    trim_vocabulary,
-    vocabulary_headline,
-    vocabulary_table,
-)
 
 vocabulary = typer.Typer(no_args_is_help=True, help="Make vocabularies for students.")
 _Texts = Annotated[list[str], typer.Argument(help="Text files or hub names.")]
@@ -20,6 +13,7 @@ _Folder = Annotated[
     Path,
     typer.Option("--output", "-o", help="The tokenizer's folder, new or made by this command."),
 ]
+_KINDS = ("wordpiece", "unigram", "bytes")  # as `tokenization.learn` has them
 _Characters = Annotated[int | None, typer.Option(help="Read at most so many of each text.")]
 
 
@@ -29,7 +23,7 @@ def learn(
     output: _Folder,
     size: Annotated[int, typer.Option(help="Pieces, special tokens included.")],
     like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
-    kind: Annotated[str, typer.Option(help=" or ".join(KINDS) + "; without --like")] = "wordpiece",
+    kind: Annotated[str, typer.Option(help=" or ".join(_KINDS) + "; without --like")] = "wordpiece",
     lowercase: Annotated[
         bool,
         typer.Option(
@@ -42,6 +36,8 @@ def learn(
     characters: _Characters = None,
 ) -> None:
     """Learn a tokenizer from text."""
+    from .vocabulary import learn_vocabulary
+
     report = learn_vocabulary(
         text,
         output,
@@ -67,7 +63,9 @@ def trim(
     ] = None,
     characters: _Characters = None,
 ) -> None:
-    """Keep those pieces of a model's tokenizer that texts use most."""
+    """Keep those tokens of a model's tokenizer that texts use most."""
+    from .vocabulary import trim_vocabulary
+
     report = trim_vocabulary(
         model, text, output, size=size, share=share, characters=characters, console=console
     )
@@ -75,6 +73,8 @@ def trim(
 
 
 def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
+    from .vocabulary import vocabulary_headline, vocabulary_table
+
     print_table("vocabulary", vocabulary_table(report))
     console.print(vocabulary_headline(report), highlight=False)
     console.print(f"tokenizer: {output}", highlight=False)

@@ -40,6 +40,10 @@ class CacheError(LimbeckError):
     """Signals that were kept are damaged, incomplete, or of another teacher or text."""
 
 
+class DeviceError(LimbeckError):
+    """The device that was named is not there."""
+
+
 class EvaluationError(LimbeckError):
     """A model cannot be measured on a task."""
 

@@ -19,9 +19,9 @@ from .corpora import (
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
-from .evaluation.finetune import FinetuneSettings
 from .evaluation.report import ROLES, write_report
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
+from .evaluation.settings import FinetuneSettings
 from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .factored import factored_ranks
 from .files import remembered
@@ -33,8 +33,9 @@ from .model_folders import fingerprint, model_of_run
 from .pretrained import load_config, load_model
 from .prompt_corpora import prompt_notes
 from .recipe import EvaluationPart
+from .system.progress import ProgressBar
 from .tokenization.masking import Masking, NextPiece
-from .training.records import ProgressBar, RunLog
+from .training.records import RunLog
 
 
 def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
@@ -182,6 +183,7 @@ def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
     if not steps:
         return {}
     last = steps[-1]
+    machine = next((record for record in reversed(records) if "device" in record), {})
     seconds = last["seconds"]
     return {
         "tokens": last["tokens"],
@@ -189,6 +191,7 @@ def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
         "tokens_per_second": last["tokens"] / seconds,
         "peak_memory_bytes": max(record["peak_memory_bytes"] or 0 for record in steps) or None,
         "trainable_parameters": last.get("trainable_parameters"),
+        **{name: value for name, value in machine.items() if name in ("device", "precision")},
         "stages": _stages(steps),
     }
 
@@ -222,6 +225,9 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
     if not setup.has_trained_head:
         return {}
     anatomy, tokenizer = setup.models.anatomy, setup.models.tokenizer
+    ids = setup.models.student.token_ids
+    if not anatomy.causal and tokenizer.mask_token_id is None:
+        return {}  # bits per byte and agreement are those of hidden words
     masking = NextPiece() if anatomy.causal else Masking()
     batches = held_out_batches(setup, masking=masking)
     student = load_model(str(folder / "student"), anatomy=anatomy, with_head=True)
@@ -230,6 +236,8 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
     teacher, teacher_anatomy = teacher_with_head(setup), setup.models.teacher_anatomy
     if teacher is not None and teacher_anatomy is not None:
         theirs = setup.models.teacher_tokenizer or tokenizer
+        if not teacher_anatomy.causal and theirs.mask_token_id is None:
+            return measures
         if setup.models.two_vocabularies:
             batches = held_out_batches(setup, masking=masking, tokenizer=theirs)
         measures["teacher_bits_per_byte"] = masked_bits_per_byte(
@@ -238,11 +246,11 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
         if setup.models.two_vocabularies:
             return measures
         measures["top_agreement"] = top_agreement(
-            student, anatomy, teacher, teacher_anatomy, batches, pieces=len(tokenizer)
+            student, anatomy, teacher, teacher_anatomy, batches, pieces=ids
         )
-        if setup.models.teacher and setup.models.teacher.vocabulary > len(tokenizer):
+        if setup.models.teacher and setup.models.teacher.vocabulary > len(ids):
             measures["teacher_mass_on_no_piece"] = dropped_mass(
-                teacher, teacher_anatomy, batches, pieces=len(tokenizer)
+                teacher, teacher_anatomy, batches, pieces=ids
             )
     return measures
 

@@ -13,15 +13,15 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import RecipeError
+from .data.text import ending_of
+from .errors import LimbeckError, RecipeError
 from .faults import Fault, faults_of, nearest
 from .methods import with_method
-from .objectives import OBJECTIVES
-from .objectives.contract import Objective
+from .model_folders import locate
+from .objectives.options import OPTIONS
 from .objectives.presets import PRESETS
 from .objectives.schedule import Ramp
 from .recipe import EvaluationPart, Recipe, as_model
-from .teacher.manifest import with_cached_teacher
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def override(raw: dict[str, Any], path: str, value: Any) -> None:
 def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
     """The recipe, or None and every fault of its form."""
     raw, faults = with_method(raw)
-    raw, found = with_cached_teacher(raw)
+    raw, found = _with_cached_teacher(raw)
     faults += found
     recipe = None
     try:
@@ -101,6 +101,57 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
         if (part.tokens is None) == (part.steps is None):
             faults.append((f"stages.{number}", "give either tokens or steps"))
     return (None if faults else recipe), faults
+
+
+def check_form(raw: Mapping[str, Any]) -> None:
+    """Refuse what is misspelt or out of range at once, without opening any model or text.
+
+    Raises:
+        RecipeError: With every problem of form, one a line, each with its field's path, and
+            beside them what is named and not there.
+    """
+    _, problems = parse_recipe(raw)
+    if problems:
+        raise RecipeError(problems_message([*problems, *_missing(raw)]))
+
+
+def _missing(raw: Mapping[str, Any]) -> list[Fault]:
+    """Models and texts that a recipe names and that are not there, as far as names can tell."""
+    found: list[Fault] = []
+    places = [("teacher", "model"), ("student", "model"), ("student", "tokenizer")]
+    for part, field in places:
+        name = _mapped(as_model(raw.get(part))).get(field)
+        if isinstance(name, str):
+            try:
+                locate(name, tokenizer_only=field == "tokenizer")
+            except LimbeckError as error:
+                found.append((f"{part}.{field}", str(error)))
+    texts = _mapped(raw.get("data")).get("text") or []
+    for number, source in enumerate(texts if isinstance(texts, list) else [texts]):
+        path = source if isinstance(source, str) else _mapped(source).get("path")
+        if isinstance(path, str):
+            try:
+                ending_of(path)
+            except LimbeckError as error:
+                found.append((f"data.text.{number}", str(error)))
+    return found
+
+
+def problems_message(problems: Sequence[Fault]) -> str:
+    """All that is wrong with a recipe, one a line, each with its field's path."""
+    number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "\n".join(f"  {path or 'recipe'}: {message}" for path, message in problems)
+    return f"the recipe has {number}:\n{lines}"
+
+
+def _with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """A recipe whose teacher is named by its kept signals alone, with its model written out."""
+    teacher = raw.get("teacher")
+    if not isinstance(teacher, Mapping) or "model" in teacher or "cache" not in teacher:
+        return dict(raw), []
+    from .teacher.manifest import with_cached_teacher  # heavy, and seldom needed
+
+    return with_cached_teacher(raw)
 
 
 def parse_evaluation(raw: Mapping[str, Any]) -> EvaluationPart:
@@ -142,20 +193,24 @@ def _preset_faults(stage: Mapping[str, Any], path: str) -> list[Fault]:
 
 def parse_objective(
     name: str, options: Mapping[str, Any], place: tuple[str, ...] = ()
-) -> tuple[Objective | None, float | Ramp, list[Fault]]:
-    """An objective, its weight, and the faults of its options."""
+) -> tuple[Any, float | Ramp, list[Fault]]:
+    """The options of an objective, its weight, and what is wrong with them; None if they cannot be.
+
+    The first is an object of `objectives.options.OPTIONS`.
+    """
     own = {key: value for key, value in options.items() if key not in ("kind", "weight")}
     kind = options.get("kind", name)
     path = ".".join(place)
-    if kind not in OBJECTIVES:
-        return None, 0.0, [(path, f"no objective is called {kind!r}{nearest(kind, OBJECTIVES)}")]
+    if kind not in OPTIONS:
+        problem = f"no objective is called {kind!r}{nearest(str(kind), OPTIONS)}"
+        return None, 0.0, [(path, problem)]
     weight, faults = _parse_weight(options.get("weight", 1.0), (*place, "weight"))
     fields = option_names(kind)
     for key in sorted(own.keys() - set(fields)):
         faults.append((f"{path}.{key}", f"unknown option{nearest(key, [*fields, 'weight'])}"))
     try:
         known = {key: value for key, value in own.items() if key in fields}
-        return TypeAdapter(OBJECTIVES[kind]).validate_python(known), weight, faults
+        return TypeAdapter(OPTIONS[kind]).validate_python(known), weight, faults
     except ValidationError as error:
         return None, weight, faults + faults_of(error, Recipe, place)
 
@@ -177,7 +232,7 @@ def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, lis
 
 def option_names(kind: str) -> list[str]:
     """The options of an objective."""
-    return [option.name for option in fields_of(OBJECTIVES[kind])]  # type: ignore[arg-type]
+    return [option.name for option in fields_of(OPTIONS[kind])]
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .architectures import Anatomy
+from .anatomy import Anatomy
 from .data.text import TextSource
-from .evaluation.finetune import FinetuneSettings
-from .evaluation.generation import GenerationSettings
+from .evaluation.settings import FinetuneSettings, GenerationSettings
 from .objectives.schedule import Ramp
-from .student.axis_maps import Width
+from .student.width import Width
+from .system.choices import DeviceChoice, PrecisionChoice
 from .tokenization.masking import Masking
-from .training.stages import OptimizerSettings
+from .training.settings import OptimizerSettings
 
 # Beyond any model that there is, so that a slip of the keyboard does not fill the memory.
 _LAYERS, _WIDTH, _PIECES = 10_000, 1_000_000, 100_000_000
@@ -241,8 +241,12 @@ class StagePart(Part):
 class TrainingPart(Part):
     """How the run is carried out."""
 
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
-    device: Literal["auto", "cpu"] = "auto"
+    precision: PrecisionChoice = Field(
+        "auto", description="auto is bfloat16 where the device has it in hardware, else float32"
+    )
+    device: DeviceChoice = Field(
+        "auto", description="auto takes CUDA, then Apple's mps, then the processor"
+    )
     checkpointing: bool = Field(
         False, description="compute the student's layers again in the backward, to save memory"
     )

@@ -19,11 +19,12 @@ from rich.console import Console
 from .data.json_lines import file_of_split, has_split
 from .data.prompts import Prompt, read_prompts
 from .errors import DataError, EvaluationError
-from .evaluation.generation import GenerationSettings, Writer
+from .evaluation.generation import Writer
+from .evaluation.settings import GenerationSettings
 from .files import checksum, remembered, write_texts
 from .model_folders import fingerprint
+from .system.progress import ProgressBar
 from .tokenization.frame import frame_of
-from .training.records import ProgressBar
 
 _SPLITS = ("train", "dev")
 _KEPT_AT_ONCE = 512  # answers
@@ -148,6 +149,7 @@ def write_answers(
     console, writer = console or Console(quiet=True), Writer.loaded(model)
     of: dict[str, Any] = {"model": fingerprint(model), "prompts": checksum(*files)}
     of |= {"writing": asdict(settings), "template": chat and writer.tokenizer.chat_template}
+    of |= {"ends": list(writer.ends)}
     kept = place.with_name(f"{place.name}.parts")
     lines: dict[str, list[str]] = {}
     for split in splits:

@@ -7,9 +7,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..activations import Needs, Predictions
-from ..architectures import Anatomy
+from ..anatomy import Anatomy
 from ..batch import Batch
 from ..capture import capture
+from ..token_ids import TokenIds
 
 
 def top_agreement(
@@ -19,7 +20,7 @@ def top_agreement(
     teacher_anatomy: Anatomy,
     batches: Sequence[Batch],
     *,
-    pieces: int,
+    pieces: TokenIds | int,
 ) -> float:
     """Share of predicted positions at which both put the same piece first; one vocabulary.
 
@@ -29,11 +30,12 @@ def top_agreement(
         teacher: In evaluation mode.
         teacher_anatomy: Of its family.
         batches: What both read.
-        pieces: How many rows of both output maps are pieces; the rest only fills up.
+        pieces: Rows of both output maps that are pieces, or how many of the first are.
 
     Raises:
         ModelError: One of them has no vocabulary head.
     """
+    ids = TokenIds.given(pieces)
     same, count = 0, 0
     with torch.no_grad():
         for batch in batches:
@@ -41,13 +43,17 @@ def top_agreement(
             of_student = capture(student, student_anatomy, batch.student, needs).predictions
             of_teacher = capture(teacher, teacher_anatomy, batch.teacher, needs).predictions
             if of_student is not None and of_teacher is not None:
-                same += int((_first(of_student, pieces) == _first(of_teacher, pieces)).sum())
+                same += int((_first(of_student, ids) == _first(of_teacher, ids)).sum())
                 count += len(of_student.features)
     return same / max(1, count)
 
 
 def dropped_mass(
-    teacher: PreTrainedModel, anatomy: Anatomy, batches: Sequence[Batch], *, pieces: int
+    teacher: PreTrainedModel,
+    anatomy: Anatomy,
+    batches: Sequence[Batch],
+    *,
+    pieces: TokenIds | int,
 ) -> float:
     """Mean probability that a teacher gives to rows of its table that are no pieces.
 
@@ -56,16 +62,18 @@ def dropped_mass(
     Raises:
         ModelError: The teacher has no vocabulary head.
     """
+    ids = TokenIds.given(pieces)
     mass, count = 0.0, 0
     with torch.no_grad():
         for batch in batches:
             found = capture(teacher, anatomy, batch.teacher, Needs(predictions=True)).predictions
             if found is not None:
                 probabilities = found.logits().float().softmax(-1)
-                mass += float(probabilities[:, pieces:].sum())
+                mass += float(probabilities[:, ids.end :].sum())
+                mass += float(probabilities[:, list(ids.absent)].sum())
                 count += len(probabilities)
     return mass / max(1, count)
 
 
-def _first(predictions: Predictions, pieces: int) -> Tensor:
-    return predictions.logits()[:, :pieces].argmax(-1)
+def _first(predictions: Predictions, ids: TokenIds) -> Tensor:
+    return ids.only(predictions.logits()).argmax(-1)

@@ -14,9 +14,10 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
-from ..architectures import Anatomy
+from ..anatomy import Anatomy
 from ..batch import Tokens
 from ..capture import capture
+from ..token_ids import TokenIds
 
 
 def masked_bits_per_byte(
@@ -36,6 +37,7 @@ def masked_bits_per_byte(
     Raises:
         ModelError: The model has no vocabulary head.
     """
+    ids = TokenIds.of(tokenizer)
     nats, utf8_bytes = 0.0, 0
     with torch.no_grad():
         for tokens in batches:
@@ -43,7 +45,8 @@ def masked_bits_per_byte(
             if predictions is None:
                 continue
             labels = tokens.labels[tokens.predicted]
-            nats += float(cross_entropy(predictions.logits().float(), labels, reduction="sum"))
+            logits = ids.only(predictions.logits())
+            nats += float(cross_entropy(logits, labels, reduction="sum"))
             utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=anatomy.causal)
     return nats / math.log(2) / max(1, utf8_bytes)
 

@@ -1,6 +1,6 @@
-"""How sure a difference between two models is: both are scored again and again on redrawn rows.
+"""Scores of a model on redrawn test rows.
 
-Every model sees the same redrawn rows and seeds, so what is easy or hard for all of them
+Every model sees the same redrawn rows, so what is easy or hard for all of them
 cancels out. Scores are computed from sums over rows weighed by how often each was
 drawn, which gives a thousand redraws in the time of a few.
 
@@ -9,7 +9,6 @@ translation evaluation"; Efron and Tibshirani 1993.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -19,26 +18,12 @@ from seqeval.scheme import IOB2, Entities
 
 from ..errors import EvaluationError
 from .finetune import SeedScore
+from .intervals import Redrawn
 from .tasks import Task
 
 Draws = Int[ndarray, "draws rows"]
 _TOGETHER = 100  # redraws that are ranked at once
-
-
-class Difference(NamedTuple):
-    """A model's mean score minus the control's.
-
-    Attributes:
-        mean: On the rows as they are.
-        low: 2.5 % of the redraws are below.
-        high: 2.5 % of the redraws are above.
-        p: Two-sided: twice the smaller share of redraws on one side of zero.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
+_OF_NUMBERS = ("spearman", "pearson", "rouge_l")  # metrics of rows that are not right or wrong
 
 
 def draw_rows(rows: int, *, draws: int, seed: int) -> Draws:
@@ -46,57 +31,39 @@ def draw_rows(rows: int, *, draws: int, seed: int) -> Draws:
     return np.random.default_rng(seed).integers(0, rows, (draws, rows))
 
 
-def redrawn_scores(
-    task: Task, seeds: Sequence[SeedScore], drawn: Draws
-) -> Float[ndarray, "seeds draws"]:
-    """The headline metric of every seed on every redraw.
+def redrawn_scores(task: Task, by_seed: Mapping[int, Sequence[SeedScore]], drawn: Draws) -> Redrawn:
+    """The headline metric of every seed, on the rows as they are and on every redraw.
+
+    Args:
+        task: With its test rows.
+        by_seed: What was measured of each; several, as the fine-tunings of one training, are
+            averaged.
+        drawn: Of the test rows.
 
     Raises:
         EvaluationError: A seed's answers were not kept with its score.
     """
-    if any(len(score.labels or score.tags) != len(task.test) for score in seeds):
+    every = [score for scores in by_seed.values() for score in scores]
+    if any(len(score.labels or score.tags) != len(task.test) for score in every):
         raise EvaluationError(
             f"the results on {task.name} were kept without the answers; remove the file of results"
             " and evaluate again"
         )
     weights = np.stack([np.bincount(row, minlength=len(task.test)) for row in drawn])
-    return np.stack([_scores(task, score, drawn, weights) for score in seeds])
-
-
-def difference(
-    model: Mapping[str, Float[ndarray, "seeds draws"]],
-    control: Mapping[str, Float[ndarray, "other_seeds draws"]],
-    *,
-    observed: float,
-    seed: int,
-) -> Difference:
-    """The difference of two models' means over tasks, with its interval.
-
-    Seeds are redrawn too, the same ones for all tasks and, where both have as many, for
-    both models: arms of a study read the same text in the same order with one seed, so what
-    is lucky or unlucky in it cancels out as easy rows do.
-
-    Args:
-        model: `redrawn_scores` of every task.
-        control: Likewise, of the same tasks and redraws.
-        observed: The difference on the rows as they are.
-        seed: Decides which seeds are drawn.
-    """
-    chance = np.random.default_rng(seed)
-    chosen: dict[tuple[int, ...], Int[ndarray, "seeds draws"]] = {}
-
-    def mean_over_tasks(scores: Mapping[str, Float[ndarray, "seeds draws"]]) -> ndarray:
-        found = []
-        for of_task in (scores[task] for task in model):
-            if of_task.shape not in chosen:
-                chosen[of_task.shape] = chance.integers(0, len(of_task), of_task.shape)
-            found.append(np.take_along_axis(of_task, chosen[of_task.shape], axis=0).mean(0))
-        return np.mean(found, axis=0)  # type: ignore[no-any-return]
-
-    differences = mean_over_tasks(model) - mean_over_tasks(control)
-    low, high = np.quantile(differences, [0.025, 0.975])
-    one_side = min(np.mean(differences <= 0), np.mean(differences >= 0))
-    return Difference(observed, float(low), float(high), min(1.0, 2 * float(one_side)))
+    return Redrawn(
+        seeds=tuple(by_seed),
+        observed=np.array(
+            [np.mean([s.metrics[task.headline] for s in scores]) for scores in by_seed.values()]
+        ),
+        redrawn=np.stack(
+            [
+                np.mean([_scores(task, score, drawn, weights) for score in scores], axis=0)
+                for scores in by_seed.values()
+            ]
+        ),
+        rows=len(task.test),
+        counted=task.headline not in _OF_NUMBERS,
+    )
 
 
 def _scores(

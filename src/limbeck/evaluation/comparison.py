@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_texts
+from ..reports.tables import Table
 from .comparison_plots import gaps, quality_against
-from .plots import Table, cell, page
+from .plots import cell, page
 from .report import finite, markdown_table, size_table, words
 from .report_writing import PLAIN_METRICS, plain_number, positions_table
 
@@ -68,7 +69,9 @@ def comparison_table(comparison: Comparison, student: str) -> Table:
     tasks = list(rows[0]["quality"])
     control = comparison["control"]
     head = ["arm", *(f"{t} ({words(rows[0]['quality'][t]['metric'])})" for t in tasks)]
-    head += ["mean", "kept", f"against {control}", "95 % interval", "p"]
+    known = {row["against_control"]["seeds"] for row in rows if row["against_control"]}
+    interval = "95 % interval, rows alone" if known == {1} else "95 % interval"
+    head += ["mean", "kept", f"against {control}", interval, "p"]
     table = [head]
     if comparison["teacher"]:
         table.append(["teacher", *_scores(comparison["teacher"], tasks), "", "", "", ""])

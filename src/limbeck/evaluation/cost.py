@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedModel
 
-from ..architectures import parameter_counts
 from ..errors import EvaluationError
 from ..factored import add_factors, factored_ranks
 from ..families import ANATOMIES
 from ..memory import peak_process_bytes
 from ..model_folders import locate
+from ..modules import parameter_counts
 from ..pretrained import load_body, load_config, load_model
 
 BATCHES = (1, 32)

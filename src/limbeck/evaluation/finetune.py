@@ -9,11 +9,9 @@ not, plays no part.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -21,34 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..attention import use_float32_attention
 from ..errors import EvaluationError
 from ..pretrained import load_body, load_tokenizer
+from ..system.device import choose_device, choose_precision
 from .examples import Row, collate_rows, encode_example
+from .settings import FinetuneSettings
 from .task_model import TaskModel, predict, score_predictions
 from .tasks import Task, TaskKind
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """The protocol; the same for every model that is compared.
-
-    Attributes:
-        epochs: Passes over the training rows; the last weights are scored.
-        batch_size: Texts in a step.
-        learning_rate: At its highest, after a tenth of the steps; then linearly to 0.
-        weight_decay: Of AdamW.
-        max_length: Pieces; longer texts are cut, and cut words count as tagged O.
-        dropout: Before the head.
-        pooling: Which states stand for the text.
-        precision: Of the model; head and loss are always float32.
-    """
-
-    epochs: Annotated[float, Field(gt=0, le=10_000)] = 3.0
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
-    max_length: Annotated[int, Field(ge=3)] = 128
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    pooling: Literal["mean", "first"] = "mean"
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -135,19 +110,20 @@ def finetune(
     """
     _check(task, settings)
     began = time.perf_counter()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
+    precision = choose_precision(settings.precision, device)
     tokenizer = load_tokenizer(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         body = load_body(model, attention_dropout=False)
-        if device.type == "cpu" and settings.precision == "bfloat16":
+        if device.type == "cpu" and precision.half:
             use_float32_attention(body)
         network = TaskModel(
             body,
             task,
             dropout=settings.dropout,
             pooling=settings.pooling,
-            precision=settings.precision,
+            half=precision.half,
         ).to(device)
         limit = min(settings.max_length, _positions(body))
         rows = [encode_example(example, task, tokenizer, limit) for example in task.train]

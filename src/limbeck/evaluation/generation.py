@@ -10,58 +10,35 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs, Predictions
-from ..architectures import Anatomy, shape_of
+from ..anatomy import Anatomy
+from ..architectures import shape_of
 from ..batch import Tokens
 from ..capture import capture
 from ..data.prompts import Prompt
 from ..errors import EvaluationError
 from ..families import anatomy_of
+from ..generation.ends import ends_of
 from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
 from ..generation.tables import Readers
 from ..generation.write import Writing, most_places, write
 from ..objectives.labels import label_log_likelihoods
 from ..pretrained import load_config, load_model, load_tokenizer
+from ..token_ids import TokenIds
 from ..tokenization.prompts import PromptTable, answered, encode_prompts
 from .finetune import SeedScore
 from .rouge import rouge_l, words
+from .settings import GenerationSettings
 from .tasks import Task
-
-
-@dataclass(frozen=True)
-class GenerationSettings:
-    """How texts are asked for; the same for every model that is compared.
-
-    Attributes:
-        response: Pieces of an answer at most, its end included.
-        length: Pieces of prompt and answer; longer prompts lose their beginning. By
-            default what the model can read, and at most 2,048.
-        between: Stands between prompt and answer; a line's end by default, and in a recipe
-            what stands there in its data.
-        chat: Prompts stand in the tokenizer's chat template; in a recipe by default where
-            those of its data do.
-        temperature: 0 takes the likeliest piece, and every seed writes the same.
-        rows: Prompts at most, the first ones.
-        batch_size: Prompts at once.
-    """
-
-    response: Annotated[int, Field(ge=1)] = 256
-    length: Annotated[int | None, Field(ge=3)] = None
-    between: str | None = None
-    chat: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
-    rows: Annotated[int | None, Field(ge=1)] = None
-    batch_size: Annotated[int, Field(ge=1)] = 16
 
 
 def score_generation(
@@ -106,11 +83,19 @@ def score_generation(
 
 @dataclass(frozen=True)
 class Writer:
-    """A decoder with its tokenizer, ready to write."""
+    """A decoder with its tokenizer, ready to write.
+
+    Attributes:
+        model: In evaluation mode.
+        tokenizer: Of the model.
+        anatomy: Of its family.
+        ends: Token ids that end a text, each of them.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     anatomy: Anatomy
+    ends: tuple[int, ...]
 
     @staticmethod
     def loaded(name: str, anatomy: Anatomy | None = None) -> "Writer":
@@ -121,21 +106,28 @@ class Writer:
             anatomy: Its family's, where that is not in the table.
 
         Raises:
-            EvaluationError: It is no decoder, or its tokenizer ends no text.
+            EvaluationError: It is no decoder, or neither it nor its tokenizer ends a text.
         """
         tokenizer = load_tokenizer(name)
         anatomy = anatomy or anatomy_of(load_config(name).model_type)
+        ends = ends_of(tokenizer, name)
+        if tokenizer.eos_token_id is None and ends:
+            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
         if not anatomy.causal or tokenizer.eos_token_id is None:
             lacks = "is an encoder" if not anatomy.causal else "has no piece that ends a text (eos)"
             raise EvaluationError(f"{name} {lacks}; only decoders write texts")
         model = load_model(name, anatomy=anatomy, with_head=True)
         if torch.cuda.is_available():
             nn.Module.cuda(model)
-        return Writer(model, tokenizer, anatomy)
+        return Writer(model, tokenizer, anatomy, ends)
 
     @cached_property
     def _readers(self) -> Readers:
         return Readers()
+
+    @property
+    def _ids(self) -> TokenIds:
+        return TokenIds.of(self.tokenizer)
 
     @property
     def positions(self) -> int:
@@ -185,8 +177,8 @@ class Writer:
                 [list(map(int, prompts[row])) for row in some],
                 Student(),
                 writing=Writing(settings.response, settings.temperature, seed=seed + start),
-                pieces=len(self.tokenizer),
-                end=self.tokenizer.eos_token_id,
+                pieces=self._ids,
+                ends=self.ends,
                 readers=self._readers,
             )
             for row, text, length, end in zip(
@@ -202,7 +194,9 @@ class Writer:
         return pieces, ended
 
     def text(self, pieces: Sequence[int]) -> str:
-        """Without special tokens."""
+        """Without its end, which need not be a special token, and without special tokens."""
+        if len(pieces) and pieces[-1] in self.ends:
+            pieces = pieces[:-1]
         return str(self.tokenizer.decode(list(pieces), skip_special_tokens=True))
 
     def nats(self, tokens: Tokens) -> Float[Tensor, " predicted"]:
@@ -210,13 +204,14 @@ class Writer:
         with torch.no_grad():
             tokens = tokens.to(self.model.device)
             labels = tokens.labels[tokens.predicted]
-            return -label_log_likelihoods(self._predictions(tokens), labels).cpu()
+            found = self._predictions(tokens)
+            return -label_log_likelihoods(found, labels, vocabulary=self._ids).cpu()
 
     def likeliest(self, tokens: Tokens) -> Int[Tensor, " predicted"]:
         """The piece that the model finds likeliest at each predicted place."""
         with torch.no_grad():
             logits = self._predictions(tokens.to(self.model.device)).logits()
-            return logits[:, : len(self.tokenizer)].argmax(-1).cpu()
+            return self._ids.only(logits).argmax(-1).cpu()
 
     def _predictions(self, tokens: Tokens) -> Predictions:
         found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from ..reports.tables import Table, number_columns
+
 Records = Sequence[Mapping[str, Any]]
-Table = list[list[str]]
 Curve = list[tuple[int, float]]  # tokens, loss
 ROLES = {"teacher": "teacher", "student": "student", "no_distillation": "no distillation"}
 _COLOURS = {"teacher": "#7d8597", "student": "#16946c", "no_distillation": "#d1603d"}
@@ -136,8 +137,12 @@ def cell(value: Any, key: str = "") -> str:
 
 
 def _html_table(heading: str, table: Table) -> str:
+    kinds = [" class=number" if numbers else "" for numbers in number_columns(table)]
     head, *rows = (
-        "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in row)
+        "".join(
+            f"<{cell}{kind}>{html.escape(text)}</{cell}>"
+            for kind, text in zip(kinds, row, strict=True)
+        )
         for cell, row in zip(["th", *["td"] * len(table)], table, strict=False)
     )
     body = "".join(f"<tr>{row}</tr>" for row in [head, *rows])
@@ -154,8 +159,9 @@ main{max-width:62rem;margin:0 auto;padding:2rem 1rem 4rem}h1{margin:0 0 .3rem;fo
 overflow-wrap:anywhere}h2{margin:2.2rem 0 .4rem;font-size:1.05rem}
 .lead{font-size:1.15rem;max-width:44rem;margin:0}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-weight:600;color:var(--soft)}th:first-child,td:first-child{text-align:left;padding-left:0}
+th,td{padding:.32rem .6rem;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
+.number{text-align:right}th{font-weight:600;color:var(--soft)}
+th:first-child,td:first-child{padding-left:0}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,23rem),1fr));gap:1rem;
 margin-top:2rem}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem}

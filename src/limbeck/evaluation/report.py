@@ -12,7 +12,8 @@ from statistics import mean
 from typing import Any
 
 from ..files import write_texts
-from .plots import ROLES, Records, Table, cell, curves, page, plots
+from ..reports.tables import Table, number_columns
+from .plots import ROLES, Records, cell, curves, page, plots
 from .report_vocabularies import vocabulary_tables
 from .report_writing import PLAIN_METRICS, share_plot, writing_tables
 
@@ -242,7 +243,7 @@ def _curve_table(records: Records) -> Table:
 
 
 def _facts(facts: Mapping[str, Any] | None) -> Table:
-    told = {k: v for k, v in (facts or {}).items() if isinstance(v, (int, float))}
+    told = {k: v for k, v in (facts or {}).items() if isinstance(v, (int, float, str))}
     rows = [["time" if k == "seconds" else words(k), cell(v, k)] for k, v in told.items()]
     return [["", ""], *rows]
 
@@ -264,7 +265,8 @@ def finite(value: Any) -> Any:
 
 def markdown_table(table: Table) -> list[str]:
     """The lines of a table, its head first."""
-    return [_row(table[0]), _row(["---"] * len(table[0])), *map(_row, table[1:]), ""]
+    marks = ["---:" if numbers else "---" for numbers in number_columns(table)]
+    return [_row(table[0]), _row(marks), *map(_row, table[1:]), ""]
 
 
 def _row(cells: Sequence[str]) -> str:

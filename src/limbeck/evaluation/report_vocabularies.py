@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .plots import Table, cell
+from ..reports.tables import Table
+from .plots import cell
 
 _SIDES = ("teacher", "student")
 _READINGS = "One held-out sentence in the pieces of both, side by side where both cut"

@@ -7,7 +7,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from .plots import SETTINGS, Records, Table, svg_of
+from ..reports.tables import Table
+from .plots import SETTINGS, Records, svg_of
 
 # Metrics of written texts that are no shares: they stand as they are.
 PLAIN_METRICS = {"bits_per_byte", "perplexity", "words"}

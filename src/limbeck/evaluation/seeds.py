@@ -11,10 +11,13 @@ from typing import Any
 
 from ..errors import EvaluationError
 from ..files import write_text
+from ..generation.ends import ends_of
 from ..model_folders import fingerprint
 from ..pretrained import load_tokenizer
-from .finetune import FinetuneSettings, SeedScore, finetune
-from .generation import GenerationSettings, score_generation
+from ..system.device import choose_device, choose_precision
+from .finetune import SeedScore, finetune
+from .generation import score_generation
+from .settings import FinetuneSettings, GenerationSettings
 from .tasks import Task, TaskKind
 
 
@@ -40,14 +43,14 @@ class TaskScore:
         return mean(self.values)
 
     @property
-    def spread(self) -> float:
-        """Standard deviation of the headline metric between seeds; 0 for one seed."""
+    def spread(self) -> float | None:
+        """Standard deviation of the headline metric between seeds; None of one seed."""
         return self.spread_of(self.values)
 
     @staticmethod
-    def spread_of(values: Sequence[float]) -> float:
-        """Standard deviation; 0 for fewer than two values."""
-        return stdev(values) if len(values) > 1 else 0.0
+    def spread_of(values: Sequence[float]) -> float | None:
+        """Standard deviation; None of fewer than two values, which tell nothing of it."""
+        return stdev(values) if len(values) > 1 else None
 
     @staticmethod
     def joined(scores: Sequence["TaskScore"]) -> "TaskScore":
@@ -68,8 +71,11 @@ class TaskScore:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """For files: everything, with mean and spread of the headline metric."""
-        return {**asdict(self), "mean": self.mean, "spread": self.spread, "means": self.means()}
+        """For programs: every score, without what was said of each row."""
+        plain = asdict(self)
+        for seed in plain["seeds"]:
+            del seed["labels"], seed["tags"]
+        return plain | {"mean": self.mean, "spread": self.spread, "means": self.means()}
 
 
 def evaluate_tasks(
@@ -105,9 +111,9 @@ def evaluate_tasks(
     """
     writes = tasks[0].kind is TaskKind.GENERATION
     writing = writing or GenerationSettings()
-    protocol = writing if writes else settings
-    template = load_tokenizer(model).chat_template if writes and writing.chat else None
-    keys = {task.name: _fingerprint(model, task, protocol, template) for task in tasks if results}
+    protocol = writing if writes else _resolved(settings)
+    asked = _asked(model, writing) if writes else []
+    keys = {task.name: _fingerprint(model, task, protocol, asked) for task in tasks if results}
     kept = {
         task.name: _kept(results[task.name], keys[task.name]) if results else {} for task in tasks
     }
@@ -153,6 +159,19 @@ def _written(
     return score_generation(model, task, settings=writing, seed=seed, progress=progress)
 
 
+def _resolved(settings: FinetuneSettings) -> FinetuneSettings:
+    """With the precision that is run in, so that another machine's results are not taken for it."""
+    return replace(settings, precision=choose_precision(settings.precision, choose_device()).name)
+
+
+def _asked(model: str, writing: GenerationSettings) -> list[Any]:
+    """What else decides a text: the template that asks, and ends beside the tokenizer's own."""
+    tokenizer = load_tokenizer(model)
+    ends = [end for end in ends_of(tokenizer, model) if end != tokenizer.eos_token_id]
+    template = tokenizer.chat_template if writing.chat else None
+    return [fact for fact in (template, ends) if fact]
+
+
 def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
     """Tasks in groups that learn the same from the same rows, in the order of their first."""
     groups: list[list[Task]] = []
@@ -168,11 +187,11 @@ def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
 
 
 def _fingerprint(
-    model: str, task: Task, settings: FinetuneSettings | GenerationSettings, template: str | None
+    model: str, task: Task, settings: FinetuneSettings | GenerationSettings, asked: list[Any]
 ) -> str:
     """Names the model's files, the rows and the settings: stale results are not reused."""
     facts = [fingerprint(model), task.name, asdict(settings), task.test_split]
-    facts += [template] if template else []
+    facts += asked
     digest = hashlib.sha256(json.dumps(facts).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())

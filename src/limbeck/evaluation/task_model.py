@@ -20,7 +20,7 @@ class TaskModel(nn.Module):
         task: Tells how many labels and tags there are.
         dropout: Before the heads.
         pooling: Which states stand for the text.
-        precision: Of the body; heads are always float32.
+        half: Run the body in bfloat16; heads are always float32.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class TaskModel(nn.Module):
         *,
         dropout: float,
         pooling: Literal["mean", "first"],
-        precision: Literal["bfloat16", "float32"],
+        half: bool,
     ) -> None:
         super().__init__()
         width = body.config.hidden_size
@@ -39,14 +39,13 @@ class TaskModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.of_text = nn.Linear(width, outputs) if outputs else None
         self.of_words = nn.Linear(width, len(task.tags)) if task.tags else None
-        self.pooling, self.precision = pooling, precision
+        self.pooling, self.half = pooling, half
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Logits (or the number) of every text, and logits of the tags of every piece."""
         mask = inputs["attention_mask"].bool()
         device = mask.device.type
-        on = self.precision == "bfloat16"
-        with torch.autocast(device, torch.bfloat16, enabled=on):
+        with torch.autocast(device, torch.bfloat16, enabled=self.half):
             states = self.body(**inputs).last_hidden_state
         with torch.autocast(device, enabled=False):
             states = states.float()

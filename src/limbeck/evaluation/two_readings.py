@@ -9,9 +9,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
-from ..architectures import Anatomy, shape_of
+from ..anatomy import Anatomy
+from ..architectures import shape_of
 from ..batch import Tokens
 from ..capture import capture
+from ..token_ids import TokenIds
 from ..tokenization.words import piece_groups
 
 Expected = list[list[tuple[str, float]]]
@@ -89,7 +91,7 @@ def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> E
         found = capture(model, anatomy, tokens, Needs(predictions=True)).predictions
     if found is None:
         return []
-    likeliest = found.logits()[:, : len(tokenizer)].float().softmax(-1).topk(count)
+    likeliest = TokenIds.of(tokenizer).only(found.logits()).softmax(-1).topk(count)
     return [
         [
             (str(tokenizer.convert_ids_to_tokens(piece)), share)

@@ -1,26 +1,17 @@
-"""What "alike" means: one file, one idea, one Source line; this is the only list."""
+"""What "alike" means: one file, one idea, one Source line."""
 
-from .attention_maps import AttentionMaps
-from .chunks import Chunks
-from .contract import Objective
-from .embeddings import Embeddings
-from .hidden import Hidden
-from .labels import Labels
-from .mean_hidden import MeanHidden
-from .output import Output
-from .relations import Relations
-from .uld import Uld
-from .vectors import Vectors
+from typing import TYPE_CHECKING, Any
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "labels": Labels,
-    "output": Output,
-    "uld": Uld,
-    "chunks": Chunks,
-    "hidden": Hidden,
-    "mean_hidden": MeanHidden,
-    "embeddings": Embeddings,
-    "attention_maps": AttentionMaps,
-    "relations": Relations,
-    "vectors": Vectors,
-}
+if TYPE_CHECKING:
+    from .catalogue import OBJECTIVES
+
+__all__ = ["OBJECTIVES"]
+
+
+def __getattr__(name: str) -> Any:
+    """`OBJECTIVES`, imported when it is first asked for: what computes with torch is heavy."""
+    if name == "OBJECTIVES":
+        from .catalogue import OBJECTIVES
+
+        return OBJECTIVES
+    raise AttributeError(f"module 'limbeck.objectives' has no attribute {name!r}")

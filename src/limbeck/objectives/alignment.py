@@ -19,6 +19,7 @@ from torch.nn.functional import embedding_bag
 
 from ..activations import Activations, Predictions
 from ..batch import Links, Tokens
+from ..token_ids import TokenIds
 from .labels import label_log_likelihoods
 
 Pool = Literal["sum", "mean"]
@@ -37,6 +38,8 @@ class Alignment(nn.Module):
         summed_over: Rows of the student's output map, where the logits of parts become
             the logarithm of the sum of their exponentials; None pools them as vectors are.
         likelihoods: Whether those of the groups are asked for; decoders have them.
+        student_ids: Rows of the student's output map that are its pieces; None is all.
+        teacher_ids: Likewise of the teacher's.
     """
 
     student_columns: Tensor | None
@@ -53,9 +56,12 @@ class Alignment(nn.Module):
         owner: Int[Tensor, " parts"] | None = None,
         summed_over: int | None = None,
         likelihoods: bool = False,
+        student_ids: TokenIds | None = None,
+        teacher_ids: TokenIds | None = None,
     ) -> None:
         super().__init__()
         self.likelihoods = likelihoods
+        self.student_ids, self.teacher_ids = student_ids, teacher_ids
         self.pool = pool
         self.register_buffer("student_columns", student_columns, persistent=False)
         self.register_buffer("teacher_columns", teacher_columns, persistent=False)
@@ -82,7 +88,8 @@ class Alignment(nn.Module):
         aligned = self._vectors(found, links.student, links.groups)
         if found.predictions is None:
             return aligned
-        aligned = self._likely(aligned, found.predictions, links.student_next, links, tokens)
+        following, ids = links.student_next, self.student_ids
+        aligned = self._likely(aligned, found.predictions, following, links, tokens, ids)
         given = _linked(found.predictions, links.student, tokens)
         features, counts = self._features(given.features, links.student, links.groups)
         weight = self._student_map(given.weight)
@@ -103,7 +110,8 @@ class Alignment(nn.Module):
         aligned = self._vectors(found, links.teacher, links.groups)
         if found.predictions is None:
             return aligned
-        aligned = self._likely(aligned, found.predictions, links.teacher_next, links, tokens)
+        following, ids = links.teacher_next, self.teacher_ids
+        aligned = self._likely(aligned, found.predictions, following, links, tokens, ids)
         given = _linked(found.predictions, links.teacher, tokens)
         features, _ = self._features(given.features, links.teacher, links.groups)
         weight, bias = given.weight, given.bias
@@ -142,12 +150,14 @@ class Alignment(nn.Module):
         following: Tensor | None,
         links: Links,
         tokens: Tokens,
+        ids: TokenIds | None,
     ) -> Activations:
         """With the likelihood of every group: the sum over its pieces, predicted one by one."""
         if not self.likelihoods or following is None:
             return aligned
         here = following >= 0
-        of_pieces = label_log_likelihoods(_linked(given, following, tokens), tokens.labels[here])
+        linked, labels = _linked(given, following, tokens), tokens.labels[here]
+        of_pieces = label_log_likelihoods(linked, labels, vocabulary=ids)
         owner, total = _owners(following, links.groups), int(links.groups.mask.sum())
         return replace(aligned, likelihoods=_summed(of_pieces, owner, total))
 

@@ -19,29 +19,21 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import Projections
 from .contract import Fault, Objective, no_teacher, required
-from .layer_mapping import LayerMap, bound_links, layer_links, map_fault
+from .layer_mapping import bound_links, layer_links, map_fault
+from .options import AttentionMapsOptions
 from .relations import repeat_heads
 from .token_pairs import compared_pairs, score_difference
 
 
 @dataclass(frozen=True)
-class AttentionMaps(Objective):
+class AttentionMaps(AttentionMapsOptions, Objective):
     """Squared difference of attention scores, summed over real tokens and layer pairs.
 
     Attributes:
-        layers: As for ``hidden``; with several teacher layers for one student
-            layer each is compared on its own.
-        heads: Heads that queries and keys are cut into; by default those of the
-            models, or what divides both where they differ.
-        causal: Scores to later tokens do not count; by default where one of the
-            models is a decoder.
         head_sizes: Widths of an attention head of student and teacher, where
             several query heads share their keys; by default as the models have it.
     """
 
-    layers: LayerMap = "uniform"
-    heads: int | None = None
-    causal: bool | None = None
     head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "squared difference per token, averaged over heads and attended tokens"
 

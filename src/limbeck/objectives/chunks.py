@@ -6,7 +6,7 @@ with one it is a piece.
 Source: approximate likelihood matching, Minixhofer et al. 2025, arXiv:2503.20083.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -17,22 +17,24 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import Projections
+from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
 from .labels import label_log_likelihoods
+from .options import ChunksOptions
 
 _CERTAIN = -1e-6  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
 
 
 @dataclass(frozen=True)
-class Chunks(Objective):
+class Chunks(ChunksOptions, Objective):
     """Divergence of the likelihoods of stretches of text, summed over them.
 
     Attributes:
-        temperature: Log-likelihoods are divided by it, so that long stretches do not all
-            look impossible; the divergence is multiplied by it.
+        vocabulary: Rows of both output maps that are pieces, where there is one tokenizer, or
+            how many of the first are; the recipe's models say it.
     """
 
-    temperature: float = 10.0
+    vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per stretch of text, times the temperature"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
@@ -44,9 +46,11 @@ class Chunks(Objective):
         return []
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Chunks":
-        """Itself."""
-        required(teacher)
-        return self
+        """With the rows that are pieces."""
+        ids = student.token_ids.below(required(teacher).vocabulary)
+        if self.vocabulary is not None:
+            ids = ids.below(TokenIds.given(self.vocabulary).end)
+        return replace(self, vocabulary=ids)
 
     def student_needs(self) -> Needs:
         """Predictions, or what alignment makes of them."""
@@ -64,7 +68,7 @@ class Chunks(Objective):
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
         """KL between "this stretch" and "any other", summed over stretches."""
-        mine, theirs = (_likelihoods(found, batch) for found in (student, teacher))
+        mine, theirs = (self._likelihoods(found, batch) for found in (student, teacher))
         with float32_region(mine):
             logs = [
                 (side.float() / self.temperature).clamp_max(_CERTAIN)
@@ -75,11 +79,10 @@ class Chunks(Objective):
             other = rest[0].exp() * (rest[0] - rest[1])
             return (this + other).sum() * self.temperature
 
-
-def _likelihoods(found: Activations, batch: Batch) -> Tensor:
-    if found.likelihoods is not None:
-        return found.likelihoods
-    if found.predictions is None:
-        raise ObjectiveError("chunks need predictions of student and teacher")
-    tokens = batch.student
-    return label_log_likelihoods(found.predictions, tokens.labels[tokens.predicted])
+    def _likelihoods(self, found: Activations, batch: Batch) -> Tensor:
+        if found.likelihoods is not None:
+            return found.likelihoods
+        if found.predictions is None:
+            raise ObjectiveError("chunks need predictions of student and teacher")
+        labels = batch.student.labels[batch.student.predicted]
+        return label_log_likelihoods(found.predictions, labels, vocabulary=self.vocabulary)

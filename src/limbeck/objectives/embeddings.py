@@ -15,20 +15,16 @@ from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize
 from .contract import Fault, no_teacher, required
-from .mapped import Compared, MappedObjective, Measure, real_rows
+from .mapped import Compared, MappedObjective, real_rows
+from .options import EmbeddingsOptions
 
 _NAME = "embeddings"
 
 
 @dataclass(frozen=True)
-class Embeddings(MappedObjective):
-    """Distance of the embedding outputs, summed over real tokens.
+class Embeddings(EmbeddingsOptions, MappedObjective):
+    """Distance of the embedding outputs, summed over real tokens."""
 
-    Attributes:
-        measure: ``mse``, or ``cosine`` for one minus the cosine.
-    """
-
-    measure: Measure = "mse"
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:

@@ -10,7 +10,7 @@ arXiv:2310.08797; by direction alone Sanh et al. 2019, DistilBERT, arXiv:1910.01
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,31 +20,15 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import MapSize
 from .contract import Fault, no_teacher, required
-from .layer_mapping import LayerMap, Link, bound_links, layer_links, map_fault
-from .mapped import Compared, MappedObjective, Measure, real_rows
-
-Combine = Literal["concatenate", "mean", "each"]
+from .layer_mapping import Link, bound_links, layer_links, map_fault
+from .mapped import Compared, MappedObjective, real_rows
+from .options import Combine, HiddenOptions
 
 
 @dataclass(frozen=True)
-class Hidden(MappedObjective):
-    """Distance of hidden states, summed over real tokens and layer pairs.
+class Hidden(HiddenOptions, MappedObjective):
+    """Distance of hidden states, summed over real tokens and layer pairs."""
 
-    Attributes:
-        layers: Which teacher layers each student layer learns from; ``limbeck list
-            layer-maps`` names the maps, and "0:1,2:5" writes one out.
-        combine: What several teacher layers of one student layer become: joined end
-            to end, their mean, or a comparison each; by default joined with
-            ``uniform+top`` and the mean with all others.
-        measure: ``mse``, or ``cosine`` for one minus the cosine.
-        projection: A learned map for each pair, or one shared by all; there is none
-            where the widths are equal.
-    """
-
-    layers: LayerMap = "last"
-    combine: Combine | None = None
-    measure: Measure = "mse"
-    projection: Literal["per_pair", "shared"] = "per_pair"
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over layer pairs"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:

@@ -6,7 +6,7 @@ comparison and the way to a missing vocabulary head.
 Source: Devlin et al. 2019, BERT, arXiv:1810.04805.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,26 +20,41 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import Projections
+from ..token_ids import TokenIds
 from .contract import Fault, Objective
 from .divergences import Distribution
+from .options import LabelsOptions
 from .vocabulary_rows import vocabulary_loss
 
 _TOGETHER = 2**23  # logits that are held at once where each row's likelihood is asked for
 
 
 @dataclass(frozen=True)
-class Labels(Objective):
-    """Cross-entropy against the original piece, summed over the predicted positions."""
+class Labels(LabelsOptions, Objective):
+    """Cross-entropy against the original piece, summed over the predicted positions.
 
+    Attributes:
+        vocabulary: Rows of the output map that are pieces of the tokenizer, or how many of
+            the first are; the recipe's models say it. Rows that no piece has get no
+            probability, as in `output`.
+    """
+
+    vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per predicted piece"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
-        """None: any student with a vocabulary head can learn from labels."""
-        return []
+        """More pieces than the student has; any student with a vocabulary head can learn."""
+        rows = student.token_ids.end
+        if self.vocabulary is None or 1 <= TokenIds.given(self.vocabulary).end <= rows:
+            return []
+        return [("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out")]
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Labels":
-        """Itself."""
-        return self
+        """With the rows that are pieces."""
+        ids = student.token_ids
+        if self.vocabulary is not None:
+            ids = ids.below(TokenIds.given(self.vocabulary).end)
+        return replace(self, vocabulary=ids)
 
     def student_needs(self) -> Needs:
         """Predictions."""
@@ -63,39 +78,71 @@ class Labels(Objective):
         """
         if student.predictions is None:
             raise ObjectiveError("labels need the student's predictions, and none were captured")
-        return label_loss(student.predictions, batch.student.labels[batch.student.predicted])
+        labels = batch.student.labels[batch.student.predicted]
+        return label_loss(student.predictions, labels, vocabulary=self.vocabulary)
 
 
-def label_loss(predictions: Predictions, labels: Int[Tensor, " predicted"]) -> Float[Tensor, ""]:
-    """Nats, summed over the predicted rows: the cross-entropy against their labels."""
+def label_loss(
+    predictions: Predictions,
+    labels: Int[Tensor, " predicted"],
+    *,
+    vocabulary: TokenIds | int | None = None,
+) -> Float[Tensor, ""]:
+    """Nats, summed over the predicted rows: the cross-entropy against their labels.
+
+    Args:
+        predictions: Of the rows.
+        labels: The id of each.
+        vocabulary: Rows of the output map that are pieces, over which probabilities sum to
+            one; by default all.
+    """
+    ids = TokenIds.given(vocabulary or len(predictions.weight))
+    columns = ids.columns_of(labels)
 
     def block_loss(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        right = labels[rows, None]
+        right = columns[rows, None]
         probabilities, logs = Distribution.of_logits(logits)
         total = -logs.gather(-1, right).sum()
         return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
-    return vocabulary_loss(predictions, None, block_loss, pieces=len(predictions.weight))
+    return vocabulary_loss(predictions, None, block_loss, pieces=ids)
 
 
 def label_log_likelihoods(
-    predictions: Predictions, labels: Int[Tensor, " predicted"]
+    predictions: Predictions,
+    labels: Int[Tensor, " predicted"],
+    *,
+    vocabulary: TokenIds | int | None = None,
 ) -> Float[Tensor, " predicted"]:
     """Logarithm of the probability of each row's label, in nats, float32.
 
     Some rows at a time, and made again for the gradient: rows x pieces is never held.
+
+    Args:
+        predictions: Of the rows.
+        labels: The id of each.
+        vocabulary: As for `label_loss`.
     """
+    ids = TokenIds.given(vocabulary or len(predictions.weight))
     together = max(1, _TOGETHER // len(predictions.weight))
     found = []
     for start in range(0, len(labels), together):
         rows = slice(start, start + together)
-        given = (predictions.features[rows], predictions.weight, predictions.bias, labels[rows])
+        given = (
+            predictions.features[rows],
+            predictions.weight,
+            predictions.bias,
+            labels[rows],
+            ids,
+        )
         found.append(checkpoint(_likelihoods, *given, use_reentrant=False))
     # Of no rows an empty column: it belongs to the graph as all others do.
     return torch.cat(found) if found else predictions.features.float()[:, 0]
 
 
-def _likelihoods(features: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+def _likelihoods(
+    features: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, ids: TokenIds
+) -> Tensor:
     logits = linear(features, weight, bias)
     with float32_region(logits):
-        return log_softmax(logits.float(), dim=-1).gather(-1, labels[:, None]).squeeze(1)
+        return log_softmax(ids.only(logits), dim=-1).gather(-1, labels[:, None]).squeeze(1)

@@ -6,7 +6,7 @@ for the maps' first weights, follow from it.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,8 +17,7 @@ from ..activations import Activations, float32_region
 from ..batch import Batch
 from ..student.projections import Projections
 from .contract import Objective
-
-Measure = Literal["mse", "cosine"]
+from .options import Measure
 
 
 class Compared(NamedTuple):

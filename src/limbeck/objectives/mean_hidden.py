@@ -16,23 +16,20 @@ from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import MapSize
 from .contract import Fault, no_teacher, required
-from .mapped import Compared, MappedObjective, Measure, real_rows
+from .mapped import Compared, MappedObjective, real_rows
+from .options import MeanHiddenOptions
 
 _NAME = "mean_hidden"
 
 
 @dataclass(frozen=True)
-class MeanHidden(MappedObjective):
+class MeanHidden(MeanHiddenOptions, MappedObjective):
     """Distance of the means over layers and embedding output, summed over real tokens.
 
     Attributes:
-        measure: ``mse``, or ``cosine`` for one minus the cosine.
-        trained: False leaves the map to the teacher's width as random as it began.
         layers: Of the student and of the teacher; the recipe's models say it.
     """
 
-    measure: Measure = "mse"
-    trained: bool = True
     layers: tuple[int, int] | None = None
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 

@@ -5,9 +5,9 @@ Source: Hinton et al. 2015, arXiv:1503.02531; for masked-language models Sanh et
 arXiv:2503.16870.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,37 +17,26 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import Projections
+from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
 from .divergences import Distribution, Divergence, Found, divergence_faults, divergence_of
+from .options import OutputOptions
 from .schedule import Ramp, number
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Output(Objective):
+class Output(OutputOptions, Objective):
     """Divergence of output distributions, summed over the predicted positions.
 
     Attributes:
-        divergence: The measure; ``limbeck list divergences`` names all.
-        divergence_options: Its options, as {alpha: 0.1}.
-        temperature: Both models' logits are divided by it, and the divergence is
-            multiplied by its square so that gradients keep their size; a number, or
-            a ramp over the stage as {start: 4, end: 1}.
-        signal: ``dense`` compares all pieces; ``top_k`` the teacher's likeliest, and
-            all others as one; ``sampled`` pieces drawn from the teacher, which leaves
-            the gradient of the forward KL as it is on average.
-        pieces: How many are taken or drawn where the signal is not dense.
-        vocabulary: Rows of both output maps that are pieces of the tokenizer; the
-            recipe's models say it. Rows that only fill the table up are left out on
-            both sides, and what is left is made to sum to one.
+        vocabulary: Rows of both output maps that are pieces of the tokenizer, or how many
+            of the first are looked at; the recipe's models say it. Rows that no piece has,
+            at the end or in between, are left out on both sides, and what is left is made
+            to sum to one.
     """
 
-    divergence: str = "forward_kl"
-    divergence_options: Mapping[str, float] = field(default_factory=dict)
-    temperature: float | Ramp = 1.0
-    signal: Literal["dense", "top_k", "sampled"] = "dense"
-    pieces: int = 64
-    vocabulary: int | None = None
+    vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per predicted piece, times the temperature squared"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
@@ -59,25 +48,27 @@ class Output(Objective):
         lowest = min(ends.start, ends.end) if ends else float(number(self.temperature))
         if lowest <= 0:
             found.append(("temperature", f"is {lowest:g}; give more than 0"))
-        mine, theirs = student.pieces or student.vocabulary, teacher.pieces or teacher.vocabulary
+        mine, theirs = student.token_ids, teacher.token_ids
         if mine != theirs:
-            found.append(("", vocabularies_differ(mine, theirs)))
-        most = min(mine, theirs)
+            found.append(("", vocabularies_differ(len(mine), len(theirs))))
+        most = min(len(mine), len(theirs))
         if self.signal != "dense" and not 1 <= self.pieces < most:
             found.append(("pieces", f"is {self.pieces}; give 1 to {most - 1}"))
         if self.signal == "sampled" and self.divergence != "forward_kl":
             found.append(
                 ("signal", f"is sampled, which is unbiased for forward_kl, not {self.divergence}")
             )
-        if self.vocabulary is not None and not 1 <= self.vocabulary <= most:
-            found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {most}, or leave it out"))
+        rows = min(mine.end, theirs.end)
+        if self.vocabulary is not None and not 1 <= TokenIds.given(self.vocabulary).end <= rows:
+            found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out"))
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Output":
         """With the number of pieces that are compared."""
-        teacher = required(teacher)
-        rows = min(student.vocabulary, teacher.vocabulary)
-        return replace(self, vocabulary=self.vocabulary or student.pieces or rows)
+        ids = student.token_ids.below(required(teacher).vocabulary)
+        if self.vocabulary is not None:
+            ids = ids.below(TokenIds.given(self.vocabulary).end)
+        return replace(self, vocabulary=ids)
 
     def student_needs(self) -> Needs:
         """Predictions."""
@@ -101,7 +92,7 @@ class Output(Objective):
         """
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("output distributions need predictions of student and teacher")
-        pieces = self.vocabulary or len(student.predictions.weight)
+        ids = TokenIds.given(self.vocabulary or len(student.predictions.weight))
         measure = divergence_of(self.divergence, self.divergence_options)
         compare = _COMPARED[self.signal]
         temperature = float(number(self.temperature))
@@ -117,7 +108,7 @@ class Output(Objective):
                 gradient.mul_(temperature)
             return values.sum() * temperature**2, gradient
 
-        return vocabulary_loss(student.predictions, teacher.predictions, block_loss, pieces=pieces)
+        return vocabulary_loss(student.predictions, teacher.predictions, block_loss, pieces=ids)
 
 
 def vocabularies_differ(student: int, teacher: int) -> str:

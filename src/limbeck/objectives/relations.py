@@ -8,8 +8,7 @@ arXiv:2012.15828.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -21,7 +20,8 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import Projections
 from .contract import Fault, Objective, no_teacher, required
-from .layer_names import LayerName, layer_fault, layer_number
+from .layer_names import layer_fault, layer_number
+from .options import RelationsOptions
 from .token_pairs import compared_pairs, relation_divergence
 
 MOST_HEADS = 48
@@ -31,31 +31,14 @@ _LETTERS = {"Q": "queries", "K": "keys", "V": "values"}
 
 
 @dataclass(frozen=True)
-class Relations(Objective):
+class Relations(RelationsOptions, Objective):
     """Divergence of relations between tokens, summed over real tokens.
 
     Attributes:
-        teacher_layer: A number, ``last`` or ``last-1``; for large teachers one
-            or two below the last is often better.
-        student_layer: Likewise. With the last one, its attention output and
-            feed-forward get no gradient and stay as they were initialised.
-        pairs: Weight of each relation; any pair of Q, K and V.
-        heads: Relation heads that both models' vectors are cut into; by default
-            the largest number up to 48 (64 for teachers of a width of 1024 or more)
-            that divides every width. Where queries stand with keys, it is the
-            attention heads of the models, or what divides both numbers, for only
-            within a head are these the attention.
-        causal: A token is related to itself and to those before it only; by
-            default where one of the models is a decoder.
         head_sizes: Widths of an attention head of student and teacher, where
             several query heads share their keys; by default as the models have it.
     """
 
-    teacher_layer: LayerName = "last"
-    student_layer: LayerName = "last"
-    pairs: Mapping[str, float] = field(default_factory=lambda: {"QQ": 1.0, "KK": 1.0, "VV": 1.0})
-    heads: int | None = None
-    causal: bool | None = None
     head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "nats per token, averaged over relation heads and summed over pairs"
 

@@ -17,22 +17,22 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import Projections
+from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
+from .options import UldOptions
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Uld(Objective):
+class Uld(UldOptions, Objective):
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
-        pieces: Only so many of the largest probabilities are compared; None compares
-            all, which means sorting them.
-        vocabularies: Rows of both output maps that are pieces; the recipe's models say it.
+        vocabularies: Rows of both output maps that are pieces, the student's and the
+            teacher's, or how many of the first are; the recipe's models say it.
     """
 
-    pieces: int | None = 1000
-    vocabularies: tuple[int, int] | None = None
+    vocabularies: tuple[TokenIds | int, TokenIds | int] | None = None
     unit: ClassVar[str] = "probability per predicted piece"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
@@ -42,15 +42,18 @@ class Uld(Objective):
         if self.pieces is not None and self.pieces < 1:
             return [("pieces", f"is {self.pieces}; give 1 or more, or leave it out")]
         most = student.vocabulary, teacher.vocabulary
-        given = self.vocabularies or most
+        given = [TokenIds.given(ids).end for ids in self.vocabularies or most]
         if not all(1 <= mine <= rows for mine, rows in zip(given, most, strict=True)):
-            return [("vocabularies", f"are {given}; give 1 to {most}, or leave it out")]
+            return [("vocabularies", f"are {given}; give 1 to {list(most)}, or leave it out")]
         return []
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Uld":
-        """With the sizes of both vocabularies."""
-        sizes = [shape.pieces or shape.vocabulary for shape in (student, required(teacher))]
-        return Uld(self.pieces, self.vocabularies or (sizes[0], sizes[1]))
+        """With the rows of both vocabularies that are pieces."""
+        ids = student.token_ids, required(teacher).token_ids
+        if self.vocabularies is not None:
+            ends = [TokenIds.given(given).end for given in self.vocabularies]
+            ids = ids[0].below(ends[0]), ids[1].below(ends[1])
+        return Uld(self.pieces, ids)
 
     def student_needs(self) -> Needs:
         """Predictions."""
@@ -74,14 +77,14 @@ class Uld(Objective):
         """
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("uld needs predictions of student and teacher")
-        sizes = [len(side.predictions.weight) for side in (student, teacher) if side.predictions]
-        mine, theirs = self.vocabularies or sizes
+        rows = [len(side.predictions.weight) for side in (student, teacher) if side.predictions]
+        mine, theirs = (TokenIds.given(ids) for ids in self.vocabularies or rows)
 
         def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
             probabilities, target = (torch.softmax(given, -1) for given in (logits, of_teacher))
-            most = self.pieces or max(mine, theirs)
-            ordered, places = probabilities.topk(min(most, mine), dim=-1)
-            expected = target.topk(min(most, theirs), dim=-1).values
+            most = self.pieces or max(len(mine), len(theirs))
+            ordered, places = probabilities.topk(min(most, len(mine)), dim=-1)
+            expected = target.topk(min(most, len(theirs)), dim=-1).values
             width = max(ordered.shape[1], expected.shape[1])
             given = [pad(side, (0, width - side.shape[1])) for side in (ordered, expected)]
             difference = given[0] - given[1]

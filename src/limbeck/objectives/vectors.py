@@ -14,29 +14,18 @@ from ..architectures import Shape
 from ..batch import Batch
 from ..student.projections import MapSize
 from .contract import Fault, no_teacher, required
-from .layer_names import LayerName, layer_fault, layer_number
-from .mapped import Compared, MappedObjective, Measure, real_rows
+from .layer_names import layer_fault, layer_number
+from .mapped import Compared, MappedObjective, real_rows
+from .options import VectorsOptions
 from .relations import MOST_HEADS, relation_head_choices
 
 _KINDS = ("queries", "keys", "values")
 
 
 @dataclass(frozen=True)
-class Vectors(MappedObjective):
-    """Squared difference of queries, keys and values, summed over real tokens.
+class Vectors(VectorsOptions, MappedObjective):
+    """Squared difference of queries, keys and values, summed over real tokens."""
 
-    Attributes:
-        teacher_layer: A number, ``last`` or ``last-1``.
-        student_layer: Likewise.
-        heads: Slices of the vectors, each with a map of its own; by default the
-            largest number up to 48 that divides every width.
-        measure: ``mse``, or ``cosine`` for one minus the cosine.
-    """
-
-    teacher_layer: LayerName = "last"
-    student_layer: LayerName = "last"
-    heads: int | None = None
-    measure: Measure = "mse"
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over Q, K and V"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..activations import Merge, Predictions, Selected, float32_region
+from ..token_ids import TokenIds
 
 _GROUP = 2**23  # logits that share a product, in the precision of the model
 _BLOCK = 2**18  # logits that share a pass of the loss, in float32
@@ -34,8 +35,8 @@ def vocabulary_loss(
     teacher: Predictions | None,
     block_loss: BlockLoss,
     *,
-    pieces: int,
-    teacher_pieces: int | None = None,
+    pieces: TokenIds | int,
+    teacher_pieces: TokenIds | int | None = None,
 ) -> Float[Tensor, ""]:
     """The sum of a loss over the student's predicted rows, float32.
 
@@ -43,10 +44,11 @@ def vocabulary_loss(
         student: Features and output map; both get gradients, once.
         teacher: Features of the same rows and an output map, without gradients.
         block_loss: The loss and its gradient by the student's logits, in float32.
-        pieces: Only so many of the first rows of an output map are pieces; all of the
-            student's where its logits are merged.
-        teacher_pieces: Likewise of the teacher's map; by default as many.
+        pieces: The rows of an output map that are tokens, or how many of the first are; all
+            of the student's where its logits are merged. The loss is given a column for each.
+        teacher_pieces: Likewise of the teacher's map; by default the same.
     """
+    ids = TokenIds.given(pieces)
     total: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
         student.features,
         student.weight,
@@ -54,8 +56,8 @@ def vocabulary_loss(
         student.merge,
         teacher,
         block_loss,
-        pieces,
-        teacher_pieces or pieces,
+        ids,
+        ids if teacher_pieces is None else TokenIds.given(teacher_pieces),
         torch.is_grad_enabled(),  # within the function it never is
     )
     return total
@@ -71,27 +73,27 @@ class _VocabularyLoss(torch.autograd.Function):
         merge: Merge | None,
         teacher: Predictions | None,
         block_loss: BlockLoss,
-        pieces: int,
-        teacher_pieces: int,
+        ids: TokenIds,
+        teacher_ids: TokenIds,
         learns: bool,
     ) -> Tensor:
         given = (features, weight, bias)
         wanted = learns and any(t is not None and t.requires_grad for t in given)
-        own = pieces if merge is None else len(weight)
+        own = ids if merge is None else TokenIds(len(weight))
         student = _Map(Predictions(features, weight, bias), own)
         maps: list[_Map | _Known] = [student]
         if teacher is not None:
             known = teacher.selected
-            maps.append(_Known(known, teacher_pieces) if known else _Map(teacher, teacher_pieces))
+            maps.append(_Known(known, teacher_ids) if known else _Map(teacher, teacher_ids))
         total = torch.zeros((), device=features.device)
         of_features = torch.zeros_like(features, dtype=torch.float32) if wanted else None
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
         of_bias = None if bias is None or not wanted else torch.zeros_like(bias)
         block = _BLOCK_CUDA if features.is_cuda else _BLOCK
         with float32_region(features):
-            for group in _even_slices(len(features), max(_GROUP, block) // pieces):
+            for group in _even_slices(len(features), max(_GROUP, block) // len(ids)):
                 logits = [model.logits(group) for model in maps]
-                for rows in _slices(group.stop - group.start, block // pieces):
+                for rows in _slices(group.stop - group.start, block // len(ids)):
                     place = slice(group.start + rows.start, group.start + rows.stop)
                     here = [m.in_float32(made[rows]) for m, made in zip(maps, logits, strict=True)]
                     if merge is None:
@@ -102,7 +104,7 @@ class _VocabularyLoss(torch.autograd.Function):
                         slope = back(slope)
                     total += value
                     if of_bias is not None:
-                        of_bias[:own] += slope.sum(0)
+                        of_bias[student.columns] += slope.sum(0)
                     if wanted:
                         logits[0][rows] = slope
                 if of_features is not None and of_weight is not None:
@@ -123,20 +125,22 @@ class _VocabularyLoss(torch.autograd.Function):
 class _Map:
     """An output map's products, in the precision that the model runs in, some pieces at a time."""
 
-    def __init__(self, predictions: Predictions, pieces: int) -> None:
+    def __init__(self, predictions: Predictions, ids: TokenIds) -> None:
         device = predictions.features.device.type
         amp = torch.is_autocast_enabled(device)
         self._dtype = torch.get_autocast_dtype(device) if amp else torch.float32
         self._features = predictions.features.detach().to(self._dtype)
-        self._weight = predictions.weight[:pieces].detach()
-        self._bias = None if predictions.bias is None else predictions.bias[:pieces].detach()
+        self._weight, self._size = predictions.weight.detach(), len(ids)
+        self.columns = ids.columns(self._weight.device)
+        bias = predictions.bias
+        self._bias = None if bias is None else bias.detach()[self.columns]
         self._step = _PIECES if device == "cpu" else _PIECES_CUDA
 
     def logits(self, rows: slice) -> Float[Tensor, "rows pieces"]:
         """Without the bias, which is added in float32."""
         features = self._features[rows]
-        found = features.new_empty(len(features), len(self._weight))
-        for part, weight in self._parts():
+        found = features.new_empty(len(features), self._size)
+        for part, _, weight in self._parts():
             torch.matmul(features, weight.mT, out=found[:, part])
         return found
 
@@ -150,23 +154,26 @@ class _Map:
     ) -> None:
         """From gradients by the logits of some rows."""
         features = self._features[rows]
-        for part, weight in self._parts():
+        for part, ids, weight in self._parts():
             of_features[rows] += slopes[:, part] @ weight
-            of_weight[part] += slopes[:, part].mT @ features
+            of_weight[ids] += slopes[:, part].mT @ features
 
-    def _parts(self) -> Iterator[tuple[slice, Tensor]]:
-        for part in _slices(len(self._weight), self._step):
-            yield part, self._weight[part].to(self._dtype)
+    def _parts(self) -> Iterator[tuple[slice, slice | Tensor, Tensor]]:
+        """Some columns at a time, the ids that they stand for, and the rows of the map."""
+        for part in _slices(self._size, self._step):
+            # Rows in between that are no tokens are passed over here, so that no other copy is made.
+            ids = part if isinstance(self.columns, slice) else self.columns[part]
+            yield part, ids, self._weight[ids].to(self._dtype)
 
 
 class _Known:
     """Logits of which some were kept, some rows at a time."""
 
-    def __init__(self, selected: Selected, pieces: int) -> None:
-        self._selected, self._pieces = selected, pieces
+    def __init__(self, selected: Selected, ids: TokenIds) -> None:
+        self._selected, self._ids = selected, ids
 
     def logits(self, rows: slice) -> Float[Tensor, "rows pieces"]:
-        return self._selected.logits(rows, self._pieces)
+        return self._selected.logits(rows, self._ids)
 
     def in_float32(self, logits: Tensor) -> Float[Tensor, "rows pieces"]:
         return logits

@@ -6,7 +6,6 @@ arXiv:2401.15024.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from jaxtyping import Float
@@ -14,19 +13,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..activations import Needs
-from ..architectures import Anatomy, Shape
+from ..anatomy import Anatomy
+from ..architectures import Shape
 from ..batch import Tokens
 from ..capture import capture
 from ..errors import StudentError
+from .width import Width
 
 Matrix = Float[Tensor, "wide narrow"]
-
-
-class Width(str, Enum):
-    """How a narrower student takes over wider weights."""
-
-    CUT = "cut"  # the first coordinates of every axis
-    SVD = "svd"  # the main directions of the teacher's hidden states
 
 
 @dataclass(frozen=True)

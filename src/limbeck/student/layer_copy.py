@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..architectures import Anatomy, Shape, shape_of
+from ..anatomy import Anatomy
+from ..architectures import Shape, shape_of
 from ..batch import Tokens
 from ..errors import StudentError
-from .axis_maps import AxisMaps, Width, axis_maps, axis_roles, hidden_map
+from .axis_maps import AxisMaps, axis_maps, axis_roles, hidden_map
+from .width import Width
 
 
 def copy_faults(

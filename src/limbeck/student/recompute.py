@@ -11,7 +11,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ..architectures import Anatomy, submodule
+from ..anatomy import Anatomy
+from ..modules import submodule
 
 
 def recompute_layers(model: PreTrainedModel, anatomy: Anatomy) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from ..batch import Batch
 from ..errors import InterruptedRunError
 from ..memory import peak_bytes
+from ..system.progress import ProgressBar
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
 from .ahead import made_ahead
@@ -27,7 +28,7 @@ from .processes import (
     telling_of_lost_processes,
     unspread,
 )
-from .records import ProgressBar, RunLog, Window, step_facts
+from .records import RunLog, Window, step_facts
 from .stages import Stage
 from .step import mean_values, train_step
 

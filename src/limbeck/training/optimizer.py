@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from .stages import OptimizerSettings
+from .settings import OptimizerSettings
 
 
 def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:

@@ -1,22 +1,10 @@
-"""What a run says while it goes on: log.jsonl always, a progress bar to a person."""
+"""What a run says while it goes on, record by record, in log.jsonl."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from ..files import write_text
 from .checkpoint import Position
@@ -57,41 +45,13 @@ class RunLog:
         return found
 
 
+    def machine(self) -> dict[str, Any] | None:
+        """The last record of where a run's steps are computed; None before there is one."""
+        return next((record for record in reversed(self.records()) if "device" in record), None)
+
+
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-class ProgressBar:
-    """A bar with the time left and some facts; silent where nobody watches."""
-
-    def __init__(self, name: str, *, console: Console) -> None:
-        watched = console.is_terminal and not os.environ.get("CI")
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"),
-            console=console,
-            disable=not watched,
-        )
-        self._task: TaskID = self._progress.add_task(name, total=None, facts="")
-
-    def __enter__(self) -> "ProgressBar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def show(self, done: int, total: int, facts: str) -> None:
-        """That many of the total are done."""
-        self._progress.update(self._task, completed=done, total=total, facts=facts)
 
 
 def step_facts(means: Mapping[str, float], tokens_per_second: float) -> str:

@@ -4,15 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from jaxtyping import Bool
-from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..activations import Activations, Needs
-from ..architectures import Anatomy
+from ..anatomy import Anatomy
 from ..batch import Batch, Tokens
 from ..capture import capture
 from ..generation.batches import Policy
@@ -22,27 +21,8 @@ from ..objectives.labels import label_loss
 from ..objectives.schedule import Ramp, at_progress, number
 from ..student.mixed_vocabulary import MixedVocabulary
 from ..student.projections import Projections
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW with a linear warm-up, then decay to zero or a constant rate.
-
-    Attributes:
-        learning_rate: At its highest.
-        warmup_share: Share of the stage's steps in which the rate rises from zero.
-        decay: ``linear``, ``cosine`` or ``constant``.
-        weight_decay: On matrices only; norms and biases are spared.
-        clip_norm: Gradients are scaled down to this norm.
-        beta2: AdamW's memory of squared gradients.
-    """
-
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 5e-4
-    warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    decay: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
+from ..token_ids import TokenIds
+from .settings import OptimizerSettings
 
 
 @dataclass(frozen=True)
@@ -228,10 +208,18 @@ def _at(found: Activations, rows: Bool[Tensor, " predicted"]) -> Activations:
 class MixedLearner(nn.Module):
     """What is trained in a mixed stage: the teacher on both vocabularies, the student's table."""
 
-    def __init__(self, student: PreTrainedModel, mixed: MixedVocabulary) -> None:
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        mixed: MixedVocabulary,
+        *,
+        vocabularies: tuple[TokenIds | None, TokenIds | None] = (None, None),
+    ) -> None:
+        """Of a student; ``vocabularies`` are the ids of the teacher's pieces and of its own."""
         super().__init__()
         self.student = student
         self.mixed = mixed
+        self.vocabularies = vocabularies
         student.requires_grad_(False)
         mixed.embedding.student.requires_grad_(True)
 
@@ -243,5 +231,7 @@ class MixedLearner(nn.Module):
         labels = batch.student.labels[batch.student.predicted]
         first = self.mixed.embedding.student_from
         is_student = labels >= first
-        total = label_loss(of_teacher, labels[~is_student])
-        return {"labels": total + label_loss(of_student, labels[is_student] - first)}
+        theirs, mine = self.vocabularies
+        total = label_loss(of_teacher, labels[~is_student], vocabulary=theirs)
+        total = total + label_loss(of_student, labels[is_student] - first, vocabulary=mine)
+        return {"labels": total}

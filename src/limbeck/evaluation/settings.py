@@ -1,0 +1,60 @@
+"""How models are measured: what a recipe may set, apart from what carries it out."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from ..system.choices import PrecisionChoice
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """The protocol; the same for every model that is compared.
+
+    Attributes:
+        epochs: Passes over the training rows; the last weights are scored.
+        batch_size: Texts in a step.
+        learning_rate: At its highest, after a tenth of the steps; then linearly to 0.
+        weight_decay: Of AdamW.
+        max_length: Pieces; longer texts are cut, and cut words count as tagged O.
+        dropout: Before the head.
+        pooling: Which states stand for the text.
+        precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware, else
+            float32. Head and loss are always float32.
+    """
+
+    epochs: Annotated[float, Gt(0), Le(10_000)] = 3.0
+    batch_size: Annotated[int, Ge(1)] = 32
+    learning_rate: Annotated[float, Gt(0), Le(10)] = 1e-4
+    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.01
+    max_length: Annotated[int, Ge(3)] = 128
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    pooling: Literal["mean", "first"] = "mean"
+    precision: PrecisionChoice = "auto"
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How texts are asked for; the same for every model that is compared.
+
+    Attributes:
+        response: Pieces of an answer at most, its end included.
+        length: Pieces of prompt and answer; longer prompts lose their beginning. By
+            default what the model can read, and at most 2,048.
+        between: Stands between prompt and answer; a line's end by default, and in a recipe
+            what stands there in its data.
+        chat: Prompts stand in the tokenizer's chat template; in a recipe by default where
+            those of its data do.
+        temperature: 0 takes the likeliest piece, and every seed writes the same.
+        rows: Prompts at most, the first ones.
+        batch_size: Prompts at once.
+    """
+
+    response: Annotated[int, Ge(1)] = 256
+    length: Annotated[int | None, Ge(3)] = None
+    between: str | None = None
+    chat: bool | None = None
+    temperature: Annotated[float, Ge(0), Le(100)] = 0.0
+    rows: Annotated[int | None, Ge(1)] = None
+    batch_size: Annotated[int, Ge(1)] = 16

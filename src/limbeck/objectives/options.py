@@ -1,0 +1,188 @@
+"""What a recipe may say of every objective; apart, so that checking a recipe loads no torch.
+
+Each objective derives from its options, and adds what binding it to two models finds out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .layer_mapping import LayerMap
+from .layer_names import LayerName
+from .schedule import Ramp
+
+Combine = Literal["concatenate", "mean", "each"]
+Measure = Literal["mse", "cosine"]
+
+
+@dataclass(frozen=True)
+class LabelsOptions:
+    """Cross-entropy against the original piece, summed over the predicted positions."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Divergence of output distributions, summed over the predicted positions.
+
+    Attributes:
+        divergence: The measure; ``limbeck list divergences`` names all.
+        divergence_options: Its options, as {alpha: 0.1}.
+        temperature: Both models' logits are divided by it, and the divergence is
+            multiplied by its square so that gradients keep their size; a number, or
+            a ramp over the stage as {start: 4, end: 1}.
+        signal: ``dense`` compares all pieces; ``top_k`` the teacher's likeliest, and
+            all others as one; ``sampled`` pieces drawn from the teacher, which leaves
+            the gradient of the forward KL as it is on average.
+        pieces: How many are taken or drawn where the signal is not dense.
+    """
+
+    divergence: str = "forward_kl"
+    divergence_options: Mapping[str, float] = field(default_factory=dict)
+    temperature: float | Ramp = 1.0
+    signal: Literal["dense", "top_k", "sampled"] = "dense"
+    pieces: int = 64
+
+
+@dataclass(frozen=True)
+class UldOptions:
+    """Absolute differences of sorted probabilities, summed over the predicted positions.
+
+    Attributes:
+        pieces: Only so many of the largest probabilities are compared; None compares
+            all, which means sorting them.
+    """
+
+    pieces: int | None = 1000
+
+
+@dataclass(frozen=True)
+class ChunksOptions:
+    """Divergence of the likelihoods of stretches of text, summed over them.
+
+    Attributes:
+        temperature: Log-likelihoods are divided by it, so that long stretches do not all
+            look impossible; the divergence is multiplied by it.
+    """
+
+    temperature: float = 10.0
+
+
+@dataclass(frozen=True)
+class HiddenOptions:
+    """Distance of hidden states, summed over real tokens and layer pairs.
+
+    Attributes:
+        layers: Which teacher layers each student layer learns from; ``limbeck list
+            layer-maps`` names the maps, and "0:1,2:5" writes one out.
+        combine: What several teacher layers of one student layer become: joined end
+            to end, their mean, or a comparison each; by default joined with
+            ``uniform+top`` and the mean with all others.
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+        projection: A learned map for each pair, or one shared by all; there is none
+            where the widths are equal.
+    """
+
+    layers: LayerMap = "last"
+    combine: Combine | None = None
+    measure: Measure = "mse"
+    projection: Literal["per_pair", "shared"] = "per_pair"
+
+
+@dataclass(frozen=True)
+class MeanHiddenOptions:
+    """Distance of the means over layers and embedding output, summed over real tokens.
+
+    Attributes:
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+        trained: False leaves the map to the teacher's width as random as it began.
+    """
+
+    measure: Measure = "mse"
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class EmbeddingsOptions:
+    """Distance of the embedding outputs, summed over real tokens.
+
+    Attributes:
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+    """
+
+    measure: Measure = "mse"
+
+
+@dataclass(frozen=True)
+class AttentionMapsOptions:
+    """Squared difference of attention scores, summed over real tokens and layer pairs.
+
+    Attributes:
+        layers: As for ``hidden``; with several teacher layers for one student
+            layer each is compared on its own.
+        heads: Heads that queries and keys are cut into; by default those of the
+            models, or what divides both where they differ.
+        causal: Scores to later tokens do not count; by default where one of the
+            models is a decoder.
+    """
+
+    layers: LayerMap = "uniform"
+    heads: int | None = None
+    causal: bool | None = None
+
+
+@dataclass(frozen=True)
+class RelationsOptions:
+    """Divergence of relations between tokens, summed over real tokens.
+
+    Attributes:
+        teacher_layer: A number, ``last`` or ``last-1``; for large teachers one
+            or two below the last is often better.
+        student_layer: Likewise. With the last one, its attention output and
+            feed-forward get no gradient and stay as they were initialised.
+        pairs: Weight of each relation; any pair of Q, K and V.
+        heads: Relation heads that both models' vectors are cut into; by default
+            the largest number up to 48 (64 for teachers of a width of 1024 or more)
+            that divides every width. Where queries stand with keys, it is the
+            attention heads of the models, or what divides both numbers, for only
+            within a head are these the attention.
+        causal: A token is related to itself and to those before it only; by
+            default where one of the models is a decoder.
+    """
+
+    teacher_layer: LayerName = "last"
+    student_layer: LayerName = "last"
+    pairs: Mapping[str, float] = field(default_factory=lambda: {"QQ": 1.0, "KK": 1.0, "VV": 1.0})
+    heads: int | None = None
+    causal: bool | None = None
+
+
+@dataclass(frozen=True)
+class VectorsOptions:
+    """Squared difference of queries, keys and values, summed over real tokens.
+
+    Attributes:
+        teacher_layer: A number, ``last`` or ``last-1``.
+        student_layer: Likewise.
+        heads: Slices of the vectors, each with a map of its own; by default the
+            largest number up to 48 that divides every width.
+        measure: ``mse``, or ``cosine`` for one minus the cosine.
+    """
+
+    teacher_layer: LayerName = "last"
+    student_layer: LayerName = "last"
+    heads: int | None = None
+    measure: Measure = "mse"
+
+
+OPTIONS: dict[str, type] = {
+    "labels": LabelsOptions,
+    "output": OutputOptions,
+    "uld": UldOptions,
+    "chunks": ChunksOptions,
+    "hidden": HiddenOptions,
+    "mean_hidden": MeanHiddenOptions,
+    "embeddings": EmbeddingsOptions,
+    "attention_maps": AttentionMapsOptions,
+    "relations": RelationsOptions,
+    "vectors": VectorsOptions,
+}

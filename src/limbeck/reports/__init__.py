@@ -1,0 +1,1 @@
+"""Plain results become tables, plots and pages."""

@@ -1,0 +1,68 @@
+"""How a table of texts is laid out, wherever it is shown: alignment, widths, turning."""
+
+import re
+
+Table = list[list[str]]  # the first row names the columns
+_GAP = 2  # characters between columns
+_LONGEST_WORD = 32  # longer ones, as paths, may be broken
+# What a cell of numbers begins with, whatever unit, interval or deviation comes after.
+_NUMBER = re.compile(r"^[<>~±+\-−]?\s?(\d|\.\d)")
+
+
+def number_columns(table: Table) -> list[bool]:
+    """Whether a column holds numbers and nothing else below its head; those stand at the right.
+
+    >>> number_columns([["model", "ms", "note"], ["teacher", "1.5", ""], ["student", "", "3 x 4"]])
+    [False, True, True]
+    """
+    columns = [[row[place] for row in table[1:] if row[place]] for place in range(len(table[0]))]
+    return [bool(cells) and all(map(_NUMBER.match, cells)) for cells in columns]
+
+
+def column_widths(table: Table, width: int) -> list[int] | None:
+    """How wide each column is so that the table fits and no word is broken; None where none is.
+
+    Args:
+        table: Its rows.
+        width: Characters of a line.
+    """
+    columns = list(zip(*table, strict=True))
+    least = [max(map(_longest_word, cells)) for cells in columns]
+    most = [max(map(len, cells)) for cells in columns]
+    spare = width - sum(least) - _GAP * (len(columns) - 1)
+    if spare < 0:
+        return None
+    widths = least
+    while spare > 0 and widths != most:
+        # A character at a time to the column whose cells are broken into the most lines.
+        lines = [
+            found / have if found > have else 0 for found, have in zip(most, widths, strict=True)
+        ]
+        place = lines.index(max(lines))
+        widths = [have + (n == place) for n, have in enumerate(widths)]
+        spare -= 1
+    return widths
+
+
+def turned(table: Table) -> Table:
+    """The same with rows as columns, as a table of few rows and many columns is read better."""
+    return [list(row) for row in zip(*table, strict=True)]
+
+
+def fitted(table: Table, width: int) -> tuple[Table, list[int] | None]:
+    """The table as it fits, turned where only that helps, and its widths; None where neither does.
+
+    Args:
+        table: Its rows.
+        width: Characters of a line.
+    """
+    if widths := column_widths(table, width):
+        return table, widths
+    other = turned(table)
+    if widths := column_widths(other, width):
+        return other, widths
+    return table, None
+
+
+def _longest_word(text: str) -> int:
+    return min(_LONGEST_WORD, max(map(len, text.split()), default=0))

@@ -1,0 +1,1 @@
+"""What the operating system and the device are asked: precision, threads, progress."""

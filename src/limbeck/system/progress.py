@@ -1,0 +1,97 @@
+"""How far a long job is: a bar to a person, and a line now and then where nobody watches."""
+
+import os
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import ClassVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class ProgressBar:
+    """A bar with the time left and some facts; without a terminal, a line every 30 seconds.
+
+    Args:
+        name: What is being done.
+        console: Where it is shown; a quiet one shows nothing.
+        clock: Gives the time in seconds.
+    """
+
+    # Of all jobs together, so that many short ones in turn are told of as one long one is.
+    _said: ClassVar[float | None] = None
+
+    def __init__(
+        self, name: str, *, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._watched = console.is_terminal and not os.environ.get("CI")
+        self._name, self._console, self._clock = name, console, clock
+        self._first: tuple[int, float] | None = None  # where the job stood when it began, and when
+        if ProgressBar._said is None:
+            ProgressBar._said = clock()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=console,
+            disable=not self._watched,
+        )
+        self._task: TaskID = self._progress.add_task(name, total=None, facts="")
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int | None, facts: str) -> None:
+        """That many are done, of a total that may not be known."""
+        self._progress.update(self._task, completed=done, total=total, facts=facts)
+        now = self._clock()
+        self._first = self._first or (done, now)
+        if self._watched or now - (ProgressBar._said or now) < SECONDS_BETWEEN_LINES:
+            return
+        ProgressBar._said = now
+        parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}", facts]
+        parts += [time_left(done, total, self._first, now)] if total else []
+        line = ", ".join(part for part in parts if part)
+        self._console.print(f"{self._name}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def time_left(done: int, total: int, first: tuple[int, float], now: float) -> str:
+    """How long the rest takes at the pace since the job began; nothing before there is a pace.
+
+    >>> time_left(30, 90, (0, 100.0), 160.0)
+    '2 min left'
+    """
+    made, seconds = done - first[0], now - first[1]
+    return f"{duration(seconds / made * (total - done))} left" if made > 0 and seconds > 0 else ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(42.4), duration(600.0), duration(9000.0)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,27 @@
+"""How a stage is optimized: what a recipe may set, apart from what carries it out."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a linear warm-up, then decay to zero or a constant rate.
+
+    Attributes:
+        learning_rate: At its highest.
+        warmup_share: Share of the stage's steps in which the rate rises from zero.
+        decay: ``linear``, ``cosine`` or ``constant``.
+        weight_decay: On matrices only; norms and biases are spared.
+        clip_norm: Gradients are scaled down to this norm.
+        beta2: AdamW's memory of squared gradients.
+    """
+
+    learning_rate: Annotated[float, Gt(0), Le(10)] = 5e-4
+    warmup_share: Annotated[float, Ge(0), Le(1)] = 0.05
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.01
+    clip_norm: Annotated[float, Gt(0)] = 1.0
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.98
