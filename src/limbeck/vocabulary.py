@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .pretrained import load_config, load_tokenizer
 from .tokenization.coverage import coverage
 from .tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from .tokenization.nested import learn_nested
-from .tokenization.trim import count_pieces, trimmed_tokenizer
+from .tokenization.trim import Proof, count_pieces, prove, trimmed_tokenizer
 
 _MEASURED_CHARACTERS = 1_000_000  # of each text, for the report
 
@@ -95,7 +96,8 @@ def trim_vocabulary(
 
     Raises:
         RecipeError: The folder holds something else.
-        DataError: A text cannot be read, or the size cannot be had.
+        DataError: A text cannot be read, the size cannot be had, or a word whose pieces all stay
+            would be cut otherwise.
         ModelError: The model has no fast tokenizer.
     """
     if (size is None) == (share is None):
@@ -107,7 +109,15 @@ def trim_vocabulary(
     tokenizer = load_tokenizer(model)
     counts = count_pieces(tokenizer, _reader(texts, characters, console)())
     trimmed = trimmed_tokenizer(tokenizer, counts, size=size, share=share)
-    return _leave(trimmed, Path(output), texts, model)
+    read = (_first(TextSource(path), _MEASURED_CHARACTERS) for path in texts)
+    proof = prove(tokenizer, trimmed, chain.from_iterable(read))
+    if proof.cut_otherwise:
+        raise DataError(
+            f"{len(proof.cut_otherwise)} of {proof.all_stay} words would be cut otherwise although"
+            f" their pieces all stay ({', '.join(proof.cut_otherwise[:5])}): this tokenizer cannot"
+            " be trimmed; learn a new vocabulary"
+        )
+    return _leave(trimmed, Path(output), texts, model, proof)
 
 
 def _check_replaceable(output: Path) -> None:
@@ -163,9 +173,20 @@ def _first(source: TextSource, characters: int | None) -> Iterator[str]:
 
 
 def _leave(
-    tokenizer: PreTrainedTokenizerFast, output: Path, texts: Sequence[str], like: str | None
+    tokenizer: PreTrainedTokenizerFast,
+    output: Path,
+    texts: Sequence[str],
+    like: str | None,
+    proof: Proof | None = None,
 ) -> dict[str, Any]:
     report = _report(tokenizer, texts, like)
+    if proof:
+        report["trimmed"] = {
+            "words": proof.words,
+            "words_whose_pieces_stay": proof.all_stay,
+            "of_these_cut_as_before": proof.all_stay - len(proof.cut_otherwise),
+            "pieces_no_word_is_cut_into_any_more": len(proof.lost),
+        }
     with whole_folder(output.resolve()) as folder:
         tokenizer.save_pretrained(folder)
         (folder / "report.json").write_text(
@@ -229,4 +250,7 @@ def vocabulary_headline(report: Mapping[str, Any]) -> str:
         said += f", {report['shared_pieces']:,} of them shared with {report['like']}"
     if saved := report.get("embedding_bytes_saved"):
         said += f"; its embeddings lose {saved / 1e6:.1f} MB at that width"
+    if proof := report.get("trimmed"):
+        said += f". Of {proof['words']:,} different words {proof['words_whose_pieces_stay']:,} keep"
+        said += " all their pieces, and are cut as before"
     return said + "."

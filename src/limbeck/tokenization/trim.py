@@ -1,8 +1,8 @@
 """A tokenizer with fewer of its own pieces: those that a corpus uses most.
 
 Every piece that stays is cut, normalised and written as before, so what stays can keep its
-row of the teacher's embeddings. Kept whatever their number are special tokens, letters and
-bytes, so that no text becomes unknown that was known.
+row of the teacher's embeddings; a word whose pieces all stay is cut as before. Kept whatever
+their number are special tokens, letters and bytes, so that no text becomes unknown that was known.
 
 Source: the idea of Abdaoui et al. 2020, Load What You Need, arXiv:2010.05609.
 """
@@ -10,7 +10,9 @@ Source: the idea of Abdaoui et al. 2020, Load What You Need, arXiv:2010.05609.
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -18,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
 from .learn import as_transformers
+from .merging import Merging, merge_pairs
 from .spelling import is_lone_byte
 
 _AT_ONCE = 1000
@@ -46,7 +49,7 @@ def trimmed_tokenizer(
     Args:
         tokenizer: WordPiece, BPE or Unigram.
         counts: Uses of each piece; those used most stay. With BPE a piece that stays
-            keeps those that it is merged from.
+            keeps those that it is really merged from, whatever other merges lead to it.
         size: Pieces, special tokens included; or give ``share``.
         share: As few stay as make up this share of all uses, and what must stay beside.
 
@@ -61,56 +64,100 @@ def trimmed_tokenizer(
     most = len(numbers) if size is None else size
     if not 0 < most <= len(numbers):
         raise DataError(f"{most} pieces are asked for of {len(numbers)}; ask for fewer")
-    parents = _parents(model)
+    merging = Merging(model) if model["type"] == "BPE" else None
     kept: set[str] = set()
     for piece in _must_stay(settings, numbers):
-        kept |= _with_parents(piece, parents)
+        kept |= _needed(piece, merging)
     if len(kept) > most:
         raise DataError(
             f"{most} pieces are asked for, but special tokens, letters and bytes are already"
             f" {len(kept)}; ask for more, or learn a new vocabulary"
         )
     uses, enough = 0, sum(counts.values()) * (1.0 if share is None else share)
-    for piece in sorted(numbers, key=lambda piece: (-counts.get(piece, 0), numbers[piece])):
+
+    def order(piece: str) -> tuple[int, bool, int]:
+        never = merging is not None and not merging.made_of(piece)
+        return -counts.get(piece, 0), never, numbers[piece]
+
+    for piece in sorted(numbers, key=order):
         if size is None and uses >= enough:
             break
         uses += counts.get(piece, 0)
-        more = _with_parents(piece, parents) - kept
-        if len(kept) + len(more) <= most:
+        if len(more := _needed(piece, merging) - kept) <= most - len(kept):
             kept |= more
-    order = sorted(kept, key=numbers.__getitem__)
-    return _rebuilt(tokenizer, settings, {piece: number for number, piece in enumerate(order)})
+    return _rebuilt(tokenizer, settings, _numbered(kept, model, numbers))
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a text shows of a trimmed tokenizer: words whose pieces all stay are cut as before.
+
+    Attributes:
+        words: Different words of the text, at white space.
+        all_stay: Of them, those whose pieces all stay.
+        cut_otherwise: Of these, those that are cut otherwise all the same.
+        lost: Pieces that stay, and that no word of the text is cut into any more.
+    """
+
+    words: int
+    all_stay: int
+    cut_otherwise: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def prove(
+    tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFast, documents: Iterable[str]
+) -> Proof:
+    """How the words of some documents are cut before and after; the documents are read once."""
+    words = sorted({word for document in documents for word in document.split()})
+    before, after = (
+        [encoded.tokens for encoded in encode(words, add_special_tokens=False)]
+        for encode in (t.backend_tokenizer.encode_batch for t in (tokenizer, trimmed))
+    )
+    kept = trimmed.get_vocab().keys()
+    stays = [kept >= set(pieces) for pieces in before]
+    otherwise = [
+        word
+        for word, stay, old, new in zip(words, stays, before, after, strict=True)
+        if stay and old != new
+    ]
+    used, still = ({piece for pieces in cut for piece in pieces} for cut in (before, after))
+    lost = sorted((used & kept) - still)
+    return Proof(len(words), sum(stays), tuple(otherwise), tuple(lost))
 
 
 def _must_stay(settings: Mapping[str, Any], numbers: Mapping[str, int]) -> Iterator[str]:
-    """Special tokens, single letters however they stand, and bytes."""
+    """Special tokens, single letters however they stand, bytes, and what the unknown costs."""
     model = settings["model"]
+    suffix = model.get("end_of_word_suffix") or ""
     yield from (token["content"] for token in settings["added_tokens"])
     unknown = model.get("unk_token") or (
         model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else None
     )
     prefix = model.get("continuing_subword_prefix") or ""
     for piece in numbers:
-        plain = piece.removeprefix(prefix) if prefix else piece
+        plain = piece.removeprefix(prefix).removesuffix(suffix)
         if len(plain) == 1 or is_lone_byte(piece) or piece == unknown:
             yield piece
+    if model["type"] == "Unigram":
+        # What is unknown costs so much more than this one: without it, it would cost less.
+        yield min(model["vocab"], key=itemgetter(1))[0]
 
 
-def _parents(model: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """What each piece of BPE is first merged from; nothing for other kinds."""
-    found: dict[str, tuple[str, str]] = {}
-    prefix = model.get("continuing_subword_prefix") or ""
-    for left, right in model.get("merges", ()):
-        found.setdefault(left + right.removeprefix(prefix), (left, right))
-    return found
+def _needed(piece: str, merging: Merging | None) -> frozenset[str]:
+    """A piece with all that must stay for it to be made."""
+    made = merging.made_of(piece) if merging else frozenset[str]()
+    return made or frozenset({piece})  # a whole word may be a piece that no merges lead to
 
 
-def _with_parents(piece: str, parents: Mapping[str, tuple[str, str]]) -> set[str]:
-    found, open_ = set(), [piece]
-    while open_:
-        found.add(now := open_.pop())
-        open_ += [parent for parent in parents.get(now, ()) if parent not in found]
-    return found
+def _numbered(
+    kept: set[str], model: Mapping[str, Any], numbers: Mapping[str, int]
+) -> dict[str, int]:
+    """New ids in the old order; added tokens stand behind the model's, where they are loaded."""
+    pieces = model["vocab"]
+    inside = {name for name, _ in pieces} if model["type"] == "Unigram" else pieces.keys()
+    order = sorted(kept, key=lambda piece: (piece not in inside, numbers[piece]))
+    return {piece: number for number, piece in enumerate(order)}
 
 
 def _rebuilt(
@@ -127,12 +174,12 @@ def _rebuilt(
         inside = model["vocab"].keys()
         model["vocab"] = {piece: n for piece, n in numbers.items() if piece in inside}
     if model["type"] == "BPE":
-        prefix = model.get("continuing_subword_prefix") or ""
+        joined = Merging(model).joined
         model["merges"] = [
-            (left, right)
-            for left, right in model["merges"]
-            if {left, right, left + right.removeprefix(prefix)} <= numbers.keys()
+            pair for pair in merge_pairs(model) if {*pair, joined(*pair)} <= model["vocab"].keys()
         ]
+    if padding := settings.get("padding"):
+        padding["pad_id"] = numbers[padding["pad_token"]]
     for token in settings["added_tokens"]:
         token["id"] = numbers[token["content"]]
     _renumber_processor(settings["post_processor"], numbers)
