@@ -8,8 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from . import __version__
-from .evaluation.bootstrap import Difference, difference, draw_rows, redrawn_scores
+from .evaluation.bootstrap import draw_rows, redrawn_scores
 from .evaluation.cost import model_size
+from .evaluation.finetune import SeedScore
+from .evaluation.intervals import difference
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
 from .measure import evaluate_model, evaluation_notes, kept_cost, students_sentence, training_facts
@@ -86,7 +88,9 @@ def study_report(
         redrawn = {
             arm: {
                 task.name: redrawn_scores(
-                    task, [s for score in scores[task.name] for s in score.seeds], drawn[task.name]
+                    task,
+                    _by_seed(study, [run for run, _ in mine if run.arm == arm], scores[task.name]),
+                    drawn[task.name],
                 )
                 for task in tasks
             }
@@ -98,13 +102,21 @@ def study_report(
             row |= _training([folder / run.place for run, _ in mine if run.arm == arm])
             row["by_position"] = _positions([run for run, _ in mine if run.arm == arm], folder)
             row["runs"] = [run.place for run, _ in mine if run.arm == arm]
-            against: Difference | None = None
-            if control and tasks and arm != study.control:
-                gap = row["mean"] - _measured(of_arm[study.control])["mean"]
-                against = difference(redrawn[arm], control, observed=gap, seed=0)
-            row["against_control"] = against._asdict() if against else None
+            compared = control and tasks and arm != study.control
+            row["against_control"] = (
+                difference(redrawn[arm], control)._asdict() if control and compared else None
+            )
             report["rows"].append(row)
     return report
+
+
+def _by_seed(
+    study: Study, runs: Sequence[ArmRun], scores: Sequence[TaskScore]
+) -> dict[int, Sequence[SeedScore]]:
+    """What differs by chance: trainings, each with its fine-tunings; of one, its fine-tunings."""
+    if study.seeds > 1:
+        return {run.seed: score.seeds for run, score in zip(runs, scores, strict=True)}
+    return {seed.seed: [seed] for score in scores for seed in score.seeds}
 
 
 def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, dict[str, Any]]:
@@ -179,11 +191,20 @@ def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: Evaluatio
     else:
         tokens = {record for run, _ in found for record in [_tokens_line(run)]}
         notes.append(f"every arm learned from the same text: {', '.join(sorted(tokens))}")
-    notes.append(
-        f"the interval holds 95 % of {study.draws} redraws of test rows and seeds, the same"
-        f" for the arm and for its control {study.control!r}; p is two-sided"
-    )
+    notes.append(_interval_note(study, part))
     return notes
+
+
+def _interval_note(study: Study, part: EvaluationPart) -> str:
+    """What the interval knows of, and what it cannot know."""
+    told = f"from {study.draws} redraws of the rows, the same for the arm and for its control"
+    told += f" {study.control!r}, with t quantiles; p is two-sided"
+    if study.seeds > 1:
+        return f"the 95 % interval is for other test rows and other trainings, {told}"
+    missing = "every arm was trained once, and how far another training would lie is not in it"
+    if part.seeds > 1:
+        return f"the 95 % interval is for other test rows and other fine-tunings, {told}; {missing}"
+    return f"the 95 % interval is for other test rows alone, {told}; {missing}"
 
 
 def _tokens_line(run: ArmRun) -> str:

@@ -8,7 +8,7 @@ from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from limbeck.errors import EvaluationError
-from limbeck.evaluation.bootstrap import difference, draw_rows, redrawn_scores
+from limbeck.evaluation.bootstrap import draw_rows, redrawn_scores
 from limbeck.evaluation.finetune import SeedScore
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 
@@ -22,7 +22,7 @@ def classification(headline, chance):
     rows = [Example(text="x", label=LABELS[n]) for n in expected]
     positive = "yes" if headline == "f1" else None
     task = make_task(TaskKind.CLASSIFICATION, headline, rows, positive)
-    score = SeedScore(0, {}, 0.0, labels=tuple(float(n) for n in said))
+    score = scored(headline, labels=tuple(float(n) for n in said))
     plain = {
         "accuracy": accuracy_score,
         "macro_f1": lambda e, s: f1_score(e, s, average="macro", zero_division=0.0),
@@ -36,7 +36,7 @@ def regression(headline, chance):
     expected, said = chance.integers(0, 6, ROWS).astype(float), chance.normal(size=ROWS)
     rows = [Example(text="x", text_pair="y", label=float(n)) for n in expected]
     task = make_task(TaskKind.REGRESSION, headline, rows)
-    score = SeedScore(0, {}, 0.0, labels=tuple(float(n) for n in said))
+    score = scored(headline, labels=tuple(float(n) for n in said))
     plain = {"spearman": spearmanr, "pearson": pearsonr}[headline]
     return task, score, lambda rows: plain(expected[rows], said[rows])[0]
 
@@ -48,7 +48,7 @@ def tagging(headline, chance):
     ]
     rows = [Example(words=("w",) * len(t), tags=tuple(t)) for t in sentences]
     task = make_task(TaskKind.TAGGING, headline, rows)
-    score = SeedScore(0, {}, 0.0, tags=tuple(tuple(TAGS.index(t) for t in row) for row in said))
+    score = scored(headline, tags=tuple(tuple(TAGS.index(t) for t in row) for row in said))
 
     def plain(drawn):
         expected, answered = ([rows[n] for n in drawn] for rows in (sentences, said))
@@ -57,6 +57,10 @@ def tagging(headline, chance):
         return span_f1(expected, answered, mode="strict", scheme=IOB2, zero_division=0)
 
     return task, score, plain
+
+
+def scored(headline, **answers):
+    return SeedScore(0, {headline: 0.25}, 0.0, **answers)
 
 
 def _sentence(chance, length=None):
@@ -94,57 +98,26 @@ def make_task(kind, headline, rows, positive=None):
 def test_redrawn_scores_are_those_of_the_drawn_rows(make, headline):
     task, score, plain = make(headline, np.random.default_rng(3))
     drawn = draw_rows(ROWS, draws=DRAWS, seed=0)
-    found = redrawn_scores(task, [score, score], drawn)
-    assert found.shape == (2, DRAWS)
-    np.testing.assert_allclose(found[0], [plain(rows) for rows in drawn], atol=1e-9)
-    np.testing.assert_array_equal(found[0], found[1])
+    found = redrawn_scores(task, {4: [score], 7: [score]}, drawn)
+    assert found.redrawn.shape == (2, DRAWS) and found.seeds == (4, 7) and found.rows == ROWS
+    np.testing.assert_allclose(found.redrawn[0], [plain(rows) for rows in drawn], atol=1e-9)
+    np.testing.assert_array_equal(found.redrawn[0], found.redrawn[1])
+    np.testing.assert_array_equal(found.observed, [0.25, 0.25])
+    assert found.counted == (headline not in ("spearman", "pearson"))
+
+
+def test_fine_tunings_of_one_training_are_averaged():
+    task, score, _ = classification("accuracy", np.random.default_rng(0))
+    said = tuple(float(LABELS.index(str(row.label))) for row in task.test)
+    right = SeedScore(1, {"accuracy": 1.0}, 0.0, labels=said)
+    drawn = draw_rows(ROWS, draws=DRAWS, seed=0)
+    both = redrawn_scores(task, {0: [score, right]}, drawn)
+    alone = redrawn_scores(task, {0: [score], 1: [right]}, drawn)
+    np.testing.assert_allclose(both.redrawn, alone.redrawn.mean(0, keepdims=True))
+    np.testing.assert_allclose(both.observed, [0.625])
 
 
 def test_answers_that_were_not_kept():
     task, _, _ = classification("accuracy", np.random.default_rng(0))
     with pytest.raises(EvaluationError, match="kept without the answers; remove the file"):
-        redrawn_scores(task, [SeedScore(0, {}, 0.0)], draw_rows(ROWS, draws=3, seed=0))
-
-
-def test_a_difference_that_rows_share_is_sure_and_chance_is_not():
-    chance = np.random.default_rng(0)
-    task, _, _ = classification("accuracy", chance)
-    labels = np.array([LABELS.index(str(row.label)) for row in task.test], float)
-    drawn = draw_rows(ROWS, draws=500, seed=0)
-
-    def scores(wrong):
-        said = labels.copy()
-        said[wrong] = (said[wrong] + 1) % 3
-        return {"toy": redrawn_scores(task, [SeedScore(0, {}, 0.0, labels=tuple(said))], drawn)}
-
-    # Wrong where the other is wrong, and on a quarter of the rows besides.
-    worse, better = scores(list(range(20))), scores(list(range(10)))
-    sure = difference(better, worse, observed=0.25, seed=0)
-    assert sure.mean == 0.25 and 0.1 < sure.low < 0.25 < sure.high < 0.4 and sure.p < 0.01
-    # Wrong as often, elsewhere.
-    elsewhere = difference(
-        scores(list(range(10))), scores(list(range(20, 30))), observed=0.0, seed=0
-    )
-    assert elsewhere.low < 0 < elsewhere.high and elsewhere.p > 0.5
-    same = difference(worse, worse, observed=0.0, seed=0)
-    assert same == (0.0, 0.0, 0.0, 1.0)
-
-
-def test_seeds_that_differ_widen_the_interval():
-    steady = {"toy": np.full((3, 400), 0.5)}
-    spread = {"toy": np.array([[0.4], [0.5], [0.6]]) * np.ones((1, 400))}
-    narrow = difference(steady, steady, observed=0.0, seed=0)
-    wide = difference(spread, steady, observed=0.0, seed=0)
-    assert narrow.high - narrow.low == 0.0
-    assert wide.high - wide.low > 0.1
-
-
-def test_what_a_seed_does_to_both_models_cancels_out():
-    lucky = np.array([[0.3], [0.5], [0.7]]) * np.ones((1, 400))
-    better = {"toy": lucky + 0.01, "other": 0.5 * lucky + 0.01}
-    found = difference(better, {"toy": lucky, "other": 0.5 * lucky}, observed=0.01, seed=0)
-    assert (found.low, found.high) == pytest.approx((0.01, 0.01)) and found.p == 0.0
-    # A control with fewer trainings so far has none to stand beside.
-    fewer = {name: scores[:2] for name, scores in better.items()}
-    apart = difference(better, fewer, observed=0.0, seed=0)
-    assert apart.low < -0.01 < 0.01 < apart.high
+        redrawn_scores(task, {0: [SeedScore(0, {}, 0.0)]}, draw_rows(ROWS, draws=3, seed=0))

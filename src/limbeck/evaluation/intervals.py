@@ -1,0 +1,168 @@
+"""How sure a difference between two models is, for other test rows and for other seeds.
+
+A model's score depends on the rows, on the seed, and on how the two fall together. Redrawn
+rows show the first and the last, and the scores of several seeds the second and the last;
+what both show is counted once. Of n redrawn rows the variance is n/(n-1) too small, and few
+seeds tell little of theirs, so each part is stretched by the t quantile of its own degrees of
+freedom. The parts' half-widths add up as their squares do, which for independent normal parts
+covers at least as often as it says.
+
+Source: Banerjee 1960, Sankhya 22, 357; the parts, two-way random effects, Searle, Casella and
+McCulloch 1992, Variance Components; proportions of few rows, Agresti and Min 2005, Statistics
+in Medicine 24, 729; n/(n-1), Efron and Tibshirani 1993. `benchmarks/intervals.py` simulates it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.optimize import brentq
+from scipy.special import stdtrit
+
+_LEAST_P = 1e-12
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """The scores of a model on a task, one for each seed that it was trained with.
+
+    Attributes:
+        seeds: Their numbers.
+        observed: On the rows as they are.
+        redrawn: On redrawn rows; every model of a comparison on the same ones.
+        rows: How many there are.
+        counted: Whether each row is either right or wrong, and the score made of counts.
+    """
+
+    seeds: tuple[int, ...]
+    observed: Float[ndarray, " seeds"]
+    redrawn: Float[ndarray, "seeds draws"]
+    rows: int
+    counted: bool
+
+
+class Difference(NamedTuple):
+    """A model's mean score minus the control's.
+
+    Attributes:
+        mean: On the rows as they are.
+        low: Lower end of the 95 % interval.
+        high: Upper end of it.
+        p: Two-sided: one minus the level of the interval that ends at zero.
+        seeds: Of how many the interval knows; with one it is of the test rows alone.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+
+
+class _Variances(NamedTuple):
+    """Of the difference: of its parts, rows alone first, and of all that rows do to it.
+
+    Attributes:
+        parts: Of rows alone, then of the seeds of each side.
+        freedoms: Degrees of freedom of the estimate of each part.
+        rows: Where the seeds stay as they are, with the freedom of the first part.
+    """
+
+    parts: list[float]
+    freedoms: list[float]
+    rows: float
+
+
+class _Side(NamedTuple):
+    """Means over tasks: of each seed, and how redrawn rows move them."""
+
+    observed: Float[ndarray, " seeds"]
+    moved: Float[ndarray, "seeds draws"]
+
+
+def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> Difference:
+    """The difference of two models' means over tasks, with its 95 % interval.
+
+    Where both have the same seeds these are taken in pairs: arms of a study read the same text
+    in the same order with one seed, so what is lucky or unlucky in it cancels out as easy rows
+    do.
+
+    Args:
+        model: Its scores by task.
+        control: Those of the same tasks, on the same redraws.
+    """
+    sides = _sides(model, control)
+    mean = float(sum(side.observed.mean() for side in sides))
+    found = _variances(sides, model, control)
+    p = 1.0 if mean == 0 else 0.0
+    if mean != 0 and _beyond(_LEAST_P, found, abs(mean)) > 0:
+        p = float(brentq(_beyond, _LEAST_P, 1.0, args=(found, abs(mean))))
+    half = _beyond(0.05, found, 0.0)
+    seeds = max(len(side.observed) for side in sides)
+    return Difference(mean, mean - half, mean + half, p, seeds)
+
+
+def _sides(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> list[_Side]:
+    """One of pairs, or the model and the negative of its control."""
+    mine, theirs = (_over_tasks([scores[task] for task in model]) for scores in (model, control))
+    if all(model[task].seeds == control[task].seeds for task in model):
+        return [_Side(mine.observed - theirs.observed, mine.moved - theirs.moved)]
+    return [mine, _Side(-theirs.observed, -theirs.moved)]
+
+
+def _over_tasks(scores: Sequence[Redrawn]) -> _Side:
+    return _Side(
+        np.mean([of_task.observed for of_task in scores], axis=0),
+        np.mean([_moved(of_task) for of_task in scores], axis=0),
+    )
+
+
+def _moved(scores: Redrawn) -> Float[ndarray, "seeds draws"]:
+    """How far redrawn rows move each score from its mean, as far as other rows would."""
+    moved = scores.redrawn - scores.redrawn.mean(1, keepdims=True)
+    return np.array(moved * np.sqrt(scores.rows / max(1, scores.rows - 1)))
+
+
+def _variances(
+    sides: Sequence[_Side], model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]
+) -> _Variances:
+    freedom, unseen = _of_rows(model, control)
+    rows = float(np.sum([side.moved.mean(0) for side in sides], axis=0).var())
+    longest = max(sides, key=lambda side: len(side.observed))
+    parts, freedoms, both = [], [], 0.0
+    for side in sides if len(longest.observed) > 1 else ():
+        # A single seed tells nothing of its variance: that of the other side's stands for it.
+        told, number = (side if len(side.observed) > 1 else longest), len(side.observed)
+        others = len(told.observed) - 1
+        parts.append(float(told.observed.var(ddof=1)) / number)
+        freedoms.append(float(others))
+        both += float((told.moved - told.moved.mean(0)).var(1).sum()) / others / number
+    return _Variances([max(0.0, rows - both), *parts], [freedom, *freedoms], rows + unseen)
+
+
+def _of_rows(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> tuple[float, float]:
+    """Degrees of freedom of all tasks' rows, and the variance that no redraw shows.
+
+    Two models that are right on the same few rows would differ by exactly nothing; half a row
+    more on which one alone is right, and half a row for the other, says what is not known.
+    """
+    unseen, variances, freedoms = 0.0, list[float](), list[float]()
+    for task in model:
+        mine, theirs = model[task], control[task]
+        variances.append(float((_moved(mine).mean(0) - _moved(theirs).mean(0)).var()))
+        freedoms.append(max(1.0, mine.rows - 1.0))
+        if mine.counted:
+            unseen += 1 / (mine.rows + 2) ** 2 / min(len(mine.seeds), len(theirs.seeds))
+    spent = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
+    freedom = sum(variances) ** 2 / spent if spent > 0 else min(freedoms)
+    return freedom, unseen / len(model) ** 2
+
+
+def _beyond(level: float, found: _Variances, distance: float) -> float:
+    """How much the half-width at a level exceeds a distance; never less than rows alone give."""
+    quantiles = [stdtrit(freedom, level / 2) ** 2 for freedom in found.freedoms]
+    squares = [part * quantile for part, quantile in zip(found.parts, quantiles, strict=True)]
+    return float(max(sum(squares), found.rows * quantiles[0]) ** 0.5 - distance)
