@@ -13,6 +13,8 @@ from .cli_evaluate import evaluate
 from .cli_sample import sample
 from .cli_vocabulary import vocabulary
 from .errors import InterruptedRunError, LimbeckError
+from .system.progress import showing
+from .system.threads import wait_passively
 from .terminal import console, error_console, one_of, print_table
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ def list_(
 
 def main() -> None:
     """Run the command line; a mistake of the user's gives a message, not a traceback."""
+    wait_passively()
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if launched:
         # A launcher ends all processes as soon as one is gone. Each has so long to say why.
@@ -167,7 +170,8 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        app()
+        with showing(console):
+            app()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except InterruptedRunError as error:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import EvaluationError
+from ..system.progress import told
 from .examples import Row, collate_rows
 from .metrics import classification_metrics, joint_metrics, regression_metrics, tagging_metrics
 from .tasks import Task, TaskKind
@@ -78,7 +79,7 @@ def predict(
     tags: list[list[str]] = [[] for _ in rows]
     by_length = sorted(range(len(rows)), key=lambda n: len(rows[n].pieces["input_ids"]))
     with torch.no_grad():
-        for start in range(0, len(rows), 64):
+        for start in told(range(0, len(rows), 64), f"scoring {task.name}", "batches"):
             numbers = by_length[start : start + 64]
             inputs, _ = collate_rows([rows[n] for n in numbers], tokenizer, device)
             of_text, of_words = network(inputs)

@@ -2,6 +2,8 @@
 
 import re
 
+from rich.cells import cell_len
+
 Table = list[list[str]]  # the first row names the columns
 _GAP = 2  # characters between columns
 _LONGEST_WORD = 32  # longer ones, as paths, may be broken
@@ -28,7 +30,7 @@ def column_widths(table: Table, width: int) -> list[int] | None:
     """
     columns = list(zip(*table, strict=True))
     least = [max(map(_longest_word, cells)) for cells in columns]
-    most = [max(map(len, cells)) for cells in columns]
+    most = [max(map(cell_len, cells)) for cells in columns]
     spare = width - sum(least) - _GAP * (len(columns) - 1)
     if spare < 0:
         return None
@@ -36,7 +38,8 @@ def column_widths(table: Table, width: int) -> list[int] | None:
     while spare > 0 and widths != most:
         # A character at a time to the column whose cells are broken into the most lines.
         lines = [
-            found / have if found > have else 0 for found, have in zip(most, widths, strict=True)
+            found / max(1, have) if found > have else 0
+            for found, have in zip(most, widths, strict=True)
         ]
         place = lines.index(max(lines))
         widths = [have + (n == place) for n, have in enumerate(widths)]
@@ -65,4 +68,4 @@ def fitted(table: Table, width: int) -> tuple[Table, list[int] | None]:
 
 
 def _longest_word(text: str) -> int:
-    return min(_LONGEST_WORD, max(map(len, text.split()), default=0))
+    return min(_LONGEST_WORD, max(map(cell_len, text.split()), default=0))

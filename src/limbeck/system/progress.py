@@ -2,9 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,39 @@ from rich.progress import (
 )
 
 SECONDS_BETWEEN_LINES = 30.0
+_ITEMS_BETWEEN_LOOKS = 64
+_console: ContextVar[Console | None] = ContextVar("console", default=None)
+_Item = TypeVar("_Item")
+
+
+@contextmanager
+def showing(console: Console) -> Iterator[None]:
+    """Within it `told` shows how far a job is on that console; outside it is silent."""
+    token = _console.set(console)
+    try:
+        yield
+    finally:
+        _console.reset(token)
+
+
+def told(items: Iterable[_Item], name: str, unit: str) -> Iterator[_Item]:
+    """The items one by one, while it is shown how many of them are done.
+
+    Args:
+        items: Their number is shown as a total where they have one.
+        name: What is being done with them.
+        unit: What an item is, in the plural.
+    """
+    console = _console.get()
+    if console is None:
+        yield from items
+        return
+    total = len(items) if isinstance(items, Sized) else None
+    with ProgressBar(name, console=console) as bar:
+        for number, item in enumerate(items):
+            if total is not None or number % _ITEMS_BETWEEN_LOOKS == 0:
+                bar.show(number, total, unit)
+            yield item
 
 
 class ProgressBar:
@@ -30,6 +65,7 @@ class ProgressBar:
 
     # Of all jobs together, so that many short ones in turn are told of as one long one is.
     _said: ClassVar[float | None] = None
+    _shown: ClassVar[bool] = False  # a terminal has room for one bar: the outer job's
 
     def __init__(
         self, name: str, *, console: Console, clock: Callable[[], float] = time.monotonic
@@ -51,7 +87,10 @@ class ProgressBar:
         self._task: TaskID = self._progress.add_task(name, total=None, facts="")
 
     def __enter__(self) -> "ProgressBar":
-        self._progress.start()
+        self._is_shown = self._watched and not ProgressBar._shown
+        if self._is_shown:
+            ProgressBar._shown = True
+            self._progress.start()
         return self
 
     def __exit__(
@@ -60,7 +99,9 @@ class ProgressBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._is_shown:
+            ProgressBar._shown = False
+            self._progress.stop()
 
     def show(self, done: int, total: int | None, facts: str) -> None:
         """That many are done, of a total that may not be known."""

@@ -19,11 +19,14 @@ import pyarrow as pa
 from filelock import FileLock
 from transformers import PreTrainedTokenizerFast
 
-from ..data.corpus import corpus_fingerprint, split_documents
+from ..data.corpus import corpus_fingerprint, held_out_below, split_documents
 from ..data.text import TextSource, read_documents
 from ..errors import DataError
 from ..files import write_text
+from ..system.progress import told
 from .frame import Frame, frame_of
+from .plain_text import count_spelled, plain_tokenizer
+from .text_bytes import token_bytes
 
 _DOCUMENTS_AT_ONCE = 1000
 _ROWS_AT_ONCE = 1000
@@ -36,7 +39,11 @@ _FEATURES = datasets.Features(
 )
 
 
-_COUNTED = ("pieces", "cut_pieces", "utf8_bytes")
+# Of what is held out it is known besides how many bytes of text each piece stands for.
+_MEASURED = datasets.Features(
+    dict.fromkeys(("utf8_bytes", "visible_bytes"), datasets.Sequence(datasets.Value("int32")))
+)
+_COUNTED = ("pieces", "cut_pieces", "utf8_bytes", "spelled")
 Rows = Callable[[Iterator[str], dict[str, int]], Iterator[dict[str, Any]]]
 
 
@@ -57,6 +64,7 @@ class Sequences:
         pieces: Pieces in it, special tokens included.
         cut_pieces: Pieces of the documents that are in no sequence.
         utf8_bytes: Size of the documents.
+        spelled: Special tokens that the documents spell, read as ordinary text.
         counts: What else was counted.
     """
 
@@ -64,6 +72,7 @@ class Sequences:
     pieces: int
     cut_pieces: int
     utf8_bytes: int
+    spelled: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -85,22 +94,24 @@ def tokenize_source(
     Raises:
         DataError: The source cannot be read, or gives no sequence.
     """
-    frame = frame_of(tokenizer)
+    frame, measured = frame_of(tokenizer), held_out.wanted
     first, last = list(frame.first), list(frame.last)
 
     def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
-        words = _segment(documents, tokenizer, count)
+        words = _segment(documents, tokenizer, count, measured=measured)
         cut = _pack if packed else _truncate
-        for pieces, continues in cut(words, length - len(first) - len(last), frame.between, count):
-            count["pieces"] += len(first) + len(pieces) + len(last)
-            yield {
-                "input_ids": [*first, *pieces, *last],
-                "continues": [False] * len(first) + continues + [False] * len(last),
-            }
+        for pieces in cut(words, length - len(first) - len(last), frame.between, count):
+            count["pieces"] += len(first) + len(pieces.input_ids) + len(last)
+            framed = Pieces(
+                [*first, *pieces.input_ids, *last],
+                *([0] * len(first) + values + [0] * len(last) for values in pieces[1:]),
+            )
+            yield framed._asdict()
 
-    identity = [tokenizer_hash(tokenizer), _frame_identity(frame), length, packed]
+    features = datasets.Features({**_FEATURES, **(_MEASURED if measured else {})})
+    identity = [tokenizer_hash(tokenizer), _frame_identity(frame), length, packed, "all bytes"]
     return cached_table(
-        source, rows, _FEATURES, identity=identity, length=length, held_out=held_out, cache=cache
+        source, rows, features, identity=identity, length=length, held_out=held_out, cache=cache
     )
 
 
@@ -156,9 +167,11 @@ def _build(
     count = dict.fromkeys(_COUNTED, 0)
 
     def made() -> Iterator[dict[str, Any]]:
-        documents = read_documents(source)
-        wanted = split_documents(documents, share=held_out.share, held_out=held_out.wanted)
-        yield from rows(wanted, count)
+        below = held_out_below(read_documents(source), share=held_out.share)
+        documents = told(
+            read_documents(source), f"tokenizing {Path(source.path).name}", "documents"
+        )
+        yield from rows(split_documents(documents, below=below, held_out=held_out.wanted), count)
 
     folder.mkdir(parents=True, exist_ok=True)
     if not _write_table(made(), features.arrow_schema, folder / _TABLE):
@@ -166,7 +179,7 @@ def _build(
         raise DataError(
             f"{source.path} gives no {side} sequence of {length} pieces"
             f" ({count['utf8_bytes']} bytes read, {held_out.share:.2%} of the documents held out);"
-            " give more text, a smaller `length`, or another `held_out`"
+            f" give more text, or a {'larger' if held_out.wanted else 'smaller'} held_out.share"
         )
     # Written last: a folder without it was left half-way and is built again.
     write_text(folder / "facts.json", json.dumps({"table": _TABLE, **count}))
@@ -190,45 +203,73 @@ def _column(lists: list[Any], kind: pa.ListType) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(values, kind.value_type))
 
 
-Pieces = tuple[list[int], list[bool]]
+class Pieces(NamedTuple):
+    """Some pieces: what the columns of a table hold of them.
+
+    Attributes:
+        input_ids: Their ids.
+        continues: 1 at a piece that goes on with the word before it.
+        utf8_bytes: Of text that each stands for; 0 where that is not asked.
+        visible_bytes: Of these, those that are no white space.
+    """
+
+    input_ids: list[int]
+    continues: list[int]
+    utf8_bytes: list[int]
+    visible_bytes: list[int]
+
+    def cut(self, places: slice) -> "Pieces":
+        """Some of them."""
+        return Pieces(*(values[places] for values in self))
 
 
 def _segment(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerFast, count: dict[str, int]
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerFast,
+    count: dict[str, int],
+    *,
+    measured: bool,
 ) -> Iterator[Pieces]:
-    documents = iter(documents)
+    documents, plain = iter(documents), plain_tokenizer(tokenizer)
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         count["utf8_bytes"] += sum(len(text.encode()) for text in some)
-        for encoding in tokenizer.backend_tokenizer.encode_batch(some, add_special_tokens=False):
+        count["spelled"] += count_spelled(tokenizer, some)
+        encoded = plain.encode_batch(some, add_special_tokens=False)
+        for text, encoding in zip(some, encoded, strict=True):
             words = encoding.word_ids
             continues = [
-                here is not None and here == before
+                int(here is not None and here == before)
                 for here, before in zip(words, [None, *words], strict=False)
             ]
-            yield encoding.ids, continues
+            nothing = [0] * len(words)
+            whole = token_bytes(text, encoding, spaces=True).tolist() if measured else nothing
+            seen = token_bytes(text, encoding, spaces=False).tolist() if measured else nothing
+            yield Pieces(encoding.ids, continues, whole, seen)
 
 
 def _pack(
     documents: Iterable[Pieces], room: int, separator: int, count: dict[str, int]
 ) -> Iterator[Pieces]:
-    ids: list[int] = []
-    continues: list[bool] = []
-    for piece_ids, piece_continues in documents:
-        if ids:
-            ids.append(separator)
-            continues.append(False)
-        ids += piece_ids
-        continues += piece_continues
-        while len(ids) >= room:
-            yield ids[:room], continues[:room]
-            ids, continues = ids[room:], continues[room:]
-    count["cut_pieces"] += len(ids)
+    held, full = Pieces([], [], [], []), False
+    for document in documents:
+        if held.input_ids:
+            for values, value in zip(held, (separator, 0, 0, 0), strict=True):
+                values.append(value)
+        for values, more in zip(held, document, strict=True):
+            values += more
+        while len(held.input_ids) >= room:
+            yield held.cut(slice(room))
+            held, full = held.cut(slice(room, None)), True
+    if held.input_ids and not full:  # less text than a sequence: a shorter one, and not none
+        yield held
+    else:
+        count["cut_pieces"] += len(held.input_ids)
 
 
 def _truncate(
     documents: Iterable[Pieces], room: int, separator: int, count: dict[str, int]
 ) -> Iterator[Pieces]:
-    for ids, continues in documents:
-        if ids:
-            count["cut_pieces"] += max(0, len(ids) - room)
-            yield ids[:room], continues[:room]
+    for document in documents:
+        if document.input_ids:
+            count["cut_pieces"] += max(0, len(document.input_ids) - room)
+            yield document.cut(slice(room))
