@@ -53,7 +53,7 @@ def main() -> None:
         table = encode_prompts(rows, tokenizer, length=2048, response=given.longest, between="\n")
         prompts = [prompt.tolist() for prompt in table.prompts]
     # Nobody comes to an end, so that every way writes as much.
-    never = -1
+    never: list[int] = []
 
     def timed(rule: Rule, block: int, readers: Readers) -> tuple[float, Written]:
         began = time.perf_counter()
@@ -66,7 +66,7 @@ def main() -> None:
                 rule,
                 writing=writing,
                 pieces=len(tokenizer),
-                end=never,
+                ends=never,
                 readers=readers,
             )
         if given.device == "cuda":

@@ -7,9 +7,10 @@ from typing import Any
 from .build import Setup
 from .evaluation.generation import Writer, by_position
 from .files import remembered
+from .generation.ends import ends_of
 from .model_folders import fingerprint
-from .pretrained import has_vocabulary_head
 from .prompt_corpora import held_out_prompts
+from .weight_headers import has_vocabulary_head
 
 Positions = dict[str, list[float]]
 
@@ -41,6 +42,7 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
         "held_out": data.held_out.model_dump(),
         "writing": asdict(settings),
         "template": models.tokenizer.chat_template if settings.chat else None,
+        "ends": list(ends_of(models.tokenizer, student)),
     }
 
     def measured() -> dict[str, Positions]:

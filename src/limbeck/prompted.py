@@ -13,10 +13,11 @@ from .data.prompts import read_prompts
 from .errors import DataError, LimbeckError
 from .faults import Fault, faults_of, nearest
 from .generation.batches import Policy, PolicyOptions
+from .generation.ends import ends_of, ids_in
 from .generation.rules import RULES
 from .models import Models
 from .recipe import DataPart, Recipe, StagePart
-from .tokenization.chat import after_answer, as_said, before_words
+from .tokenization.chat import after_answer, before_words, tokenize_said, turn_end
 
 KINDS = ("corpus", "mixed", *RULES)
 _OWN = tuple(field.name for field in fields_of(PolicyOptions))
@@ -76,7 +77,8 @@ def prompt_faults(data: DataPart) -> list[Fault]:
     for number, location in enumerate(data.prompts):
         try:
             file_of_split(Path(location), "train")
-            next(read_prompts(location))
+            for _ in read_prompts(location):  # all, so that a broken row is found here
+                pass
         except LimbeckError as error:
             faults.append((f"data.prompts.{number}", str(error)))
     if data.predicted == "everything" and not data.prompts:
@@ -96,10 +98,10 @@ def template_faults(models: Models, data: DataPart) -> list[Fault]:
         return []
     try:
         before_words(models.tokenizer)
-        empty = models.tokenizer(as_said(models.tokenizer, ""), add_special_tokens=False)
+        [empty] = tokenize_said(models.tokenizer, [""])
     except DataError as error:
         return [("data.chat", str(error))]
-    least = len(empty.input_ids)
+    least = len(empty.ids)
     if data.length - data.longest_response > least:
         return []
     message = f"is {data.longest_response}, of length {data.length}, of which the chat template"
@@ -114,12 +116,38 @@ def template_warnings(models: Models, data: DataPart) -> list[str]:
         end, mine = after_answer(models.tokenizer).strip(), str(models.tokenizer.eos_token)
     except DataError:
         return []  # a template that takes no answer
-    if end.startswith(mine):
+    if turn_end(models.tokenizer) is not None:
         return []
     return [
-        f"the chat template puts {end!r:.40} behind an answer, and the tokenizer's end (eos) is"
-        f" {mine!r}: answers are learned to end with that"
+        f"the chat template puts {end!r:.40} behind an answer, which no special token begins, and"
+        f" the tokenizer's end (eos) is {mine!r}: answers are learned to end with that"
     ]
+
+
+def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:
+    """Token ids that end what the student writes, alone or together with its teacher.
+
+    Those of both models where they have the same tokens; none for an encoder.
+
+    Raises:
+        ModelError: A generation configuration cannot be read.
+    """
+    if not models.anatomy.causal:
+        return ()
+    found = ends_of(models.tokenizer, recipe.student.model)
+    found += ids_in(models.student_config, "the student's configuration")
+    if recipe.teacher and models.teacher_tokenizer and not models.two_vocabularies:
+        found += ends_of(models.teacher_tokenizer, recipe.teacher.model)
+    return tuple(dict.fromkeys(found))
+
+
+def ends_faults(recipe: Recipe, models: Models) -> list[Fault]:
+    """A generation configuration that cannot be read, or names something else than token ids."""
+    try:
+        ends_of_recipe(recipe, models)
+    except LimbeckError as error:
+        return [("student.model" if recipe.student.model else "teacher.model", str(error))]
+    return []
 
 
 def stage_policy(

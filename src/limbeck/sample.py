@@ -73,7 +73,7 @@ def write_samples(
     console = console or Console(quiet=True)
     writer = Writer.loaded(model)
     settings = GenerationSettings(response=response, temperature=temperature, batch_size=batch_size)
-    first = list(frame_of(writer.tokenizer).first)
+    first = list(frame_of(writer.tokenizer).begin)
     if len(first) + response > writer.positions:
         raise EvaluationError(
             f"{model} reads {writer.positions} pieces, which is less than {response} and their"

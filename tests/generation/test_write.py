@@ -23,7 +23,7 @@ from limbeck.generation.rules import (
 from limbeck.generation.tables import Readers, TableReader
 from limbeck.generation.write import Writing, write
 
-PIECES, END, LONGEST = 40, 7, 20
+PIECES, ENDS, LONGEST = 40, (7, 23), 20
 CASES = {
     "student": Student(),
     "teacher": Teacher(),
@@ -56,6 +56,8 @@ def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
     """The rule in plain words: one piece after another, everything read anew each time."""
     rows = len(prompts)
     keys = row_keys(writing.seed, torch.arange(rows))
+    second = row_keys(writing.seed, torch.arange(rows), second=True)
+    own = second if isinstance(rule, Speculative) else keys
     text, wrote = [list(p) for p in prompts], [[] for _ in prompts]
     memory = [[] for _ in prompts]
     over = [False] * rows
@@ -69,13 +71,16 @@ def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
                 torch.log_softmax(m(ids, use_cache=False).logits[:, -1, :PIECES].float(), -1)
                 for m in (teacher, student)
             )
-        noise = gumbel_noise(keys[open_], torch.full((len(open_),), place), PIECES)
+        both = [
+            gumbel_noise(some[open_], torch.full((len(open_),), place), PIECES)
+            for some in (own, keys)
+        ]
         for n, row in enumerate(list(open_)):
             draw = [
                 int((logs[n] / writing.temperature + noise[n]).argmax())
                 if writing.temperature
                 else int(logs[n].argmax())
-                for logs in (p, q)
+                for logs, noise in zip((p, q), both, strict=True)
             ]
             mine, theirs = q[n].exp(), p[n].exp()
             middle = (mine + theirs) / 2
@@ -105,7 +110,7 @@ def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
             piece = draw[0] if fires else draw[1]
             text[row].append(piece)
             wrote[row].append(fires)
-            if piece == END:
+            if piece in ENDS:
                 open_.remove(row)
     return [row[len(p) :] for row, p in zip(text, prompts, strict=True)], wrote
 
@@ -126,7 +131,7 @@ def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule, tab
     readers.expect(rows=20, places=0)  # as where some of a batch are left to the corpus
     generator = torch.Generator().manual_seed(0)
     decided = fired = 0
-    for case in range(12):
+    for case in range(6):
         length, block = 1 + case % 5, 1 + 3 * (case % 4)
         prompts = torch.randint(1, PIECES, (16, length), generator=generator).tolist()
         writing = Writing(LONGEST, (1.0, 0.7, 0.0)[case % 3], block, seed=case)
@@ -137,16 +142,16 @@ def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule, tab
             rule,
             writing=writing,
             pieces=PIECES,
-            end=END,
+            ends=ENDS,
             progress=0.4,
             readers=readers,
         )
         texts, wrote = piece_by_piece(student, teacher, prompts, rule, writing, progress=0.4)
         assert as_lists(found) == list(zip(texts, wrote, strict=True))
-        assert found.ended.tolist() == [text[-1] == END for text in texts]
+        assert found.ended.tolist() == [text[-1] in ENDS for text in texts]
         decided += sum(map(len, texts))
         fired += sum(map(sum, wrote))
-    assert decided > 2000
+    assert decided > 1000
     if isinstance(rule, (Student, Teacher)):
         assert fired == decided * isinstance(rule, Teacher)
     else:
@@ -161,7 +166,7 @@ def test_a_row_is_written_alike_whatever_stands_beside_it(models, name):
         torch.randint(1, PIECES, (length,), generator=generator).tolist()
         for length in (1, 9, 4, 4, 17, 2)
     ]
-    options = {"pieces": PIECES, "end": END}
+    options = {"pieces": PIECES, "ends": ENDS}
     writing = Writing(LONGEST, 1.0, 6, seed=3)
     together = as_lists(write(student, teacher, prompts, CASES[name], writing=writing, **options))
     for number in range(len(prompts)):
@@ -174,7 +179,7 @@ def test_a_row_is_written_alike_whatever_stands_beside_it(models, name):
 def test_the_ends_of_the_switch_are_the_two_models(models):
     student, teacher = models
     prompts = [[5], [6, 8], [9, 9, 9]]
-    options = {"writing": Writing(LONGEST), "pieces": PIECES, "end": END}
+    options = {"writing": Writing(LONGEST), "pieces": PIECES, "ends": ENDS}
     for tau, alone in ((0.0, Teacher()), (math.log(2), Student())):
         switch = write(student, teacher, prompts, Switch(tau=tau, decay="constant"), **options)
         assert torch.equal(switch.pieces, write(student, teacher, prompts, alone, **options).pieces)
@@ -203,7 +208,7 @@ def test_drawn_pieces_have_the_probabilities_of_the_model(models):
     student, _ = models
     prompts = [[5, 11]] * 4000
     found = write(
-        student, None, prompts, Student(), writing=Writing(1, seed=9), pieces=PIECES, end=END
+        student, None, prompts, Student(), writing=Writing(1, seed=9), pieces=PIECES, ends=ENDS
     )
     with torch.no_grad():
         logits = student(torch.tensor([[5, 11]])).logits[0, -1, :PIECES]
@@ -230,6 +235,7 @@ def test_noise_is_that_of_gumbel():
         (Switch(rate=-1.0), "give 0 or more"),
         (Speculative(top=0), "give 1 or more"),
         (Adaptive(times=0.0), "more than 0"),
+        (Adaptive(times=math.nan), "more than 0"),
         (Adaptive(first=0), "give 1 or more"),
     ],
 )
@@ -251,7 +257,7 @@ def test_a_table_of_fixed_size_gives_every_family_the_same_text(family, device, 
     for model in (student, teacher):
         model.config.sliding_window = None
     prompts = [[5], [6, 8, 4], [9, 9, 9, 9, 9]]
-    options = {"writing": Writing(LONGEST), "pieces": PIECES, "end": END}
+    options = {"writing": Writing(LONGEST), "pieces": PIECES, "ends": ENDS}
     plain = write(student, teacher, prompts, Switch(), **options)
     monkeypatch.setattr(tables, "can_replay", lambda model: True)
     readers = Readers()

@@ -68,7 +68,7 @@ def score_generation(
     texts = [writer.text(row) for row in written]
     found = [rouge_l(row.references, text) for row, text in zip(rows, texts, strict=True)]
     nats = torch.cat([writer.nats(tokens) for tokens in batched(table.by_length(), settings)])
-    utf8_bytes = sum(len(writer.text(row.tolist()).encode()) for row in table.responses)
+    utf8_bytes = sum(int(row.sum()) for row in table.response_bytes)
     metrics = {
         "rouge_l": sum(found) / len(found),
         "bits_per_byte": float(nats.sum()) / math.log(2) / max(1, utf8_bytes),

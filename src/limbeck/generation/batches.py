@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..batch import Batch, Links, Tokens
+from ..token_ids import TokenIds
 from ..tokenization.batching import ALL_ROWS, BatchSource
 from ..tokenization.prompts import Ids, PromptBatches
 from .parts import means_by_part, parts_of
@@ -79,8 +80,8 @@ class WrittenBatches(BatchSource):
         student: Writes as it is now.
         teacher: Whom the rule may ask.
         longest: Pieces of a response at most.
-        pieces: That the tokenizer has.
-        end: The piece that ends a response.
+        pieces: The ids that the tokenizer has, or how many from 0 on.
+        ends: Tokens that end a response, each of them.
         steps: Of the stage.
         seed: Decides the noise, and whose response is written.
         apart: Whether something learns from the references beside what is compared.
@@ -93,8 +94,8 @@ class WrittenBatches(BatchSource):
     student: PreTrainedModel
     teacher: PreTrainedModel | None
     longest: int
-    pieces: int
-    end: int
+    pieces: TokenIds | int
+    ends: tuple[int, ...]
     steps: int
     seed: int
     apart: bool
@@ -197,7 +198,7 @@ class WrittenBatches(BatchSource):
                     first_row=rows.start,
                 ),
                 pieces=self.pieces,
-                end=self.end,
+                ends=self.ends,
                 progress=min(1.0, number / max(1, self.steps - 1)),
                 readers=self._readers,
             )

@@ -11,7 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from ..errors import ModelError
 from ..model_folders import locate
-from ..pretrained import load_config, quiet_transformers
+from ..pretrained import load_config
+from ..quiet import quiet_transformers
 from ..tokenization.chat import turn_end
 
 _FILE = "generation_config.json"

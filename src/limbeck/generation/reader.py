@@ -9,6 +9,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ..errors import ModelError
+from ..token_ids import TokenIds
 
 
 class Reader:
@@ -16,14 +17,14 @@ class Reader:
 
     Args:
         model: A decoder with a vocabulary head.
-        pieces: Of its logits, those that the tokenizer has.
+        ids: Those that the tokenizer has, or how many from 0 on.
 
     Raises:
         ModelError: Some layer sees only the last pieces, or keeps something else than
             keys and values, so that places cannot be left empty.
     """
 
-    def __init__(self, model: PreTrainedModel, pieces: int) -> None:
+    def __init__(self, model: PreTrainedModel, ids: TokenIds | int) -> None:
         kinds = DynamicCache(config=model.config).layers
         if any(type(layer) is not DynamicLayer for layer in kinds):
             names = ", ".join(sorted({type(layer).__name__ for layer in kinds}))
@@ -32,7 +33,7 @@ class Reader:
                 " where every layer keeps all keys and values (full attention)"
             )
         self.model = model
-        self.pieces = pieces
+        self.ids = TokenIds.given(ids)
         self.cache: Cache = DynamicCache()
 
     def read(
@@ -41,7 +42,7 @@ class Reader:
         positions: Int[Tensor, "rows new"],
         mask: Bool[Tensor, "rows places"],
     ) -> Float[Tensor, "rows new pieces"]:
-        """Log-probabilities of what follows each new piece, float32.
+        """Log-probabilities of what follows each new piece, float32; a column an id.
 
         Args:
             ids: Read after all that was read before.
@@ -55,7 +56,7 @@ class Reader:
             cache=self.cache,
             use_cache=True,
         )
-        return torch.log_softmax(output.logits[..., : self.pieces].float(), dim=-1)
+        return torch.log_softmax(self.ids.only(output.logits), dim=-1)
 
     def remember(
         self,

@@ -208,7 +208,7 @@ class Adaptive(Rule):
     def faults(self) -> list[tuple[str, str]]:
         """Numbers that every divergence is above."""
         found = []
-        if self.times <= 0:
+        if not self.times > 0:
             found.append(("times", f"is {self.times:g}; give more than 0"))
         if self.first < 1:
             found.append(("first", f"is {self.first}; give 1 or more"))

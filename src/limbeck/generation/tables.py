@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from ..token_ids import TokenIds
 from .reader import Reader
 
 _STEADY = ("default", "linear", "llama3", "yarn")  # ways of rotary positions
@@ -82,7 +83,7 @@ class TableReader(Reader):
 
     Args:
         model: A decoder with a vocabulary head, whose attention is `sdpa`.
-        pieces: Of its logits, those that the tokenizer has.
+        ids: Those that the tokenizer has, or how many from 0 on.
         rows: Most that are read at once.
         places: Most that any text takes, those that stay empty in between included.
 
@@ -90,8 +91,10 @@ class TableReader(Reader):
         ModelError: As `Reader`.
     """
 
-    def __init__(self, model: PreTrainedModel, pieces: int, *, rows: int, places: int) -> None:
-        super().__init__(model, pieces)
+    def __init__(
+        self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
+    ) -> None:
+        super().__init__(model, ids)
         self.where = _Where(rows, -(-places // _ROUND) * _ROUND)
         layers = len(DynamicCache(config=model.config).layers)
         self.cache = Cache(layers=[_TableLayer(self.where) for _ in range(layers)])
@@ -164,7 +167,7 @@ class _Forward:
         self.places = torch.zeros(new, dtype=torch.long, device=device)
         self.mask = torch.zeros(rows, 1, new, places, dtype=torch.bool, device=device)
         self.among_new = torch.ones(new, new, dtype=torch.bool, device=device).tril()
-        self.logs = torch.zeros(rows, new, reader.pieces, device=device)
+        self.logs = torch.zeros(rows, new, reader.ids.end, device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def read(
@@ -209,7 +212,7 @@ class _Forward:
                 cache=reader.cache,
                 use_cache=True,
             )
-        return output.logits[..., : reader.pieces].float()  # type: ignore[no-any-return]
+        return reader.ids.only(output.logits)
 
     def _record(self, reader: TableReader) -> None:
         """Read once as it is, and record the same for all times after."""
@@ -256,7 +259,7 @@ class Readers:
         self._rows, self._places = max(self._rows, rows), max(self._places, places)
 
     def of(
-        self, who: str, model: PreTrainedModel, pieces: int, *, rows: int, places: int
+        self, who: str, model: PreTrainedModel, pieces: TokenIds | int, *, rows: int, places: int
     ) -> Reader:
         """A reader that has read nothing.
 
@@ -264,7 +267,7 @@ class Readers:
             who: Of those that write together; the reader before of the same name, in the same
                 precision, is given up.
             model: A decoder with a vocabulary head.
-            pieces: Of its logits, those that the tokenizer has.
+            pieces: The ids that the tokenizer has, or how many from 0 on.
             rows: Of this batch.
             places: That its texts may take.
 
@@ -278,7 +281,8 @@ class Readers:
         coarse = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         kept = self._kept.pop((who, coarse), None)
         holds = kept is not None and kept.where.rows >= rows and kept.where.places >= places
-        if kept is None or kept.model is not model or not holds:
+        same = kept is not None and kept.model is model and kept.ids == TokenIds.given(pieces)
+        if kept is None or not same or not holds:
             kept = None  # its table is free before the next is made
             kept = TableReader(model, pieces, rows=self._rows, places=self._places)
         self._kept[who, coarse] = kept

@@ -3,15 +3,17 @@
 The student drafts a block, the teacher reads it in one forward, and each row is cut where the
 text that the rule gives leaves the draft: where the teacher writes, and writes another piece.
 What a rule sees at a place hangs only on the text before it, and what is drawn there is drawn
-with noise of its own, so this is exactly the text that piece-by-piece writing gives. As both
-models draw with the same noise, a teacher that agrees does not cut.
+with noise of its own, so this is exactly the text that piece-by-piece writing gives. Where the rule
+looks at the text before alone, both models draw with the same noise, so that a teacher that agrees
+does not cut; where it looks at the drafted token, the teacher draws with noise that is independent
+of the student's.
 
 Source: the rules are those of `rules`; reading drafts in one forward is the idea of
 speculative decoding, Leviathan et al. 2023, arXiv:2211.17192.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..token_ids import TokenIds
 from .noise import gumbel_noise, row_keys
 from .reader import Reader
 from .rules import Rule, Seen
@@ -75,8 +78,8 @@ def write(
     rule: Rule,
     *,
     writing: Writing,
-    pieces: int,
-    end: int,
+    pieces: TokenIds | int,
+    ends: Collection[int],
     progress: float = 0.0,
     readers: Readers | None = None,
 ) -> Written:
@@ -88,36 +91,44 @@ def write(
         prompts: Piece ids, at least one each.
         rule: Says who writes.
         writing: How.
-        pieces: Rows of both vocabularies that the tokenizer has.
-        end: The piece that ends a response.
+        pieces: The ids that the tokenizer has, or how many from 0 on; no other is generated.
+        ends: Tokens that end a response, each of them.
         progress: Share of the stage that is done.
         readers: Kept by the caller for the batches after this one.
     """
+    ids = TokenIds.given(pieces)
     reads = teacher if rule.asks_teacher else None
-    both = _Both(student, reads, prompts, writing, pieces, readers or Readers(graphs=False))
+    both = _Both(student, reads, prompts, writing, ids, readers or Readers(graphs=False))
     device = both.last.device
     count = len(prompts)
     text = torch.zeros(count, writing.longest, dtype=torch.long, device=device)
     by_teacher = torch.zeros(count, writing.longest, dtype=torch.bool, device=device)
     ended = torch.zeros(count, dtype=torch.bool, device=device)
     lengths = torch.zeros(count, dtype=torch.long, device=device)
+    stop = torch.tensor(sorted(ends), dtype=torch.long, device=device)
     rows = torch.arange(count, device=device)
-    keys, state = row_keys(writing.seed, rows + writing.first_row), rule.begin(count).to(device)
+    numbers, state = rows + writing.first_row, rule.begin(count).to(device)
+    keys = row_keys(writing.seed, numbers)
+    teacher_keys = row_keys(writing.seed, numbers, second=rule.judges_draft)
     written, left = float(writing.block), 1.0  # pieces, and drafts that were left, of late
     while len(rows):
         done = lengths[rows]
         block = _some_block(_OF_A_RUN * written / max(left, 1e-3), writing.block)
         block = _some_block(float(writing.longest - int(done.min())), block)
         places = done[:, None] + torch.arange(block, device=device)
-        noise = _noise(keys[rows], places, pieces, writing.temperature)
+        noise = _noise(keys[rows], places, ids.end, writing.temperature)
         drafted, of_student = both.draft(block, noise, writing)
         of_teacher = both.check(drafted)
         seen = Seen(drafted, of_student, of_teacher, places, writing.longest, progress)
         fires, states = rule.teacher_writes(seen, state)
-        theirs = _drawn(of_teacher, noise, writing.temperature) if fires.any() else drafted
+        theirs = drafted
+        if fires.any():
+            if rule.judges_draft:
+                noise = _noise(teacher_keys[rows], places, ids.end, writing.temperature)
+            theirs = _drawn(of_teacher, noise, writing.temperature)
         new = torch.where(fires, theirs, drafted)
         # What stands after the first of these was drafted after another text, or is too much.
-        stops = (new != drafted) | (new == end) | (places == writing.longest - 1)
+        stops = (new != drafted) | torch.isin(new, stop) | (places == writing.longest - 1)
         stops[:, -1] = True
         cut = stops.int().argmax(-1)
         taken = torch.arange(block, device=device) <= cut[:, None]
@@ -125,7 +136,7 @@ def write(
         text[owner, place], by_teacher[owner, place] = new[taken], fires[taken]
         lengths[rows] = done + cut + 1
         last = new.gather(1, cut[:, None]).squeeze(1)
-        ended[rows] = last == end
+        ended[rows] = torch.isin(last, stop)
         state = states[torch.arange(len(rows), device=device), cut]
         goes_on = ~ended[rows] & (lengths[rows] < writing.longest)
         both.take(last, taken)
@@ -147,14 +158,16 @@ class _Both:
         teacher: PreTrainedModel | None,
         prompts: Sequence[Sequence[int]],
         writing: Writing,
-        pieces: int,
+        pieces: TokenIds,
         readers: Readers,
     ) -> None:
         width = max(len(prompt) for prompt in prompts)
         places = most_places(width + writing.longest, writing.block)
-        size = {"pieces": pieces, "rows": len(prompts), "places": places}
-        self.student = readers.of("student", student, **size)
-        self.teacher = readers.of("teacher", teacher, **size) if teacher is not None else None
+        size = {"rows": len(prompts), "places": places}
+        self.student = readers.of("student", student, pieces, **size)
+        self.teacher = (
+            readers.of("teacher", teacher, pieces, **size) if teacher is not None else None
+        )
         device = student.device
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         table = torch.tensor(ids, device=device)

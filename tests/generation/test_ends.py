@@ -1,0 +1,293 @@
+"""Where a text ends: every end that a model's files, tokenizer and chat template name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PIECES, make_model, make_text
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from limbeck.assemble import build_accelerator
+from limbeck.build import check, prepare
+from limbeck.data.prompts import Prompt
+from limbeck.errors import EvaluationError, ModelError
+from limbeck.evaluation.generation import GenerationSettings, Writer, score_generation
+from limbeck.evaluation.seeds import evaluate_tasks
+from limbeck.evaluation.settings import FinetuneSettings
+from limbeck.evaluation.tasks import load_task
+from limbeck.generation.ends import ends_of
+from limbeck.prompt_corpora import prompt_batches, written_batches
+from limbeck.prompted import KINDS, ends_of_recipe
+from limbeck.run import distill
+from limbeck.sample import write_answers
+from limbeck.tokenization.chat import turn_end
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.prompts import encode_prompts
+
+END = 1  # of the tokenizer
+ADDED = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|end|>s"]
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+FILES = ("config", "generation_config")
+TURN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}@{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """Makes a decoder's folder that names its ends in the places given."""
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ADDED})
+    model = make_model("llama", vocabulary=PIECES + len(ADDED), seed=3)
+
+    def made(*, generation=None, config=None, template=None, eos="</s>"):
+        folder = tmp_path_factory.mktemp("decoder")
+        tokenizer.chat_template, tokenizer.eos_token = template, eos
+        model.config.eos_token_id = config
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        file = folder / "generation_config.json"
+        file.unlink()
+        if generation is not None:
+            file.write_text(json.dumps({"eos_token_id": generation}), encoding="utf-8")
+        return str(folder)
+
+    return made
+
+
+def rewrite(folder, content):
+    """Another generation configuration."""
+    Path(folder, "generation_config.json").write_text(content, encoding="utf-8")
+
+
+def id_of(folder, token):
+    return AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(token)
+
+
+def said_freely(folder, prompts, longest=24):
+    """What the model finds likeliest after each prompt, with no end at all."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.generation_config.eos_token_id = None
+    return stopped_at(model, None, prompts, longest)
+
+
+def stopped_at(model, ends, prompts, longest=24):
+    """Where transformers stops: greedy, one prompt at a time."""
+    found = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        options = {} if ends is None else {"eos_token_id": ends}
+        text = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=longest,
+            do_sample=False,
+            pad_token_id=0,
+            **options,
+        )
+        found.append(text[0, len(prompt) :].tolist())
+    return found
+
+
+PROMPTS = [[1, n, n + 7] for n in range(20, 180, 20)]
+
+
+def ends_within(texts):
+    """Three tokens that end texts at many different places."""
+    counts = {token: sum(token in text[2:] for text in texts) for text in texts for token in text}
+    return sorted(counts, key=counts.get, reverse=True)[:3]
+
+
+@pytest.mark.parametrize("place", ["generation", "config"])
+def test_texts_end_where_those_of_transformers_end(folder_of, place):
+    plain = folder_of(config=1)
+    ends = [END, *ends_within(said_freely(plain, PROMPTS))]
+    folder = folder_of(**{"config": 1, place: ends})
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    expected = stopped_at(model, None, PROMPTS)
+    assert len({len(text) for text in expected}) > 2 and min(map(len, expected)) < 24
+    assert {text[-1] for text in expected} & set(ends[1:]) != set()
+    writer = Writer.loaded(folder)
+    assert set(writer.ends) == set(ends)
+    for size in (1, 3, 16):
+        settings = GenerationSettings(response=24, batch_size=size)
+        texts, ended = writer.answers(PROMPTS, settings, seed=0)
+        assert texts == expected
+        assert ended == [text[-1] in ends for text in expected]
+
+
+def test_evaluate_and_sample_end_where_transformers_ends(folder_of, prompts, tmp_path):
+    plain = folder_of(config=1)
+    task = load_task(prompts)
+    settings = GenerationSettings(response=24)
+    table = Writer.loaded(plain).table([Prompt(e.text, e.references) for e in task.test], settings)
+    asked = [prompt.tolist() for prompt in table.prompts]
+    ends = [END, *ends_within(said_freely(plain, asked))]
+    folder = folder_of(config=1, generation=ends)
+    texts = stopped_at(AutoModelForCausalLM.from_pretrained(folder), None, asked)
+    score = score_generation(folder, task, settings=settings, seed=0)
+    ended = [text[-1] in ends for text in texts]
+    assert score.metrics["ended"] == pytest.approx(sum(ended) / len(texts)) and sum(ended) > 1
+    assert (
+        score.metrics["ended"]
+        > score_generation(plain, task, settings=settings, seed=0).metrics["ended"]
+    )
+    write_answers(folder, tmp_path / "out", prompts=prompts, response=24, temperature=0.0)
+    lines = (tmp_path / "out.dev.jsonl").read_text("utf-8").splitlines()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected = [
+        tokenizer.decode(text[:-1] if end else text, skip_special_tokens=True)
+        for text, end in zip(texts, ended, strict=True)
+    ]
+    said = [json.loads(line)["references"][0] for line in lines]
+    assert said == [text for text in expected if text.strip()]
+
+
+def test_kept_scores_are_those_of_the_same_ends(folder_of, prompts, tmp_path):
+    folder = folder_of(config=1)
+    options = {
+        "settings": FinetuneSettings(),
+        "writing": GenerationSettings(response=24, rows=4),
+        "seeds": [0],
+        "results": {"toy": tmp_path / "toy.json"},
+    }
+    task = load_task(prompts)
+    before = evaluate_tasks(folder, [task], **options)["toy"].means()
+    rewrite(folder, json.dumps({"eos_token_id": list(range(PIECES))}))
+    after = evaluate_tasks(folder, [task], **options)["toy"].means()
+    assert after["ended"] == 1.0 > before["ended"]
+
+
+def test_ends_are_those_of_all_places(folder_of):
+    folder = folder_of(generation=[5, 9, 5], config=[END, 11], template=CHAT)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    turn = id_of(folder, "<|im_end|>")
+    assert ends_of(tokenizer, folder) == (tokenizer.eos_token_id, turn, 5, 9, 11)
+    assert ends_of(tokenizer) == (tokenizer.eos_token_id, turn)
+    tokenizer = AutoTokenizer.from_pretrained(alone := folder_of(generation=-1))
+    assert ends_of(tokenizer, alone) == (tokenizer.eos_token_id,)
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (CHAT, "<|im_end|>"),
+        (CHAT.replace("<|im_end|>\n", "<|eot_id|>"), "<|eot_id|>"),
+        (CHAT.replace("<|im_end|>", "\n<end_of_turn>"), "<end_of_turn>"),
+        (CHAT.replace("<|im_end|>", " {{ eos_token }}"), "</s>"),
+        (CHAT.replace("<|im_end|>", "<|end|>s"), "<|end|>s"),
+        (TURN, None),
+        (CHAT.replace("{{ m['content'] }}", "{{ m['content'] if m.role == 'user' }}"), None),
+        ("{{ raise_exception('only users speak') }}", None),
+        (None, None),
+    ],
+)
+def test_the_end_of_a_turn_is_that_of_the_template(folder_of, template, end):
+    tokenizer = AutoTokenizer.from_pretrained(folder_of())
+    tokenizer.chat_template = template
+    found = turn_end(tokenizer)
+    assert (found and tokenizer.convert_ids_to_tokens(found)) == end
+
+
+def test_answers_are_learned_to_end_as_the_template_ends_them(folder_of):
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(template=CHAT))
+    rows = [Prompt("the garden", ("a river",)), Prompt("", ("stone",))]
+    for chat, end in ((True, "<|im_end|>"), (False, "</s>")):
+        table = encode_prompts(rows, tokenizer, length=60, response=20, chat=chat)
+        assert [tokenizer.convert_ids_to_tokens(int(r[-1])) for r in table.responses] == [end] * 2
+    tokenizer.chat_template = TURN
+    table = encode_prompts(rows, tokenizer, length=60, response=20, chat=True)
+    assert {int(r[-1]) for r in table.responses} == {tokenizer.eos_token_id}
+
+
+def test_an_end_that_is_no_special_token_is_left_out_of_the_text(folder_of):
+    folder = folder_of(generation=[END, 40, 41])
+    writer = Writer.loaded(folder)
+    assert writer.text([45, 46, 40]) == writer.text([45, 46]) == writer.text([45, 46, END])
+    assert writer.text([]) == "" and writer.text([45, 40, 46]) != writer.text([45, 46])
+
+
+def test_the_ends_of_the_files_do_where_the_tokenizer_has_none(folder_of, prompts):
+    folder = folder_of(generation=[END, 9])
+    file = Path(folder, "tokenizer_config.json")
+    known = json.loads(file.read_text("utf-8"))
+    del known["eos_token"]
+    file.write_text(json.dumps(known), encoding="utf-8")
+    settings = GenerationSettings(response=8, rows=4)
+    assert Writer.loaded(folder).ends == (END, 9)
+    score_generation(folder, load_task(prompts), settings=settings, seed=0)
+    rewrite(folder, "{}")
+    with pytest.raises(EvaluationError, match="ends a text"):
+        Writer.loaded(folder)
+
+
+@pytest.fixture
+def raw(raw_recipe, folder_of, prompts):
+    """A recipe whose teacher names more ends than its student."""
+    teacher = folder_of(generation=list(range(3, 120)), config=1, template=CHAT)
+    raw_recipe["teacher"] = teacher
+    raw_recipe["data"] = {"prompts": prompts, "length": 40, "response": 16}
+    stage = {"policy": "student", "objectives": {"output": {}}, "steps": 2, "batch_size": 4}
+    raw_recipe["stages"] = [stage]
+    return raw_recipe
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"corpus"}))
+def test_every_policy_stops_at_every_end_of_both(raw, folder_of, kind):
+    mine, theirs = [END, *range(120, 180)], list(range(3, 120))
+    raw["student"] = {"model": folder_of(generation=mine, config=1)}
+    raw["stages"][0]["policy"] = {"kind": kind, "share": 1.0}
+    setup = prepare(raw)
+    ends = set(ends_of_recipe(setup.recipe, setup.models))
+    assert ends == {*mine, *theirs, id_of(raw["teacher"], "<|im_end|>")}
+    models = [
+        AutoModelForCausalLM.from_pretrained(name).eval()
+        for name in (raw["student"]["model"], raw["teacher"])
+    ]
+    with torch.no_grad():
+        for weight in models[0].parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    read = prompt_batches(setup, held_out=False, size=16)
+    written = written_batches(setup, 0, read, *models, build_accelerator(setup.recipe, "."))
+    tokens = written.batch(0).student
+    last = set()
+    for labels, real in zip(tokens.labels, tokens.predicted, strict=True):
+        text = labels[real].tolist()
+        assert not ends & set(text[:-1]) and (text[-1] in ends or len(text) == 16)
+        last.add(text[-1])
+    assert len(last & ends) > 1
+
+
+def test_an_exported_student_names_the_ends_at_which_it_stops(raw, tmp_path):
+    raw["student"] = {"layers": 2, "copy": {"layers": "first"}}
+    run = distill(raw, tmp_path / "run")
+    files = [json.loads((run.student / f"{n}.json").read_text()) for n in FILES]
+    assert files[0]["eos_token_id"] == files[1]["eos_token_id"]
+    writer = Writer.loaded(str(run.student))
+    teacher = Writer.loaded(raw["teacher"])
+    assert set(files[0]["eos_token_id"]) == set(writer.ends) == set(teacher.ends)
+    model = AutoModelForCausalLM.from_pretrained(run.student)
+    texts, _ = writer.answers(PROMPTS, GenerationSettings(response=24), seed=0)
+    assert texts == stopped_at(model, None, PROMPTS)
+    assert min(map(len, texts)) < 24
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"eos_token_id": [2', "generation_config.json"),
+        ('{"eos_token_id": ["</s>"]}', "give a token id, or a list of them"),
+        ('{"eos_token_id": true}', "has the eos_token_id True"),
+        ("[2]", "generation_config.json"),
+    ],
+)
+def test_generation_configurations_that_cannot_be_read(raw, content, message):
+    rewrite(raw["teacher"], content)
+    with pytest.raises(ModelError, match=message):
+        Writer.loaded(raw["teacher"])
+    setup, problems = check(raw)
+    assert setup is None and message in dict(problems)["teacher.model"]
