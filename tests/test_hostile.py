@@ -1,15 +1,21 @@
-"""Ten thousand broken inputs: each ends in success or in a LimbeckError, and never hangs.
+"""More than ten thousand broken inputs: each ends in success or in a LimbeckError, and never hangs.
 
 Inputs are good ones with a few places changed: values of other types, numbers out of any range,
 bytes that were flipped, cut or added.
 """
 
 import copy
+import csv
+import faulthandler
+import gzip
 import json
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -20,12 +26,13 @@ from safetensors.torch import save_file
 
 from limbeck.build import check
 from limbeck.data.prompts import read_prompts
-from limbeck.data.text import TextSource, read_documents
+from limbeck.data.text import TextSource, check_source, read_documents
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.tasks import load_task
 from limbeck.families import ANATOMIES
-from limbeck.parse import read_recipe
+from limbeck.parse import parse_recipe, read_recipe
 from limbeck.pretrained import load_config, load_model, load_tokenizer
+from limbeck.sources import check_sources
 from limbeck.teacher.manifest import FORMAT, Kind, Manifest, read_manifest
 from limbeck.teacher.store import SignalStore
 from limbeck.training.checkpoint import (
@@ -35,18 +42,26 @@ from limbeck.training.checkpoint import (
     save_checkpoint,
 )
 
-SECONDS = 10  # for one input; a hang is a fault
+HANG = 3600  # seconds for a whole test: no measure of speed, and beyond any that does not hang
 BERT = ANATOMIES["bert"]
 
 
 def many(count):
     return settings(
         max_examples=count,
-        deadline=1000 * SECONDS,
+        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
+
+
+@pytest.fixture(autouse=True)
+def ended_where_it_hangs():
+    """A test that never ends takes its process with it, and says at which line."""
+    faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 SCALARS = st.one_of(
@@ -376,3 +391,34 @@ def test_lines(place, changes, damages, kind):
     else:
         source = TextSource(str(Path(place / "taskc.train.jsonl")))
         refused_or_fine(lambda: list(read_documents(source)))
+
+
+@pytest.fixture(scope="module")
+def tables(place):
+    texts = ["one, two", 'three "four"', "five\nsix", "семь", "eight"]
+    with (place / "good.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("n", "text"), *enumerate(texts)])
+    pq.write_table(pa.table({"n": range(len(texts)), "text": texts}), place / "good.parquet")
+    return {kind: (place / f"good{kind}").read_bytes() for kind in (".csv", ".parquet")}
+
+
+@many(700)
+@given(damages=DAMAGES, kind=st.sampled_from([".csv", ".parquet", ".csv.gz"]))
+def test_tables(tables, place, damages, kind):
+    good = tables[kind.removesuffix(".gz")]
+    if kind.endswith(".gz"):
+        good = gzip.compress(good, mtime=0)
+    file = place / f"bad{kind}"
+    file.write_bytes(damaged(good, damages))
+    refused_or_fine(lambda: check_source(TextSource(str(file))))
+
+
+@many(100)
+@given(changes=CHANGES)
+def test_notes_of_what_a_run_is_made_of(recipe, place, changes):
+    made_of, _ = parse_recipe(recipe)
+    note = place / "sources.json"
+    note.unlink(missing_ok=True)
+    check_sources(made_of, place, write=True)
+    note.write_text(json.dumps(changed(json.loads(note.read_text()), changes)))
+    refused_or_fine(lambda: check_sources(made_of, place, write=True))

@@ -55,7 +55,7 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
     assert "did you mean 'heads'" in found["stages.0.objectives.relations.heds"]
     assert "did you mean 'relations'" in found["stages.0.objectives.relation"]
     assert "above 0" in found["stages.1.objectives.labels.weight"]
-    with pytest.raises(RecipeError, match=r"the recipe has 9 fault\(s\)"):
+    with pytest.raises(RecipeError, match=r"the recipe has 9 problems"):
         prepare(raw_recipe)
 
 

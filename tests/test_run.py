@@ -112,10 +112,8 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(two_stages, tmp_path, kill):
     process = subprocess.Popen(
         command(two_stages, broken), env=environment, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
     while not list((broken / "state").glob("checkpoint-00?-0000000[1-9]*[0-9]")):
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(kill)
     error = process.communicate()[1]

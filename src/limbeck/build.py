@@ -5,21 +5,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from .amounts import amount_faults, amount_warnings
 from .build_stages import build_mixed_stage, build_stage
 from .data.text import check_source
 from .describe import describe_models
-from .errors import LimbeckError, RecipeError
+from .errors import DeviceError, LimbeckError, RecipeError
+from .evaluation.scoring_notes import scoring_notes
 from .evaluation.tasks import asks_for_texts, load_task
 from .faults import Fault
 from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
 from .model_folders import locate, model_of_run
 from .models import Models
-from .parse import parse_recipe
-from .pretrained import has_vocabulary_head, load_tokenizer, no_head
-from .prompted import prompt_faults, template_faults, template_warnings
+from .parse import parse_recipe, problems_message
+from .pretrained import load_tokenizer, no_head
+from .prompted import ends_faults, prompt_faults, template_faults, template_warnings
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -27,16 +30,20 @@ from .recipe import (
     StagePart,
     StudentPart,
     TeacherPart,
+    TrainingPart,
     as_model,
 )
+from .system.device import Precision, choose_device, choose_precision, emulation_warning
 from .teacher.manifest import with_cached_teacher
 from .tokenization.masking import Masking, NextPiece
 from .training.stages import Stage
 from .two_vocabularies import (
     first_weight_faults,
     normalisation_warnings,
+    spelled_warnings,
     writing_faults,
 )
+from .weight_headers import has_vocabulary_head
 
 _Part = TypeVar("_Part", bound=BaseModel)
 
@@ -58,6 +65,16 @@ class Setup:
         return replace(self, recipe=recipe, stages=stages)
 
     @cached_property
+    def device(self) -> torch.device:
+        """Where both models run."""
+        return choose_device(self.recipe.training.device)
+
+    @cached_property
+    def precision(self) -> Precision:
+        """In which both models run, and why."""
+        return choose_precision(self.recipe.training.precision, self.device)
+
+    @cached_property
     def has_trained_head(self) -> bool:
         """Whether some stage trains the student's vocabulary head, or the student came with one."""
         if any(s.student_needs().predictions for s in self.stages if s.mixed is None):
@@ -76,8 +93,7 @@ def prepare(raw: Mapping[str, Any]) -> Setup:
     """
     setup, faults = check(raw)
     if setup is None:
-        lines = "\n".join(f"  {path or 'recipe'}: {message}" for path, message in faults)
-        raise RecipeError(f"the recipe has {len(faults)} fault(s):\n{lines}")
+        raise RecipeError(problems_message(faults))
     return setup
 
 
@@ -89,6 +105,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     """
     recipe, faults = parse_recipe(raw)
     raw, _ = with_cached_teacher(with_method(raw)[0])
+    if training := _part(TrainingPart, raw.get("training", {})):
+        faults += _device_faults(training)
     if data := _part(DataPart, raw.get("data")):
         faults += _data_faults(data)
     if evaluation := _part(EvaluationPart, raw.get("evaluation", {})):
@@ -131,7 +149,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         faults.append(("stages", message))
     unread = ("data.text", "data.prompts")
     if models and data and not any(path.startswith(unread) for path, _ in faults):
-        faults += writing_faults(models, data)
+        faults += writing_faults(models, data) or amount_faults(models, data)
     if models and student_part and student_part.low_rank:
         own = student_part.model is not None
         faults += low_rank_faults(models, student_part.low_rank, mixed=mixed, pretrained=own)
@@ -142,13 +160,20 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if recipe is not None and models is not None and not faults:
         recipe = recipe.model_copy(update={"evaluation": _asked_alike(recipe)})
         faults += _asking_faults(recipe, models)
+        faults += ends_faults(recipe, models)
     if recipe is None or models is None or faults:
         return None, faults
     warnings += template_warnings(models, recipe.data)
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
+    warnings += spelled_warnings(models, recipe.data)
+    warnings += _task_warnings(recipe.evaluation)
     made = [stage for stage in stages if stage]
     warnings += _window_warnings(models, made)
-    return Setup(recipe, models, made, maskings, warnings).with_seed(recipe.seed), []
+    warnings += amount_warnings(models, recipe.data, made)
+    setup = Setup(recipe, models, made, maskings, warnings).with_seed(recipe.seed)
+    if emulated := emulation_warning(setup.precision, setup.device):
+        warnings.append(emulated)
+    return setup, []
 
 
 def _part(kind: type[_Part], value: Any) -> _Part | None:
@@ -156,6 +181,14 @@ def _part(kind: type[_Part], value: Any) -> _Part | None:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError:
         return None
+
+
+def _device_faults(training: TrainingPart) -> list[Fault]:
+    try:
+        choose_device(training.device)
+    except DeviceError as error:
+        return [("training.device", str(error))]
+    return []
 
 
 def _data_faults(data: DataPart) -> list[Fault]:
@@ -181,6 +214,11 @@ def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
         except LimbeckError as error:
             faults.append(("evaluation.no_distillation", str(error)))
     return faults
+
+
+def _task_warnings(evaluation: EvaluationPart) -> list[str]:
+    tasks = [load_task(task, test_split=evaluation.test_split) for task in evaluation.tasks]
+    return [note for task in tasks for note in scoring_notes(task)]
 
 
 def _asked_alike(recipe: Recipe) -> EvaluationPart:

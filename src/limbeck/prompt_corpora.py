@@ -3,20 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
+from itertools import chain
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from .build import Setup
-from .data.corpus import SeededOrder, is_held_out
-from .data.json_lines import file_of_split
-from .data.prompts import Prompt, read_prompts
+from .contents import content_of
+from .data.corpus import SeededOrder, held_out_below, is_held_out
+from .data.prompts import Prompt, files_of_prompts, read_prompts
 from .errors import RecipeError
 from .generation.batches import WrittenBatches
+from .prompted import ends_of_recipe
 from .recipe import DataPart
+from .token_ids import TokenIds
 from .tokenization.frame import frame_of
 from .tokenization.packing import tokenizer_hash
+from .tokenization.plain_text import spelled_note
 from .tokenization.prompts import PromptBatches, PromptTable, encode_prompts
 from .training.processes import keeps_shares
 
@@ -42,23 +45,20 @@ def prompt_notes(setup: Setup) -> list[str]:
     table = _prompt_table(setup, held_out=False)
     return [
         f"of {len(table):,} prompts {table.cut_prompts:,} were too long and lost their beginning,"
-        f" and {table.cut_responses:,} responses their end"
+        f" and {table.cut_responses:,} responses their end",
+        *spelled_note(", ".join(setup.recipe.data.prompts), table.spelled),
     ]
 
 
 def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
-    for location in data.prompts:
-        for row in read_prompts(location):
-            # By what it asks; by what it says where it asks for nothing.
-            said = row.text or row.references[0]
-            if is_held_out(said, share=data.held_out.share) == held_out:
-                yield row
+    rows = list(chain.from_iterable(map(read_prompts, data.prompts)))
+    below = held_out_below((row.identity for row in rows), share=data.held_out.share)
+    return (row for row in rows if is_held_out(row.identity, below=below) == held_out)
 
 
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
     data = setup.recipe.data
-    files = [file_of_split(Path(location), "train").stat() for location in data.prompts]
-    state = tuple((file.st_size, file.st_mtime_ns) for file in files)
+    state = tuple(content_of(*files_of_prompts(location)) for location in data.prompts)
     return _encoded(data.model_dump_json(), state, _Cutter.of(setup.models.tokenizer), held_out)
 
 
@@ -80,7 +80,7 @@ class _Cutter:
 @lru_cache(maxsize=4)
 def _encoded(
     data: str,
-    state: tuple[tuple[int, int], ...],
+    state: tuple[str, ...],
     cutter: _Cutter,
     held_out: bool,
 ) -> PromptTable:
@@ -118,8 +118,8 @@ def written_batches(
         student,
         teacher,
         longest=setup.recipe.data.longest_response,
-        pieces=len(tokenizer),
-        end=tokenizer.eos_token_id,
+        pieces=TokenIds.of(tokenizer),
+        ends=ends_of_recipe(setup.recipe, setup.models),
         steps=stage.steps,
         seed=setup.recipe.seed + number,
         apart=stage.learns_apart,

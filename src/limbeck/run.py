@@ -35,7 +35,10 @@ from .measure import measure_run
 from .memory import keep_freed_memory, restart_peak
 from .parse import dump_recipe, parse_recipe
 from .prompt_corpora import written_batches
+from .prompted import ends_of_recipe
 from .recipe import Recipe
+from .sources import check_sources
+from .system.device import describe_device
 from .teacher.contract import Teacher
 from .teacher.live import LiveTeacher
 from .tokenization.prompts import PromptBatches
@@ -153,6 +156,7 @@ def _train(
     writes = accelerator.is_main_process
     if writes:
         RunLog(folder / "log.jsonl").cut_after(position)
+        _say_machine(setup, folder, position, console)
     restart_peak()
     rhythm = Rhythm(
         part.log_every, part.held_out_every, part.checkpoint_every, part.checkpoints_kept
@@ -199,7 +203,28 @@ def _train(
         tokenizer = setup.models.tokenizer
         export_additions(student, setup.recipe.student, folder, with_head=with_head)
         finish_low_rank(student, setup.models.anatomy, setup.recipe.student.low_rank)
-        export_student(student, tokenizer, folder / "student", with_head=with_head, card=card)
+        ends = ends_of_recipe(setup.recipe, setup.models)
+        export_student(
+            student, tokenizer, folder / "student", with_head=with_head, card=card, ends=ends
+        )
+
+
+def _say_machine(setup: Setup, folder: Path, position: Position, console: Console) -> None:
+    """Tell where the steps to come are computed, and record it where that is new to the run."""
+    log = RunLog(folder / "log.jsonl")
+    machine = {
+        "device": describe_device(setup.device),
+        "precision": setup.precision.name,
+        "precision_reason": setup.precision.reason,
+    }
+    console.print(
+        f"{machine['precision']} on {machine['device']}: {setup.precision.reason}", highlight=False
+    )
+    before = log.machine() or {}
+    if any(before.get(name) != value for name, value in machine.items()):
+        number = min(position.stage, len(setup.stages) - 1)  # all may be done but the export
+        place = {"stage": setup.stages[number].name, "stage_number": number}
+        log.write({**place, "step": position.step, "tokens": position.tokens, **machine})
 
 
 def _claim(folder: Path, recipe: Recipe, *, write: bool) -> None:
@@ -217,6 +242,7 @@ def _claim(folder: Path, recipe: Recipe, *, write: bool) -> None:
                 f"{folder} holds a run of another recipe (different: {', '.join(different)}); use"
                 " another folder, or the recipe.yaml in it to go on"
             )
+    check_sources(recipe, folder, write=write)
     if write:
         write_text(file, dump_recipe(recipe))
 

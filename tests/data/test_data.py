@@ -1,12 +1,20 @@
 import gzip
 import json
+import math
+import os
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.data.corpus import SeededOrder, corpus_fingerprint, is_held_out, split_documents
+from limbeck.data.corpus import (
+    SeededOrder,
+    corpus_fingerprint,
+    held_out_below,
+    is_held_out,
+    split_documents,
+)
 from limbeck.data.text import TextSource, check_source, read_documents
 from limbeck.errors import DataError
 
@@ -106,19 +114,50 @@ def test_a_hub_name_out_of_reach_says_so():
 
 def test_a_documents_text_alone_decides_whether_it_is_held_out():
     documents = [f"document {n}" for n in range(5000)]
-    held_out = list(split_documents(documents, share=0.1, held_out=True))
-    learned = list(split_documents(documents, share=0.1, held_out=False))
+    below = held_out_below(documents, share=0.1)
+    held_out = list(split_documents(documents, below=below, held_out=True))
+    learned = list(split_documents(documents, below=below, held_out=False))
     assert sorted(held_out + learned) == sorted(documents)
     assert 400 < len(held_out) < 600
-    assert list(split_documents(documents[::-1], share=0.1, held_out=True)) == held_out[::-1]
-    assert all(is_held_out(text, share=0.2) for text in held_out)
+    assert list(split_documents(documents[::-1], below=below, held_out=True)) == held_out[::-1]
+    assert all(is_held_out(text, below=math.ceil(0.2 * 2**64)) for text in held_out)
+
+
+def test_the_split_of_a_corpus_is_what_it_has_always_been():
+    """Kept tables and published numbers rest on it."""
+    documents = [f"document {n}" for n in range(100)]
+    below = held_out_below(iter(documents), share=0.05)
+    held_out = list(split_documents(documents, below=below, held_out=True))
+    assert below == math.ceil(0.05 * 2**64) and held_out == ["document 40", "document 70"]
+
+
+@given(count=st.integers(2, 12), share=st.sampled_from([1e-9, 0.01, 0.5, 0.99, 1 - 1e-9]))
+@settings(max_examples=40, deadline=None)
+def test_of_two_different_documents_one_is_held_out(count, share):
+    documents = [f"document {n}" for n in range(count)] * 2
+    below = held_out_below(documents, share=share)
+    held_out = sum(is_held_out(text, below=below) for text in documents)
+    assert 2 <= held_out <= len(documents) - 2
+    asked = math.ceil(share * 2**64)
+    plain = sum(is_held_out(text, below=asked) for text in documents)
+    assert plain in (0, len(documents)) or below == asked
+
+
+@pytest.mark.parametrize("documents", [[], ["one"], ["one", "one"]])
+def test_one_document_is_on_one_side(documents):
+    assert held_out_below(documents, share=0.1) == math.ceil(0.1 * 2**64)
+    assert held_out_below(["one", "two"], share=0.0) == 0
 
 
 def test_fingerprints_follow_the_content(tmp_path):
     source = write(tmp_path / "a.txt", b"one")
     before = corpus_fingerprint([source])
+    os.utime(tmp_path / "a.txt", (1, 1))
     assert corpus_fingerprint([source]) == before
-    write(tmp_path / "a.txt", b"three")
+    assert corpus_fingerprint([write(tmp_path / "b.txt", b"one")]) == before
+    assert corpus_fingerprint([write(tmp_path / "a.jsonl", b"one")]) != before
+    write(tmp_path / "a.txt", b"two")
+    os.utime(tmp_path / "a.txt", (1, 1))
     assert corpus_fingerprint([source]) != before
     assert corpus_fingerprint([TextSource(source.path, column="b")]) != corpus_fingerprint([source])
 

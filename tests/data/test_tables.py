@@ -87,7 +87,10 @@ RAGGED = r"row 1 of .*a\.csv \(line 2\) has 2 field\(s\) \('Hello', "
         ("text\nplain\n".encode("utf-16-le"), "line 1 of .* holds a NUL byte .*UTF-16LE"),
         ("text\nplain\n".encode("utf-16"), "line 1 of .* is not UTF-8 .*iconv"),
         ("text\nплохо\n".encode("cp1251"), "line 2 of .* is not UTF-8 .*iconv"),
-        ('text\n"' + "a long line \n" * 800_000, "row 1 .* field of more than 10,000,000 characters"),
+        (
+            'text\n"' + "a long line \n" * 800_000,
+            "row 1 .* field of more than 10,000,000 characters",
+        ),
     ],
 )
 def test_csv_that_would_lose_something(tmp_path, content, pattern):

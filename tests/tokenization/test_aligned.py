@@ -41,7 +41,7 @@ def batches(pair, tmp_path):
             teacher,
             student,
             length=40,
-            held_out=HeldOut(False, 1e-12),
+            held_out=HeldOut(False, 0.0),
             cache=tmp_path / "cache",
             finest=True,
         )

@@ -38,7 +38,7 @@ def sequences(teacher, student, tmp_path):
         teacher,
         student,
         length=LENGTH,
-        held_out=HeldOut(False, 1e-12),
+        held_out=HeldOut(False, 0.0),
         cache=tmp_path / "cache",
     )
 
@@ -82,7 +82,7 @@ def test_words_that_only_one_knows_fall_to_it(teacher, tmp_path):
         teacher,
         latin,
         length=LENGTH,
-        held_out=HeldOut(False, 1e-12),
+        held_out=HeldOut(False, 0.0),
         cache=tmp_path,
     )
     assert found.counts["to_teacher"] == 40

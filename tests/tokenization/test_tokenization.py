@@ -5,6 +5,7 @@ from conftest import make_text, make_tokenizer, rows_are_those_of_the_whole
 from limbeck.data.corpus import SeededOrder
 from limbeck.data.text import TextSource
 from limbeck.errors import DataError
+from limbeck.token_ids import TokenIds
 from limbeck.tokenization.batching import Batches, collate
 from limbeck.tokenization.masking import Masking, mask_pieces
 from limbeck.tokenization.packing import HeldOut, tokenize_source
@@ -29,7 +30,7 @@ def test_packing_keeps_every_piece_in_order(tmp_path, kind):
     lines = make_text(40)
     file = tmp_path / "text.txt"
     file.write_text("\n".join(lines), encoding="utf-8")
-    found = tokenized(file, tokenizer, tmp_path, share=1e-12)
+    found = tokenized(file, tokenizer, tmp_path, share=0.0)
     stream = [
         piece for text in lines for piece in tokenizer(text, add_special_tokens=False).input_ids
     ]
@@ -73,8 +74,21 @@ def test_a_build_that_was_cut_off_is_built_again(text_file, tokenizer, tmp_path)
 def test_too_little_text_says_so(tmp_path, tokenizer):
     file = tmp_path / "short.txt"
     file.write_text("one line\n", encoding="utf-8")
-    with pytest.raises(DataError, match="gives no training sequence of 16 pieces"):
-        tokenized(file, tokenizer, tmp_path / "cache")
+    with pytest.raises(DataError, match="gives no held-out sequence of 16 .* a larger held_out"):
+        tokenized(file, tokenizer, tmp_path / "cache", held_out=True)
+
+
+def test_less_text_than_a_sequence_is_a_shorter_one(tmp_path, tokenizer):
+    """A single held-out line would otherwise be cut off whole."""
+    file = tmp_path / "short.txt"
+    file.write_text("the old house\nthe red garden\nnever\n", encoding="utf-8")
+    sides = [tokenized(file, tokenizer, tmp_path, held_out=side) for side in (True, False)]
+    assert [len(side.table) for side in sides] == [1, 1]
+    assert [side.cut_pieces for side in sides] == [0, 0]
+    rows = [list(side.table[0]["input_ids"]) for side in sides]
+    assert sorted(map(len, rows))[-1] < 16
+    said = " ".join(tokenizer.decode(row, skip_special_tokens=True) for row in rows)
+    assert sorted(said.split()) == sorted("the old house the red garden never".split())
 
 
 def test_words_are_masked_whole_and_in_the_right_share():
@@ -91,7 +105,7 @@ def test_words_are_masked_whole_and_in_the_right_share():
         [np.random.default_rng((1, row)) for row in range(200)],
         masking=Masking(),
         mask_id=4,
-        below=100,
+        random_ids=TokenIds(100).at,
     )
     assert 0.13 < predicted[:, :-5].mean() < 0.17
     assert not predicted[:, -5:].any()

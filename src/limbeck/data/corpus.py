@@ -7,6 +7,7 @@ run resumes at any place without a state to restore.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,32 +17,58 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
+from ..contents import content_of
 from ..errors import DataError
 from .text import TextSource
 
 _BLOCK = 1000  # places over which the sources' shares hold exactly
 
 
-def is_held_out(document: str, *, share: float) -> bool:
+def held_out_below(documents: Iterable[str], *, share: float) -> int:
+    """The number of a document (up to 2^64) below which it is held out.
+
+    That is the share of all numbers; but where this would hold out none of some different
+    documents, or all of them, just so much more or less that one is on the other side.
+
+    Args:
+        documents: All of them; of many, only the first are read.
+        share: Held out of many; 0 holds out none of any.
+    """
+    below = math.ceil(share * 2**64)
+    least = most = None
+    for text in documents if share else ():
+        number = _number(text)
+        least = number if least is None else min(least, number)
+        most = number if most is None else max(most, number)
+        if least < below <= most:
+            return below
+    if least is None or most is None or least == most:
+        return below
+    return most if most < below else least + 1
+
+
+def is_held_out(document: str, *, below: int) -> bool:
     """Whether a document belongs to the held-out text; equal documents fall on one side."""
+    return _number(document) < below
+
+
+def split_documents(documents: Iterable[str], *, below: int, held_out: bool) -> Iterator[str]:
+    """The held-out documents, or all the others; ``below`` as `held_out_below` gives it."""
+    return (text for text in documents if is_held_out(text, below=below) == held_out)
+
+
+def _number(document: str) -> int:
     digest = hashlib.blake2b(document.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
-
-
-def split_documents(documents: Iterable[str], *, share: float, held_out: bool) -> Iterator[str]:
-    """The held-out documents, or all the others."""
-    return (text for text in documents if is_held_out(text, share=share) == held_out)
+    return int.from_bytes(digest, "big")
 
 
 def corpus_fingerprint(sources: Sequence[TextSource]) -> str:
-    """A name for what the sources hold now: paths, columns, sizes and times of change."""
+    """A name for what the sources hold now, and how it is read: content, kind and column."""
     facts = []
     for source in sources:
         file = Path(source.path)
-        state = file.stat() if file.exists() else None
-        changed = [state.st_size, state.st_mtime_ns] if state else []
-        place = str(file.resolve()) if state else source.path
-        facts.append([place, source.column, source.split, *changed])
+        here = [content_of(file), *file.suffixes[-2:]] if file.exists() else [source.path]
+        facts.append([*here, source.column, source.split])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

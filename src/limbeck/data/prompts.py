@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .json_lines import file_of_split, read_rows
+from .json_lines import file_of_split, has_split, read_rows
 
+_DOCUMENTS = "_meetings"  # behind the name of the prompts that are asked of them
 _NOTHING = "-"  # stands where an answer is still to be written
 
 
@@ -23,6 +24,11 @@ class Prompt:
 
     text: str
     references: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """What decides whether it is held out: what it asks, or says where it asks for nothing."""
+        return self.text or self.references[0]
 
 
 def read_prompts(location: str, split: str = "train", *, answered: bool = True) -> Iterator[Prompt]:
@@ -55,7 +61,7 @@ def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, 
             yield row, place
             continue
         if documents is None:
-            beside = file_of_split(location.with_name(f"{location.name}_meetings"), split)
+            beside = file_of_split(location.with_name(f"{location.name}{_DOCUMENTS}"), split)
             named = (found for found, _ in read_rows(beside))
             documents = {str(found.get("meeting")): found.get("document") for found in named}
         if (document := documents.get(str(row["meeting"]))) is None:
@@ -64,6 +70,18 @@ def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, 
                 f" {len(documents)} of {location.name}_meetings.{split}; add its row there"
             )
         yield {**row, "document": document}, place
+
+
+def files_of_prompts(location: str, split: str = "train") -> list[Path]:
+    """The file of prompts, and that of the documents that they are asked of, if there is one.
+
+    Raises:
+        DataError: There are no prompts.
+    """
+    place = Path(location)
+    documents = place.with_name(f"{place.name}{_DOCUMENTS}")
+    beside = [documents] if has_split(documents, split) else []
+    return [file_of_split(some, split) for some in (place, *beside)]
 
 
 def as_prompt(row: dict[str, Any], place: str) -> Prompt:

@@ -8,12 +8,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..contents import content_of
 from ..errors import DataError
 from .json_lines import keys_once
 from .lines import read_lines
@@ -47,11 +49,21 @@ def check_source(source: TextSource) -> None:
     Raises:
         DataError: It is missing, empty, or not the text that it should be.
     """
-    wholly = bool(_ending(source.path)) and Path(source.path).stat().st_size < _WHOLLY_CHECKED
-    documents = read_documents(source)
-    count = sum(1 for _ in (documents if wholly else islice(documents, 1000)))
-    if not count:
+    try:
+        content = content_of(Path(source.path)) if ending_of(source.path) else ""
+    except OSError as error:
+        raise DataError(f"{source.path} cannot be read: {error.strerror or error}") from error
+    if not _looked_through(source, content):
         raise DataError(f"{source.path} holds no document; give a file with text in it")
+
+
+# Every arm of a study asks for the same ones.
+@lru_cache(maxsize=256)
+def _looked_through(source: TextSource, content: str) -> int:
+    """How many documents were read; the content is here only to tell it from another."""
+    wholly = content and Path(source.path).stat().st_size < _WHOLLY_CHECKED
+    documents = read_documents(source)
+    return sum(1 for _ in (documents if wholly else islice(documents, 1000)))
 
 
 def read_documents(source: TextSource) -> Iterator[str]:
@@ -66,7 +78,7 @@ def read_documents(source: TextSource) -> Iterator[str]:
 
 
 def _texts(source: TextSource) -> Iterator[str]:
-    ending, file = _ending(source.path), Path(source.path)
+    ending, file = ending_of(source.path), Path(source.path)
     if ending == ".txt":
         return (line for _, line in read_lines(file))
     if ending == ".jsonl":
@@ -79,7 +91,7 @@ def _texts(source: TextSource) -> Iterator[str]:
     return (_column(row, source, f"row {number} of {source.path}") for number, row in rows)
 
 
-def _ending(path: str) -> str:
+def ending_of(path: str) -> str:
     """The known ending, without .gz; empty for a hub name.
 
     Raises:

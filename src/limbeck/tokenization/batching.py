@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
+from ..token_ids import TokenIds
 from .frame import frame_of
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
 
@@ -81,17 +82,24 @@ class Batches(BatchSource):
         """The batch of that number, counted from 0, or some rows of it."""
         indices = self.order.indices(number * self.size, self.size)[rows]
         found: dict[str, Any] = self.table[indices.tolist()]
+        sizes = found.get("utf8_bytes" if self._spaces else "visible_bytes")
         batch = collate(
             list(found["input_ids"]),
             list(found["continues"]),
             self.tokenizer,
             chance_of_rows(self.seed, number, range(self.size)[rows]),
             masking=self.masking,
+            utf8_bytes=None if sizes is None else list(sizes),
         )
         if not self.apart:
             return batch
         tokens = kept_apart(batch.student, frame_of(self.tokenizer).between)
         return Batch(tokens, tokens)
+
+    @property
+    def _spaces(self) -> bool:
+        """Whether white space is predicted: decoders do, and what hides words does not."""
+        return isinstance(self.masking, NextPiece)
 
 
 def chance_of_rows(seed: int, number: int, rows: Sequence[int]) -> list[np.random.Generator]:
@@ -106,8 +114,18 @@ def collate(
     chance: Sequence[np.random.Generator],
     *,
     masking: Masking | NextPiece | None,
+    utf8_bytes: Sequence[Any] | None = None,
 ) -> Batch:
-    """Sequences padded to the longest one, with what is to be predicted if asked for."""
+    """Sequences padded to the longest one, with what is to be predicted if asked for.
+
+    Args:
+        input_ids: Of every sequence.
+        continues: True at a piece that goes on with the word before it.
+        tokenizer: Tells the special tokens.
+        chance: Of every sequence.
+        masking: What is to be predicted.
+        utf8_bytes: Of text that each piece stands for, where that is known.
+    """
     # Decoders often have no padding piece; what stands at padding is never looked at.
     pieces = padded(input_ids, tokenizer.pad_token_id or 0, np.int64)
     goes_on = padded(continues, False, np.bool_)
@@ -124,9 +142,16 @@ def collate(
             chance,
             masking=masking,
             mask_id=tokenizer.mask_token_id,
-            below=len(tokenizer),
+            random_ids=TokenIds.of(tokenizer).at,
         )
-    return read_by_both(seen, real, labels, predicted)
+    batch = read_by_both(seen, real, labels, predicted)
+    if utf8_bytes is None:
+        return batch
+    sizes = padded(utf8_bytes, 0, np.int64)
+    if isinstance(masking, NextPiece):
+        sizes, _ = next_pieces(sizes, real)
+    tokens = replace(batch.student, utf8_bytes=torch.from_numpy(sizes))
+    return Batch(tokens, tokens)
 
 
 def kept_apart(tokens: Tokens, between: int) -> Tokens:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from ..data.text import TextSource
 from .frame import frame_of
 from .packing import HeldOut, Sequences, cached_table, tokenizer_hash
+from .plain_text import count_spelled, plain_tokenizer
 from .words import has_words, piece_groups, shared_words
 
 _DOCUMENTS_AT_ONCE = 1000
@@ -132,7 +133,7 @@ def cut_twice(
         source,
         rows,
         _FEATURES,
-        identity=["two cuts", tokenizer_hash(teacher), tokenizer_hash(student), length, finest],
+        identity=["two plain cuts", *map(tokenizer_hash, (teacher, student)), length, finest],
         length=length,
         held_out=held_out,
         cache=cache,
@@ -153,6 +154,7 @@ def _rows(
     )
     ends = int(first.room.sum() + last.room.sum())
     carried: list[_Words] = []
+    full = False
     for words in _runs(documents, teacher, student, finest, count):
         fits = words.room <= length - ends
         count["too_long"] += int((~fits).sum())
@@ -160,9 +162,15 @@ def _rows(
         places, start = _full(run, length - ends)
         for row in run.cut(places):
             count["pieces"] += ends + int(row.room.sum())
+            full = True
             yield _Words.joined([first, row, last])._asdict()
         carried = list(run.cut([(start, len(run.cuts))]))
-    count["cut_pieces"] += sum(int(run.room.sum()) for run in carried)
+    rest = sum(int(run.room.sum()) for run in carried)
+    if full:
+        count["cut_pieces"] += rest
+    elif rest:  # less text than a sequence holds is one that is shorter
+        count["pieces"] += ends + rest
+        yield _Words.joined([first, *carried, last])._asdict()
 
 
 def _full(run: _Words, room: int) -> tuple[list[tuple[int, int]], int]:
@@ -199,8 +207,9 @@ def _runs(
     between = [frame_of(tokenizer).between for tokenizer in both]
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         count["utf8_bytes"] += sum(len(text.encode()) for text in some)
+        count["spelled"] += max(count_spelled(tokenizer, some) for tokenizer in both)
         encoded = [
-            tokenizer.backend_tokenizer.encode_batch(some, add_special_tokens=False)
+            plain_tokenizer(tokenizer).encode_batch(some, add_special_tokens=False)
             for tokenizer in both
         ]
         ids: tuple[list[Ids], list[Ids]] = ([], [])
