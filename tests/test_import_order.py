@@ -53,6 +53,7 @@ ORDER = [
     "describe",
     "lowered",
     "two_vocabularies",
+    "parse_policy",
     "prompted",
     "build_stages",
     "amounts",

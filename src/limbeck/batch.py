@@ -20,6 +20,7 @@ class Tokens:
         predicted: True where the model must predict the label; never at padding.
         positions: Of each piece in its document, where several that do not see one
             another stand in a row; None where a row is one text.
+        utf8_bytes: Of the text that each label stands for; None where that is not known.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -27,6 +28,7 @@ class Tokens:
     labels: Int[Tensor, "batch tokens"]
     predicted: Bool[Tensor, "batch tokens"]
     positions: Int[Tensor, "batch tokens"] | None = None
+    utf8_bytes: Int[Tensor, "batch tokens"] | None = None
 
     @property
     def documents(self) -> Int[Tensor, "batch tokens"] | None:

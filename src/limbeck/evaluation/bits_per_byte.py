@@ -19,6 +19,8 @@ from ..batch import Tokens
 from ..capture import capture
 from ..token_ids import TokenIds
 
+_WITHOUT_TEXT = ("bos", "eos", "cls", "sep", "pad", "mask")
+
 
 def masked_bits_per_byte(
     model: PreTrainedModel,
@@ -54,16 +56,22 @@ def masked_bits_per_byte(
 def predicted_bytes(
     tokenizer: PreTrainedTokenizerFast, tokens: Tokens, *, spaces: bool = False
 ) -> int:
-    """UTF-8 bytes of the predicted pieces' text, with or without spaces; special pieces have none.
+    """UTF-8 bytes of the predicted pieces' text, with or without spaces.
 
-    Decoders predict spaces and the end of a text, whose bits count as those of the text.
-    Neighbours are decoded together, because a piece alone may be half a
-    character; notations such as ``##`` are left to the tokenizer's decoder.
+    Decoders predict spaces and the end of a text, whose bits count as those of the text. What
+    begins, ends, parts, pads or hides has no bytes; any other special token, as <unk>, has those
+    of its name. Where the batches know the bytes of the text itself, those are taken. Else
+    neighbours are decoded together, because a piece alone may be half a character; notations such
+    as ``##`` are left to the tokenizer's decoder.
     """
+    if tokens.utf8_bytes is not None:
+        return int(tokens.utf8_bytes[tokens.predicted].sum())
+    nothing = {getattr(tokenizer, f"{role}_token_id") for role in _WITHOUT_TEXT}
     total = 0
     for labels, flags in zip(tokens.labels.tolist(), tokens.predicted.tolist(), strict=True):
         for predicted, run in groupby(zip(labels, flags, strict=True), key=itemgetter(1)):
             if predicted:
-                text = str(tokenizer.decode([label for label, _ in run], skip_special_tokens=True))
+                ids = [label for label, _ in run if label not in nothing]
+                text = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
                 total += len((text if spaces else "".join(text.split())).encode())
     return total

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from tokenizers import Encoding
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from ..tokenization.frame import frame_of
+from ..tokenization.plain_text import plain_tokenizer
 from .tasks import Example, Task
 
 
@@ -28,32 +31,63 @@ class Row:
 
 
 def encode_example(
-    example: Example, task: Task, tokenizer: PreTrainedTokenizerFast, limit: int
+    example: Example,
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    limit: int,
+    *,
+    segments: int = 0,
 ) -> Row:
-    """The example as pieces, ``limit`` at most; words that are cut off are not asked for."""
+    """The example as pieces; words that are cut off are not asked for.
+
+    Special tokens are those of the frame alone, whatever the text spells; the longer text of a
+    pair is cut, at its end. A text without any token has one where there is no frame.
+
+    Args:
+        example: Of the task.
+        task: Its labels and tags.
+        tokenizer: Of the model.
+        limit: Pieces at most.
+        segments: That the model tells apart; pieces have them where those of a pair are among
+            them.
+    """
     # Words are read as one text: byte-level pieces know a word's start by the space before it.
-    text = example.text if example.words is None else " ".join(example.words)
-    encoded = tokenizer(
-        text,
-        None if example.words is not None else example.text_pair,
-        truncation=True,
-        max_length=limit,
-        return_offsets_mapping=True,
-    )
-    spans = encoded.pop("offset_mapping")
-    length = len(encoded["input_ids"])
-    tags, begins = [-100] * length, [-1] * length
+    text = example.text or "" if example.words is None else " ".join(example.words)
+    pair = example.text_pair if example.words is None else None
+    encoded = plain_tokenizer(tokenizer).encode(text, pair)
+    kept = _kept(encoded, limit)
+    ids = [encoded.ids[place] for place in kept] or [frame_of(tokenizer).between]
+    pieces = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+    if segments > 1:
+        own = [encoded.type_ids[place] for place in kept] or [0]
+        pieces["token_type_ids"] = own if max(own) < segments else [0] * len(own)
+    tags, begins = [-100] * len(ids), [-1] * len(ids)
     if example.words is not None and example.tags is not None:
         word_at = _word_at_each_character(example.words)
         before = -1
-        for place, (start, end) in enumerate(spans):
+        for place, (start, end) in enumerate(encoded.offsets[number] for number in kept):
             # By its last character: a piece may begin with the space, or be nothing else.
             word = word_at[end - 1] if end > start else -1
             if word not in (-1, before):
                 begins[place] = before = word
                 tags[place] = task.tags.index(example.tags[word])
     label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
-    return Row({k: list(v) for k, v in encoded.items()}, label, tags, begins)
+    return Row(pieces, label, tags, begins)
+
+
+def _kept(encoded: Encoding, limit: int) -> list[int]:
+    """Places of all special tokens, and of the first of each text for which there is room."""
+    special, whose = encoded.special_tokens_mask, encoded.sequence_ids
+    places = [
+        [n for n, other in enumerate(special) if not other and (whose[n] or 0) == text]
+        for text in (0, 1)
+    ]
+    room = max(0, limit - sum(special))
+    shorter, longer = sorted(places, key=len)
+    # As transformers cuts pairs: the longer one, until both are of one length.
+    of_shorter = min(len(shorter), room // 2) if longer else 0
+    kept = {*shorter[:of_shorter], *longer[: room - of_shorter]}
+    return [n for n, other in enumerate(special) if other or n in kept]
 
 
 def _word_at_each_character(words: Sequence[str]) -> list[int]:

@@ -23,7 +23,7 @@ from ..system.device import choose_device, choose_precision
 from .examples import Row, collate_rows, encode_example
 from .settings import FinetuneSettings
 from .task_model import TaskModel, predict, score_predictions
-from .tasks import Task, TaskKind
+from .tasks import Example, Task, TaskKind
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Finetuned:
         seed: Of the fine-tuning.
         seconds: It took.
         limit: Pieces of a text that are read.
+        segments: That the model tells apart.
     """
 
     network: TaskModel
@@ -67,6 +68,7 @@ class Finetuned:
     seed: int
     seconds: float
     limit: int
+    segments: int
 
     def score(self, task: Task) -> SeedScore:
         """On the test rows of a task with the same labels and tags.
@@ -81,7 +83,7 @@ class Finetuned:
                 " differ; fine-tune on it"
             )
         began = time.perf_counter()
-        tests = [encode_example(row, task, self.tokenizer, self.limit) for row in task.test]
+        tests = [self._encoded(row, task) for row in task.test]
         labels, tags = predict(self.network, tests, task, self.tokenizer)
         place = {tag: number for number, tag in enumerate(task.tags)}
         place.setdefault("O", -1)
@@ -92,6 +94,9 @@ class Finetuned:
             labels=tuple(labels) if task.labels or task.kind is TaskKind.REGRESSION else (),
             tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
         )
+
+    def _encoded(self, row: Example, task: Task) -> Row:
+        return encode_example(row, task, self.tokenizer, self.limit, segments=self.segments)
 
 
 def finetune(
@@ -126,10 +131,14 @@ def finetune(
             half=precision.half,
         ).to(device)
         limit = min(settings.max_length, _positions(body))
-        rows = [encode_example(example, task, tokenizer, limit) for example in task.train]
+        segments = _segments(body)
+        rows = [
+            encode_example(example, task, tokenizer, limit, segments=segments)
+            for example in task.train
+        ]
         _learn(network, rows, task, tokenizer, settings, seed, device, progress)
     seconds = time.perf_counter() - began
-    return Finetuned(network, tokenizer, task, settings, seed, seconds, limit)
+    return Finetuned(network, tokenizer, task, settings, seed, seconds, limit, segments)
 
 
 def _check(task: Task, settings: FinetuneSettings) -> None:
@@ -158,6 +167,14 @@ def _positions(body: PreTrainedModel) -> int:
             return module.num_embeddings - unused
     found = getattr(body.config, "max_position_embeddings", None)
     return int(found) if found else 2**31  # without a table, any length can be read
+
+
+def _segments(body: PreTrainedModel) -> int:
+    """How many texts of a pair and the like the model tells apart, whatever its tokenizer does."""
+    for name, module in body.named_modules():
+        if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings
+    return 0
 
 
 def _learn(
@@ -201,7 +218,10 @@ def _learn(
             classes = torch.tensor([int(row.label) for row in batch], device=device)
             loss = loss + cross_entropy(of_text, classes)
         if of_words is not None:
-            loss = loss + cross_entropy(of_words.flatten(0, 1), tags.flatten(), ignore_index=-100)
+            # A mean over no tag at all would be no number.
+            asked = (tags != -100).sum().clamp_min(1)
+            total = cross_entropy(of_words.flatten(0, 1), tags.flatten(), reduction="sum")
+            loss = loss + total / asked
         if not torch.isfinite(loss):
             raise EvaluationError(
                 f"the loss on {task.name} is not finite at step {step} with seed {seed}; lower the"

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class TaskKind(str, Enum):
 class Example:
     """One row: words and tags where the task tags, text and label where it classifies.
 
-    Where it asks for a text, the prompt and the references that answer it.
+    Where it asks for a text, the prompt and the references that answer it. ``place`` tells its
+    file and line, for messages.
     """
 
     text: str | None = None
@@ -38,6 +39,7 @@ class Example:
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     references: tuple[str, ...] | None = None
+    place: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def _read(location: Path, split: str) -> Iterator[Example]:
 def _example(row: dict[str, Any], place: str) -> Example:
     if "references" in row:
         prompt = as_prompt(row, place)
-        return Example(text=prompt.text, references=prompt.references)
+        return Example(text=prompt.text, references=prompt.references, place=place)
     words, tags = row.get("tokens"), row.get("tags")
     label = row.get("label")
     if (words is None) != (tags is None):
@@ -233,6 +235,9 @@ def _example(row: dict[str, Any], place: str) -> Example:
         )
     if not isinstance(row.get("text_pair"), (str, type(None))):
         raise DataError(f"{place}: text_pair {row['text_pair']!r} is not a string")
+    for name in () if words is not None else ("text", "text_pair"):
+        if isinstance(row.get(name), str) and not row[name].strip():
+            raise DataError(f"{place}: `{name}` is empty; give a text, or leave the row out")
     if not isinstance(label, (str, int, float, type(None))) or isinstance(label, bool):
         raise DataError(f"{place}: label {label!r} is neither a string nor a number")
     if isinstance(label, (int, float)) and (words is not None or not math.isfinite(label)):
@@ -244,18 +249,23 @@ def _example(row: dict[str, Any], place: str) -> Example:
         label=float(label) if isinstance(label, (int, float)) else label,
         words=None if words is None else tuple(words),
         tags=None if tags is None else tuple(tags),
+        place=place,
     )
 
 
 def _check_tags(words: Any, tags: Any, place: str) -> None:
-    for field, values in (("tokens", words), ("tags", tags)):
+    for name, values in (("tokens", words), ("tags", tags)):
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise DataError(f"{place}: `{field}` is {values!r:.60}; give a list of strings")
+            raise DataError(f"{place}: `{name}` is {values!r:.60}; give a list of strings")
     if not words or len(words) != len(tags):
         raise DataError(
             f"{place} has {len(words)} tokens and {len(tags)} tags; give one tag for each token,"
             " and at least one token"
         )
+    for number, word in enumerate(words, 1):
+        if not word.strip():
+            message = f"{place}: token {number} is empty; give a word, or leave it and its tag out"
+            raise DataError(message)
     for before, tag in zip(["O", *tags], tags, strict=False):
         begins = tag == "O" or tag.startswith("B-")
         if not begins and not (tag.startswith("I-") and before[1:] == tag[1:]):

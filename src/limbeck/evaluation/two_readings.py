@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -14,6 +14,7 @@ from ..architectures import shape_of
 from ..batch import Tokens
 from ..capture import capture
 from ..token_ids import TokenIds
+from ..tokenization.plain_text import plain_tokenizer
 from ..tokenization.words import piece_groups
 
 Expected = list[list[tuple[str, float]]]
@@ -54,13 +55,16 @@ def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) ->
         count: Pieces named for each gap.
     """
     encoded = [
-        reader.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        plain_tokenizer(reader.tokenizer).encode(text, add_special_tokens=False)
         for reader in readers.values()
     ]
     found = piece_groups(text, encoded[0], encoded[1])
     groups: list[tuple[list[str], list[str]]] = [([], []) for _ in range(found.total)]
-    for side, numbers in enumerate((found.first, found.second)):
-        for piece, group in zip(encoded[side].tokens, numbers.tolist(), strict=True):
+    for side, (numbers, reader) in enumerate(
+        zip((found.first, found.second), readers.values(), strict=True)
+    ):
+        names = map(str, reader.tokenizer.convert_ids_to_tokens(encoded[side].ids))
+        for piece, group in zip(names, numbers.tolist(), strict=True):
             groups[group][side].append(piece)
     # The first word has nothing before it to be guessed from.
     words = [match.span() for match in re.finditer(r"\w+", text)]
@@ -77,10 +81,9 @@ def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> E
     tokenizer, model, anatomy = reader
     if model is None or tokenizer.mask_token_id is None:
         return []
-    given: Any = tokenizer(text, return_offsets_mapping=True, verbose=False)
-    offsets = given["offset_mapping"]
-    inside = [start < end and start < span[1] and end > span[0] for start, end in offsets]
-    ids = torch.tensor([given["input_ids"]])
+    given = plain_tokenizer(tokenizer).encode(text)
+    inside = [start < end and start < span[1] and end > span[0] for start, end in given.offsets]
+    ids = torch.tensor([given.ids])
     predicted = torch.tensor([inside])
     longest = shape_of(model.config, anatomy).positions
     if not predicted.any() or ids.shape[1] > longest:

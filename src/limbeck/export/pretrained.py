@@ -7,7 +7,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import TrainingError
 from ..files import whole_folder
-from ..pretrained import quiet_transformers
+from ..generation.ends import set_ends
+from ..post_processor import save_framed
+from ..quiet import quiet_transformers
 
 
 def export_student(
@@ -17,6 +19,7 @@ def export_student(
     *,
     with_head: bool,
     card: str,
+    ends: tuple[int, ...] = (),
 ) -> None:
     """Write config, safetensors, tokenizer and model card; whole, or not at all.
 
@@ -26,15 +29,19 @@ def export_student(
         folder: Replaced if it is there.
         with_head: Keep the vocabulary head; without training it would be noise.
         card: The text of README.md.
+        ends: Token ids that end what a decoder writes: its configuration and its generation
+            configuration name them all, so that it stops with transformers where it does here.
 
     Raises:
         TrainingError: It could not be written, as when the disk is full.
     """
     model: Any = student if with_head else student.base_model
+    if ends:
+        set_ends(model, ends)
     try:
         with whole_folder(folder) as part, quiet_transformers():
             model.save_pretrained(part)
-            tokenizer.save_pretrained(part)
+            save_framed(tokenizer, part)
             (part / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise TrainingError(

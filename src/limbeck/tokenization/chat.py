@@ -3,6 +3,8 @@
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
+from .plain_text import disguised, marked
+from .text_bytes import TokenizedText, tokenize_texts
 
 # Templates that write the day's date would give other prompts every day. It stands before them,
 # for transformers hands no function over to a template.
@@ -23,15 +25,54 @@ def as_said(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
     return _rendered(tokenizer, [{"role": "user", "content": text}], asks=True)
 
 
+def tokenize_said(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[TokenizedText]:
+    """Prompts in the template as tokens; special tokens that a prompt spells are ordinary text.
+
+    Raises:
+        DataError: As for `as_said`.
+    """
+    said = [as_said(tokenizer, disguised(tokenizer, text)) for text in texts]
+    return tokenize_texts(tokenizer, [marked(tokenizer, text) for text in said])
+
+
 def after_answer(tokenizer: PreTrainedTokenizerFast) -> str:
-    """What the template puts behind an answer.
+    """What the template puts behind an answer; nothing where it leaves the answer out.
 
     Raises:
         DataError: As for `as_said`.
     """
     turns = [("user", "?"), ("assistant", _SOMETHING)]
     messages = [{"role": role, "content": content} for role, content in turns]
-    return _rendered(tokenizer, messages, asks=False).rpartition(_SOMETHING)[2]
+    _, found, after = _rendered(tokenizer, messages, asks=False).rpartition(_SOMETHING)
+    return after if found else ""
+
+
+def turn_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The token with which the template ends an answer, as <|im_end|>.
+
+    None without a template, and where it takes no answer or puts ordinary text behind it.
+    """
+    if not tokenizer.chat_template:
+        return None
+    try:
+        after = after_answer(tokenizer).strip()
+    except DataError:
+        return None
+    added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
+    first = max((token for token in added if after.startswith(token)), key=len, default=None)
+    return None if first is None else added[first]
+
+
+def answer_end(tokenizer: PreTrainedTokenizerFast, *, chat: bool) -> int | None:
+    """The token with which an answer is learned to end: that of the turn, or that of a text.
+
+    Args:
+        tokenizer: A decoder's.
+        chat: Prompts stand in the tokenizer's chat template.
+    """
+    end: int | None = tokenizer.eos_token_id
+    turn = turn_end(tokenizer) if chat else None
+    return end if turn is None else turn
 
 
 def _rendered(

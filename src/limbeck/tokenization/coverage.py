@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
+from .plain_text import count_spelled, plain_tokenizer
+
 _LETTERS_NAMED = 50
 
 
@@ -25,6 +27,7 @@ class Coverage:
         letters_not_covered: Those that are unknown even on their own, the most frequent
             first; at most fifty are named.
         letters_not_covered_count: All of them.
+        spelled: Special tokens that the text spells, read as ordinary text.
     """
 
     words: int
@@ -35,6 +38,7 @@ class Coverage:
     letters: int
     letters_not_covered: tuple[str, ...]
     letters_not_covered_count: int
+    spelled: int
 
 
 def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Coverage:
@@ -50,13 +54,13 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
     letters: Counter[str] = Counter()
     counts: list[Int64[np.ndarray, " words"]] = []
     unknown, unknown_id = 0, tokenizer.unk_token_id
+    spelled, plain = 0, plain_tokenizer(tokenizer)
     for document in documents:
         letters.update(document)
-        encoded = tokenizer(
-            document, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        unknown += encoded["input_ids"].count(unknown_id)
-        counts.append(_pieces_of_words(document, encoded["offset_mapping"]))
+        encoded = plain.encode(document, add_special_tokens=False)
+        unknown += encoded.ids.count(unknown_id)
+        spelled += count_spelled(tokenizer, [document])
+        counts.append(_pieces_of_words(document, encoded.offsets))
     pieces = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
     seen = [(letter, times) for letter, times in letters.most_common() if not letter.isspace()]
     never = [letter for letter, _ in seen if _is_unknown(tokenizer, letter)]
@@ -70,6 +74,7 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
         letters=len(seen),
         letters_not_covered=tuple(never[:_LETTERS_NAMED]),
         letters_not_covered_count=len(never),
+        spelled=spelled,
     )
 
 
@@ -88,5 +93,5 @@ def _pieces_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.
 
 
 def _is_unknown(tokenizer: PreTrainedTokenizerFast, letter: str) -> bool:
-    pieces = tokenizer(letter, add_special_tokens=False)["input_ids"]
+    pieces = plain_tokenizer(tokenizer).encode(letter, add_special_tokens=False).ids
     return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in pieces

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
+from ..post_processor import renumber_frame
 
 _ENCODER_TOKENS = {
     "pad_token": "[PAD]",
@@ -74,6 +75,7 @@ def train_like(
             f"{size} pieces are fewer than the letters and special tokens that the text needs;"
             " ask for more, or leave rare letters out of the text"
         ) from error
+    renumber_frame(learned)  # transformers does not where the frame is one of several steps
     return learned
 
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from .learn import as_transformers, check_size, train_like
+from .plain_text import plain_tokenizer
 from .spelling import is_lone_byte
 
 _GOES_ON = "\ue000"  # of private use, so in no text: stands before a piece that goes on with a word
@@ -63,12 +64,12 @@ def _cut(
 ) -> Iterator[list[str]]:
     """The documents as the teacher's pieces, one a line."""
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
-        encoded = like.backend_tokenizer.encode_batch(some, add_special_tokens=False)
+        encoded = plain_tokenizer(like).encode_batch(some, add_special_tokens=False)
         yield [
             _BETWEEN.join(
                 _marked(piece, prefix)
-                for piece in text.tokens
-                if piece != like.unk_token and not is_lone_byte(piece)
+                for number, piece in zip(text.ids, text.tokens, strict=True)
+                if number != like.unk_token_id and not is_lone_byte(piece)
             )
             for text in encoded
         ]

@@ -1,10 +1,11 @@
 """Prompts and responses as pieces: what a decoder reads, and from where on it predicts."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from numpy import ndarray
 from transformers import PreTrainedTokenizerFast
@@ -14,8 +15,11 @@ from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt
 from ..errors import DataError
 from .batching import ALL_ROWS, BatchSource, as_tokens, padded
-from .chat import as_said, before_words
+from .chat import answer_end, before_words, tokenize_said
 from .frame import frame_of
+from .masking import next_pieces
+from .plain_text import count_spelled, marked
+from .text_bytes import TokenizedText, tokenize_texts
 
 Ids = Int[ndarray, "..."]
 _AT_ONCE = 32  # each keeps the spelling of every piece: a thousand long ones take 2 GB
@@ -27,15 +31,22 @@ class PromptTable:
 
     Attributes:
         prompts: With what begins a text, and what stands between prompt and response.
-        responses: Of each prompt's first reference, with the piece that ends it.
+        responses: Of each prompt's first reference, with the token that ends it: in a chat template
+            the end of the turn.
         cut_prompts: Prompts that were too long and lost their beginning.
         cut_responses: Responses that were too long and lost their end.
+        prompt_bytes: Of text that each token of a prompt stands for; empty if not known.
+        response_bytes: Likewise of a response.
+        spelled: Special tokens that prompts and responses spell, read as ordinary text.
     """
 
     prompts: list[Ids]
     responses: list[Ids]
     cut_prompts: int
     cut_responses: int
+    prompt_bytes: list[Ids] = field(default_factory=list)
+    response_bytes: list[Ids] = field(default_factory=list)
+    spelled: int = 0
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -44,10 +55,10 @@ class PromptTable:
         """The same, short texts first, so that some read at once hold little padding."""
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
         order = np.argsort(lengths, kind="stable").tolist()
-        prompts, responses = (
-            [column[row] for row in order] for column in (self.prompts, self.responses)
-        )
-        return replace(self, prompts=prompts, responses=responses)
+        columns = ("prompts", "responses", "prompt_bytes", "response_bytes")
+        old = {name: getattr(self, name) for name in columns}
+        new = {name: [rows[n] for n in order] if rows else [] for name, rows in old.items()}
+        return replace(self, **new)
 
 
 def encode_prompts(
@@ -72,10 +83,13 @@ def encode_prompts(
     Raises:
         DataError: There is no row, no room for a prompt, or no chat template.
     """
-    begin, least = list(frame_of(tokenizer).first), 1
+    first = frame_of(tokenizer).begin
+    begin = TokenizedText(np.array(first), np.zeros(len(first), dtype=np.int64))
+    least = len(first)
     if chat:
-        [begin, empty] = _pieces(tokenizer, [before_words(tokenizer), as_said(tokenizer, "")])
-        least = len(empty)
+        [begin] = tokenize_texts(tokenizer, [marked(tokenizer, before_words(tokenizer))])
+        [empty] = tokenize_said(tokenizer, [""])
+        least = len(empty.ids)
     room = length - response
     if room <= least:
         of_template = f" beside the {least} of the chat template" if chat else ""
@@ -83,32 +97,31 @@ def encode_prompts(
             f"responses of {response} pieces leave no room for a prompt in {length}{of_template};"
             " make `response` smaller, or `length` larger"
         )
-    table = PromptTable([], [], 0, 0)
-    cut_prompts = cut_responses = 0
+    mark = marked(tokenizer, between)  # a recipe's own, which may be a special token
+    table, end = PromptTable([], [], 0, 0), answer_end(tokenizer, chat=chat)
+    ended = TokenizedText(np.array([end]), np.array([0]))
+    cut_prompts = cut_responses = spelled = 0
     rest = iter(rows)
     while some := list(islice(rest, _AT_ONCE)):
+        answers = [row.references[0] for row in some]
+        spelled += count_spelled(tokenizer, [*(row.text for row in some), *answers])
         if chat:
-            asked = _pieces(tokenizer, [as_said(tokenizer, row.text) for row in some])
+            asked = tokenize_said(tokenizer, [row.text for row in some])
         else:
-            said = _pieces(tokenizer, [row.text and row.text + between for row in some])
-            asked = [[*begin, *pieces] for pieces in said]
-        answers = _pieces(tokenizer, [row.references[0] for row in some])
-        for prompt, answer in zip(asked, answers, strict=True):
-            ended = [*answer, tokenizer.eos_token_id]
-            cut_prompts += len(prompt) > room
-            cut_responses += len(ended) > response
-            whole = len(prompt) <= room
-            kept = prompt if whole else [*begin, *prompt[len(prompt) + len(begin) - room :]]
-            table.prompts.append(np.array(kept))
-            table.responses.append(np.array(ended[:response]))
+            said = tokenize_texts(tokenizer, [row.text and row.text + mark for row in some])
+            asked = [prompt.after(begin) for prompt in said]
+        for prompt, answer in zip(asked, tokenize_texts(tokenizer, answers), strict=True):
+            whole = ended.after(answer)
+            cut_prompts += (too_long := len(prompt.ids) > room)
+            cut_responses += len(whole.ids) > response
+            kept = prompt.after(begin, room=room) if too_long else prompt
+            table.prompts.append(kept.ids)
+            table.prompt_bytes.append(kept.utf8_bytes)
+            table.responses.append(whole.ids[:response])
+            table.response_bytes.append(whole.utf8_bytes[:response])
     if not table.prompts:
-        raise DataError("the files of prompts hold no row for this; give more, or less `held_out`")
-    return PromptTable(table.prompts, table.responses, cut_prompts, cut_responses)
-
-
-def _pieces(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    found = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-    return [encoding.ids for encoding in found]
+        raise DataError("the files of prompts hold no row for this; give prompts that differ")
+    return replace(table, cut_prompts=cut_prompts, cut_responses=cut_responses, spelled=spelled)
 
 
 def answered(
@@ -164,11 +177,19 @@ class PromptBatches(BatchSource):
 
     def read(self, rows: Sequence[int]) -> Tokens:
         """Some prompts with their responses."""
-        prompts, responses = (
-            [column[row] for row in rows] for column in (self.table.prompts, self.table.responses)
-        )
-        return self.answered(prompts, responses)
+        table = self.table
+        tokens = self.answered(*_rows(rows, table.prompts, table.responses))
+        if not table.response_bytes:
+            return tokens
+        sizes = zip(*_rows(rows, table.prompt_bytes, table.response_bytes), strict=True)
+        of_pieces = padded([np.concatenate(pair) for pair in sizes], 0, np.int64)
+        of_labels, _ = next_pieces(of_pieces, tokens.mask.numpy())
+        return replace(tokens, utf8_bytes=torch.from_numpy(of_labels))
 
     def answered(self, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tokens:
         """Prompts with any responses, predicted as those of the table are."""
         return answered(prompts, responses, pad=self.pad, prompts_too=self.prompts_too)
+
+
+def _rows(rows: Sequence[int], *columns: list[Ids]) -> list[list[Ids]]:
+    return [[column[row] for row in rows] for column in columns]

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from ..errors import DataError
 from .learn import as_transformers
 from .merging import Merging, merge_pairs
+from .plain_text import plain_tokenizer
 from .spelling import is_lone_byte
 
 _AT_ONCE = 1000
@@ -31,8 +32,8 @@ def count_pieces(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -
     counts: Counter[int] = Counter()
     rest = iter(documents)
     while batch := list(islice(rest, _AT_ONCE)):
-        for pieces in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
-            counts.update(pieces)
+        for found in plain_tokenizer(tokenizer).encode_batch(batch, add_special_tokens=False):
+            counts.update(found.ids)
     names = {number: piece for piece, number in tokenizer.get_vocab().items()}
     return Counter({names[number]: times for number, times in counts.items()})
 

@@ -1,0 +1,41 @@
+"""What of a task a tokenizer does not read as it is written."""
+
+from collections.abc import Iterator
+
+from transformers import PreTrainedTokenizerFast
+
+from ..tokenization.plain_text import count_spelled, plain_tokenizer, spelled_note
+from .examples import encode_example
+from .tasks import Example, Task, TaskKind
+
+_WHOLE = 2**31  # pieces: nothing is cut
+
+
+def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Texts that spell special tokens, and rows of which a tokenizer leaves no token."""
+    rows = [*task.train, *task.test]
+    notes = spelled_note(task.name, count_spelled(tokenizer, _texts(rows)))
+    if task.kind is TaskKind.GENERATION:
+        return notes
+    empty = [row for row in rows if _loses(row, task, tokenizer)]
+    if empty:
+        notes.append(
+            f"{task.name}: of {len(empty):,} of {len(rows):,} rows the tokenizer leaves a text or a"
+            f" word without any token, first {empty[0].place}; such a word is tagged O"
+        )
+    return notes
+
+
+def _texts(rows: list[Example]) -> Iterator[str]:
+    for row in rows:
+        yield from (row.text or "", row.text_pair or "", *(row.references or ()))
+        yield " ".join(row.words or ())
+
+
+def _loses(row: Example, task: Task, tokenizer: PreTrainedTokenizerFast) -> bool:
+    if row.words is not None:
+        found = encode_example(row, task, tokenizer, _WHOLE).word_of_piece
+        return len({word for word in found if word >= 0}) < len(row.words)
+    plain = plain_tokenizer(tokenizer)
+    texts = [text for text in (row.text, row.text_pair) if text is not None]
+    return not all(plain.encode(text, add_special_tokens=False).ids for text in texts)

@@ -1,0 +1,106 @@
+"""What a tokenizer puts around a text: the post-processor in its file.
+
+A tokenizer that puts nothing there is given what models of its kind are used to, so that training,
+evaluation and whoever loads the exported tokenizer frame a text alike.
+"""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+Ends = tuple[tuple[int, ...], tuple[int, ...]]  # special tokens before and behind
+
+
+def put_frame(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer | None = None) -> None:
+    """Let a tokenizer that puts nothing around a text put its frame there, and save it so.
+
+    Args:
+        tokenizer: Tells the special tokens.
+        backend: What is changed; the tokenizer's own by default.
+    """
+    backend = backend or tokenizer.backend_tokenizer
+    first, last = usual_frame(tokenizer)
+    if own_frame(backend) is not None or not (first or last):
+        return
+    begin, end = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in (first, last))
+    if not end:  # as transformers' own decoders with a mark at the beginning
+        pair = [*begin, "$A", *begin, "$B"]
+    elif tokenizer.cls_token_id == tokenizer.bos_token_id:  # RoBERTa's, without segments
+        pair = [*begin, "$A", *end, *end, "$B", *end]
+    else:
+        pair = [*begin, "$A", *end, "$B:1", *(f"{name}:1" for name in end)]
+    template = processors.TemplateProcessing(
+        single=[*begin, "$A", *end],
+        pair=pair,
+        special_tokens=list(zip((*begin, *end), (*first, *last), strict=True)),
+    )
+    own = backend.post_processor
+    replaced = own is None or isinstance(own, processors.TemplateProcessing)
+    # Others move offsets, and go on doing so.
+    backend.post_processor = template if replaced else processors.Sequence([own, template])
+
+
+def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer that puts its frame around a text wherever it is loaded.
+
+    Args:
+        tokenizer: Is left as it is.
+        folder: Of a model.
+    """
+    framed = deepcopy(tokenizer)
+    put_frame(framed)
+    framed.save_pretrained(folder)
+    again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if own_frame(again.backend_tokenizer) == own_frame(framed.backend_tokenizer):
+        return
+    # Some classes of transformers, as Pythia's, make a frame of their own; the plain one does not.
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def renumber_frame(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Give the special tokens of a frame the ids that they have in the vocabulary."""
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    if settings["post_processor"] is not None:
+        renumber(settings["post_processor"], tokenizer.get_vocab())
+        again = Tokenizer.from_str(json.dumps(settings))
+        tokenizer.backend_tokenizer.post_processor = again.post_processor
+
+
+def renumber(processor: dict[str, Any], numbers: Mapping[str, int]) -> None:
+    """Change the ids in a post-processor, as a tokenizer's file has it, to those of ``numbers``."""
+    for part in processor.get("processors", ()):
+        renumber(part, numbers)
+    for token in processor.get("special_tokens", {}).values():
+        token["ids"] = [numbers[name] for name in token["tokens"]]
+    for end in ("sep", "cls"):  # of BertProcessing and RobertaProcessing
+        if end in processor:
+            processor[end] = (processor[end][0], numbers[processor[end][0]])
+
+
+def own_frame(backend: Tokenizer) -> Ends | None:
+    """What a tokenizer puts before and behind a text; None for nothing."""
+    if backend.post_processor is None:
+        return None
+    # One token of a vocabulary of its own: the file's truncation and padding play no part.
+    text = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).encode("a")
+    found = backend.post_processor.process(text, None, True)
+    place = found.special_tokens_mask.index(0)
+    before, behind = tuple(found.ids[:place]), tuple(found.ids[place + 1 :])
+    return (before, behind) if before or behind else None
+
+
+def usual_frame(tokenizer: PreTrainedTokenizerFast) -> Ends:
+    """[CLS] ... [SEP] where it has both, else a mark at the beginning, else nothing."""
+    begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if begin is not None and end is not None:
+        return (begin,), (end,)
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id, begin, end)
+    return tuple(number for number in marks if number is not None)[:1], ()

@@ -1,0 +1,66 @@
+"""How many bytes of a text each of its tokens stands for: together all of them, whatever they are.
+
+What tokens are called tells less: the unknown token stands for any word, letters may be lost on
+the way to a token, and white space may belong to none.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerFast
+
+from .plain_text import MARK, plain_tokenizer
+from .words import visible
+
+
+def token_bytes(text: str, encoding: Encoding, *, spaces: bool) -> Int[ndarray, " tokens"]:
+    """UTF-8 bytes of a text from the end of one token to the end of the next.
+
+    What stands behind the last token is counted with it. Of a letter in several tokens, the first
+    has all bytes. Special tokens that are marked in the text have none.
+
+    Args:
+        text: As it was given to the tokenizer.
+        encoding: Its tokens.
+        spaces: Count white space too.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
+    sizes = 1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)
+    if not spaces:
+        sizes = sizes * visible(text)
+    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    if not len(offsets):
+        return np.zeros(0, dtype=np.int64)
+    ends = np.maximum.accumulate(offsets[:, 1])
+    ends[-1] = len(text)
+    before = np.concatenate([[0], np.cumsum(sizes)])
+    found: Int[ndarray, " tokens"] = np.diff(before[ends], prepend=0)
+    marks = np.append(codes, 0)[offsets[:, 0]] == ord(MARK)
+    found[marks] = 0
+    return found
+
+
+class TokenizedText(NamedTuple):
+    """A text as tokens, and the bytes of it that each stands for."""
+
+    ids: Int[ndarray, " tokens"]
+    utf8_bytes: Int[ndarray, " tokens"]
+
+    def after(self, before: "TokenizedText", *, room: int | None = None) -> "TokenizedText":
+        """The same behind other tokens; of its own, the last ones for which there is room."""
+        start = 0 if room is None else max(0, len(self.ids) + len(before.ids) - room)
+        pairs = zip(before, self, strict=True)
+        return TokenizedText(*(np.concatenate([first, own[start:]]) for first, own in pairs))
+
+
+def tokenize_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[TokenizedText]:
+    """Users' texts as tokens, without a frame; special tokens are those that are marked."""
+    found = plain_tokenizer(tokenizer).encode_batch(list(texts), add_special_tokens=False)
+    return [
+        TokenizedText(np.array(one.ids, dtype=np.int64), token_bytes(text, one, spaces=True))
+        for text, one in zip(texts, found, strict=True)
+    ]
