@@ -262,7 +262,7 @@ def test_a_vocabulary_without_special_tokens_is_refused(raw, vocabulary, tmp_pat
     bare.mask_token = None
     bare.save_pretrained(tmp_path / "bare")
     raw["student"]["tokenizer"] = str(tmp_path / "bare")
-    with pytest.raises(RecipeError, match=r"student\.tokenizer: .*bare has no mask_token; add"):
+    with pytest.raises(RecipeError, match=r"stages\.0: hides tokens, .* of the student has no mask"):
         distill(raw, tmp_path / "run")
 
 

@@ -51,10 +51,29 @@ def test_folders_that_are_refused(tmp_path):
         locate(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["consolidated", "pytorch_model", "model-00001-of-00002"])
+def test_safetensors_of_another_name_are_refused(tmp_path, name):
+    (tmp_path / f"{name}.safetensors").touch()
+    with pytest.raises(ModelError, match=rf"holds {name}\.safetensors.*or model.*index\.json"):
+        locate(folder(tmp_path))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("base", ["some/base", None])
+def test_an_adapter_is_to_be_merged_first(tmp_path, whole, base):
+    if whole:
+        make_model().save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(ModelError, match=r"addition to .*merge it first.*merge_and_unload") as said:
+        load_config(str(tmp_path))
+    assert (base or "its base model") in str(said.value)
+
+
 def test_weights_that_are_no_safetensors_are_refused(tmp_path):
     make_model().config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
         load_model(str(tmp_path), anatomy=BERT)
 
 

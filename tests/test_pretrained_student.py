@@ -1,8 +1,6 @@
 """Students that were trained before: their first weights, whole runs, and what they cannot be."""
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,14 +9,15 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from limbeck import pretrained
+from limbeck import weight_files, weight_headers
 from limbeck.assemble import build_accelerator, build_models
 from limbeck.build import check, prepare
 from limbeck.families import ANATOMIES
 from limbeck.parse import override
 from limbeck.plan import plan_tables, probe
-from limbeck.pretrained import load_body
+from limbeck.pretrained import load_body, load_config
 from limbeck.run import distill
+from limbeck.weight_headers import has_vocabulary_head
 
 
 @pytest.fixture(scope="session")
@@ -139,19 +138,18 @@ def test_fields_may_be_laid_over_a_name_alone(of_decoders):
 
 def test_a_body_on_the_hub_gets_no_head(of_decoders, tmp_path, monkeypatch):
     folder = Path(of_decoders["student"])
+    config = load_config(str(folder))
     kept = {"model.safetensors": str(folder / "model.safetensors")}
-    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda _, file: kept.get(file))
-    monkeypatch.setattr(
-        pretrained, "load_config", lambda _: SimpleNamespace(tie_word_embeddings=False)
-    )
+    monkeypatch.setattr(weight_files, "try_to_load_from_cache", lambda _, file: kept.get(file))
+    monkeypatch.setattr(weight_headers, "load_config", lambda _: config)
     anatomy = ANATOMIES["llama"]
-    assert pretrained.has_vocabulary_head("some/model", anatomy=anatomy) is True
-    names = json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}})
-    (tmp_path / "index.json").write_text(names, encoding="utf-8")
-    kept["model.safetensors.index.json"] = str(tmp_path / "index.json")
-    assert pretrained.has_vocabulary_head("some/model", anatomy=anatomy) is False
-    kept.clear()
-    assert pretrained.has_vocabulary_head("some/model", anatomy=anatomy) is None
+    assert has_vocabulary_head("some/model", anatomy=anatomy) is True
+    body = AutoModel.from_pretrained(folder)
+    body.save_pretrained(tmp_path / "body", max_shard_size="20KB")
+    kept = {file.name: str(file) for file in (tmp_path / "body").iterdir()}
+    assert has_vocabulary_head("some/model", anatomy=anatomy) is False
+    del kept[next(name for name in kept if name.endswith(".safetensors"))]
+    assert has_vocabulary_head("some/model", anatomy=anatomy) is None
 
 
 def test_the_plan_says_where_first_weights_come_from(of_decoders):

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
+from .token_ids import TokenIds
+
 Layers = frozenset[int]
 Name = tuple[str, int]  # (kind, layer)
 # Logits of some rows -> logits over other pieces, and what makes of a gradient by those the
@@ -86,11 +88,27 @@ class Selected:
     logs: Float[Tensor, "predicted kept"]
     rest: Float[Tensor, " predicted"]
 
-    def logits(self, rows: slice, pieces: int) -> Float[Tensor, "rows pieces"]:
+    def logits(self, rows: slice, ids: TokenIds | int) -> Float[Tensor, "rows pieces"]:
         """Log-probabilities of all pieces, float32."""
-        others = max(1, pieces - self.pieces.shape[1])
-        found = (self.rest[rows].float() - math.log(others))[:, None].repeat(1, pieces)
-        return found.scatter_(-1, self.pieces[rows].long(), self.logs[rows].float())
+        ids = TokenIds.given(ids)
+        others = max(1, len(ids) - self.pieces.shape[1])
+        found = (self.rest[rows].float() - math.log(others))[:, None].repeat(1, len(ids))
+        places = ids.columns_of(self.pieces[rows].long())
+        return found.scatter_(-1, places, self.logs[rows].float())
+
+
+def log_rest(
+    logits: Float[Tensor, "rows pieces"], places: Int[Tensor, "rows some"]
+) -> Float[Tensor, "rows 1"]:
+    """Log of the sum of exponentials of all but some.
+
+    One minus the sum of these would be made of rounding errors where little is left.
+
+    Args:
+        logits: Log-probabilities, or such that differ by a constant.
+        places: Which are left out.
+    """
+    return logits.scatter(-1, places, -math.inf).logsumexp(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,9 @@ class Predictions:
         """All of them at once; log-probabilities where no more is known."""
         if self.selected is not None:
             return self.selected.logits(slice(None), len(self.weight))
-        logits = linear(self.features, self.weight, self.bias)
+        kind = self.features.dtype  # the map may be kept in less
+        bias = None if self.bias is None else self.bias.to(kind)
+        logits = linear(self.features, self.weight.to(kind), bias)
         return logits if self.merge is None else self.merge(logits)[0]
 
 

@@ -1,5 +1,6 @@
 """The models of a recipe, with weights: student, teacher, and what is trained in each stage."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .architectures import Anatomy, submodule
+from .anatomy import Anatomy
 from .attention import use_float32_attention
 from .build import Setup
 from .corpora import calibration_tokens, teacher_piece_counts
@@ -18,6 +19,7 @@ from .errors import RecipeError
 from .export.both import load_both
 from .lowered import lower_rank, train_only_factors
 from .models import compared_pieces
+from .modules import submodule
 from .objectives.alignment import Alignment
 from .pretrained import load_model, load_with_head
 from .recipe import AlignmentPart, Recipe
@@ -31,6 +33,7 @@ from .student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces,
 from .student.projections import Projections
 from .student.recompute import recompute_layers
 from .student.shape import build_student
+from .system.device import choose_device, choose_precision
 from .teacher.live import LiveTeacher, halve_weights
 from .training.processes import keeps_shares, shard_layers
 from .training.stages import Learner, MixedLearner
@@ -40,9 +43,11 @@ def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
     """Device, precision, processes and trackers."""
     # Runs of one process may differ in precision; the library keeps the first one's otherwise.
     AcceleratorState._reset_state()
+    device = choose_device(recipe.training.device)
+    precision = choose_precision(recipe.training.precision, device)
     return Accelerator(
-        cpu=_on_cpu(recipe),
-        mixed_precision="bf16" if recipe.training.precision == "bfloat16" else "no",
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if precision.half else "no",
         log_with=list(recipe.training.trackers) or None,
         project_dir=str(folder),
     )
@@ -63,28 +68,17 @@ def build_models(
     teacher = None
     taught = any(stage.teacher_needs().anything or stage.asks_logits for stage in setup.stages)
     taught = taught and recipe.teacher is not None and recipe.teacher.cache is None
-    begins_mixed = setup.stages[0].mixed is not None
+    if copy and recipe.teacher and recipe.student.embeddings != "random":
+        _begin_with_embeddings(setup, student, recipe.teacher.model)
     aligned = any(stage.alignment for stage in setup.stages)
     copied = bool(models.copied_layers) and not models.two_vocabularies
     if recipe.teacher and (copied or (taught and (aligned or not models.two_vocabularies))):
         asks_logits = any(stage.asks_logits for stage in setup.stages)
-        model = load_model(
-            recipe.teacher.model,
-            anatomy=_teacher_anatomy(setup),
-            with_head=True if asks_logits else None,
-        )
+        model = load_teacher(setup, accelerator, with_head=True if asks_logits else None)
         if copy and copied:
             copy_teacher_layers(setup, student, model)
         if taught:
             teacher = live_teacher(setup, model, accelerator)
-    if copy and recipe.teacher and recipe.student.embeddings != "random":
-        anatomy = _teacher_anatomy(setup)
-        model = load_model(recipe.teacher.model, anatomy=anatomy)
-        rows, weights = _first_rows(setup, model)
-        if models.copied_layers and not begins_mixed:
-            copy_teacher_layers(setup, student, with_pieces(model, anatomy, rows))
-        else:
-            set_embeddings(student, rows, weights=weights)
     if recipe.student.low_rank:
         text = [calibration_tokens(setup)] if recipe.student.low_rank.whitened else []
         lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)
@@ -92,6 +86,17 @@ def build_models(
         recompute_layers(student, models.anatomy)
     _attend(setup, student)
     return student, teacher
+
+
+def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str) -> None:
+    """Give the student what its pieces are to the teacher, and the teacher's layers if asked."""
+    anatomy = _teacher_anatomy(setup)
+    model = load_model(teacher, anatomy=anatomy, stored=True)
+    rows, weights = _first_rows(setup, model)
+    if setup.models.copied_layers and setup.stages[0].mixed is None:
+        copy_teacher_layers(setup, student, with_pieces(model, anatomy, rows))
+    else:
+        set_embeddings(student, rows, weights=weights)
 
 
 def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
@@ -119,6 +124,23 @@ def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
     return with_pieces(model, anatomy, rows)
 
 
+def load_teacher(
+    setup: Setup, accelerator: Accelerator, *, with_head: bool | None
+) -> PreTrainedModel:
+    """The recipe's teacher, in the precision of its file.
+
+    Args:
+        setup: A checked recipe.
+        accelerator: What keeps shares wants all of a layer's weights in one precision.
+        with_head: As for `load_model`.
+    """
+    part, anatomy = setup.recipe.teacher, _teacher_anatomy(setup)
+    if part is None:
+        raise RecipeError("this recipe has no teacher, and something asks for one; name it")
+    stored = not keeps_shares(accelerator)
+    return load_model(part.model, anatomy=anatomy, with_head=with_head, stored=stored)
+
+
 def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
     """A teacher that runs beside the student, on its device."""
     _attend(setup, model)
@@ -136,7 +158,7 @@ def _reads_in_bfloat16(setup: Setup) -> bool:
     policies = [stage.policy for stage in setup.stages if stage.policy]
     asking = [policy for policy in policies if policy.rule and policy.rule.asks_teacher]
     coarse = all(policy.options.precision == "bfloat16" for policy in asking)
-    return coarse and setup.recipe.training.precision == "bfloat16"
+    return coarse and setup.precision.half
 
 
 def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
@@ -157,7 +179,9 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
     """The student with what is trained beside it in one stage."""
     stage = setup.stages[number]
     if stage.mixed is not None:
-        return MixedLearner(student, _mixed_vocabulary(setup, student))
+        theirs = setup.models.teacher
+        ids = theirs.token_ids if theirs else None, setup.models.student.token_ids
+        return MixedLearner(student, _mixed_vocabulary(setup, student), vocabularies=ids)
     shapes = setup.models.student, setup.models.teacher
     projections = {
         name: Projections(objective.projection_sizes(*shapes), seed=setup.recipe.seed + number)
@@ -180,20 +204,25 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
 
 def _alignment(setup: Setup, number: int) -> Alignment:
     part = setup.recipe.stages[number].alignment or AlignmentPart()
-    likelihoods = setup.stages[number].teacher_needs().likelihoods
+    mine, theirs = setup.models.student, setup.models.teacher
+    of_kind = partial(
+        Alignment,
+        part.pool,
+        likelihoods=setup.stages[number].teacher_needs().likelihoods,
+        student_ids=mine.token_ids,
+        teacher_ids=theirs.token_ids if theirs else None,
+    )
     if part.columns == "all":
-        return Alignment(part.pool, None, None, likelihoods=likelihoods)
+        return of_kind(None, None)
     pieces = setup.models.pieces
     compared = np.flatnonzero(compared_pieces(pieces, part))
     teacher = torch.from_numpy(compared)
     if part.columns == "shared":
         same = torch.from_numpy(pieces.same[compared])
-        return Alignment(part.pool, same, teacher, likelihoods=likelihoods)
+        return of_kind(same, teacher)
     parts, owner = (torch.from_numpy(found) for found in pieces.written_with(compared))
-    rows = setup.models.student.vocabulary if part.of_parts == "log_sum_exp" else None
-    return Alignment(
-        part.pool, parts, teacher, owner=owner, summed_over=rows, likelihoods=likelihoods
-    )
+    rows = mine.vocabulary if part.of_parts == "log_sum_exp" else None
+    return of_kind(parts, teacher, owner=owner, summed_over=rows)
 
 
 def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:
@@ -208,30 +237,29 @@ def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary
     return MixedVocabulary(model, student, anatomy, seed=seed, rows=rows)
 
 
-def _first_rows(setup: Setup, teacher: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
-    """What each of the student's pieces is to the teacher, and its weight, if that is told."""
+def _first_rows(setup: Setup, teacher: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """What each of the student's pieces is to the teacher, and its weight; 0 where none is."""
     kind, models = setup.recipe.student.embeddings, setup.models
     if models.teacher_tokenizer is None:
         raise RecipeError("this recipe has no teacher to take first embeddings from; name it")
     embeddings: Any = teacher.get_input_embeddings()
-    table = embeddings.weight.detach()
+    table = embeddings.weight.detach().float()
     means = mean_of_teacher_pieces(table, models.teacher_tokenizer, models.tokenizer)
+    ids = models.student.token_ids
+    even = torch.zeros(len(means))
+    even[ids.columns("cpu")] = 1.0
     if kind == "mean":
-        return means, None
+        return means, even
     counts = torch.from_numpy(teacher_piece_counts(setup)) if kind == "weighted" else None
     rows, total = mean_of_containing_pieces(
         table[: len(models.pieces.same)], models.pieces, means, counts=counts
     )
-    return rows, total if kind == "weighted" else None
+    return rows, total if kind == "weighted" else even
 
 
 def _attend(setup: Setup, model: PreTrainedModel) -> None:
-    if setup.recipe.training.precision == "bfloat16" and _on_cpu(setup.recipe):
+    if setup.precision.half and setup.device.type == "cpu":
         use_float32_attention(model)
-
-
-def _on_cpu(recipe: Recipe) -> bool:
-    return recipe.training.device == "cpu" or not torch.cuda.is_available()
 
 
 def _teacher_anatomy(setup: Setup) -> Anatomy:

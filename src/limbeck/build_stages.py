@@ -6,6 +6,7 @@ from typing import Any
 from .faults import Fault
 from .lowered import skeleton
 from .models import Models, padding_faults
+from .objectives.catalogue import objective_of
 from .objectives.contract import Objective
 from .objectives.labels import Labels
 from .objectives.schedule import Ramp
@@ -22,20 +23,24 @@ Built = tuple[Stage | None, Masking | NextPiece | None, list[Fault]]
 def build_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
     """A stage with its objectives bound to both models, what hides pieces in it, and its faults."""
     faults = alignment_faults(part, number, models, data)
+    own = models.student
     if part.alignment and not faults:
         models = models.aligned(part.alignment)
     bound: dict[str, Objective] = {}
     weights: dict[str, float | Ramp] = {}
     for name, options in stage_objectives(part.model_dump()).items():
         place = ("stages", str(number), "objectives", name)
-        objective, weight, found = parse_objective(name, options, place)
+        given, weight, found = parse_objective(name, options, place)
         faults += found
-        if objective is None:
+        if given is None:
             continue
-        wrong = objective.faults(models.student, models.teacher)
+        objective = objective_of(options.get("kind", name), given)
+        # Labels are of the student's own tokens, whatever is compared beside them.
+        student = own if isinstance(objective, Labels) else models.student
+        wrong = objective.faults(student, models.teacher)
         faults += [(".".join([*place, *([f] if f else [])]), message) for f, message in wrong]
         if not wrong:
-            bound[name] = objective.bound(models.student, models.teacher)
+            bound[name] = objective.bound(student, models.teacher)
             weights[name] = weight
     if part.alignment and part.alignment.kind != "ends":
         message = "needs `alignment: ends`, and decoders; leave it out"
@@ -73,7 +78,22 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
     if models.anatomy.causal:
         return stage, NextPiece() if predicts else None, []
-    return stage, part.masking or (Masking() if predicts else None), []
+    masking = part.masking or (Masking() if predicts else None)
+    both = part.alignment is not None and part.alignment.teacher_reads == "masked"
+    if masking and (faults := _mask_faults(models, number, both=both)):
+        return None, None, faults
+    return stage, masking, []
+
+
+def _mask_faults(models: Models, number: int, *, both: bool) -> list[Fault]:
+    """Tokenizers without a mask token, where tokens are hidden."""
+    tokenizers = {"student": models.tokenizer}
+    if both and models.teacher_tokenizer:
+        tokenizers["teacher"] = models.teacher_tokenizer
+    lacking = [who for who, found in tokenizers.items() if found.mask_token_id is None]
+    message = "hides tokens, but the tokenizer of the {} has no mask_token; add one, or leave out"
+    message += " `masking` and the objectives that need predictions (labels, output ...)"
+    return [(f"stages.{number}", message.format(who)) for who in lacking]
 
 
 def _head_faults(objectives: Mapping[str, Objective], number: int, models: Models) -> list[Fault]:
@@ -124,7 +144,7 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
     if models.teacher_anatomy is not None:
         theirs = models.teacher_tokenizer
         faults += padding_faults(models.teacher_anatomy, theirs, models.tokenizer)
-    faults += _size_faults(part, number, data)
+    faults += _size_faults(part, number, data) + _mask_faults(models, number, both=True)
     if faults:
         return None, None, faults
     stage = Stage(

@@ -8,13 +8,12 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from .assemble import live_teacher
+from .assemble import live_teacher, load_teacher
 from .batch import Batch
 from .build import Setup
 from .cacheable import CacheSize, all_needs, cache_faults, manifest_of
 from .corpora import stage_batches, stage_held_out
 from .errors import CacheError, RecipeError
-from .pretrained import load_model
 from .system.progress import ProgressBar
 from .teacher.cache_writer import CacheWriter
 from .teacher.cached import CachedTeacher
@@ -124,11 +123,11 @@ def cache_writer(
     setup: Setup, kind: Kind, store: SignalStore, accelerator: Accelerator
 ) -> CacheWriter:
     """What runs the teacher of a recipe."""
-    part, shape, anatomy = setup.recipe.teacher, setup.models.teacher, setup.models.teacher_anatomy
-    if part is None or shape is None or anatomy is None:
+    shape = setup.models.teacher
+    if shape is None:
         raise RecipeError("this recipe has no teacher; name one")
     asks = all_needs(setup).predictions
-    model = load_model(part.model, anatomy=anatomy, with_head=True if asks else None)
+    model = load_teacher(setup, accelerator, with_head=True if asks else None)
     live: LiveTeacher = live_teacher(setup, model, accelerator)
     return CacheWriter(
         live, store, kind, pieces=shape.token_ids, seed=setup.recipe.seed

@@ -1,13 +1,13 @@
 """Both models of a recipe, described before a weight is loaded; every fault is found on the way."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from .architectures import Anatomy, Shape, shape_of
+from .anatomy import Anatomy
+from .architectures import Shape, shape_of
 from .errors import LimbeckError
 from .factored import factored_ranks
 from .families import anatomy_of
@@ -17,8 +17,10 @@ from .pretrained import load_config, load_tokenizer
 from .recipe import CopyPart, StudentPart, TeacherPart
 from .student.layer_copy import copy_faults
 from .student.shape import default_config, shape_faults, shape_warnings, student_config
+from .token_ids import TokenIds
+from .weight_headers import check_weights
 
-_SPECIAL = ("cls_token", "sep_token", "pad_token", "mask_token")
+_SPECIAL = ("cls_token", "sep_token", "pad_token")
 _SPECIAL_OF_DECODERS = ("eos_token",)
 _SIZES = ("layers", "hidden", "heads", "intermediate")
 _BESIDE_A_MODEL = ("model", "low_rank", "other_normalisation")
@@ -42,26 +44,29 @@ class _Teacher(NamedTuple):
 
 def describe_models(teacher: TeacherPart | None, student: StudentPart) -> Found:
     """Shapes and configurations of both models, or None; all their faults; warnings."""
-    known, faults = _described_teacher(teacher)
+    known, faults, warnings = _described_teacher(teacher)
     if student.model:
-        models, found, warnings = _of_its_own(known, student, student.model)
+        models, found, more = _of_its_own(known, student, student.model)
     else:
-        models, found, warnings = _of_sizes(teacher, known, student)
+        models, found, more = _of_sizes(teacher, known, student)
     faults += found
-    return (None if faults else models), faults, warnings
+    return (None if faults else models), faults, [*warnings, *more]
 
 
-def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Fault]]:
+def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Fault], list[str]]:
     if part is None:
-        return _Teacher(), []
+        return _Teacher(), [], []
     try:
         config = load_config(part.model)
         anatomy = part.anatomy or anatomy_of(config.model_type)
         tokenizer = load_tokenizer(part.model)
-        shape = replace(shape_of(config, anatomy), pieces=len(tokenizer))
-        return _Teacher(config, anatomy, shape, tokenizer), []
+        shape = shape_of(config, anatomy).of_tokens(TokenIds.of(tokenizer))
+        problem, note = check_weights(part.model, anatomy=anatomy)
+        faults = _beyond_the_table(shape, "teacher.model")
+        faults += [("teacher.model", problem)] if problem else []
+        return _Teacher(config, anatomy, shape, tokenizer), faults, [note] if note else []
     except LimbeckError as error:
-        return _Teacher(), [("teacher.model", str(error))]
+        return _Teacher(), [("teacher.model", str(error))], []
 
 
 def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
@@ -77,21 +82,21 @@ def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
         same_family = known.anatomy is not None and config.model_type == known.family
         anatomy = known.anatomy if same_family and known.anatomy else anatomy_of(config.model_type)
         tokenizer = load_tokenizer(name)
-        shape = replace(shape_of(config, anatomy), pieces=len(tokenizer))
+        shape = shape_of(config, anatomy).of_tokens(TokenIds.of(tokenizer))
+        problem, note = check_weights(name, anatomy=anatomy, head_in_part=False)
     except LimbeckError as error:
         return None, [*faults, ("student.model", str(error))], []
+    faults += [("student.model", problem)] if problem else []
     config.dtype = "float32"  # whatever its weights are kept in
     if factored_ranks(config):
         message = f"{name!r} is in two factors; export it dense (`low_rank: {{export: dense}}`)"
         faults.append(("student.model", message))
-    if len(tokenizer) > shape.vocabulary:
-        message = f"has {shape.vocabulary} embeddings, and its tokenizer {len(tokenizer)} pieces"
-        faults.append(("student.model", f"{message}; save both as they were trained together"))
+    faults += _beyond_the_table(shape, "student.model")
     faults += _special_faults(anatomy, tokenizer, "student.model", name)
-    warnings = []
+    warnings = [note] if note else []
     if known.shape:
         faults += _disagreements(shape, known.shape, "student.model")
-        warnings = shape_warnings(shape, known.shape)
+        warnings += shape_warnings(shape, known.shape)
     models = Models(
         anatomy,
         config,
@@ -145,7 +150,8 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         else default_config(architecture, tokenizer_ids=_token_ids(tokenizer))
     )
     alike = teacher_tokenizer is None or same_pieces(teacher_tokenizer, tokenizer)
-    vocabulary = len(tokenizer)
+    ids = TokenIds.of(tokenizer)
+    vocabulary = ids.end
     if teacher_shape and alike:
         vocabulary = max(teacher_shape.vocabulary, vocabulary)
     sizes = {name: getattr(student, name) for name in _SIZES}
@@ -164,7 +170,8 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         key_value_heads=_key_value_heads(student, shape_of(like, anatomy)),
         head_size=_head_size(sizes, teacher_shape if same_family else None),
         causal=anatomy.causal,
-        pieces=len(tokenizer),
+        pieces=len(ids),
+        absent=ids.absent,
     )
     if teacher_shape:
         faults += _disagreements(shape, teacher_shape, "student.architecture")
@@ -207,6 +214,14 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         copied,
     )
     return models, faults, warnings
+
+
+def _beyond_the_table(shape: Shape, field: str) -> list[Fault]:
+    ids = shape.token_ids
+    if ids.end <= shape.vocabulary:
+        return []
+    message = f"has {shape.vocabulary} embeddings, and its tokenizer {len(ids)} pieces with ids up"
+    return [(field, f"{message} to {ids.end - 1}; save both as they were trained together")]
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:

@@ -53,12 +53,12 @@ class FactoredLinear(nn.Module):
     def dense(self) -> nn.Linear:
         """The same map with its factors multiplied out."""
         inputs, outputs = self.down.in_features, self.up.out_features
-        bias = self.bias is not None
-        layer = nn.Linear(inputs, outputs, bias=bias, dtype=self.up.weight.dtype)
+        bias, kind = self.bias, self.up.weight.dtype
+        layer = nn.Linear(inputs, outputs, bias=bias is not None, dtype=kind)
         with torch.no_grad():
             layer.weight.copy_(self.weight)
-            if bias:
-                layer.bias.copy_(self.bias)
+            if bias is not None:
+                layer.bias.copy_(bias)
         return layer
 
 

@@ -76,9 +76,10 @@ def _not_merged(folder: Path) -> str:
     try:
         base = json.loads((folder / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        base = "its base model"
+        base = None
     return (
-        f"{str(folder)!r} holds an adapter ({_ADAPTER}), which is an addition to {base!r} and no"
+        f"{str(folder)!r} holds an adapter ({_ADAPTER}): an addition to"
+        f" {base or 'its base model'!r}, and no"
         " model of its own; merge it first, with peft: load the base model with transformers, then"
         " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
         " save the tokenizer beside it, and name that folder"

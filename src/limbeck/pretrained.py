@@ -3,16 +3,14 @@
 Only safetensors are read, and no code that comes with a model is run.
 """
 
-import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -22,11 +20,23 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as transformers_logging
 
-from .architectures import Anatomy
+from .anatomy import Anatomy
 from .errors import ModelError
+from .lost_letters import letters_problem, says_so
 from .model_folders import locate
+from .quiet import quiet_transformers
+from .stored_weights import keep_stored
+from .tied_head import has_head_of_its_own
+from .weight_files import read_headers, stored_precision, weight_files
+from .weight_fit import (
+    WeightFit,
+    fit_of,
+    load_named,
+    unwrapped,
+    with_shared_biases,
+    wrapping_note,
+)
 
 _ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout"}
 
@@ -39,36 +49,45 @@ def load_config(name: str) -> Any:
     """
     place = locate(name)
     try:
-        return AutoConfig.from_pretrained(place, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # whatever the library raises at a field that it does not expect
         raise ModelError(
             f"cannot read the configuration of {name!r}: {_first_line(error)}. Give a transformers"
             " folder, or a hub name where the hub can be reached"
         ) from error
+    if getattr(config, "tie_word_embeddings", False) and has_head_of_its_own(place, config):
+        config.tie_word_embeddings = False
+    return config
 
 
-def load_model(name: str, *, anatomy: Anatomy, with_head: bool | None = None) -> PreTrainedModel:
-    """A model in float32 and evaluation mode.
+def load_model(
+    name: str, *, anatomy: Anatomy, with_head: bool | None = None, stored: bool = False
+) -> PreTrainedModel:
+    """A model in evaluation mode, which computes in float32.
 
     Args:
         name: As for `locate`.
         anatomy: Tells which modules are the vocabulary head.
         with_head: True asks for the vocabulary head, False leaves it away, None
             takes it if the weights are there.
+        stored: Weights keep the precision of their file, and are widened where they are used;
+            for a model that is not trained.
 
     Raises:
         ModelError: It cannot be loaded, or ``with_head`` is True and the
             weights of the vocabulary head are not in it.
     """
     if with_head is False:
-        return load_body(name)
-    model, missing = _load(language_model_class(causal=anatomy.causal), load_config(name), name)
-    in_head = {path.split(".")[0] for path in anatomy.head}
-    if model is not None and not any(key.split(".")[0] in in_head for key in missing):
+        return load_body(name, stored=stored)
+    kind = language_model_class(causal=anatomy.causal)
+    model, fit = _load(kind, load_config(name), name, stored=stored)
+    if model is not None and fit and not fit.missing_in_head:
         return model
+    if with_head and fit and fit.head_in_part:
+        raise ModelError(fit.problem(name, head_in_part=False))
     if with_head:
         raise ModelError(no_head(name))
-    return load_body(name)
+    return load_body(name, stored=stored)
 
 
 def load_with_head(name: str, *, anatomy: Anatomy, seed: int) -> PreTrainedModel:
@@ -78,39 +97,19 @@ def load_with_head(name: str, *, anatomy: Anatomy, seed: int) -> PreTrainedModel
         name: As for `locate`.
         anatomy: Its family's.
         seed: Decides the weights that are missing.
+
+    Raises:
+        ModelError: It cannot be loaded, or has a part of a vocabulary head.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, _ = _load(language_model_class(causal=anatomy.causal), load_config(name), name)
-    if model is None:
+        kind = language_model_class(causal=anatomy.causal)
+        model, fit = _load(kind, load_config(name), name)
+    if model is None or fit is None:
         raise ModelError(f"transformers has no model with a vocabulary head for {name!r}")
+    if problem := fit.problem(name, head_in_part=False):
+        raise ModelError(problem)
     return model
-
-
-def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
-    """Whether a model's weights have the vocabulary head, from their names alone.
-
-    None where it cannot be told, as for a name on the hub that has not been loaded yet.
-    """
-    names: set[str] = set()
-    files = sorted(Path(locate(name)).glob("*.safetensors"))
-    if not files:
-        index = try_to_load_from_cache(name, "model.safetensors.index.json")
-        if isinstance(index, str):
-            names |= set(json.loads(Path(index).read_text("utf-8"))["weight_map"])
-        elif isinstance(whole := try_to_load_from_cache(name, "model.safetensors"), str):
-            files = [Path(whole)]
-        else:
-            return None
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as weights:
-                names |= set(weights.keys())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} is damaged ({error}); copy the model anew") from error
-    tied = anatomy.causal and bool(load_config(name).tie_word_embeddings)
-    in_head = {path.split(".")[0] for path in anatomy.head}
-    return tied or any(key.split(".")[0] in in_head for key in names)
 
 
 def no_head(name: str) -> str:
@@ -127,13 +126,16 @@ def language_model_class(*, causal: bool) -> Any:
     return AutoModelForCausalLM if causal else AutoModelForMaskedLM
 
 
-def load_body(name: str, *, attention_dropout: bool = True) -> PreTrainedModel:
-    """A model without any head, of any architecture, in float32 and evaluation mode.
+def load_body(
+    name: str, *, attention_dropout: bool = True, stored: bool = False
+) -> PreTrainedModel:
+    """A model without any head, of any architecture, in evaluation mode.
 
     Args:
         name: As for `locate`.
         attention_dropout: False leaves dropout out of the attention, which
             takes a processor off its fast path.
+        stored: As for `load_model`.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -142,57 +144,76 @@ def load_body(name: str, *, attention_dropout: bool = True) -> PreTrainedModel:
     if not attention_dropout:
         for field in _ATTENTION_DROPOUT & config.to_dict().keys():
             setattr(config, field, 0.0)
-    model, _ = _load(AutoModel, config, name)
+    model, _ = _load(AutoModel, config, name, stored=stored)
     if model is None:
         raise ModelError(f"transformers has no model class for {name!r}")
     return model
 
 
-def _load(kind: Any, config: Any, name: str) -> tuple[PreTrainedModel | None, list[str]]:
+def _load(
+    kind: Any, config: Any, name: str, *, stored: bool = False
+) -> tuple[PreTrainedModel | None, WeightFit | None]:
+    """A model, and what of it was not in its files; neither where there is no such class.
+
+    Raises:
+        ModelError: It cannot be loaded, or its body and its configuration do not fit together.
+    """
+    place = locate(name)
+    files = weight_files(place, download=True) or []
+    weights = read_headers(files)
+    renamed = unwrapped(name, weights)
+    note = wrapping_note(name, renamed)
+    precision = stored_precision(weights) if stored else torch.float32
     try:
-        # Missing heads are expected and told apart by the caller; transformers' table is noise.
-        with quiet_transformers():
-            model, facts = kind.from_pretrained(
-                locate(name),
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+        if note:
+            warnings.warn(note, stacklevel=3)
+            model, facts = load_named(kind, config, _read(files, renamed), dtype=precision)
+        else:
+            # Missing heads are expected and told apart below; transformers' table is noise.
+            with quiet_transformers():
+                model, facts = kind.from_pretrained(
+                    place,
+                    config=config,
+                    dtype=precision,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                )
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
-            return None, []
+            return None, None
         raise ModelError(f"cannot load {name!r}: {_first_line(error)}") from error
     except Exception as error:  # likewise
         raise ModelError(
             f"cannot load {name!r}: {_first_line(error)}. Give a transformers folder with"
             " safetensors, or a hub name where the hub can be reached"
         ) from error
-    model.eval()
-    return model, sorted(facts["missing_keys"])
+    fit = fit_of(model, with_shared_biases(model, facts))
+    if problem := fit.problem(name):
+        raise ModelError(problem)
+    if precision != torch.float32:
+        keep_stored(model)
+    model.train(False)
+    return model, fit
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Within it transformers prints neither bars nor warnings; errors still come."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+def _read(files: Sequence[Path], renamed: Mapping[str, str]) -> dict[str, Tensor]:
+    """Weights by their plain names, still on disk until they are used."""
+    found: dict[str, Tensor] = {}
+    for file in files:
+        found |= load_file(file)
+    return {plain: found[weight] for plain, weight in renamed.items()}
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a model.
 
+    Warns where many of its tokens can never be made, as its files say what makes them so.
+
     Raises:
-        ModelError: There is none, or only a slow one.
+        ModelError: There is none, or only a slow one; or many of its tokens can never be made, as
+            transformers makes capitals small where a folder does not say what becomes of them.
     """
     place = locate(name, tokenizer_only=True)
     folder = Path(place)
@@ -216,6 +237,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}); save a fast one"
             " beside it (tokenizer.json)"
         )
+    if problem := letters_problem(tokenizer, name):
+        if not says_so(tokenizer, folder):
+            said = 'if the model was trained so, write {"do_lower_case": true}'
+            raise ModelError(f"{problem}; {said}")
+        warnings.warn(problem, stacklevel=2)
     # Some folders keep the length and padding of their last use, which would silently cut texts.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..architectures import Anatomy
+from ..anatomy import Anatomy
 from ..errors import TrainingError
 from ..files import whole_folder
-from ..pretrained import load_model, quiet_transformers
+from ..pretrained import load_model
+from ..quiet import quiet_transformers
 from ..student.mixed_vocabulary import MixedVocabulary
 
 _FACTS = "mixed.json"

@@ -117,7 +117,9 @@ def copy_layers(
             layer, _ = _layer_of(name, anatomy)
             _assign(target, source[name], name, anatomy, maps[layer])
     body = teacher.base_model_prefix + "."
-    in_head = {n: p for n, p in teacher.named_parameters() if not n.startswith(body)}
+    # Tied weights under all of their names: the student's may not be tied.
+    named = teacher.named_parameters(remove_duplicate=False)
+    in_head = {name: weight for name, weight in named if not name.startswith(body)}
     for name, target in student.named_parameters():
         if name in in_head and student is not student.base_model:
             _assign(target, in_head[name], name, anatomy, maps[None])
@@ -139,7 +141,9 @@ def _merged(
         for rest, weights in of_layers.items():
             found = [weights[layer] for layer in run if layer in weights]
             if found:
-                mean = found[0] if len(found) == 1 else torch.stack(found).detach().mean(0)
+                mean = found[0]
+                if len(found) > 1:
+                    mean = torch.stack([weight.detach().float() for weight in found]).mean(0)
                 merged[f"{anatomy.layers}.{number}.{rest}"] = mean
     return merged
 

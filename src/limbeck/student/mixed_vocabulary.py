@@ -10,6 +10,7 @@ layer is tied through the map is our choice.
 """
 
 import copy
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..activations import Needs, Predictions
-from ..architectures import Anatomy, submodule
+from ..anatomy import Anatomy
 from ..batch import Tokens
 from ..capture import capture
 from ..errors import StudentError
+from ..modules import submodule
 
 
 class MixedEmbedding(nn.Module):
@@ -170,7 +172,8 @@ def with_pieces(
         bias: Of their logits; by default 0.
     """
     with torch.no_grad():
-        changed = copy.deepcopy(model)
+        changed: Any = copy.deepcopy(model)
+        changed.float()  # rows are more precise than some files
         table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
         table.weight.copy_(rows)
         if changed is not changed.base_model:
@@ -179,7 +182,8 @@ def with_pieces(
             if output.bias is not None:
                 output.bias.copy_(torch.zeros(len(rows)) if bias is None else bias)
     changed.train(False)
-    return changed
+    made: PreTrainedModel = changed
+    return made
 
 
 def _spread(rows: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from ..activations import PREDICTIONS, Name, Needs, OutputMap
-from ..architectures import submodule
+from ..activations import PREDICTIONS, Name, Needs, OutputMap, log_rest
 from ..batch import Batch
 from ..files import whole_file
+from ..modules import submodule
+from ..token_ids import TokenIds
 from .cached import MAPS
 from .kept import PREDICTIONS_AS, keys_of, records_of
 from .live import LiveTeacher
@@ -31,11 +32,17 @@ class CacheWriter:
     """Runs a teacher, and keeps what objectives will ask for."""
 
     def __init__(
-        self, live: LiveTeacher, store: SignalStore, kind: Kind, *, pieces: int, seed: int
+        self,
+        live: LiveTeacher,
+        store: SignalStore,
+        kind: Kind,
+        *,
+        pieces: TokenIds | int,
+        seed: int,
     ) -> None:
-        """Of distributions over the first ``pieces`` rows; ``seed`` decides what is drawn."""
+        """Of distributions over those ids, or so many from 0 on; ``seed`` decides what is drawn."""
         self._live, self._store, self._kind = live, store, kind
-        self._pieces, self._seed = pieces, seed
+        self._ids, self._seed = TokenIds.given(pieces), seed
 
     def names(self, needs: Needs) -> set[Name]:
         """What is kept for such needs."""
@@ -85,13 +92,15 @@ class CacheWriter:
         if self._kind.logits == "exact":
             return {PREDICTIONS: features}
         weight, bias = self._live.output
-        weight = weight[: self._pieces]
-        bias = None if bias is None else bias[: self._pieces]
+        weight = weight[: self._ids.end]
+        bias = None if bias is None else bias[: self._ids.end]
         seed = (self._seed + int(keys.view(np.uint64).sum())) % 2**63  # another for each batch
         chance = torch.Generator(features.device).manual_seed(seed)
         found: list[list[Tensor]] = []
         for some in torch.split(features, _ROWS):
-            logs = linear(some, weight, bias).float().log_softmax(-1)
+            # The map may be kept in less precision than is computed in.
+            logits = linear(some, weight.to(some.dtype), None if bias is None else bias.to(some.dtype))
+            logs = self._ids.only(logits).log_softmax(-1)
             if self._kind.logits == "sampled":
                 drawn = logs.exp().multinomial(
                     self._kind.pieces, replacement=True, generator=chance
@@ -99,8 +108,7 @@ class CacheWriter:
                 found.append([drawn.int()])
                 continue
             top, places = logs.topk(self._kind.pieces, dim=-1)
-            rest = torch.log1p(-top.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
-            found.append([places.int(), torch.cat([top, rest], dim=-1)])
+            found.append([places.int(), torch.cat([top, log_rest(logs, places)], dim=-1)])
         parts = [torch.cat(some) for some in zip(*found, strict=True)]
         if self._kind.logits == "top_k":
             parts[1] = parts[1].half()  # after: autocast joins no half

@@ -92,8 +92,11 @@ class CachedTeacher:
                 found[kind, layer] = self._kept((kind, layer), tokens)
                 continue
             entered = self._kept(("entered", layer), tokens)
-            weight = self._map(f"{kind}-{layer}.weight")
-            found[kind, layer] = linear(entered, weight, self._maps.get(f"{kind}-{layer}.bias"))
+            # Maps are kept in the precision of the teacher's file.
+            weight = self._map(f"{kind}-{layer}.weight").to(entered.dtype)
+            bias = self._maps.get(f"{kind}-{layer}.bias")
+            bias = None if bias is None else bias.to(entered.dtype)
+            found[kind, layer] = linear(entered, weight, bias)
         if PREDICTIONS not in wanted:
             return as_activations(found, None)
         weight, bias = self._map("output.weight"), self._maps.get("output.bias")

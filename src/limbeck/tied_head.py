@@ -1,0 +1,64 @@
+"""Whether a vocabulary head is really the embedding table, as a configuration says.
+
+transformers keeps a head of other numbers, whatever the configuration says; what is built from
+the configuration alone would be another model.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from .families import ANATOMIES
+from .weight_files import read_headers, same_in_files, weight_files
+from .weight_fit import unwrapped
+
+
+def has_head_of_its_own(place: str, config: Any) -> bool:
+    """Whether a model's files hold a vocabulary head of other numbers than its embeddings.
+
+    False where it cannot be told, as for a name on the hub that has not been loaded yet.
+
+    Args:
+        place: A folder, or a hub name.
+        config: Its configuration.
+
+    Raises:
+        ModelError: Files are missing or damaged.
+    """
+    anatomy = ANATOMIES.get(config.model_type)
+    files = weight_files(place)
+    if anatomy is None or not anatomy.head or files is None:
+        return False
+    names = unwrapped(place, read_headers(files))
+    heads = _ending_in(anatomy.output or anatomy.head[-1], names)
+    if not heads:
+        return False
+    tables = _ending_in(_embedding_path(config), names)
+    if not tables:
+        return False
+    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _differ(names[heads[0]], names[tables[0]], state)
+
+
+def _ending_in(path: str, names: Sequence[str] | dict[str, str]) -> list[str]:
+    """Names of the weight at a path, which may stand in a larger model."""
+    return [name for name in names if f".{name}".endswith(f".{path}.weight")]
+
+
+def _embedding_path(config: Any) -> str:
+    """Where a model's body keeps its embedding table."""
+    with torch.device("meta"):
+        body: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    table = body.get_input_embeddings()
+    path: str = next(path for path, module in body.named_modules() if module is table)
+    return path
+
+
+# Configurations are read again and again.
+@lru_cache(maxsize=64)
+def _differ(head: str, table: str, state: tuple[tuple[Path, int, int], ...]) -> bool:
+    return not same_in_files([file for file, _, _ in state], head, table)

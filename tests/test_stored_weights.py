@@ -1,0 +1,99 @@
+"""Weights keep the precision of their file, and the numbers are those of float32."""
+
+import pytest
+import torch
+from conftest import FAMILIES, make_batch, make_model, same_run
+from safetensors.torch import load_file, save_file
+
+from limbeck import assemble
+from limbeck.activations import Needs
+from limbeck.assemble import build_accelerator, build_models
+from limbeck.build import prepare
+from limbeck.families import ANATOMIES
+from limbeck.pretrained import load_body, load_model
+from limbeck.run import distill
+from limbeck.teacher.live import LiveTeacher
+
+NEEDS = Needs(hidden=frozenset({0, 1}), queries=frozenset({1}), predictions=True)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_signals_are_those_of_float32_to_the_bit(family, precision, tmp_path):
+    make_model(family, seed=1).to(precision).save_pretrained(tmp_path)
+    anatomy, batch = ANATOMIES[family], make_batch()
+    load = {"anatomy": anatomy, "with_head": True}
+    models = [load_model(str(tmp_path), stored=stored, **load) for stored in (False, True)]
+    assert {parameter.dtype for parameter in models[0].parameters()} == {torch.float32}
+    matrices = {p.dtype for p in models[1].parameters() if p.dim() == 2}
+    assert matrices == {precision}
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            one, other = (LiveTeacher(model, anatomy).signals(batch, NEEDS) for model in models)
+            logits = [found.predictions.logits() for found in (one, other)]
+        assert torch.equal(*logits)
+        assert torch.equal(one.queries[1], other.queries[1])
+        assert all(torch.equal(one.hidden[layer], other.hidden[layer]) for layer in (0, 1))
+        assert autocast or logits[1].dtype == other.hidden[0].dtype == torch.float32
+
+
+def test_tied_weights_stay_tied_and_are_held_once(tmp_path):
+    make_model("gpt2").bfloat16().save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), anatomy=ANATOMIES["gpt2"], with_head=True, stored=True)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    held = sum(p.nbytes for p in model.parameters())
+    assert held < 1.1 * (tmp_path / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("widest", [torch.float32, torch.float16])
+def test_a_file_of_two_precisions_keeps_the_most_precise_of_its_weights(tmp_path, widest):
+    make_model("llama").bfloat16().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    name = "model.norm.weight"
+    weights[name] = torch.rand(len(weights[name])).to(widest)
+    save_file(weights, file, metadata={"format": "pt"})
+    body = load_body(str(tmp_path), stored=True)
+    assert torch.equal(body.norm.weight, weights[name].float())
+
+
+def test_a_body_in_shards(tmp_path):
+    model = make_model("bert").bfloat16()
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    body = load_body(str(tmp_path), stored=True)
+    weights = model.base_model.state_dict()
+    loaded = [(n, p) for n, p in body.named_parameters() if not n.startswith("pooler")]
+    assert all(torch.equal(p.bfloat16(), weights[n]) for n, p in loaded)
+
+
+@pytest.fixture
+def coarse(raw_recipe, tokenizer, tmp_path):
+    """A recipe whose teacher is kept in bfloat16."""
+    make_model(vocabulary=len(tokenizer)).bfloat16().save_pretrained(tmp_path / "coarse")
+    tokenizer.save_pretrained(tmp_path / "coarse")
+    objectives = {"relations": {}, "hidden": {}, "output": {}}
+    raw_recipe["stages"][0] |= {"objectives": objectives, "steps": 3}
+    return raw_recipe | {"teacher": str(tmp_path / "coarse")}
+
+
+def test_a_teacher_is_held_as_it_is_kept(coarse, tmp_path):
+    setup = prepare(coarse)
+    student, teacher = build_models(setup, build_accelerator(setup.recipe, tmp_path))
+    assert {p.dtype for p in student.parameters()} == {torch.float32}
+    assert {p.dtype for p in teacher.model.parameters() if p.dim() == 2} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("copy", [None, {"layers": "mean", "width": "svd"}])
+def test_a_run_gives_the_student_of_a_teacher_in_float32(
+    coarse, tmp_path, monkeypatch, precision, copy
+):
+    coarse["training"]["precision"] = precision
+    coarse["student"]["copy"] = copy
+    distill(coarse, tmp_path / "stored")
+    monkeypatch.setattr(
+        assemble, "load_model", lambda name, stored=False, **given: load_model(name, **given)
+    )
+    distill(coarse, tmp_path / "float32")
+    same_run(tmp_path / "stored", tmp_path / "float32")
