@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 from transformers import PreTrainedTokenizerFast
 
-from .architectures import Anatomy, Shape
+from .anatomy import Anatomy
+from .architectures import Shape
 from .errors import RecipeError
 from .faults import Fault
 from .recipe import AlignmentPart
@@ -52,8 +53,8 @@ class Models:
         if self.teacher is None or part.columns == "all":
             return self
         columns = int(np.count_nonzero(compared_pieces(self.pieces, part)))
-        student = replace(self.student, vocabulary=columns, pieces=columns)
-        teacher = replace(self.teacher, vocabulary=columns, pieces=columns)
+        student = replace(self.student, vocabulary=columns, pieces=columns, absent=())
+        teacher = replace(self.teacher, vocabulary=columns, pieces=columns, absent=())
         return replace(self, student=student, teacher=teacher)
 
     def after_mixed(self) -> "Models":
@@ -61,7 +62,7 @@ class Models:
         if self.teacher is None:
             return self
         mine = self.student
-        teacher = replace(self.teacher, vocabulary=mine.vocabulary, pieces=mine.pieces)
+        teacher = replace(self.teacher, vocabulary=mine.vocabulary).of_tokens(mine.token_ids)
         return replace(self, teacher=teacher, teacher_tokenizer=self.tokenizer)
 
 

@@ -6,7 +6,7 @@ Source: replay of what was written before, Ko et al. 2024, DistiLLM, arXiv:2402.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,42 +17,12 @@ from ..batch import Batch, Links, Tokens
 from ..token_ids import TokenIds
 from ..tokenization.batching import ALL_ROWS, BatchSource
 from ..tokenization.prompts import Ids, PromptBatches
+from .options import PolicyOptions
 from .parts import means_by_part, parts_of
 from .rules import Rule
 from .shared import written_by_all
 from .tables import Readers
 from .write import Writing, Written, most_places, write
-
-
-@dataclass(frozen=True)
-class PolicyOptions:
-    """What every policy may be told.
-
-    Attributes:
-        share: Of the prompts, those whose response is written; the others keep theirs.
-        labels: ``references``: `labels` and all that needs no teacher learn from the
-            corpus, whatever is written; ``written``: from what is compared.
-        replay: Of the responses that would be written, the share that is taken from what
-            was written in earlier steps instead, with its prompt.
-        kept: How many of those are kept, the last ones.
-        temperature: At which is written.
-        block: Pieces drafted at most before the teacher reads them.
-        precision: In which both read while they write. In bfloat16 what a place holds
-            hangs a little on how the text is cut into blocks; small models are not
-            faster in it.
-        graphs: On a GPU, forwards over a few pieces are recorded once and replayed, which is
-            up to twice as fast for small models; a table of keys and values and what the
-            forwards need stay in memory for it.
-    """
-
-    share: float = 1.0
-    labels: Literal["references", "written"] = "references"
-    replay: float = 0.0
-    kept: int = 1000
-    temperature: float = 1.0
-    block: int = 16
-    precision: Literal["float32", "bfloat16"] = "float32"
-    graphs: bool = True
 
 
 class Policy(NamedTuple):

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import StudentError
+from ..token_ids import TokenIds
 from ..tokenization.piece_map import ROLES, PieceMap
 from ..tokenization.spelling import spellings
 
@@ -28,8 +29,8 @@ def mean_of_teacher_pieces(
     special tokens take the row of the same role. What the teacher does not know gets the mean of
     all its pieces.
     """
-    known = spellings(teacher)
-    rows = table.mean(0).repeat(len(student), 1)
+    known, ids = spellings(teacher), TokenIds.of(teacher)
+    rows = table[ids.columns(table.device)].mean(0).repeat(TokenIds.of(student).end, 1)
     for spelling, number in spellings(student).items():
         pieces = [known[spelling]] if spelling in known else _cut(teacher, spelling.letters)
         if pieces:

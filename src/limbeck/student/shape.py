@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from ..architectures import Anatomy, Shape, parameter_counts, unused_positions
+from ..anatomy import Anatomy
+from ..architectures import Shape, unused_positions
 from ..factored import factored_ranks
+from ..modules import parameter_counts
 from ..pretrained import language_model_class
 
 
@@ -22,7 +24,7 @@ def shape_faults(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]
     faults = [
         (name, f"is {value}, must be at least 1")
         for name, value in vars(shape).items()
-        if value is not None and not isinstance(value, bool) and value < 1
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1
     ]
     if not faults and shape.head_size is None and shape.hidden % shape.heads:
         valid = [n for n in range(1, shape.hidden + 1) if shape.hidden % n == 0 and n <= 64]
@@ -37,14 +39,11 @@ def shape_faults(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]
         faults.append(
             ("key_value_heads", f"is {groups}, which does not divide heads={shape.heads}")
         )
-    if shape.pieces is not None and shape.pieces > shape.vocabulary:
-        faults.append(
-            (
-                "vocabulary",
-                f"is {shape.vocabulary}, but the tokenizer has {shape.pieces} pieces; give that"
-                " many or more",
-            )
-        )
+    if (ids := shape.token_ids).end > shape.vocabulary:
+        message = f"is {shape.vocabulary}, but the tokenizer has {len(ids)} pieces"
+        if ids.absent:
+            message += f" with ids up to {ids.end - 1}"
+        faults.append(("vocabulary", f"{message}; give {ids.end} or more"))
     return faults
 
 

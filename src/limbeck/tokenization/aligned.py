@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
+from ..token_ids import TokenIds
 from .batching import ALL_ROWS, BatchSource, as_tokens, chance_of_rows, padded
 from .masking import Masking, NextPiece, mask_pieces, next_pieces
 from .piece_map import Ids, PieceMap
@@ -129,7 +130,7 @@ class AlignedBatches(BatchSource):
             chance,
             masking=self.masking,
             mask_id=self.student.mask_token_id,
-            below=len(self.student),
+            random_ids=TokenIds.of(self.student).at,
         )
         return as_tokens(seen, real, ids, predicted)
 

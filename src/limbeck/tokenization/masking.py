@@ -4,15 +4,18 @@ Source: Devlin et al. 2019, BERT, arXiv:1810.04805; whole words as in its later
 release. Each word is drawn on its own, so the share holds on average.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from numpy.random import Generator
 from pydantic import Field
+
+# From numbers between 0 and 1, one for each place, to an id each.
+RandomIds = Callable[[Float[ndarray, "batch tokens"]], Int[ndarray, "batch tokens"]]
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,7 @@ def mask_pieces(
     *,
     masking: Masking,
     mask_id: int | Int[ndarray, "batch tokens"],
-    first: int | Int[ndarray, "batch tokens"] = 0,
-    below: int | Int[ndarray, "batch tokens"],
+    random_ids: RandomIds,
 ) -> tuple[Int[ndarray, "batch tokens"], Bool[ndarray, "batch tokens"]]:
     """The pieces as the model reads them, and True where it must predict.
 
@@ -73,8 +75,7 @@ def mask_pieces(
             stands beside it.
         masking: Shares, and whether words or pieces are drawn.
         mask_id: The mask token; where pieces are of several vocabularies, that of each.
-        first: Random pieces are drawn from this one on; likewise.
-        below: And below this one.
+        random_ids: Makes the ids of random pieces of even chances, as `TokenIds.at` does.
     """
     # Piece by piece, so that a row's draws do not hang on the padding behind it either.
     drawn = np.stack([source.random((pieces.shape[1], 3)) for source in chance])
@@ -85,7 +86,7 @@ def mask_pieces(
         begins = np.maximum.accumulate(np.where(continues, 0, places), axis=1)
         whether = np.take_along_axis(whether, begins, axis=1)
     predicted = (whether < masking.share) & maskable
-    random_pieces = (first + which * (np.asarray(below) - first)).astype(pieces.dtype)
+    random_pieces = random_ids(which).astype(pieces.dtype)
     hidden = np.where(predicted & (fate < masking.replaced), mask_id, pieces)
     swapped = predicted & (fate >= masking.replaced) & (fate < masking.replaced + masking.random)
     return np.where(swapped, random_pieces, hidden), predicted

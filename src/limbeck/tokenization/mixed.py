@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch
 from ..data.corpus import SeededOrder
+from ..token_ids import TokenIds
 from .batching import ALL_ROWS, BatchSource, chance_of_rows, padded, read_by_both
 from .masking import Masking, mask_pieces
 from .two_cuts import Cuts
@@ -120,6 +121,7 @@ class MixedBatches(BatchSource):
         if self.student.unk_token_id is not None:
             unknown.append(self.student_from + self.student.unk_token_id)
         maskable &= ~np.isin(pieces, unknown)
+        mine, theirs = TokenIds.of(self.student), TokenIds.of(self.teacher)
         seen, predicted = mask_pieces(
             pieces,
             continues,
@@ -131,7 +133,8 @@ class MixedBatches(BatchSource):
                 self.student_from + self.student.mask_token_id,
                 self.teacher.mask_token_id,
             ),
-            first=np.where(by_student, self.student_from, 0),
-            below=np.where(by_student, self.student_from + len(self.student), len(self.teacher)),
+            random_ids=lambda shares: np.where(
+                by_student, self.student_from + mine.at(shares), theirs.at(shares)
+            ),
         )
         return read_by_both(seen, real, pieces, predicted)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from transformers import PreTrainedTokenizerFast
 
+from ..token_ids import TokenIds
 from .normalisation import normalised
 from .spelling import Spelling, spellings
 
@@ -19,6 +20,8 @@ ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask"
 @dataclass(frozen=True)
 class PieceMap:
     """The teacher's pieces in the student's vocabulary.
+
+    An id that no piece has is nothing, and cannot be written.
 
     Attributes:
         same: The student's piece that is spelled alike, special tokens by their role;
@@ -57,8 +60,9 @@ def map_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
     """Every piece of the teacher in the student's, cut greedily, longest pieces first."""
     known = spellings(student)
     longest = max((len(spelling.letters) for spelling in known), default=0)
-    same = np.full(len(teacher), -1, dtype=np.int64)
-    parts: list[list[int]] = [[] for _ in range(len(teacher))]
+    ids = TokenIds.of(teacher).end
+    same = np.full(ids, -1, dtype=np.int64)
+    parts: list[list[int]] = [[] for _ in range(ids)]
     for spelling, number in spellings(teacher).items():
         same[number] = known.get(spelling, -1)
         letters = normalised(student, spelling.letters)

@@ -1,0 +1,278 @@
+"""Tokenizers whose ids have holes, or go beyond their number, from recipe to report."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import SPECIAL, make_model, make_tokenizer
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from limbeck.activations import Activations
+from limbeck.assemble import build_accelerator, build_learner, build_models
+from limbeck.build import check, prepare
+from limbeck.cached import open_cache, write_cache
+from limbeck.corpora import held_out_batches, stage_batches
+from limbeck.errors import ModelError, RecipeError
+from limbeck.generation.rules import Speculative, Student, Teacher
+from limbeck.generation.write import Writing, write
+from limbeck.pretrained import load_model
+from limbeck.run import distill
+from limbeck.teacher.manifest import Kind
+from limbeck.token_ids import TokenIds
+from limbeck.tokenization.masking import Masking
+from limbeck.tokenization.piece_map import map_pieces
+
+HOLES = range(100, 147)  # of 200 tokens the largest id is 246
+ROWS = 250  # and the last rows of the table only fill it up
+
+
+def moved(number):
+    return number if number < HOLES.start else number + len(HOLES)
+
+
+def with_holes(tokenizer):
+    raw = json.loads(tokenizer.backend_tokenizer.to_str())
+    raw["model"]["vocab"] = {piece: moved(n) for piece, n in raw["model"]["vocab"].items()}
+    backend = Tokenizer.from_str(json.dumps(raw))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **tokenizer.special_tokens_map)
+
+
+@pytest.fixture(scope="module")
+def holed(tokenizer):
+    return with_holes(tokenizer)
+
+
+@pytest.fixture
+def raw(raw_recipe, holed, tmp_path):
+    folder = tmp_path / "holed"
+    make_model(vocabulary=ROWS).save_pretrained(folder)
+    holed.save_pretrained(folder)
+    recipe = {**raw_recipe, "teacher": str(folder)}
+    recipe["stages"] = [{"objectives": {"output": {}, "labels": {}}, "steps": 3, "batch_size": 4}]
+    return recipe
+
+
+def test_ids_of_tokenizers(tokenizer, holed):
+    assert TokenIds.of(tokenizer) == TokenIds(len(tokenizer))
+    ids = TokenIds.of(holed)
+    assert (ids.end, len(ids), ids.absent) == (247, 200, tuple(HOLES))
+    assert ids.below(120) == TokenIds(120, tuple(range(100, 120)))
+    assert isinstance(TokenIds(5).columns("cpu"), slice)  # nothing is copied where none is absent
+    drawn = ids.at(np.linspace(0, 1, 10_000, endpoint=False))
+    assert set(drawn.tolist()) == set(holed.get_vocab().values())
+
+
+def test_a_tokenizer_that_learns_a_token_has_another_id():
+    tokenizer = make_tokenizer()
+    before = TokenIds.of(tokenizer)
+    tokenizer.add_tokens(["[NEW]"])
+    assert len(TokenIds.of(tokenizer)) == len(before) + 1
+
+
+def test_an_id_that_no_table_has_is_refused():
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 2**24}, unk_token="[UNK]"))
+    with pytest.raises(ModelError, match="largest id is 16777216, of 2 tokens"):
+        TokenIds.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]"))
+
+
+def test_both_tables_hold_the_largest_id(raw, holed):
+    setup = prepare(raw)
+    for side in (setup.models.student, setup.models.teacher):
+        assert side.token_ids == TokenIds.of(holed)
+    assert setup.models.student_config.vocab_size == ROWS
+    for name in ("output", "labels"):
+        assert setup.stages[0].objectives[name].vocabulary == TokenIds.of(holed)
+    raw["student"]["vocabulary"] = 247
+    assert prepare(raw).models.student_config.vocab_size == 247
+    raw["student"]["vocabulary"] = 246
+    with pytest.raises(RecipeError, match="has 200 pieces with ids up to 246; give 247 or more"):
+        prepare(raw)
+
+
+@pytest.mark.parametrize("rows", [200, 246])
+def test_a_teacher_without_a_row_for_every_id_is_refused(raw, holed, tmp_path, rows):
+    make_model(vocabulary=rows).save_pretrained(tmp_path / "small")
+    holed.save_pretrained(tmp_path / "small")
+    raw["teacher"] = str(tmp_path / "small")
+    faults = dict(check(raw)[1])
+    assert f"{rows} embeddings" in faults["teacher.model"] and "246" in faults["teacher.model"]
+
+
+def held_out_by_hand(setup, folder):
+    """Forward KL, label loss and agreement over the tokens, a row after another."""
+    real = torch.tensor(sorted(setup.models.tokenizer.get_vocab().values()))
+    student, teacher = (
+        load_model(str(place), anatomy=setup.models.anatomy)
+        for place in (folder / "student", setup.recipe.teacher.model)
+    )
+    kl = labels = same = count = 0.0
+    for batch in held_out_batches(setup, masking=Masking()):
+        tokens = batch.student
+        with torch.no_grad():
+            logits = [
+                model(input_ids=tokens.input_ids, attention_mask=tokens.mask).logits.double()
+                for model in (student, teacher)
+            ]
+        for row, place in tokens.predicted.nonzero().tolist():
+            q, p = (side[row, place, real].log_softmax(-1) for side in logits)
+            label = int((real == tokens.labels[row, place]).nonzero())
+            kl += float((p.exp() * (p - q)).sum())
+            labels -= float(q[label])
+            same += int(p.argmax() == q.argmax())
+            count += 1
+    return kl / count, labels / count, same / count
+
+
+def test_a_whole_run_is_measured_over_the_tokens(raw, tmp_path):
+    run = distill(raw, tmp_path / "run")
+    report = run.report
+    kl, labels, same = held_out_by_hand(prepare(raw), run.folder)
+    assert report["held_out"]["output"]["after"] == pytest.approx(kl, rel=1e-4)
+    assert report["held_out"]["labels"]["after"] == pytest.approx(labels, rel=1e-4)
+    assert report["held_out_text"]["top_agreement"] == pytest.approx(same)
+    assert 0 < report["held_out_text"]["teacher_mass_on_no_piece"] < 1
+    assert report["student"]["vocabulary_size"] == ROWS
+
+
+@pytest.mark.parametrize("logits", ["top_k", "sampled", "exact"])
+def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
+    raw["stages"][0]["objectives"] = {"output": {}}
+    setup = prepare(raw)
+    accelerator = build_accelerator(setup.recipe, tmp_path)
+    kind = Kind(logits=logits, pieces=150)
+    write_cache(setup, tmp_path / "kept", kind, accelerator)
+    kept = {**raw, "teacher": {"cache": str(tmp_path / "kept")}}
+    teacher = open_cache(prepare(kept), "cpu")
+    _, live = build_models(setup, accelerator)
+    batch, needs = stage_batches(setup, 0).batch(0), setup.stages[0].teacher_needs()
+    found, true = (side.signals(batch, needs).predictions for side in (teacher, live))
+    if logits == "exact":
+        assert torch.equal(found.features, true.features)
+        return
+    known, ids = found.selected, TokenIds.of(setup.models.tokenizer)
+    assert not set(known.pieces.unique().tolist()) & set(HOLES)
+    assert int(known.pieces.max()) in range(200, ids.end)
+    of_tokens = known.logits(slice(None), ids).exp().sum(-1)
+    torch.testing.assert_close(of_tokens, torch.ones_like(of_tokens), atol=2e-3, rtol=0)
+    if logits == "top_k":
+        every = ids.only(true.logits()).log_softmax(-1)
+        torch.testing.assert_close(known.logs, every.gather(-1, known.pieces), atol=5e-3, rtol=0)
+
+
+def test_random_tokens_in_the_place_of_hidden_ones_are_tokens(raw):
+    raw["stages"][0] |= {
+        "objectives": {"labels": {}},
+        "masking": {"share": 0.9, "replaced": 0.0, "random": 1.0},
+    }
+    source = stage_batches(prepare(raw), 0)
+    seen = torch.cat([source.batch(n).student.input_ids.flatten() for n in range(20)])
+    assert not set(seen.tolist()) & set(HOLES) and int(seen.max()) > 200
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["student has holes", "teacher has holes"])
+@pytest.mark.parametrize(
+    "alignment", ["match", {"kind": "reduce", "columns": "mapped"}, {"columns": "all"}], ids=str
+)
+def test_two_vocabularies_one_of_them_with_holes(
+    raw, teacher_folder, tokenizer, vocabulary, holed, tmp_path, alignment, swapped
+):
+    if swapped:
+        raw["student"]["tokenizer"] = vocabulary
+    else:
+        other = with_holes(PreTrainedTokenizerFast.from_pretrained(vocabulary))
+        shift_all(other).save_pretrained(tmp_path / "other")
+        raw["teacher"], raw["student"]["tokenizer"] = str(teacher_folder), str(tmp_path / "other")
+    raw["student"]["embeddings"] = "mean"
+    objective = "uld" if alignment == {"columns": "all"} else "output"
+    kind = {"kind": "match", **alignment} if isinstance(alignment, dict) else alignment
+    raw["stages"][0] |= {"alignment": kind, "objectives": {objective: {}, "labels": {}}}
+    setup = prepare(raw)
+    ids = TokenIds.of(setup.models.tokenizer)
+    assert setup.models.student_config.vocab_size == ids.end
+    assert setup.stages[0].objectives["labels"].vocabulary == ids
+    assert_learns(setup, tmp_path)
+
+
+def assert_learns(setup, folder):
+    """Every loss is a number, and rows that are no tokens learn nothing from being predicted."""
+    student, teacher = build_models(setup, build_accelerator(setup.recipe, folder))
+    learner = build_learner(setup, student, 0)
+    batch, needs = stage_batches(setup, 0).batch(0), setup.stages[0].teacher_needs()
+    signals = teacher.signals(batch, needs) if teacher else Activations()
+    losses = learner(batch, signals)
+    assert losses and all(np.isfinite(loss.item()) for loss in losses.values())
+    sum(losses.values()).backward()
+    bias = student.get_output_embeddings().bias.grad
+    absent = list(TokenIds.of(setup.models.tokenizer).absent)
+    assert bias is None or (bias.any() and not bias[absent].any())
+
+
+def shift_all(tokenizer):
+    """Every id doubled: a hole behind each."""
+    raw = json.loads(tokenizer.backend_tokenizer.to_str())
+    raw["model"]["vocab"] = {piece: 2 * n for piece, n in raw["model"]["vocab"].items()}
+    for token in raw["post_processor"]["special_tokens"].values():
+        token["ids"] = [2 * n for n in token["ids"]]
+    backend = Tokenizer.from_str(json.dumps(raw))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
+
+
+def test_a_mixed_stage_reads_and_predicts_tokens_alone(raw, vocabulary, tmp_path):
+    raw["student"] |= {"tokenizer": vocabulary, "embeddings": "mean"}
+    raw["stages"] = [
+        {
+            "mixed": {"share": 0.5},
+            "masking": {"share": 0.9, "replaced": 0.0, "random": 1.0},
+            "steps": 2,
+            "batch_size": 4,
+        },
+        {"objectives": {"labels": {}}, "steps": 2, "batch_size": 4},
+    ]
+    setup = prepare(raw)
+    source = stage_batches(setup, 0)
+    seen = torch.cat([source.batch(n).student.input_ids.flatten() for n in range(20)]).tolist()
+    assert not set(seen) & {*HOLES, *range(247, ROWS)} and max(seen) > ROWS
+    student, _ = build_models(setup, build_accelerator(setup.recipe, tmp_path))
+    learner = build_learner(setup, student, 0)
+    assert learner.vocabularies == (TokenIds(247, tuple(HOLES)), setup.models.student.token_ids)
+    learner(source.batch(0), Activations())["labels"].backward()
+    bias = learner.mixed.body.get_output_embeddings().bias.grad
+    assert bias.any() and not bias[list(HOLES)].any() and not bias[247:].any()
+
+
+def test_the_map_of_two_vocabularies_goes_by_ids(tokenizer, holed):
+    found = map_pieces(holed, tokenizer)
+    assert len(found.same) == len(found.written) == 247
+    for piece, number in tokenizer.get_vocab().items():
+        if piece != "[UNK]" and found.same[moved(number)] >= 0:
+            assert found.same[moved(number)] == number
+    assert (found.same[list(HOLES)] == -1).all() and not found.written[list(HOLES)].any()
+
+
+@pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top=3)], ids=str)
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
+def test_only_tokens_are_written_and_those_of_large_ids_too(rule, temperature):
+    ids = TokenIds(40, absent=(3, 4, 20, 30))
+    pair = []
+    for seed in (0, 1):
+        model = make_model("gpt2", vocabulary=48, layers=1, seed=seed)
+        wide = torch.zeros(48)
+        wide[list(ids.absent)] = wide[ids.end :] = 50.0  # what a model would rather write
+        wide[37:40] = 4.0  # beyond the number of tokens
+        with torch.no_grad():
+            head = model.get_output_embeddings()
+            head.weight = torch.nn.Parameter(head.weight.clone())
+            head.bias = torch.nn.Parameter(wide)
+        pair.append(model)
+    writing = Writing(12, temperature=temperature, block=4)
+    prompts = [[5, 6], [7], [8, 9, 10]] * 4
+    found = write(*pair, prompts, rule, writing=writing, pieces=ids, ends=(2,))
+    written = {
+        piece
+        for row, length in zip(found.pieces.tolist(), found.lengths.tolist(), strict=True)
+        for piece in row[:length]
+    }
+    assert not written & set(ids.absent) and max(written) < ids.end
+    assert written & {37, 38, 39}
