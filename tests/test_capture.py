@@ -5,11 +5,12 @@ import torch
 from conftest import FAMILIES, make_batch, make_model
 
 from limbeck.activations import Needs
-from limbeck.architectures import Anatomy, submodule
+from limbeck.anatomy import Anatomy
 from limbeck.batch import Tokens
 from limbeck.capture import capture
 from limbeck.errors import ModelError
 from limbeck.families import ANATOMIES, anatomy_of
+from limbeck.modules import submodule
 from limbeck.tokenization.batching import kept_apart
 
 
@@ -23,6 +24,27 @@ def test_hidden_states_are_the_outputs_of_the_named_layers(family):
     assert found.hidden.keys() == {0, 1}
     for layer in (0, 1):  # hidden_states[0] is the embedding output, which we never count
         torch.testing.assert_close(found.hidden[layer], full.hidden_states[layer + 1])
+
+
+# Where layers have their norm before what they do, one more norm follows the last of them.
+FINAL_NORMS = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "norm")
+FINAL_NORMS |= {"gpt2": "ln_f", "modernbert": "final_norm"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_hidden_state_is_that_before_the_final_norm(family):
+    model, tokens, anatomy = make_model(family), make_batch().student, ANATOMIES[family]
+    states = model.base_model(input_ids=tokens.input_ids, attention_mask=tokens.mask)
+    found = capture(model, anatomy, tokens, Needs(hidden=frozenset({2}))).hidden[2]
+    assert (family in FINAL_NORMS) == (anatomy.causal or family == "modernbert")
+    if family in FINAL_NORMS:
+        norm = submodule(model.base_model, FINAL_NORMS[family])
+        with torch.no_grad():  # so that the norm is seen where it began as doing nothing
+            norm.weight += torch.linspace(0.5, 1.5, len(norm.weight))
+        assert not torch.allclose(found, norm(found))
+        states = model.base_model(input_ids=tokens.input_ids, attention_mask=tokens.mask)
+        found = norm(found)
+    torch.testing.assert_close(found, states.last_hidden_state)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

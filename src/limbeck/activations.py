@@ -151,7 +151,7 @@ class Activations:
     Attributes:
         predictions: At the predicted positions only.
         embeddings: What enters the first layer.
-        hidden: Output of a layer.
+        hidden: Output of a layer; of the last one, before any norm that follows it.
         queries: Projected queries of a layer, attention heads joined, before
             any rotation for positions; keys and values likewise.
         likelihoods: Of the stretches of text that two vocabularies share, in nats.

@@ -21,8 +21,9 @@ from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
 from .labels import label_log_likelihoods
 from .options import ChunksOptions
+from .schedule import temperature_faults
 
-_CERTAIN = -1e-6  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
+_CERTAIN = -1e-37  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,10 @@ class Chunks(ChunksOptions, Objective):
     unit: ClassVar[str] = "nats per stretch of text, times the temperature"
 
     def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
-        """No teacher, or a temperature of 0."""
+        """No teacher, or a temperature that leaves nothing to compare."""
         if teacher is None:
             return no_teacher(teacher)
-        if self.temperature <= 0:
-            return [("temperature", f"is {self.temperature:g}; give more than 0")]
-        return []
+        return temperature_faults(self.temperature)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Chunks":
         """With the rows that are pieces."""

@@ -13,7 +13,6 @@ et al. 2025, arXiv:2404.02657.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ObjectiveError
+from .measures import MEASURES, divergence_faults
 
 Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows pieces"]]
 
@@ -101,7 +101,8 @@ def skewed_reverse_kl(student: Distribution, teacher: Distribution, *, alpha: fl
 def alpha_beta(student: Distribution, teacher: Distribution, *, alpha: float, beta: float) -> Found:
     """The alpha-beta family: (1, 0) is the forward KL, (0, 1) the reverse.
 
-    alpha weighs the teacher's probabilities, beta the student's.
+    alpha weighs the teacher's probabilities, beta the student's. None is below 0: there both
+    would be infinite where a probability is 0.
     """
     both = (alpha * teacher.logs + beta * student.logs).exp()
     ratio, total = teacher.logs - student.logs, alpha + beta
@@ -115,8 +116,6 @@ def alpha_beta(student: Distribution, teacher: Distribution, *, alpha: float, be
     slope = (of_student - both) / alpha
     if beta == 0:
         value = (alpha * both * ratio - both + of_student) / alpha**2
-    elif total == 0:
-        value = ((alpha * ratio).exp() - alpha * ratio - 1) / alpha**2
     else:
         sums = alpha * (total * teacher.logs).exp() + beta * of_student
         value = (sums / total - both) / (alpha * beta)
@@ -142,49 +141,24 @@ def adaptive_kl(student: Distribution, teacher: Distribution, *, head: float) ->
     return share * forward + (1 - share) * reverse, slope
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A measure and its options, each with its default and the range that it may have."""
-
-    function: Callable[..., Found]
-    options: Mapping[str, float]
-    least: float = 0.0
-    most: float = 1.0
-
-
-DIVERGENCES: dict[str, Kind] = {
-    "forward_kl": Kind(forward_kl, {}),
-    "reverse_kl": Kind(reverse_kl, {}),
-    "total_variation": Kind(total_variation, {}),
-    "jensen_shannon": Kind(jensen_shannon, {"beta": 0.5}),
-    "skewed_kl": Kind(skewed_kl, {"alpha": 0.1}),
-    "skewed_reverse_kl": Kind(skewed_reverse_kl, {"alpha": 0.1}),
-    "alpha_beta": Kind(alpha_beta, {"alpha": 0.2, "beta": 0.7}, -2.0, 2.0),
-    "adaptive_kl": Kind(adaptive_kl, {"head": 0.5}),
+DIVERGENCES: dict[str, Callable[..., Found]] = {
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "total_variation": total_variation,
+    "jensen_shannon": jensen_shannon,
+    "skewed_kl": skewed_kl,
+    "skewed_reverse_kl": skewed_reverse_kl,
+    "alpha_beta": alpha_beta,
+    "adaptive_kl": adaptive_kl,
 }
-
-
-def divergence_faults(name: str, options: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What is wrong with a measure's name and options, as (field, message)."""
-    if name not in DIVERGENCES:
-        return [("divergence", f"is {name!r}; use one of {', '.join(DIVERGENCES)}")]
-    kind, found = DIVERGENCES[name], []
-    for option, value in options.items():
-        if option not in kind.options:
-            known = ", ".join(kind.options) or "no options"
-            found.append((f"divergence_options.{option}", f"{name} has {known}"))
-        elif not kind.least <= value <= kind.most:
-            found.append(
-                (f"divergence_options.{option}", f"is {value}; use {kind.least} to {kind.most}")
-            )
-    return found
 
 
 def divergence_of(name: str, options: Mapping[str, float]) -> Divergence:
     """The measure of that name, its options filled in.
 
     Raises:
-        ObjectiveError: There is no such measure, or it has no such option.
+        ObjectiveError: There is no such measure, it has no such option, or an option may not
+            be what is given.
 
     >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
     >>> student, teacher = Distribution.of_logs(q.log()), Distribution.of_logs(p.log())
@@ -194,5 +168,5 @@ def divergence_of(name: str, options: Mapping[str, float]) -> Divergence:
     """
     if faults := divergence_faults(name, options):
         raise ObjectiveError("; ".join(f"{field} {message}" for field, message in faults))
-    kind = DIVERGENCES[name]
-    return partial(kind.function, **{**kind.options, **options})
+    defaults = {option: known.default for option, known in MEASURES[name].options.items()}
+    return partial(DIVERGENCES[name], **{**defaults, **options})

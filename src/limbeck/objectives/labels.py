@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import linear, log_softmax
+from torch.nn.functional import linear, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
-from ..activations import Activations, Needs, Predictions, float32_region
+from ..activations import Activations, Needs, Predictions, float32_region, log_rest
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
@@ -145,4 +145,8 @@ def _likelihoods(
 ) -> Tensor:
     logits = linear(features, weight, bias)
     with float32_region(logits):
-        return log_softmax(ids.only(logits), dim=-1).gather(-1, labels[:, None]).squeeze(1)
+        logits = ids.only(logits)
+        # Against all others, not against all: a label that is nearly certain keeps its distance
+        # from certainty, which a softmax rounds away.
+        others = log_rest(logits, labels[:, None])
+        return logsigmoid(logits.gather(-1, labels[:, None]) - others).squeeze(1)

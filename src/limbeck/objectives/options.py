@@ -71,6 +71,9 @@ class ChunksOptions:
 class HiddenOptions:
     """Distance of hidden states, summed over real tokens and layer pairs.
 
+    They are what a layer gives out: of the last one of decoders and of ModernBERT the state
+    before the final norm.
+
     Attributes:
         layers: Which teacher layers each student layer learns from; ``limbeck list
             layer-maps`` names the maps, and "0:1,2:5" writes one out.

@@ -12,16 +12,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..activations import Activations, Needs
+from ..activations import Activations, Needs, log_rest
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
 from ..student.projections import Projections
 from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
-from .divergences import Distribution, Divergence, Found, divergence_faults, divergence_of
+from .divergences import Distribution, Divergence, Found, divergence_of
+from .measures import divergence_faults
 from .options import OutputOptions
-from .schedule import Ramp, number
+from .schedule import number, temperature_faults
 from .vocabulary_rows import vocabulary_loss
 
 
@@ -44,10 +45,7 @@ class Output(OutputOptions, Objective):
         if teacher is None:
             return no_teacher(teacher)
         found = divergence_faults(self.divergence, self.divergence_options)
-        ends = self.temperature if isinstance(self.temperature, Ramp) else None
-        lowest = min(ends.start, ends.end) if ends else float(number(self.temperature))
-        if lowest <= 0:
-            found.append(("temperature", f"is {lowest:g}; give more than 0"))
+        found += temperature_faults(self.temperature)
         mine, theirs = student.token_ids, teacher.token_ids
         if mine != theirs:
             found.append(("", vocabularies_differ(len(mine), len(theirs))))
@@ -128,16 +126,14 @@ def _dense(student: Distribution, teacher: Distribution, measure: Divergence, _:
 def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, pieces: int) -> Found:
     """The teacher's likeliest pieces, and all others as one more."""
     of_teacher, places = teacher.logs.topk(pieces, dim=-1)
-    of_student = _with_rest(student.logs.gather(-1, places))
-    values, slope = measure(of_student, _with_rest(of_teacher))
+    of_student, rest = student.logs.gather(-1, places), log_rest(student.logs, places)
+    values, slope = measure(
+        Distribution.of_logs(torch.cat([of_student, rest], dim=-1)),
+        Distribution.of_logs(torch.cat([of_teacher, log_rest(teacher.logs, places)], dim=-1)),
+    )
     # Inside the rest every piece pulls alike, each by its share of the rest's probability.
-    share = (student.logs - of_student.logs[:, -1:]).clamp_max_(0.0).exp_()
-    return values, share.mul_(slope[:, -1:]).scatter_(-1, places, slope[:, :-1])
-
-
-def _with_rest(logs: Tensor) -> Distribution:
-    rest = torch.log1p(-logs.exp().sum(-1, keepdim=True).clamp_max(1 - 1e-7))
-    return Distribution.of_logs(torch.cat([logs, rest], dim=-1))
+    share = (student.logs - rest).exp_().mul_(slope[:, -1:])
+    return values, share.scatter_(-1, places, slope[:, :-1])
 
 
 def _sampled(

@@ -63,10 +63,9 @@ class Relations(RelationsOptions, Objective):
         for pair, weight in self.pairs.items():
             if len(pair) != 2 or not set(pair) <= set(_LETTERS):
                 found.append((f"pairs.{pair}", "is no pair of Q, K and V, as QQ, KK, VV or QK"))
-            if weight <= 0:
-                found.append(
-                    (f"pairs.{pair}", f"weighs {weight}; leave it out or weigh it above 0")
-                )
+            if not 0 < weight < math.inf:
+                message = f"weighs {weight}; leave it out or weigh it above 0, by a finite number"
+                found.append((f"pairs.{pair}", message))
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Relations":

@@ -2,9 +2,15 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
 
 _T = TypeVar("_T")
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+# Of what logits are divided by: beyond, they are all alike, or overflow where it is squared.
+_TEMPERATURES = 0.001, 1000.0
 
 
 @dataclass(frozen=True)
@@ -22,10 +28,10 @@ class Ramp:
     (2.5, 1.0)
     """
 
-    start: float
-    end: float
-    begins: float = 0.0
-    ends: float = 1.0
+    start: _Finite
+    end: _Finite
+    begins: _Share = 0.0
+    ends: _Share = 1.0
     form: Literal["linear", "cosine"] = "linear"
 
     def at(self, progress: float) -> float:
@@ -40,6 +46,19 @@ class Ramp:
 def number(value: float | Ramp, progress: float = 1.0) -> float:
     """The value itself, or the ramp's when that share of the stage is done."""
     return value.at(progress) if isinstance(value, Ramp) else value
+
+
+def temperature_faults(value: float | Ramp) -> list[tuple[str, str]]:
+    """What is wrong with a temperature, or with the ends of its ramp, as (field, message)."""
+    least, most = _TEMPERATURES
+    ends = {"temperature": value}
+    if isinstance(value, Ramp):
+        ends = {"temperature.start": value.start, "temperature.end": value.end}
+    return [
+        (field, f"is {float(end):g}; give {least:g} to {most:g}")
+        for field, end in ends.items()
+        if not least <= float(end) <= most
+    ]
 
 
 def at_progress(part: _T, progress: float) -> _T:
