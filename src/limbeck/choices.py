@@ -1,12 +1,13 @@
 """What there is to choose from, as `limbeck list` shows it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields as fields_of
 from typing import Any
 
 from .evaluation.tasks import TASKS
 from .methods import METHODS
 from .objectives.layer_mapping import NAMED_MAPS, layer_links
+from .objectives.measures import MEASURES
 from .objectives.options import OPTIONS
 from .objectives.presets import PRESETS
 from .parse import option_names
@@ -45,9 +46,10 @@ def _policies() -> Table:
 
 
 def _divergences() -> Table:
-    from .objectives.divergences import DIVERGENCES
-
-    rows = [[n, _options(k.options), _about(k.function)] for n, k in DIVERGENCES.items()]
+    rows = []
+    for name, measure in MEASURES.items():
+        taken = [f"{option} {known.default:g}" for option, known in measure.options.items()]
+        rows.append([name, ", ".join(taken), measure.about])
     return [["name", "options", ""], *rows]
 
 
@@ -81,10 +83,6 @@ def _about(thing: object) -> str:
 
 def _fields(rule: Any) -> list[str]:
     return [f"{field.name} {field.default}" for field in fields_of(rule)]
-
-
-def _options(options: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in options.items())
 
 
 def _links(name: str) -> str:

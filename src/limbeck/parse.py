@@ -5,6 +5,7 @@ once, each with its field's path. An objective is checked beside the recipe: its
 the fields of its own class.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -224,8 +225,9 @@ def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, lis
         if min(ramp.start, ramp.end) < 0 or max(ramp.start, ramp.end) <= 0:
             return 1.0, [(".".join(place), "both ends must be 0 or more, one of them above 0")]
         return ramp, []
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        message = f"is {value!r}, must be a number above 0, or a ramp as {{start: 1, end: 0}}"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        message = f"is {value!r}, must be a finite number above 0, or a ramp: {{start: 1, end: 0}}"
         return 1.0, [(".".join(place), message)]
     return float(value), []
 
