@@ -32,7 +32,7 @@ from limbeck.evaluation.tasks import load_task
 from limbeck.methods import METHODS
 from limbeck.plan import probe
 from limbeck.prompt_corpora import prompt_batches, written_batches
-from limbeck.prompted import KINDS
+from limbeck.parse_policy import KINDS
 from limbeck.run import distill
 from limbeck.sample import write_samples
 from limbeck.tokenization.learn import as_transformers, blank_tokenizer, learn_tokenizer

@@ -5,6 +5,7 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 from .evaluation.tasks import TASKS
+from .generation.options import RULE_OPTIONS
 from .methods import METHODS
 from .objectives.layer_mapping import NAMED_MAPS, layer_links
 from .objectives.measures import MEASURES
@@ -35,13 +36,11 @@ def _methods() -> Table:
 
 
 def _policies() -> Table:
-    from .generation.rules import RULES
-
     return [
         ["name", "options", ""],
         ["corpus", "", "The references of the files."],
         ["mixed", "share 0.5", "Some responses the student writes, others are references."],
-        *([n, ", ".join(_fields(rule)), _about(rule)] for n, rule in RULES.items()),
+        *([n, ", ".join(_fields(rule)), _about(rule)] for n, rule in RULE_OPTIONS.items()),
     ]
 
 

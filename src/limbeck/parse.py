@@ -22,7 +22,8 @@ from .model_folders import locate
 from .objectives.options import OPTIONS
 from .objectives.presets import PRESETS
 from .objectives.schedule import Ramp
-from .recipe import EvaluationPart, Recipe, as_model
+from .parse_policy import parse_policy
+from .recipe import EvaluationPart, Recipe, as_kind, as_model
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -98,6 +99,9 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
         for name, options in stage_objectives(_mapped(stage)).items():
             place = ("stages", str(number), "objectives", name)
             faults += parse_objective(name, options, place)[2]
+        policy = _mapped(as_kind(_mapped(stage).get("policy")))
+        if policy:
+            faults += parse_policy(policy, ("stages", str(number), "policy"))[1]
     for number, part in enumerate(recipe.stages if recipe else []):
         if (part.tokens is None) == (part.steps is None):
             faults.append((f"stages.{number}", "give either tokens or steps"))

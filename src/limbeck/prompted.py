@@ -1,72 +1,18 @@
 """What a recipe may ask for where text is written from prompts, by whom, and with what batches."""
 
-from collections.abc import Mapping
-from dataclasses import fields as fields_of
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from .data.json_lines import file_of_split
 from .data.prompts import read_prompts
 from .errors import DataError, LimbeckError
-from .faults import Fault, faults_of, nearest
-from .generation.batches import Policy, PolicyOptions
+from .faults import Fault
+from .generation.batches import Policy
 from .generation.ends import ends_of, ids_in
-from .generation.rules import RULES
+from .generation.rules import rule_of
 from .models import Models
+from .parse_policy import parse_policy
 from .recipe import DataPart, Recipe, StagePart
 from .tokenization.chat import after_answer, before_words, tokenize_said, turn_end
-
-KINDS = ("corpus", "mixed", *RULES)
-_OWN = tuple(field.name for field in fields_of(PolicyOptions))
-_MIXED_SHARE = 0.5
-
-
-def parse_policy(
-    options: Mapping[str, Any], place: tuple[str, ...]
-) -> tuple[Policy | None, list[Fault]]:
-    """A policy from its options, those of its rule beside its own; and all their faults.
-
-    Args:
-        options: ``kind`` and what belongs to it.
-        place: Where it stands in the recipe.
-    """
-    path, kind = ".".join(place), options.get("kind")
-    if kind not in KINDS:
-        return None, [(f"{path}.kind", f"no policy is called {kind!r}{nearest(str(kind), KINDS)}")]
-    rule_kind = RULES.get("student" if kind == "mixed" else str(kind))
-    known = [f.name for f in fields_of(rule_kind)] if is_dataclass(rule_kind) else list[str]()
-    given = {name: value for name, value in options.items() if name != "kind"}
-    faults: list[Fault] = [
-        (f"{path}.{name}", f"unknown option{nearest(name, [*known, *_OWN])}")
-        for name in sorted(given.keys() - {*known, *_OWN})
-    ]
-    defaults = {"share": _MIXED_SHARE} if kind == "mixed" else {}
-    try:
-        own = defaults | {name: given[name] for name in _OWN if name in given}
-        common = TypeAdapter(PolicyOptions).validate_python(own)
-        rule = None
-        if rule_kind:
-            options = {name: given[name] for name in known if name in given}
-            rule = TypeAdapter(rule_kind).validate_python(options)
-    except ValidationError as error:
-        return None, faults + faults_of(error, Recipe, place)
-    needed = [
-        (0 <= common.share <= 1, "share", f"is {common.share:g}; give 0 to 1"),
-        (0 <= common.replay < 1, "replay", f"is {common.replay:g}; give 0 to less than 1"),
-        (common.kept >= 1, "kept", f"is {common.kept}; give 1 or more"),
-        (common.temperature >= 0, "temperature", f"is {common.temperature:g}; give 0 or more"),
-        (common.block >= 1, "block", f"is {common.block}; give 1 or more"),
-    ]
-    faults += [(f"{path}.{name}", message) for met, name, message in needed if not met]
-    if kind == "corpus":
-        message = "is for text that is written, and corpus writes none; leave it out"
-        faults += [(f"{path}.{name}", message) for name in _OWN if name in given]
-    if rule is not None:
-        faults += [(f"{path}.{name}", message) for name, message in rule.faults()]
-    return (None if faults else Policy(rule, common)), faults
 
 
 def prompt_faults(data: DataPart) -> list[Fault]:
@@ -163,7 +109,8 @@ def stage_policy(
         return None, [(f"{place}.policy", message)]
     if not data.prompts or (part.policy is None and data.text):
         return None, []
-    policy, faults = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
+    given, faults = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
+    policy = Policy(rule_of(given.rule), given.options) if given else None
     needed = [
         (models.anatomy.causal, "data.prompts", "are for decoders; give `text`"),
         (

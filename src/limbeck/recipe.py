@@ -196,7 +196,8 @@ class AlignmentPart(Part):
     )
 
 
-def _as_kind(value: Any) -> Any:
+def as_kind(value: Any) -> Any:
+    """A kind's name alone stands for the part that has nothing but it."""
     return {"kind": value} if isinstance(value, str) else value
 
 
@@ -211,10 +212,10 @@ class StagePart(Part):
     mixed: MixedPart | None = Field(
         None, description="stage I of mixed-vocabulary training, in place of objectives"
     )
-    alignment: Annotated[AlignmentPart | None, BeforeValidator(_as_kind)] = Field(
+    alignment: Annotated[AlignmentPart | None, BeforeValidator(as_kind)] = Field(
         None, description="for a student with pieces of its own: match, reduce, or options"
     )
-    policy: Annotated[dict[str, Any] | None, BeforeValidator(_as_kind)] = Field(
+    policy: Annotated[dict[str, Any] | None, BeforeValidator(as_kind)] = Field(
         None,
         description="who writes what is learned from, by prompts: corpus, student, teacher, mixed,"
         " switch, speculative or adaptive; or {kind: ...} with options",

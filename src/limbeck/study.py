@@ -103,7 +103,7 @@ def prepare_study(raw: Mapping[str, Any]) -> tuple[Study, list[ArmRun]]:
             if f"{student}/{arm}" in study.leave_out:
                 continue
             try:
-                recipe = _laid_over(study, sizes, fields)
+                recipe = arm_recipe(study, sizes, fields)
             except RecipeError as error:
                 faults.append((f"arms.{arm}", str(error)))
                 continue
@@ -177,7 +177,17 @@ def _form_faults(study: Study) -> list[Fault]:
     return faults
 
 
-def _laid_over(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, Any]:
+def arm_recipe(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, Any]:
+    """The recipe of an arm for a student, not yet checked.
+
+    Args:
+        study: Has the recipe that all arms share.
+        sizes: Fields of the student.
+        fields: Fields of the arm.
+
+    Raises:
+        RecipeError: A field has no place in it.
+    """
     recipe: dict[str, Any] = copy.deepcopy(study.recipe) if isinstance(study.recipe, dict) else {}
     for path, value in {**study.set, **sizes, **fields}.items():
         override(recipe, path, copy.deepcopy(value))

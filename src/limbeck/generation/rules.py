@@ -11,13 +11,22 @@ Distillation, arXiv:2410.11325; the running mean, arXiv:2510.07842.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
+from .options import (
+    MOST_DIVERGENCE,
+    RULE_OPTIONS,
+    AdaptiveOptions,
+    SpeculativeOptions,
+    StudentOptions,
+    SwitchOptions,
+    TeacherOptions,
+)
+
 _FALLS_TO = 0.1  # of the first threshold, over the longest response, by default
 
 
@@ -79,11 +88,8 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Student(Rule):
-    """The student writes everything (on-policy).
-
-    Source: Agarwal et al. 2024, GKD, arXiv:2306.13649.
-    """
+class Student(StudentOptions, Rule):
+    """The student writes everything (on-policy)."""
 
     asks_teacher: ClassVar[bool] = False
 
@@ -93,11 +99,8 @@ class Student(Rule):
 
 
 @dataclass(frozen=True)
-class Teacher(Rule):
-    """The teacher writes everything (sequence-level distillation).
-
-    Source: Kim and Rush 2016, arXiv:1606.07947.
-    """
+class Teacher(TeacherOptions, Rule):
+    """The teacher writes everything (sequence-level distillation)."""
 
     asks_teacher: ClassVar[bool] = True
 
@@ -107,43 +110,10 @@ class Teacher(Rule):
 
 
 @dataclass(frozen=True)
-class Switch(Rule):
-    """The teacher writes where the two disagree by more than a threshold, which falls.
-
-    They disagree by the Jensen-Shannon divergence of what they expect, 0 to ln 2 nats, at
-    temperature 1 whatever the temperature at which text is generated. Where the threshold is 0 the
-    teacher always writes, where it is ln 2 never.
-
-    Attributes:
-        tau: The threshold at the beginning, in nats.
-        decay: ``exponential``: tau e^(-rate t); ``linear``: tau (1 - rate t), never
-            below 0; ``constant``.
-        rate: How fast it falls, by piece. By default it falls to a tenth over the
-            longest response.
-        by: ``position``: t is the place in the response; ``step``: the share of the
-            stage that is done, times the longest response.
-    """
+class Switch(SwitchOptions, Rule):
+    """The teacher writes where the two disagree by more than a threshold, which falls."""
 
     asks_teacher: ClassVar[bool] = True
-    tau: float = 0.3
-    decay: Literal["exponential", "linear", "constant"] = "exponential"
-    rate: float | None = None
-    by: Literal["position", "step"] = "position"
-
-    def faults(self) -> list[tuple[str, str]]:
-        """A threshold that no divergence reaches or that is below 0; a rate below 0."""
-        found = []
-        if not 0 <= self.tau <= MOST_DIVERGENCE:
-            found.append(
-                ("tau", f"is {self.tau:g}; give 0 to ln 2 = 0.693, the largest divergence there is")
-            )
-        if self.rate is not None and not 0 <= self.rate < math.inf:
-            found.append(("rate", f"is {self.rate:g}; give 0 or more, or leave it out"))
-        if self.decay == "constant":
-            falls = {"rate": self.rate is not None, "by": self.by != "position"}
-            message = "says how the threshold falls, which a constant one does not; leave it out"
-            found += [(name, message) for name, given in falls.items() if given]
-        return found
 
     def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
         """Where the divergence is above the threshold, or the threshold is 0."""
@@ -167,23 +137,11 @@ class Switch(Rule):
 
 
 @dataclass(frozen=True)
-class Speculative(Rule):
-    """The student's token stays if it is among the teacher's top ones, else the teacher draws one.
-
-    With the teacher's top tokens K, the student's probabilities q and the teacher's p, the next
-    token is y with probability q(y) [y in K] + p(y) (sum of q outside K).
-
-    Attributes:
-        top: How many those are.
-    """
+class Speculative(SpeculativeOptions, Rule):
+    """The student's token stays if it is among the teacher's top ones, else it is the teacher's."""
 
     asks_teacher: ClassVar[bool] = True
     judges_draft: ClassVar[bool] = True
-    top: int = 25
-
-    def faults(self) -> list[tuple[str, str]]:
-        """Fewer than one piece."""
-        return [("top", f"is {self.top}; give 1 or more")] if self.top < 1 else []
 
     def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
         """Where the drafted piece is not among them."""
@@ -193,26 +151,10 @@ class Speculative(Rule):
 
 
 @dataclass(frozen=True)
-class Adaptive(Rule):
-    """The teacher takes over for good once the divergence is far above its running mean.
-
-    Attributes:
-        times: How often the mean of all places before.
-        first: Places that are only counted.
-    """
+class Adaptive(AdaptiveOptions, Rule):
+    """The teacher takes over for good once the divergence is far above its running mean."""
 
     asks_teacher: ClassVar[bool] = True
-    times: float = 3.0
-    first: int = 8
-
-    def faults(self) -> list[tuple[str, str]]:
-        """Numbers that every divergence is above."""
-        found = []
-        if not self.times > 0:
-            found.append(("times", f"is {self.times:g}; give more than 0"))
-        if self.first < 1:
-            found.append(("first", f"is {self.first}; give 1 or more"))
-        return found
 
     def begin(self, rows: int) -> State:
         """Sum of divergences, number of places, and whether the teacher has taken over."""
@@ -237,6 +179,14 @@ RULES: dict[str, type[Rule]] = {
     "speculative": Speculative,
     "adaptive": Adaptive,
 }
+
+
+def rule_of(options: Any) -> Rule | None:
+    """The rule of its options, an object of `options.RULE_OPTIONS`; None of None."""
+    if options is None:
+        return None
+    name = next(name for name, kind in RULE_OPTIONS.items() if type(options) is kind)
+    return RULES[name](**vars(options))
 
 
 def jensen_shannon(

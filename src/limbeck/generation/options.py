@@ -1,0 +1,153 @@
+"""What a recipe may say of every policy; apart, so that checking a recipe loads no torch.
+
+Each rule derives from its options, and adds how it decides.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What every policy may be told.
+
+    Attributes:
+        share: Of the prompts, those whose response is written; the others keep theirs.
+        labels: ``references``: `labels` and all that needs no teacher learn from the
+            corpus, whatever is written; ``written``: from what is compared.
+        replay: Of the responses that would be written, the share that is taken from what
+            was written in earlier steps instead, with its prompt.
+        kept: How many of those are kept, the last ones.
+        temperature: At which is written.
+        block: Pieces drafted at most before the teacher reads them.
+        precision: In which both read while they write. In bfloat16 what a place holds
+            hangs a little on how the text is cut into blocks; small models are not
+            faster in it.
+        graphs: On a GPU, forwards over a few pieces are recorded once and replayed, which is
+            up to twice as fast for small models; a table of keys and values and what the
+            forwards need stay in memory for it.
+    """
+
+    share: float = 1.0
+    labels: Literal["references", "written"] = "references"
+    replay: float = 0.0
+    kept: int = 1000
+    temperature: float = 1.0
+    block: int = 16
+    precision: Literal["float32", "bfloat16"] = "float32"
+    graphs: bool = True
+
+
+@dataclass(frozen=True)
+class StudentOptions:
+    """The student writes everything (on-policy).
+
+    Source: Agarwal et al. 2024, GKD, arXiv:2306.13649.
+    """
+
+    def faults(self) -> list[tuple[str, str]]:
+        """None: there is nothing to say."""
+        return []
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The teacher writes everything (sequence-level distillation).
+
+    Source: Kim and Rush 2016, arXiv:1606.07947.
+    """
+
+    def faults(self) -> list[tuple[str, str]]:
+        """None: there is nothing to say."""
+        return []
+
+
+@dataclass(frozen=True)
+class SwitchOptions:
+    """The teacher writes where the two disagree by more than a threshold, which falls.
+
+    They disagree by the Jensen-Shannon divergence of what they expect, 0 to ln 2 nats, at
+    temperature 1 whatever the temperature at which text is generated. Where the threshold is 0 the
+    teacher always writes, where it is ln 2 never.
+
+    Attributes:
+        tau: The threshold at the beginning, in nats.
+        decay: ``exponential``: tau e^(-rate t); ``linear``: tau (1 - rate t), never
+            below 0; ``constant``.
+        rate: How fast it falls, by piece. By default it falls to a tenth over the
+            longest response.
+        by: ``position``: t is the place in the response; ``step``: the share of the
+            stage that is done, times the longest response.
+    """
+
+    tau: float = 0.3
+    decay: Literal["exponential", "linear", "constant"] = "exponential"
+    rate: float | None = None
+    by: Literal["position", "step"] = "position"
+
+    def faults(self) -> list[tuple[str, str]]:
+        """A threshold that no divergence reaches or that is below 0; a rate below 0."""
+        found = []
+        if not 0 <= self.tau <= MOST_DIVERGENCE:
+            found.append(
+                ("tau", f"is {self.tau:g}; give 0 to ln 2 = 0.693, the largest divergence there is")
+            )
+        if self.rate is not None and not 0 <= self.rate < math.inf:
+            found.append(("rate", f"is {self.rate:g}; give 0 or more, or leave it out"))
+        if self.decay == "constant":
+            falls = {"rate": self.rate is not None, "by": self.by != "position"}
+            message = "says how the threshold falls, which a constant one does not; leave it out"
+            found += [(name, message) for name, given in falls.items() if given]
+        return found
+
+
+@dataclass(frozen=True)
+class SpeculativeOptions:
+    """The student's token stays if it is among the teacher's top ones, else the teacher draws one.
+
+    With the teacher's top tokens K, the student's probabilities q and the teacher's p, the next
+    token is y with probability q(y) [y in K] + p(y) (sum of q outside K).
+
+    Attributes:
+        top: How many those are.
+    """
+
+    top: int = 25
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Fewer than one piece."""
+        return [("top", f"is {self.top}; give 1 or more")] if self.top < 1 else []
+
+
+@dataclass(frozen=True)
+class AdaptiveOptions:
+    """The teacher takes over for good once the divergence is far above its running mean.
+
+    Attributes:
+        times: How often the mean of all places before.
+        first: Places that are only counted.
+    """
+
+    times: float = 3.0
+    first: int = 8
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Numbers that every divergence is above."""
+        found = []
+        if not self.times > 0:
+            found.append(("times", f"is {self.times:g}; give more than 0"))
+        if self.first < 1:
+            found.append(("first", f"is {self.first}; give 1 or more"))
+        return found
+
+
+RULE_OPTIONS: dict[str, type] = {
+    "student": StudentOptions,
+    "teacher": TeacherOptions,
+    "switch": SwitchOptions,
+    "speculative": SpeculativeOptions,
+    "adaptive": AdaptiveOptions,
+}
