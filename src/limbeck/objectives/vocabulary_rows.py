@@ -161,7 +161,7 @@ class _Map:
     def _parts(self) -> Iterator[tuple[slice, slice | Tensor, Tensor]]:
         """Some columns at a time, the ids that they stand for, and the rows of the map."""
         for part in _slices(self._size, self._step):
-            # Rows in between that are no tokens are passed over here, so that no other copy is made.
+            # Rows that are no tokens are passed over here, so that no second map is held.
             ids = part if isinstance(self.columns, slice) else self.columns[part]
             yield part, ids, self._weight[ids].to(self._dtype)
 
