@@ -15,11 +15,14 @@ from .corpora import (
     counts_of_cuts,
     held_out_batches,
     pieces_per_byte,
+    spelled_notes,
 )
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
 from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
+from .evaluation.reading_notes import reading_notes
 from .evaluation.report import ROLES, write_report
+from .evaluation.scoring_notes import scoring_notes
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.settings import FinetuneSettings
 from .evaluation.tasks import asks_for_texts, load_task, subsample
@@ -30,7 +33,7 @@ from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_hea
 from .measure_writing import positions_of_run
 from .memory import keep_freed_memory
 from .model_folders import fingerprint, model_of_run
-from .pretrained import load_config, load_model
+from .pretrained import load_config, load_model, load_tokenizer
 from .prompt_corpora import prompt_notes
 from .recipe import EvaluationPart
 from .system.progress import ProgressBar
@@ -73,7 +76,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
     report["by_position"] = positions_of_run(setup, folder)
     ranks = factored_ranks(load_config(str(folder / "student")))
     factors = low_rank_notes(setup.models, setup.recipe.student.low_rank, ranks)
-    report["notes"] = [*_notes(setup), *prompt_notes(setup), *factors]
+    report["notes"] = [*_notes(setup), *spelled_notes(setup), *prompt_notes(setup), *factors]
     write_report(report, records, folder / "report")
     return report
 
@@ -103,6 +106,9 @@ def evaluate_model(
         subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
         for task in loaded
     ]
+    tokenizer = load_tokenizer(model)
+    for note in [n for t in loaded for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]:
+        console.print(note, highlight=False, soft_wrap=True)
     scores: dict[str, TaskScore] = {}
     for group in learned_together(loaded):
         with ProgressBar(f"{label} on {', '.join(t.name for t in group)}", console=console) as bar:

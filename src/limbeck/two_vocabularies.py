@@ -1,5 +1,6 @@
 """What a recipe may ask of its tokenizers: of one for its text, and of two for each other."""
 
+from collections.abc import Iterator
 from itertools import islice
 
 from .data.prompts import read_prompts
@@ -10,6 +11,7 @@ from .objectives.output import vocabularies_differ
 from .recipe import DataPart, StagePart, StudentPart
 from .tokenization.coverage import coverage
 from .tokenization.normalisation import kept_by_one, share_read_otherwise
+from .tokenization.plain_text import count_spelled, spelled_note
 
 _DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
 _UNKNOWN_AT_MOST = 0.05  # of the pieces of a text
@@ -19,17 +21,9 @@ _SPECIAL_PIECES = 5  # which every two encoders share
 
 def writing_faults(models: Models, data: DataPart) -> list[Fault]:
     """Texts and prompts that the student's tokenizer cannot write, by the beginnings of some."""
-    most = _LETTERS_LOOKED_AT
-    read = {
-        f"data.text.{number}": (source.path, (text[:most] for text in read_documents(source)))
-        for number, source in enumerate(data.text)
-    }
-    for number, place in enumerate(data.prompts):
-        rows = (f"{row.text[:most]} {row.references[0][:most]}" for row in read_prompts(place))
-        read[f"data.prompts.{number}"] = place, rows
     faults = []
-    for field, (path, documents) in read.items():
-        text = coverage(models.tokenizer, islice(documents, _DOCUMENTS_LOOKED_AT))
+    for field, (path, documents) in _beginnings(data).items():
+        text = coverage(models.tokenizer, documents)
         if text.pieces == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
             faults.append((field, f"{message}; give another text or tokenizer"))
@@ -43,6 +37,31 @@ def writing_faults(models: Models, data: DataPart) -> list[Fault]:
             )
             faults.append(("student.tokenizer", message))
     return faults
+
+
+def spelled_warnings(models: Models, data: DataPart) -> list[str]:
+    """Special tokens that texts and prompts spell, by the beginnings of some."""
+    found: list[str] = []
+    for path, documents in _beginnings(data).values():
+        count = count_spelled(models.tokenizer, documents)
+        found += spelled_note(f"{path} (first {_DOCUMENTS_LOOKED_AT} documents)", count)
+    return found
+
+
+def _beginnings(data: DataPart) -> dict[str, tuple[str, Iterator[str]]]:
+    """Where each text and file of prompts lies, and its first documents, by its field."""
+    most = _LETTERS_LOOKED_AT
+    read = {
+        f"data.text.{number}": (source.path, (text[:most] for text in read_documents(source)))
+        for number, source in enumerate(data.text)
+    }
+    for number, place in enumerate(data.prompts):
+        rows = (f"{row.text[:most]} {row.references[0][:most]}" for row in read_prompts(place))
+        read[f"data.prompts.{number}"] = place, rows
+    return {
+        field: (path, islice(documents, _DOCUMENTS_LOOKED_AT))
+        for field, (path, documents) in read.items()
+    }
 
 
 def comparison_faults(models: Models, stage: str) -> list[Fault]:

@@ -55,10 +55,17 @@ class PromptTable:
         """The same, short texts first, so that some read at once hold little padding."""
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
         order = np.argsort(lengths, kind="stable").tolist()
-        columns = ("prompts", "responses", "prompt_bytes", "response_bytes")
-        old = {name: getattr(self, name) for name in columns}
-        new = {name: [rows[n] for n in order] if rows else [] for name, rows in old.items()}
-        return replace(self, **new)
+        [prompts, responses] = _rows(order, self.prompts, self.responses)
+        if not self.response_bytes:
+            return replace(self, prompts=prompts, responses=responses)
+        [of_prompts, of_responses] = _rows(order, self.prompt_bytes, self.response_bytes)
+        return replace(
+            self,
+            prompts=prompts,
+            responses=responses,
+            prompt_bytes=of_prompts,
+            response_bytes=of_responses,
+        )
 
 
 def encode_prompts(

@@ -1,0 +1,173 @@
+"""One frame around a text: trained on, evaluated and exported."""
+
+import json
+from copy import deepcopy
+
+import pytest
+from conftest import make_model, make_text, make_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoTokenizer,
+    GPT2Tokenizer,
+    GPTNeoXTokenizer,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+)
+
+from limbeck.data.prompts import Prompt
+from limbeck.data.text import TextSource
+from limbeck.evaluation.examples import encode_example
+from limbeck.evaluation.tasks import Example, Task, TaskKind
+from limbeck.export.pretrained import export_student
+from limbeck.pretrained import load_tokenizer
+from limbeck.tokenization.frame import frame_of
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.packing import HeldOut, tokenize_source
+from limbeck.tokenization.prompts import encode_prompts
+
+TASK = Task("t", TaskKind.CLASSIFICATION, "accuracy", None, [], [], "dev", ("a", "b"), ())
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def bytes_of(kind, **options):
+    learned = learn_tokenizer(make_text(100), blank_tokenizer("bytes", lowercase=False), size=300)
+    model = json.loads(learned.backend_tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    return kind(vocab=model["vocab"], merges=merges, **SPECIAL, **options)
+
+
+def without_frame(kind, **special):
+    tokenizer = make_tokenizer(kind)
+    tokenizer.backend_tokenizer.post_processor = None
+    if special:
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, **special)
+    return tokenizer
+
+
+MADE = {
+    "wordpiece": lambda: without_frame("wordpiece"),
+    "unigram": lambda: without_frame("unigram"),
+    "as RoBERTa": lambda: without_frame(
+        "byte_bpe", cls_token="[CLS]", bos_token="[CLS]", sep_token="[SEP]", eos_token="[SEP]"
+    ),
+    "as T5": lambda: without_frame("unigram", eos_token="[SEP]"),
+    "its own": make_tokenizer,
+    "bytes": lambda: learn_tokenizer(
+        make_text(100), blank_tokenizer("bytes", lowercase=False), size=300
+    ),
+    "GPT-2": lambda: bytes_of(GPT2Tokenizer),
+    "Pythia": lambda: bytes_of(GPTNeoXTokenizer),
+    "Llama": lambda: bytes_of(LlamaTokenizer, add_bos_token=True),
+    "Llama without bos": lambda: bytes_of(LlamaTokenizer),
+    "Llama with eos": lambda: bytes_of(LlamaTokenizer, add_bos_token=True, add_eos_token=True),
+}
+
+
+@pytest.fixture(params=MADE)
+def tokenizer(request, tmp_path):
+    MADE[request.param]().save_pretrained(tmp_path / "own")
+    return load_tokenizer(str(tmp_path / "own"))
+
+
+def test_training_evaluation_and_export_frame_alike(tokenizer, tmp_path):
+    lines = make_text(20)
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    table = tokenize_source(
+        TextSource(str(tmp_path / "text.txt")),
+        tokenizer,
+        length=200,
+        packed=False,
+        held_out=HeldOut(False, 0.0),
+        cache=tmp_path,
+    ).table
+    model = make_model("gpt2", vocabulary=len(tokenizer))
+    export_student(model, tokenizer, tmp_path / "student", with_head=True, card="")
+    exported = AutoTokenizer.from_pretrained(tmp_path / "student")
+    for line, trained in zip(lines, table["input_ids"], strict=True):
+        for reader in (tokenizer, exported):
+            read = encode_example(Example(text=line, label="a"), TASK, reader, 200)
+            assert read.pieces["input_ids"] == trained.tolist()
+        assert exported(line)["input_ids"] == trained.tolist()
+    pair = Example(text=lines[0], text_pair=lines[1], label="a")
+    for reader in (tokenizer, exported):
+        read = encode_example(pair, TASK, reader, 400).pieces["input_ids"]
+        assert read == exported(*lines[:2])["input_ids"]
+    frame = frame_of(exported)
+    assert frame == frame_of(tokenizer) and frame.begin
+    if tokenizer.eos_token is not None:
+        table = encode_prompts([Prompt("the", ("a",))], tokenizer, length=20, response=9)
+        assert tuple(table.prompts[0][: len(frame.begin)]) == frame.begin
+
+
+def test_exporting_leaves_the_tokenizer_of_the_run_as_it_is(tokenizer, tmp_path):
+    before = tokenizer.backend_tokenizer.to_str()
+    model = make_model("gpt2", vocabulary=len(tokenizer))
+    export_student(model, tokenizer, tmp_path / "student", with_head=True, card="")
+    assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_a_learned_vocabulary_frames_with_its_own_ids():
+    """transformers leaves the old ids where the frame is one of several steps, as in Llama 3."""
+    like = bytes_of(GPT2Tokenizer)
+    like.add_special_tokens({"bos_token": "<|begin|>"})
+    template = processors.TemplateProcessing(
+        single="<|begin|> $A",
+        pair="<|begin|> $A <|begin|> $B",
+        special_tokens=[("<|begin|>", like.bos_token_id)],
+    )
+    steps = [processors.ByteLevel(trim_offsets=True), template]
+    like.backend_tokenizer.post_processor = processors.Sequence(steps)
+    learned = learn_tokenizer(make_text(100), like, size=290)
+    assert learned("the")["input_ids"][0] == learned.bos_token_id != like.bos_token_id
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])
+def test_sides_and_the_last_use_of_a_tokenizer_change_nothing(kind, tmp_path):
+    plain = make_tokenizer(kind)
+    plain.eos_token = "[SEP]"
+    odd = deepcopy(plain)
+    odd.padding_side = odd.truncation_side = "left"
+    odd.backend_tokenizer.enable_truncation(4, direction="left")
+    odd.backend_tokenizer.enable_padding(length=32, direction="left")
+    text, other = make_text(2)
+    (tmp_path / "text.txt").write_text(f"{text}\n{other}\n", encoding="utf-8")
+    tables = []
+    for place, tokenizer in (("plain", plain), ("odd", odd)):
+        found = tokenize_source(
+            TextSource(str(tmp_path / "text.txt")),
+            tokenizer,
+            length=64,
+            packed=True,
+            held_out=HeldOut(False, 0.0),
+            cache=tmp_path / place,
+        )
+        prompts = encode_prompts([Prompt(text, (other,))], tokenizer, length=99, response=50)
+        rows = [
+            encode_example(Example(text=text, text_pair=second, label="a"), TASK, tokenizer, limit)
+            for second in (None, other, "the")
+            for limit in (5, 8, 200)
+        ]
+        ids = [row.tolist() for row in found.table["input_ids"]]
+        told = [prompts.prompts[0].tolist(), prompts.responses[0].tolist()]
+        tables.append((ids, told, rows, frame_of(tokenizer)))
+    assert tables[0] == tables[1]
+
+
+def test_pairs_are_cut_as_transformers_cuts_them():
+    tokenizer, (text, other) = make_tokenizer(), make_text(2)
+    for second in (None, other, "the red", f"{other} {other}"):
+        for limit in (3, 4, 5, 9, 12, 25, 200):
+            example = Example(text=text, text_pair=second, label="a")
+            found = encode_example(example, TASK, tokenizer, limit).pieces["input_ids"]
+            assert found == tokenizer(text, second, truncation=True, max_length=limit)["input_ids"]
+
+
+def test_without_any_special_token_there_is_no_frame():
+    backend = Tokenizer(models.WordLevel({"the": 0, "?": 1}, unk_token="?"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    frame = frame_of(tokenizer)
+    assert (frame.first, frame.last, frame.begin) == ((), (), (0,))
+    for text in ("", " ", "\x00"):
+        found = encode_example(Example(text=text, label="a"), TASK, tokenizer, 9)
+        assert len(found.pieces["input_ids"]) == len(found.tags) == 1
