@@ -44,9 +44,12 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 @app.command()
 def demo(output: _Output = Path("runs/demo")) -> None:
     """Distil, compare and report on what ships with the package, in minutes."""
-    from .demo import run_demo
+    from .demo import explanation, run_demo
 
-    _print_report(run_demo(output, console=console), output)
+    report = run_demo(output, console=console)
+    _print_report(report, output)
+    for line in explanation(report, output):
+        console.print(line, highlight=False)
 
 
 @app.command()
