@@ -10,6 +10,7 @@ from limbeck.architectures import Shape
 from limbeck.batch import Batch, Tokens
 from limbeck.errors import ObjectiveError
 from limbeck.objectives.divergences import DIVERGENCES, Distribution, alpha_beta, divergence_of
+from limbeck.objectives.labels import Labels
 from limbeck.objectives.measures import MEASURES
 from limbeck.objectives.output import Output
 from limbeck.student.projections import Projections
@@ -244,6 +245,29 @@ def test_rows_that_only_fill_the_table_up_do_not_count():
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
     (gradient,) = torch.autograd.grad(total, student)
     assert not gradient[:, pieces:].any() and gradient[:, :pieces].any()
+
+
+def test_labels_and_distributions_are_over_the_same_rows():
+    """Where the teacher is certain, the divergence from it is the cross-entropy."""
+    torch.manual_seed(0)
+    logits, certain = torch.randn(1, 8), torch.full((1, 12), -1e4)
+    logits[0, 7] = 9.0  # a row that no piece has: neither may count it
+    certain[0, 0] = 0.0
+    one = torch.ones(1, 1, dtype=torch.bool)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    tokens = Tokens(input_ids=ids, mask=one, labels=ids, predicted=one)
+    shapes = shape(8, 7), shape(12, 7)
+    found = [
+        objective.bound(*shapes).total(
+            Activations(predictions=Predictions(logits, torch.eye(8), None)),
+            Activations(predictions=Predictions(certain, torch.eye(12), None)),
+            Batch(tokens, tokens),
+            Projections({}, seed=0),
+        )
+        for objective in (Output(), Labels())
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[1], -logits[0, :7].log_softmax(-1)[0])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..activations import Activations, Needs, log_rest
+from ..activations import Activations, Needs
 from ..architectures import Shape
 from ..batch import Batch
 from ..errors import ObjectiveError
@@ -126,13 +126,17 @@ def _dense(student: Distribution, teacher: Distribution, measure: Divergence, _:
 def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, pieces: int) -> Found:
     """The teacher's likeliest pieces, and all others as one more."""
     of_teacher, places = teacher.logs.topk(pieces, dim=-1)
-    of_student, rest = student.logs.gather(-1, places), log_rest(student.logs, places)
+    # The rest is summed: one minus the likeliest would be rounding errors where little is left.
+    # Logarithms are held above the lowest, so that nothing of the student's vanishes.
+    outside = student.logs.exp().scatter_(-1, places, 0.0)
+    rest = outside.sum(-1, keepdim=True)
+    of_others = teacher.probabilities.scatter_(-1, places, 0.0).sum(-1, keepdim=True)
     values, slope = measure(
-        Distribution.of_logs(torch.cat([of_student, rest], dim=-1)),
-        Distribution.of_logs(torch.cat([of_teacher, log_rest(teacher.logs, places)], dim=-1)),
+        Distribution.of_logs(torch.cat([student.logs.gather(-1, places), rest.log()], dim=-1)),
+        Distribution.of_logs(torch.cat([of_teacher, of_others.log_()], dim=-1)),
     )
     # Inside the rest every piece pulls alike, each by its share of the rest's probability.
-    share = (student.logs - rest).exp_().mul_(slope[:, -1:])
+    share = outside.mul_(slope[:, -1:] / rest)
     return values, share.scatter_(-1, places, slope[:, :-1])
 
 

@@ -51,13 +51,14 @@ def number(value: float | Ramp, progress: float = 1.0) -> float:
 def temperature_faults(value: float | Ramp) -> list[tuple[str, str]]:
     """What is wrong with a temperature, or with the ends of its ramp, as (field, message)."""
     least, most = _TEMPERATURES
-    ends = {"temperature": value}
     if isinstance(value, Ramp):
         ends = {"temperature.start": value.start, "temperature.end": value.end}
+    else:
+        ends = {"temperature": value}
     return [
-        (field, f"is {float(end):g}; give {least:g} to {most:g}")
+        (field, f"is {end:g}; give {least:g} to {most:g}")
         for field, end in ends.items()
-        if not least <= float(end) <= most
+        if not least <= end <= most
     ]
 
 
