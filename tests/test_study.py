@@ -178,7 +178,7 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
             )
             gap = row["against_control"]
             assert gap["mean"] == pytest.approx(row["mean"] - control["mean"])
-            assert gap["low"] <= gap["high"]
+            assert gap["low"] <= gap["mean"] <= gap["high"] and gap["seeds"] == 2
     assert report["teacher"]["quality"]["toy"]["mean"] > 0
     text = as_markdown(report)
     for named in (
@@ -187,10 +187,30 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
         "none (control)",
         "arms/one/HS/0",
         "Size and speed",
+        "other test rows and other fine-tunings",
+        "every arm was trained once",
     ):
         assert named in text
     assert "<svg" in (folder / "report" / "report.html").read_text(encoding="utf-8")
     assert not (folder / "signals").exists()  # nobody will ask for them again
+
+
+@pytest.mark.parametrize(
+    ("trainings", "named", "heading"),
+    [
+        (1, "for other test rows alone", "95 % interval, rows alone"),
+        (2, "for other test rows and other trainings", "95 % interval"),
+    ],
+)
+def test_the_interval_says_what_it_knows_of(raw, tmp_path, trainings, named, heading):
+    raw = {**raw, "seeds": trainings, "students": {"one": {"student.layers": 1}}}
+    raw["arms"] = {name: raw["arms"][name] for name in ("none", "MHA")}
+    raw["recipe"]["evaluation"]["seeds"] = 1
+    report = compare(raw, tmp_path / "study")
+    (gap,) = (row["against_control"] for row in report["rows"] if row["arm"] == "MHA")
+    assert gap["seeds"] == trainings
+    assert named in as_markdown(report)
+    assert heading in tables(report)[0][1][0]
 
 
 def test_another_process_takes_what_is_left_and_does_not_report(raw, tmp_path):
