@@ -189,7 +189,7 @@ def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
     if not steps:
         return {}
     last = steps[-1]
-    machine = next((record for record in reversed(records) if "device" in record), {})
+    machine: dict[str, Any] = next((r for r in reversed(records) if "device" in r), {})
     seconds = last["seconds"]
     return {
         "tokens": last["tokens"],

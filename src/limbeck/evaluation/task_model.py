@@ -40,13 +40,13 @@ class TaskModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.of_text = nn.Linear(width, outputs) if outputs else None
         self.of_words = nn.Linear(width, len(task.tags)) if task.tags else None
-        self.pooling, self.half = pooling, half
+        self.pooling, self._in_half = pooling, half
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Logits (or the number) of every text, and logits of the tags of every piece."""
         mask = inputs["attention_mask"].bool()
         device = mask.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.half):
+        with torch.autocast(device, torch.bfloat16, enabled=self._in_half):
             states = self.body(**inputs).last_hidden_state
         with torch.autocast(device, enabled=False):
             states = states.float()
