@@ -51,7 +51,7 @@ def parse_policy(
     try:
         own = defaults | {name: given[name] for name in _OWN if name in given}
         common = TypeAdapter(PolicyOptions).validate_python(own)
-        rule = None
+        rule: Any = None
         if rule_kind:
             options = {name: given[name] for name in known if name in given}
             rule = TypeAdapter(rule_kind).validate_python(options)
