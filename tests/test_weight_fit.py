@@ -66,6 +66,23 @@ def test_more_layers_than_the_file_has(saved, raw_recipe):
         assert "config.json has 5 layers (num_hidden_layers) and the files have 3" in said
 
 
+def test_a_number_of_layers_that_nobody_could_build(saved, raw_recipe):
+    place = saved(config={"num_hidden_layers": 10**9})
+    message = "has 1000000000 layers .* but its files hold 58 weights in all"
+    with pytest.raises(ModelError, match=message):
+        load_body(place)
+    assert "files hold 58" in dict(check(raw_recipe | {"teacher": place})[1])["teacher.model"]
+
+
+@pytest.mark.parametrize("field", ["hidden_size", "num_attention_heads"])
+def test_a_configuration_that_cannot_be_built(saved, raw_recipe, field):
+    place = saved(config={field: 23})
+    with pytest.raises(ModelError, match="cannot load"):
+        load_body(place)
+    said = dict(check(raw_recipe | {"teacher": place})[1])["teacher.model"]
+    assert "cannot build" in said and "not a multiple" in said
+
+
 def test_fewer_layers_than_the_file_has(saved, raw_recipe):
     place = saved("llama", config={"num_hidden_layers": 2, "layer_types": None})
     for said in refusals(place, "llama", raw_recipe):

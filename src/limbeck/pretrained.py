@@ -31,6 +31,7 @@ from .tied_head import has_head_of_its_own
 from .weight_files import read_headers, stored_precision, weight_files
 from .weight_fit import (
     WeightFit,
+    check_layers,
     fit_of,
     load_named,
     unwrapped,
@@ -163,6 +164,7 @@ def _load(
     weights = read_headers(files)
     renamed = unwrapped(name, weights)
     note = wrapping_note(name, renamed)
+    check_layers(name, config, weights)
     precision = stored_precision(weights) if stored else torch.float32
     try:
         if note:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from transformers import AutoModel, PreTrainedModel
 
+from .errors import ModelError
 from .families import ANATOMIES
 from .weight_files import read_headers, same_in_files, weight_files
-from .weight_fit import unwrapped
+from .weight_fit import check_layers, unwrapped
 
 
 def has_head_of_its_own(place: str, config: Any) -> bool:
@@ -33,7 +34,9 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     files = weight_files(place)
     if anatomy is None or not anatomy.head or files is None:
         return False
-    names = unwrapped(place, read_headers(files))
+    weights = read_headers(files)
+    check_layers(place, config, weights)
+    names = unwrapped(place, weights)
     heads = _ending_in(anatomy.output or anatomy.head[-1], names)
     if not heads:
         return False
@@ -51,8 +54,12 @@ def _ending_in(path: str, names: Sequence[str] | dict[str, str]) -> list[str]:
 
 def _embedding_path(config: Any) -> str:
     """Where a model's body keeps its embedding table."""
-    with torch.device("meta"):
-        body: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    try:
+        with torch.device("meta"):
+            body: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the library raises at a field that it does not expect
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"cannot build a model as config.json says: {first}") from error
     table = body.get_input_embeddings()
     path: str = next(path for path, module in body.named_modules() if module is table)
     return path

@@ -102,6 +102,25 @@ class WeightFit:
         return "config.json and the weights must be of the same model; copy it whole"
 
 
+def check_layers(name: str, config: Any, weights: Mapping[str, Tensor]) -> None:
+    """See that a model is worth building: every layer has a weight at least.
+
+    Args:
+        name: What the user called it.
+        config: Its configuration.
+        weights: Of its files.
+
+    Raises:
+        ModelError: The configuration has more layers than the files have weights.
+    """
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > len(weights):
+        raise ModelError(
+            f"config.json of {name!r} has {layers} layers (num_hidden_layers), but its files hold"
+            f" {len(weights)} weights in all; correct it, or copy the whole model"
+        )
+
+
 def fit_of_names(kind: Any, config: Any, weights: Mapping[str, Tensor]) -> WeightFit:
     """How weights of these names and shapes would load, as transformers itself says.
 

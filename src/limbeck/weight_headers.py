@@ -4,10 +4,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from .anatomy import Anatomy
+from .errors import ModelError
 from .model_folders import locate
 from .pretrained import language_model_class, load_config
 from .weight_files import read_headers, weight_files
-from .weight_fit import WeightFit, fit_of_names, unwrapped, wrapping_note
+from .weight_fit import WeightFit, check_layers, fit_of_names, unwrapped, wrapping_note
 
 
 def check_weights(
@@ -57,5 +58,13 @@ def _fit_in_state(
     weights = read_headers([Path(file) for file, _, _ in state])
     renamed = unwrapped(name, weights)
     given = {plain: weights[weight] for plain, weight in renamed.items()}
-    kind = language_model_class(causal=causal)
-    return fit_of_names(kind, load_config(name), given), wrapping_note(name, renamed)
+    found = load_config(name)
+    check_layers(name, found, weights)
+    try:
+        fit = fit_of_names(language_model_class(causal=causal), found, given)
+    except Exception as error:  # whatever the library raises at a field that it does not expect
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"cannot build {name!r} as its config.json says: {first}. Copy the model anew"
+        ) from error
+    return fit, wrapping_note(name, renamed)
