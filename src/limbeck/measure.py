@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -58,12 +58,20 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
         "no_distillation": None,
     }
     kept = folder / "evaluation"
+    costs = costs_by_size(
+        {
+            role: Costed(
+                model,
+                SENTENCE_LENGTH if role == "teacher" else students_sentence(setup),
+                kept / f"cost.{role}.json",
+            )
+            for role, model in models.items()
+        },
+        timed=part.cost,
+    )
     for role, model in models.items():
         facts = {"name": Path(model).name if role != "teacher" else _teacher_name(setup)}
-        sentence = SENTENCE_LENGTH if role == "teacher" else students_sentence(setup)
-        place = kept / f"cost.{role}.json"
-        cost = kept_cost(model, place, sentence=sentence) if part.cost else model_size(model)
-        report[role] = facts | cost
+        report[role] = facts | costs[role]
     report["quality"] = {
         task: _quality(scores) for task, scores in _scores(setup, models, kept, console).items()
     }
@@ -164,6 +172,39 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
         "spread": {role: score.spread for role, score in scores.items()},
         "metrics": {role: score.means() for role, score in scores.items()},
     }
+
+
+class Costed(NamedTuple):
+    """A model whose cost is wanted.
+
+    Attributes:
+        model: Its folder or name.
+        sentence: Tokens of the one text that a sentence stands for.
+        kept: The file in which its cost is kept.
+    """
+
+    model: str
+    sentence: int
+    kept: Path
+
+
+def costs_by_size(models: Mapping[str, Costed], *, timed: bool) -> dict[str, dict[str, Any]]:
+    """What models cost, by name; those of one architecture and size are measured once.
+
+    Args:
+        models: By name.
+        timed: False gives sizes alone.
+    """
+    of_size: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found = {}
+    for name, (model, sentence, kept) in models.items():
+        size, config = model_size(model), load_config(model)
+        heads = getattr(config.get_text_config(), "num_attention_heads", None)
+        key = (config.model_type, heads, *size.values(), sentence)
+        if key not in of_size:
+            of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
+        found[name] = of_size[key]
+    return found
 
 
 def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:

@@ -14,7 +14,15 @@ from .evaluation.finetune import SeedScore
 from .evaluation.intervals import difference
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
-from .measure import evaluate_model, evaluation_notes, kept_cost, students_sentence, training_facts
+from .measure import (
+    Costed,
+    costs_by_size,
+    evaluate_model,
+    evaluation_notes,
+    kept_cost,
+    students_sentence,
+    training_facts,
+)
 from .measure_writing import positions_of_run
 from .recipe import EvaluationPart
 from .study import ArmRun, EqualTime, Study
@@ -121,21 +129,13 @@ def _by_seed(
 
 def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, dict[str, Any]]:
     """What the student of each arm costs; those of one size are measured once."""
-    of_size: dict[tuple[int, ...], dict[str, Any]] = {}
-    found: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if run.arm in found:
-            continue
-        place = (folder / run.place).parent
-        model = str(folder / run.place / "student")
-        size = model_size(model)
-        sentence = students_sentence(run.setup)
-        key = (size["parameters"], size["embedding_parameters"], sentence)
-        if key not in of_size:
-            kept = place / "cost.json"
-            of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
-        found[run.arm] = of_size[key]
-    return found
+    first = {run.arm: run for run in reversed(runs)}
+    models = {}
+    for arm in dict.fromkeys(run.arm for run in runs):
+        place = folder / first[arm].place
+        sentence = students_sentence(first[arm].setup)
+        models[arm] = Costed(str(place / "student"), sentence, place.parent / "cost.json")
+    return costs_by_size(models, timed=timed)
 
 
 def _task(location: str, part: EvaluationPart) -> Task:

@@ -29,6 +29,8 @@ from ..pretrained import load_body, load_config, load_model
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
+_WARM_UP = 3
+_FEWEST, _LONGEST = 3, 4  # forwards at least, where those asked for take so many times as long
 _WRITTEN = 32  # pieces that a decoder writes, each time
 SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means, by default
 # Nothing is imported from the folder in which the user happens to stand.
@@ -116,7 +118,8 @@ def measure_cost(
             that cuts the same words into more pieces is to be given more.
         threads: Of the processor; by default what torch uses here.
         seconds_each: Time spent on each combination, at least.
-        minimum_runs: Forwards timed for each combination, at least.
+        minimum_runs: Forwards timed for each combination, at least; three do where so many
+            would take more than four times ``seconds_each``.
 
     Raises:
         EvaluationError: The process failed; its last lines are in the message.
@@ -225,13 +228,18 @@ def _longest_text(model: PreTrainedModel) -> int:
 
 def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: int) -> Latency:
     ids = _random_pieces(model, batch, length)
-    for _ in range(3):
+    began = time.perf_counter()
+    for _ in range(_WARM_UP):
         model(input_ids=ids)
+        if time.perf_counter() - began > seconds:
+            break
     times: list[float] = []
     while sum(times) < seconds or len(times) < minimum_runs:
         began = time.perf_counter()
         model(input_ids=ids)
         times.append(time.perf_counter() - began)
+        if len(times) >= _FEWEST and sum(times) > _LONGEST * seconds:
+            break
     p50, p95 = np.percentile(times, [50, 95])
     return Latency(batch, length, float(p50), float(p95))
 
