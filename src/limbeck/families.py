@@ -7,7 +7,7 @@ same fields in a recipe.
 
 from dataclasses import replace
 
-from .architectures import Anatomy, Axes
+from .anatomy import Anatomy, Axes
 from .errors import ModelError
 
 _BERT_AXES: tuple[tuple[str, Axes], ...] = (

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from .architectures import Anatomy
+from .anatomy import Anatomy
 from .batch import Tokens
 from .errors import StudentError
 from .factored import FactoredLinear, sizes_of

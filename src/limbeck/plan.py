@@ -21,6 +21,8 @@ from .memory import peak_bytes
 from .objectives.schedule import Ramp
 from .prompt_corpora import prompt_batches, written_batches
 from .student.shape import parameters_of_shape
+from .system.device import describe_device
+from .system.progress import duration
 from .teacher.manifest import Kind
 from .tokenization.masking import Masking
 from .training.checkpoint import Position
@@ -87,7 +89,12 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         total, embeddings = parameters_of_shape(config, with_head=False, causal=shape.causal)
         numbers = [str(getattr(shape, field)) for field in fields]
         sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
-    tables = [("Models", sizes)]
+    precision = setup.precision
+    machine = [
+        ["device", describe_device(setup.device)],
+        ["precision", f"{precision.name}: {precision.reason}"],
+    ]
+    tables = [("Models", sizes), ("Machine", [["", ""], *machine])]
     if own := setup.recipe.student.model:
         tables.append(("First weights", [["", "taken from"], ["student", own]]))
     if models.copied_layers is not None:
@@ -113,7 +120,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         if probes:
             measured = probes[number]
             memory = measured.peak_memory_bytes
-            row += [_duration(measured.seconds_per_step * stage.steps)]
+            row += [duration(measured.seconds_per_step * stage.steps)]
             row += ["" if memory is None else f"{memory / 1e9:.1f} GB"]
         stages.append(row + [""] * (len(stages[0]) - len(row)))
     tables.append(("Stages", stages))
@@ -181,9 +188,3 @@ def _weight(weight: float | Ramp) -> str:
     if isinstance(weight, Ramp):
         return f"{weight.start:g} to {weight.end:g}"
     return f"{weight:g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

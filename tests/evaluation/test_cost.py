@@ -9,7 +9,7 @@ import torch
 from conftest import FAMILIES, make_model
 from transformers import LlamaConfig, LlamaModel
 
-from limbeck.architectures import parameter_counts
+from limbeck.modules import parameter_counts
 from limbeck.errors import EvaluationError, ModelError
 from limbeck.evaluation.cost import Cost, Latency, _longest_text, measure_cost, model_size
 from limbeck.families import ANATOMIES

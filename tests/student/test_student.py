@@ -4,10 +4,10 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 
-from limbeck.architectures import Shape, shape_of, submodule
+from limbeck.architectures import Shape, shape_of
 from limbeck.errors import StudentError
 from limbeck.families import ANATOMIES
-from limbeck.student.axis_maps import Width
+from limbeck.modules import submodule
 from limbeck.student.layer_copy import copy_faults, copy_layers
 from limbeck.student.projections import MapSize, Projections
 from limbeck.student.shape import (
@@ -17,6 +17,7 @@ from limbeck.student.shape import (
     shape_warnings,
     student_config,
 )
+from limbeck.student.width import Width
 
 TEACHER = Shape(layers=3, hidden=24, heads=4, intermediate=48, vocabulary=200, positions=80)
 

@@ -16,7 +16,8 @@ from conftest import make_batch, make_model
 from safetensors.torch import save_file
 
 from limbeck.activations import Needs
-from limbeck.architectures import shape_of, submodule
+from limbeck.architectures import shape_of
+from limbeck.modules import submodule
 from limbeck.families import ANATOMIES
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections

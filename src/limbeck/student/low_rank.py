@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..architectures import Anatomy
+from ..anatomy import Anatomy
 from ..batch import Tokens
 from ..errors import StudentError
 from ..factored import FactoredLinear, set_submodule, sizes_of

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..activations import Activations, Name, Needs, OutputMap, as_activations
-from ..architectures import Anatomy
+from ..anatomy import Anatomy
 from ..batch import Batch
 from ..capture import capture_tensors, output_map
 
