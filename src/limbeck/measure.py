@@ -36,6 +36,12 @@ from .model_folders import fingerprint, model_of_run
 from .pretrained import load_config, load_model, load_tokenizer
 from .prompt_corpora import prompt_notes
 from .recipe import EvaluationPart
+from .system.device import (
+    choose_device,
+    choose_precision,
+    describe_device,
+    emulation_warning,
+)
 from .system.progress import ProgressBar
 from .tokenization.masking import Masking, NextPiece
 from .training.records import RunLog
@@ -109,6 +115,10 @@ def evaluate_model(
         label: What the bar and the results call the model.
     """
     keep_freed_memory()
+    device = choose_device()
+    warning = emulation_warning(choose_precision(part.settings.precision, device), device)
+    if warning and tasks:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
     loaded = [load_task(location, test_split=part.test_split) for location in tasks]
     loaded = [
         subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
@@ -323,13 +333,17 @@ def evaluation_notes(part: EvaluationPart) -> list[str]:
     if not all(writes):
         rows = f"{part.training_rows} training rows at most" if part.training_rows else "all rows"
         settings: FinetuneSettings = part.settings
+        seeds = "1 seed" if part.seeds == 1 else f"{part.seeds} seeds"
+        device = choose_device()
+        precision = choose_precision(settings.precision, device).name
         notes.append(
             f"every model was fine-tuned alike: {rows}, {settings.epochs:g} epochs, learning rate"
-            f" {settings.learning_rate:g}, {part.seeds} seed(s), scored after the last step"
+            f" {settings.learning_rate:g}, {seeds}, scored after the last step; in {precision} on"
+            f" {describe_device(device)}"
         )
     if part.cost:
         notes.append(
             f"milliseconds are of the body alone, in float32, for one text of {SENTENCE_LENGTH} of"
-            " the teacher's pieces"
+            f" the teacher's tokens, on {describe_device(choose_device('cpu'))}"
         )
     return notes
