@@ -64,6 +64,7 @@ ORDER = [
     "assemble",
     "cacheable",
     "cached",
+    "costs",
     "measure_pieces",
     "measure_writing",
     "measure",

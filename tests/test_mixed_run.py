@@ -21,9 +21,9 @@ from limbeck.activations import Activations
 from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
 from limbeck.build import prepare
+from limbeck.costs import students_sentence
 from limbeck.errors import RecipeError
 from limbeck.families import anatomy_of
-from limbeck.measure import students_sentence
 from limbeck.plan import probe
 from limbeck.pretrained import load_body
 from limbeck.run import distill
@@ -262,7 +262,8 @@ def test_a_vocabulary_without_special_tokens_is_refused(raw, vocabulary, tmp_pat
     bare.mask_token = None
     bare.save_pretrained(tmp_path / "bare")
     raw["student"]["tokenizer"] = str(tmp_path / "bare")
-    with pytest.raises(RecipeError, match=r"stages\.0: hides tokens, .* of the student has no mask"):
+    refused = r"stages\.0: hides tokens, .* of the student has no mask"
+    with pytest.raises(RecipeError, match=refused):
         distill(raw, tmp_path / "run")
 
 

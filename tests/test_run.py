@@ -15,8 +15,8 @@ from conftest import make_model, same_run
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
+from limbeck.costs import kept_cost
 from limbeck.errors import RecipeError
-from limbeck.measure import kept_cost
 from limbeck.run import distill
 
 CODE = """

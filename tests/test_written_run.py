@@ -30,9 +30,9 @@ from limbeck.evaluation.rouge import rouge_l
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import load_task
 from limbeck.methods import METHODS
+from limbeck.parse_policy import KINDS
 from limbeck.plan import probe
 from limbeck.prompt_corpora import prompt_batches, written_batches
-from limbeck.parse_policy import KINDS
 from limbeck.run import distill
 from limbeck.sample import write_samples
 from limbeck.tokenization.learn import as_transformers, blank_tokenizer, learn_tokenizer

@@ -129,9 +129,7 @@ def cache_writer(
     asks = all_needs(setup).predictions
     model = load_teacher(setup, accelerator, with_head=True if asks else None)
     live: LiveTeacher = live_teacher(setup, model, accelerator)
-    return CacheWriter(
-        live, store, kind, pieces=shape.token_ids, seed=setup.recipe.seed
-    )
+    return CacheWriter(live, store, kind, pieces=shape.token_ids, seed=setup.recipe.seed)
 
 
 def _keep(writer: CacheWriter, stage: Stage, batch: Batch, accelerator: Accelerator) -> None:

@@ -1,11 +1,10 @@
 """What a finished run is measured on, and the report made of it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
@@ -14,12 +13,12 @@ from .build import Setup
 from .corpora import (
     counts_of_cuts,
     held_out_batches,
-    pieces_per_byte,
     spelled_notes,
 )
+from .costs import Costed, costs_by_size, students_sentence
 from .evaluation.agreement import dropped_mass, top_agreement
 from .evaluation.bits_per_byte import masked_bits_per_byte
-from .evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
+from .evaluation.cost import SENTENCE_LENGTH
 from .evaluation.reading_notes import reading_notes
 from .evaluation.report import ROLES, write_report
 from .evaluation.scoring_notes import scoring_notes
@@ -27,12 +26,11 @@ from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.settings import FinetuneSettings
 from .evaluation.tasks import asks_for_texts, load_task, subsample
 from .factored import factored_ranks
-from .files import remembered
 from .lowered import low_rank_notes
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .measure_writing import positions_of_run
 from .memory import keep_freed_memory
-from .model_folders import fingerprint, model_of_run
+from .model_folders import model_of_run
 from .pretrained import load_config, load_model, load_tokenizer
 from .prompt_corpora import prompt_notes
 from .recipe import EvaluationPart
@@ -182,56 +180,6 @@ def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
         "spread": {role: score.spread for role, score in scores.items()},
         "metrics": {role: score.means() for role, score in scores.items()},
     }
-
-
-class Costed(NamedTuple):
-    """A model whose cost is wanted.
-
-    Attributes:
-        model: Its folder or name.
-        sentence: Tokens of the one text that a sentence stands for.
-        kept: The file in which its cost is kept.
-    """
-
-    model: str
-    sentence: int
-    kept: Path
-
-
-def costs_by_size(models: Mapping[str, Costed], *, timed: bool) -> dict[str, dict[str, Any]]:
-    """What models cost, by name; those of one architecture and size are measured once.
-
-    Args:
-        models: By name.
-        timed: False gives sizes alone.
-    """
-    of_size: dict[tuple[Any, ...], dict[str, Any]] = {}
-    found = {}
-    for name, (model, sentence, kept) in models.items():
-        size, config = model_size(model), load_config(model)
-        heads = getattr(config.get_text_config(), "num_attention_heads", None)
-        key = (config.model_type, heads, *size.values(), sentence)
-        if key not in of_size:
-            of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
-        found[name] = of_size[key]
-    return found
-
-
-def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:
-    """Size, memory and latency of a model, from the file where they were measured before."""
-    of = {"model": fingerprint(model), "sentence": sentence}
-    found = remembered(kept, of, lambda: {"cost": asdict(measure_cost(model, sentence=sentence))})
-    cost: dict[str, Any] = found["cost"]
-    return cost
-
-
-def students_sentence(setup: Setup) -> int:
-    """Pieces that the student reads where the teacher reads those of a sentence."""
-    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
-    if theirs is None or not setup.models.two_vocabularies:
-        return SENTENCE_LENGTH
-    longer = pieces_per_byte(setup, mine) / pieces_per_byte(setup, theirs)
-    return max(1, round(SENTENCE_LENGTH * longer))
 
 
 def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,21 +8,14 @@ from typing import Any
 from rich.console import Console
 
 from . import __version__
+from .costs import Costed, costs_by_size, kept_cost, students_sentence
 from .evaluation.bootstrap import draw_rows, redrawn_scores
 from .evaluation.cost import model_size
 from .evaluation.finetune import SeedScore
 from .evaluation.intervals import difference
 from .evaluation.seeds import TaskScore
 from .evaluation.tasks import Task, load_task, subsample
-from .measure import (
-    Costed,
-    costs_by_size,
-    evaluate_model,
-    evaluation_notes,
-    kept_cost,
-    students_sentence,
-    training_facts,
-)
+from .measure import evaluate_model, evaluation_notes, training_facts
 from .measure_writing import positions_of_run
 from .recipe import EvaluationPart
 from .study import ArmRun, EqualTime, Study

@@ -17,8 +17,8 @@ from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.settings import FinetuneSettings
 from limbeck.evaluation.tasks import load_task
 from limbeck.generation.ends import ends_of
-from limbeck.prompt_corpora import prompt_batches, written_batches
 from limbeck.parse_policy import KINDS
+from limbeck.prompt_corpora import prompt_batches, written_batches
 from limbeck.prompted import ends_of_recipe
 from limbeck.run import distill
 from limbeck.sample import write_answers

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from limbeck.activations import Needs
 from limbeck.architectures import shape_of
-from limbeck.modules import submodule
 from limbeck.families import ANATOMIES
+from limbeck.modules import submodule
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher

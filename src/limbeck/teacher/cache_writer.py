@@ -99,7 +99,8 @@ class CacheWriter:
         found: list[list[Tensor]] = []
         for some in torch.split(features, _ROWS):
             # The map may be kept in less precision than is computed in.
-            logits = linear(some, weight.to(some.dtype), None if bias is None else bias.to(some.dtype))
+            of_rows = None if bias is None else bias.to(some.dtype)
+            logits = linear(some, weight.to(some.dtype), of_rows)
             logs = self._ids.only(logits).log_softmax(-1)
             if self._kind.logits == "sampled":
                 drawn = logs.exp().multinomial(

@@ -44,7 +44,6 @@ class RunLog:
                 continue  # a line that was cut short by a kill
         return found
 
-
     def machine(self) -> dict[str, Any] | None:
         """The last record of where a run's steps are computed; None before there is one."""
         return next((record for record in reversed(self.records()) if "device" in record), None)
