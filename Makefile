@@ -11,7 +11,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(MAKE) lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/limbeck plan recipes/smoke.yaml --no-timed
 	rm -rf runs/smoke
 	$(BIN)/limbeck distill recipes/smoke.yaml -o runs/smoke
