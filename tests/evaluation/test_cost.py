@@ -123,7 +123,7 @@ def test_a_process_that_fails_says_why(teacher_folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(EvaluationError, match="could not be measured") as caught:
         quick(tmp_path)
-    assert "cannot load" in str(caught.value)
+    assert "is damaged" in str(caught.value)
 
 
 def test_a_module_that_lies_about_is_not_imported(teacher_folder, tmp_path, monkeypatch):

@@ -64,9 +64,9 @@ def set_ends(model: PreTrainedModel, ends: tuple[int, ...]) -> None:
         ends: At least one token id.
     """
     said = ends[0] if len(ends) == 1 else list(ends)
-    for config in (model.config, model.generation_config):
-        if config is not None:
-            config.eos_token_id = said
+    model.config.eos_token_id = said
+    if model.can_generate() and model.generation_config is not None:  # a body has none
+        model.generation_config.eos_token_id = said
 
 
 def _generation_config(name: str) -> GenerationConfig | None:
