@@ -9,6 +9,7 @@ from conftest import make_model, make_text
 
 from limbeck.build import prepare
 from limbeck.errors import DataError
+from limbeck.model_folders import fingerprint
 from limbeck.run import distill
 from limbeck.sources import check_sources, sources_of
 
@@ -78,6 +79,79 @@ def test_whatever_was_replaced_is_named(raw, tmp_path, name, fields):
             check_sources(recipe, tmp_path / "run", write=write)
         assert [f for f in sources_of(recipe) if f"({f})" in str(caught.value)] == fields
     replaced(file, data)
+    check_sources(recipe, tmp_path / "run", write=True)
+
+
+OF_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "additional_chat_templates/rag.jinja",
+    "merges.txt",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "config.json",
+)
+OF_MODELS = ("generation_config.json", "model.safetensors")
+OTHERS = (
+    "README.md",
+    "training_args.bin",
+    "optimizer.pt",
+    "optimizer.safetensors",
+    "trainer_state.json",
+    "all_results.json",
+    ".gitattributes",
+)
+
+
+@pytest.mark.parametrize("name", [*OF_TOKENIZERS, *OF_MODELS, *OTHERS])
+def test_every_file_that_decides_is_part_of_a_fingerprint(teacher_folder, tmp_path, name):
+    """Where it comes, where it changes, and where it goes."""
+    folder = tmp_path / "model"
+    shutil.copytree(teacher_folder, folder)
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    before = file.read_bytes() if file.exists() else b"{}"
+    file.write_bytes(before)
+
+    def found():
+        return [fingerprint(str(folder), tokenizer_only=only) for only in (False, True)]
+
+    first = found()
+    file.write_bytes(before + b" ")
+    changed = [one != other for one, other in zip(first, found(), strict=True)]
+    assert changed == [name not in OTHERS, name in OF_TOKENIZERS]
+    file.write_bytes(before)
+    assert found() == first
+    if name not in ("config.json", "model.safetensors", "tokenizer.json"):
+        file.unlink()
+        gone = [one != other for one, other in zip(first, found(), strict=True)]
+        assert gone == changed
+
+
+def test_a_run_is_not_resumed_with_another_chat_template_or_end(raw, tmp_path):
+    for name in ("teacher", "vocabulary"):
+        (tmp_path / name / "chat_template.jinja").write_text("{{ messages }}")
+    recipe = begun(raw, tmp_path)
+    for name, file, old, new in (
+        ("teacher", "chat_template.jinja", b"{{", b"A {{"),
+        ("teacher", "tokenizer_config.json", b"[SEP]", b"[CLS]"),
+        ("vocabulary", "chat_template.jinja", b"{{", b"A {{"),
+        ("vocabulary", "tokenizer_config.json", b"[SEP]", b"[CLS]"),
+    ):
+        place = tmp_path / name / file
+        data = place.read_bytes()
+        assert old in data
+        replaced(place, data.replace(old, new))
+        with pytest.raises(DataError, match=rf"{name} \(.*Put back"):
+            check_sources(recipe, tmp_path / "run", write=True)
+        replaced(place, data)
+    (tmp_path / "teacher" / "README.md").write_text("a card")
     check_sources(recipe, tmp_path / "run", write=True)
 
 

