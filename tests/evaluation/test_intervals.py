@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_rel
 
+from limbeck.errors import EvaluationError
 from limbeck.evaluation.intervals import Redrawn, difference
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -102,8 +103,8 @@ def test_p_is_one_minus_the_level_of_the_interval_that_ends_at_zero():
 
 def test_what_a_seed_does_to_both_models_cancels_out():
     lucky = np.array([0.3, 0.5, 0.7])
-    found = difference(redrawn(lucky + 0.01), redrawn(lucky))
-    assert (found.low, found.high) == pytest.approx((0.01, 0.01)) and found.p == 0.0
+    found = difference(redrawn(lucky + 0.01, rows=100_000), redrawn(lucky, rows=100_000))
+    assert (found.low, found.high) == pytest.approx((0.01, 0.01), abs=2e-5) and found.p < 1e-9
     # Other seeds, or a control with fewer trainings so far, have none to stand beside.
     for others in (redrawn(lucky, seeds=(7, 8, 9)), redrawn(lucky[:2]), redrawn(lucky[1:2])):
         apart = difference(redrawn(lucky + 0.01), others)
@@ -119,6 +120,75 @@ def test_equal_answers_on_few_rows_are_not_proof_of_equality():
     assert many.high < 0.001
     one = difference(redrawn([1.0], rows=1, counted=True), redrawn([0.0], rows=1, counted=True))
     assert one.low < 0 < 1 < one.high
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_rows_that_are_all_alike_are_not_proof_either(counted, seeds):
+    """Perfect ROUGE-L or Spearman on 12 rows: no redraw of them shows another score."""
+    perfect = redrawn([1.0] * seeds, rows=12, counted=counted)
+    same = difference(perfect, perfect)
+    assert same.p == 1.0 and 0.05 < same.high == -same.low < 0.2
+    other = difference(perfect, redrawn([0.9] * seeds, rows=12, counted=counted))
+    assert other.low < 0.1 < other.high and 0.01 < other.p < 0.3
+    more = redrawn([1.0] * seeds, rows=1200, counted=counted)
+    assert difference(more, more).high < 0.01 * same.high * 1.5
+
+
+def test_scores_that_vary_by_row_are_not_widened():
+    moved = np.random.default_rng(0).normal(0, 0.1, 1000)
+    found = difference(redrawn([0.5], moved, rows=30), redrawn([0.4], np.zeros(1000), rows=30))
+    half = t.isf(0.025, 29) * moved.std() * math.sqrt(30 / 29)
+    assert found.high - found.mean == pytest.approx(half)
+
+
+@pytest.mark.parametrize("gap", [5.6e-17, -1.1e-16, 1e-15])
+def test_a_difference_of_rounding_is_none(gap):
+    one, other = np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.2, 0.3]) + gap
+    for rows in (5, 10_000):
+        found = difference(redrawn(one, rows=rows), redrawn(other, rows=rows))
+        assert found.mean == 0.0 and found.p == 1.0
+    by_sum = difference(redrawn([0.1 + 0.2]), redrawn([0.3]))
+    assert by_sum.p == 1.0 and by_sum.mean == 0.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_no_numbers(value):
+    whole, broken = redrawn([0.5, 0.6]), redrawn([0.5, value])
+    for pair in ((whole, broken), (broken, whole), (broken, broken)):
+        with pytest.raises(EvaluationError, match="toy: of the scores .* some are no numbers"):
+            difference(*pair)
+    moved = np.zeros(50)
+    moved[7] = value
+    with pytest.raises(EvaluationError, match="some are no numbers"):
+        difference(redrawn([0.5], moved), redrawn([0.5]))
+
+
+def test_seeds_are_paired_by_number_and_not_by_place():
+    lucky = np.array([0.3, 0.5, 0.7])
+    straight = difference(redrawn(lucky + 0.01), redrawn(lucky))
+    turned = difference(redrawn(lucky + 0.01), redrawn(lucky[::-1], seeds=(2, 1, 0)))
+    assert turned == pytest.approx(straight)
+    # Of several tasks, too, each may have its scores in an order of its own.
+    chance = np.random.default_rng(0)
+    moved = chance.normal(0, 0.02, (2, 3, 50))
+    tasks = [redrawn(lucky + n, moved[n])["toy"] for n in (0, 1)]
+    other = redrawn((lucky + 1)[::-1], moved[1][::-1], seeds=(2, 1, 0))["toy"]
+    control = {"a": redrawn([0.1, 0.2, 0.4])["toy"], "b": redrawn([0.1, 0.2, 0.4])["toy"]}
+    expected = difference(dict(zip("ab", tasks, strict=True)), control)
+    assert difference({"a": tasks[0], "b": other}, control) == pytest.approx(expected)
+
+
+def test_trainings_that_the_other_lacks_are_kept_in_the_mean():
+    lucky = np.array([0.3, 0.5, 0.7])
+    found = difference(redrawn(lucky), redrawn(lucky[:2]))
+    assert found.mean == pytest.approx(0.5 - 0.4) and found.seeds == 3
+
+
+def test_tasks_of_different_seeds_are_refused():
+    both = {"a": redrawn([0.1, 0.2])["toy"], "b": redrawn([0.1, 0.2], seeds=(0, 2))["toy"]}
+    with pytest.raises(EvaluationError, match=r"different seeds, \[\(0, 1\), \(0, 2\)\]"):
+        difference(both, both)
 
 
 def test_seeds_that_agree_by_chance_leave_what_the_rows_tell():

@@ -13,7 +13,7 @@ in Medicine 24, 729; n/(n-1), Efron and Tibshirani 1993. `benchmarks/intervals.p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,10 @@ from numpy import ndarray
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
+from ..errors import EvaluationError
+
 _LEAST_P = 1e-12
+_ROUNDING = 1e-12  # of scores of 1: a smaller difference is that of two orders of summing
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,23 @@ class _Side(NamedTuple):
 def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> Difference:
     """The difference of two models' means over tasks, with its 95 % interval.
 
-    Where both have the same seeds these are taken in pairs: arms of a study read the same text
-    in the same order with one seed, so what is lucky or unlucky in it cancels out as easy rows
-    do.
+    Where both have the same seeds, in whatever order, these are taken in pairs: arms of a study
+    read the same text in the same order with one seed, so what is lucky or unlucky in it cancels
+    out as easy rows do. Where one has others, or more, none are: both means stay those of all.
 
     Args:
         model: Its scores by task.
         control: Those of the same tasks, on the same redraws.
+
+    Raises:
+        EvaluationError: A score is not a number, or the tasks of a model are of different seeds.
     """
+    model, control = _by_seed(model), _by_seed(control)
     sides = _sides(model, control)
     mean = float(sum(side.observed.mean() for side in sides))
+    largest = max(float(np.abs(side.observed).max()) for side in sides)
+    if abs(mean) <= _ROUNDING * max(1.0, largest):
+        mean = 0.0
     found = _variances(sides, model, control)
     p = 1.0 if mean == 0 else 0.0
     if mean != 0 and _beyond(_LEAST_P, found, abs(mean)) > 0:
@@ -103,6 +113,28 @@ def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> 
     half = _beyond(0.05, found, 0.0)
     seeds = max(len(side.observed) for side in sides)
     return Difference(mean, mean - half, mean + half, p, seeds)
+
+
+def _by_seed(scores: Mapping[str, Redrawn]) -> dict[str, Redrawn]:
+    """The same with seeds ascending, so that those of two models and of all tasks stand alike."""
+    ordered = {}
+    for task, found in scores.items():
+        if not (np.isfinite(found.observed).all() and np.isfinite(found.redrawn).all()):
+            raise EvaluationError(
+                f"{task}: of the scores {found.observed.tolist()} or of their redraws some are no"
+                " numbers, so no difference can be told; train or evaluate that arm again"
+            )
+        order = np.argsort(found.seeds)
+        seeds = tuple(found.seeds[place] for place in order)
+        ordered[task] = replace(
+            found, seeds=seeds, observed=found.observed[order], redrawn=found.redrawn[order]
+        )
+    if len(kinds := {found.seeds for found in ordered.values()}) > 1:
+        raise EvaluationError(
+            f"the tasks of a model are scored for different seeds, {sorted(kinds)}; evaluate all"
+            " of its trainings on all tasks"
+        )
+    return ordered
 
 
 def _sides(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> list[_Side]:
@@ -147,15 +179,18 @@ def _of_rows(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> tu
     """Degrees of freedom of all tasks' rows, and the variance that no redraw shows.
 
     Two models that are right on the same few rows would differ by exactly nothing; half a row
-    more on which one alone is right, and half a row for the other, says what is not known.
+    more on which one alone is right, and half a row for the other, says what is not known. Scores
+    that are no counts show their own variance, but for rows that are all alike (each perfect, or
+    each the same): then it is as much, for no row changes such a mean by more than 1 either.
     """
     unseen, variances, freedoms = 0.0, list[float](), list[float]()
     for task in model:
         mine, theirs = model[task], control[task]
-        variances.append(float((_moved(mine).mean(0) - _moved(theirs).mean(0)).var()))
+        variance = float((_moved(mine).mean(0) - _moved(theirs).mean(0)).var())
+        variances.append(variance)
         freedoms.append(max(1.0, mine.rows - 1.0))
-        if mine.counted:
-            unseen += 1 / (mine.rows + 2) ** 2 / min(len(mine.seeds), len(theirs.seeds))
+        half_rows = 1 / (mine.rows + 2) ** 2 / min(len(mine.seeds), len(theirs.seeds))
+        unseen += half_rows if mine.counted else max(0.0, half_rows - variance)
     spent = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
     freedom = sum(variances) ** 2 / spent if spent > 0 else min(freedoms)
     return freedom, unseen / len(model) ** 2
