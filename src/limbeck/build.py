@@ -22,7 +22,13 @@ from .model_folders import locate, model_of_run
 from .models import Models
 from .parse import parse_recipe, problems_message
 from .pretrained import load_tokenizer, no_head
-from .prompted import ends_faults, prompt_faults, template_faults, template_warnings
+from .prompted import (
+    ends_faults,
+    ends_warnings,
+    prompt_faults,
+    template_faults,
+    template_warnings,
+)
 from .recipe import (
     DataPart,
     EvaluationPart,
@@ -164,6 +170,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     if recipe is None or models is None or faults:
         return None, faults
     warnings += template_warnings(models, recipe.data)
+    warnings += ends_warnings(recipe, models)
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
     warnings += spelled_warnings(models, recipe.data)
     warnings += _task_warnings(recipe.evaluation)

@@ -24,8 +24,9 @@ from .evaluation.report import ROLES, write_report
 from .evaluation.scoring_notes import scoring_notes
 from .evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from .evaluation.settings import FinetuneSettings
-from .evaluation.tasks import asks_for_texts, load_task, subsample
+from .evaluation.tasks import TaskKind, asks_for_texts, load_task, subsample
 from .factored import factored_ranks
+from .generation.ends import ends_notes
 from .lowered import low_rank_notes
 from .measure_pieces import neighbours_of_run, readings_of_run, teacher_with_head
 from .measure_writing import positions_of_run
@@ -123,7 +124,10 @@ def evaluate_model(
         for task in loaded
     ]
     tokenizer = load_tokenizer(model)
-    for note in [n for t in loaded for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]:
+    notes = [n for t in loaded for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
+    if any(task.kind is TaskKind.GENERATION for task in loaded):
+        notes += ends_notes(tokenizer, model)
+    for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     scores: dict[str, TaskScore] = {}
     for group in learned_together(loaded):

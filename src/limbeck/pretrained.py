@@ -53,7 +53,7 @@ def load_config(name: str) -> Any:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # whatever the library raises at a field that it does not expect
         raise ModelError(
-            f"cannot read the configuration of {name!r}: {_first_line(error)}. Give a transformers"
+            f"cannot read the configuration of {name!r}: {_reason(error)}. Give a transformers"
             " folder, or a hub name where the hub can be reached"
         ) from error
     if getattr(config, "tie_word_embeddings", False) and has_head_of_its_own(place, config):
@@ -230,10 +230,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     except BaseException as error:  # a panic in the library below is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
-        raise ModelError(
-            f"cannot load the tokenizer of {name!r}: {_first_line(error)}; the folder needs a"
-            " tokenizer.json"
-        ) from error
+        if (folder / "config.json").is_file():
+            load_config(name)  # which transformers reads first; says it where that one is broken
+        said = f"cannot load the tokenizer of {name!r}: {_first_line(error)}"
+        if (folder / "tokenizer.json").is_file():
+            cure = "copy its files (tokenizer.json, tokenizer_config.json) anew"
+        else:
+            cure = "the folder needs a tokenizer.json"
+        raise ModelError(f"{said}; {cure}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
             f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}); save a fast one"
@@ -248,6 +252,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _reason(error: BaseException) -> str:
+    """In one line: which field it is stands in the first line, and what is wrong in the second."""
+    lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
+    some = lines if lines and lines[0].endswith(":") else lines[:1]
+    return " ".join(some) or type(error).__name__
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,13 +1,16 @@
 """What a recipe may ask for where text is written from prompts, by whom, and with what batches."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
 
 from .data.json_lines import file_of_split
 from .data.prompts import read_prompts
 from .errors import DataError, LimbeckError
 from .faults import Fault
 from .generation.batches import Policy
-from .generation.ends import ends_of, ids_in
+from .generation.ends import ends_notes, ends_of
 from .generation.rules import rule_of
 from .models import Models
 from .parse_policy import parse_policy
@@ -80,20 +83,39 @@ def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:
     """
     if not models.anatomy.causal:
         return ()
-    found = ends_of(models.tokenizer, recipe.student.model)
-    found += ids_in(models.student_config, "the student's configuration")
-    if recipe.teacher and models.teacher_tokenizer and not models.two_vocabularies:
-        found += ends_of(models.teacher_tokenizer, recipe.teacher.model)
+    found = ends_of(models.tokenizer)
+    for _, tokenizer, name in _with_ends(recipe, models):
+        found += ends_of(tokenizer, name)
     return tuple(dict.fromkeys(found))
 
 
 def ends_faults(recipe: Recipe, models: Models) -> list[Fault]:
-    """A generation configuration that cannot be read, or names something else than token ids."""
-    try:
-        ends_of_recipe(recipe, models)
-    except LimbeckError as error:
-        return [("student.model" if recipe.student.model else "teacher.model", str(error))]
-    return []
+    """Configurations that cannot be read, or name something else than token ids as ends."""
+    faults: list[Fault] = []
+    for field, tokenizer, name in _with_ends(recipe, models):
+        try:
+            ends_of(tokenizer, name)
+        except LimbeckError as error:
+            faults.append((field, str(error)))
+    return faults
+
+
+def ends_warnings(recipe: Recipe, models: Models) -> list[str]:
+    """Ends that the models' files name and that no token is."""
+    found = [ends_notes(tokenizer, name) for _, tokenizer, name in _with_ends(recipe, models)]
+    return list(dict.fromkeys(note for notes in found for note in notes))
+
+
+def _with_ends(
+    recipe: Recipe, models: Models
+) -> Iterator[tuple[str, PreTrainedTokenizerFast, str]]:
+    """The models whose files say where texts end: field, tokenizer and name of each."""
+    if not models.anatomy.causal:
+        return
+    if recipe.student.model:
+        yield "student.model", models.tokenizer, recipe.student.model
+    if recipe.teacher and models.teacher_tokenizer and not models.two_vocabularies:
+        yield "teacher.model", models.teacher_tokenizer, recipe.teacher.model
 
 
 def stage_policy(

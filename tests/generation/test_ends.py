@@ -1,12 +1,14 @@
 """Where a text ends: every end that a model's files, tokenizer and chat template name."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import PIECES, make_model, make_text
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from rich.console import Console
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.assemble import build_accelerator
 from limbeck.build import check, prepare
@@ -16,12 +18,14 @@ from limbeck.evaluation.generation import GenerationSettings, Writer, score_gene
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.settings import FinetuneSettings
 from limbeck.evaluation.tasks import load_task
-from limbeck.generation.ends import ends_of
+from limbeck.generation.ends import ends_notes, ends_of
+from limbeck.measure import evaluate_model
 from limbeck.parse_policy import KINDS
 from limbeck.prompt_corpora import prompt_batches, written_batches
 from limbeck.prompted import ends_of_recipe
+from limbeck.recipe import EvaluationPart
 from limbeck.run import distill
-from limbeck.sample import write_answers
+from limbeck.sample import write_answers, write_samples
 from limbeck.tokenization.chat import turn_end
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
@@ -163,14 +167,86 @@ def test_kept_scores_are_those_of_the_same_ends(folder_of, prompts, tmp_path):
     assert after["ended"] == 1.0 > before["ended"]
 
 
-def test_ends_are_those_of_all_places(folder_of):
+def test_ends_are_those_of_the_generation_configuration_else_of_the_configuration(folder_of):
     folder = folder_of(generation=[5, 9, 5], config=[END, 11], template=CHAT)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     turn = id_of(folder, "<|im_end|>")
-    assert ends_of(tokenizer, folder) == (tokenizer.eos_token_id, turn, 5, 9, 11)
+    assert ends_of(tokenizer, folder) == (tokenizer.eos_token_id, turn, 5, 9)
     assert ends_of(tokenizer) == (tokenizer.eos_token_id, turn)
+    for nothing in ("{}", '{"eos_token_id": null}', '{"eos_token_id": []}'):
+        rewrite(folder, nothing)
+        assert ends_of(tokenizer, folder) == (tokenizer.eos_token_id, turn, 11)
     tokenizer = AutoTokenizer.from_pretrained(alone := folder_of(generation=-1))
     assert ends_of(tokenizer, alone) == (tokenizer.eos_token_id,)
+
+
+def test_a_generation_configuration_is_alone_as_with_transformers(folder_of):
+    plain = folder_of(config=1)
+    first, second, third = ends_within(said_freely(plain, PROMPTS))
+    folder = folder_of(config=[first, second], generation=[END, third])
+    writer = Writer.loaded(folder)
+    assert writer.ends == (END, third)
+    texts, _ = writer.answers(PROMPTS, GenerationSettings(response=24), seed=0)
+    assert texts == stopped_at(AutoModelForCausalLM.from_pretrained(folder), None, PROMPTS)
+
+
+def test_the_end_of_a_configuration_class_is_none_of_the_file(folder_of):
+    folder = folder_of()
+    file = Path(folder, "config.json")
+    said = json.loads(file.read_text("utf-8"))
+    assert said.pop("eos_token_id", None) is None
+    file.write_text(json.dumps(said), encoding="utf-8")
+    assert AutoConfig.from_pretrained(folder).eos_token_id == 2
+    writer = Writer.loaded(folder)
+    assert writer.ends == (END,)
+    texts, _ = writer.answers(PROMPTS, GenerationSettings(response=24), seed=0)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.eos_token_id is None
+    assert texts == stopped_at(model, [END], PROMPTS)
+
+
+BEYOND = [99999, 10**30, PIECES + len(ADDED)]
+
+
+@pytest.mark.parametrize("never", BEYOND)
+@pytest.mark.parametrize("place", ["generation", "config"])
+def test_ends_that_no_token_is_are_left_out_and_named(folder_of, never, place):
+    folder = folder_of(**{place: [never, 9]})
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert ends_of(tokenizer, folder) == (END, 9) == Writer.loaded(folder).ends
+    [note] = ends_notes(tokenizer, folder)
+    name = "generation_config.json" if place == "generation" else "config.json"
+    assert note.startswith(f"{name} of {folder!r} names ") and note.endswith("texts end at 1, 9")
+    assert (str(never) if never < 10**12 else "1e+30") in note
+    assert ends_notes(tokenizer, folder_of(generation=[-1, 9])) == []
+
+
+def test_the_first_end_that_is_a_token_is_that_of_the_tokenizer(folder_of):
+    folder = folder_of(generation=[99999, 9])
+    file = Path(folder, "tokenizer_config.json")
+    known = json.loads(file.read_text("utf-8"))
+    del known["eos_token"]
+    file.write_text(json.dumps(known), encoding="utf-8")
+    writer = Writer.loaded(folder)
+    assert writer.ends == (9,) and writer.tokenizer.eos_token_id == 9
+    rewrite(folder, '{"eos_token_id": [99999]}')
+    with pytest.raises(EvaluationError, match=r"ends a text \(generation_config.* names 99999"):
+        Writer.loaded(folder)
+
+
+def test_ends_that_no_token_is_are_told_wherever_texts_are_generated(raw, prompts, tmp_path):
+    rewrite(raw["teacher"], json.dumps({"eos_token_id": [1, 99999, 9, 10**30]}))
+    setup = prepare(raw)
+    assert [w for w in setup.warnings if "names 99999, 1e+30 as an end" in w]
+    assert ends_of_recipe(setup.recipe, setup.models)[0] == 1
+    assert max(ends_of_recipe(setup.recipe, setup.models)) < PIECES + len(ADDED)
+    said = Console(record=True, file=io.StringIO(), width=1000)
+    options = {"response": 8, "rows": 2, "console": said}
+    write_answers(raw["teacher"], tmp_path / "out", prompts=prompts, **options)
+    write_samples(raw["teacher"], tmp_path / "free", **options)
+    part = EvaluationPart(seeds=1, writing=GenerationSettings(response=8, rows=2))
+    evaluate_model(raw["teacher"], [prompts], part, console=said)
+    assert said.export_text().count("names 99999, 1e+30 as an end") == 3
 
 
 @pytest.mark.parametrize(
@@ -292,3 +368,31 @@ def test_generation_configurations_that_cannot_be_read(raw, content, message):
         Writer.loaded(raw["teacher"])
     setup, problems = check(raw)
     assert setup is None and message in dict(problems)["teacher.model"]
+
+
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_a_problem_of_a_file_stands_where_its_model_is_named(raw, folder_of, whose):
+    raw["student"] = {"model": folder_of(generation=[END], config=1)}
+    broken = {"student": raw["student"]["model"], "teacher": raw["teacher"]}[whose]
+    rewrite(broken, '{"eos_token_id": ["</s>"]}')
+    _, problems = check(raw)
+    [(field, message)] = problems
+    assert field == f"{whose}.model" and broken in message
+
+
+def test_problems_of_both_files_are_told(raw, folder_of):
+    raw["student"] = {"model": folder_of(generation=["a"], config=1)}
+    rewrite(raw["teacher"], '{"eos_token_id": 1.5}')
+    _, problems = check(raw)
+    assert {field for field, _ in problems} == {"student.model", "teacher.model"}
+
+
+@pytest.mark.parametrize("wrong", ["2", 1.5, [1, "x"], True, {"a": 1}])
+def test_a_wrong_end_of_a_configuration_is_said_to_be_there(folder_of, wrong):
+    folder = folder_of(config=1)
+    file = Path(folder, "config.json")
+    said = {**json.loads(file.read_text("utf-8")), "eos_token_id": wrong}
+    file.write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(ModelError, match="configuration.*eos_token_id") as caught:
+        Writer.loaded(folder)
+    assert "tokenizer.json" not in str(caught.value) and repr(wrong) in str(caught.value)

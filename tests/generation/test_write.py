@@ -22,6 +22,7 @@ from limbeck.generation.rules import (
 )
 from limbeck.generation.tables import Readers, TableReader
 from limbeck.generation.write import Writing, write
+from limbeck.token_ids import TokenIds
 
 PIECES, ENDS, LONGEST = 40, (7, 23), 20
 CASES = {
@@ -300,3 +301,20 @@ def test_models_that_forget_are_refused():
     model.config.layer_types = ["sliding_attention"] * 3
     with pytest.raises(ModelError, match="full attention"):
         Reader(model, 200)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 100.0, 1e8, 1e30])
+@pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top=1)])
+def test_what_no_token_has_is_drawn_at_no_temperature(models, temperature, rule):
+    absent = (3, 11, 12, 30, 39)
+    writing = Writing(LONGEST, temperature, seed=1)
+    found = write(
+        *models,
+        [[1, n] for n in range(2, 34)],
+        rule,
+        writing=writing,
+        pieces=TokenIds(PIECES, absent=absent),
+        ends=(),
+    )
+    drawn = set(found.pieces.flatten().tolist())
+    assert not drawn & set(absent) and max(drawn) < PIECES and len(drawn) > 10

@@ -26,7 +26,7 @@ from ..capture import capture
 from ..data.prompts import Prompt
 from ..errors import EvaluationError
 from ..families import anatomy_of
-from ..generation.ends import ends_of
+from ..generation.ends import ends_notes, ends_of
 from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
 from ..generation.tables import Readers
@@ -113,9 +113,14 @@ class Writer:
         ends = ends_of(tokenizer, name)
         if tokenizer.eos_token_id is None and ends:
             tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
-        if not anatomy.causal or tokenizer.eos_token_id is None:
-            lacks = "is an encoder" if not anatomy.causal else "has no piece that ends a text (eos)"
-            raise EvaluationError(f"{name} {lacks}; only decoders write texts")
+        if not anatomy.causal:
+            raise EvaluationError(f"{name} is an encoder; only decoders write texts")
+        if tokenizer.eos_token_id is None:
+            notes = "".join(f" ({note})" for note in ends_notes(tokenizer, name))
+            raise EvaluationError(
+                f"{name} has no token that ends a text{notes}; name one as eos_token of its"
+                " tokenizer, or as eos_token_id in its generation_config.json"
+            )
         model = load_model(name, anatomy=anatomy, with_head=True)
         if torch.cuda.is_available():
             nn.Module.cuda(model)

@@ -7,24 +7,33 @@ A chat model ends its turn with another token than the one that ends a document,
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from ..errors import ModelError
 from ..model_folders import locate
 from ..pretrained import load_config
 from ..quiet import quiet_transformers
+from ..token_ids import TokenIds
 from ..tokenization.chat import turn_end
 
 _FILE = "generation_config.json"
+_NAMED = 5  # ids, in a sentence
 
 
 def ends_of(tokenizer: PreTrainedTokenizerFast, name: str | None = None) -> tuple[int, ...]:
-    """Token ids that end a text, the tokenizer's own first.
+    """Token ids that end a text, the tokenizer's own first; each is a token of the tokenizer.
+
+    Of a model, those that its generation configuration names; where that names none, those that
+    its configuration file names, as transformers has it.
 
     Args:
         tokenizer: Of the model; its end of text, and what its chat template puts behind an answer.
-        name: Of the model, as for `locate`, whose generation configuration and configuration name
-            more; None where only the tokenizer is known.
+        name: Of the model, as for `locate`; None where only the tokenizer is known.
 
     Raises:
         ModelError: A configuration cannot be read, or names an end that is no token id.
@@ -32,28 +41,65 @@ def ends_of(tokenizer: PreTrainedTokenizerFast, name: str | None = None) -> tupl
     own = [tokenizer.eos_token_id, turn_end(tokenizer)]
     found = [end for end in own if end is not None]
     if name is not None:
-        found += [*ids_in(_generation_config(name), f"{_FILE} of {name!r}")]
-        found += [*ids_in(load_config(name), f"config.json of {name!r}")]
+        ids = TokenIds.of(tokenizer)
+        found += [end for end in _named(name)[0] if _is_token(end, ids)]
     return tuple(dict.fromkeys(found))
 
 
-def ids_in(config: Any, place: str) -> tuple[int, ...]:
-    """The `eos_token_id` of a configuration, which may be one id, a list of them, or none.
+def ends_notes(tokenizer: PreTrainedTokenizerFast, name: str) -> list[str]:
+    """A sentence on the ends that a model's files name and that are never generated, or nothing.
 
     Args:
-        config: Of a model or of its generation; None names nothing.
-        place: Of it, for the error.
+        tokenizer: Of the model.
+        name: As for `ends_of`.
+
+    Raises:
+        ModelError: As `ends_of` says.
+    """
+    ids = TokenIds.of(tokenizer)
+    named, place = _named(name)
+    never = [end for end in dict.fromkeys(named) if end >= 0 and not _is_token(end, ids)]
+    if not never:
+        return []
+    shown = ", ".join(f"{end:.4g}" if end > 10**12 else str(end) for end in never[:_NAMED])
+    more = ", ..." if len(never) > _NAMED else ""
+    ends = ", ".join(map(str, ends_of(tokenizer, name))) or "no token"
+    return [
+        f"{place} names {shown}{more} as an end of texts (eos_token_id), which is no token of its"
+        f" tokenizer ({len(ids)} tokens, the largest id {ids.end - 1}) and is never generated;"
+        f" texts end at {ends}"
+    ]
+
+
+def _is_token(end: int, ids: TokenIds) -> bool:
+    return 0 <= end < ids.end and end not in ids.absent  # -1 stands for none
+
+
+def _named(name: str) -> tuple[list[int], str]:
+    """The ends that the files of a model name, and which file does."""
+    place = f"{_FILE} of {name!r}"
+    if found := _ids_in(_generation_config(name), place):
+        return found, place
+    place = f"config.json of {name!r}"
+    load_config(name)  # refuses what is no configuration, saying why
+    with quiet_transformers():
+        # As the file has it: a configuration's class has an end of its own where it names none.
+        config, _ = PretrainedConfig.get_config_dict(locate(name))
+    return _ids_in(config.get("eos_token_id"), place), place
+
+
+def _ids_in(given: Any, place: str) -> list[int]:
+    """An `eos_token_id`, which may be one id, a list of them, or none, as a list.
 
     Raises:
         ModelError: It is something else.
     """
-    given = getattr(config, "eos_token_id", None)
     ids = given if isinstance(given, (list, tuple)) else [] if given is None else [given]
     if wrong := [end for end in ids if not isinstance(end, int) or isinstance(end, bool)]:
         raise ModelError(
             f"{place} has the eos_token_id {wrong[0]!r}; give a token id, or a list of them"
         )
-    return tuple(end for end in ids if end >= 0)  # -1 stands for none
+    return list(ids)
 
 
 def set_ends(model: PreTrainedModel, ends: tuple[int, ...]) -> None:
@@ -69,13 +115,13 @@ def set_ends(model: PreTrainedModel, ends: tuple[int, ...]) -> None:
         model.generation_config.eos_token_id = said
 
 
-def _generation_config(name: str) -> GenerationConfig | None:
-    """None where a model has no such file, as many have not."""
+def _generation_config(name: str) -> Any:
+    """Its `eos_token_id`; None where a model has no such file, as many have not."""
     place = locate(name)
     try:
         with quiet_transformers():
-            return GenerationConfig.from_pretrained(place)
-    except (OSError, TypeError, ValueError) as error:
+            return GenerationConfig.from_pretrained(place).eos_token_id
+    except Exception as error:  # whatever the library raises at a field that it does not expect
         if not Path(place, _FILE).exists():
             return None
         raise ModelError(

@@ -125,7 +125,7 @@ def write(
         if fires.any():
             if rule.judges_draft:
                 noise = _noise(teacher_keys[rows], places, ids.end, writing.temperature)
-            theirs = _drawn(of_teacher, noise, writing.temperature)
+            theirs = _drawn(of_teacher, noise, writing.temperature, both.absent)
         new = torch.where(fires, theirs, drafted)
         # What stands after the first of these was drafted after another text, or is too much.
         stops = (new != drafted) | torch.isin(new, stop) | (places == writing.longest - 1)
@@ -169,6 +169,7 @@ class _Both:
             readers.of("teacher", teacher, pieces, **size) if teacher is not None else None
         )
         device = student.device
+        self.absent = torch.tensor(pieces.absent, dtype=torch.long, device=device)
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         table = torch.tensor(ids, device=device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -192,7 +193,7 @@ class _Both:
             )
             logs.append(read[:, 0])
             here = noise[:, place] if noise is not None else None
-            piece = _drawn(logs[-1], here, writing.temperature)
+            piece = _drawn(logs[-1], here, writing.temperature, self.absent)
             drafted.append(piece)
         return torch.stack(drafted, 1), torch.stack(logs, 1)
 
@@ -257,5 +258,8 @@ def _noise(keys: Tensor, places: Tensor, pieces: int, temperature: float) -> Ten
     return noise.view(rows, block, pieces)
 
 
-def _drawn(logs: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
-    return logs.argmax(-1) if noise is None else (logs / temperature + noise).argmax(-1)
+def _drawn(logs: Tensor, noise: Tensor | None, temperature: float, absent: Tensor) -> Tensor:
+    if noise is None:
+        return logs.argmax(-1)
+    # Behind the division: a high temperature brings what no token has near to the others.
+    return (logs / temperature + noise).index_fill(-1, absent, -math.inf).argmax(-1)
