@@ -54,3 +54,12 @@ def test_a_misspelt_recipe(tmp_path, name):
     )
     words = (name, str(tmp_path / "recipe.yaml"), *(["-o", "x"] if name != "plan" else []))
     assert heavy_modules(command(*words)) == []
+
+
+def test_an_objective_that_cannot_be(tmp_path):
+    """Its class loads torch, and what it may be told does not."""
+    (tmp_path / "recipe.yaml").write_text(
+        "teacher: minilm-demo\nstudent: {}\ndata: {}\n"
+        "stages: [{steps: 2, objectives: {output: {divergence: skewd_kl, temperature: 0}}}]\n"
+    )
+    assert heavy_modules(command("plan", str(tmp_path / "recipe.yaml"))) == []

@@ -115,7 +115,6 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
     """Stage I of mixed-vocabulary training."""
     place = f"stages.{number}"
     share = part.mixed.share if part.mixed else 0.5
-    ends = (share.start, share.end) if isinstance(share, Ramp) else (share, share)
     needed = [
         (number == 0, f"{place}.mixed", "can only be the first stage"),
         (models.teacher is not None, "teacher", "is missing; a mixed stage trains a copy of it"),
@@ -128,11 +127,6 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
             not models.anatomy.causal,
             "student.architecture",
             "is a decoder; a mixed stage hides words, which only encoders fill in",
-        ),
-        (
-            min(ends) > 0 and max(ends) < 1,
-            f"{place}.mixed.share",
-            "must stay above 0 and below 1, so that both vocabularies are read",
         ),
         (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
         (part.alignment is None, f"{place}.alignment", "has no place in a mixed stage"),

@@ -15,7 +15,9 @@ def faults_of(
     """What pydantic found in data for a model, with the nearest known key of an unknown one."""
     found = []
     for item in error.errors():
-        path = [*place, *(str(step) for step in item["loc"])]
+        # Of a choice of types pydantic names the type too, as list[int]: no place of the data.
+        steps = [str(step) for step in item["loc"]]
+        path = [*place, *(step for step in steps if "[" not in step or step == steps[-1])]
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             message = f"unknown key{nearest(path[-1], _known_keys(model, path[:-1]))}"
         elif item["type"] == "missing":

@@ -21,7 +21,8 @@ from .methods import with_method
 from .model_folders import locate
 from .objectives.options import OPTIONS
 from .objectives.presets import PRESETS
-from .objectives.schedule import Ramp
+from .objectives.schedule import NumberOrRamp, Ramp
+from .parse_options import read_options
 from .parse_policy import parse_policy
 from .recipe import EvaluationPart, Recipe, as_kind, as_model
 
@@ -213,27 +214,25 @@ def parse_objective(
     fields = option_names(kind)
     for key in sorted(own.keys() - set(fields)):
         faults.append((f"{path}.{key}", f"unknown option{nearest(key, [*fields, 'weight'])}"))
-    try:
-        known = {key: value for key, value in own.items() if key in fields}
-        return TypeAdapter(OPTIONS[kind]).validate_python(known), weight, faults
-    except ValidationError as error:
-        return None, weight, faults + faults_of(error, Recipe, place)
+    known = {key: value for key, value in own.items() if key in fields}
+    found, unread = read_options(OPTIONS[kind], known, place)
+    faults += unread
+    faults += [(".".join([*place, name]), message) for name, message in found.problems()]
+    return (None if unread else found), weight, faults
 
 
 def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, list[Fault]]:
-    if isinstance(value, Mapping):
-        try:
-            ramp = TypeAdapter(Ramp).validate_python(value)
-        except ValidationError as error:
-            return 1.0, faults_of(error, Recipe, place)
-        if min(ramp.start, ramp.end) < 0 or max(ramp.start, ramp.end) <= 0:
+    try:
+        weight: float | Ramp = TypeAdapter(NumberOrRamp).validate_python(value)
+    except ValidationError as error:
+        return 1.0, faults_of(error, Recipe, place)
+    if isinstance(weight, Ramp):
+        if min(weight.start, weight.end) < 0 or max(weight.start, weight.end) <= 0:
             return 1.0, [(".".join(place), "both ends must be 0 or more, one of them above 0")]
-        return ramp, []
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        message = f"is {value!r}, must be a finite number above 0, or a ramp: {{start: 1, end: 0}}"
+    elif not 0 < weight < math.inf:
+        message = f"is {weight:g}; give a finite number above 0, or a ramp: {{start: 1, end: 0}}"
         return 1.0, [(".".join(place), message)]
-    return float(value), []
+    return weight, []
 
 
 def option_names(kind: str) -> list[str]:

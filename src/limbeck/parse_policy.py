@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import fields as fields_of
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
-
-from .faults import Fault, faults_of, nearest
+from .faults import Fault, nearest
 from .generation.options import RULE_OPTIONS, PolicyOptions
-from .recipe import Recipe
+from .parse_options import read_options
 
 KINDS = ("corpus", "mixed", *RULE_OPTIONS)
 _OWN = tuple(field.name for field in fields_of(PolicyOptions))
@@ -48,23 +46,15 @@ def parse_policy(
         for name in sorted(given.keys() - {*known, *_OWN})
     ]
     defaults = {"share": _MIXED_SHARE} if kind == "mixed" else {}
-    try:
-        own = defaults | {name: given[name] for name in _OWN if name in given}
-        common = TypeAdapter(PolicyOptions).validate_python(own)
-        rule: Any = None
-        if rule_kind:
-            options = {name: given[name] for name in known if name in given}
-            rule = TypeAdapter(rule_kind).validate_python(options)
-    except ValidationError as error:
-        return None, faults + faults_of(error, Recipe, place)
-    needed = [
-        (0 <= common.share <= 1, "share", f"is {common.share:g}; give 0 to 1"),
-        (0 <= common.replay < 1, "replay", f"is {common.replay:g}; give 0 to less than 1"),
-        (common.kept >= 1, "kept", f"is {common.kept}; give 1 or more"),
-        (common.temperature >= 0, "temperature", f"is {common.temperature:g}; give 0 or more"),
-        (common.block >= 1, "block", f"is {common.block}; give 1 or more"),
-    ]
-    faults += [(f"{path}.{name}", message) for met, name, message in needed if not met]
+    own = defaults | {name: given[name] for name in _OWN if name in given}
+    common, unread = read_options(PolicyOptions, own, place)
+    faults += unread
+    faults += [(f"{path}.{name}", message) for name, message in common.faults()]
+    rule: Any = None
+    if rule_kind:
+        rules = {name: given[name] for name in known if name in given}
+        rule, unread = read_options(rule_kind, rules, place)
+        faults += unread
     if kind == "corpus":
         message = "is for text that is written, and corpus writes none; leave it out"
         faults += [(f"{path}.{name}", message) for name in _OWN if name in given]

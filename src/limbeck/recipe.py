@@ -5,12 +5,14 @@ The rooms never see these objects: builders turn them into plain arguments.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from .anatomy import Anatomy
 from .data.text import TextSource
 from .evaluation.settings import FinetuneSettings, GenerationSettings
-from .objectives.schedule import Ramp
+from .given_numbers import Number, Whole
+from .objectives.schedule import NumberOrRamp, Ramp
 from .student.width import Width
 from .system.choices import DeviceChoice, PrecisionChoice
 from .tokenization.masking import Masking
@@ -39,7 +41,7 @@ class TeacherPart(Part):
 class CopyPart(Part):
     """Which teacher layers the student starts from."""
 
-    layers: Literal["uniform", "first", "last", "mean"] | list[int | list[int]] = Field(
+    layers: Literal["uniform", "first", "last", "mean"] | list[Whole | list[Whole]] = Field(
         "uniform",
         description="a teacher layer for each student layer, counted from 0, or several, of which"
         " it becomes the mean; mean takes all, in equal runs",
@@ -56,15 +58,15 @@ class LowRankPart(Part):
     layers: Literal["feed_forward", "attention", "all"] | list[str] = Field(
         "feed_forward", description="which, or the ends of their paths, as mlp.up_proj"
     )
-    rank: int | None = Field(None, ge=1, description="or give energy, or budget")
-    energy: float | None = Field(
+    rank: Whole | None = Field(None, ge=1, description="or give energy, or budget")
+    energy: Number | None = Field(
         None, gt=0, lt=1, description="share of the squared singular values that is kept"
     )
-    budget: float | None = Field(
+    budget: Number | None = Field(
         None, gt=0, lt=1, description="share of the layers' parameters that is kept"
     )
     whitened: bool = Field(True, description="weigh directions by what enters on real text")
-    alpha: int | None = Field(None, ge=1, description="of additions; twice the rank by default")
+    alpha: Whole | None = Field(None, ge=1, description="of additions; twice the rank by default")
     export: Literal["factored", "dense", "adapters"] = Field(
         "factored",
         description="dense multiplies the factors out at the end; adapters leaves additions to a"
@@ -80,22 +82,22 @@ class StudentPart(Part):
         description="a student that was trained before, with sizes, pieces and weights of its own:"
         " a transformers folder, or a hub name",
     )
-    layers: int | None = Field(None, ge=1, le=_LAYERS)
-    hidden: int | None = Field(None, ge=1, le=_WIDTH)
-    heads: int | None = Field(None, ge=1, le=_WIDTH)
-    intermediate: int | None = Field(None, ge=1, le=_WIDTH)
+    layers: Whole | None = Field(None, ge=1, le=_LAYERS)
+    hidden: Whole | None = Field(None, ge=1, le=_WIDTH)
+    heads: Whole | None = Field(None, ge=1, le=_WIDTH)
+    intermediate: Whole | None = Field(None, ge=1, le=_WIDTH)
     architecture: str | None = Field(None, description="model type; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
-    positions: int | None = Field(
+    positions: Whole | None = Field(
         None, ge=1, le=_PIECES, description="longest text; the teacher's by default"
     )
-    key_value_heads: int | None = Field(
+    key_value_heads: Whole | None = Field(
         None,
         ge=1,
         le=_WIDTH,
         description="of decoders whose heads share keys; the teacher's ratio by default",
     )
-    vocabulary: int | None = Field(
+    vocabulary: Whole | None = Field(
         None,
         ge=1,
         le=_PIECES,
@@ -121,8 +123,8 @@ class StudentPart(Part):
 class HeldOutPart(Part):
     """Text that is never learned from."""
 
-    share: float = Field(0.01, gt=0, lt=1, description="share of the documents")
-    sequences: int = Field(128, ge=1, description="how many are measured")
+    share: Number = Field(0.01, gt=0, lt=1, description="share of the documents")
+    sequences: Whole = Field(128, ge=1, description="how many are measured")
 
 
 def _as_list(value: Any) -> Any:
@@ -143,7 +145,7 @@ class DataPart(Part):
     prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         [], description="DIR/NAME of files of prompts with references, for decoders"
     )
-    response: int | None = Field(
+    response: Whole | None = Field(
         None, ge=1, description="pieces that answer a prompt, at most; half of length by default"
     )
     between: str = Field("\n", description="stands between prompt and response")
@@ -153,7 +155,7 @@ class DataPart(Part):
     predicted: Literal["responses", "everything"] = Field(
         "responses", description="everything predicts the pieces of prompts as well"
     )
-    length: int = Field(
+    length: Whole = Field(
         128, ge=8, le=_PIECES, description="pieces in a sequence, special tokens included"
     )
     packed: bool = Field(True, description="documents follow one another without padding")
@@ -166,10 +168,18 @@ class DataPart(Part):
         return self.response or self.length // 2
 
 
+def _reads_both(share: float | Ramp) -> float | Ramp:
+    ends = (share.start, share.end) if isinstance(share, Ramp) else (share, share)
+    if not 0 < min(ends) <= max(ends) < 1:
+        message = "must stay above 0 and below 1, so that both vocabularies are read"
+        raise PydanticCustomError("share", message)
+    return share
+
+
 class MixedPart(Part):
     """The teacher learns to read the student's vocabulary beside its own, from labels."""
 
-    share: float | Ramp = Field(
+    share: Annotated[NumberOrRamp, AfterValidator(_reads_both)] = Field(
         0.5, description="of the words, those cut by the student's vocabulary; or a ramp"
     )
 
@@ -220,10 +230,10 @@ class StagePart(Part):
         description="who writes what is learned from, by prompts: corpus, student, teacher, mixed,"
         " switch, speculative or adaptive; or {kind: ...} with options",
     )
-    tokens: int | None = Field(None, ge=1, description="length in tokens; or give steps")
-    steps: int | None = Field(None, ge=1)
-    batch_size: int = Field(32, ge=1, description="sequences in an optimizer step")
-    micro_batch_size: int | None = Field(None, ge=1, description="sequences in one forward")
+    tokens: Whole | None = Field(None, ge=1, description="length in tokens; or give steps")
+    steps: Whole | None = Field(None, ge=1)
+    batch_size: Whole = Field(32, ge=1, description="sequences in an optimizer step")
+    micro_batch_size: Whole | None = Field(None, ge=1, description="sequences in one forward")
     optimizer: OptimizerSettings = OptimizerSettings()
     masking: Masking | None = Field(None, description="by default 15 % of words, if labels need it")
     dropout: bool = Field(False, description="train with the student's dropout")
@@ -251,10 +261,10 @@ class TrainingPart(Part):
     checkpointing: bool = Field(
         False, description="compute the student's layers again in the backward, to save memory"
     )
-    log_every: int = Field(20, ge=1)
-    held_out_every: int = Field(200, ge=1)
-    checkpoint_every: int = Field(200, ge=1)
-    checkpoints_kept: int = Field(2, ge=1, description="the last ones; others are removed")
+    log_every: Whole = Field(20, ge=1)
+    held_out_every: Whole = Field(200, ge=1)
+    checkpoint_every: Whole = Field(200, ge=1)
+    checkpoints_kept: Whole = Field(2, ge=1, description="the last ones; others are removed")
     trackers: list[Literal["tensorboard"]] = []
 
 
@@ -262,8 +272,10 @@ class EvaluationPart(Part):
     """What the student is measured on when it is ready."""
 
     tasks: list[str] = Field([], description="DIR/NAME of task files")
-    seeds: int = Field(3, ge=1)
-    training_rows: int | None = Field(None, ge=1, description="the same subsample for every model")
+    seeds: Whole = Field(3, ge=1)
+    training_rows: Whole | None = Field(
+        None, ge=1, description="the same subsample for every model"
+    )
     test_split: str | None = None
     settings: FinetuneSettings = FinetuneSettings()
     writing: GenerationSettings = GenerationSettings()
@@ -283,7 +295,7 @@ class Recipe(Part):
     """A whole run."""
 
     name: str = "run"
-    seed: int = Field(0, ge=0)
+    seed: Whole = Field(0, ge=0)
     teacher: Annotated[TeacherPart | None, BeforeValidator(as_model)] = None
     student: Annotated[StudentPart, BeforeValidator(as_model)]
     data: DataPart

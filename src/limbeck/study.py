@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from .build import Setup, check
 from .errors import RecipeError
 from .faults import Fault, faults_of
+from .given_numbers import Number, Whole
 from .parse import override, parse_overrides, read_recipe
 from .recipe import EvaluationPart, Part
 
@@ -27,7 +28,7 @@ Overrides = dict[str, Any]
 class EqualTime(Part):
     """Every arm trains for so long; its steps follow from a probe of its own speed."""
 
-    seconds: float = Field(gt=0)
+    seconds: Number = Field(gt=0)
 
 
 class Study(Part):
@@ -46,14 +47,14 @@ class Study(Part):
     arms: dict[str, Overrides] = Field(min_length=2, description="fields of each arm")
     leave_out: list[str] = Field([], description="STUDENT/ARM that is not wanted")
     control: str = Field(description="the arm that the others are measured against")
-    seeds: int = Field(1, ge=1, description="trainings of every arm, each from a seed of its own")
+    seeds: Whole = Field(1, ge=1, description="trainings of every arm, each from a seed of its own")
     equal: Literal["tokens"] | EqualTime = Field(
         "tokens", description="tokens: all arms must read as many; or {seconds: 300}"
     )
-    kept_gigabytes: float = Field(
+    kept_gigabytes: Number = Field(
         20.0, ge=0, description="room for the teacher's signals that arms share; 0 keeps none"
     )
-    draws: int = Field(1000, ge=100, description="redraws of the paired bootstrap")
+    draws: Whole = Field(1000, ge=100, description="redraws of the paired bootstrap")
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,11 @@ def test_no_measure_is_infinite_where_one_side_excludes_a_piece():
 
 
 def test_unknown_measures_and_options_are_named():
-    with pytest.raises(ObjectiveError, match="use one of forward_kl, reverse_kl"):
+    with pytest.raises(
+        ObjectiveError, match="no measure is called 'kl'; known: adaptive_kl, alpha_beta"
+    ):
         divergence_of("kl", {})
-    with pytest.raises(ObjectiveError, match="skewed_kl has alpha"):
+    with pytest.raises(ObjectiveError, match="skewed_kl has no such option; known: alpha"):
         divergence_of("skewed_kl", {"lambda": 0.1})
 
 
@@ -273,7 +275,8 @@ def test_labels_and_distributions_are_over_the_same_rows():
 @pytest.mark.parametrize(
     ("options", "place", "message"),
     [
-        ({"divergence": "kl"}, "divergence", "use one of forward_kl"),
+        ({"divergence": "kl"}, "divergence", "no measure is called 'kl'; known: adaptive_kl"),
+        ({"divergence": "skewd_kl"}, "divergence", "did you mean 'skewed_kl'?"),
         ({"temperature": 0.0}, "temperature", "is 0; give 0.001 to 1000"),
         ({"signal": "top_k", "pieces": 200}, "pieces", "give 1 to 199"),
         ({"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased for forward_kl"),

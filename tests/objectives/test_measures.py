@@ -78,6 +78,27 @@ def test_ends_that_are_other_measures(name, options, same_as):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "same_as"), [("skewed_kl", "forward_kl"), ("skewed_reverse_kl", "reverse_kl")]
+)
+@pytest.mark.parametrize("student", [(0.0, -100.0), (0.0, -85.0), (-200.0, 0.0)])
+@pytest.mark.parametrize("teacher", [(-3.0, 0.0), (0.0, 0.0), (0.0, -100.0)])
+def test_skewed_by_nothing_they_learn_where_a_probability_vanishes(name, same_as, student, teacher):
+    """In float32 q underflows, and forward_kl still learns by the whole of p."""
+    logits = [torch.tensor([side]) for side in (student, teacher)]
+    expected = gradient_of(same_as, {}, *logits)
+    assert torch.equal(gradient_of(name, {"alpha": 0.0}, *logits), expected)
+    # Nor does it leap away where alpha is all but nothing.
+    nearly = gradient_of(name, {"alpha": 1e-40}, *logits)
+    torch.testing.assert_close(nearly, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_worked_example_of_a_confident_student():
+    logits = torch.tensor([[0.0, -100.0]]), torch.tensor([[-3.0, 0.0]])
+    found = gradient_of("skewed_kl", {"alpha": 0.0}, *logits)
+    assert found.tolist() == [pytest.approx([0.952574, -0.952574], abs=1e-5)]
+
+
 def gradient_of(name, options, student, teacher):
     """By the student's logits, in the precision that is given."""
     mine = Distribution.of_logits(student.clone())

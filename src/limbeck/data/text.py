@@ -4,7 +4,6 @@ A line of a txt file is a document; jsonl, csv and parquet give a column.
 """
 
 import difflib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from pydantic import Field
 
 from ..contents import content_of
 from ..errors import DataError
-from .json_lines import keys_once
+from ..given_numbers import Number
+from .json_lines import row_of
 from .lines import read_lines
 from .tables import csv_column, hub_rows, parquet_column
 
@@ -39,7 +39,7 @@ class TextSource:
 
     path: str
     column: str = "text"
-    weight: Annotated[float, Field(gt=0, lt=math.inf)] = 1.0
+    weight: Annotated[Number, Field(gt=0, lt=math.inf)] = 1.0
     split: str = "train"
 
 
@@ -128,13 +128,8 @@ def ending_of(path: str) -> str:
 def _column_of_json(line: str, number: int, source: TextSource) -> str:
     if not line.strip():
         return ""
-    try:
-        row = json.loads(line, object_pairs_hook=keys_once)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"line {number} of {source.path} is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f"line {number} of {source.path} is a {type(row).__name__}, not an object")
-    return _column(row, source, f"line {number} of {source.path}")
+    place = f"line {number} of {source.path}"
+    return _column(row_of(line, place), source, place)
 
 
 def _column(row: Mapping[str, Any], source: TextSource, place: str) -> str:

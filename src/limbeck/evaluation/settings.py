@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from ..generation.options import GenerationTemperature
+from ..given_numbers import Number, Whole
 from ..system.choices import PrecisionChoice
 
 
@@ -24,12 +26,12 @@ class FinetuneSettings:
             float32. Head and loss are always float32.
     """
 
-    epochs: Annotated[float, Gt(0), Le(10_000)] = 3.0
-    batch_size: Annotated[int, Ge(1)] = 32
-    learning_rate: Annotated[float, Gt(0), Le(10)] = 1e-4
-    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.01
-    max_length: Annotated[int, Ge(3)] = 128
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    epochs: Annotated[Number, Gt(0), Le(10_000)] = 3.0
+    batch_size: Annotated[Whole, Ge(1)] = 32
+    learning_rate: Annotated[Number, Gt(0), Le(10)] = 1e-4
+    weight_decay: Annotated[Number, Ge(0), Le(10)] = 0.01
+    max_length: Annotated[Whole, Ge(3)] = 128
+    dropout: Annotated[Number, Ge(0), Lt(1)] = 0.1
     pooling: Literal["mean", "first"] = "mean"
     precision: PrecisionChoice = "auto"
 
@@ -51,10 +53,10 @@ class GenerationSettings:
         batch_size: Prompts at once.
     """
 
-    response: Annotated[int, Ge(1)] = 256
-    length: Annotated[int | None, Ge(3)] = None
+    response: Annotated[Whole, Ge(1)] = 256
+    length: Annotated[Whole | None, Ge(3)] = None
     between: str | None = None
     chat: bool | None = None
-    temperature: Annotated[float, Ge(0), Le(100)] = 0.0
-    rows: Annotated[int | None, Ge(1)] = None
-    batch_size: Annotated[int, Ge(1)] = 16
+    temperature: GenerationTemperature = 0.0
+    rows: Annotated[Whole | None, Ge(1)] = None
+    batch_size: Annotated[Whole, Ge(1)] = 16

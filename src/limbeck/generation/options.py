@@ -5,9 +5,39 @@ Each rule derives from its options, and adds how it decides.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from ..given_numbers import Number, Whole
 
 MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
+# Of what log-probabilities are divided by: below, they overflow; above, they are all alike.
+_TEMPERATURES = 0.001, 100.0
+
+
+def temperature_problem(value: float) -> str:
+    """What is wrong with a temperature at which text is generated; empty if nothing is.
+
+    >>> temperature_problem(0.7), temperature_problem(0.0)
+    ('', '')
+    >>> temperature_problem(-1.0)
+    'is -1; give 0 (greedy), or 0.001 to 100'
+    """
+    least, most = _TEMPERATURES
+    allowed = value == 0 or least <= value <= most
+    return "" if allowed else f"is {value:g}; give 0 (greedy), or {least:g} to {most:g}"
+
+
+def _possible(value: float) -> float:
+    if problem := temperature_problem(value):
+        raise PydanticCustomError("temperature", "{problem}", {"problem": problem})
+    return value
+
+
+# As a user may write it, refused where it is declared.
+GenerationTemperature = Annotated[Number, AfterValidator(_possible)]
 
 
 @dataclass(frozen=True)
@@ -31,14 +61,27 @@ class PolicyOptions:
             forwards need stay in memory for it.
     """
 
-    share: float = 1.0
+    share: Number = 1.0
     labels: Literal["references", "written"] = "references"
-    replay: float = 0.0
-    kept: int = 1000
-    temperature: float = 1.0
-    block: int = 16
+    replay: Number = 0.0
+    kept: Whole = 1000
+    temperature: Number = 1.0
+    block: Whole = 16
     precision: Literal["float32", "bfloat16"] = "float32"
     graphs: bool = True
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Shares beyond 0 to 1, a temperature out of range, and counts below 1."""
+        needed = [
+            (0 <= self.share <= 1, "share", f"is {self.share:g}; give 0 to 1"),
+            (0 <= self.replay < 1, "replay", f"is {self.replay:g}; give 0 to less than 1"),
+            (self.kept >= 1, "kept", f"is {self.kept}; give 1 or more"),
+            (self.block >= 1, "block", f"is {self.block}; give 1 or more"),
+        ]
+        found = [(name, message) for met, name, message in needed if not met]
+        if problem := temperature_problem(self.temperature):
+            found.append(("temperature", problem))
+        return found
 
 
 @dataclass(frozen=True)
@@ -83,9 +126,9 @@ class SwitchOptions:
             stage that is done, times the longest response.
     """
 
-    tau: float = 0.3
+    tau: Number = 0.3
     decay: Literal["exponential", "linear", "constant"] = "exponential"
-    rate: float | None = None
+    rate: Number | None = None
     by: Literal["position", "step"] = "position"
 
     def faults(self) -> list[tuple[str, str]]:
@@ -115,7 +158,7 @@ class SpeculativeOptions:
         top: How many those are.
     """
 
-    top: int = 25
+    top: Whole = 25
 
     def faults(self) -> list[tuple[str, str]]:
         """Fewer than one piece."""
@@ -131,14 +174,14 @@ class AdaptiveOptions:
         first: Places that are only counted.
     """
 
-    times: float = 3.0
-    first: int = 8
+    times: Number = 3.0
+    first: Whole = 8
 
     def faults(self) -> list[tuple[str, str]]:
         """Numbers that every divergence is above."""
         found = []
-        if not self.times > 0:
-            found.append(("times", f"is {self.times:g}; give more than 0"))
+        if not 0 < self.times < math.inf:
+            found.append(("times", f"is {self.times:g}; give a finite number more than 0"))
         if self.first < 1:
             found.append(("first", f"is {self.first}; give 1 or more"))
         return found

@@ -41,12 +41,13 @@ class AttentionMaps(AttentionMapsOptions, Objective):
         """Layers that do not exist, heads that do not divide, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
-        found = map_fault("layers", self.layers, student.layers, teacher.layers)
+        found = self.problems()
+        found += map_fault("layers", self.layers, student.layers, teacher.layers)
         common = math.gcd(student.query_width, teacher.query_width)
-        if self.heads is not None and (self.heads < 1 or common % self.heads):
+        if self.heads is not None and self.heads >= 1 and common % self.heads:
             valid = [n for n in range(1, common + 1) if common % n == 0]
             found.append(("heads", f"is {self.heads}; to divide both widths use one of {valid}"))
-        return found
+        return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "AttentionMaps":
         """With numbers for layers and heads."""

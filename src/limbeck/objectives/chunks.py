@@ -21,7 +21,6 @@ from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
 from .labels import label_log_likelihoods
 from .options import ChunksOptions
-from .schedule import temperature_faults
 
 _CERTAIN = -1e-37  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
 
@@ -42,7 +41,7 @@ class Chunks(ChunksOptions, Objective):
         """No teacher, or a temperature that leaves nothing to compare."""
         if teacher is None:
             return no_teacher(teacher)
-        return temperature_faults(self.temperature)
+        return self.problems()
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Chunks":
         """With the rows that are pieces."""

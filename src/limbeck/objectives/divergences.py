@@ -85,13 +85,18 @@ def jensen_shannon(student: Distribution, teacher: Distribution, *, beta: float)
 
 def skewed_kl(student: Distribution, teacher: Distribution, *, alpha: float) -> Found:
     """KL(teacher || mixture), alpha of the mixture the teacher's."""
-    p, q = teacher.probabilities, student.probabilities
-    middle = (alpha * p + (1 - alpha) * q).clamp_min_(_LOWEST)
+    if alpha == 0:
+        return forward_kl(student, teacher)
+    # Held above the lowest as logarithms are: where q vanishes and alpha is tiny, the slope is -p.
+    p, q = teacher.probabilities, student.probabilities.clamp_min(_LOWEST)
+    middle = alpha * p + (1 - alpha) * q
     return (p * (teacher.logs - middle.log())).sum(-1), (alpha - 1) * q * p / middle
 
 
 def skewed_reverse_kl(student: Distribution, teacher: Distribution, *, alpha: float) -> Found:
     """KL(student || mixture), alpha of the mixture the student's."""
+    if alpha == 0:
+        return reverse_kl(student, teacher)
     p, q = teacher.probabilities, student.probabilities
     middle = ((1 - alpha) * p + alpha * q).clamp_min_(_LOWEST)
     value = q * (student.logs - middle.log())

@@ -35,7 +35,9 @@ class Hidden(HiddenOptions, MappedObjective):
         """Layers that do not exist or are named twice, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
-        return map_fault("layers", self.layers, student.layers, teacher.layers)
+        found = self.problems()
+        found += map_fault("layers", self.layers, student.layers, teacher.layers)
+        return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Hidden":
         """With every student layer's teacher layers written out."""

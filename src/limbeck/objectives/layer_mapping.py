@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import ObjectiveError
-from .layer_names import LayerName, layer_number
+from .layer_names import LayerName, layer_name_problems, layer_number
 
 Some = LayerName | Sequence[LayerName]
 LayerMap = str | Sequence[LayerName] | Mapping[LayerName, Some]
@@ -91,20 +91,62 @@ teachers=(5,))]
     ([Link(student=2, teachers=(4,))], [Link(student=0, teachers=(0,)), Link(student=2, \
 teachers=(1,))])
     """
-    if isinstance(layers, str):
-        if layers in NAMED_MAPS:
-            return NAMED_MAPS[layers](student, teacher)
-        if ":" not in layers and "," not in layers:
-            return [Link(student - 1, (_of_teacher(layers, teacher),))]
-        return _explicit(_pairs(layers), student, teacher)
-    if isinstance(layers, Mapping):
-        return _explicit(list(layers.items()), student, teacher)
-    if len(layers) != student:
+    if isinstance(layers, str) and layers in NAMED_MAPS:
+        return NAMED_MAPS[layers](student, teacher)
+    pairs = _written_pairs(layers)
+    if not isinstance(layers, str | Mapping) and len(layers) != student:
         raise ObjectiveError(
             f"the list names {len(layers)} teacher layers for {student} student layers; name one"
             ' each, or write pairs, as "0:1,2:5", to leave student layers out'
         )
-    return _explicit(list(enumerate(layers)), student, teacher)
+    return _explicit(pairs, student, teacher)
+
+
+def map_problems(field: str, layers: LayerMap) -> list[tuple[str, str]]:
+    """What is wrong with a layer map between any models: empty, or one (field, message)."""
+    if isinstance(layers, str) and layers in NAMED_MAPS:
+        return []
+    try:
+        _written_pairs(layers)
+    except ObjectiveError as error:
+        return [(field, str(error))]
+    return []
+
+
+def _written_pairs(layers: LayerMap) -> list[tuple[LayerName, Some]]:
+    """Student and teacher layers as a map without a name of its own says them.
+
+    Raises:
+        ObjectiveError: Something in it names no layer of any model, or there is nothing in it.
+    """
+    if isinstance(layers, str):
+        alone = ":" not in layers and "," not in layers
+        pairs: list[tuple[LayerName, Some]] = [("last", layers)] if alone else _pairs(layers)
+    elif isinstance(layers, Mapping):
+        pairs = list(layers.items())
+    else:
+        pairs = list(enumerate(layers))
+    for mine, theirs in pairs:
+        _spelled("student", mine)
+        for name in _several(theirs):
+            _spelled("teacher", name)
+    if not pairs or not all(_several(theirs) for _, theirs in pairs):
+        raise ObjectiveError('the layer map has a hole; name at least one pair, as "last:last"')
+    return pairs
+
+
+def _spelled(whose: str, name: LayerName) -> None:
+    if isinstance(name, str) and not name.startswith("last") and whose == "teacher":
+        raise ObjectiveError(
+            f"no layer map is called {name!r}; use {', '.join(NAMED_MAPS)}, last, last-1 ...,"
+            ' or pairs of student and teacher layers, as "0:0,2:1"'
+        )
+    for _, problem in layer_name_problems("", name):
+        raise ObjectiveError(f"the {whose}'s layer {problem}")
+
+
+def _several(theirs: Some) -> Sequence[LayerName]:
+    return [theirs] if isinstance(theirs, (int, str)) else theirs
 
 
 def _pairs(text: str) -> list[tuple[LayerName, Some]]:
@@ -124,29 +166,21 @@ def _name(text: str) -> LayerName:
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
-def _of_teacher(name: LayerName, teacher: int) -> int:
+def _number(whose: str, name: LayerName, layers: int) -> int:
     try:
-        return layer_number(name, teacher)
+        return layer_number(name, layers)
     except ObjectiveError as error:
-        if isinstance(name, str) and not name.startswith("last"):
-            raise ObjectiveError(
-                f"no layer map is called {name!r}; use {', '.join(NAMED_MAPS)}, last, last-1 ...,"
-                ' or pairs of student and teacher layers, as "0:0,2:1"'
-            ) from error
-        raise ObjectiveError(f"the teacher's layer {error}") from error
+        raise ObjectiveError(f"the {whose}'s layer {error}") from error
 
 
 def _explicit(pairs: Sequence[tuple[LayerName, Some]], student: int, teacher: int) -> list[Link]:
-    links = []
-    for mine, theirs in pairs:
-        try:
-            number = layer_number(mine, student)
-        except ObjectiveError as error:
-            raise ObjectiveError(f"the student's layer {error}") from error
-        several = [theirs] if isinstance(theirs, (int, str)) else theirs
-        links.append(Link(number, tuple(_of_teacher(name, teacher) for name in several)))
-    if not all(link.teachers for link in links) or not links:
-        raise ObjectiveError('the layer map has a hole; name at least one pair, as "last:last"')
+    links = [
+        Link(
+            _number("student", mine, student),
+            tuple(_number("teacher", name, teacher) for name in _several(theirs)),
+        )
+        for mine, theirs in pairs
+    ]
     whole: list[tuple[str, list[int]]] = [
         ("student", [link.student for link in links]),
         *(("teacher", list(link.teachers)) for link in links),

@@ -3,8 +3,9 @@
 import re
 
 from ..errors import ObjectiveError
+from ..given_numbers import WholeOrName
 
-LayerName = int | str
+LayerName = WholeOrName
 
 
 def layer_number(name: LayerName, layers: int) -> int:
@@ -19,9 +20,9 @@ def layer_number(name: LayerName, layers: int) -> int:
     >>> layer_number("last-1", 6), layer_number(0, 6)
     (4, 0)
     """
-    number = name if isinstance(name, int) else _counted_back(name, layers)
-    if number is None:
-        raise ObjectiveError(f"{name!r} names no layer; write a number, `last` or `last-1`")
+    if problems := layer_name_problems("", name):
+        raise ObjectiveError(problems[0][1])
+    number = name if isinstance(name, int) else layers - 1 - int(name.partition("-")[2] or 0)
     if not 0 <= number < layers:
         raise ObjectiveError(
             f"{name!r} is no layer of a model with {layers} layers; use 0 to {layers - 1}"
@@ -30,11 +31,17 @@ def layer_number(name: LayerName, layers: int) -> int:
     return number
 
 
-def _counted_back(name: str, layers: int) -> int | None:
-    word, dash, back = name.partition("-")
-    if word != "last" or (dash and not re.fullmatch("[0-9]+", back)):
-        return None
-    return layers - 1 - (int(back) if dash else 0)
+def layer_name_problems(field: str, name: LayerName) -> list[tuple[str, str]]:
+    """What is wrong with a layer name in any model: empty, or one (field, message).
+
+    >>> layer_name_problems("layer", "lsat")
+    [('layer', "'lsat' names no layer; write a number from 0, `last` or `last-1`")]
+    """
+    if isinstance(name, int):
+        known, said = name >= 0, "is no layer"
+    else:
+        known, said = bool(re.fullmatch("last(-[0-9]+)?", name)), "names no layer"
+    return [] if known else [(field, f"{name!r} {said}; write a number from 0, `last` or `last-1`")]
 
 
 def layer_fault(field: str, name: LayerName, layers: int) -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ Apart from what computes them, so that a recipe is checked without torch.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..faults import nearest
+
 _ENDS = "nearer to either end it is almost 0 for every student, and nothing is learned"
 _JENSEN_SHANNON = (
     f"{_ENDS}. Its limits are forward_kl, where beta is 0, and reverse_kl, where it is 1"
@@ -94,12 +96,14 @@ MEASURES: dict[str, Measure] = {
 def divergence_faults(name: str, options: Mapping[str, float]) -> list[tuple[str, str]]:
     """What is wrong with a measure's name and options, as (field, message)."""
     if name not in MEASURES:
-        return [("divergence", f"is {name!r}; use one of {', '.join(MEASURES)}")]
+        return [("divergence", f"no measure is called {name!r}{nearest(name, MEASURES)}")]
     known, found = MEASURES[name].options, []
     for option, value in options.items():
         place = f"divergence_options.{option}"
         if option not in known:
-            found.append((place, f"{name} has {', '.join(known) or 'no options'}"))
+            said = nearest(option, known) if known else "; leave it out"
+            has = "has no such option" if known else "has no options"
+            found.append((place, f"{name} {has}{said}"))
         elif not known[option].allows(value):
             allowed = known[option]
             found.append((place, f"is {value:g}; {name} takes {allowed.range}: {allowed.why}"))

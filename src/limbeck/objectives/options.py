@@ -3,21 +3,35 @@
 Each objective derives from its options, and adds what binding it to two models finds out.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .layer_mapping import LayerMap
-from .layer_names import LayerName
-from .schedule import Ramp
+from ..given_numbers import Number, Whole
+from .layer_mapping import LayerMap, map_problems
+from .layer_names import LayerName, layer_name_problems
+from .measures import divergence_faults
+from .schedule import NumberOrRamp, temperature_faults
 
 Combine = Literal["concatenate", "mean", "each"]
 Measure = Literal["mse", "cosine"]
+Problem = tuple[str, str]  # (field, what is wrong and what to change)
+
+
+def _count_problems(field: str, count: int | None) -> list[Problem]:
+    if count is None or count >= 1:
+        return []
+    return [(field, f"is {count}; give 1 or more")]
 
 
 @dataclass(frozen=True)
 class LabelsOptions:
     """Cross-entropy against the original piece, summed over the predicted positions."""
+
+    def problems(self) -> list[Problem]:
+        """None: it has no options."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -37,10 +51,21 @@ class OutputOptions:
     """
 
     divergence: str = "forward_kl"
-    divergence_options: Mapping[str, float] = field(default_factory=dict)
-    temperature: float | Ramp = 1.0
+    divergence_options: Mapping[str, Number] = field(default_factory=dict)
+    temperature: NumberOrRamp = 1.0
     signal: Literal["dense", "top_k", "sampled"] = "dense"
-    pieces: int = 64
+    pieces: Whole = 64
+
+    def problems(self) -> list[Problem]:
+        """Measures, options, temperatures and numbers that no two models could be given."""
+        found = divergence_faults(self.divergence, self.divergence_options)
+        found += temperature_faults(self.temperature)
+        found += _count_problems("pieces", self.pieces)
+        if self.signal == "sampled" and self.divergence != "forward_kl":
+            found.append(
+                ("signal", f"is sampled, which is unbiased for forward_kl, not {self.divergence}")
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -52,7 +77,11 @@ class UldOptions:
             all, which means sorting them.
     """
 
-    pieces: int | None = 1000
+    pieces: Whole | None = 1000
+
+    def problems(self) -> list[Problem]:
+        """Fewer than one piece."""
+        return _count_problems("pieces", self.pieces)
 
 
 @dataclass(frozen=True)
@@ -64,7 +93,11 @@ class ChunksOptions:
             look impossible; the divergence is multiplied by it.
     """
 
-    temperature: float = 10.0
+    temperature: Number = 10.0
+
+    def problems(self) -> list[Problem]:
+        """A temperature that leaves nothing to compare."""
+        return temperature_faults(self.temperature)
 
 
 @dataclass(frozen=True)
@@ -90,6 +123,10 @@ class HiddenOptions:
     measure: Measure = "mse"
     projection: Literal["per_pair", "shared"] = "per_pair"
 
+    def problems(self) -> list[Problem]:
+        """A layer map that no two models could have."""
+        return map_problems("layers", self.layers)
+
 
 @dataclass(frozen=True)
 class MeanHiddenOptions:
@@ -103,6 +140,10 @@ class MeanHiddenOptions:
     measure: Measure = "mse"
     trained: bool = True
 
+    def problems(self) -> list[Problem]:
+        """None: whatever can be read can be had."""
+        return []
+
 
 @dataclass(frozen=True)
 class EmbeddingsOptions:
@@ -113,6 +154,10 @@ class EmbeddingsOptions:
     """
 
     measure: Measure = "mse"
+
+    def problems(self) -> list[Problem]:
+        """None: whatever can be read can be had."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -129,8 +174,12 @@ class AttentionMapsOptions:
     """
 
     layers: LayerMap = "uniform"
-    heads: int | None = None
+    heads: Whole | None = None
     causal: bool | None = None
+
+    def problems(self) -> list[Problem]:
+        """A layer map that no two models could have, or no heads."""
+        return map_problems("layers", self.layers) + _count_problems("heads", self.heads)
 
 
 @dataclass(frozen=True)
@@ -154,9 +203,24 @@ class RelationsOptions:
 
     teacher_layer: LayerName = "last"
     student_layer: LayerName = "last"
-    pairs: Mapping[str, float] = field(default_factory=lambda: {"QQ": 1.0, "KK": 1.0, "VV": 1.0})
-    heads: int | None = None
+    pairs: Mapping[str, Number] = field(default_factory=lambda: {"QQ": 1.0, "KK": 1.0, "VV": 1.0})
+    heads: Whole | None = None
     causal: bool | None = None
+
+    def problems(self) -> list[Problem]:
+        """Layers that no model has, no heads, no pairs, unknown ones or such without weight."""
+        found = layer_name_problems("teacher_layer", self.teacher_layer)
+        found += layer_name_problems("student_layer", self.student_layer)
+        found += _count_problems("heads", self.heads)
+        if not self.pairs:
+            found.append(("pairs", "is empty; name at least one, as {VV: 1.0}"))
+        for pair, weight in self.pairs.items():
+            if len(pair) != 2 or not set(pair) <= set("QKV"):
+                found.append((f"pairs.{pair}", "is no pair of Q, K and V, as QQ, KK, VV or QK"))
+            if not 0 < weight < math.inf:
+                message = f"weighs {weight}; leave it out or weigh it above 0, by a finite number"
+                found.append((f"pairs.{pair}", message))
+        return found
 
 
 @dataclass(frozen=True)
@@ -173,8 +237,14 @@ class VectorsOptions:
 
     teacher_layer: LayerName = "last"
     student_layer: LayerName = "last"
-    heads: int | None = None
+    heads: Whole | None = None
     measure: Measure = "mse"
+
+    def problems(self) -> list[Problem]:
+        """Layers that no model has, or no heads."""
+        found = layer_name_problems("teacher_layer", self.teacher_layer)
+        found += layer_name_problems("student_layer", self.student_layer)
+        return found + _count_problems("heads", self.heads)
 
 
 OPTIONS: dict[str, type] = {

@@ -20,9 +20,8 @@ from ..student.projections import Projections
 from ..token_ids import TokenIds
 from .contract import Fault, Objective, no_teacher, required
 from .divergences import Distribution, Divergence, Found, divergence_of
-from .measures import divergence_faults
 from .options import OutputOptions
-from .schedule import number, temperature_faults
+from .schedule import number
 from .vocabulary_rows import vocabulary_loss
 
 
@@ -44,18 +43,13 @@ class Output(OutputOptions, Objective):
         """Unknown measures and options, temperatures of 0, vocabularies that differ, no teacher."""
         if teacher is None:
             return no_teacher(teacher)
-        found = divergence_faults(self.divergence, self.divergence_options)
-        found += temperature_faults(self.temperature)
+        found = self.problems()
         mine, theirs = student.token_ids, teacher.token_ids
         if mine != theirs:
             found.append(("", vocabularies_differ(len(mine), len(theirs))))
         most = min(len(mine), len(theirs))
-        if self.signal != "dense" and not 1 <= self.pieces < most:
+        if self.signal != "dense" and self.pieces >= most:
             found.append(("pieces", f"is {self.pieces}; give 1 to {most - 1}"))
-        if self.signal == "sampled" and self.divergence != "forward_kl":
-            found.append(
-                ("signal", f"is sampled, which is unbiased for forward_kl, not {self.divergence}")
-            )
         rows = min(mine.end, theirs.end)
         if self.vocabulary is not None and not 1 <= TokenIds.given(self.vocabulary).end <= rows:
             found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out"))

@@ -46,10 +46,11 @@ class Relations(RelationsOptions, Objective):
         """Layers that do not exist, heads that do not divide, unknown pairs, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
-        found = layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
+        found = self.problems()
+        found += layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
         found += layer_fault("student_layer", self.student_layer, student.layers)
         valid = self._head_choices(student, teacher)
-        if self.heads is not None and self.heads not in valid:
+        if (self.heads or 0) >= 1 and self.heads not in valid:
             widths = ", ".join(map(str, sorted(self._widths(student, teacher))))
             found.append(
                 (
@@ -58,15 +59,7 @@ class Relations(RelationsOptions, Objective):
                     f" student's and the teacher's queries, keys and values; use one of {valid}",
                 )
             )
-        if not self.pairs:
-            found.append(("pairs", "is empty; name at least one, as {VV: 1.0}"))
-        for pair, weight in self.pairs.items():
-            if len(pair) != 2 or not set(pair) <= set(_LETTERS):
-                found.append((f"pairs.{pair}", "is no pair of Q, K and V, as QQ, KK, VV or QK"))
-            if not 0 < weight < math.inf:
-                message = f"weighs {weight}; leave it out or weigh it above 0, by a finite number"
-                found.append((f"pairs.{pair}", message))
-        return found
+        return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Relations":
         """With numbers for layers and relation heads."""

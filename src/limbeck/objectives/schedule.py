@@ -1,14 +1,18 @@
 """Weights and temperatures that change while a stage goes on."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from ..given_numbers import Number
 
 _T = TypeVar("_T")
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Share = Annotated[float, Field(ge=0, le=1)]
+_Finite = Annotated[Number, Field(allow_inf_nan=False)]
+_Share = Annotated[Number, Field(ge=0, le=1)]
 # Of what logits are divided by: beyond, they are all alike, or overflow where it is squared.
 _TEMPERATURES = 0.001, 1000.0
 
@@ -41,6 +45,27 @@ class Ramp:
         if self.form == "cosine":
             done = 0.5 - 0.5 * math.cos(math.pi * done)
         return self.start + (self.end - self.start) * done
+
+
+def _forward(ramp: Ramp) -> Ramp:
+    if ramp.begins > ramp.ends:
+        message = "begins at {begins} and ends at {ends}; let it end no earlier than it begins"
+        places = {"begins": f"{ramp.begins:g}", "ends": f"{ramp.ends:g}"}
+        raise PydanticCustomError("ramp", message, places)
+    return ramp
+
+
+def _number_or_ramp(value: Any, _: Any) -> float | Ramp:
+    """Only what was meant says what is wrong with it, not the other one too."""
+    meant: Any = Number
+    if isinstance(value, Mapping | Ramp):
+        meant = Annotated[Ramp, AfterValidator(_forward)]
+    found: float | Ramp = TypeAdapter(meant).validate_python(value)
+    return found
+
+
+# As a recipe may write it: a number, or {start: 4, end: 1}.
+NumberOrRamp = Annotated[float | Ramp, WrapValidator(_number_or_ramp)]
 
 
 def number(value: float | Ramp, progress: float = 1.0) -> float:

@@ -39,13 +39,13 @@ class Uld(UldOptions, Objective):
         """No teacher, or fewer than one piece."""
         if teacher is None:
             return no_teacher(teacher)
-        if self.pieces is not None and self.pieces < 1:
-            return [("pieces", f"is {self.pieces}; give 1 or more, or leave it out")]
+        found = self.problems()
         most = student.vocabulary, teacher.vocabulary
         given = [TokenIds.given(ids).end for ids in self.vocabularies or most]
         if not all(1 <= mine <= rows for mine, rows in zip(given, most, strict=True)):
-            return [("vocabularies", f"are {given}; give 1 to {list(most)}, or leave it out")]
-        return []
+            message = f"are {given}; give 1 to {list(most)}, or leave it out"
+            found.append(("vocabularies", message))
+        return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Uld":
         """With the rows of both vocabularies that are pieces."""

@@ -32,12 +32,13 @@ class Vectors(VectorsOptions, MappedObjective):
         """Layers that do not exist, heads that do not divide, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
-        found = layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
+        found = self.problems()
+        found += layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
         found += layer_fault("student_layer", self.student_layer, student.layers)
         valid = _head_choices(student, teacher)
-        if self.heads is not None and self.heads not in valid:
+        if (self.heads or 0) >= 1 and self.heads not in valid:
             found.append(("heads", f"is {self.heads}; to divide every width use one of {valid}"))
-        return found
+        return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Vectors":
         """With numbers for layers and heads."""

@@ -14,6 +14,8 @@ from numpy import ndarray
 from numpy.random import Generator
 from pydantic import Field
 
+from ..given_numbers import Number
+
 # From numbers between 0 and 1, one for each place, to an id each.
 RandomIds = Callable[[Float[ndarray, "batch tokens"]], Int[ndarray, "batch tokens"]]
 
@@ -30,10 +32,10 @@ class Masking:
             what is left stands as it is.
     """
 
-    share: Annotated[float, Field(gt=0, le=1)] = 0.15
+    share: Annotated[Number, Field(gt=0, le=1)] = 0.15
     whole_word: bool = True
-    replaced: Annotated[float, Field(ge=0, le=1)] = 0.8
-    random: Annotated[float, Field(ge=0, le=1)] = 0.1
+    replaced: Annotated[Number, Field(ge=0, le=1)] = 0.8
+    random: Annotated[Number, Field(ge=0, le=1)] = 0.1
 
 
 @dataclass(frozen=True)

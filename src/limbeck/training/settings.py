@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from ..given_numbers import Number
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -19,9 +21,9 @@ class OptimizerSettings:
         beta2: AdamW's memory of squared gradients.
     """
 
-    learning_rate: Annotated[float, Gt(0), Le(10)] = 5e-4
-    warmup_share: Annotated[float, Ge(0), Le(1)] = 0.05
+    learning_rate: Annotated[Number, Gt(0), Le(10)] = 5e-4
+    warmup_share: Annotated[Number, Ge(0), Le(1)] = 0.05
     decay: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.01
-    clip_norm: Annotated[float, Gt(0)] = 1.0
-    beta2: Annotated[float, Ge(0), Lt(1)] = 0.98
+    weight_decay: Annotated[Number, Ge(0), Le(10)] = 0.01
+    clip_norm: Annotated[Number, Gt(0)] = 1.0
+    beta2: Annotated[Number, Ge(0), Lt(1)] = 0.98
