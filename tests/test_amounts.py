@@ -119,7 +119,8 @@ def test_less_than_a_batch_is_said(of_lines, lines, length, packed, count):
     setup = prepare(of_lines(lines, length=length, packed=packed))
     there = len(stage_batches(setup, 0).table)
     [warning] = [warning for warning in setup.warnings if "a step reads 4 rows" in warning]
-    assert f"there are {there} training sequences of {length} tokens" in warning
+    are, plural = ("is", "") if there == 1 else ("are", "s")
+    assert f"there {are} {there} training sequence{plural} of {length} tokens" in warning
     assert count in (None, there)
 
 
@@ -143,7 +144,7 @@ def test_a_kind_of_prompt_is_held_out(of_prompts, asked, held_out):
     assert len(rows) == held_out and len(learned.table) == len(asked) - held_out
     assert len({row.text for row in rows}) == 1
     assert stage_held_out(setup, 0)[0].student.predicted.any()
-    assert ("a step reads 4 rows and there are 1 prompts" in str(setup.warnings)) == (
+    assert ("a step reads 4 rows and there is 1 prompt to learn from" in str(setup.warnings)) == (
         len(asked) < 5
     )
 

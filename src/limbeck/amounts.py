@@ -66,14 +66,16 @@ def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> 
         mine = [rows for rows in every if (rows.kind == "prompt") == of_prompts]
         size = stage.batch_size
         if of_prompts:
-            count, what = sum(len(_some(rows, size)) for rows in mine), "prompts to learn from"
+            count = sum(len(_some(rows, size)) for rows in mine)
+            what = "prompt to learn from" if count == 1 else "prompts to learn from"
         else:
             count = sum(_sequences(models, data, rows, size) for rows in mine)
-            what = f"training sequences of {data.length} tokens"
+            what = f"training sequence{'' if count == 1 else 's'} of {data.length} tokens"
         if count < size:
             shorter = "" if of_prompts else " or a smaller `length`,"
+            are = "is" if count == 1 else "are"
             found.append(
-                f"stages.{number}: a step reads {size} rows and there are {count} {what}, so that"
+                f"stages.{number}: a step reads {size} rows and there {are} {count} {what}, so that"
                 f" it reads the same ones again; give more,{shorter} or a smaller `batch_size`"
             )
     return found

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.build import check
-from limbeck.errors import DataError
+from limbeck.errors import DataError, EvaluationError
 from limbeck.evaluation.examples import encode_example
 from limbeck.evaluation.finetune import FinetuneSettings, finetune
 from limbeck.evaluation.reading_notes import reading_notes
@@ -124,6 +124,7 @@ def test_a_text_without_any_token_is_learned_from_and_named(tmp_path, kind):
     said = console.export_text()
     assert "of 4 of 8 rows the tokenizer leaves a text" in said
     assert f"first line 1 of {location}.train.jsonl" in said
+    assert "word" not in said and "tagged" not in said
 
 
 def test_rows_of_which_no_word_has_a_token_leave_the_loss_finite(tmp_path):
@@ -137,7 +138,30 @@ def test_rows_of_which_no_word_has_a_token_leave_the_loss_finite(tmp_path):
     tuned = finetune(saved(tmp_path, tokenizer), task, settings=settings, seed=0)
     assert math.isfinite(tuned.score(task).metrics["span_f1"])
     [note] = reading_notes(task, tokenizer)
-    assert "of 4 of 4 rows" in note and "such a word is tagged O" in note
+    assert "of 4 of 4 rows the tokenizer leaves a word without any token" in note
+    assert note.endswith("; such a word is tagged O")
+
+
+@pytest.mark.parametrize(("pair", "least"), [(False, 3), (True, 5)])
+def test_no_room_for_a_token_of_every_text_is_refused(tmp_path, pair, least):
+    rows = [{"text": "the house", "label": "a"}, {"text": "a garden", "label": "b"}]
+    if pair:
+        rows = [rows[0], {**rows[1], "text_pair": "the river"}]
+    task, tokenizer = load_task(put(tmp_path, rows)), make_tokenizer()
+    model = saved(tmp_path, tokenizer)
+    for most in range(3, least):
+        settings = FinetuneSettings(epochs=0.1, max_length=most, precision="float32")
+        said = (
+            f"is read {most} tokens at a time .max_length., of which 3 are special tokens.*give 5"
+        )
+        with pytest.raises(EvaluationError, match=said):
+            finetune(model, task, settings=settings, seed=0)
+    settings = FinetuneSettings(epochs=0.1, max_length=least, precision="float32")
+    tuned = finetune(model, task, settings=settings, seed=0)
+    found = encode_example(task.train[-1], task, tokenizer, least).pieces["input_ids"]
+    special = set(tokenizer.all_special_ids)
+    assert len([one for one in found if one not in special]) == 1 + pair
+    assert 0 <= tuned.score(task).metrics["accuracy"] <= 1
 
 
 def test_special_tokens_in_a_task_are_text_and_counted(tmp_path):

@@ -13,6 +13,7 @@ from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.packing import HeldOut, tokenize_source
 from limbeck.tokenization.plain_text import count_spelled, plain_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
+from limbeck.tokenization.text_bytes import tokenize_texts
 from limbeck.tokenization.trim import count_pieces
 from limbeck.tokenization.two_cuts import cut_twice
 
@@ -151,6 +152,34 @@ def test_in_a_chat_template_only_its_own_are_real(decoder):
     assert hostile.strip() in decoder.decode(ids)
     assert table.responses[0].tolist().count(end) == 1
     assert table.spelled == 5
+
+
+NO_LETTERS = ("\uffff", "\ufffe", "\ufdd0", "\uffff\ufffe", "\U0010ffff")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("odd", NO_LETTERS)
+def test_no_letter_before_its_name_makes_a_special_token(kind, odd):
+    tokenizer = make_tokenizer(kind)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    text = "the " + " ".join(odd + name for name in tokenizer.all_special_tokens)
+    [found] = tokenize_texts(tokenizer, [text])
+    assert not special & set(found.ids.tolist())
+    assert found.utf8_bytes.sum() == len(text.encode())
+
+
+@pytest.mark.parametrize("odd", NO_LETTERS)
+def test_what_is_no_letter_stays_in_a_prompt(decoder, odd):
+    asked = f"a{odd}b {odd}</s> <{odd}/s> <|{odd}im_end|> {odd}<|im_end|>"
+    for chat in (False, True):
+        table = encode_prompts(
+            [Prompt(asked, (asked,))], decoder, length=400, response=150, chat=chat
+        )
+        prompt, response = (column[0].tolist() for column in (table.prompts, table.responses))
+        assert asked in decoder.decode(prompt)
+        assert decoder.decode(response[:-1]) == asked
+        assert decoder.eos_token_id not in [*prompt, *response[:-1]]
+        assert prompt.count(decoder.convert_tokens_to_ids("<|im_end|>")) == chat
 
 
 def test_coverage_and_counts_of_pieces():

@@ -1,13 +1,12 @@
 """Files of JSON lines, a row an object, with the place of every fault."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .lines import read_lines
 
 _ENDINGS = (".jsonl", ".jsonl.gz")
 
@@ -16,23 +15,21 @@ def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Every row of a file, with its place for messages.
 
     Raises:
-        DataError: The file is empty, cut short, not UTF-8, or a line is no object.
+        DataError: The file is empty or cannot be read, or a line is no object.
     """
-    number = rows = 0
-    opened = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opened(file, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    rows += 1
-                    place = f"line {number} of {file}"
-                    yield _row(line, place), place
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 after line {number}: {error}; save it so") from error
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{file} is cut short or broken after line {number}: {error}; copy it anew"
-        ) from error
+    rows = 0
+    for number, line in read_lines(file):
+        if line.strip():
+            rows += 1
+            place = f"line {number} of {file}"
+            row = row_of(line, place)
+            try:
+                # JSON may spell half a character, which no tokenizer takes.
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                message = f"{place} holds half a character; write whole Unicode text"
+                raise DataError(message) from error
+            yield row, place
     if not rows:
         raise DataError(f"{file} is empty; give one JSON object a line")
 
@@ -64,13 +61,20 @@ def has_split(place: Path, split: str) -> bool:
     )
 
 
-def _row(line: str, place: str) -> dict[str, Any]:
+def row_of(line: str, place: str) -> dict[str, Any]:
+    """A line as a JSON object.
+
+    Args:
+        line: Not blank.
+        place: Of it, for the error.
+
+    Raises:
+        DataError: It is something else, or has a key twice, of which all but the last are lost.
+    """
     try:
-        row = json.loads(line, object_pairs_hook=keys_once)
-        # JSON may spell half a character, which no tokenizer takes.
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place} holds half a character; write whole Unicode text") from error
+        row = json.loads(line, object_pairs_hook=_keys_once)
+    except _KeyTwiceError as error:
+        raise DataError(f"{place}: the key {error} is there twice; give each key once") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is not JSON: {error}; give one object a line") from error
     if not isinstance(row, dict):
@@ -78,15 +82,13 @@ def _row(line: str, place: str) -> dict[str, Any]:
     return row
 
 
-def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, for `json.loads`, which would keep the last of two equal keys alone.
+class _KeyTwiceError(Exception):
+    """Of a JSON object."""
 
-    Raises:
-        ValueError: A key stands twice.
-    """
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice; give each key once")
+        raise _KeyTwiceError(repr(next(name for name in names if names.count(name) > 1)))
     return found

@@ -75,6 +75,18 @@ def encode_example(
     return Row(pieces, label, tags, begins)
 
 
+def least_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """How many tokens hold one of every text of the longest row, and how many of them are special.
+
+    Args:
+        task: Whose rows may be pairs.
+        tokenizer: Of the model.
+    """
+    pairs = any(row.text_pair is not None for row in [*task.train, *task.test])
+    special = plain_tokenizer(tokenizer).num_special_tokens_to_add(pairs)
+    return special + 1 + pairs, special
+
+
 def _kept(encoded: Encoding, limit: int) -> list[int]:
     """Places of all special tokens, and of the first of each text for which there is room."""
     special, whose = encoded.special_tokens_mask, encoded.sequence_ids

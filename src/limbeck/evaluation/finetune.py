@@ -20,7 +20,7 @@ from ..attention import use_float32_attention
 from ..errors import EvaluationError
 from ..pretrained import load_body, load_tokenizer
 from ..system.device import choose_device, choose_precision
-from .examples import Row, collate_rows, encode_example
+from .examples import Row, collate_rows, encode_example, least_tokens
 from .settings import FinetuneSettings
 from .task_model import TaskModel, predict, score_predictions
 from .tasks import Example, Task, TaskKind
@@ -74,7 +74,7 @@ class Finetuned:
         """On the test rows of a task with the same labels and tags.
 
         Raises:
-            EvaluationError: It has others, or a prediction is not finite.
+            EvaluationError: It has others, no room for a text, or a prediction is not finite.
         """
         learned = self.task
         if (task.kind, task.labels, task.tags) != (learned.kind, learned.labels, learned.tags):
@@ -82,6 +82,7 @@ class Finetuned:
                 f"{task.name} cannot be scored by what has learned {learned.name}: labels or tags"
                 " differ; fine-tune on it"
             )
+        _check_room(task, self.tokenizer, self.limit)
         began = time.perf_counter()
         tests = [self._encoded(row, task) for row in task.test]
         labels, tags = predict(self.network, tests, task, self.tokenizer)
@@ -110,7 +111,8 @@ def finetune(
     """Fine-tune once on the training rows.
 
     Raises:
-        EvaluationError: A loss is not finite, or a setting makes no sense.
+        EvaluationError: A loss is not finite, a setting makes no sense, or there is no room for
+            a token of every text.
         ModelError: The model cannot be loaded.
     """
     _check(task, settings)
@@ -118,6 +120,7 @@ def finetune(
     device = choose_device()
     precision = choose_precision(settings.precision, device)
     tokenizer = load_tokenizer(model)
+    _check_room(task, tokenizer, settings.max_length)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         body = load_body(model, attention_dropout=False)
@@ -131,6 +134,7 @@ def finetune(
             half=precision.half,
         ).to(device)
         limit = min(settings.max_length, _positions(body))
+        _check_room(task, tokenizer, limit)
         segments = _segments(body)
         rows = [
             encode_example(example, task, tokenizer, limit, segments=segments)
@@ -157,6 +161,17 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
     for name, rate in (("epochs", settings.epochs), ("learning_rate", settings.learning_rate)):
         if not rate > 0:
             raise EvaluationError(f"{name} is {rate:g}; give more than 0")
+
+
+def _check_room(task: Task, tokenizer: PreTrainedTokenizerFast, limit: int) -> None:
+    """See that something of every text is read."""
+    least, special = least_tokens(task, tokenizer)
+    if limit < least:
+        texts = "both texts of a pair need" if least - special == 2 else "a text needs"
+        raise EvaluationError(
+            f"{task.name} is read {limit} tokens at a time (max_length), of which {special} are"
+            f" special tokens, and {texts} one token at least; give {least} or more"
+        )
 
 
 def _positions(body: PreTrainedModel) -> int:

@@ -19,9 +19,11 @@ def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast) -> list[str]:
         return notes
     empty = [row for row in rows if _loses(row, task, tokenizer)]
     if empty:
+        tagged = empty[0].words is not None
+        what, then = ("word", "; such a word is tagged O") if tagged else ("text", "")
         notes.append(
-            f"{task.name}: of {len(empty):,} of {len(rows):,} rows the tokenizer leaves a text or a"
-            f" word without any token, first {empty[0].place}; such a word is tagged O"
+            f"{task.name}: of {len(empty):,} of {len(rows):,} rows the tokenizer leaves a {what}"
+            f" without any token, first {empty[0].place}{then}"
         )
     return notes
 

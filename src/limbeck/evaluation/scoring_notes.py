@@ -1,8 +1,6 @@
 """What a task is scored as, where its rows might have meant something else."""
 
-from .tasks import Task, TaskKind
-
-_NAMED = 6  # labels
+from .tasks import TASKS, Task, TaskKind, numbers_of
 
 
 def scoring_notes(task: Task) -> list[str]:
@@ -14,14 +12,12 @@ def scoring_notes(task: Task) -> list[str]:
     >>> print(*scoring_notes(task))  # doctest: +ELLIPSIS
     mine: its labels are whole numbers (0, 1), so it is scored as regression ...
     """
-    if task.kind is not TaskKind.REGRESSION:
+    if task.kind is not TaskKind.REGRESSION or task.scored_as in TASKS:
+        return []  # of a published task it is known that its labels are numbers
+    if not all(float(row.label or 0).is_integer() for row in [*task.train, *task.test]):
         return []
-    labels = sorted({float(row.label or 0) for row in [*task.train, *task.test]})
-    if not all(label.is_integer() for label in labels):
-        return []
-    named = ", ".join(f"{label:.0f}" for label in labels[:_NAMED])
-    more = ", ..." if len(labels) > _NAMED else ""
+    least = min(float(row.label or 0) for row in [*task.train, *task.test])
     return [
-        f"{task.name}: its labels are whole numbers ({named}{more}), so it is scored as regression"
-        f' ({task.headline}); write them as strings ("{labels[0]:.0f}") to make them classes'
+        f"{task.name}: its labels are {numbers_of(task)}, so it is scored as regression"
+        f' ({task.headline}); write them as strings ("{least:.0f}") to make them classes'
     ]

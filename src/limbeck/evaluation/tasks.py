@@ -82,6 +82,8 @@ TASKS: dict[str, KnownTask] = {
     "squality": KnownTask("rouge_l", "en", "summaries of stories that answer a question"),
     "qmsum": KnownTask("rouge_l", "en", "summaries of meetings that answer a query"),
 }
+_FIELDS = ("text", "text_pair", "label", "tokens", "tags")  # that a row may have
+_NAMED = 6  # labels, in messages
 # What each kind can be scored by; the first one heads the table of a task that is not known.
 _METRICS = {
     TaskKind.CLASSIFICATION: ("accuracy", "macro_f1", "matthews", "f1"),
@@ -106,6 +108,7 @@ class Task:
         test_split: Which file those came from.
         labels: Sorted labels of the training rows; empty without.
         tags: Sorted tags of the training rows; empty without.
+        scored_as: Name of the files that are scored, by which a published task is known.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Task:
     test_split: str
     labels: tuple[str, ...]
     tags: tuple[str, ...]
+    scored_as: str = ""
 
 
 def load_task(location: str, *, test_split: str | None = None) -> Task:
@@ -150,9 +154,7 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     labels = _choices(train, test, f"{place}.{test_split}", "label")
     tags = _choices(train, test, f"{place}.{test_split}", "tags")
     known = TASKS.get(place.name)
-    if known:
-        _check_known(location, known, kind, labels)
-    return Task(
+    task = Task(
         name=f"{source.name}_to_{place.name}" if other else place.name,
         kind=kind,
         headline=known.headline if known else _METRICS[kind][0],
@@ -162,7 +164,20 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
         test_split=test_split,
         labels=labels if kind in (TaskKind.CLASSIFICATION, TaskKind.JOINT) else (),
         tags=tags,
+        scored_as=place.name,
     )
+    if known:
+        _check_known(task, location, known)
+    return task
+
+
+def numbers_of(task: Task) -> str:
+    """The labels of a task of numbers, the first few of them, and whether they are whole."""
+    labels = sorted({float(row.label or 0) for row in [*task.train, *task.test]})
+    named = ", ".join(f"{label:.16g}" for label in labels[:_NAMED])
+    more = ", ..." if len(labels) > _NAMED else ""
+    kind = "whole numbers" if all(label.is_integer() for label in labels) else "numbers"
+    return f"{kind} ({named}{more})"
 
 
 def asks_for_texts(location: str) -> bool:
@@ -199,11 +214,26 @@ def subsample(task: Task, *, rows: int | None, seed: int, written: int | None = 
     return replace(task, train=train)
 
 
-def _check_known(location: str, known: KnownTask, kind: TaskKind, labels: tuple[str, ...]) -> None:
+def _check_known(task: Task, location: str, known: KnownTask) -> None:
+    kind, labels = task.kind, task.labels
     if known.headline not in _METRICS[kind]:
+        of = f" of the class {known.positive!r}" if known.positive else ""
+        scored = f"the task of that name is scored by {known.headline}"
+        if kind is TaskKind.REGRESSION and known.headline in _METRICS[TaskKind.CLASSIFICATION]:
+            raise DataError(
+                f"{location} has {numbers_of(task)} as labels, which are scored as regression, but"
+                f' {scored}{of}; write them as strings ("0" for 0) to make them classes, or'
+                " give the files another name"
+            )
+        if kind is TaskKind.CLASSIFICATION and known.headline in _METRICS[TaskKind.REGRESSION]:
+            raise DataError(
+                f"{location} has the strings {', '.join(map(repr, labels[:_NAMED]))} as labels,"
+                f' which are classes, but {scored}; write them as numbers (0.5 for "0.5"), or'
+                " give the files another name"
+            )
         raise DataError(
-            f"the rows of {location} are of the kind {kind.value}, but the task of that name is"
-            f" scored by {known.headline}; give the files another name"
+            f"the rows of {location} are of the kind {kind.value}, but {scored}; give the files"
+            " another name"
         )
     # F1 of a label that never occurs would be 0 for every model, without a word.
     if known.positive is not None and known.positive not in labels:
@@ -219,38 +249,58 @@ def _read(location: Path, split: str) -> Iterator[Example]:
 
 
 def _example(row: dict[str, Any], place: str) -> Example:
+    given = {name for name in _FIELDS if row.get(name) is not None}
     if "references" in row:
+        _refuse(given, "`references`", place)
         prompt = as_prompt(row, place)
         return Example(text=prompt.text, references=prompt.references, place=place)
+    for name in sorted(given & {"text", "text_pair"}):
+        if not isinstance(row[name], str):
+            raise DataError(f"{place}: {name} {row[name]!r:.60} is not a string")
+    label = _label(row.get("label"), place)
     words, tags = row.get("tokens"), row.get("tags")
-    label = row.get("label")
     if (words is None) != (tags is None):
         raise DataError(f"{place} has only one of `tokens` and `tags`; give both")
-    if words is not None and tags is not None:
+    if words is not None:
         _check_tags(words, tags, place)
-    if words is None and (not isinstance(row.get("text"), str) or label is None):
+        _refuse(given & {"text_pair"}, "`tokens`", place)
+        if isinstance(label, float):
+            raise DataError(f"{place}: label {row['label']!r:.60} must be a string beside tags")
+        text = row.get("text")
+        return Example(text, label=label, words=tuple(words), tags=tuple(tags), place=place)
+    if not {"text", "label"} <= given:
         raise DataError(
             f"{place} has the fields {', '.join(row) or 'none'}; needed are `text` and `label`,"
             " `tokens` and `tags`, or `prompt` and `references`"
         )
-    if not isinstance(row.get("text_pair"), (str, type(None))):
-        raise DataError(f"{place}: text_pair {row['text_pair']!r} is not a string")
-    for name in () if words is not None else ("text", "text_pair"):
-        if isinstance(row.get(name), str) and not row[name].strip():
+    for name in sorted(given & {"text", "text_pair"}):
+        if not row[name].strip():
             raise DataError(f"{place}: `{name}` is empty; give a text, or leave the row out")
-    if not isinstance(label, (str, int, float, type(None))) or isinstance(label, bool):
-        raise DataError(f"{place}: label {label!r} is neither a string nor a number")
-    if isinstance(label, (int, float)) and (words is not None or not math.isfinite(label)):
-        needed = "a string beside tags" if words is not None else "a finite number"
-        raise DataError(f"{place}: label {label!r} must be {needed}")
-    return Example(
-        text=row.get("text"),
-        text_pair=row.get("text_pair"),
-        label=float(label) if isinstance(label, (int, float)) else label,
-        words=None if words is None else tuple(words),
-        tags=None if tags is None else tuple(tags),
-        place=place,
-    )
+    return Example(row["text"], row.get("text_pair"), label, place=place)
+
+
+def _refuse(fields: set[str], beside: str, place: str) -> None:
+    """Fields that would not be read."""
+    if fields:
+        named = " and ".join(f"`{name}`" for name in sorted(fields))
+        raise DataError(f"{place} has {named} beside {beside}, which is not read; leave it out")
+
+
+def _label(value: Any, place: str) -> str | float | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise DataError(f"{place}: label {value!r:.60} is neither a string nor a number")
+    try:
+        number = float(value)
+    except OverflowError:  # more digits than a number of the machine has
+        number = math.inf
+    if not math.isfinite(number):
+        raise DataError(
+            f"{place}: label {value!r:.60} must be a finite number; correct it, or write it as a"
+            " string where it names a class"
+        )
+    return number
 
 
 def _check_tags(words: Any, tags: Any, place: str) -> None:

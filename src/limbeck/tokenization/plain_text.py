@@ -7,6 +7,7 @@ alone; those that a text spells are split into ordinary tokens.
 
 import json
 import re
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Set
 from functools import lru_cache
 from typing import Any
@@ -16,9 +17,15 @@ from transformers import PreTrainedTokenizerFast
 
 from ..post_processor import put_frame
 
-# Not a character, so in no text: a special token is one where this stands before its name.
-MARK = "\uffff"
-_DISGUISE = "\ufffe"  # likewise
+
+def _private_mark() -> str:
+    """Letters that no text has: drawn for each process, of what Unicode keeps for such a use."""
+    return "".join(chr(0xFDD0 + secrets.randbelow(32)) for _ in range(12))
+
+
+# A special token is one where this stands before its name.
+MARK = _private_mark()
+_DISGUISE = _private_mark()
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
@@ -31,8 +38,10 @@ def plain_tokenizer(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
     >>> text = ["[a] mask"] * 9
     >>> mine = learn_tokenizer(text, blank_tokenizer("wordpiece", lowercase=True), size=17)
-    >>> [plain_tokenizer(mine).encode(said).tokens[1:-1] for said in ("[MASK]", MARK + "[MASK]")]
-    [['[', 'mask', ']'], ['\uffff[MASK]']]
+    >>> plain_tokenizer(mine).encode("[MASK]").tokens[1:-1]
+    ['[', 'mask', ']']
+    >>> [mine.mask_token_id] == plain_tokenizer(mine).encode(MARK + "[MASK]").ids[1:-1]
+    True
     """
     return _plain(tokenizer, len(tokenizer), _names(tokenizer))
 

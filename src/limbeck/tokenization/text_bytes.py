@@ -39,8 +39,8 @@ def token_bytes(text: str, encoding: Encoding, *, spaces: bool) -> Int[ndarray, 
     ends[-1] = len(text)
     before = np.concatenate([[0], np.cumsum(sizes)])
     found: Int[ndarray, " tokens"] = np.diff(before[ends], prepend=0)
-    marks = np.append(codes, 0)[offsets[:, 0]] == ord(MARK)
-    found[marks] = 0
+    if MARK in text:
+        found[[text.startswith(MARK, start) for start in offsets[:, 0].tolist()]] = 0
     return found
 
 
