@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import shutil
 
 import pytest
@@ -14,7 +15,7 @@ from limbeck.data.prompts import read_prompts
 from limbeck.errors import DataError, EvaluationError
 from limbeck.evaluation.generation import GenerationSettings, Writer
 from limbeck.run import distill
-from limbeck.sample import write_answers
+from limbeck.sample import write_answers, write_samples
 
 
 def lines_of(place, split):
@@ -107,6 +108,11 @@ def test_faults(decoder, prompts, tmp_path, monkeypatch):
         write_answers(decoder, tmp_path / "out", prompts=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="the temperature is -1"):
         write_answers(decoder, tmp_path / "out", prompts=prompts, temperature=-1.0)
+    for wrong in (101.0, 1e9, math.inf, math.nan):
+        with pytest.raises(DataError, match="the temperature is .*; give .* to 100"):
+            write_answers(decoder, tmp_path / "out", prompts=prompts, temperature=wrong)
+        with pytest.raises(DataError, match="the temperature is .*; give .* to 100"):
+            write_samples(decoder, tmp_path / "out", rows=4, temperature=wrong)
     with pytest.raises(DataError, match="no chat template"):
         write_answers(decoder, tmp_path / "out", prompts=prompts, response=8, chat=True)
     monkeypatch.setattr(Writer, "text", lambda self, row: " ")

@@ -5,7 +5,6 @@ Distillation, arXiv:1606.07947.
 """
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,8 @@ from .errors import DataError, EvaluationError
 from .evaluation.generation import Writer
 from .evaluation.settings import GenerationSettings
 from .files import checksum, remembered, write_texts
+from .generation.ends import ends_notes
+from .generation.options import temperature_problem
 from .model_folders import fingerprint
 from .system.progress import ProgressBar
 from .tokenization.frame import frame_of
@@ -66,12 +67,12 @@ def write_samples(
     dev = max(1, round(dev_share * rows))
     if rows < 2 or response < 2:
         raise DataError(f"{rows} texts of {response} pieces are asked for; give 2 or more of both")
-    if not 0 < temperature < math.inf:
-        raise DataError(
-            f"the temperature is {temperature:g}; give more than 0, else all texts are the same"
-        )
+    if temperature == 0:
+        raise DataError("the temperature is 0; give more than 0, else all texts are the same")
+    if problem := temperature_problem(temperature):
+        raise DataError(f"the temperature {problem}")
     console = console or Console(quiet=True)
-    writer = Writer.loaded(model)
+    writer = _writer(model, console)
     settings = GenerationSettings(response=response, temperature=temperature, batch_size=batch_size)
     first = list(frame_of(writer.tokenizer).begin)
     if len(first) + response > writer.positions:
@@ -139,14 +140,15 @@ def write_answers(
     place, source = Path(output), Path(prompts)
     if place.absolute() == source.absolute():
         raise DataError(f"{output} is where the prompts are; give another place for the answers")
-    if not 0 <= temperature < math.inf:
-        raise DataError(f"the temperature is {temperature:g}; give 0 or more")
+    if problem := temperature_problem(temperature):
+        raise DataError(f"the temperature {problem}")
     splits = [split for split in _SPLITS if has_split(source, split)]
     files = [file_of_split(source, split) for split in splits or _SPLITS]
     settings = GenerationSettings(
         response=response, temperature=temperature, chat=chat, batch_size=batch_size
     )
-    console, writer = console or Console(quiet=True), Writer.loaded(model)
+    console = console or Console(quiet=True)
+    writer = _writer(model, console)
     of: dict[str, Any] = {"model": fingerprint(model), "prompts": checksum(*files)}
     of |= {"writing": asdict(settings), "template": chat and writer.tokenizer.chat_template}
     of |= {"ends": list(writer.ends)}
@@ -178,6 +180,13 @@ def write_answers(
     written = _written(place, lines)
     shutil.rmtree(kept, ignore_errors=True)
     return written
+
+
+def _writer(model: str, console: Console) -> Writer:
+    writer = Writer.loaded(model)
+    for note in ends_notes(writer.tokenizer, model):
+        console.print(f"warning: {note}", style="yellow", highlight=False)
+    return writer
 
 
 def _answers(

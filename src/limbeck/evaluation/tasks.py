@@ -261,7 +261,7 @@ def _example(row: dict[str, Any], place: str) -> Example:
     words, tags = row.get("tokens"), row.get("tags")
     if (words is None) != (tags is None):
         raise DataError(f"{place} has only one of `tokens` and `tags`; give both")
-    if words is not None:
+    if words is not None and tags is not None:
         _check_tags(words, tags, place)
         _refuse(given & {"text_pair"}, "`tokens`", place)
         if isinstance(label, float):
