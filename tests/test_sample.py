@@ -101,6 +101,16 @@ def test_long_prompts_are_counted(decoder, tmp_path):
     assert "1 of 1 prompts were too long" in said.export_text()
 
 
+@pytest.mark.parametrize("temperature", [math.inf, math.nan, 1e38, 100.5, -1.0, 1e-38])
+def test_temperatures_are_those_of_policies_and_of_evaluation(tmp_path, temperature):
+    """Refused before the model is looked for."""
+    told = re.escape(f"the temperature is {temperature:g}; give 0 (greedy), or 0.001 to 100")
+    with pytest.raises(DataError, match=told):
+        write_samples("nowhere", tmp_path / "out", rows=4, response=8, temperature=temperature)
+    with pytest.raises(DataError, match=told):
+        write_answers("nowhere", tmp_path / "out", prompts="x", temperature=temperature)
+
+
 def test_faults(decoder, prompts, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is where the prompts are"):
         write_answers(decoder, prompts, prompts=prompts)
