@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import shutil
 
 import pytest
