@@ -65,9 +65,24 @@ def test_an_adapter_is_to_be_merged_first(tmp_path, whole, base):
         make_model().save_pretrained(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(ModelError, match=r"addition to .*merge it first.*merge_and_unload") as said:
+    with pytest.raises(ModelError, match=r"holds an adapter .*merge it.*merge_and_unload") as said:
         load_config(str(tmp_path))
-    assert (base or "its base model") in str(said.value)
+    if whole:
+        assert "beside a whole model" in str(said.value)
+    else:
+        assert f"addition to {base or 'its base model'!r}" in str(said.value)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_adapter_without_its_configuration(tmp_path, whole):
+    if whole:
+        make_model().save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(
+        ModelError, match=r"holds an adapter \(adapter_model\.safetensors\)"
+    ) as said:
+        load_config(str(tmp_path))
+    assert ("take adapter_model.safetensors out" in str(said.value)) is whole
 
 
 def test_weights_that_are_no_safetensors_are_refused(tmp_path):

@@ -45,16 +45,96 @@ def test_tied_weights_stay_tied_and_are_held_once(tmp_path):
     assert held < 1.1 * (tmp_path / "model.safetensors").stat().st_size
 
 
+def change(folder, extra):
+    """Weights of a folder's file, with others over them."""
+    file = folder / "model.safetensors"
+    weights = load_file(file) | extra
+    save_file(weights, file, metadata={"format": "pt"})
+    return weights
+
+
+def precisions(model):
+    return {parameter.dtype for parameter in model.parameters() if parameter.dim() == 2}
+
+
 @pytest.mark.parametrize("widest", [torch.float32, torch.float16])
-def test_a_file_of_two_precisions_keeps_the_most_precise_of_its_weights(tmp_path, widest):
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.filterwarnings("ignore:.*from within a wrapper")
+def test_norms_are_as_precise_as_in_their_file_and_decide_nothing(tmp_path, widest, prefix):
     make_model("llama").bfloat16().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    weights = load_file(file)
-    name = "model.norm.weight"
-    weights[name] = torch.rand(len(weights[name])).to(widest)
+    weights = {f"{prefix}{name}": weight for name, weight in load_file(file).items()}
+    for name, weight in weights.items():
+        if "norm" in name:
+            weights[name] = torch.rand(len(weight)).to(widest)
     save_file(weights, file, metadata={"format": "pt"})
     body = load_body(str(tmp_path), stored=True)
-    assert torch.equal(body.norm.weight, weights[name].float())
+    whole = load_model(str(tmp_path), anatomy=ANATOMIES["llama"], stored=True)
+    for model, start in ((body, f"{prefix}model."), (whole, prefix)):
+        assert precisions(model) == {torch.bfloat16}
+        for name, parameter in model.named_parameters():
+            assert torch.equal(parameter.float(), weights[f"{start}{name}"].float())
+
+
+@pytest.mark.parametrize("other", [torch.float32, torch.float16])
+def test_a_matrix_of_another_precision_decides(tmp_path, other):
+    make_model("llama").bfloat16().save_pretrained(tmp_path)
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights = change(tmp_path, {name: torch.rand(48, 24).to(other)})
+    body = load_body(str(tmp_path), stored=True)
+    assert precisions(body) == {torch.float32}
+    assert torch.equal(body.layers[1].mlp.up_proj.weight, weights[name].float())
+
+
+def test_a_head_that_is_not_read_decides_nothing(tmp_path):
+    make_model("bert").bfloat16().save_pretrained(tmp_path)
+    change(tmp_path, {"classifier.weight": torch.rand(3, 24)})
+    assert precisions(load_body(str(tmp_path), stored=True)) == {torch.bfloat16}
+
+
+BUFFERS = {
+    "bert": {
+        "bert.embeddings.position_ids": torch.arange(80)[None],
+        "bert.embeddings.token_type_ids": torch.zeros(1, 80, dtype=torch.int64),
+    },
+    "gpt2": {
+        f"transformer.h.{layer}.attn.bias": torch.ones(1, 1, 80, 80, dtype=torch.bool)
+        for layer in range(3)
+    },
+    "gpt2-float": {
+        name: value
+        for layer in range(3)
+        for name, value in (
+            (f"transformer.h.{layer}.attn.bias", torch.ones(1, 1, 80, 80)),
+            (f"transformer.h.{layer}.attn.masked_bias", torch.tensor(-1e4)),
+        )
+    },
+    "llama": {
+        f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": torch.ones(3) for layer in range(3)
+    },
+}
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("buffers", sorted(BUFFERS))
+def test_buffers_in_a_file_decide_nothing(tmp_path, buffers, precision):
+    family = buffers.split("-")[0]
+    model = make_model(family).to(precision)
+    model.save_pretrained(tmp_path)
+    change(tmp_path, BUFFERS[buffers])
+    for place in (tmp_path, tmp_path / "alone"):
+        loaded = load_model(str(place), anatomy=ANATOMIES[family], with_head=True, stored=True)
+        assert precisions(loaded) == {precision}
+        assert precisions(load_body(str(place), stored=True)) == {precision}
+        if place is tmp_path:  # and again with the names of a body alone
+            base = f"{model.base_model_prefix}."
+            model.config.save_pretrained(tmp_path / "alone")
+            weights = load_file(tmp_path / "model.safetensors")
+            save_file(
+                {name.removeprefix(base): weight for name, weight in weights.items()},
+                tmp_path / "alone" / "model.safetensors",
+                metadata={"format": "pt"},
+            )
 
 
 def test_a_body_in_shards(tmp_path):

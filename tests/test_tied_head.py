@@ -1,11 +1,14 @@
 """A head that the file has, and the configuration says is the embedding table."""
 
+import json
+
 import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
+from limbeck import tied_head
 from limbeck.architectures import shape_of
 from limbeck.export.pretrained import export_student
 from limbeck.families import ANATOMIES
@@ -76,3 +79,38 @@ def test_a_head_that_is_written_out_and_the_same_stays_tied(family, tmp_path):
     assert load_config(str(tmp_path)).tie_word_embeddings
     loaded = load_model(str(tmp_path), anatomy=ANATOMIES[family], with_head=True)
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("halved", ["table", "head"])
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_the_same_numbers_in_another_precision_are_tied(halved, precision, tmp_path):
+    make_model("llama").to(precision).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    table = weights["model.embed_tokens.weight"]
+    own = (table, table.float()) if halved == "table" else (table.float(), table.clone())
+    save_file(
+        weights | {"model.embed_tokens.weight": own[0], "lm_head.weight": own[1]},
+        file,
+        metadata={"format": "pt"},
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    assert load_config(str(tmp_path)).tie_word_embeddings
+    for stored in (False, True):
+        loaded = load_model(
+            str(tmp_path), anatomy=ANATOMIES["llama"], with_head=True, stored=stored
+        )
+        assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+        assert torch.equal(loaded.lm_head.weight.float(), table.float())
+    if halved == "table":
+        assert (
+            loaded.lm_head.weight.dtype == precision
+        )  # the head is the table, and decides nothing
+
+
+def test_a_configuration_that_is_read_again_builds_nothing(tmp_path, monkeypatch):
+    untied("bert").save_pretrained(tmp_path)
+    assert not load_config(str(tmp_path)).tie_word_embeddings
+    monkeypatch.setattr(tied_head, "AutoModel", None)
+    assert not load_config(str(tmp_path)).tie_word_embeddings

@@ -6,7 +6,11 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+)
 
 import limbeck
 from limbeck.build import check
@@ -77,7 +81,7 @@ def test_a_number_of_layers_that_nobody_could_build(saved, raw_recipe):
 @pytest.mark.parametrize("field", ["hidden_size", "num_attention_heads"])
 def test_a_configuration_that_cannot_be_built(saved, raw_recipe, field):
     place = saved(config={field: 23})
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match="cannot build"):
         load_body(place)
     said = dict(check(raw_recipe | {"teacher": place})[1])["teacher.model"]
     assert "cannot build" in said and "not a multiple" in said
@@ -126,6 +130,155 @@ def test_additions_that_were_never_merged(saved, raw_recipe):
     for said in refusals(place, "llama", raw_recipe):
         assert "holds 1 weights that config.json does not describe" in said
         assert "layers.0.mlp.up_proj.lora_A.weight" in said
+        assert "adapters that were not merged" in said and "merge_and_unload" in said
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"base_model.model.{name}",
+        lambda name: name.replace("q_proj.weight", "q_proj.base_layer.weight"),
+        lambda name: f"base_model.model.{name.replace('v_proj.', 'v_proj.base_layer.')}",
+    ],
+)
+def test_a_model_that_was_saved_with_its_adapters(saved, raw_recipe, rename):
+    place = saved("llama", rename=rename)
+    for said in refusals(place, "llama", raw_recipe):
+        assert "adapters that were not merged" in said and "merge_and_unload" in said
+
+
+def test_adapters_beside_all_weights_of_the_model(saved):
+    place = saved()
+    file = f"{place}/model.safetensors"
+    addition = {"base_model.model.bert.x.lora_A.weight": torch.zeros(2, 2)}
+    save_file(load_file(file) | addition, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"holds 1 weights .*x\.lora_A\.weight.*not merged"):
+        load_body(place)
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "said"),
+    [
+        ({1}, {}, "has 3 layers (num_hidden_layers) and the files hold layers 0 and 2 alone; copy"),
+        ({2}, {}, "has 3 layers (num_hidden_layers) and the files have 2; correct it"),
+        ({}, {9}, "has 3 layers (num_hidden_layers) and the files hold layers 0 to 2 and 9; copy"),
+        ({2}, {9}, "has 3 layers (num_hidden_layers) and the files hold layers 0, 1 and 9; copy"),
+        ({}, {3, 4}, "has 3 layers (num_hidden_layers) and the files have 5; correct it"),
+    ],
+)
+def test_which_layers_the_files_have(saved, missing, extra, said):
+    place = saved()
+    file = f"{place}/model.safetensors"
+    weights = load_file(file)
+    for layer in extra:
+        weights |= {
+            name.replace("layer.1.", f"layer.{layer}."): weight.clone()
+            for name, weight in weights.items()
+            if "layer.1." in name
+        }
+    gone = tuple(f"layer.{layer}." for layer in missing)
+    weights = {n: w for n, w in weights.items() if not any(part in n for part in gone)}
+    save_file(weights, file, metadata={"format": "pt"})
+    problem, _ = check_weights(place, anatomy=ANATOMIES["bert"])
+    assert said in problem
+
+
+def test_a_last_layer_in_part_is_not_counted_away(saved):
+    lacking = "layer.2.output.dense.bias"
+    place = saved(rename=lambda name: None if name.endswith(lacking) else name)
+    problem, _ = check_weights(place, anatomy=ANATOMIES["bert"])
+    assert "lacks 1 of the 53 weights" in problem and "files have 2" not in problem
+
+
+DOUBLED = {
+    "bert": lambda name: f"bert.{name}" if name.startswith("bert.") else name,
+    "gpt2": lambda name: f"transformer.{name}",
+    "llama": lambda name: f"model.{name}",
+}
+
+
+@pytest.mark.parametrize("family", sorted(DOUBLED))
+def test_what_a_body_is_called_stands_twice(saved, family):
+    anatomy = ANATOMIES[family]
+    model = make_model(family)
+    place = saved(family, model=model, rename=DOUBLED[family])
+    with pytest.warns(UserWarning, match=r"within a wrapper \(\w+\. in their names\)"):
+        whole = load_model(place, anatomy=anatomy, with_head=True)
+    with pytest.warns(UserWarning, match="within a wrapper"):
+        body = load_body(place)
+    for loaded in (whole.base_model, body):
+        for name, weight in model.base_model.named_parameters():
+            if "pooler" not in name:
+                assert torch.equal(loaded.get_parameter(name), weight)
+    problem, note = check_weights(place, anatomy=anatomy)
+    assert problem is None and "it is left out" in note
+
+
+def test_an_anatomy_without_a_head_is_checked_alike(saved, raw_recipe):
+    place = saved(rename=lambda name: None if "layer.1." in name else name)
+    anatomy = {
+        "layers": "encoder.layer",
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+    }
+    raw_recipe["student"] |= {"architecture": "bert"}
+    raw_recipe["teacher"] = {"model": place, "anatomy": anatomy}
+    said = dict(check(raw_recipe)[1])["teacher.model"]
+    assert "lacks 16 of the 53 weights" in said and "layers 0 and 2 alone" in said
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.int8, torch.uint8, torch.int32, torch.bool, torch.float8_e4m3fn]
+)
+def test_matrices_of_types_that_mean_nothing_without_their_scales(saved, raw_recipe, kind):
+    place = saved()
+    file = f"{place}/model.safetensors"
+    weights = load_file(file)
+    name = "bert.encoder.layer.1.output.dense.weight"
+    stored = weights | {name: weights[name].to(kind)}
+    save_file(stored, file, metadata={"format": "pt"})
+    for said in refusals(place, "bert", raw_recipe):
+        assert "holds 1 weights of types that are not read" in said
+        assert f"{name} is " in said and "dequantize it" in said and "bfloat16" in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("stored", [False, True])
+def test_weights_that_are_not_finite(saved, value, stored):
+    model = make_model().bfloat16()
+    with torch.no_grad():
+        model.bert.encoder.layer[1].output.dense.weight[3, 4] = value
+    place = saved(model=model)
+    for load in (
+        lambda: load_model(place, anatomy=ANATOMIES["bert"], with_head=True, stored=stored),
+        lambda: load_with_head(place, anatomy=ANATOMIES["bert"], seed=0),
+        lambda: load_body(place, stored=stored),
+        lambda: limbeck.load(place),
+    ):
+        with pytest.raises(ModelError, match=r"holds 1 weights that are not finite.*\.layer\.1\."):
+            load()
+
+
+def test_the_model_without_distillation_is_looked_through(saved, raw_recipe, tmp_path_factory):
+    def said(place):
+        evaluation = {"cost": False, "no_distillation": str(place)}
+        problems = check(raw_recipe | {"evaluation": evaluation})[1]
+        return dict(problems).get("evaluation.no_distillation")
+
+    place = saved(rename=lambda name: None if "layer.1." in name else name)
+    assert "lacks 16 of the 53 weights" in said(place)
+    place = saved()
+    assert said(place) is None
+    config = AutoConfig.for_model("mpnet")  # of no family in the table
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config.update(sizes | {"intermediate_size": 48, "vocab_size": 200})
+    assert said(saved(model=AutoModelForMaskedLM.from_config(config))) is None
+    alone = tmp_path_factory.mktemp("alone")
+    make_model().save_pretrained(alone)
+    assert "has no tokenizer.json" in said(alone)
+    (alone / "config.json").write_text('{"model_type": "unheard-of"}')
+    assert "cannot read the configuration" in said(alone)
 
 
 WRAPPED = {
@@ -203,7 +356,16 @@ def test_half_of_a_head(saved, raw_recipe):
     anatomy = ANATOMIES["bert"]
     place = saved(rename=lambda name: None if "transform.dense.weight" in name else name)
     load_body(place)  # nobody asks for it
-    assert check_weights(place, anatomy=anatomy) == (None, None)
+    problem, note = check_weights(place, anatomy=anatomy)
+    assert problem is None and "lacks 1 of its weights: cls.predictions.transform.dense" in note
+    assert "The head is left out; only the body is used" in note
+    with pytest.warns(UserWarning, match="has a part of a vocabulary head"):
+        assert type(limbeck.load(place)[0]).__name__ == "BertModel"
+    setup, _ = check(raw_recipe | {"teacher": place})
+    assert note in setup.warnings
+    raw_recipe["stages"][0]["objectives"] = {"output": {}}
+    asked = dict(check(raw_recipe | {"teacher": place})[1])["teacher.model"]
+    assert "lacks 1 weights" in asked
     assert not has_vocabulary_head(place, anatomy=anatomy)
     for load in (
         lambda: load_model(place, anatomy=anatomy, with_head=True),

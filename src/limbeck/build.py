@@ -15,13 +15,14 @@ from .describe import describe_models
 from .errors import DeviceError, LimbeckError, RecipeError
 from .evaluation.scoring_notes import scoring_notes
 from .evaluation.tasks import asks_for_texts, load_task
+from .families import anatomy_of
 from .faults import Fault
 from .lowered import factor_stage_faults, low_rank_faults
 from .methods import with_method
-from .model_folders import locate, model_of_run
+from .model_folders import model_of_run
 from .models import Models
 from .parse import parse_recipe, problems_message
-from .pretrained import load_tokenizer, no_head
+from .pretrained import load_config, load_tokenizer, no_head
 from .prompted import (
     ends_faults,
     ends_warnings,
@@ -49,7 +50,7 @@ from .two_vocabularies import (
     spelled_warnings,
     writing_faults,
 )
-from .weight_headers import has_vocabulary_head
+from .weight_headers import check_body, check_weights, has_vocabulary_head
 
 _Part = TypeVar("_Part", bound=BaseModel)
 
@@ -149,7 +150,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
         anatomy = models.teacher_anatomy
         asking = [] if mixed else asking
         if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
-            faults.append(("teacher.model", no_head(teacher_part.model)))
+            partial, _ = check_weights(teacher_part.model, anatomy=anatomy, head_in_part=False)
+            faults.append(("teacher.model", partial or no_head(teacher_part.model)))
     if mixed and len(stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         faults.append(("stages", message))
@@ -210,17 +212,32 @@ def _data_faults(data: DataPart) -> list[Fault]:
 
 def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
     faults = []
+    texts = False
     for number, task in enumerate(evaluation.tasks):
         try:
             load_task(task, test_split=evaluation.test_split)
+            texts |= asks_for_texts(task)
         except LimbeckError as error:
             faults.append((f"evaluation.tasks.{number}", str(error)))
     if evaluation.no_distillation:
         try:
-            locate(model_of_run(evaluation.no_distillation))
+            problem = _control_problem(model_of_run(evaluation.no_distillation), texts=texts)
         except LimbeckError as error:
-            faults.append(("evaluation.no_distillation", str(error)))
+            problem = str(error)
+        faults += [("evaluation.no_distillation", problem)] if problem else []
     return faults
+
+
+def _control_problem(name: str, *, texts: bool) -> str | None:
+    """Why a model cannot be measured beside the student; its architecture may be any."""
+    config = load_config(name)
+    load_tokenizer(name)
+    if (problem := check_body(name)) or not texts:
+        return problem
+    anatomy = anatomy_of(config.model_type)
+    if not anatomy.causal:
+        return f"{name} is an encoder; only decoders write texts"
+    return no_head(name) if has_vocabulary_head(name, anatomy=anatomy) is False else None
 
 
 def _task_warnings(evaluation: EvaluationPart) -> list[str]:

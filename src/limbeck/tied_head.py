@@ -4,18 +4,20 @@ transformers keeps a head of other numbers, whatever the configuration says; wha
 the configuration alone would be another model.
 """
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from .errors import ModelError
 from .families import ANATOMIES
 from .weight_files import read_headers, same_in_files, weight_files
-from .weight_fit import check_layers, unwrapped
+from .weight_fit import check_layers
+from .weight_names import unwrapped
 
 
 def has_head_of_its_own(place: str, config: Any) -> bool:
@@ -34,17 +36,23 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     files = weight_files(place)
     if anatomy is None or not anatomy.head or files is None:
         return False
+    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _in_state(place, config.to_json_string(), anatomy.output or anatomy.head[-1], state)
+
+
+# Configurations are read again and again.
+@lru_cache(maxsize=64)
+def _in_state(place: str, config: str, head: str, state: tuple[tuple[Path, int, int], ...]) -> bool:
+    built = AutoConfig.for_model(**json.loads(config))
+    files = [file for file, _, _ in state]
     weights = read_headers(files)
-    check_layers(place, config, weights)
+    check_layers(place, built, weights)
     names = unwrapped(place, weights)
-    heads = _ending_in(anatomy.output or anatomy.head[-1], names)
+    heads = _ending_in(head, names)
     if not heads:
         return False
-    tables = _ending_in(_embedding_path(config), names)
-    if not tables:
-        return False
-    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _differ(names[heads[0]], names[tables[0]], state)
+    tables = _ending_in(_embedding_path(built), names)
+    return bool(tables) and not same_in_files(files, names[heads[0]], names[tables[0]])
 
 
 def _ending_in(path: str, names: Sequence[str] | dict[str, str]) -> list[str]:
@@ -63,9 +71,3 @@ def _embedding_path(config: Any) -> str:
     table = body.get_input_embeddings()
     path: str = next(path for path, module in body.named_modules() if module is table)
     return path
-
-
-# Configurations are read again and again.
-@lru_cache(maxsize=64)
-def _differ(head: str, table: str, state: tuple[tuple[Path, int, int], ...]) -> bool:
-    return not same_in_files([file for file, _, _ in state], head, table)

@@ -1,20 +1,20 @@
 """The files of a model's weights: which there are, and what their headers say."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from .errors import ModelError
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_KINDS = {
+PRECISIONS = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -100,35 +100,38 @@ def _fetched(name: str) -> list[Path]:
         ) from error
 
 
-def read_headers(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Every weight by its name, of its shape and precision, on the meta device.
+class Header(NamedTuple):
+    """What a file says of a weight: its shape, and its type as safetensors calls it."""
+
+    shape: tuple[int, ...]
+    kind: str
+
+
+def read_headers(files: Sequence[Path]) -> dict[str, Header]:
+    """What the files say of every weight, by its name.
 
     Raises:
         ModelError: A file is damaged.
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, Header] = {}
     for file in files:
         try:
             with safe_open(file, framework="pt") as weights:
                 for name in weights.keys():  # noqa: SIM118 - no mapping
                     part = weights.get_slice(name)
-                    kind = _KINDS.get(part.get_dtype(), torch.float32)
-                    found[name] = torch.empty(part.get_shape(), dtype=kind, device="meta")
+                    found[name] = Header(tuple(part.get_shape()), part.get_dtype())
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} is damaged ({error}); copy the model anew") from error
     return found
 
 
-def stored_precision(weights: Mapping[str, Tensor]) -> torch.dtype:
-    """The precision that holds every weight as exactly as its file: the widest that occurs."""
-    kinds = {weight.dtype for weight in weights.values()}
-    return kinds.pop() if kinds in ({torch.bfloat16}, {torch.float16}) else torch.float32
-
-
 def same_in_files(files: Sequence[Path], one: str, other: str) -> bool:
-    """Whether two tables of the files hold the same numbers; read some rows at a time."""
+    """Whether two tables of the files hold the same numbers, in whichever precisions.
+
+    Some rows are read at a time.
+    """
     headers = read_headers(files)
-    if headers[one].shape != headers[other].shape or headers[one].dtype != headers[other].dtype:
+    if headers[one].shape != headers[other].shape:
         return False
     with (
         safe_open(_holding(files, one), "pt") as first,
@@ -137,7 +140,9 @@ def same_in_files(files: Sequence[Path], one: str, other: str) -> bool:
         mine, theirs = first.get_slice(one), second.get_slice(other)
         starts = range(0, headers[one].shape[0], _ROWS)
         return all(
-            torch.equal(mine[start : start + _ROWS], theirs[start : start + _ROWS])
+            torch.equal(
+                mine[start : start + _ROWS].double(), theirs[start : start + _ROWS].double()
+            )
             for start in starts
         )
 

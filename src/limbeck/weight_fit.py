@@ -4,8 +4,7 @@ transformers draws the weights that a file lacks at random and leaves out those 
 know; here nothing of either is passed over but what nobody asked for.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,17 @@ from transformers import PreTrainedModel
 from .errors import ModelError
 from .quiet import quiet_transformers
 from .weight_files import first_few
-
-# What torch's wrappers of a model leave in the names of its weights.
-_WRAPPERS = re.compile(
-    r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+from .weight_names import (
+    in_order,
+    layer_numbers,
+    listed_layers,
+    of_adapters,
+    prefix_of,
+    with_and_without,
 )
+
 # Buffers of older versions of transformers, which are computed today.
-_COMPUTED = {"position_ids", "token_type_ids", "inv_freq", "masked_bias"}
+COMPUTED = {"position_ids", "token_type_ids", "inv_freq", "masked_bias"}
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class WeightFit:
         head_in_part: Whether some of the head is there, and some is not.
         unexpected: Weights that the files have and the configuration does not describe.
         unplaced: Those of them that lie inside the body.
+        adapters: Those of them that only adapters have.
         prefix: With what all unexpected names begin, where they are those of missing weights
             without it; otherwise empty.
         reshaped: Weights of other sizes: name, size in the files, size by the configuration.
         layers: The layers that the configuration describes.
+        absent: Those of them of which the files have nothing.
     """
 
     described: int
@@ -48,9 +53,11 @@ class WeightFit:
     head_in_part: bool
     unexpected: tuple[str, ...]
     unplaced: tuple[str, ...]
+    adapters: tuple[str, ...]
     prefix: str
     reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     layers: int | None
+    absent: frozenset[int]
 
     def problem(self, name: str, *, head_in_part: bool = True) -> str | None:
         """Why the model cannot be used; None where it can.
@@ -74,41 +81,61 @@ class WeightFit:
                 for key, there, wanted in self.reshaped
             )
             said.append(f"has weights of other sizes than config.json describes: {sizes}")
-        if names := self.unexpected if self.prefix else self.unplaced:
+        if names := self.unexpected if self.prefix else self.adapters or self.unplaced:
             said.append(
                 f"holds {len(names)} weights that config.json does not describe: {first_few(names)}"
             )
         return f"{name!r} " + ", and ".join(said) + f". {self._advice()}" if said else None
 
+    def head_note(self, name: str) -> str | None:
+        """That a model has half of a vocabulary head, which nobody reads; None where it has not."""
+        if not self.head_in_part:
+            return None
+        return (
+            f"{name!r} has a part of a vocabulary head, and lacks {len(self.missing_in_head)} of"
+            f" its weights: {first_few(self.missing_in_head)}. The head is left out; only the body"
+            " is used"
+        )
+
     def _advice(self) -> str:
+        if self.adapters:
+            return (
+                "Names with base_model.model., base_layer, lora_ and the like are those of"
+                " adapters that were not merged; load the model with peft as it was saved, call"
+                " model.merge_and_unload().save_pretrained(folder), and name that folder"
+            )
         if self.prefix:
             return (
                 f"All {len(self.unexpected)} unexpected names begin with {self.prefix!r}; save the"
                 " weights without it, or give the config.json of their own model"
             )
-        missing, more = _numbers(self.missing), _numbers(self.unplaced)
-        if self.layers and missing and max(missing) == self.layers - 1:
-            first = min(missing)
-            if first and not self.unplaced and missing == set(range(first, self.layers)):
-                return (
-                    f"config.json has {self.layers} layers (num_hidden_layers) and the files have"
-                    f" {first}; correct it, or copy the whole model"
-                )
+        more = layer_numbers(self.unplaced)
         if self.layers and more and min(more) >= self.layers:
-            return (
-                f"config.json has {self.layers} layers (num_hidden_layers) and the files have"
-                f" {max(more) + 1}; correct it"
-            )
+            if more == set(range(self.layers, max(more) + 1)) and not self.absent:
+                there = f"the files have {max(more) + 1}; correct it"
+            else:
+                there = f"the files hold {listed_layers(self._present | more)}; copy it whole"
+            return f"config.json has {self.layers} layers (num_hidden_layers) and {there}"
+        if self.layers and self.absent and len(self.absent) < self.layers:
+            if self.absent == set(range(min(self.absent), self.layers)):
+                there = f"have {min(self.absent)}; correct it, or copy the whole model"
+            else:
+                there = f"hold {listed_layers(self._present)} alone; copy the whole model"
+            return f"config.json has {self.layers} layers (num_hidden_layers) and the files {there}"
         return "config.json and the weights must be of the same model; copy it whole"
 
+    @property
+    def _present(self) -> set[int]:
+        return set(range(self.layers or 0)) - self.absent
 
-def check_layers(name: str, config: Any, weights: Mapping[str, Tensor]) -> None:
+
+def check_layers(name: str, config: Any, weights: Collection[str]) -> None:
     """See that a model is worth building: every layer has a weight at least.
 
     Args:
         name: What the user called it.
         config: Its configuration.
-        weights: Of its files.
+        weights: The names in its files.
 
     Raises:
         ModelError: The configuration has more layers than the files have weights.
@@ -119,18 +146,6 @@ def check_layers(name: str, config: Any, weights: Mapping[str, Tensor]) -> None:
             f"config.json of {name!r} has {layers} layers (num_hidden_layers), but its files hold"
             f" {len(weights)} weights in all; correct it, or copy the whole model"
         )
-
-
-def fit_of_names(kind: Any, config: Any, weights: Mapping[str, Tensor]) -> WeightFit:
-    """How weights of these names and shapes would load, as transformers itself says.
-
-    Args:
-        kind: A class of transformers' automatic ones.
-        config: The model's configuration.
-        weights: On the meta device, as `read_headers` gives them and `unwrapped` renames them.
-    """
-    model, facts = load_named(kind, config, weights, dtype=torch.float32, device_map={"": "meta"})
-    return fit_of(model, with_shared_biases(model, facts))
 
 
 def with_shared_biases(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,12 +169,10 @@ def with_shared_biases(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict
 
 
 def load_named(
-    kind: Any, config: Any, weights: Mapping[str, Tensor], **options: Any
+    own: type[PreTrainedModel], config: Any, weights: Mapping[str, Tensor], **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A model of weights under their names, and what transformers says of the loading."""
     with quiet_transformers():
-        with torch.device("meta"):
-            own = type(kind.from_config(config))
         loaded: tuple[PreTrainedModel, dict[str, Any]] = own.from_pretrained(
             None,
             config=config,
@@ -193,87 +206,41 @@ def fit_of(model: PreTrainedModel, facts: Mapping[str, Any]) -> WeightFit:
     missing = set(facts["missing_keys"])
     tied = set(model.all_tied_weights_keys)
     missing_in_head = (missing & head) - tied
-    unexpected = [n for n in facts["unexpected_keys"] if n.split(".")[-1] not in _COMPUTED]
+    adapters = of_adapters(facts["unexpected_keys"])
+    unexpected = [n for n in facts["unexpected_keys"] if n.split(".")[-1] not in COMPUTED]
     reshaped = {(n, tuple(there), tuple(wanted)) for n, there, wanted in facts["mismatched_keys"]}
     return WeightFit(
         described=len(body),
-        missing=_ordered(missing & body),
-        missing_in_head=_ordered(missing_in_head),
+        missing=in_order(missing & body),
+        missing_in_head=in_order(missing_in_head),
         head_in_part=bool(missing_in_head) and bool(head - missing - tied),
-        unexpected=_ordered(unexpected),
-        unplaced=_ordered(name for name in unexpected if in_body(name)),
-        prefix=_prefix_of(unexpected, _with_and_without(missing, model.base_model_prefix)),
+        unexpected=in_order(unexpected),
+        unplaced=in_order(name for name in unexpected if in_body(name)),
+        adapters=in_order(adapters),
+        prefix=prefix_of(unexpected, with_and_without(missing, model.base_model_prefix)),
         reshaped=tuple(sorted(found for found in reshaped if found[0] in body | head)),
         layers=getattr(model.config, "num_hidden_layers", None),
+        absent=frozenset(layer_numbers(missing & body) - layer_numbers(body - missing)),
     )
 
 
-def unwrapped(name: str, weights: Iterable[str]) -> dict[str, str]:
-    """The weights' names without what wrappers of a model left in them, and what they were.
+def not_finite(name: str, model: PreTrainedModel) -> str | None:
+    """That weights of a loaded model are NaN or infinite; None where all are numbers.
 
     Args:
         name: What the user called the model.
-        weights: Names in its files.
-
-    Raises:
-        ModelError: Two weights would get the same name.
+        model: As it was loaded.
     """
-    found: dict[str, str] = {}
-    for weight in weights:
-        plain = _WRAPPERS.sub("", weight)
-        if plain in found:
-            raise ModelError(
-                f"{name!r} holds both {found[plain]} and {weight}, which are one weight of two"
-                " wrappings; save the model anew"
-            )
-        found[plain] = weight
-    return found
-
-
-def wrapping_note(name: str, renamed: Mapping[str, str]) -> str | None:
-    """That names were unwrapped; None where none was."""
-    wrapped = [weight for plain, weight in renamed.items() if plain != weight]
-    if not wrapped:
+    # Both ends of the range are NaN where one number is; the fastest look at all of them.
+    wrong = [
+        key
+        for key, weight in model.named_parameters()
+        if weight.numel() and not torch.stack(weight.detach().aminmax()).isfinite().all()
+    ]
+    if not wrong:
         return None
-    words = sorted({found.group() for weight in wrapped for found in _WRAPPERS.finditer(weight)})
     return (
-        f"{len(wrapped)} of the {len(renamed)} weights of {name!r} were saved from within a"
-        f" wrapper ({', '.join(words)} in their names); it is left out"
+        f"{name!r} holds {len(wrong)} weights that are not finite (NaN or infinite):"
+        f" {first_few(in_order(wrong))}. The file is damaged, or the training that made it has"
+        " diverged; copy the model anew, or take an earlier checkpoint"
     )
-
-
-def _ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """Layer 2 stands before layer 10."""
-    return tuple(
-        sorted(
-            names,
-            key=lambda name: [
-                (0, int(part), "") if part.isdigit() else (1, 0, part) for part in name.split(".")
-            ],
-        )
-    )
-
-
-def _numbers(names: Iterable[str]) -> set[int]:
-    """The layers that names speak of."""
-    found = (re.search(r"(?<![^.])\d+(?![^.])", name) for name in names)
-    return {int(match.group()) for match in found if match}
-
-
-def _with_and_without(names: set[str], prefix: str) -> set[str]:
-    """Names as they are in a model with a head, and in its body alone."""
-    plain = {name.removeprefix(f"{prefix}.") for name in names}
-    return names | plain | {f"{prefix}.{name}" for name in plain}
-
-
-def _prefix_of(names: Sequence[str], wanted: set[str]) -> str:
-    """With what all names begin, where some of them are wanted without it."""
-    parts = [name.split(".") for name in names]
-    prefix = ""
-    for number, here in enumerate(zip(*parts, strict=False)):
-        if len(set(here)) > 1:
-            break
-        prefix += f"{here[0]}."
-        if any(".".join(name[number + 1 :]) in wanted for name in parts):
-            return prefix
-    return ""

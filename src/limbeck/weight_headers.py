@@ -2,21 +2,24 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel
 
 from .anatomy import Anatomy
-from .errors import ModelError
 from .model_folders import locate
 from .pretrained import language_model_class, load_config
-from .weight_files import read_headers, weight_files
-from .weight_fit import WeightFit, check_layers, fit_of_names, unwrapped, wrapping_note
+from .weight_files import weight_files
+from .weight_plan import WeightPlan, weight_plan
 
 
 def check_weights(
     name: str, *, anatomy: Anatomy, head_in_part: bool = True
 ) -> tuple[str | None, str | None]:
-    """Why a model's weights cannot be used, and what is done with their names, or None.
+    """Why a model's weights cannot be used, and what is done with them, or None.
 
-    Nothing is said of a name on the hub that has not been loaded yet.
+    Both with its vocabulary head and without, for it may be loaded either way. Nothing is said of
+    a name on the hub that has not been loaded yet.
 
     Args:
         name: As for `locate`.
@@ -26,11 +29,23 @@ def check_weights(
     Raises:
         ModelError: Files are missing or damaged.
     """
-    found = _fit_of_files(name, anatomy)
-    if found is None:
-        return None, None
-    fit, note = found
-    return fit.problem(name, head_in_part=head_in_part), note
+    whole, body = _with_head(name, anatomy), _plan(name, AutoModel)
+    problem = whole and whole.problem(name, head_in_part=head_in_part)
+    problem = problem or (body and body.problem(name))
+    notes = [plan.note for plan in (whole, body) if plan and plan.note][:1]
+    if whole and (note := whole.fit.head_note(name)):
+        notes.append(note)
+    return problem or None, "; ".join(notes) or None
+
+
+def check_body(name: str) -> str | None:
+    """Why a model of any architecture cannot be used without a head; None where it can.
+
+    Raises:
+        ModelError: Its configuration cannot be had, or files are missing or damaged.
+    """
+    body = _plan(name, AutoModel)
+    return body and body.problem(name)
 
 
 def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
@@ -38,33 +53,25 @@ def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
 
     None where it cannot be told, as for a name on the hub that has not been loaded yet.
     """
-    found = _fit_of_files(name, anatomy)
-    return None if found is None else not found[0].missing_in_head
+    found = _with_head(name, anatomy)
+    return None if found is None else not found.fit.missing_in_head
 
 
-def _fit_of_files(name: str, anatomy: Anatomy) -> tuple[WeightFit, str | None] | None:
+def _with_head(name: str, anatomy: Anatomy) -> WeightPlan | None:
+    return _plan(name, language_model_class(causal=anatomy.causal)) if anatomy.head else None
+
+
+def _plan(name: str, kind: Any) -> WeightPlan | None:
     files = weight_files(locate(name))
-    if files is None or not anatomy.head:
+    if files is None:
         return None
     state = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _fit_in_state(name, load_config(name).to_json_string(), anatomy.causal, state)
+    return _plan_in_state(name, kind, load_config(name).to_json_string(), state)
 
 
 # A plan asks again and again, and a study for every arm.
 @lru_cache(maxsize=64)
-def _fit_in_state(
-    name: str, config: str, causal: bool, state: tuple[tuple[str, int, int], ...]
-) -> tuple[WeightFit, str | None]:
-    weights = read_headers([Path(file) for file, _, _ in state])
-    renamed = unwrapped(name, weights)
-    given = {plain: weights[weight] for plain, weight in renamed.items()}
-    found = load_config(name)
-    check_layers(name, found, weights)
-    try:
-        fit = fit_of_names(language_model_class(causal=causal), found, given)
-    except Exception as error:  # whatever the library raises at a field that it does not expect
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"cannot build {name!r} as its config.json says: {first}. Copy the model anew"
-        ) from error
-    return fit, wrapping_note(name, renamed)
+def _plan_in_state(
+    name: str, kind: Any, config: str, state: tuple[tuple[str, int, int], ...]
+) -> WeightPlan | None:
+    return weight_plan(name, kind, load_config(name), [Path(file) for file, _, _ in state])
