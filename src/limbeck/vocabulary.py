@@ -96,8 +96,8 @@ def trim_vocabulary(
 
     Raises:
         RecipeError: The folder holds something else.
-        DataError: A text cannot be read, the size cannot be had, or a word whose pieces all stay
-            would be cut otherwise.
+        DataError: A text cannot be read, the size cannot be had, or tokens that stay would not
+            be made any more where the text has them.
         ModelError: The model has no fast tokenizer.
     """
     if (size is None) == (share is None):
@@ -112,12 +112,18 @@ def trim_vocabulary(
     read = (_first(TextSource(path), _MEASURED_CHARACTERS) for path in texts)
     proof = prove(tokenizer, trimmed, chain.from_iterable(read))
     if proof.cut_otherwise:
+        never = f"{len(proof.lost)} tokens that stay would never be made" + _some(proof.lost)
+        otherwise = f"{len(proof.cut_otherwise)} parts of the texts whose tokens all stay would be"
+        otherwise += " tokenized otherwise" + _some([repr(part) for part in proof.cut_otherwise])
         raise DataError(
-            f"{len(proof.cut_otherwise)} of {proof.all_stay} words would be cut otherwise although"
-            f" their pieces all stay ({', '.join(proof.cut_otherwise[:5])}): this tokenizer cannot"
-            " be trimmed; learn a new vocabulary"
+            f"{f'{never}, and ' if proof.lost else ''}{otherwise}: this tokenizer cannot be"
+            " trimmed; learn a new vocabulary"
         )
     return _leave(trimmed, Path(output), texts, model, proof)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
 
 
 def _check_replaceable(output: Path) -> None:
@@ -184,8 +190,8 @@ def _leave(
         report["trimmed"] = {
             "words": proof.words,
             "words_whose_pieces_stay": proof.all_stay,
-            "of_these_cut_as_before": proof.all_stay - len(proof.cut_otherwise),
-            "pieces_no_word_is_cut_into_any_more": len(proof.lost),
+            "of_these_cut_as_before": proof.all_stay,  # else there is no report
+            "pieces_no_word_is_cut_into_any_more": len(proof.unused),
         }
     with whole_folder(output.resolve()) as folder:
         tokenizer.save_pretrained(folder)

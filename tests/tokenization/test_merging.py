@@ -43,7 +43,7 @@ def numbered(tokens):
 @pytest.fixture(scope="module")
 def novels():
     packed = files("limbeck.demo").joinpath("novels.txt.gz").read_bytes()
-    return gzip.decompress(packed).decode()[:400_000].splitlines()
+    return gzip.decompress(packed).decode()[:200_000].splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,8 @@ def test_no_word_whose_tokens_all_stay_is_tokenized_otherwise(novels, english, s
     trimmed = trimmed_tokenizer(full, count_pieces(full, novels), size=700)
     assert len(trimmed) == 700
     proof = prove(full, trimmed, novels)
-    assert proof.all_stay > 5000 and proof.cut_otherwise == () and proof.lost == ()
+    assert proof.words > proof.all_stay > 2500
+    assert proof.cut_otherwise == () and proof.lost == ()
     # And whole texts, where borders between words are no borders for the merges.
     kept = trimmed.get_vocab().keys()
     for text in novels[:2000]:

@@ -8,23 +8,29 @@ Source: the idea of Abdaoui et al. 2020, Load What You Need, arXiv:2010.05609.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from math import isclose
 from operator import itemgetter
 from typing import Any
 
-from tokenizers import Tokenizer
+import numpy as np
+from jaxtyping import Int64
+from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
+from ..post_processor import renumber
 from .learn import as_transformers
 from .merging import Merging, merge_pairs
 from .plain_text import plain_tokenizer
 from .spelling import is_lone_byte
+from .words import shared_words
 
 _AT_ONCE = 1000
+_GONE = -1  # the id of a token that does not stay
 
 
 def count_pieces(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Counter[str]:
@@ -91,40 +97,139 @@ def trimmed_tokenizer(
 
 @dataclass(frozen=True)
 class Proof:
-    """What a text shows of a trimmed tokenizer: words whose pieces all stay are cut as before.
+    """What a text shows of a trimmed tokenizer: where all tokens stay, it is tokenized as before.
 
     Attributes:
-        words: Different words of the text, at white space.
-        all_stay: Of them, those whose pieces all stay.
-        cut_otherwise: Of these, those that are cut otherwise all the same.
-        lost: Pieces that stay, and that no word of the text is cut into any more.
+        words: Different words of the text, each with the white space before it.
+        all_stay: Of them, those whose tokens all stay.
+        cut_otherwise: Different stretches of the text, the shortest that both tokenizers cut at
+            their ends, whose tokens all stay and which are tokenized otherwise all the same.
+        lost: Tokens of such stretches that the text is not tokenized into any more.
+        unused: Tokens that stay and can be made, but only stood beside some that do not stay:
+            the text is not tokenized into them any more.
     """
 
     words: int
     all_stay: int
     cut_otherwise: tuple[str, ...]
     lost: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def prove(
     tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFast, documents: Iterable[str]
 ) -> Proof:
-    """How the words of some documents are cut before and after; the documents are read once."""
-    words = sorted({word for document in documents for word in document.split()})
-    before, after = (
-        [encoded.tokens for encoded in encode(words, add_special_tokens=False)]
-        for encode in (t.backend_tokenizer.encode_batch for t in (tokenizer, trimmed))
+    """How whole documents are tokenized before and after; they are read once.
+
+    Where both tokenizers cut, what stands on one side has no bearing on the other. So every
+    stretch between two such places must be as before if its tokens all stay; with Unigram it
+    may be one that is as likely, for which of these is taken depends on rounding.
+    """
+    both = [_with_white_space(each) for each in (tokenizer, trimmed)]
+    old, new = (each.get_vocab() for each in both)
+    numbers = np.full(max(old.values()) + 1, _GONE)
+    for token, number in old.items():
+        numbers[number] = new.get(token, _GONE)
+    scores = _scores(both[1])
+    words, in_parts, otherwise = set[str](), set[str](), set[str]()
+    missed, used, still = set[int](), set[int](), set[int]()
+    rest = iter(documents)
+    while batch := list(islice(rest, _AT_ONCE)):
+        encoded = (each.encode_batch(batch, add_special_tokens=False) for each in both)
+        for text, before, after in zip(batch, *encoded, strict=True):
+            ids = numbers[before.ids]
+            for word, stays in _words(text, before, ids):
+                words.add(word)
+                if not stays:
+                    in_parts.add(word)
+            for stretch, was, now in _otherwise(text, before, ids, after):
+                if not _as_likely(was, now, scores):
+                    otherwise.add(stretch)
+                    missed |= set(was) - set(now)
+            used.update(ids.tolist())
+            still.update(after.ids)
+    names = {number: token for token, number in new.items()}
+    return Proof(
+        len(words),
+        len(words - in_parts),
+        tuple(sorted(otherwise)),
+        *(
+            tuple(sorted(names[number] for number in some))
+            for some in (missed - still, used - still - missed - {_GONE})
+        ),
     )
-    kept = trimmed.get_vocab().keys()
-    stays = [kept >= set(pieces) for pieces in before]
-    otherwise = [
-        word
-        for word, stay, old, new in zip(words, stays, before, after, strict=True)
-        if stay and old != new
-    ]
-    used, still = ({piece for pieces in cut for piece in pieces} for cut in (before, after))
-    lost = sorted((used & kept) - still)
-    return Proof(len(words), sum(stays), tuple(otherwise), tuple(lost))
+
+
+def _with_white_space(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """As users' text is tokenized, and each token's offsets tell all that it was made of."""
+    plain = Tokenizer.from_str(plain_tokenizer(tokenizer).to_str())
+    plain.post_processor = None  # some leave the white space out of the offsets
+    return plain
+
+
+def _words(
+    text: str, encoded: Encoding, ids: Int64[np.ndarray, " tokens"]
+) -> Iterator[tuple[str, bool]]:
+    """Words of a text at white space, as far as no token reaches over it, and whether all stay."""
+    if not len(ids):
+        return
+    number = shared_words(text, encoded, encoded, at_spaces=True).first
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    stays = np.minimum.reduceat(ids, first) != _GONE
+    ends, begin = encoded.offsets, 0
+    for last, stay in zip([*(first[1:] - 1).tolist(), -1], stays.tolist(), strict=True):
+        yield text[begin : ends[last][1]], stay
+        begin = ends[last][1]
+
+
+def _scores(tokenizer: Tokenizer) -> dict[int, float]:
+    """Log probabilities of the tokens of Unigram; none of other kinds."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if model["type"] != "Unigram":
+        return {}
+    return {number: score for number, (_, score) in enumerate(model["vocab"])}
+
+
+def _as_likely(was: list[int], now: list[int], scores: Mapping[int, float]) -> bool:
+    """Whether Unigram may as well take the one as the other."""
+    both = (sum(scores.get(number, 0.0) for number in tokens) for tokens in (was, now))
+    return bool(scores) and isclose(*both)
+
+
+def _otherwise(
+    text: str, before: Encoding, ids: Int64[np.ndarray, " tokens"], after: Encoding
+) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Stretches of a text whose tokens all stay and are others, with those before and after.
+
+    They are the shortest that are cut at their ends before and after.
+    """
+    spans = [np.array(each.offsets, dtype=np.int64).reshape(-1, 2) for each in (before, after)]
+    first, second = (_borders(span) for span in spans)
+    borders = np.intersect1d(first, second, assume_unique=True)
+    places = [np.searchsorted(borders, span[:, 0], side="right") for span in spans]
+    stays = np.ones(len(borders) + 1, dtype=bool)
+    stays[places[0][ids == _GONE]] = False
+    was, now = (
+        np.stack([place, tokens], axis=1)[stays[place]]
+        for place, tokens in zip(places, (ids, np.array(after.ids, dtype=np.int64)), strict=True)
+    )
+    if np.array_equal(was, now):
+        return
+    ends = [0, *borders.tolist(), len(text)]
+    parts = [defaultdict[int, list[int]](list) for _ in spans]
+    for found, tokens in zip(parts, (was, now), strict=True):
+        for place, token in tokens.tolist():
+            found[place].append(token)
+    for place, tokens_were in parts[0].items():
+        if tokens_were != (tokens_are := parts[1][place]):
+            yield text[ends[place] : ends[place + 1]], tokens_were, tokens_are
+
+
+def _borders(spans: Int64[np.ndarray, "tokens 2"]) -> Int64[np.ndarray, " borders"]:
+    """Places where a token begins and over which none reaches."""
+    begin, reached = spans[1:, 0], np.maximum.accumulate(spans[:, 1])[:-1]
+    found: Int64[np.ndarray, " borders"] = begin[reached <= begin]
+    return found
 
 
 def _must_stay(settings: Mapping[str, Any], numbers: Mapping[str, int]) -> Iterator[str]:
@@ -183,15 +288,5 @@ def _rebuilt(
         padding["pad_id"] = numbers[padding["pad_token"]]
     for token in settings["added_tokens"]:
         token["id"] = numbers[token["content"]]
-    _renumber_processor(settings["post_processor"], numbers)
+    renumber(settings["post_processor"] or {}, numbers)
     return as_transformers(Tokenizer.from_str(json.dumps(settings)), like=tokenizer)
-
-
-def _renumber_processor(processor: dict[str, Any] | None, numbers: Mapping[str, int]) -> None:
-    for part in (processor or {}).get("processors", ()):
-        _renumber_processor(part, numbers)
-    for token in (processor or {}).get("special_tokens", {}).values():
-        token["ids"] = [numbers[name] for name in token["tokens"]]
-    for end in ("sep", "cls"):  # of BertProcessing and RobertaProcessing
-        if processor and end in processor:
-            processor[end] = (processor[end][0], numbers[processor[end][0]])

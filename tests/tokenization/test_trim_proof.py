@@ -1,0 +1,151 @@
+"""The proof of a trim sees every token that the text holds, those that begin with spaces too."""
+
+import json
+
+import pytest
+from conftest import make_text
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from limbeck import vocabulary
+from limbeck.errors import DataError
+from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.trim import count_pieces, prove, trimmed_tokenizer
+from limbeck.vocabulary import trim_vocabulary
+
+TEXTS = [f"{text}\n\n   {text.title()}  " for text in make_text(300)]
+
+
+def without_merges(tokenizer, *made, **model):
+    """A tokenizer that lacks the merges of some of its tokens."""
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    merges = settings["model"]["merges"]
+    settings["model"]["merges"] = [pair for pair in merges if "".join(pair) not in made]
+    settings["model"] |= model
+    assert len(settings["model"]["merges"]) < len(merges)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(settings)), **tokenizer.special_tokens_map
+    )
+
+
+@pytest.fixture(scope="module")
+def in_bytes():
+    full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), size=420)
+    trimmed = trimmed_tokenizer(full, count_pieces(full, TEXTS), size=380)
+    return full, trimmed
+
+
+@pytest.mark.parametrize("trim_offsets", [True, False])
+def test_tokens_that_begin_with_a_space_are_seen(in_bytes, trim_offsets):
+    full, trimmed = in_bytes
+    for each in in_bytes:
+        each.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
+    sound = prove(full, trimmed, TEXTS)
+    assert sound.cut_otherwise == sound.lost == () and sound.all_stay > 30
+    begin = [token for token in trimmed.get_vocab() if token.startswith("Ġ") and len(token) > 1]
+    used = set(count_pieces(full, TEXTS)) & set(begin)
+    assert len(used) > 10 and "ĠĠ" in used
+    proof = prove(full, without_merges(trimmed, *begin), TEXTS)
+    assert set(proof.lost) >= used
+    assert " River" in proof.cut_otherwise
+
+
+def test_one_merge_is_seen(in_bytes):
+    full, trimmed = in_bytes
+    proof = prove(full, without_merges(trimmed, "ĠRiver"), TEXTS)
+    assert proof.lost == ("ĠRiver",) and " River" in proof.cut_otherwise
+
+
+def test_whole_words_that_need_no_merge_do_not_hide_one_that_is_missing():
+    tokens = {token: n for n, token in enumerate(["Ġ", "a", "b", "c", "Ġa", "Ġab"])}
+    full = of_bytes(tokens, [("Ġ", "a"), ("Ġa", "b")], ignore_merges=True)
+    broken = without_merges(full, "Ġab")
+    assert broken.tokenize(" ab") == ["Ġab"]
+    proof = prove(full, broken, ["c ab abc"])
+    assert proof.cut_otherwise == (" ab",) and proof.lost == ()  # it is made where it is a word
+
+
+def of_bytes(tokens, merges, **options):
+    backend = Tokenizer(models.BPE(tokens, merges, **options))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+@pytest.mark.parametrize("text", ["the red the", "\n\n\nthe", "the red\t", "the  the"])
+def test_white_space_and_what_reaches_over_it_are_seen(text):
+    """As SentencePiece may have it: no words at all, and tokens of any letters."""
+    letters = ["<unk>", *"▁\n\tthered"]
+    pairs = ["▁▁", "\n\n", "e▁", "e▁r", "he", "d\t", "ed", "red"]
+    tokens = {token: n for n, token in enumerate(dict.fromkeys([*letters, *pairs]))}
+    merges = [(t[:n], t[n:]) for t in pairs for n in range(1, len(t))]
+    merges = [pair for pair in merges if set(pair) <= tokens.keys()]
+    backend = Tokenizer(models.BPE(tokens, merges, unk_token="<unk>"))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    full = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    white = [token for token in full.tokenize(text) if token[1:] and set(token) & set("▁\n\t")]
+    assert white and prove(full, full, [text]).cut_otherwise == ()
+    for token in white:
+        assert token in prove(full, without_merges(full, token), [text]).lost
+
+
+def test_special_tokens_that_a_text_spells_are_read_as_where_they_are_counted(in_bytes):
+    full, trimmed = in_bytes
+    for text in ("a<s> red", "</s>", "red <unk>"):
+        proof = prove(full, trimmed, [text])
+        assert proof.cut_otherwise == proof.lost == ()
+        assert not set(count_pieces(full, [text])) & set(full.all_special_tokens)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_proved_at_some_sizes(kind):
+    size = {"wordpiece": 140, "unigram": 90, "bytes": 380}[kind]
+    full = learn_tokenizer(TEXTS, blank_tokenizer(kind, lowercase=False), size=size)
+    texts = [*TEXTS[:40], "", " ", "猫 🙂 the"]
+    for less in (1, 5, 12):
+        trimmed = trimmed_tokenizer(full, count_pieces(full, texts), size=size - less)
+        proof = prove(full, trimmed, texts)
+        assert proof.cut_otherwise == proof.lost == ()
+
+
+def test_which_of_two_as_likely_is_taken_is_no_fault():
+    def unigram(**scores):
+        model = models.Unigram([("?", -9.0), *scores.items()], unk_id=0)
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="?")
+
+    full = unigram(a=-3.0, aa=-4.1, b=-2.3)
+    assert sorted(full.tokenize("baaa")) == ["a", "aa", "b"]
+    assert prove(full, unigram(a=-3.0, aa=-4.1 + 1e-14, b=-2.3), ["baaa"]).cut_otherwise == ()
+    proof = prove(full, unigram(a=-2.0, aa=-4.1, b=-2.3), ["baaa"])
+    assert proof.cut_otherwise and proof.lost == ("aa",)
+
+
+def test_tokens_beside_those_that_do_not_stay_are_told_apart():
+    """Without "cd" the letters of "abcd" are merged in another order."""
+    names = ["a", "b", "c", "d", "cd", "bc", "ab", "x"]
+    merges = [("c", "d"), ("b", "c"), ("a", "b")]
+    tokens = {token: n for n, token in enumerate(names)}
+    full = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(tokens, merges)))
+    trimmed = trimmed_tokenizer(full, {"ab": 9, "bc": 8}, size=7)
+    assert full.tokenize("abcd") == ["ab", "cd"] and trimmed.tokenize("abcd") == ["a", "bc", "d"]
+    proof = prove(full, trimmed, ["abcd"])
+    assert proof.cut_otherwise == proof.lost == () and proof.unused == ("ab",)
+    assert prove(full, trimmed, ["abcd", "abx"]).unused == ()
+
+
+def test_the_command_names_tokens_that_are_never_made(tmp_path, monkeypatch):
+    full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), size=420)
+    full.save_pretrained(tmp_path / "full")
+    (tmp_path / "text.txt").write_text(
+        "\n".join(t.title() for t in make_text(300)), encoding="utf-8"
+    )
+
+    def broken(*given, **options):
+        return without_merges(trimmed_tokenizer(*given, **options), "ĠRiver", "ĠLetter")
+
+    monkeypatch.setattr(vocabulary, "trimmed_tokenizer", broken)
+    with pytest.raises(DataError, match=r"2 tokens .*never be made \(ĠLetter, ĠRiver\)"):
+        trim_vocabulary(
+            str(tmp_path / "full"), [str(tmp_path / "text.txt")], tmp_path / "v", size=380
+        )
+    assert not (tmp_path / "v").exists()
