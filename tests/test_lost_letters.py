@@ -73,6 +73,44 @@ def test_small_letters_with_accents_are_seen_too(tmp_path, word, read):
     assert kept.tokenize(word) == [word]
 
 
+MARKED = {
+    "Hindi": "हिन्दी भाषा में कुछ शब्द",
+    "Thai": "สวัสดี ครับ ผม ชื่อ",
+    "Tamil": "தமிழ் மொழி அம்மா",
+    "Hebrew": "שָׁלוֹם עוֹלָם",
+    "Arabic": "كِتَابٌ مُدَرِّسٌ",
+    "letters before their accents": unicodedata.normalize("NFD", "дай ёж"),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_vowel_signs_and_points_are_seen_too(tmp_path, name):
+    words = MARKED[name].split()
+    letters = sorted({f"{side}{letter}" for letter in "".join(words) for side in ("", "##")})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *words]
+    with pytest.raises(ModelError, match='write {"strip_accents": false}'):
+        load_tokenizer(folder_of(tmp_path / "m", tokens))
+    kept = load_tokenizer(folder_of(tmp_path / "kept", tokens, strip_accents=False))
+    assert [kept.tokenize(word) for word in words] == [[word] for word in words]
+
+
+@pytest.mark.parametrize("normalizer", [normalizers.NFC(), normalizers.NFKC(), normalizers.NFD()])
+def test_marks_that_stay_beside_their_letters_are_no_reason(normalizer):
+    """Taken from its word, a mark may be composed or stand alone, and both are made."""
+    texts = [normalizer.normalize_str(text) for text in [*MARKED.values(), "한국 が é"]] * 9
+    blank = blank_tokenizer("wordpiece", lowercase=False)
+    blank.backend_tokenizer.normalizer = normalizer
+    assert lost_tokens(learn_tokenizer(texts, blank, size=150)) == []
+
+
+def test_what_is_to_be_written_follows_what_most_tokens_lose(tmp_path):
+    words = MARKED["Hindi"].split()
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "İ"]
+    tokens += [f"{first}{second}" for first in "abcdefgh" for second in "abcdefgh"]
+    with pytest.raises(ModelError, match='write {"strip_accents": false}'):
+        load_tokenizer(folder_of(tmp_path / "m", tokens))
+
+
 def test_special_tokens_and_a_few_odd_ones_are_no_reason(cased, tmp_path):
     letters = [f"{a}{b}" for a in "abcdefghijklmnopqrst" for b in "abcdefghij"]
     unused = [f"[unused{n}]" for n in range(99)] + ["[UNUSED]", "<S>"]

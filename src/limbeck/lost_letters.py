@@ -1,10 +1,12 @@
 """Tokens that no text ever becomes, because a normalizer takes letters of theirs away.
 
 A vocabulary with capitals whose tokenizer makes all letters small, as transformers does with a
-`vocab.txt` that stands alone, loses most of its words, and й becomes и.
+`vocab.txt` that stands alone, loses most of its words, and й becomes и; so do scripts whose vowels
+are marks on a letter, as Devanagari and Thai, or that are written with points.
 """
 
 import json
+import unicodedata
 from pathlib import Path
 
 from tokenizers import decoders
@@ -14,7 +16,7 @@ _ODD = 0.02  # of a vocabulary: a few tokens that are never made are in most of 
 
 
 def lost_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The tokens with a letter that the normalizer leaves in no text, special ones apart."""
+    """The tokens with a letter or mark that the normalizer takes away, special ones apart."""
     backend = tokenizer.backend_tokenizer
     if backend.normalizer is None:
         return []
@@ -28,9 +30,14 @@ def lost_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     if isinstance(backend.decoder, decoders.ByteLevel):
         # A single one stands for a byte, which its alphabet always has.
         tokens = [backend.decoder.decode([token]) for token in tokens if len(token) > 1]
-    letters = {letter for token in tokens for letter in token if letter.isalpha()}
-    lost = {letter for letter in letters if letter not in backend.normalizer.normalize_str(letter)}
-    return [token for token in tokens if not lost.isdisjoint(token)] if lost else []
+    normalize = backend.normalizer.normalize_str
+    # Whole tokens, for what becomes of a mark depends on its letter.
+    return [token for token in tokens if _letters(normalize(token)) != _letters(token)]
+
+
+def _letters(text: str) -> str:
+    """Its letters and the marks on them: vowel signs, points and accents."""
+    return "".join(letter for letter in text if unicodedata.category(letter)[0] in "LM")
 
 
 def letters_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
@@ -38,7 +45,7 @@ def letters_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None
     lost, count = lost_tokens(tokenizer), len(tokenizer)
     if len(lost) <= _ODD * count:
         return None
-    capitals = any(letter.isupper() for token in lost for letter in token)
+    capitals = sum(any(letter.isupper() for letter in token) for token in lost) > _ODD * count
     keep = {"do_lower_case": False} if capitals else {"strip_accents": False}
     some = max(lost, key=len)
     read = tokenizer.backend_tokenizer.normalizer.normalize_str(some)
