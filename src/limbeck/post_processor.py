@@ -85,6 +85,37 @@ def renumber(processor: dict[str, Any], numbers: Mapping[str, int]) -> None:
             processor[end] = (processor[end][0], numbers[processor[end][0]])
 
 
+def frame_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
+    """That a frame has other ids than the vocabulary for special tokens; None if it has not."""
+    processor = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"] or {}
+    vocabulary = tokenizer.get_vocab()
+    wrong = [
+        f"{token!r} the id {number} ({tokenizer.convert_ids_to_tokens(number)!r}), where its"
+        f" vocabulary has {vocabulary.get(token, 'no such token')}"
+        for token, number in _framing(processor).items()
+        if vocabulary.get(token) != number
+    ]
+    if not wrong:
+        return None
+    return (
+        f"the tokenizer of {name!r} gives {'; '.join(wrong)}: every text would be framed by other"
+        " tokens. Write the ids of its vocabulary into the post_processor of its tokenizer.json"
+    )
+
+
+def _framing(processor: Mapping[str, Any]) -> dict[str, int]:
+    """The ids that a post-processor has for the special tokens that it puts around texts."""
+    found: dict[str, int] = {}
+    for part in processor.get("processors", ()):
+        found |= _framing(part)
+    for part in (*processor.get("single", ()), *processor.get("pair", ())):
+        if special := part.get("SpecialToken"):
+            token = processor["special_tokens"][special["id"]]
+            found |= zip(token["tokens"], token["ids"], strict=True)
+    found |= {processor[end][0]: processor[end][1] for end in ("cls", "sep") if end in processor}
+    return found
+
+
 def own_frame(backend: Tokenizer) -> Ends | None:
     """What a tokenizer puts before and behind a text; None for nothing."""
     if backend.post_processor is None:

@@ -25,6 +25,7 @@ from .anatomy import Anatomy
 from .errors import ModelError
 from .lost_letters import letters_problem, says_so
 from .model_folders import locate
+from .post_processor import frame_problem
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
 from .tied_head import has_head_of_its_own
@@ -208,7 +209,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     Warns where many of its tokens can never be made, as its files say what makes them so.
 
     Raises:
-        ModelError: There is none, or only a slow one; or many of its tokens can never be made, as
+        ModelError: There is none, or only a slow one; it frames texts with other ids than its
+            vocabulary has for these tokens; or many of its tokens can never be made, as
             transformers makes capitals small where a folder does not say what becomes of them.
     """
     place = locate(name, tokenizer_only=True)
@@ -237,6 +239,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}); save a fast one"
             " beside it (tokenizer.json)"
         )
+    if problem := frame_problem(tokenizer, name):
+        raise ModelError(problem)
     if problem := letters_problem(tokenizer, name):
         if not says_so(tokenizer, folder):
             said = 'if the model was trained so, write {"do_lower_case": true}'

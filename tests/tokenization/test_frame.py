@@ -1,6 +1,7 @@
 """One frame around a text: trained on, evaluated and exported."""
 
 import json
+import re
 from copy import deepcopy
 
 import pytest
@@ -16,6 +17,7 @@ from transformers import (
 
 from limbeck.data.prompts import Prompt
 from limbeck.data.text import TextSource
+from limbeck.errors import ModelError
 from limbeck.evaluation.examples import encode_example
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 from limbeck.export.pretrained import export_student
@@ -119,6 +121,43 @@ def test_a_learned_vocabulary_frames_with_its_own_ids():
     like.backend_tokenizer.post_processor = processors.Sequence(steps)
     learned = learn_tokenizer(make_text(100), like, size=290)
     assert learned("the")["input_ids"][0] == learned.bos_token_id != like.bos_token_id
+
+
+TEMPLATE = processors.TemplateProcessing(
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+    special_tokens=[("[CLS]", 7), ("[SEP]", 2), ("[MASK]", 9)],
+)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        TEMPLATE,
+        processors.Sequence([processors.ByteLevel(), TEMPLATE]),
+        processors.BertProcessing(("[SEP]", 2), ("[CLS]", 7)),
+        processors.RobertaProcessing(("[SEP]", 2), ("[CLS]", 7)),
+    ],
+    ids=["template", "steps", "bert", "roberta"],
+)
+def test_a_frame_of_ids_that_are_other_tokens_is_refused(frame, tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = frame
+    tokenizer.save_pretrained(tmp_path)
+    other = tokenizer.convert_ids_to_tokens(7)
+    message = rf"'\[CLS\]' the id 7 \('{re.escape(other)}'\), .* has 1: every text"
+    with pytest.raises(ModelError, match=message) as error:
+        load_tokenizer(str(tmp_path))
+    assert "SEP" not in str(error.value) and "MASK" not in str(error.value)
+
+
+def test_a_frame_of_tokens_that_are_not_there_is_refused(tmp_path):
+    tokenizer = make_tokenizer()
+    frame = processors.TemplateProcessing(single="<s> $A", pair=None, special_tokens=[("<s>", 8)])
+    tokenizer.backend_tokenizer.post_processor = frame
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="'<s>' the id 8 .* has no such token"):
+        load_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])

@@ -23,6 +23,7 @@ from ..data.corpus import corpus_fingerprint, held_out_below, split_documents
 from ..data.text import TextSource, read_documents
 from ..errors import DataError
 from ..files import write_text
+from ..post_processor import own_frame
 from ..system.progress import told
 from .frame import Frame, frame_of
 from .plain_text import count_spelled, plain_tokenizer
@@ -116,8 +117,17 @@ def tokenize_source(
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Names what a tokenizer does to text."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    """Names what a tokenizer does to text: what its file says, and its special tokens.
+
+    These are named only where they do not follow from its file.
+    """
+    backend, frame = tokenizer.backend_tokenizer, frame_of(tokenizer)
+    known = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    others = sorted({*tokenizer.all_special_tokens} - known)
+    does: str = backend.to_str()
+    if others or own_frame(backend) is None or frame.between not in frame.last:
+        does += json.dumps([others, frame])
+    return hashlib.sha256(does.encode()).hexdigest()
 
 
 def cached_table(
