@@ -11,7 +11,7 @@ from limbeck.data.text import TextSource
 from limbeck.tokenization.coverage import coverage
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.packing import HeldOut, tokenize_source
-from limbeck.tokenization.plain_text import count_spelled, plain_tokenizer
+from limbeck.tokenization.plain_text import count_spelled, disguised, marked, plain_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 from limbeck.tokenization.text_bytes import tokenize_texts
 from limbeck.tokenization.trim import count_pieces
@@ -91,6 +91,42 @@ def test_a_letter_that_is_a_special_token_stays_a_letter():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="!", unk_token="?")
     assert plain_tokenizer(tokenizer).encode("the !").ids == [1, 0]
     assert count_spelled(tokenizer, ["the !"]) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_letter_that_text_has_other_tokens_for_is_read_as_text(kind):
+    tokenizer = make_tokenizer(kind)
+    tokenizer.add_special_tokens({"eos_token": AddedToken("猫", special=True)})
+    assert tokenizer.eos_token_id in tokenizer("the 猫 old")["input_ids"]
+    assert tokenizer.eos_token_id not in plain_tokenizer(tokenizer).encode("the 猫 old").ids
+    assert count_spelled(tokenizer, ["the 猫 old 猫"]) == 2
+    ours = marked(tokenizer, "the 猫 " + disguised(tokenizer, "old 猫 猫"))
+    found = plain_tokenizer(tokenizer).encode(ours).ids
+    assert found.count(tokenizer.eos_token_id) == 1
+
+
+def test_white_space_is_always_text():
+    tokenizer = make_tokenizer("byte_bpe")
+    tokenizer.add_special_tokens({"eos_token": AddedToken("\n\n", special=True)})
+    assert count_spelled(tokenizer, ["the\n\nold"]) == 0
+    assert marked(tokenizer, disguised(tokenizer, "the\n\nold")) == "the\n\nold"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_special_token_that_is_a_word_is_not_found_within_others(kind):
+    tokenizer = make_tokenizer(kind)
+    plain = plain_tokenizer(tokenizer).encode("other theme_the").ids
+    tokenizer.eos_token = "the"
+    tokenizer.add_special_tokens({"eos_token": "the"})
+    said = "the other theme: the, theme_the 'the'"
+    assert count_spelled(tokenizer, [said]) == 3
+    assert marked(tokenizer, "other theme_the") == "other theme_the"
+    assert marked(tokenizer, "the other").count("the") == 2
+    assert marked(tokenizer, disguised(tokenizer, said)) == said
+    found = plain_tokenizer(tokenizer).encode(said).ids
+    assert tokenizer.eos_token_id not in found
+    if kind == "wordpiece":  # others may have made these words out of that one
+        assert plain_tokenizer(tokenizer).encode("other theme_the").ids[1:4] == plain[1:4]
 
 
 def test_what_a_tokenizer_is_given_later_counts_too(decoder):

@@ -3,6 +3,11 @@
 A tokenizer takes ``</s>`` or ``[MASK]`` in a text for the token itself, which would end a
 response or hide a word. Special tokens come from the frame of a sequence and from chat templates
 alone; those that a text spells are split into ordinary tokens.
+
+Two kinds of special tokens are ordinary text by their very names. One letter that the model's own
+vocabulary has (as "!" for padding) stays that letter, for text has no other token for it, and so
+does white space; neither is counted. One that begins or ends with a letter or digit (as "the") is
+only looked for where it stands as a word of its own: not in "other", nor in a chat template there.
 """
 
 import json
@@ -79,17 +84,34 @@ def spelled_note(what: str, count: int) -> list[str]:
 
 
 def _names(tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:
-    """Special tokens that no text needs: one letter or white space is always text."""
+    """Special tokens that no text needs."""
     special = set(tokenizer.all_special_tokens)
     special |= {one.content for one in tokenizer.added_tokens_decoder.values() if one.special}
-    return tuple(sorted(name for name in special if len(name) > 1 and not name.isspace()))
+    return tuple(sorted(name for name in special if not _is_text(tokenizer, name)))
+
+
+def _is_text(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
+    """Whether it is white space, or a letter that the model's own vocabulary has."""
+    if name.isspace() or len(name) != 1:
+        return not name.strip()
+    return tokenizer.backend_tokenizer.model.token_to_id(name) is not None
 
 
 @lru_cache(maxsize=8)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str] | None:
+    if not names:
+        return None
     # Where one begins another, the longer one is meant.
     longest_first = sorted(names, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if names else None
+    # One letter is disguised as it stands, by what is behind it.
+    return re.compile(f"(?:{'|'.join(map(_as_word, longest_first))})(?!{_DISGUISE})")
+
+
+def _as_word(name: str) -> str:
+    """What finds a special token, but not within a word."""
+    before = r"(?<!\w)" if name[0].isalnum() else ""
+    behind = r"(?!\w)" if name[-1].isalnum() else ""
+    return before + re.escape(name) + behind
 
 
 # By its size and special tokens too: a tokenizer may be given more of them later.
