@@ -276,3 +276,8 @@ def test_only_tokens_are_written_and_those_of_large_ids_too(rule, temperature):
     }
     assert not written & set(ids.absent) and max(written) < ids.end
     assert written & {37, 38, 39}
+
+
+def test_ids_in_a_table_are_a_number():
+    assert str(TokenIds(30522)) == "30522 ids"
+    assert str(TokenIds(6, absent=(1, 4))) == "4 of 6 ids"

@@ -57,6 +57,10 @@ class TokenIds:
         """How many tokens there are."""
         return self.end - len(self.absent)
 
+    def __str__(self) -> str:
+        """As a table shows them: how many, and below which id where some are absent."""
+        return f"{len(self)} of {self.end} ids" if self.absent else f"{len(self)} ids"
+
     def below(self, end: int) -> "TokenIds":
         """Those below another end."""
         return TokenIds(min(end, self.end), tuple(n for n in self.absent if n < end))

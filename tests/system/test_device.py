@@ -38,7 +38,7 @@ def test_a_processor(monkeypatch, instructions, name):
     processor(monkeypatch, *instructions)
     found = choose_precision("auto", CPU)
     assert found.name == name and "bfloat16" in found.reason
-    assert describe_device(CPU).count("threads") == 1
+    assert describe_device(CPU).count("thread") == 1
 
 
 @pytest.mark.parametrize("limit", ["AVX2", "avx512_core"])

@@ -128,7 +128,8 @@ def describe_device(device: torch.device) -> str:
         for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
         if os.environ.get(name)
     ]
-    facts = [f"{torch.get_num_threads()} threads", shown, *limits]
+    number = torch.get_num_threads()
+    facts = ["1 thread" if number == 1 else f"{number} threads", shown, *limits]
     return f"{_processor_name()} ({'; '.join(fact for fact in facts if fact)})"
 
 
