@@ -310,6 +310,7 @@ def copied(model, place, name):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:.*has a part of a vocabulary head")
 @many(700)
 @given(damages=DAMAGES)
 def test_weights(model, place, damages):

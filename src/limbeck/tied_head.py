@@ -4,14 +4,14 @@ transformers keeps a head of other numbers, whatever the configuration says; wha
 the configuration alone would be another model.
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from .errors import ModelError
 from .families import ANATOMIES
@@ -37,21 +37,31 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     if anatomy is None or not anatomy.head or files is None:
         return False
     state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _in_state(place, config.to_json_string(), anatomy.output or anatomy.head[-1], state)
+    read = _Config(config.to_json_string(), config)
+    return _in_state(place, read, anatomy.output or anatomy.head[-1], state)
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A configuration that is the same as another one where its text is."""
+
+    text: str
+    built: Any = field(compare=False)
 
 
 # Configurations are read again and again.
 @lru_cache(maxsize=64)
-def _in_state(place: str, config: str, head: str, state: tuple[tuple[Path, int, int], ...]) -> bool:
-    built = AutoConfig.for_model(**json.loads(config))
+def _in_state(
+    place: str, config: _Config, head: str, state: tuple[tuple[Path, int, int], ...]
+) -> bool:
     files = [file for file, _, _ in state]
     weights = read_headers(files)
-    check_layers(place, built, weights)
+    check_layers(place, config.built, weights)
     names = unwrapped(place, weights)
     heads = _ending_in(head, names)
     if not heads:
         return False
-    tables = _ending_in(_embedding_path(built), names)
+    tables = _ending_in(_embedding_path(config.built), names)
     return bool(tables) and not same_in_files(files, names[heads[0]], names[tables[0]])
 
 

@@ -173,7 +173,7 @@ def load_named(
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A model of weights under their names, and what transformers says of the loading."""
     with quiet_transformers():
-        loaded: tuple[PreTrainedModel, dict[str, Any]] = own.from_pretrained(
+        loaded: Any = own.from_pretrained(
             None,
             config=config,
             state_dict=dict(weights),
@@ -181,7 +181,8 @@ def load_named(
             ignore_mismatched_sizes=True,
             **options,
         )
-    return loaded
+    model, facts = loaded
+    return model, facts
 
 
 def fit_of(model: PreTrainedModel, facts: Mapping[str, Any]) -> WeightFit:

@@ -30,12 +30,13 @@ def check_weights(
         ModelError: Files are missing or damaged.
     """
     whole, body = _with_head(name, anatomy), _plan(name, AutoModel)
-    problem = whole and whole.problem(name, head_in_part=head_in_part)
-    problem = problem or (body and body.problem(name))
+    problem = whole.problem(name, head_in_part=head_in_part) if whole else None
+    if body and not problem:
+        problem = body.problem(name)
     notes = [plan.note for plan in (whole, body) if plan and plan.note][:1]
     if whole and (note := whole.fit.head_note(name)):
         notes.append(note)
-    return problem or None, "; ".join(notes) or None
+    return problem, "; ".join(notes) or None
 
 
 def check_body(name: str) -> str | None:
@@ -45,7 +46,7 @@ def check_body(name: str) -> str | None:
         ModelError: Its configuration cannot be had, or files are missing or damaged.
     """
     body = _plan(name, AutoModel)
-    return body and body.problem(name)
+    return body.problem(name) if body else None
 
 
 def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
