@@ -10,6 +10,8 @@ from .pretrained import load_config, load_model, load_tokenizer
 def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A model in evaluation mode, with its vocabulary head if it has one, and its tokenizer.
 
+    Warns which weights are missing where only a part of the head is there; it is left out.
+
     Args:
         name: A model or run folder, a hub name, or ``minilm-demo``; layers in two
             factors are built as they were saved.
