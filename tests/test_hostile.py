@@ -205,7 +205,7 @@ def recipe(model, text_file):
     }
 
 
-@many(1000)
+@many(300)
 @given(changes=CHANGES)
 def test_recipes(recipe, changes):
     setup, faults = check(changed(recipe, changes))
