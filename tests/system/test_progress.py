@@ -64,3 +64,13 @@ def test_one_bar_at_a_time_on_a_terminal(monkeypatch):
 
 def test_without_a_console_items_pass_through():
     assert list(told(range(3), "x", "rows")) == [0, 1, 2]
+
+
+def test_a_line_says_what_is_counted(clock):
+    text = io.StringIO()
+    bar = ProgressBar(
+        "tokenizing", console=Console(file=text), unit="documents", clock=lambda: clock[0]
+    )
+    clock[0] += 30
+    bar.show(1200, None, "")
+    assert text.getvalue() == "tokenizing: 1,200 documents\n"

@@ -47,10 +47,10 @@ def told(items: Iterable[_Item], name: str, unit: str) -> Iterator[_Item]:
         yield from items
         return
     total = len(items) if isinstance(items, Sized) else None
-    with ProgressBar(name, console=console) as bar:
+    with ProgressBar(name, console=console, unit=unit) as bar:
         for number, item in enumerate(items):
             if total is not None or number % _ITEMS_BETWEEN_LOOKS == 0:
-                bar.show(number, total, unit)
+                bar.show(number, total, "")
             yield item
 
 
@@ -60,6 +60,7 @@ class ProgressBar:
     Args:
         name: What is being done.
         console: Where it is shown; a quiet one shows nothing.
+        unit: What is counted, in the plural, where a line needs to say it.
         clock: Gives the time in seconds.
     """
 
@@ -68,10 +69,15 @@ class ProgressBar:
     _shown: ClassVar[bool] = False  # a terminal has room for one bar: the outer job's
 
     def __init__(
-        self, name: str, *, console: Console, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        *,
+        console: Console,
+        unit: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = console.is_terminal and not os.environ.get("CI")
-        self._name, self._console, self._clock = name, console, clock
+        self._name, self._unit, self._console, self._clock = name, unit, console, clock
         self._first: tuple[int, float] | None = None  # where the job stood when it began, and when
         if ProgressBar._said is None:
             ProgressBar._said = clock()
@@ -111,7 +117,8 @@ class ProgressBar:
         if self._watched or now - (ProgressBar._said or now) < SECONDS_BETWEEN_LINES:
             return
         ProgressBar._said = now
-        parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}", facts]
+        counted = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        parts = [f"{counted} {self._unit}".rstrip(), facts]
         parts += [time_left(done, total, self._first, now)] if total else []
         line = ", ".join(part for part in parts if part)
         self._console.print(f"{self._name}: {line}", highlight=False, markup=False, soft_wrap=True)
