@@ -17,7 +17,7 @@ from limbeck.corpora import held_out_batches, stage_batches
 from limbeck.errors import ModelError, RecipeError
 from limbeck.generation.rules import Speculative, Student, Teacher
 from limbeck.generation.write import Writing, write
-from limbeck.pretrained import load_model
+from limbeck.pretrained import load_model, load_tokenizer
 from limbeck.run import distill
 from limbeck.teacher.manifest import Kind
 from limbeck.token_ids import TokenIds
@@ -281,3 +281,21 @@ def test_only_tokens_are_written_and_those_of_large_ids_too(rule, temperature):
 def test_ids_in_a_table_are_a_number():
     assert str(TokenIds(30522)) == "30522 ids"
     assert str(TokenIds(6, absent=(1, 4))) == "4 of 6 ids"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda special: special["[CLS]"]["ids"].clear(), r"'\[CLS\]' no id"),
+        (lambda special: special["[SEP]"]["tokens"].clear(), "the id 2 without a token"),
+        (lambda special: special.pop("[SEP]"), r"'\[SEP\]' no id"),
+    ],
+)
+def test_a_frame_that_says_half_of_itself_is_refused(tmp_path, change, said):
+    make_tokenizer().save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "tokenizer.json").read_text())
+    raw["post_processor"]["single"].pop()  # a text is read well, and a pair is not
+    change(raw["post_processor"]["special_tokens"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    with pytest.raises(ModelError, match=said):
+        load_tokenizer(str(tmp_path))

@@ -7,6 +7,7 @@ evaluation and whoever loads the exported tokenizer frame a text alike.
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,16 @@ def frame_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
     """That a frame has other ids than the vocabulary for special tokens; None if it has not."""
     processor = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"] or {}
     vocabulary = tokenizer.get_vocab()
-    wrong = [
-        f"{token!r} the id {number} ({tokenizer.convert_ids_to_tokens(number)!r}), where its"
-        f" vocabulary has {vocabulary.get(token, 'no such token')}"
-        for token, number in _framing(processor).items()
-        if vocabulary.get(token) != number
-    ]
+    wrong = []
+    for token, number in _framing(processor).items():
+        if token is None:
+            wrong.append(f"the id {number} without a token")
+        elif number is None:
+            wrong.append(f"{token!r} no id")
+        elif vocabulary.get(token) != number:
+            found = tokenizer.convert_ids_to_tokens(number)
+            own = vocabulary.get(token, "no such token")
+            wrong.append(f"{token!r} the id {number} ({found!r}), where its vocabulary has {own}")
     if not wrong:
         return None
     return (
@@ -103,15 +108,17 @@ def frame_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
     )
 
 
-def _framing(processor: Mapping[str, Any]) -> dict[str, int]:
+def _framing(processor: Mapping[str, Any]) -> dict[str | None, int | None]:
     """The ids that a post-processor has for the special tokens that it puts around texts."""
-    found: dict[str, int] = {}
+    found: dict[str | None, int | None] = {}
     for part in processor.get("processors", ()):
         found |= _framing(part)
     for part in (*processor.get("single", ()), *processor.get("pair", ())):
         if special := part.get("SpecialToken"):
-            token = processor["special_tokens"][special["id"]]
-            found |= zip(token["tokens"], token["ids"], strict=True)
+            # The library looks at neither until it reads such a text: an entry may be missing, or
+            # have fewer ids than tokens.
+            token = processor["special_tokens"].get(special["id"], {})
+            found |= zip_longest(token.get("tokens", [special["id"]]), token.get("ids", []))
     found |= {processor[end][0]: processor[end][1] for end in ("cls", "sep") if end in processor}
     return found
 
