@@ -27,14 +27,14 @@ from tokenizers import Encoding
 from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch, Links, Tokens
 from limbeck.data.text import TextSource, read_documents
-from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory, peak_process_bytes, restart_peak
-from limbeck.model_folders import DEMO_TEACHER
+from limbeck.demo.run import HERE
+from limbeck.models.locate import DEMO_TEACHER
 from limbeck.objectives.alignment import Alignment
 from limbeck.objectives.output import Output
-from limbeck.pretrained import load_tokenizer
 from limbeck.student.projections import Projections
+from limbeck.system.memory import keep_freed_memory, peak_process_bytes, restart_peak
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.words import SharedWords, piece_groups
 
 TEXT = TextSource(str(HERE / "novels.txt.gz"))

@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from limbeck.assemble import build_accelerator, build_learner, build_models
-from limbeck.build import Setup, prepare
-from limbeck.cached import open_cache, write_cache
-from limbeck.corpora import stage_batches, stage_held_out
-from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory
+from limbeck.demo.run import HERE
+from limbeck.recipe.check import Setup, prepare
+from limbeck.run.batches import stage_batches, stage_held_out
+from limbeck.run.cache import open_cache, write_cache
+from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.system.memory import keep_freed_memory
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind
 from limbeck.training.ahead import made_ahead

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from limbeck.demo import HERE
-from limbeck.run import distill
+from limbeck.demo.run import HERE
+from limbeck.run.distill import distill
 
 
 def repeated(text: Path, size: float, place: Path) -> int:

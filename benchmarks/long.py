@@ -17,11 +17,11 @@ import torch
 from torch.nn.functional import kl_div, linear, log_softmax
 
 from limbeck.activations import Activations, Predictions
-from limbeck.architectures import Shape
 from limbeck.batch import Batch, Tokens
-from limbeck.memory import peak_process_bytes
+from limbeck.models.shapes import Shape
 from limbeck.objectives.output import Output
 from limbeck.student.projections import Projections
+from limbeck.system.memory import peak_process_bytes
 
 PIECES, NARROW, WIDE = 32_000, 256, 512
 AIM = 0.1

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from limbeck.data.prompts import read_prompts
 from limbeck.evaluation.generation import GenerationSettings, Writer, batched
-from limbeck.modules import parameter_counts
+from limbeck.models.modules import parameter_counts
 from limbeck.student.low_rank import Rank, chosen_layers, factor_layers
 from limbeck.tokenization.prompts import PromptTable
 

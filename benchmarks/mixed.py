@@ -18,16 +18,16 @@ from typing import Any
 
 import torch
 
-from limbeck.assemble import build_accelerator, build_learner, build_models
-from limbeck.build import prepare
-from limbeck.corpora import stage_batches
-from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory
-from limbeck.model_folders import DEMO_TEACHER
+from limbeck.demo.run import HERE
+from limbeck.models.locate import DEMO_TEACHER
+from limbeck.recipe.check import prepare
+from limbeck.run.batches import stage_batches
+from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.system.memory import keep_freed_memory
+from limbeck.tokenization.make import learn_vocabulary
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step
-from limbeck.vocabulary import learn_vocabulary
 
 TEXT = str(HERE / "novels.txt.gz")
 AIM = 1.15

@@ -27,19 +27,19 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForMaskedLM
 
 from limbeck.activations import Activations, Predictions
-from limbeck.assemble import build_accelerator, build_learner, build_models
 from limbeck.batch import Batch, Tokens
-from limbeck.build import prepare
-from limbeck.capture import capture
-from limbeck.corpora import stage_batches
-from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory, peak_bytes, restart_peak
-from limbeck.model_folders import DEMO_TEACHER, locate
+from limbeck.demo.run import HERE
+from limbeck.models.capture import capture
+from limbeck.models.locate import DEMO_TEACHER, locate
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.output import Output
-from limbeck.pretrained import load_tokenizer
+from limbeck.recipe.check import prepare
+from limbeck.run.batches import stage_batches
+from limbeck.run.models import build_accelerator, build_learner, build_models
 from limbeck.student.projections import Projections
+from limbeck.system.memory import keep_freed_memory, peak_bytes, restart_peak
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step

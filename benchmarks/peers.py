@@ -31,11 +31,11 @@ from peer_inputs import (
 from torch import Tensor, nn
 
 from limbeck.activations import Activations, Predictions
-from limbeck.architectures import shape_of
 from limbeck.batch import Batch
-from limbeck.capture import capture
 from limbeck.evaluation.rouge import rouge_l
-from limbeck.families import ANATOMIES
+from limbeck.models.capture import capture
+from limbeck.models.families import ANATOMIES
+from limbeck.models.shapes import shape_of
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.output import Output
 from limbeck.objectives.relations import Relations

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from limbeck.memory import peak_bytes
 from limbeck.objectives.token_pairs import compared_pairs, relation_divergence
+from limbeck.system.memory import peak_bytes
 
 SIZES = ((32, 128), (2, 2048))
 SIDES = ("plain", "limbeck")

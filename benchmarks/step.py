@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch.nn.functional import kl_div, log_softmax
 
-from limbeck.assemble import build_accelerator, build_learner, build_models
-from limbeck.build import Setup, prepare
-from limbeck.capture import capture
-from limbeck.corpora import stage_batches
-from limbeck.demo import HERE
-from limbeck.memory import keep_freed_memory, peak_bytes
+from limbeck.demo.run import HERE
+from limbeck.models.capture import capture
+from limbeck.recipe.check import Setup, prepare
+from limbeck.run.batches import stage_batches
+from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.system.memory import keep_freed_memory, peak_bytes
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer, learning_rate
 from limbeck.training.step import train_step

@@ -18,11 +18,12 @@ from itertools import islice
 import torch
 
 from limbeck.data.prompts import read_prompts
-from limbeck.families import anatomy_of
 from limbeck.generation.rules import Rule, Student, Switch
 from limbeck.generation.tables import Readers
 from limbeck.generation.write import Writing, Written, write
-from limbeck.pretrained import load_config, load_model, load_tokenizer
+from limbeck.models.families import anatomy_of
+from limbeck.models.load import load_config, load_model
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 
 AIM_AGAINST_PIECES, AIM_AGAINST_STUDENT = 2.0, 2.0

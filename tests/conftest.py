@@ -30,9 +30,9 @@ from transformers import (
 )
 
 from limbeck.batch import Batch, Tokens
-from limbeck.families import ANATOMIES
-from limbeck.pretrained import language_model_class
-from limbeck.run import distill
+from limbeck.models.families import ANATOMIES
+from limbeck.models.load import language_model_class
+from limbeck.run.distill import distill
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
 

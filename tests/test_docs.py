@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from house import SOURCE, tree
 from pydantic import TypeAdapter
 
-from limbeck.parse import parse_recipe
-from limbeck.study import Study, arm_recipe, read_study
+from limbeck.recipe.parse import parse_recipe
+from limbeck.study.arms import Study, arm_recipe, read_study
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "limbeck"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -32,39 +32,11 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
 
 
-def tree() -> dict[str, set[str]]:
-    """Every Python file that the README's tree names, by its room; "" is the top."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = text[text.index("src/limbeck/\n") :]
-    block = block[: block.index("\ntests/")]
-    found: dict[str, set[str]] = {"": set()}
-    room = ""
-    for line in block.splitlines()[1:]:
-        depth = (len(line) - len(line.lstrip())) // 2
-        names = re.findall(r"(?<![\w.])([\w]+\.py|[\w]+/)(?= |$)", line)
-        if depth == 1:
-            room = ""
-        if depth == 1 and names and names[0].endswith("/"):
-            room = names[0].rstrip("/")
-            found.setdefault(room, set())
-            names = names[1:]
-        found[room] |= {name for name in names if name.endswith(".py")}
-    return found
-
-
 def test_the_tree_names_every_module_and_no_other():
-    there: dict[str, set[str]] = {}
-    for file in SOURCE.rglob("*.py"):
-        parts = file.relative_to(SOURCE).parts
-        if file.name != "__init__.py":
-            there.setdefault("" if len(parts) == 1 else parts[0], set()).add(file.name)
-    named = {
-        room: files - {"__init__.py"} for room, files in tree().items() if files - {"__init__.py"}
-    }
-    missing = {room: files - named.get(room, set()) for room, files in there.items()}
-    made_up = {room: files - there.get(room, set()) for room, files in named.items()}
-    assert {room: files for room, files in missing.items() if files} == {}
-    assert {room: files for room, files in made_up.items() if files} == {}
+    there = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py")}
+    there -= {name for name in there if name.endswith("/__init__.py")}
+    named = [module for room in tree().values() for module in room]
+    assert sorted(named) == sorted(there)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda f: f.stem)

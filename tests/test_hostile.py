@@ -24,23 +24,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from limbeck.build import check
 from limbeck.data.prompts import read_prompts
 from limbeck.data.text import TextSource, check_source, read_documents
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.tasks import load_task
-from limbeck.families import ANATOMIES
-from limbeck.parse import parse_recipe, read_recipe
-from limbeck.pretrained import load_config, load_model, load_tokenizer
-from limbeck.sources import check_sources
+from limbeck.models.families import ANATOMIES
+from limbeck.models.load import load_config, load_model
+from limbeck.recipe.check import check
+from limbeck.recipe.parse import parse_recipe, read_recipe
+from limbeck.run.sources import check_sources
 from limbeck.teacher.manifest import FORMAT, Kind, Manifest, read_manifest
 from limbeck.teacher.store import SignalStore
-from limbeck.training.checkpoint import (
-    Position,
-    latest_checkpoint,
-    load_learner,
-    save_checkpoint,
-)
+from limbeck.tokenization.load import load_tokenizer
+from limbeck.training.checkpoint import Position, latest_checkpoint, load_learner, save_checkpoint
 
 HANG = 3600  # seconds for a whole test: no measure of speed, and beyond any that does not hang
 BERT = ANATOMIES["bert"]

@@ -1,127 +1,76 @@
-"""A room may import only what stands above it."""
+"""The house as the architecture page has it: few entries at the top, and no import upward."""
 
 import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-import limbeck
+from house import SOURCE, tree
 
-SOURCE = Path(limbeck.__file__).parent
-ORDER = [
-    "errors",
-    "faults",
-    "given_numbers",
-    "files",
-    "contents",
-    "memory",
-    "system",
-    "reports",
-    "batch",
-    "anatomy",
-    "token_ids",
-    "architectures",
-    "modules",
-    "families",
-    "activations",
-    "capture",
-    "attention",
-    "low_rank_loading",
-    "factored",
-    "low_rank_quantizer",
-    "weight_files",
-    "weight_names",
-    "model_folders",
-    "quiet",
-    "stored_weights",
-    "weight_fit",
-    "weight_plan",
-    "tied_head",
-    "post_processor",
-    "lost_letters",
-    "pretrained",
-    "weight_headers",
-    "loading",
-    "data",
-    "tokenization",
-    "teacher",
-    "student",
-    "objectives",
-    "generation",
-    "training",
-    "evaluation",
-    "export",
-    "recipe",
-    "methods",
-    "parse_options",
-    "parse_policy",
-    "parse",
-    "models",
-    "describe",
-    "lowered",
-    "two_vocabularies",
-    "prompted",
-    "build_stages",
-    "amounts",
-    "build",
-    "sources",
-    "prompt_corpora",
-    "corpora",
-    "assemble",
-    "cacheable",
-    "cached",
-    "costs",
-    "measure_pieces",
-    "measure_writing",
-    "measure",
-    "run",
-    "plan",
-    "study",
-    "equal_time",
-    "claims",
-    "study_report",
-    "compare",
-    "vocabulary",
-    "sample",
-    "demo",
-    "choices",
-    "terminal",
-    "cli_evaluate",
-    "cli_sample",
-    "cli_vocabulary",
-    "cli",
-    "__main__",
-]
+ORDER = list(tree())
 
 
-def room_of(file: Path) -> str:
-    return file.relative_to(SOURCE).with_suffix("").parts[0]
+def room_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-def imported_rooms(file: Path) -> set[str]:
-    found = set()
-    depth = len(file.relative_to(SOURCE).parts)
+def module_of(file: Path) -> str:
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and parts[1:] else parts)
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every module of limbeck that a file imports, wherever in it."""
+    folder = file.relative_to(SOURCE).parent.parts
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            if node.module:
-                found.add(node.module.split(".")[0])
-            else:
-                found |= {name.name for name in node.names}
-    return found - {"__version__"}
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = (*folder[: len(folder) - node.level + 1], *(node.module or "").split("."))
+        base = tuple(part for part in base if part)
+        for name in node.names:
+            deeper = SOURCE.joinpath(*base, f"{name.name}.py").is_file()
+            if deeper or base:
+                yield ".".join((*base, name.name) if deeper else base)
 
 
-def test_every_room_is_in_the_order():
-    rooms = {room_of(file) for file in SOURCE.rglob("*.py")} - {"__init__"}
-    assert rooms == set(ORDER)
+def imports() -> dict[str, set[str]]:
+    return {module_of(file): set(imported(file)) for file in SOURCE.rglob("*.py")}
+
+
+def test_the_page_names_every_room():
+    assert {room_of(module) for module in imports()} == set(ORDER)
+
+
+def test_few_entries_stand_at_the_top():
+    assert len([entry for entry in SOURCE.iterdir() if entry.name != "__pycache__"]) <= 25
+
+
+def test_a_room_says_in_a_sentence_what_it_is_for():
+    for room in SOURCE.iterdir():
+        if room.is_dir() and room.name != "__pycache__":
+            said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+            assert said and said.splitlines()[0].endswith("."), room.name
 
 
 def test_rooms_import_only_what_stands_above_them():
     wrong = [
-        f"{room_of(file)} imports {room}"
-        for file in SOURCE.rglob("*.py")
-        if file.name != "__init__.py" or file.parent != SOURCE
-        for room in imported_rooms(file)
-        if ORDER.index(room) >= ORDER.index(room_of(file)) and room != room_of(file)
+        f"{module} imports {other}"
+        for module, others in imports().items()
+        if module != "__init__"  # which imports the rest lazily
+        for other in others
+        if ORDER.index(room_of(other)) > ORDER.index(room_of(module))
     ]
     assert wrong == []
+
+
+def test_no_two_modules_import_each_other():
+    inside = {
+        # A room whose __init__ hands out its modules lazily is no cycle.
+        module: {other for other in others if other != room_of(module)}
+        for module, others in imports().items()
+        if module != "__init__" and not (SOURCE / module / "__init__.py").is_file()
+    }
+    TopologicalSorter(inside).prepare()
 
 
 def test_the_loop_can_be_read_in_one_sitting():

@@ -27,7 +27,9 @@ def heavy_modules(program: str) -> list[str]:
 
 
 def command(*words: str) -> str:
-    return f"import sys; sys.argv = {['limbeck', *words]!r}; from limbeck.cli import _run; _run()"
+    return (
+        f"import sys; sys.argv = {['limbeck', *words]!r}; from limbeck.cli.app import _run; _run()"
+    )
 
 
 def test_importing_limbeck():

@@ -10,17 +10,18 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.activations import Activations
-from limbeck.assemble import build_accelerator, build_learner, build_models
-from limbeck.build import check, prepare
-from limbeck.cached import open_cache, write_cache
-from limbeck.corpora import held_out_batches, stage_batches
 from limbeck.errors import ModelError, RecipeError
 from limbeck.generation.rules import Speculative, Student, Teacher
 from limbeck.generation.write import Writing, write
-from limbeck.pretrained import load_model, load_tokenizer
-from limbeck.run import distill
+from limbeck.models.load import load_model
+from limbeck.recipe.check import check, prepare
+from limbeck.run.batches import held_out_batches, stage_batches
+from limbeck.run.cache import open_cache, write_cache
+from limbeck.run.distill import distill
+from limbeck.run.models import build_accelerator, build_learner, build_models
 from limbeck.teacher.manifest import Kind
 from limbeck.token_ids import TokenIds
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.masking import Masking
 from limbeck.tokenization.piece_map import map_pieces
 

@@ -1,6 +1,6 @@
 """Distils Transformer language models, and proves what the student kept."""
 
-from .low_rank_loading import register
+from .models.low_rank_loading import register
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "distill", "load"]
@@ -12,11 +12,11 @@ register()
 def __getattr__(name: str) -> object:
     """`limbeck.distill` and `limbeck.load`, imported when they are first asked for."""
     if name == "distill":
-        from .run import distill
+        from .run.distill import distill
 
         return distill
     if name == "load":
-        from .loading import load
+        from .export.load import load
 
         return load
     raise AttributeError(f"module 'limbeck' has no attribute {name!r}")

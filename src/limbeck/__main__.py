@@ -1,5 +1,5 @@
 """`python -m limbeck`, which is how a launcher of several processes starts it."""
 
-from .cli import main
+from .cli.app import main
 
 main()

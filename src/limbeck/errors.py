@@ -3,6 +3,11 @@
 Every message says what was given, what was needed and what to change.
 """
 
+import difflib
+from collections.abc import Iterable
+
+Fault = tuple[str, str]  # (path of the field, what is wrong and what to change)
+
 
 class LimbeckError(Exception):
     """Anything limbeck raises on purpose; the command line prints it without a traceback."""
@@ -50,3 +55,19 @@ class EvaluationError(LimbeckError):
 
 class RecipeError(LimbeckError):
     """A recipe has faults; all of them are in the message, each with its field's path."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library says of an error, as far as it fits into one of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was perhaps meant, or all of them, as the end of a message.
+
+    >>> nearest("layer", ["layers", "heads"])
+    "; did you mean 'layers'?"
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

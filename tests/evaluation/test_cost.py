@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaModel
 
 from limbeck.errors import EvaluationError, ModelError
 from limbeck.evaluation.cost import Cost, Latency, _longest_text, measure_cost, model_size
-from limbeck.families import ANATOMIES
-from limbeck.modules import parameter_counts
+from limbeck.models.families import ANATOMIES
+from limbeck.models.modules import parameter_counts
 
 
 def quick(model: Path, **options) -> Cost:

@@ -9,7 +9,7 @@ from limbeck.errors import EvaluationError
 from limbeck.evaluation.finetune import FinetuneSettings, finetune
 from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import Example, Task, TaskKind
-from limbeck.pretrained import load_tokenizer
+from limbeck.tokenization.load import load_tokenizer
 
 QUICK = FinetuneSettings(epochs=1.0, batch_size=8, precision="float32")
 

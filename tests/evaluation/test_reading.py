@@ -9,15 +9,15 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from limbeck.build import check
 from limbeck.errors import DataError, EvaluationError
 from limbeck.evaluation.examples import encode_example
 from limbeck.evaluation.finetune import FinetuneSettings, finetune
 from limbeck.evaluation.reading_notes import reading_notes
 from limbeck.evaluation.scoring_notes import scoring_notes
 from limbeck.evaluation.tasks import Example, Task, TaskKind, load_task
-from limbeck.measure import evaluate_model
-from limbeck.recipe import EvaluationPart
+from limbeck.recipe.check import check
+from limbeck.recipe.schema import EvaluationPart
+from limbeck.run.measure import evaluate_model
 
 SETTINGS = FinetuneSettings(epochs=0.5, batch_size=2, max_length=16, precision="float32")
 

@@ -4,9 +4,9 @@ import pytest
 from conftest import make_model, make_text, make_tokenizer
 from transformers import AutoModelForMaskedLM
 
-from limbeck.evaluation.report import as_markdown
 from limbeck.evaluation.two_readings import Reader, two_readings
-from limbeck.families import ANATOMIES
+from limbeck.models.families import ANATOMIES
+from limbeck.reports.report import as_markdown
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 

@@ -10,8 +10,6 @@ from conftest import PIECES, make_model, make_text
 from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from limbeck.assemble import build_accelerator
-from limbeck.build import check, prepare
 from limbeck.data.prompts import Prompt
 from limbeck.errors import EvaluationError, ModelError
 from limbeck.evaluation.generation import GenerationSettings, Writer, score_generation
@@ -19,13 +17,15 @@ from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.settings import FinetuneSettings
 from limbeck.evaluation.tasks import load_task
 from limbeck.generation.ends import ends_notes, ends_of
-from limbeck.measure import evaluate_model
-from limbeck.parse_policy import KINDS
-from limbeck.prompt_corpora import prompt_batches, written_batches
-from limbeck.prompted import ends_of_recipe
-from limbeck.recipe import EvaluationPart
-from limbeck.run import distill
-from limbeck.sample import write_answers, write_samples
+from limbeck.recipe.check import check, prepare
+from limbeck.recipe.parse_policy import KINDS
+from limbeck.recipe.prompts import ends_of_recipe
+from limbeck.recipe.schema import EvaluationPart
+from limbeck.run.distill import distill
+from limbeck.run.generate import write_answers, write_samples
+from limbeck.run.measure import evaluate_model
+from limbeck.run.models import build_accelerator
+from limbeck.run.prompt_batches import prompt_batches, written_batches
 from limbeck.tokenization.chat import turn_end
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import encode_prompts

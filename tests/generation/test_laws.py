@@ -14,7 +14,7 @@ from limbeck.generation.batches import Policy, PolicyOptions, WrittenBatches
 from limbeck.generation.noise import gumbel_noise, row_keys
 from limbeck.generation.rules import RULES, Adaptive, Speculative, Student, Switch, Teacher
 from limbeck.generation.write import Writing, write
-from limbeck.parse_policy import KINDS
+from limbeck.recipe.parse_policy import KINDS
 from limbeck.tokenization.prompts import PromptBatches, PromptTable
 
 TOKENS, END, LONGEST, ROWS = 4, 3, 3, 8_000

@@ -7,7 +7,6 @@ import torch
 from conftest import make_model
 
 from limbeck.errors import ModelError
-from limbeck.families import ANATOMIES
 from limbeck.generation import tables
 from limbeck.generation.noise import gumbel_noise, row_keys
 from limbeck.generation.reader import Reader
@@ -22,6 +21,7 @@ from limbeck.generation.rules import (
 )
 from limbeck.generation.tables import Readers, TableReader
 from limbeck.generation.write import Writing, write
+from limbeck.models.families import ANATOMIES
 from limbeck.token_ids import TokenIds
 
 PIECES, ENDS, LONGEST = 40, (7, 23), 20

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import linear, log_softmax
 
 from limbeck.activations import Activations, Predictions, Selected
-from limbeck.architectures import Shape
 from limbeck.batch import Batch, Tokens
+from limbeck.models.shapes import Shape
 from limbeck.objectives import vocabulary_rows as module
 from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.divergences import DIVERGENCES

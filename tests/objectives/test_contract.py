@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import make_batch, make_model
 
-from limbeck.architectures import shape_of
 from limbeck.batch import Batch, Tokens
-from limbeck.capture import capture
-from limbeck.families import ANATOMIES
+from limbeck.models.capture import capture
+from limbeck.models.families import ANATOMIES
+from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.student import recompute
 from limbeck.student.projections import Projections

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from limbeck.activations import Activations, Predictions
-from limbeck.architectures import Shape
 from limbeck.batch import Batch, Tokens
 from limbeck.errors import ObjectiveError
+from limbeck.models.shapes import Shape
 from limbeck.objectives.divergences import DIVERGENCES, Distribution, alpha_beta, divergence_of
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.measures import MEASURES

@@ -6,15 +6,15 @@ import math
 import pytest
 import torch
 
-from limbeck.architectures import Shape
-from limbeck.build import check
+from limbeck.models.shapes import Shape
 from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.divergences import DIVERGENCES, Distribution, divergence_of
 from limbeck.objectives.measures import MEASURES, divergence_faults
 from limbeck.objectives.output import Output
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.schedule import Ramp
-from limbeck.parse import parse_objective
+from limbeck.recipe.check import check
+from limbeck.recipe.parse import parse_objective
 
 SHAPE = Shape(2, 16, 2, 32, 200, positions=80)
 

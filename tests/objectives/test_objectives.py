@@ -3,10 +3,10 @@ import torch
 from conftest import make_batch, make_model
 
 from limbeck.activations import Activations
-from limbeck.architectures import Shape, shape_of
-from limbeck.capture import capture
 from limbeck.errors import ObjectiveError
-from limbeck.families import ANATOMIES
+from limbeck.models.capture import capture
+from limbeck.models.families import ANATOMIES
+from limbeck.models.shapes import Shape, shape_of
 from limbeck.objectives.hidden import Hidden
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.layer_names import layer_number

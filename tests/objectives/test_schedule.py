@@ -3,7 +3,7 @@ import pytest
 from limbeck.objectives.output import Output
 from limbeck.objectives.presets import PRESETS
 from limbeck.objectives.schedule import Ramp, at_progress, number
-from limbeck.parse import parse_objective
+from limbeck.recipe.parse import parse_objective
 
 
 def test_ramps():

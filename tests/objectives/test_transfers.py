@@ -7,8 +7,8 @@ import torch
 from conftest import make_batch
 
 from limbeck.activations import Activations
-from limbeck.architectures import Shape
 from limbeck.errors import ObjectiveError
+from limbeck.models.shapes import Shape
 from limbeck.objectives.attention_maps import AttentionMaps
 from limbeck.objectives.embeddings import Embeddings
 from limbeck.objectives.hidden import Hidden

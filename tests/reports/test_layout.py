@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from limbeck import terminal
+from limbeck.cli import terminal
 from limbeck.reports.tables import column_widths, fitted, number_columns, turned
 
 WIDE = [

@@ -10,18 +10,12 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 import limbeck
 from limbeck.errors import ModelError, StudentError
 from limbeck.evaluation.cost import model_size
-from limbeck.factored import FactoredLinear, factored_ranks, sizes_of
-from limbeck.families import ANATOMIES
-from limbeck.low_rank_loading import QUANT_METHOD
-from limbeck.pretrained import load_body, load_model
+from limbeck.models.families import ANATOMIES
+from limbeck.models.load import load_body, load_model
+from limbeck.models.low_rank_layers import FactoredLinear, factored_ranks, sizes_of
+from limbeck.models.low_rank_loading import QUANT_METHOD
 from limbeck.student.adapters import add_adapters, merge_adapters
-from limbeck.student.low_rank import (
-    Rank,
-    break_even,
-    chosen_layers,
-    factor_layers,
-    merge_factors,
-)
+from limbeck.student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
 
 FAMILIES = sorted(ANATOMIES)
 

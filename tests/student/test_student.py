@@ -4,10 +4,10 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
 
-from limbeck.architectures import Shape, shape_of
 from limbeck.errors import StudentError
-from limbeck.families import ANATOMIES
-from limbeck.modules import submodule
+from limbeck.models.families import ANATOMIES
+from limbeck.models.modules import submodule
+from limbeck.models.shapes import Shape, shape_of
 from limbeck.student.layer_copy import copy_faults, copy_layers
 from limbeck.student.projections import MapSize, Projections
 from limbeck.student.shape import (

@@ -5,7 +5,7 @@ import torch
 from conftest import make_batch, make_model
 
 from limbeck.activations import Needs
-from limbeck.families import ANATOMIES
+from limbeck.models.families import ANATOMIES
 from limbeck.teacher.contract import Teacher
 from limbeck.teacher.kept import KeptTeacher
 from limbeck.teacher.live import LiveTeacher

@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model, same_run
 
-from limbeck import assemble
 from limbeck.activations import Needs
-from limbeck.attention import use_float32_attention
-from limbeck.families import ANATOMIES
-from limbeck.run import distill
+from limbeck.models.attention import use_float32_attention
+from limbeck.models.families import ANATOMIES
+from limbeck.run import models as assemble
+from limbeck.run.distill import distill
 from limbeck.teacher.live import LiveTeacher, halve_weights
 
 

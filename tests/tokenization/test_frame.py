@@ -21,9 +21,9 @@ from limbeck.errors import ModelError
 from limbeck.evaluation.examples import encode_example
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 from limbeck.export.pretrained import export_student
-from limbeck.pretrained import load_tokenizer
 from limbeck.tokenization.frame import frame_of
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.packing import HeldOut, tokenize_source
 from limbeck.tokenization.prompts import encode_prompts
 

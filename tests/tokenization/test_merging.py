@@ -42,7 +42,7 @@ def numbered(tokens):
 
 @pytest.fixture(scope="module")
 def novels():
-    packed = files("limbeck.demo").joinpath("novels.txt.gz").read_bytes()
+    packed = files("limbeck.demo.run").joinpath("novels.txt.gz").read_bytes()
     return gzip.decompress(packed).decode()[:200_000].splitlines()
 
 

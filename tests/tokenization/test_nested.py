@@ -5,12 +5,12 @@ from itertools import islice
 import pytest
 
 from limbeck.data.text import TextSource, read_documents
-from limbeck.demo import HERE
+from limbeck.demo.run import HERE
 from limbeck.errors import DataError, RecipeError
-from limbeck.pretrained import load_tokenizer
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.load import load_tokenizer
+from limbeck.tokenization.make import learn_vocabulary
 from limbeck.tokenization.nested import learn_nested
-from limbeck.vocabulary import learn_vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 from conftest import make_text, make_tokenizer
 
 from limbeck.errors import DataError
-from limbeck.pretrained import load_tokenizer
 from limbeck.tokenization.coverage import coverage
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.load import load_tokenizer
+from limbeck.tokenization.make import trim_vocabulary
 from limbeck.tokenization.trim import count_pieces, trimmed_tokenizer
-from limbeck.vocabulary import trim_vocabulary
 
 TEXTS = make_text(300)
 

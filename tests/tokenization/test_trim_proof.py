@@ -7,11 +7,11 @@ from conftest import make_text
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from limbeck import vocabulary
 from limbeck.errors import DataError
+from limbeck.tokenization import make as vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.make import trim_vocabulary
 from limbeck.tokenization.trim import count_pieces, prove, trimmed_tokenizer
-from limbeck.vocabulary import trim_vocabulary
 
 TEXTS = [f"{text}\n\n   {text.title()}  " for text in make_text(300)]
 

@@ -16,9 +16,9 @@ from conftest import make_batch, make_model
 from safetensors.torch import save_file
 
 from limbeck.activations import Needs
-from limbeck.architectures import shape_of
-from limbeck.families import ANATOMIES
-from limbeck.modules import submodule
+from limbeck.models.families import ANATOMIES
+from limbeck.models.modules import submodule
+from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher

@@ -3,8 +3,8 @@ import torch
 from accelerate import Accelerator
 from conftest import make_batch, make_model
 
-from limbeck.architectures import shape_of
-from limbeck.families import ANATOMIES
+from limbeck.models.families import ANATOMIES
+from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.mapped import MappedObjective
 from limbeck.student.projections import LeastSquares, MapSize, Projections

@@ -7,9 +7,9 @@ import torch
 from accelerate import Accelerator
 from conftest import make_batch, make_model
 
-from limbeck.architectures import shape_of
 from limbeck.errors import TrainingError
-from limbeck.families import ANATOMIES
+from limbeck.models.families import ANATOMIES
+from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.schedule import Ramp
 from limbeck.student.projections import Projections

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Int64
 from numpy import ndarray
 
-from ..contents import content_of
 from ..errors import DataError
+from ..system.fingerprints import content_of
 from .text import TextSource
 
 _BLOCK = 1000  # places over which the sources' shares hold exactly

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..contents import content_of
 from ..errors import DataError
-from ..given_numbers import Number
+from ..system.fingerprints import content_of
+from ..system.numbers import Number
 from .json_lines import row_of
 from .lines import read_lines
 from .tables import csv_column, hub_rows, parquet_column

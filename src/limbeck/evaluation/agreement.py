@@ -7,9 +7,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..activations import Needs, Predictions
-from ..anatomy import Anatomy
 from ..batch import Batch
-from ..capture import capture
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
 from ..token_ids import TokenIds
 
 

@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
-from ..anatomy import Anatomy
 from ..batch import Tokens
-from ..capture import capture
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
 from ..token_ids import TokenIds
 
 _WITHOUT_TEXT = ("bos", "eos", "cls", "sep", "pad", "mask")

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedModel
 
 from ..errors import EvaluationError
-from ..factored import add_factors, factored_ranks
-from ..families import ANATOMIES
-from ..memory import peak_process_bytes
-from ..model_folders import locate
-from ..modules import parameter_counts
-from ..pretrained import load_body, load_config, load_model
+from ..models.families import ANATOMIES
+from ..models.load import load_body, load_config, load_model
+from ..models.locate import locate
+from ..models.low_rank_layers import add_factors, factored_ranks
+from ..models.modules import parameter_counts
+from ..system.memory import peak_process_bytes
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)

@@ -16,10 +16,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..attention import use_float32_attention
 from ..errors import EvaluationError
-from ..pretrained import load_body, load_tokenizer
+from ..models.attention import use_float32_attention
+from ..models.load import load_body
 from ..system.device import choose_device, choose_precision
+from ..tokenization.load import load_tokenizer
 from .examples import Row, collate_rows, encode_example, least_tokens
 from .settings import FinetuneSettings
 from .task_model import TaskModel, predict, score_predictions

@@ -19,21 +19,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs, Predictions
-from ..anatomy import Anatomy
-from ..architectures import shape_of
 from ..batch import Tokens
-from ..capture import capture
 from ..data.prompts import Prompt
 from ..errors import EvaluationError
-from ..families import anatomy_of
 from ..generation.ends import ends_notes, ends_of
 from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
 from ..generation.tables import Readers
 from ..generation.write import Writing, most_places, write
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
+from ..models.families import anatomy_of
+from ..models.load import load_config, load_model
+from ..models.shapes import shape_of
 from ..objectives.labels import label_log_likelihoods
-from ..pretrained import load_config, load_model, load_tokenizer
 from ..token_ids import TokenIds
+from ..tokenization.load import load_tokenizer
 from ..tokenization.prompts import PromptTable, answered, encode_prompts
 from .finetune import SeedScore
 from .rouge import rouge_l, words

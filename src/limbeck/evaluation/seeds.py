@@ -10,11 +10,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from ..errors import EvaluationError
-from ..files import write_text
 from ..generation.ends import ends_of
-from ..model_folders import fingerprint
-from ..pretrained import load_tokenizer
+from ..models.locate import fingerprint
 from ..system.device import choose_device, choose_precision
+from ..system.files import write_text
+from ..tokenization.load import load_tokenizer
 from .finetune import SeedScore, finetune
 from .generation import score_generation
 from .settings import FinetuneSettings, GenerationSettings

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from ..generation.options import GenerationTemperature
-from ..given_numbers import Number, Whole
 from ..system.choices import PrecisionChoice
+from ..system.numbers import Number, Whole
 
 
 @dataclass(frozen=True)

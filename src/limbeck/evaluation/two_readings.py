@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
-from ..anatomy import Anatomy
-from ..architectures import shape_of
 from ..batch import Tokens
-from ..capture import capture
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
+from ..models.shapes import shape_of
 from ..token_ids import TokenIds
 from ..tokenization.plain_text import plain_tokenizer
 from ..tokenization.words import piece_groups

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..anatomy import Anatomy
 from ..errors import TrainingError
-from ..files import whole_folder
-from ..pretrained import load_model
-from ..quiet import quiet_transformers
+from ..models.anatomy import Anatomy
+from ..models.load import load_model
+from ..models.quiet import quiet_transformers
 from ..student.mixed_vocabulary import MixedVocabulary
+from ..system.files import whole_folder
 
 _FACTS = "mixed.json"
 

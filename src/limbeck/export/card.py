@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..architectures import Shape
+from ..models.shapes import Shape
 
 
 @dataclass(frozen=True)

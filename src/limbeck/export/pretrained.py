@@ -6,10 +6,10 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import TrainingError
-from ..files import whole_folder
 from ..generation.ends import set_ends
-from ..post_processor import save_framed
-from ..quiet import quiet_transformers
+from ..models.quiet import quiet_transformers
+from ..system.files import whole_folder
+from ..tokenization.post_processor import save_framed
 
 
 def export_student(

@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from ..errors import ModelError
-from ..model_folders import locate
-from ..pretrained import load_config
-from ..quiet import quiet_transformers
+from ..models.load import load_config
+from ..models.locate import locate
+from ..models.quiet import quiet_transformers
 from ..token_ids import TokenIds
 from ..tokenization.chat import turn_end
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from ..given_numbers import Number, Whole
+from ..system.numbers import Number, Whole
 
 MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
 # Of what log-probabilities are divided by: below, they overflow; above, they are all alike.

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
+from ..errors import Fault
+from ..models.shapes import Shape
 from ..student.projections import Projections
-from .contract import Fault, Objective, no_teacher, required
+from .contract import Objective, no_teacher, required
 from .layer_mapping import bound_links, layer_links, map_fault
 from .options import AttentionMapsOptions
 from .relations import repeat_heads

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ..activations import Activations, Needs, float32_region
-from ..architectures import Shape
 from ..batch import Batch
-from ..errors import ObjectiveError
+from ..errors import Fault, ObjectiveError
+from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Fault, Objective, no_teacher, required
+from .contract import Objective, no_teacher, required
 from .labels import label_log_likelihoods
 from .options import ChunksOptions
 

@@ -10,12 +10,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
-from ..errors import ObjectiveError
+from ..errors import Fault, ObjectiveError
+from ..models.shapes import Shape
 from ..student.projections import MapSize, Projections
-
-Fault = tuple[str, str]  # (field, what is wrong and what to change)
 
 
 @runtime_checkable

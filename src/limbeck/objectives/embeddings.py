@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
-from ..errors import ObjectiveError
+from ..errors import Fault, ObjectiveError
+from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import Fault, no_teacher, required
+from .contract import no_teacher, required
 from .mapped import Compared, MappedObjective, real_rows
 from .options import EmbeddingsOptions
 

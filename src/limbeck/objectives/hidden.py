@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
+from ..errors import Fault
+from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import Fault, no_teacher, required
+from .contract import no_teacher, required
 from .layer_mapping import Link, bound_links, layer_links, map_fault
 from .mapped import Compared, MappedObjective, real_rows
 from .options import Combine, HiddenOptions

@@ -16,12 +16,12 @@ from torch.nn.functional import linear, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
 from ..activations import Activations, Needs, Predictions, float32_region, log_rest
-from ..architectures import Shape
 from ..batch import Batch
-from ..errors import ObjectiveError
+from ..errors import Fault, ObjectiveError
+from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Fault, Objective
+from .contract import Objective
 from .divergences import Distribution
 from .options import LabelsOptions
 from .vocabulary_rows import vocabulary_loss

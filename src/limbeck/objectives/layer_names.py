@@ -3,7 +3,7 @@
 import re
 
 from ..errors import ObjectiveError
-from ..given_numbers import WholeOrName
+from ..system.numbers import WholeOrName
 
 LayerName = WholeOrName
 

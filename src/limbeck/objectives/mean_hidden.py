@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
-from ..errors import ObjectiveError
+from ..errors import Fault, ObjectiveError
+from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import Fault, no_teacher, required
+from .contract import no_teacher, required
 from .mapped import Compared, MappedObjective, real_rows
 from .options import MeanHiddenOptions
 

@@ -6,7 +6,7 @@ Apart from what computes them, so that a recipe is checked without torch.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..faults import nearest
+from ..errors import nearest
 
 _ENDS = "nearer to either end it is almost 0 for every student, and nothing is learned"
 _JENSEN_SHANNON = (

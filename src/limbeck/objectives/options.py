@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..given_numbers import Number, Whole
+from ..system.numbers import Number, Whole
 from .layer_mapping import LayerMap, map_problems
 from .layer_names import LayerName, layer_name_problems
 from .measures import divergence_faults

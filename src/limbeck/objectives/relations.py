@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
+from ..errors import Fault
+from ..models.shapes import Shape
 from ..student.projections import Projections
-from .contract import Fault, Objective, no_teacher, required
+from .contract import Objective, no_teacher, required
 from .layer_names import layer_fault, layer_number
 from .options import RelationsOptions
 from .token_pairs import compared_pairs, relation_divergence

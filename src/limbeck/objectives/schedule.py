@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from ..given_numbers import Number
+from ..system.numbers import Number
 
 _T = TypeVar("_T")
 _Finite = Annotated[Number, Field(allow_inf_nan=False)]

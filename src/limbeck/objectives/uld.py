@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
-from ..errors import ObjectiveError
+from ..errors import Fault, ObjectiveError
+from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Fault, Objective, no_teacher, required
+from .contract import Objective, no_teacher, required
 from .options import UldOptions
 from .vocabulary_rows import vocabulary_loss
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..activations import Activations, Needs
-from ..architectures import Shape
 from ..batch import Batch
+from ..errors import Fault
+from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import Fault, no_teacher, required
+from .contract import no_teacher, required
 from .layer_names import layer_fault, layer_number
 from .mapped import Compared, MappedObjective, real_rows
 from .options import VectorsOptions

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import MissingExtraError
-from ..factored import set_submodule
-from ..files import whole_folder
+from ..models.low_rank_layers import set_submodule
+from ..system.files import whole_folder
 
 _ADAPTER = "default"  # what peft calls the only one
 

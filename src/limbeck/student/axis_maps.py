@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..activations import Needs
-from ..anatomy import Anatomy
-from ..architectures import Shape
 from ..batch import Tokens
-from ..capture import capture
 from ..errors import StudentError
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
+from ..models.shapes import Shape
 from .width import Width
 
 Matrix = Float[Tensor, "wide narrow"]

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..anatomy import Anatomy
-from ..architectures import Shape, shape_of
 from ..batch import Tokens
 from ..errors import StudentError
+from ..models.anatomy import Anatomy
+from ..models.shapes import Shape, shape_of
 from .axis_maps import AxisMaps, axis_maps, axis_roles, hidden_map
 from .width import Width
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..anatomy import Anatomy
 from ..batch import Tokens
 from ..errors import StudentError
-from ..factored import FactoredLinear, set_submodule, sizes_of
-from ..low_rank_loading import QUANT_METHOD
+from ..models.anatomy import Anatomy
+from ..models.low_rank_layers import FactoredLinear, set_submodule, sizes_of
+from ..models.low_rank_loading import QUANT_METHOD
 from .axis_maps import axis_roles
 
 _DAMPING = 1e-4  # of the mean square of what enters, so that unused directions can be inverted

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..activations import Needs, Predictions
-from ..anatomy import Anatomy
 from ..batch import Tokens
-from ..capture import capture
 from ..errors import StudentError
-from ..modules import submodule
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
+from ..models.modules import submodule
 
 
 class MixedEmbedding(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ..anatomy import Anatomy
-from ..modules import submodule
+from ..models.anatomy import Anatomy
+from ..models.modules import submodule
 
 
 def recompute_layers(model: PreTrainedModel, anatomy: Anatomy) -> None:

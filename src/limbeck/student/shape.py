@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from ..anatomy import Anatomy
-from ..architectures import Shape, unused_positions
-from ..factored import factored_ranks
-from ..modules import parameter_counts
-from ..pretrained import language_model_class
+from ..models.anatomy import Anatomy
+from ..models.load import language_model_class
+from ..models.low_rank_layers import factored_ranks
+from ..models.modules import parameter_counts
+from ..models.shapes import Shape, unused_positions
 
 
 def shape_faults(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]:

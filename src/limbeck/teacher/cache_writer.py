@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ..activations import PREDICTIONS, Name, Needs, OutputMap, log_rest
 from ..batch import Batch
-from ..files import whole_file
-from ..modules import submodule
+from ..models.modules import submodule
+from ..system.files import whole_file
 from ..token_ids import TokenIds
 from .cached import MAPS
 from .kept import PREDICTIONS_AS, keys_of, records_of

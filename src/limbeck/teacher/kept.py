@@ -6,14 +6,7 @@ Of predictions only the features are kept: the output map makes the rest again.
 import torch
 from torch import Tensor
 
-from ..activations import (
-    PREDICTIONS,
-    Activations,
-    Name,
-    Needs,
-    as_activations,
-    float32_region,
-)
+from ..activations import PREDICTIONS, Activations, Name, Needs, as_activations, float32_region
 from ..batch import Batch, Tokens
 from .live import LiveTeacher
 from .store import Keys, SignalStore, row_keys

@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..activations import Activations, Name, Needs, OutputMap, as_activations
-from ..anatomy import Anatomy
 from ..batch import Batch
-from ..capture import capture_tensors, output_map
+from ..models.anatomy import Anatomy
+from ..models.capture import capture_tensors, output_map
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..activations import Name
 from ..errors import CacheError
-from ..files import write_text
+from ..system.files import write_text
 from .store import label_of
 
 _FILE = "manifest.json"

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..activations import Name
 from ..batch import Tokens
 from ..errors import CacheError
-from ..files import whole_file
+from ..system.files import whole_file
 
 _ENDING = ".safetensors"
 _SHARD = 64_000_000  # bytes

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from ..post_processor import own_frame, usual_frame
+from .post_processor import own_frame, usual_frame
 
 
 class Frame(NamedTuple):

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
-from ..post_processor import renumber_frame
+from .post_processor import renumber_frame
 
 _ENCODER_TOKENS = {
     "pad_token": "[PAD]",

@@ -14,7 +14,7 @@ from numpy import ndarray
 from numpy.random import Generator
 from pydantic import Field
 
-from ..given_numbers import Number
+from ..system.numbers import Number
 
 # From numbers between 0 and 1, one for each place, to an id each.
 RandomIds = Callable[[Float[ndarray, "batch tokens"]], Int[ndarray, "batch tokens"]]

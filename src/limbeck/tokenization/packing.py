@@ -22,11 +22,11 @@ from transformers import PreTrainedTokenizerFast
 from ..data.corpus import corpus_fingerprint, held_out_below, split_documents
 from ..data.text import TextSource, read_documents
 from ..errors import DataError
-from ..files import write_text
-from ..post_processor import own_frame
+from ..system.files import write_text
 from ..system.progress import told
 from .frame import Frame, frame_of
 from .plain_text import count_spelled, plain_tokenizer
+from .post_processor import own_frame
 from .text_bytes import token_bytes
 
 _DOCUMENTS_AT_ONCE = 1000

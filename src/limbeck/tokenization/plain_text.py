@@ -20,7 +20,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from ..post_processor import put_frame
+from .post_processor import put_frame
 
 
 def _private_mark() -> str:

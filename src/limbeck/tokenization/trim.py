@@ -22,10 +22,10 @@ from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError
-from ..post_processor import renumber
 from .learn import as_transformers
 from .merging import Merging, merge_pairs
 from .plain_text import plain_tokenizer
+from .post_processor import renumber
 from .spelling import is_lone_byte
 from .words import shared_words
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..files import checksum, give_usual_mode
+from ..system.files import checksum, give_usual_mode
 from .processes import have_own_share, shares_like, whole
 
 _PREFIX = "checkpoint-"

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..batch import Batch
 from ..errors import InterruptedRunError
-from ..memory import peak_bytes
+from ..system.memory import peak_bytes
 from ..system.progress import ProgressBar
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
@@ -20,14 +20,7 @@ from .ahead import made_ahead
 from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
-from .processes import (
-    Share,
-    have_all_weights,
-    spread,
-    summed,
-    telling_of_lost_processes,
-    unspread,
-)
+from .processes import Share, have_all_weights, spread, summed, telling_of_lost_processes, unspread
 from .records import RunLog, Window, step_facts
 from .stages import Stage
 from .step import mean_values, train_step

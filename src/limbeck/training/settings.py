@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from ..given_numbers import Number
+from ..system.numbers import Number
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..activations import Activations, Needs
-from ..anatomy import Anatomy
 from ..batch import Batch, Tokens
-from ..capture import capture
 from ..generation.batches import Policy
+from ..models.anatomy import Anatomy
+from ..models.capture import capture
 from ..objectives.alignment import Alignment
 from ..objectives.contract import Objective
 from ..objectives.labels import label_loss

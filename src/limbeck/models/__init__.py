@@ -1,0 +1,1 @@
+"""Any transformers model: where its parts are, how it loads, what it computes on the way."""

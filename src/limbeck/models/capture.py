@@ -1,0 +1,179 @@
+"""One forward of a model, left as soon as it has given what was asked for.
+
+Hooks stand on exactly the modules that compute it: deeper layers and the vocabulary head
+cost nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from ..activations import (
+    EMBEDDINGS,
+    PREDICTIONS,
+    Activations,
+    Name,
+    Needs,
+    OutputMap,
+    as_activations,
+)
+from ..batch import Tokens
+from ..errors import ModelError
+from .anatomy import Anatomy
+from .modules import submodule
+
+
+class _Complete(Exception):  # noqa: N818 - not an error: the forward has given all that was asked
+    """Leaves a forward that has nothing more to give."""
+
+
+def capture(model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, needs: Needs) -> Activations:
+    """The activations that ``needs`` names, with their gradients where the model has them.
+
+    Raises:
+        ModelError: The model has no vocabulary head though logits are asked
+            for, has no such layer, or never computed what was asked for.
+    """
+    if not needs.anything:
+        return Activations()
+    found = capture_tensors(model, anatomy, tokens, needs.tensors())
+    return as_activations(found, output_map(model, anatomy) if needs.predictions else None)
+
+
+def capture_tensors(
+    model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, wanted: set[Name]
+) -> dict[Name, Tensor]:
+    """The tensors of those names; of predictions, the features alone.
+
+    Beside the kinds of `Needs` there is ``entered``: what queries, keys and values are made of.
+
+    Raises:
+        ModelError: As `capture`.
+    """
+    head, output = _vocabulary_head(model, anatomy) if PREDICTIONS in wanted else ([], None)
+    hooked = wanted - {PREDICTIONS}
+    found: dict[Name, Tensor] = {}
+    body = model.base_model
+    handles = _hook(body, anatomy, hooked, found, stop=not head)
+    try:
+        arguments: dict[str, Any] = {"use_cache": False} if anatomy.causal else {}
+        # Without a mask transformers keeps apart what positions that begin anew say are documents.
+        apart = tokens.positions is not None
+        arguments |= {"position_ids": tokens.positions} if apart else {}
+        mask = None if apart else tokens.mask
+        states = body(input_ids=tokens.input_ids, attention_mask=mask, **arguments)
+    except _Complete:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    if output is not None:
+        rows = states.last_hidden_state[tokens.predicted]
+        found[PREDICTIONS] = _features(head, output, rows)
+    if missing := wanted - found.keys():
+        raise ModelError(f"the forward never computed {sorted(missing)}; correct the anatomy")
+    return found
+
+
+def output_map(model: PreTrainedModel, anatomy: Anatomy) -> OutputMap:
+    """The last linear map to the vocabulary.
+
+    Raises:
+        ModelError: The model has no vocabulary head.
+    """
+    _, output = _vocabulary_head(model, anatomy)
+    return output.weight, output.bias
+
+
+def _vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> tuple[list[nn.Module], nn.Linear]:
+    """The modules that turn last hidden states into logits, in turn, and the last linear map."""
+    children = dict(model.named_children())
+    if not anatomy.head or any(name.split(".")[0] not in children for name in anatomy.head):
+        raise ModelError(
+            f"{type(model).__name__} has no vocabulary head, which labels and output"
+            " distributions need; train one with a stage that has no teacher and the"
+            " objective `labels` (recipes/minilm_head.yaml is one)"
+        )
+    output = submodule(model, anatomy.output or anatomy.head[-1])
+    if not isinstance(output, nn.Linear):
+        raise ModelError(
+            f"the anatomy's output {anatomy.output or anatomy.head[-1]!r} is"
+            f" {type(output).__name__}, not the linear map to the vocabulary; give its path"
+        )
+    return [submodule(model, path) for path in anatomy.head], output
+
+
+def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Tensor:
+    """What the head gives to its last linear map, which is not run."""
+    entered: list[Tensor] = []
+
+    def hook(module: nn.Module, arguments: Any) -> None:
+        entered.append(arguments[0])
+        raise _Complete
+
+    handle = output.register_forward_pre_hook(hook)
+    try:
+        for part in head:
+            rows = part(rows)
+    except _Complete:
+        pass
+    finally:
+        handle.remove()
+    return entered[0]
+
+
+def _hook(
+    body: nn.Module,
+    anatomy: Anatomy,
+    wanted: set[Name],
+    found: dict[Name, Tensor],
+    *,
+    stop: bool,
+) -> list[RemovableHandle]:
+    layers = list(submodule(body, anatomy.layers).children())
+
+    def take(names: Sequence[Name], parts: Sequence[Tensor]) -> None:
+        found.update((n, p) for n, p in zip(names, parts, strict=True) if n in wanted)
+        if stop and found.keys() >= wanted:
+            raise _Complete
+
+    def keep(names: Sequence[Name], split: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) else output
+            take(names, tensor.chunk(3, dim=-1) if split else (tensor,))
+
+        return hook
+
+    def before(names: Sequence[Name]) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any) -> None:
+            take(names, (arguments[0],))
+
+        return hook
+
+    def enter(module: nn.Module, arguments: Any, named: Any) -> None:
+        take([EMBEDDINGS], [arguments[0] if arguments else named["hidden_states"]])
+
+    handles = []
+    if EMBEDDINGS in wanted:
+        handles.append(layers[0].register_forward_pre_hook(enter, with_kwargs=True))
+    for layer in sorted({layer for name, layer in wanted - {EMBEDDINGS}}):
+        if not 0 <= layer < len(layers):
+            raise ModelError(
+                f"layer {layer} was asked for, but there are {len(layers)} layers: 0 to"
+                f" {len(layers) - 1} (the embedding output is not counted)"
+            )
+        here = layers[layer]
+        for path, kinds in anatomy.projections.items():
+            names = [(kind, layer) for kind in kinds]
+            if wanted.intersection(names):
+                hook = keep(names, split=anatomy.fused)
+                handles.append(submodule(here, path).register_forward_hook(hook))
+        if (entered := ("entered", layer)) in wanted:
+            hook_in = before([entered])
+            handles.append(submodule(here, anatomy.query).register_forward_pre_hook(hook_in))
+        if ("hidden", layer) in wanted:
+            handles.append(here.register_forward_hook(keep([("hidden", layer)], split=False)))
+    return handles

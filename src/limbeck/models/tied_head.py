@@ -1,0 +1,83 @@
+"""Whether a vocabulary head is really the embedding table, as a configuration says.
+
+transformers keeps a head of other numbers, whatever the configuration says; what is built from
+the configuration alone would be another model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from ..errors import ModelError
+from .families import ANATOMIES
+from .weight_files import read_headers, same_in_files, weight_files
+from .weight_fit import check_layers
+from .weight_names import unwrapped
+
+
+def has_head_of_its_own(place: str, config: Any) -> bool:
+    """Whether a model's files hold a vocabulary head of other numbers than its embeddings.
+
+    False where it cannot be told, as for a name on the hub that has not been loaded yet.
+
+    Args:
+        place: A folder, or a hub name.
+        config: Its configuration.
+
+    Raises:
+        ModelError: Files are missing or damaged.
+    """
+    anatomy = ANATOMIES.get(config.model_type)
+    files = weight_files(place)
+    if anatomy is None or not anatomy.head or files is None:
+        return False
+    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    read = _Config(config.to_json_string(), config)
+    return _in_state(place, read, anatomy.output or anatomy.head[-1], state)
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A configuration that is the same as another one where its text is."""
+
+    text: str
+    built: Any = field(compare=False)
+
+
+# Configurations are read again and again.
+@lru_cache(maxsize=64)
+def _in_state(
+    place: str, config: _Config, head: str, state: tuple[tuple[Path, int, int], ...]
+) -> bool:
+    files = [file for file, _, _ in state]
+    weights = read_headers(files)
+    check_layers(place, config.built, weights)
+    names = unwrapped(place, weights)
+    heads = _ending_in(head, names)
+    if not heads:
+        return False
+    tables = _ending_in(_embedding_path(config.built), names)
+    return bool(tables) and not same_in_files(files, names[heads[0]], names[tables[0]])
+
+
+def _ending_in(path: str, names: Sequence[str] | dict[str, str]) -> list[str]:
+    """Names of the weight at a path, which may stand in a larger model."""
+    return [name for name in names if f".{name}".endswith(f".{path}.weight")]
+
+
+def _embedding_path(config: Any) -> str:
+    """Where a model's body keeps its embedding table."""
+    try:
+        with torch.device("meta"):
+            body: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the library raises at a field that it does not expect
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"cannot build a model as config.json says: {first}") from error
+    table = body.get_input_embeddings()
+    path: str = next(path for path, module in body.named_modules() if module is table)
+    return path

@@ -1,0 +1,78 @@
+"""What the headers of a model's files tell of it, before a weight is loaded."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel
+
+from .anatomy import Anatomy
+from .load import language_model_class, load_config
+from .locate import locate
+from .weight_files import weight_files
+from .weight_plan import WeightPlan, weight_plan
+
+
+def check_weights(
+    name: str, *, anatomy: Anatomy, head_in_part: bool = True
+) -> tuple[str | None, str | None]:
+    """Why a model's weights cannot be used, and what is done with them, or None.
+
+    Both with its vocabulary head and without, for it may be loaded either way. Nothing is said of
+    a name on the hub that has not been loaded yet.
+
+    Args:
+        name: As for `locate`.
+        anatomy: Its family's.
+        head_in_part: Half of a vocabulary head is fine: nobody asks for it.
+
+    Raises:
+        ModelError: Files are missing or damaged.
+    """
+    whole, body = _with_head(name, anatomy), _plan(name, AutoModel)
+    problem = whole.problem(name, head_in_part=head_in_part) if whole else None
+    if body and not problem:
+        problem = body.problem(name)
+    notes = [plan.note for plan in (whole, body) if plan and plan.note][:1]
+    if whole and (note := whole.fit.head_note(name)):
+        notes.append(note)
+    return problem, "; ".join(notes) or None
+
+
+def check_body(name: str) -> str | None:
+    """Why a model of any architecture cannot be used without a head; None where it can.
+
+    Raises:
+        ModelError: Its configuration cannot be had, or files are missing or damaged.
+    """
+    body = _plan(name, AutoModel)
+    return body.problem(name) if body else None
+
+
+def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
+    """Whether a model's files have all of the vocabulary head.
+
+    None where it cannot be told, as for a name on the hub that has not been loaded yet.
+    """
+    found = _with_head(name, anatomy)
+    return None if found is None else not found.fit.missing_in_head
+
+
+def _with_head(name: str, anatomy: Anatomy) -> WeightPlan | None:
+    return _plan(name, language_model_class(causal=anatomy.causal)) if anatomy.head else None
+
+
+def _plan(name: str, kind: Any) -> WeightPlan | None:
+    files = weight_files(locate(name))
+    if files is None:
+        return None
+    state = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _plan_in_state(name, kind, load_config(name).to_json_string(), state)
+
+
+# A plan asks again and again, and a study for every arm.
+@lru_cache(maxsize=64)
+def _plan_in_state(
+    name: str, kind: Any, config: str, state: tuple[tuple[str, int, int], ...]
+) -> WeightPlan | None:
+    return weight_plan(name, kind, load_config(name), [Path(file) for file, _, _ in state])

@@ -1,0 +1,177 @@
+"""How the files of a model will load, as their headers say, before a weight is read."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..errors import ModelError
+from .low_rank_loading import QUANT_METHOD
+from .quiet import quiet_transformers
+from .weight_files import PRECISIONS, Header, first_few, read_headers
+from .weight_fit import COMPUTED, WeightFit, check_layers, fit_of, load_named, with_shared_biases
+from .weight_names import in_order, unwrapped, wrapping_note
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """How the files of a model will load.
+
+    Attributes:
+        own: transformers' class of the model.
+        fit: What of the weights and the configuration does not fit together.
+        renamed: The weights' names without what wrappers left in them, and what they were.
+        note: That names were unwrapped, if they were.
+        wrong_types: Weights of types that are no floating-point numbers, with their type.
+        precision: That of all matrices and tables that the model has, or float32.
+        exact: Parameters of one axis that the file keeps in another precision: their names in the
+            model, and in the files.
+    """
+
+    own: type[PreTrainedModel]
+    fit: WeightFit
+    renamed: Mapping[str, str]
+    note: str | None
+    wrong_types: Mapping[str, str]
+    precision: torch.dtype
+    exact: Mapping[str, str]
+
+    def problem(self, name: str, *, head_in_part: bool = True) -> str | None:
+        """Why the model cannot be used; None where it can. As for `WeightFit.problem`."""
+        if not self.wrong_types:
+            return self.fit.problem(name, head_in_part=head_in_part)
+        types = first_few(
+            f"{weight} is {self.wrong_types[weight]}" for weight in in_order(self.wrong_types)
+        )
+        return (
+            f"{name!r} holds {len(self.wrong_types)} weights of types that are not read"
+            f" ({', '.join(PRECISIONS)} are): {types}. Such a model is quantized, and its numbers"
+            " mean nothing without their scales; dequantize it with what has quantized it, and"
+            " save it in bfloat16"
+        )
+
+
+def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> WeightPlan | None:
+    """How files load into a model; None where transformers has no such class for it.
+
+    Args:
+        name: What the user called the model.
+        kind: One of transformers' automatic classes.
+        config: The model's configuration.
+        files: Its weights.
+
+    Raises:
+        ModelError: A file is damaged, or the configuration describes no model.
+    """
+    headers = read_headers(files)
+    check_layers(name, config, headers)
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            empty: PreTrainedModel = kind.from_config(config)
+        base, described = empty.base_model_prefix, empty.state_dict()
+        renamed = unwrapped(name, headers, base=base, described=described)
+        given = {plain: headers[weight] for plain, weight in renamed.items()}
+        model, facts = load_named(
+            type(empty),
+            config,
+            {key: torch.empty(header.shape, device="meta") for key, header in given.items()},
+            dtype=torch.float32,
+            device_map={"": "meta"},
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # whatever the library raises at a field that it does not expect
+        if "Unrecognized configuration class" in str(error):
+            return None
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"cannot build {name!r} as its config.json says: {first}. Copy the model anew"
+        ) from error
+    fit = fit_of(model, with_shared_biases(model, facts))
+    used = _used(model, given, facts["unexpected_keys"])
+    wrong = {} if _quantized(config) else _wrong_types(used)
+    precision, exact = _precision(model, used)
+    exact = {parameter: renamed[weight] for parameter, weight in exact.items()}
+    note = wrapping_note(name, renamed)
+    return WeightPlan(type(empty), fit, renamed, note, wrong, precision, exact)
+
+
+def restore_exactly(
+    model: PreTrainedModel, exact: Mapping[str, str], files: Sequence[Path]
+) -> None:
+    """Give parameters the values of their files in float32, in place.
+
+    Args:
+        model: As transformers has loaded it in one precision.
+        exact: As in `WeightPlan`.
+        files: Of its weights.
+    """
+    for file in files if exact else ():
+        with safe_open(file, framework="pt") as weights:
+            there = set(weights.keys())
+            for parameter, weight in exact.items():
+                if weight in there:
+                    value: Tensor = weights.get_tensor(weight)
+                    model.get_parameter(parameter).data = value.float()
+
+
+def _used(
+    model: PreTrainedModel, given: Mapping[str, Header], unexpected: Iterable[str]
+) -> dict[str, Header]:
+    """The weights of the files that become parameters: no buffers, no heads that it has not."""
+    prefix = f"{model.base_model_prefix}."
+    parameters = {name.removeprefix(prefix) for name, _ in model.named_parameters()}
+    left = {name.removeprefix(prefix) for name in unexpected}
+    left |= {name.removeprefix(prefix) for name, _ in model.named_buffers()}
+    ignored = model._keys_to_ignore_on_load_unexpected or ()
+
+    def becomes_one(name: str) -> bool:
+        plain = name.removeprefix(prefix)
+        if plain in parameters:
+            return True
+        computed = plain.split(".")[-1] in COMPUTED or plain in left
+        return not computed and not any(re.search(pattern, name) for pattern in ignored)
+
+    return {name: header for name, header in given.items() if becomes_one(name)}
+
+
+def _wrong_types(used: Mapping[str, Header]) -> dict[str, str]:
+    return {name: header.kind for name, header in used.items() if header.kind not in PRECISIONS}
+
+
+def _quantized(config: Any) -> bool:
+    """Whether transformers itself knows what the model's numbers mean."""
+    said = getattr(config, "quantization_config", None)
+    method = said.get("quant_method") if isinstance(said, dict) else said and said.quant_method
+    return method not in (None, QUANT_METHOD)
+
+
+def _precision(
+    model: PreTrainedModel, used: Mapping[str, Header]
+) -> tuple[torch.dtype, dict[str, str]]:
+    """The precision that matrices and tables keep, and parameters that then need their own.
+
+    It is float32 unless all are in the same half precision, for it holds the values of any.
+    """
+    prefix = f"{model.base_model_prefix}."
+    parameters = {name.removeprefix(prefix): name for name, _ in model.named_parameters()}
+    tied = set(model.all_tied_weights_keys)
+    own = {
+        name: header
+        for name, header in used.items()
+        if parameters.get(name.removeprefix(prefix)) not in tied
+    }
+    kinds = {PRECISIONS.get(header.kind) for header in own.values() if len(header.shape) > 1}
+    precision = kinds.pop() if len(kinds) == 1 else None
+    if precision not in (torch.bfloat16, torch.float16):
+        return torch.float32, {}
+    others = [name for name, header in own.items() if PRECISIONS.get(header.kind) != precision]
+    places = {name: parameters.get(name.removeprefix(prefix)) for name in others}
+    exact = {place: name for name, place in places.items() if place is not None}
+    return (precision, exact) if len(exact) == len(others) else (torch.float32, {})

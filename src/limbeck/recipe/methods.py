@@ -1,0 +1,90 @@
+"""Whole methods by name: what a recipe's ``method`` lays under its student and its stages.
+
+What a recipe says itself stands above it, so that one line gives a method and another
+changes a part of it.
+
+Source: the combined method, Mokretsov, Tatarnikova 2025, doi:10.17586/2226-1494-2025-25-4-737-743,
+and its baselines; GKD, Agarwal et al. 2024, arXiv:2306.13649; SKD, Xu et al. 2024,
+arXiv:2410.11325.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..errors import Fault, nearest
+from .schema import as_model
+
+_FACTORS = {"kind": "replace", "layers": "feed_forward", "budget": 0.5}
+_TAUGHT = {"labels": {"weight": 0.5}, "output": {"weight": 0.5, "temperature": 2.0}}
+
+
+class Method(NamedTuple):
+    """What it is, and what it lays under the student and under every stage."""
+
+    about: str
+    student: Mapping[str, Any]
+    stage: Mapping[str, Any]
+
+
+METHODS: dict[str, Method] = {
+    "full-fine-tuning": Method(
+        "all weights learn from the references",
+        {},
+        {"policy": "corpus", "objectives": {"labels": {}}},
+    ),
+    "lora": Method(
+        "additions of rank 8 to all linear layers learn from the references",
+        {"low_rank": {"kind": "adapt", "layers": "all", "rank": 8}},
+        {"policy": "corpus", "objectives": {"labels": {}}},
+    ),
+    "classical-distillation": Method(
+        "labels and the teacher's output, over the references",
+        {},
+        {"policy": "corpus", "objectives": _TAUGHT},
+    ),
+    "intervention": Method(
+        "labels, and the teacher's output over text that both write by the switch",
+        {},
+        {"policy": "switch", "objectives": _TAUGHT},
+    ),
+    "low-rank": Method(
+        "feed-forward layers in factors of half the parameters, which alone learn, from the"
+        " references",
+        {"low_rank": _FACTORS},
+        {"policy": "corpus", "objectives": {"labels": {}}, "trained": "factors"},
+    ),
+    "long-sequence": Method(
+        "both: factors learn from labels, and from the teacher's output over text of the switch",
+        {"low_rank": _FACTORS},
+        {"policy": "switch", "objectives": _TAUGHT, "trained": "factors"},
+    ),
+    "gkd": Method(
+        "the teacher's output over text of which the student writes half",
+        {},
+        {"policy": "mixed", "objectives": _TAUGHT},
+    ),
+    "skd": Method(
+        "the teacher's output over text in which it replaces pieces that it finds unlikely",
+        {},
+        {"policy": "speculative", "objectives": _TAUGHT},
+    ),
+}
+
+
+def with_method(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """A recipe with its method written out, and the fault of a method that there is not."""
+    recipe = dict(raw)
+    name = recipe.pop("method", None)
+    if name is None:
+        return recipe, []
+    if name not in METHODS:
+        return recipe, [("method", f"no method is called {name!r}{nearest(str(name), METHODS)}")]
+    method = METHODS[name]
+    student, stages = recipe.get("student"), recipe.get("stages")
+    if student is None or isinstance(student, str | dict):
+        recipe["student"] = {**method.student, **(as_model(student) or {})}
+    if isinstance(stages, list):
+        recipe["stages"] = [
+            {**method.stage, **stage} if isinstance(stage, dict) else stage for stage in stages
+        ]
+    return recipe, []

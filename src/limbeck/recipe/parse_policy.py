@@ -1,0 +1,63 @@
+"""A policy as a recipe writes it, checked without loading what carries it out."""
+
+from collections.abc import Mapping
+from dataclasses import fields as fields_of
+from typing import Any, NamedTuple
+
+from ..errors import Fault, nearest
+from ..generation.options import RULE_OPTIONS, PolicyOptions
+from .parse_options import read_options
+
+KINDS = ("corpus", "mixed", *RULE_OPTIONS)
+_OWN = tuple(field.name for field in fields_of(PolicyOptions))
+_MIXED_SHARE = 0.5
+
+
+class PolicyPart(NamedTuple):
+    """What a recipe says of a policy.
+
+    Attributes:
+        rule: Who generates, an object of `generation.options.RULE_OPTIONS`; None leaves every
+            text to the corpus.
+        options: Of the policy as a whole.
+    """
+
+    rule: Any
+    options: PolicyOptions
+
+
+def parse_policy(
+    options: Mapping[str, Any], place: tuple[str, ...]
+) -> tuple[PolicyPart | None, list[Fault]]:
+    """The options of a policy, those of its rule beside its own; and all that is wrong with them.
+
+    Args:
+        options: ``kind`` and what belongs to it.
+        place: Where it stands in the recipe.
+    """
+    path, kind = ".".join(place), options.get("kind")
+    if kind not in KINDS:
+        return None, [(f"{path}.kind", f"no policy is called {kind!r}{nearest(str(kind), KINDS)}")]
+    rule_kind = RULE_OPTIONS.get("student" if kind == "mixed" else str(kind))
+    known = [field.name for field in fields_of(rule_kind)] if rule_kind else list[str]()
+    given = {name: value for name, value in options.items() if name != "kind"}
+    faults: list[Fault] = [
+        (f"{path}.{name}", f"unknown option{nearest(name, [*known, *_OWN])}")
+        for name in sorted(given.keys() - {*known, *_OWN})
+    ]
+    defaults = {"share": _MIXED_SHARE} if kind == "mixed" else {}
+    own = defaults | {name: given[name] for name in _OWN if name in given}
+    common, unread = read_options(PolicyOptions, own, place)
+    faults += unread
+    faults += [(f"{path}.{name}", message) for name, message in common.faults()]
+    rule: Any = None
+    if rule_kind:
+        rules = {name: given[name] for name in known if name in given}
+        rule, unread = read_options(rule_kind, rules, place)
+        faults += unread
+    if kind == "corpus":
+        message = "is for text that is written, and corpus writes none; leave it out"
+        faults += [(f"{path}.{name}", message) for name in _OWN if name in given]
+    if rule is not None:
+        faults += [(f"{path}.{name}", message) for name, message in rule.faults()]
+    return (None if faults else PolicyPart(rule, common)), faults

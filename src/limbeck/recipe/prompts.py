@@ -1,0 +1,158 @@
+"""What a recipe may ask for where text is written from prompts, by whom, and with what batches."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from ..data.json_lines import file_of_split
+from ..data.prompts import read_prompts
+from ..errors import DataError, Fault, LimbeckError
+from ..generation.batches import Policy
+from ..generation.ends import ends_notes, ends_of
+from ..generation.rules import rule_of
+from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
+from .parse_policy import parse_policy
+from .schema import DataPart, Recipe, StagePart
+from .sides import Models
+
+
+def prompt_faults(data: DataPart) -> list[Fault]:
+    """Files of prompts that are missing or begin with something else, and no room for them."""
+    faults: list[Fault] = []
+    if not data.text and not data.prompts:
+        faults.append(("data.text", "is missing; give text, or prompts"))
+    for number, location in enumerate(data.prompts):
+        try:
+            file_of_split(Path(location), "train")
+            for _ in read_prompts(location):  # all, so that a broken row is found here
+                pass
+        except LimbeckError as error:
+            faults.append((f"data.prompts.{number}", str(error)))
+    if data.predicted == "everything" and not data.prompts:
+        message = "is everything, which is always so of text; leave it out, or name `data.prompts`"
+        faults.append(("data.predicted", message))
+    if data.prompts and not 1 <= data.longest_response < data.length - 1:
+        message = f"is {data.longest_response}, of length {data.length}; leave room for a prompt"
+        faults.append(("data.response", message))
+    return faults
+
+
+def template_faults(models: Models, data: DataPart) -> list[Fault]:
+    """Why prompts cannot stand in the student's chat template, where they are to."""
+    if data.chat and not data.prompts:
+        return [("data.chat", "is for prompts; name files of them (`data.prompts`)")]
+    if not data.chat:
+        return []
+    try:
+        before_words(models.tokenizer)
+        [empty] = tokenize_said(models.tokenizer, [""])
+    except DataError as error:
+        return [("data.chat", str(error))]
+    least = len(empty.ids)
+    if data.length - data.longest_response > least:
+        return []
+    message = f"is {data.longest_response}, of length {data.length}, of which the chat template"
+    return [("data.response", f"{message} takes {least}; leave room for a prompt")]
+
+
+def template_warnings(models: Models, data: DataPart) -> list[str]:
+    """Answers that are learned with another end than the chat template gives them."""
+    if not data.chat:
+        return []
+    try:
+        end, mine = after_answer(models.tokenizer).strip(), str(models.tokenizer.eos_token)
+    except DataError:
+        return []  # a template that takes no answer
+    if turn_end(models.tokenizer) is not None:
+        return []
+    return [
+        f"the chat template puts {end!r:.40} behind an answer, which no special token begins, and"
+        f" the tokenizer's end (eos) is {mine!r}: answers are learned to end with that"
+    ]
+
+
+def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:
+    """Token ids that end what the student writes, alone or together with its teacher.
+
+    Those of both models where they have the same tokens; none for an encoder.
+
+    Raises:
+        ModelError: A generation configuration cannot be read.
+    """
+    if not models.anatomy.causal:
+        return ()
+    found = ends_of(models.tokenizer)
+    for _, tokenizer, name in _with_ends(recipe, models):
+        found += ends_of(tokenizer, name)
+    return tuple(dict.fromkeys(found))
+
+
+def ends_faults(recipe: Recipe, models: Models) -> list[Fault]:
+    """Configurations that cannot be read, or name something else than token ids as ends."""
+    faults: list[Fault] = []
+    for field, tokenizer, name in _with_ends(recipe, models):
+        try:
+            ends_of(tokenizer, name)
+        except LimbeckError as error:
+            faults.append((field, str(error)))
+    return faults
+
+
+def ends_warnings(recipe: Recipe, models: Models) -> list[str]:
+    """Ends that the models' files name and that no token is."""
+    found = [ends_notes(tokenizer, name) for _, tokenizer, name in _with_ends(recipe, models)]
+    return list(dict.fromkeys(note for notes in found for note in notes))
+
+
+def _with_ends(
+    recipe: Recipe, models: Models
+) -> Iterator[tuple[str, PreTrainedTokenizerFast, str]]:
+    """The models whose files say where texts end: field, tokenizer and name of each."""
+    if not models.anatomy.causal:
+        return
+    if recipe.student.model:
+        yield "student.model", models.tokenizer, recipe.student.model
+    if recipe.teacher and models.teacher_tokenizer and not models.two_vocabularies:
+        yield "teacher.model", models.teacher_tokenizer, recipe.teacher.model
+
+
+def stage_policy(
+    part: StagePart, number: int, models: Models, data: DataPart
+) -> tuple[Policy | None, list[Fault]]:
+    """The policy of a stage that learns from prompts, and why it cannot, if it is to.
+
+    Without a policy of its own it does where there is no text.
+    """
+    place = f"stages.{number}"
+    if part.policy is not None and not data.prompts:
+        message = "writes from prompts; name files of them (`data.prompts`)"
+        return None, [(f"{place}.policy", message)]
+    if not data.prompts or (part.policy is None and data.text):
+        return None, []
+    given, faults = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
+    policy = Policy(rule_of(given.rule), given.options) if given else None
+    needed = [
+        (models.anatomy.causal, "data.prompts", "are for decoders; give `text`"),
+        (
+            part.alignment is None,
+            place,
+            "aligns vocabularies, which is done over `data.text`; leave the policy out",
+        ),
+        (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give steps"),
+    ]
+    if policy and policy.rule:
+        needed += [
+            (
+                models.teacher is not None or not policy.rule.asks_teacher,
+                "teacher",
+                f"is missing, and the policy of stage {number} asks it; name one",
+            ),
+            (
+                not models.two_vocabularies,
+                f"{place}.policy",
+                "writes with two models that have different pieces; use `corpus` with `labels`, or"
+                " a stage over `data.text` with `alignment: ends` and `chunks` or `uld`",
+            ),
+        ]
+    return policy, faults + [(field, message) for met, field, message in needed if not met]

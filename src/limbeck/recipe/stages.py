@@ -1,0 +1,182 @@
+"""The stages of a recipe as the loop takes them, with every fault found on the way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import Fault
+from ..objectives.catalogue import objective_of
+from ..objectives.contract import Objective
+from ..objectives.labels import Labels
+from ..objectives.schedule import Ramp
+from ..tokenization.masking import Masking, NextPiece
+from ..training.stages import Stage
+from .low_rank import skeleton
+from .parse import parse_objective, stage_objectives
+from .prompts import stage_policy
+from .schema import DataPart, StagePart
+from .sides import Models, padding_faults
+from .tokenizers import alignment_faults, comparison_faults
+
+Built = tuple[Stage | None, Masking | NextPiece | None, list[Fault]]
+
+
+def build_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
+    """A stage with its objectives bound to both models, what hides pieces in it, and its faults."""
+    faults = alignment_faults(part, number, models, data)
+    own = models.student
+    if part.alignment and not faults:
+        models = models.aligned(part.alignment)
+    bound: dict[str, Objective] = {}
+    weights: dict[str, float | Ramp] = {}
+    for name, options in stage_objectives(part.model_dump()).items():
+        place = ("stages", str(number), "objectives", name)
+        given, weight, found = parse_objective(name, options, place)
+        faults += found
+        if given is None:
+            continue
+        objective = objective_of(options.get("kind", name), given)
+        # Labels are of the student's own tokens, whatever is compared beside them.
+        student = own if isinstance(objective, Labels) else models.student
+        wrong = objective.faults(student, models.teacher)
+        faults += [(".".join([*place, *([f] if f else [])]), message) for f, message in wrong]
+        if not wrong:
+            bound[name] = objective.bound(student, models.teacher)
+            weights[name] = weight
+    if part.alignment and part.alignment.kind != "ends":
+        message = "needs `alignment: ends`, and decoders; leave it out"
+        faults += [
+            (f"stages.{number}.objectives.{name}", message)
+            for name, objective in bound.items()
+            if objective.teacher_needs().likelihoods
+        ]
+    compares = any(objective.teacher_needs().anything for objective in bound.values())
+    if compares and not part.alignment:
+        faults += comparison_faults(models, f"stages.{number}.objectives")
+    faults += _size_faults(part, number, data)
+    if part.trained == "head":
+        faults += _head_faults(bound, number, models)
+    policy, found = stage_policy(part, number, models, data)
+    faults += found
+    if data.apart and (part.alignment or not (data.packed and models.anatomy.causal)):
+        message = "is for packed text that decoders read, without an alignment; leave it out"
+        faults.append(("data.apart", message))
+    if part.masking and models.anatomy.causal:
+        message = "hides pieces, which decoders do not learn from; leave it out"
+        faults.append((f"stages.{number}.masking", message))
+    if faults:
+        return None, None, faults
+    stage = Stage(
+        name=part.name or "+".join(bound),
+        objectives=bound,
+        weights=weights,
+        trained=part.trained,
+        alignment=part.alignment is not None,
+        policy=policy,
+        projections=part.projections,
+        **_course(part, data),
+    )
+    predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
+    if models.anatomy.causal:
+        return stage, NextPiece() if predicts else None, []
+    masking = part.masking or (Masking() if predicts else None)
+    both = part.alignment is not None and part.alignment.teacher_reads == "masked"
+    if masking and (faults := _mask_faults(models, number, both=both)):
+        return None, None, faults
+    return stage, masking, []
+
+
+def _mask_faults(models: Models, number: int, *, both: bool) -> list[Fault]:
+    """Tokenizers without a mask token, where tokens are hidden."""
+    tokenizers = {"student": models.tokenizer}
+    if both and models.teacher_tokenizer:
+        tokenizers["teacher"] = models.teacher_tokenizer
+    lacking = [who for who, found in tokenizers.items() if found.mask_token_id is None]
+    message = "hides tokens, but the tokenizer of the {} has no mask_token; add one, or leave out"
+    message += " `masking` and the objectives that need predictions (labels, output ...)"
+    return [(f"stages.{number}", message.format(who)) for who in lacking]
+
+
+def _head_faults(objectives: Mapping[str, Objective], number: int, models: Models) -> list[Fault]:
+    """Objectives that give a vocabulary head nothing to learn from, or a head without weights."""
+    place = f"stages.{number}.trained"
+    others = [name for name, o in objectives.items() if not o.student_needs().predictions]
+    if others:
+        message = f"is head, but {', '.join(others)} asks for no predictions; train all, or leave"
+        return [(place, f"{message} the objective out")]
+    model = skeleton(models)
+    body = {id(parameter) for parameter in model.base_model.parameters()}
+    if all(id(parameter) in body for parameter in model.parameters()):
+        message = "is head, but the student's is its embedding table and nothing else; train all"
+        return [(place, message)]
+    return []
+
+
+def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
+    """Stage I of mixed-vocabulary training."""
+    place = f"stages.{number}"
+    share = part.mixed.share if part.mixed else 0.5
+    needed = [
+        (number == 0, f"{place}.mixed", "can only be the first stage"),
+        (models.teacher is not None, "teacher", "is missing; a mixed stage trains a copy of it"),
+        (
+            models.teacher is None or models.two_vocabularies,
+            "student.tokenizer",
+            "is the teacher's own; learn another (limbeck vocabulary learn) and name it",
+        ),
+        (
+            not models.anatomy.causal,
+            "student.architecture",
+            "is a decoder; a mixed stage hides words, which only encoders fill in",
+        ),
+        (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
+        (part.alignment is None, f"{place}.alignment", "has no place in a mixed stage"),
+        (part.policy is None, f"{place}.policy", "has no place in a mixed stage"),
+        (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
+        (data.packed, "data.packed", "must be true with a mixed stage"),
+    ]
+    faults = [(field, message) for met, field, message in needed if not met]
+    if models.teacher_anatomy is not None:
+        theirs = models.teacher_tokenizer
+        faults += padding_faults(models.teacher_anatomy, theirs, models.tokenizer)
+    faults += _size_faults(part, number, data) + _mask_faults(models, number, both=True)
+    if faults:
+        return None, None, faults
+    stage = Stage(
+        name=part.name or "mixed",
+        objectives={"labels": Labels()},
+        weights={"labels": 1.0},
+        mixed=share,
+        **_course(part, data),
+    )
+    return stage, part.masking or Masking(), []
+
+
+def _size_faults(part: StagePart, number: int, data: DataPart) -> list[Fault]:
+    faults: list[Fault] = []
+    if part.tokens is not None and not data.packed:
+        faults.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
+    if part.micro_batch_size and part.micro_batch_size > part.batch_size:
+        faults.append(
+            (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
+        )
+    return faults
+
+
+def _course(part: StagePart, data: DataPart) -> dict[str, Any]:
+    """How long a stage is, how it is cut and how fast it learns."""
+    return {
+        "steps": part.steps or steps_of_tokens(part.tokens or 0, part.batch_size, data.length),
+        "batch_size": part.batch_size,
+        "micro_batch_size": part.micro_batch_size or part.batch_size,
+        "optimizer": part.optimizer,
+        "dropout": part.dropout,
+    }
+
+
+def steps_of_tokens(tokens: int, batch_size: int, length: int) -> int:
+    """Steps that see at least that many tokens, with full sequences.
+
+    >>> steps_of_tokens(5_000_000, 32, 128)
+    1221
+    """
+    return max(1, -(-tokens // (batch_size * length)))

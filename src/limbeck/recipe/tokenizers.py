@@ -1,0 +1,171 @@
+"""What a recipe may ask of its tokenizers: of one for its text, and of two for each other."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from ..data.prompts import read_prompts
+from ..data.text import read_documents
+from ..errors import Fault
+from ..objectives.output import vocabularies_differ
+from ..tokenization.coverage import coverage
+from ..tokenization.normalisation import kept_by_one, share_read_otherwise
+from ..tokenization.plain_text import count_spelled, spelled_note
+from .schema import DataPart, StagePart, StudentPart
+from .sides import Models
+
+_DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
+_UNKNOWN_AT_MOST = 0.05  # of the pieces of a text
+_LETTERS_NAMED = 10
+_SPECIAL_PIECES = 5  # which every two encoders share
+
+
+def writing_faults(models: Models, data: DataPart) -> list[Fault]:
+    """Texts and prompts that the student's tokenizer cannot write, by the beginnings of some."""
+    faults = []
+    for field, (path, documents) in _beginnings(data).items():
+        text = coverage(models.tokenizer, documents)
+        if text.pieces == 0:
+            message = f"{path} has no letter that the student's tokenizer keeps"
+            faults.append((field, f"{message}; give another text or tokenizer"))
+        elif text.unknown_share > _UNKNOWN_AT_MOST:
+            letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
+            message = (
+                f"writes {text.unknown_share:.1%} of the pieces of {path} as unknown, and"
+                f" at most {_UNKNOWN_AT_MOST:.0%} may be"
+                f" ({text.letters_not_covered_count} letters are in no piece: {letters}); learn"
+                " one from this text"
+            )
+            faults.append(("student.tokenizer", message))
+    return faults
+
+
+def spelled_warnings(models: Models, data: DataPart) -> list[str]:
+    """Special tokens that texts and prompts spell, by the beginnings of some."""
+    found: list[str] = []
+    for path, documents in _beginnings(data).values():
+        count = count_spelled(models.tokenizer, documents)
+        found += spelled_note(f"{path} (first {_DOCUMENTS_LOOKED_AT} documents)", count)
+    return found
+
+
+def _beginnings(data: DataPart) -> dict[str, tuple[str, Iterator[str]]]:
+    """Where each text and file of prompts lies, and its first documents, by its field."""
+    most = _LETTERS_LOOKED_AT
+    read = {
+        f"data.text.{number}": (source.path, (text[:most] for text in read_documents(source)))
+        for number, source in enumerate(data.text)
+    }
+    for number, place in enumerate(data.prompts):
+        rows = (f"{row.text[:most]} {row.references[0][:most]}" for row in read_prompts(place))
+        read[f"data.prompts.{number}"] = place, rows
+    return {
+        field: (path, islice(documents, _DOCUMENTS_LOOKED_AT))
+        for field, (path, documents) in read.items()
+    }
+
+
+def comparison_faults(models: Models, stage: str) -> list[Fault]:
+    """Why a stage that compares student and teacher piece by piece cannot, if so."""
+    if models.teacher_tokenizer is None or not models.two_vocabularies:
+        return []
+    theirs, mine = models.teacher_tokenizer.get_vocab(), models.tokenizer.get_vocab()
+    shared = len(theirs.keys() & mine.keys())
+    message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
+    return [(stage, message)]
+
+
+def alignment_faults(part: StagePart, number: int, models: Models, data: DataPart) -> list[Fault]:
+    """Why a stage cannot compare two vocabularies, if it asks for it."""
+    if part.alignment is None:
+        return []
+    place = f"stages.{number}"
+    if models.teacher_tokenizer is None or not models.two_vocabularies:
+        message = "is for a student with pieces that the teacher does not read; leave it out"
+        return [(f"{place}.alignment", message)]
+    needed = [
+        (
+            models.anatomy.causal == (part.alignment.kind == "ends"),
+            f"{place}.alignment.kind",
+            f"is {part.alignment.kind}; encoders take match or reduce, decoders ends",
+        ),
+        (data.packed, "data.packed", "must be true where vocabularies are aligned"),
+        (
+            part.alignment.teacher_reads == "everything" or not models.anatomy.causal,
+            f"{place}.alignment.teacher_reads",
+            "is masked, but decoders read everything; leave it out",
+        ),
+        (
+            part.alignment.teacher_reads == "everything" or part.alignment.kind != "reduce",
+            f"{place}.alignment.teacher_reads",
+            "is masked, but with reduce the student is compared on a view in which nothing is"
+            " hidden; leave it out, or use match",
+        ),
+        (
+            part.alignment.of_parts == "pool" or part.alignment.columns == "mapped",
+            f"{place}.alignment.of_parts",
+            "is for `columns: mapped`; shared pieces have no parts",
+        ),
+        (
+            part.alignment.columns == "all"
+            or int((models.pieces.same >= 0).sum()) > _SPECIAL_PIECES,
+            "student.tokenizer",
+            "shares no piece with the teacher's; learn it from text in the teacher's language",
+        ),
+    ]
+    return [(field, message) for met, field, message in needed if not met]
+
+
+def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) -> list[Fault]:
+    """What first weights from the teacher cannot be where its vocabulary is another.
+
+    Args:
+        models: Both.
+        student: As the recipe has it.
+        mixed: Whether the recipe begins with a mixed stage.
+    """
+    faults = []
+    if mixed and student.model:
+        message = "has embeddings of its own, and a `mixed` stage learns them anew; leave one out"
+        faults.append(("student.model", message))
+    learns_from_words = mixed or student.embeddings != "random"
+    if models.two_vocabularies and models.copied_layers and not learns_from_words:
+        message = "would copy embeddings of other pieces; begin with a `mixed` stage or with"
+        faults.append(("student.copy", f"{message} `embeddings: mean`, or use `copy: null`"))
+    if student.embeddings != "random":
+        if not models.two_vocabularies:
+            message = f"is {student.embeddings}, but the pieces are the teacher's own; leave it out"
+            faults.append(("student.embeddings", message))
+        elif models.teacher and models.student.hidden > models.teacher.hidden:
+            message = f"is {student.embeddings}, but the student is wider than the teacher"
+            faults.append(("student.embeddings", f"{message}; use random"))
+    if learns_from_words and not student.other_normalisation and (said := _told_apart(models)):
+        message = f"{said}; learn it with --like, or allow it (`student.other_normalisation: true`)"
+        faults.append(("student.tokenizer", message))
+    return faults
+
+
+def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
+    """What it costs that one of the tokenizers tells letters apart and the other does not."""
+    theirs, said = models.teacher_tokenizer, _told_apart(models)
+    if theirs is None or not said or not student.other_normalisation or not data.text:
+        return []
+    text = islice(read_documents(data.text[0]), _DOCUMENTS_LOOKED_AT)
+    share = share_read_otherwise(theirs, models.tokenizer, text)
+    return [
+        f"the student's tokenizer {said}: of {share:.1%} of the words (first"
+        f" {_DOCUMENTS_LOOKED_AT} documents) the student learns what the teacher knows of a word"
+        " spelled otherwise"
+    ]
+
+
+def _told_apart(models: Models) -> str:
+    if models.teacher_tokenizer is None:
+        return ""
+    apart = kept_by_one(models.teacher_tokenizer, models.tokenizer)
+    verbs = {"student": "tells apart", "teacher": "does not tell apart"}
+    said = [
+        f"{verb} {' and '.join(what for what, owner in apart.items() if owner == whose)}"
+        for whose, verb in verbs.items()
+        if whose in apart.values()
+    ]
+    return f"{', '.join(said)}, unlike the teacher's" if said else ""

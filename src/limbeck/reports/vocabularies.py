@@ -1,0 +1,64 @@
+"""Of two vocabularies: what pieces mean, how text falls into them, and what both expect."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .page import cell
+from .tables import Table
+
+_SIDES = ("teacher", "student")
+_READINGS = "One held-out sentence in the pieces of both, side by side where both cut"
+_NEIGHBOURS = "What student pieces mean to the teacher that learned both vocabularies"
+
+
+def vocabulary_tables(report: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Tables with their headings; the first row of each is its head."""
+    readings = report.get("two_readings")
+    return [
+        (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
+        ("Training text in the pieces of both", _cuts_table(report.get("cuts") or {})),
+        (_READINGS, _group_table(readings)),
+        ("What both expect at the hidden word", _expectation_table(readings)),
+    ]
+
+
+def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
+    head = ["student piece", "nearest teacher pieces, with cosines"]
+    if not found:
+        return [head]
+    rows = [
+        [piece, ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest)]
+        for piece, nearest in found["nearest"]
+    ]
+    shared = f"{found['shared']} pieces of both: nearest to themselves"
+    return [head, [shared, f"{found['itself']:.1%}"], *rows]
+
+
+def _cuts_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
+    head = ["stage", "words", "that only the teacher knows", "only the student", "too long"]
+    keys = ("words", "to_teacher", "to_student", "too_long")
+    kinds = ("one_to_one", "grouped", "alone")
+    rows = []
+    for stage, found in counted.items():
+        pieces = max(1, sum(found.get(kind, 0) for kind in kinds))
+        shares = [f"{cell(found[k])} ({found[k] / pieces:.1%})" for k in kinds if k in found]
+        rows.append([stage, *(cell(found.get(key)) for key in keys), *shares])
+    return [[*head, "pieces one to one", "grouped", "alone"], *rows]
+
+
+def _group_table(found: Mapping[str, Any] | None) -> Table:
+    groups = found["groups"] if found else []
+    rows = [
+        [role, *(" ".join(pieces[side]) for pieces in groups)] for side, role in enumerate(_SIDES)
+    ]
+    return [["", *map(str, range(1, len(groups) + 1))], *(rows if groups else [])]
+
+
+def _expectation_table(found: Mapping[str, Any] | None) -> Table:
+    rows: Table = [["", "in place of", "expected"]]
+    if found:
+        for role, gaps in found["expected"].items():
+            for number, likeliest in enumerate(gaps):
+                said = ", ".join(f"{piece} {share:.0%}" for piece, share in likeliest)
+                rows.append([role, f"{found['hidden']}, gap {number + 1}", said])
+    return rows

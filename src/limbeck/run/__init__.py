@@ -1,0 +1,1 @@
+"""A checked recipe becomes a run folder."""

@@ -1,0 +1,164 @@
+"""Whether a recipe's teacher can be run beforehand, what its signals take, and what they are of."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..activations import Needs
+from ..data.json_lines import file_of_split
+from ..errors import RecipeError
+from ..models.load import language_model_class
+from ..models.locate import fingerprint
+from ..objectives.output import Output
+from ..recipe.check import Setup
+from ..recipe.schema import DataPart
+from ..system.fingerprints import content_of
+from ..teacher.cache_writer import CacheWriter
+from ..teacher.live import LiveTeacher
+from ..teacher.manifest import FORMAT, Kind, Manifest
+from ..teacher.store import SignalStore
+from ..token_ids import TokenIds
+from ..tokenization.masking import Masking
+from ..tokenization.packing import tokenizer_hash
+
+_BYTES = {"bfloat16": 2, "float32": 4}
+_DEFAULT = {name: field.default for name, field in DataPart.model_fields.items()}
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """What the signals of a recipe take.
+
+    Attributes:
+        bytes_a_token: Of the text that is learned from.
+        total: Bytes, with the held-out text.
+    """
+
+    bytes_a_token: float
+    total: int
+
+
+def all_needs(setup: Setup) -> Needs:
+    """What the objectives of all stages ask of the teacher."""
+    found = Needs()
+    for stage in setup.stages:
+        found |= stage.teacher_needs()
+    return found
+
+
+def cache_faults(setup: Setup, kind: Kind) -> list[str]:
+    """Why the teacher of a recipe cannot be run beforehand, or not be kept in this way."""
+    faults = []
+    if setup.recipe.teacher is None or not all_needs(setup).anything:
+        faults.append("the recipe asks nothing of a teacher; leave the cache out")
+    for number, stage in enumerate(setup.stages):
+        place = f"stages.{number}"
+        if stage.mixed is not None:
+            faults.append(f"{place}: the teacher itself learns in a mixed stage")
+        if stage.policy is not None and stage.policy.rule is not None:
+            faults.append(f"{place}.policy: text is written while the student learns; use corpus")
+        if kind.logits == "exact":
+            continue
+        for name, objective in stage.objectives.items():
+            if not objective.teacher_needs().predictions:
+                continue
+            fault = _kind_fault(objective, kind, stage.alignment)
+            if fault:
+                faults.append(f"{place}.objectives.{name}: {fault}")
+    return faults
+
+
+def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
+    if not isinstance(objective, Output) or aligned:
+        return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
+    if kind.logits == "top_k":
+        compared = TokenIds.given(objective.vocabulary or 0)
+        if 0 < len(compared) <= kind.pieces:
+            return f"compares {len(compared)} pieces; keep fewer of them, or exact logits"
+        short = objective.signal == "top_k" and objective.pieces > kind.pieces
+        return f"asks for {objective.pieces} pieces; keep as many" if short else None
+    if objective.divergence != "forward_kl" or objective.temperature != 1.0:
+        return "samples stand for forward_kl at temperature 1 alone; keep logits as exact"
+    return None
+
+
+def cache_size(setup: Setup, kind: Kind) -> CacheSize:
+    """What the signals of a recipe will take, before a weight is loaded.
+
+    Whole sequences are counted, and as many predicted pieces as masking hides; all of them
+    where two vocabularies are aligned.
+    """
+    anatomy, config = setup.models.teacher_anatomy, setup.models.teacher_config
+    if anatomy is None:
+        raise RecipeError("this recipe has no teacher; name one")
+    with torch.device("meta"):
+        model = language_model_class(causal=anatomy.causal).from_config(config)
+    writer = CacheWriter(
+        LiveTeacher(model, anatomy), SignalStore(Path(), 0), kind, pieces=0, seed=0
+    )
+    width = setup.models.teacher.hidden if setup.models.teacher else 0
+    element = _BYTES[setup.precision.name]
+    total = tokens = 0.0
+    for number, stage in enumerate(setup.stages):
+        masking = setup.maskings[number]
+        share = masking.share if isinstance(masking, Masking) and not stage.alignment else 1.0
+        of_kind = {
+            "predictions": share * width * element,
+            "top_pieces": share * kind.pieces * 4,
+            "top_logs": share * (kind.pieces + 1) * 2,
+            "drawn": share * kind.pieces * 4,
+        }
+        names = writer.names(stage.teacher_needs())
+        here = stage.steps * stage.batch_size * setup.recipe.data.length
+        a_token = sum(of_kind.get(name[0], width * element) for name in names)
+        total += a_token * here
+        tokens += here
+    return CacheSize(total / tokens, round(total))
+
+
+def teacher_identity(setup: Setup) -> bytes:
+    """What tells a recipe's teacher from others: its files, its paths and its precision."""
+    recipe = setup.recipe
+    model = fingerprint(recipe.teacher.model) if recipe.teacher else ""
+    facts = model, setup.models.teacher_anatomy, setup.precision.name
+    return hashlib.blake2b(repr(facts).encode()).digest()
+
+
+def manifest_of(setup: Setup, kind: Kind) -> Manifest:
+    """What signals of this recipe would be of: every fact that they hang on."""
+    recipe, models = setup.recipe, setup.models
+    data = recipe.data
+    model = recipe.teacher.model if recipe.teacher else ""
+    identity = {
+        "teacher": fingerprint(model),
+        "student.tokenizer": tokenizer_hash(models.tokenizer),
+        "data": data.model_dump_json(exclude={"text", "prompts", *_plain(data)}),
+        "seed": str(recipe.seed),
+        "training.precision": setup.precision.name,
+    }
+    if data.chat:
+        identity["student.chat_template"] = str(models.tokenizer.chat_template)
+    if models.teacher_tokenizer is not None:
+        identity["teacher.tokenizer"] = tokenizer_hash(models.teacher_tokenizer)
+    for number, source in enumerate(data.text):
+        file = Path(source.path)
+        found = content_of(file) if file.exists() else f"{source.path} ({source.split})"
+        identity[f"data.text.{number}"] = f"{found} x {source.weight:g} of {source.column}"
+    for number, place in enumerate(data.prompts):
+        identity[f"data.prompts.{number}"] = content_of(file_of_split(Path(place), "train"))
+    for number, stage in enumerate(recipe.stages):
+        align = stage.alignment
+        decides = {
+            "batch_size": stage.batch_size,
+            "masking": str(setup.maskings[number]),
+            "alignment": str(align and (align.kind, align.teacher_reads)),
+        }
+        identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
+    return Manifest(FORMAT, model, kind, identity, {})
+
+
+def _plain(data: DataPart) -> set[str]:
+    """Fields that came after the first caches, where they say what those were made with."""
+    return {name for name in ("chat", "predicted") if getattr(data, name) == _DEFAULT[name]}

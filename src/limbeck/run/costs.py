@@ -1,0 +1,63 @@
+"""What the models of a run or a study cost, each measured once and kept."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
+from ..models.load import load_config
+from ..models.locate import fingerprint
+from ..recipe.check import Setup
+from ..system.files import remembered
+from .batches import pieces_per_byte
+
+
+class Costed(NamedTuple):
+    """A model whose cost is wanted.
+
+    Attributes:
+        model: Its folder or name.
+        sentence: Tokens of the one text that a sentence stands for.
+        kept: The file in which its cost is kept.
+    """
+
+    model: str
+    sentence: int
+    kept: Path
+
+
+def costs_by_size(models: Mapping[str, Costed], *, timed: bool) -> dict[str, dict[str, Any]]:
+    """What models cost, by name; those of one architecture and size are measured once.
+
+    Args:
+        models: By name.
+        timed: False gives sizes alone.
+    """
+    of_size: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found = {}
+    for name, (model, sentence, kept) in models.items():
+        size, config = model_size(model), load_config(model)
+        heads = getattr(config.get_text_config(), "num_attention_heads", None)
+        key = (config.model_type, heads, *size.values(), sentence)
+        if key not in of_size:
+            of_size[key] = kept_cost(model, kept, sentence=sentence) if timed else size
+        found[name] = of_size[key]
+    return found
+
+
+def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:
+    """Size, memory and latency of a model, from the file where they were measured before."""
+    of = {"model": fingerprint(model), "sentence": sentence}
+    found = remembered(kept, of, lambda: {"cost": asdict(measure_cost(model, sentence=sentence))})
+    cost: dict[str, Any] = found["cost"]
+    return cost
+
+
+def students_sentence(setup: Setup) -> int:
+    """Pieces that the student reads where the teacher reads those of a sentence."""
+    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
+    if theirs is None or not setup.models.two_vocabularies:
+        return SENTENCE_LENGTH
+    longer = pieces_per_byte(setup, mine) / pieces_per_byte(setup, theirs)
+    return max(1, round(SENTENCE_LENGTH * longer))

@@ -1,0 +1,56 @@
+"""What a run of a decoder shows of its texts: how good it is early and late in them."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.generation import Writer, by_position
+from ..generation.ends import ends_of
+from ..models.locate import fingerprint
+from ..models.weight_headers import has_vocabulary_head
+from ..recipe.check import Setup
+from ..system.files import remembered
+from .prompt_batches import held_out_prompts
+
+Positions = dict[str, list[float]]
+
+
+def positions_of_run(setup: Setup, folder: Path) -> Positions:
+    """Of a student that writes: how good it is early and late in held-out texts.
+
+    What was measured before for the same weights and settings is not measured again.
+
+    Args:
+        setup: Of the recipe.
+        folder: The run's.
+
+    Returns:
+        As `by_position` says; nothing for a student that does not write.
+    """
+    data, teacher = setup.recipe.data, setup.recipe.teacher
+    if not data.prompts or not setup.has_trained_head:
+        return {}
+    student, models = str(folder / "student"), setup.models
+    agrees = teacher.model if teacher and not models.two_vocabularies else None
+    if agrees and models.teacher_anatomy:
+        headless = has_vocabulary_head(agrees, anatomy=models.teacher_anatomy) is False
+        agrees = None if headless else agrees
+    settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
+    of: dict[str, Any] = {
+        "model": fingerprint(student),
+        "teacher": agrees and fingerprint(agrees),
+        "held_out": data.held_out.model_dump(),
+        "writing": asdict(settings),
+        "template": models.tokenizer.chat_template if settings.chat else None,
+        "ends": list(ends_of(models.tokenizer, student)),
+    }
+
+    def measured() -> dict[str, Positions]:
+        rows = held_out_prompts(setup)[: data.held_out.sequences]
+        reader = Writer.loaded(agrees, models.teacher_anatomy) if agrees else None
+        writer = Writer.loaded(student, models.anatomy)
+        return {"by_position": by_position(writer, reader, rows, settings)}
+
+    kept = remembered(folder / "evaluation" / "by_position.json", of, measured)
+    positions: Positions = kept["by_position"]
+    return positions

@@ -1,0 +1,86 @@
+"""What a run with two vocabularies shows of its pieces, for a person to judge."""
+
+from dataclasses import asdict
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..data.corpus import held_out_below, split_documents
+from ..data.text import read_documents
+from ..errors import ModelError
+from ..evaluation.neighbours import neighbours
+from ..evaluation.two_readings import Reader, two_readings
+from ..export.both import both_folder, load_both
+from ..models.load import load_model
+from ..recipe.check import Setup
+from ..token_ids import TokenIds
+from ..tokenization.spelling import spellings
+
+_LONG = 4  # letters of a piece whose neighbours a person can judge
+_SHOWN = 12  # such pieces that are new, and as many that the teacher has too
+_CHARACTERS = 90  # of the sentence that is shown
+
+
+def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
+    """Of a mixed stage: the teacher's pieces nearest to the student's, in a sample."""
+    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
+    anatomy = setup.models.teacher_anatomy
+    if theirs is None or anatomy is None or not both_folder(folder).is_dir():
+        return None
+    both, first = load_both(folder, anatomy=anatomy)
+    table: Any = both.get_input_embeddings()
+    named, known = spellings(mine), spellings(theirs)
+    of_mine, of_theirs = TokenIds.of(mine), TokenIds.of(theirs)
+    place = {int(number): n for n, number in enumerate(of_theirs.present)}
+    shared = {number: place[known[s]] for s, number in named.items() if s in known}
+    long = [n for s, n in sorted(named.items(), key=itemgetter(1)) if len(s.letters) >= _LONG]
+    new, old = ([n for n in long if (n in shared) == kept] for kept in (False, True))
+    names = [
+        [str(cut.convert_ids_to_tokens(int(n))) for n in ids]
+        for cut, ids in ((mine, range(of_mine.end)), (theirs, of_theirs.present))
+    ]
+    found = neighbours(
+        table.weight.detach()[first : first + of_mine.end],
+        table.weight.detach()[of_theirs.columns(table.weight.device)],
+        shared,
+        names=(names[0], names[1]),
+        shown=[n for some in (new, old) for n in some[:: max(1, len(some) // _SHOWN)][:_SHOWN]],
+    )
+    return asdict(found)
+
+
+def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
+    """Of two vocabularies: a held-out sentence as both models cut it, and what they expect."""
+    theirs, anatomy = setup.models.teacher_tokenizer, setup.models.teacher_anatomy
+    data = setup.recipe.data
+    if theirs is None or anatomy is None or not setup.models.two_vocabularies or not data.text:
+        return None
+    below = held_out_below(read_documents(data.text[0]), share=data.held_out.share)
+    held_out = split_documents(read_documents(data.text[0]), below=below, held_out=True)
+    text = next((text for text in held_out if len(text) >= _CHARACTERS // 2), "")
+    if len(text) > _CHARACTERS:
+        text = text[:_CHARACTERS].rsplit(maxsplit=1)[0]
+    if not text.strip():
+        return None
+    student = None
+    if setup.has_trained_head:
+        own = setup.models.anatomy
+        student = load_model(str(folder / "student"), anatomy=own, with_head=True)
+    readers = {
+        "teacher": Reader(theirs, teacher_with_head(setup), anatomy),
+        "student": Reader(setup.models.tokenizer, student, setup.models.anatomy),
+    }
+    return asdict(two_readings(text, readers))
+
+
+def teacher_with_head(setup: Setup) -> PreTrainedModel | None:
+    """The recipe's teacher, where it has a trained vocabulary head."""
+    teacher, anatomy = setup.recipe.teacher, setup.models.teacher_anatomy
+    if teacher is None or anatomy is None:
+        return None
+    try:
+        return load_model(teacher.model, anatomy=anatomy, with_head=True, stored=True)
+    except ModelError:
+        return None  # a teacher without a trained head has nothing to agree with

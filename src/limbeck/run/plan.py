@@ -1,0 +1,190 @@
+"""What a recipe will do and cost, before anything heavy."""
+
+import time
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
+
+import torch
+
+from ..batch import Batch, Links, Tokens
+from ..objectives.schedule import Ramp
+from ..recipe.check import Setup, layer_lines
+from ..recipe.low_rank import low_rank_table
+from ..student.shape import parameters_of_shape
+from ..system.device import describe_device
+from ..system.memory import peak_bytes
+from ..system.progress import duration
+from ..teacher.manifest import Kind
+from ..tokenization.masking import Masking
+from ..training.checkpoint import Position
+from ..training.optimizer import build_optimizer
+from ..training.step import train_step
+from .cacheable import cache_faults, cache_size
+from .models import (
+    build_accelerator,
+    build_learner,
+    build_models,
+    live_teacher,
+    untrained_after_mixed,
+)
+from .prompt_batches import prompt_batches, written_batches
+
+Table = list[list[str]]
+_PROBE_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What ten steps of a stage took; seconds of the median step, bytes of the process.
+
+    Where the stage writes its text, the seconds of writing one batch are in it.
+    """
+
+    seconds_per_step: float
+    peak_memory_bytes: int | None
+
+
+def probe(setup: Setup, number: int) -> Probe:
+    """Ten real steps of a stage on random pieces; nothing is kept."""
+    setup, stage = _with_live_teacher(setup), setup.stages[number]
+    with TemporaryDirectory() as folder:
+        accelerator = build_accelerator(setup.recipe, folder)
+        student, teacher = build_models(setup, accelerator, copy=False)
+        learner = build_learner(setup, student, number)
+        wrapped = accelerator.prepare(learner)
+        wrapped.train(stage.dropout)
+        optimizer = build_optimizer(learner, stage.optimizer)
+        batch = _random_batch(setup, number)
+        taught = stage.teacher_needs().anything
+        if taught and teacher is None:
+            teacher = live_teacher(setup, untrained_after_mixed(setup), accelerator)
+        teaching = teacher if taught else None
+        writing = 0.0
+        if stage.policy is not None and stage.policy.rule is not None:
+            prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
+            writer = teacher.model if teacher else None
+            source = written_batches(setup, number, prompts, student, writer, accelerator)
+            began = time.perf_counter()
+            source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
+            writing = time.perf_counter() - began
+        seconds = []
+        for _ in range(_PROBE_STEPS):
+            began = time.perf_counter()
+            position = Position(number, 0, 0, 0.0)
+            train_step(wrapped, teaching, stage, batch, optimizer, accelerator, position)
+            seconds.append(time.perf_counter() - began)
+    peak = peak_bytes(accelerator.device.type)
+    return Probe(writing + sorted(seconds)[_PROBE_STEPS // 2], peak)
+
+
+def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
+    """The plan as tables with headings; times only where stages were probed."""
+    models = setup.models
+    fields = ("layers", "hidden", "heads", "intermediate", "vocabulary", "positions")
+    sizes: Table = [["", *fields, "parameters", "of these embeddings"]]
+    named = [("student", models.student, models.student_config)]
+    if models.teacher is not None:
+        named.insert(0, ("teacher", models.teacher, models.teacher_config))
+    for name, shape, config in named:
+        total, embeddings = parameters_of_shape(config, with_head=False, causal=shape.causal)
+        numbers = [str(getattr(shape, field)) for field in fields]
+        sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
+    precision = setup.precision
+    machine = [
+        ["device", describe_device(setup.device)],
+        ["precision", f"{precision.name}: {precision.reason}"],
+    ]
+    tables = [("Models", sizes), ("Machine", [["", ""], *machine])]
+    if own := setup.recipe.student.model:
+        tables.append(("First weights", [["", "taken from"], ["student", own]]))
+    if models.copied_layers is not None:
+        rows = [[str(s), ", ".join(map(str, t))] for s, t in enumerate(models.copied_layers)]
+        tables.append(("First weights", [["student layer", "copied from teacher layer"], *rows]))
+    if lines := layer_lines(setup.stages):
+        rows = [[stage, name, str(s), str(t)] for stage, name, s, t in lines]
+        head = ["stage", "objective", "student layer", "learns from teacher layer"]
+        tables.append(("Layers (from 0, without the embedding output)", [head, *rows]))
+    if part := setup.recipe.student.low_rank:
+        tables.append((f"Low-rank layers ({part.kind})", low_rank_table(setup.models, part)))
+    options: Table = [["stage", "objective", "weight", "options"]]
+    for stage in setup.stages:
+        for name, objective in stage.objectives.items():
+            said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
+            options.append([stage.name, name, _weight(stage.weights[name]), said])
+    tables.append(("Objectives", options))
+    length = setup.recipe.data.length
+    stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
+    for number, stage in enumerate(setup.stages):
+        tokens = stage.steps * stage.batch_size * length
+        row = [stage.name, f"{stage.steps:,}", f"{stage.batch_size} x {length}", f"{tokens:,}"]
+        if probes:
+            measured = probes[number]
+            memory = measured.peak_memory_bytes
+            row += [duration(measured.seconds_per_step * stage.steps)]
+            row += ["" if memory is None else f"{memory / 1e9:.1f} GB"]
+        stages.append(row + [""] * (len(stages[0]) - len(row)))
+    tables.append(("Stages", stages))
+    if rows := _cache_rows(setup):
+        head = ["kept as", "bytes a token", "in all"]
+        tables.append(("The teacher's signals, were they kept (limbeck cache)", [head, *rows]))
+    return tables
+
+
+def _cache_rows(setup: Setup) -> Table:
+    kinds = [Kind("exact"), Kind("top_k"), Kind("sampled")]
+    found: Table = []
+    for kind in kinds if _asks_logits(setup) else kinds[:1]:
+        if not cache_faults(setup, kind):
+            size = cache_size(setup, kind)
+            name = kind.logits if kind.logits == "exact" else f"{kind.logits}, {kind.pieces}"
+            found.append([name, f"{size.bytes_a_token:,.1f}", f"{size.total / 1e9:.2f} GB"])
+    return found
+
+
+def _asks_logits(setup: Setup) -> bool:
+    return any(stage.teacher_needs().predictions for stage in setup.stages)
+
+
+def _with_live_teacher(setup: Setup) -> Setup:
+    """The same with the teacher beside the student: no signals of random pieces are kept."""
+    part = setup.recipe.teacher
+    if part is None or part.cache is None:
+        return setup
+    recipe = setup.recipe.model_copy(update={"teacher": part.model_copy(update={"cache": None})})
+    return replace(setup, recipe=recipe)
+
+
+def _random_batch(setup: Setup, number: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    shape = (setup.stages[number].batch_size, setup.recipe.data.length)
+    below = setup.models.student.vocabulary
+    if setup.stages[number].mixed is not None and setup.models.teacher is not None:
+        below += setup.models.teacher.vocabulary
+    pieces = torch.randint(0, below, shape, generator=generator)
+    masking = setup.maskings[number]
+    share = masking.share if isinstance(masking, Masking) else 1.0 if masking else 0.0
+    predicted = torch.rand(shape, generator=generator) < share
+    real = torch.ones(shape, dtype=torch.bool)
+    tokens = Tokens(pieces, real, pieces, predicted)
+    part = setup.recipe.stages[number].alignment
+    if part is None or setup.models.teacher is None:
+        return Batch(tokens, tokens)
+    below = setup.models.teacher.vocabulary
+    read = torch.randint(0, below, shape, generator=generator)
+    every = torch.arange(shape[1]).expand(shape)
+    following = every if part.kind == "ends" else None
+    links = Links(
+        Tokens(pieces, real, pieces, real) if part.kind == "reduce" else None,
+        every,
+        every,
+        Tokens(pieces, real, pieces, real),
+        following,
+        following,
+    )
+    return Batch(tokens, Tokens(read, real, read, real), links)
+
+
+def _weight(weight: float | Ramp) -> str:
+    if isinstance(weight, Ramp):
+        return f"{weight.start:g} to {weight.end:g}"
+    return f"{weight:g}"

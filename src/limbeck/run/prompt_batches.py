@@ -1,0 +1,129 @@
+"""The prompts of a recipe: batches of them, as the files answer them or as models write."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import chain
+
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..data.corpus import SeededOrder, held_out_below, is_held_out
+from ..data.prompts import Prompt, files_of_prompts, read_prompts
+from ..errors import RecipeError
+from ..generation.batches import WrittenBatches
+from ..recipe.check import Setup
+from ..recipe.prompts import ends_of_recipe
+from ..recipe.schema import DataPart
+from ..system.fingerprints import content_of
+from ..token_ids import TokenIds
+from ..tokenization.frame import frame_of
+from ..tokenization.packing import tokenizer_hash
+from ..tokenization.plain_text import spelled_note
+from ..tokenization.prompts import PromptBatches, PromptTable, encode_prompts
+from ..training.processes import keeps_shares
+
+
+def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> PromptBatches:
+    """Prompts with the responses that the files have."""
+    table = _prompt_table(setup, held_out=held_out)
+    order = SeededOrder((len(table.prompts),), (1.0,), seed)
+    pad = setup.models.tokenizer.pad_token_id or 0
+    prompts_too = setup.recipe.data.predicted == "everything"
+    return PromptBatches(table, order, size, pad, prompts_too)
+
+
+def held_out_prompts(setup: Setup) -> list[Prompt]:
+    """Those that are never learned from."""
+    return list(_prompts(setup.recipe.data, held_out=True))
+
+
+def prompt_notes(setup: Setup) -> list[str]:
+    """How much of prompts and responses was too long to be read."""
+    if not setup.recipe.data.prompts:
+        return []
+    table = _prompt_table(setup, held_out=False)
+    return [
+        f"of {len(table):,} prompts {table.cut_prompts:,} were too long and lost their beginning,"
+        f" and {table.cut_responses:,} responses their end",
+        *spelled_note(", ".join(setup.recipe.data.prompts), table.spelled),
+    ]
+
+
+def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
+    rows = list(chain.from_iterable(map(read_prompts, data.prompts)))
+    below = held_out_below((row.identity for row in rows), share=data.held_out.share)
+    return (row for row in rows if is_held_out(row.identity, below=below) == held_out)
+
+
+def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
+    data = setup.recipe.data
+    state = tuple(content_of(*files_of_prompts(location)) for location in data.prompts)
+    return _encoded(data.model_dump_json(), state, _Cutter.of(setup.models.tokenizer), held_out)
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """A tokenizer that equals any other that does the same to text."""
+
+    does: str
+    tokenizer: PreTrainedTokenizerFast = field(compare=False)
+
+    @staticmethod
+    def of(tokenizer: PreTrainedTokenizerFast) -> "_Cutter":
+        does = f"{tokenizer_hash(tokenizer)} {frame_of(tokenizer)} {tokenizer.eos_token_id}"
+        does += f" {tokenizer.chat_template}"
+        return _Cutter(does, tokenizer)
+
+
+# Training, measures and notes of a run ask for the same two tables, and so do the arms of a study.
+@lru_cache(maxsize=4)
+def _encoded(
+    data: str,
+    state: tuple[str, ...],
+    cutter: _Cutter,
+    held_out: bool,
+) -> PromptTable:
+    """The table of files in a state, which is here only to tell it from another."""
+    part = DataPart.model_validate_json(data)
+    return encode_prompts(
+        _prompts(part, held_out=held_out),
+        cutter.tokenizer,
+        length=part.length,
+        response=part.longest_response,
+        between=part.between,
+        chat=part.chat,
+    )
+
+
+def written_batches(
+    setup: Setup,
+    number: int,
+    prompts: PromptBatches,
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    accelerator: Accelerator,
+) -> WrittenBatches:
+    """The batches of a stage whose text is written while it learns."""
+    stage, tokenizer = setup.stages[number], setup.models.tokenizer
+    if stage.policy is None:
+        raise RecipeError(f"stage {number} has no policy; give it one")
+    shares = keeps_shares(accelerator)
+    options = stage.policy.options
+    if shares:  # weights come anew with every step, and what was recorded reads the old ones
+        options = replace(options, graphs=False)
+    return WrittenBatches(
+        prompts,
+        stage.policy._replace(options=options),
+        student,
+        teacher,
+        longest=setup.recipe.data.longest_response,
+        pieces=TokenIds.of(tokenizer),
+        ends=ends_of_recipe(setup.recipe, setup.models),
+        steps=stage.steps,
+        seed=setup.recipe.seed + number,
+        apart=stage.learns_apart,
+        # A teacher of which each process keeps a share is read by all of them at once.
+        process=0 if shares else accelerator.process_index,
+        processes=1 if shares else accelerator.num_processes,
+    )

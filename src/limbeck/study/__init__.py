@@ -1,0 +1,1 @@
+"""Many recipes, trained and measured alike, and compared."""

@@ -1,0 +1,164 @@
+"""A study becomes a folder: every arm trained and measured alike, and one table of them all.
+
+Running the same command again goes on where it stands, arm by arm; arms that were added
+to the study since are carried out then. The report is written anew after every arm.
+
+The same command may run several times at once, where one training leaves room for another,
+as small students on a large GPU do. Every process takes the next arm that none has taken;
+the first one also keeps signals for the arms that follow it, waits for the others and reports.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ..activations import Name
+from ..errors import InterruptedRunError, LimbeckError, TrainingError
+from ..reports.comparison import write_comparison
+from ..run.cacheable import teacher_identity
+from ..run.distill import train_run
+from ..run.measure import evaluate_model
+from ..run.measure_generation import positions_of_run
+from ..run.models import build_accelerator
+from ..system.files import write_text
+from ..system.locks import anyone_has, claim
+from ..teacher.contract import Teacher
+from ..teacher.kept import KeptTeacher
+from ..teacher.live import LiveTeacher
+from ..teacher.store import SignalStore
+from ..training.processes import check_one_process
+from .arms import ArmRun, EqualTime, Study, evaluation_of, prepare_study
+from .equal_time import of_equal_time
+from .report import Scores, study_report
+
+_CLAIMS = "claims"
+
+
+def compare(
+    raw: Mapping[str, Any], output: Path | str, *, console: Console | None = None
+) -> dict[str, Any]:
+    """Carry out a study and give its report; goes on where ``output`` holds a part of it.
+
+    Args:
+        raw: The study, as `read_study` gives it.
+        output: The study's folder; every arm's run folder is ``arms/STUDENT/ARM/SEED`` in it.
+        console: For progress; None is silent.
+
+    Returns:
+        The report; nothing where another process is at the same study and will write it.
+
+    Raises:
+        TrainingError: A launcher has started several processes, or another process is at a
+            study whose arms train equally long.
+        RecipeError: The study or an arm has faults, or an arm's folder holds
+            another recipe.
+        LimbeckError: An arm had to stop; what was done before is whole.
+    """
+    check_one_process("a study")
+    study, runs = prepare_study(raw)
+    folder, console = Path(output), console or Console(quiet=True)
+    with claim(folder / _CLAIMS, "study") as first:
+        if not first and isinstance(study.equal, EqualTime):
+            raise TrainingError(
+                f"another process is at {folder}, and arms that train equally long must have the"
+                " machine for themselves; wait for it, or compare at equal tokens"
+            )
+        if first:
+            text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+            write_text(folder / "study.yaml", text)
+        if isinstance(study.equal, EqualTime):
+            runs = of_equal_time(runs, study.equal.seconds, folder / "probes.json", console)
+        return _carry_out(study, runs, folder, console, first=first)
+
+
+def _carry_out(
+    study: Study, runs: Sequence[ArmRun], folder: Path, console: Console, *, first: bool
+) -> dict[str, Any]:
+    """Every arm that no other process has taken; the first process waits for those, and reports."""
+    store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9) if first else 0)
+    claims, part = folder / _CLAIMS, evaluation_of(runs)
+    found: dict[int, Scores] = {}
+    report: dict[str, Any] = {}
+    failed: LimbeckError | None = None
+    open_, wait = list(range(len(runs))), False
+    while open_:
+        taken = []
+        for number in open_:
+            run = runs[number]
+            with claim(claims, run.place, wait=wait) as mine:
+                if not mine:
+                    taken.append(number)
+                    continue
+                name = f"{run.arm}, {run.student}, seed {run.seed}"
+                console.print(f"{number + 1} of {len(runs)}: {name}")
+                try:
+                    found[number] = _arm(runs, number, folder, store, console)
+                except InterruptedRunError:
+                    raise
+                except LimbeckError as error:
+                    # What others have finished meanwhile is reported first.
+                    if not wait:
+                        raise
+                    failed = failed or error
+                    continue
+            if first:
+                done = [(runs[n], found[n]) for n in sorted(found)]
+                alone = len(done) == len(runs) or not anyone_has(claims, [r.place for r in runs])
+                timed = part.cost and alone
+                report = study_report(study, done, part, folder, console, timed=timed)
+                write_comparison(report, folder / "report")
+        open_, wait = taken if first else [], True
+    if failed:
+        raise failed
+    if first:
+        store.remove()
+    return report
+
+
+def _arm(
+    runs: Sequence[ArmRun], number: int, folder: Path, store: SignalStore, console: Console
+) -> Scores:
+    """Train and measure one, as far as that is not done."""
+    run = runs[number]
+    place, part = folder / run.place, evaluation_of(runs)
+    accelerator = build_accelerator(run.setup.recipe, place)
+    train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
+    store.flush()
+    scores = evaluate_model(
+        str(place / "student"),
+        part.tasks,
+        part,
+        results=place / "evaluation",
+        console=console,
+        label="student",
+    )
+    positions_of_run(run.setup, place)  # kept there for the report
+    return scores
+
+
+def _sharing(
+    store: SignalStore, runs: Sequence[ArmRun], number: int
+) -> Callable[[LiveTeacher], Teacher] | None:
+    """What makes a run keep the signals that later ones ask for too, and drop all others."""
+    if not store.most_bytes:
+        return None
+    mine = _text_of(runs[number])
+    alike = [run for run in runs[number + 1 :] if _text_of(run) == mine]
+    later = {name for run in alike for name in _signals_of(run)}
+    store.drop_all_but({name for run in runs[number:] for name in _signals_of(run)})
+    identity = teacher_identity(runs[number].setup)
+    return lambda live: KeptTeacher(live, store, worth=later, identity=identity)
+
+
+def _text_of(run: ArmRun) -> tuple[object, ...]:
+    """What decides which batches the teacher reads."""
+    recipe = run.setup.recipe
+    stages = [(s.batch_size, s.micro_batch_size, s.masking) for s in recipe.stages]
+    return recipe.seed, recipe.data, recipe.teacher, str(stages), str(run.setup.maskings)
+
+
+def _signals_of(run: ArmRun) -> set[Name]:
+    return {name for stage in run.setup.stages for name in stage.teacher_needs().tensors()}

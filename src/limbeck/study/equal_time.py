@@ -1,0 +1,48 @@
+"""Arms that train equally long: how many steps that is, by a probe of the speed of each."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..recipe.check import check
+from ..run.plan import probe
+from ..system.files import write_text
+from .arms import ArmRun
+
+
+def of_equal_time(
+    runs: Sequence[ArmRun], seconds: float, file: Path, console: Console
+) -> list[ArmRun]:
+    """The runs with so many steps that each trains for the given time, by a probe of its speed."""
+    probed: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    timed = []
+    for run in runs:
+        of = {"seconds": seconds, "recipe": _trained_recipe(run)}
+        found = probed.get(run.place, {})
+        if {name: found.get(name) for name in of} != of:
+            console.print(f"probing the speed of {run.arm}, {run.student}")
+            stages = run.setup.stages
+            spent = [probe(run.setup, n).seconds_per_step for n in range(len(stages))]
+            whole = sum(s.steps * time for s, time in zip(stages, spent, strict=True))
+            counts = [max(1, round(s.steps * seconds / whole)) for s in stages]
+            found = probed[run.place] = {**of, "steps": counts}
+            write_text(file, json.dumps(probed, indent=1))
+        stages_raw = [
+            {**stage, "tokens": None, "steps": count}
+            for stage, count in zip(run.raw["stages"], found["steps"], strict=True)
+        ]
+        raw = {**run.raw, "stages": stages_raw}
+        setup, _ = check(raw)
+        if setup is not None:
+            timed.append(ArmRun(run.arm, run.student, run.seed, raw, setup))
+    return timed
+
+
+def _trained_recipe(run: ArmRun) -> str:
+    """A name for all of an arm's recipe that its training hangs on."""
+    recipe = run.setup.recipe.model_dump_json(exclude={"name", "evaluation"})
+    return hashlib.sha256(recipe.encode()).hexdigest()

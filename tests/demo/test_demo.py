@@ -1,0 +1,30 @@
+"""What the demo says of its numbers."""
+
+from pathlib import Path
+
+from limbeck.demo.run import demo_recipes, explanation
+from limbeck.recipe.parse import parse_recipe
+
+
+def test_its_numbers_are_explained():
+    report = {
+        "teacher": {"parameters": 22_600_000},
+        "student": {"parameters": 2_300_000},
+        "quality": {
+            "snips": {
+                "training_rows": 1000,
+                "teacher": 0.971,
+                "student": 0.859,
+                "no_distillation": 0.712,
+            }
+        },
+    }
+    said = "\n".join(explanation(report, Path("runs/demo")))
+    assert "teacher 97.1" in said and "student 85.9: 10 times smaller" in said
+    assert "no distillation 71.2" in said and "gave +14.7" in said
+    assert "runs/demo/report/report.html" in said and "limbeck plan" in said
+
+
+def test_its_recipes_parse():
+    for raw in demo_recipes(Path("runs/demo")):
+        assert parse_recipe(raw)[1] == []

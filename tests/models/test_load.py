@@ -1,0 +1,114 @@
+import json
+
+import pytest
+import torch
+from conftest import make_model
+
+from limbeck.errors import MissingExtraError, ModelError
+from limbeck.models import locate as model_folders
+from limbeck.models.families import ANATOMIES
+from limbeck.models.load import load_body, load_config, load_model
+from limbeck.models.locate import locate
+from limbeck.tokenization.load import load_tokenizer
+
+BERT = ANATOMIES["bert"]
+
+
+def folder(tmp_path, **config):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **config}))
+    return str(tmp_path)
+
+
+def test_a_folder_loads_in_evaluation_mode(teacher_folder):
+    model = load_model(str(teacher_folder), anatomy=BERT, with_head=True)
+    assert not model.training and model.dtype == torch.float32
+    body = load_body(str(teacher_folder), attention_dropout=False)
+    assert type(body).__name__ == "BertModel"
+    assert body.config.attention_probs_dropout_prob == 0.0
+    assert load_tokenizer(str(teacher_folder)).is_fast
+
+
+def test_a_body_without_head_is_told_from_one_with(tmp_path):
+    make_model().base_model.save_pretrained(tmp_path)
+    assert type(load_model(str(tmp_path), anatomy=BERT)).__name__ == "BertModel"
+    with pytest.raises(ModelError, match="no trained vocabulary head.*train one by a run"):
+        load_model(str(tmp_path), anatomy=BERT, with_head=True)
+
+
+def test_folders_that_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="does not exist; give a transformers folder"):
+        locate(str(tmp_path / "missing"))
+    with pytest.raises(ModelError, match="has no config.json"):
+        locate(str(tmp_path))
+    with pytest.raises(ModelError, match="no weights at all, but only safetensors"):
+        locate(folder(tmp_path))
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(ModelError, match="holds pytorch_model.bin, but only safetensors are read"):
+        locate(folder(tmp_path))
+    with pytest.raises(ModelError, match=r"needs remote code \(auto_map: .*AutoModel"):
+        locate(folder(tmp_path, auto_map={"AutoModel": "x.Y"}))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="is not JSON"):
+        locate(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["consolidated", "pytorch_model", "model-00001-of-00002"])
+def test_safetensors_of_another_name_are_refused(tmp_path, name):
+    (tmp_path / f"{name}.safetensors").touch()
+    with pytest.raises(ModelError, match=rf"holds {name}\.safetensors.*or model.*index\.json"):
+        locate(folder(tmp_path))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("base", ["some/base", None])
+def test_an_adapter_is_to_be_merged_first(tmp_path, whole, base):
+    if whole:
+        make_model().save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(ModelError, match=r"holds an adapter .*merge it.*merge_and_unload") as said:
+        load_config(str(tmp_path))
+    if whole:
+        assert "beside a whole model" in str(said.value)
+    else:
+        assert f"addition to {base or 'its base model'!r}" in str(said.value)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_adapter_without_its_configuration(tmp_path, whole):
+    if whole:
+        make_model().save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(
+        ModelError, match=r"holds an adapter \(adapter_model\.safetensors\)"
+    ) as said:
+        load_config(str(tmp_path))
+    assert ("take adapter_model.safetensors out" in str(said.value)) is whole
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path):
+    make_model().config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
+        load_model(str(tmp_path), anatomy=BERT)
+
+
+def test_a_hub_name_out_of_reach_says_so():
+    with pytest.raises(ModelError, match="where the hub can be reached"):
+        load_config("someone/something")
+
+
+def test_a_missing_tokenizer_says_so(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_the_demo_teacher_is_checked_before_use(monkeypatch):
+    assert locate("minilm-demo").endswith("model")
+    monkeypatch.setattr(model_folders, "_DEMO_SHA256", "0" * 64)
+    with pytest.raises(ModelError, match="have sha256 53aa51.*expected 0000.*reinstall it"):
+        locate("minilm-demo")
+    monkeypatch.setattr(model_folders, "_DEMO_PACKAGE", "no-such-package")
+    with pytest.raises(MissingExtraError, match=r"pip install 'limbeck\[demo\]'"):
+        locate("minilm-demo")

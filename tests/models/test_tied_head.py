@@ -1,0 +1,116 @@
+"""A head that the file has, and the configuration says is the embedding table."""
+
+import json
+
+import pytest
+import torch
+from conftest import FAMILIES, make_batch, make_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
+
+from limbeck.export.pretrained import export_student
+from limbeck.models import tied_head
+from limbeck.models.families import ANATOMIES
+from limbeck.models.load import language_model_class, load_config, load_model, load_with_head
+from limbeck.models.shapes import shape_of
+from limbeck.student.axis_maps import Width
+from limbeck.student.layer_copy import copy_layers
+from limbeck.student.shape import build_student, student_config
+
+WHOLE = [[0], [1], [2]]
+
+
+def logits(model):
+    batch = make_batch()
+    with torch.no_grad():
+        return model(input_ids=batch.student.input_ids, attention_mask=batch.student.mask).logits
+
+
+def untied(family):
+    """A model whose configuration says tied, and whose head has numbers of its own."""
+    model = make_model(family)
+    head = model.get_output_embeddings()
+    table = model.get_input_embeddings()
+    model.config.tie_word_embeddings = True
+    head.weight = torch.nn.Parameter(table.weight.detach().flip(0).clone())
+    if head.bias is not None:
+        with torch.no_grad():
+            head.bias.copy_(torch.linspace(-1, 1, len(head.bias)))
+    return model
+
+
+@pytest.mark.parametrize("shards", ["5GB", "20KB"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_whole_copy_gives_what_its_teacher_gives(family, shards, tokenizer, tmp_path):
+    if shards != "5GB" and family not in ("bert", "llama"):
+        return
+    anatomy = ANATOMIES[family]
+    untied(family).save_pretrained(tmp_path / "teacher", max_shard_size=shards)
+    place = str(tmp_path / "teacher")
+    assert AutoConfig.from_pretrained(place).tie_word_embeddings
+    config = load_config(place)
+    assert not config.tie_word_embeddings
+    teacher = load_model(place, anatomy=anatomy, with_head=True)
+    right = logits(language_model_class(causal=anatomy.causal).from_pretrained(place).eval())
+    assert torch.equal(logits(teacher), right)
+    shape = shape_of(config, anatomy)
+    own = student_config(config, anatomy, shape, copied_layers=WHOLE)
+    student = build_student(own, seed=1, causal=anatomy.causal)
+    copy_layers(student, teacher, anatomy, layers=WHOLE, width=Width.CUT, calibration=[])
+    assert torch.equal(logits(student), right)
+    export_student(student, tokenizer, tmp_path / "student", with_head=True, card="")
+    kind = language_model_class(causal=anatomy.causal)
+    again, facts = kind.from_pretrained(tmp_path / "student", output_loading_info=True)
+    assert not facts["missing_keys"] and not again.config.tie_word_embeddings
+    assert torch.equal(logits(again.eval()), right)
+    first = load_with_head(place, anatomy=anatomy, seed=0)
+    assert torch.equal(logits(first), right)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_head_that_is_written_out_and_the_same_stays_tied(family, tmp_path):
+    model = make_model(family)
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    head.weight = torch.nn.Parameter(table.weight.detach().clone())
+    model.save_pretrained(tmp_path)
+    assert f"{ANATOMIES[family].output or 'lm_head'}.weight" in load_file(
+        tmp_path / "model.safetensors"
+    )
+    assert load_config(str(tmp_path)).tie_word_embeddings
+    loaded = load_model(str(tmp_path), anatomy=ANATOMIES[family], with_head=True)
+    assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize("halved", ["table", "head"])
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_the_same_numbers_in_another_precision_are_tied(halved, precision, tmp_path):
+    make_model("llama").to(precision).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    table = weights["model.embed_tokens.weight"]
+    own = (table, table.float()) if halved == "table" else (table.float(), table.clone())
+    save_file(
+        weights | {"model.embed_tokens.weight": own[0], "lm_head.weight": own[1]},
+        file,
+        metadata={"format": "pt"},
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    assert load_config(str(tmp_path)).tie_word_embeddings
+    for stored in (False, True):
+        loaded = load_model(
+            str(tmp_path), anatomy=ANATOMIES["llama"], with_head=True, stored=stored
+        )
+        assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+        assert torch.equal(loaded.lm_head.weight.float(), table.float())
+    if halved == "table":
+        assert (
+            loaded.lm_head.weight.dtype == precision
+        )  # the head is the table, and decides nothing
+
+
+def test_a_configuration_that_is_read_again_builds_nothing(tmp_path, monkeypatch):
+    untied("bert").save_pretrained(tmp_path)
+    assert not load_config(str(tmp_path)).tie_word_embeddings
+    monkeypatch.setattr(tied_head, "AutoModel", None)
+    assert not load_config(str(tmp_path)).tie_word_embeddings

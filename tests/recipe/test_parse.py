@@ -1,0 +1,151 @@
+"""What is wrong with a recipe's form is said at once, before any model or text is opened."""
+
+import math
+
+import pytest
+
+from limbeck.errors import RecipeError
+from limbeck.objectives.options import OPTIONS
+from limbeck.recipe.check import check
+from limbeck.recipe.parse import check_form, parse_objective, parse_recipe
+
+PLACE = ("stages", "0", "objectives")
+
+
+def recipe_of(objective, options):
+    stage = {"steps": 2, "objectives": {objective: options}}
+    return {"teacher": "minilm-demo", "student": {}, "data": {}, "stages": [stage]}
+
+
+def test_every_problem_of_an_objective_is_found_at_once():
+    options = {"divergence": "skewd_kl", "temperature": 0, "pieces": 0, "signal": "top_k"}
+    with pytest.raises(RecipeError) as refused:
+        check_form(recipe_of("output", options))
+    told = str(refused.value)
+    assert "3 problems" in told
+    place = "stages.0.objectives.output"
+    assert f"{place}.divergence: no measure is called 'skewd_kl'; did you mean 'skewed_kl'?" in told
+    assert f"{place}.temperature: is 0; give 0.001 to 1000" in told
+    assert f"{place}.pieces: is 0; give 1 or more" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "field", "message"),
+    [
+        ("output", {"divergence_options": {"alpha": 1}}, "divergence_options.alpha", "no options"),
+        (
+            "output",
+            {"divergence": "skewed_kl", "divergence_options": {"alhpa": 0.1}},
+            "divergence_options.alhpa",
+            "did you mean 'alpha'",
+        ),
+        (
+            "output",
+            {"divergence": "skewed_kl", "divergence_options": {"alpha": 1}},
+            "divergence_options.alpha",
+            "skewed_kl takes 0 to 0.95",
+        ),
+        ("output", {"temperature": {"start": 4, "end": 0}}, "temperature.end", "0.001 to 1000"),
+        ("output", {"temperature": math.nan}, "temperature", "is nan"),
+        ("output", {"pieces": -5}, "pieces", "give 1 or more"),
+        ("output", {"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased"),
+        ("chunks", {"temperature": 0}, "temperature", "give 0.001 to 1000"),
+        ("chunks", {"temperature": math.inf}, "temperature", "is inf"),
+        ("uld", {"pieces": 0}, "pieces", "give 1 or more"),
+        ("relations", {"heads": 0}, "heads", "give 1 or more"),
+        ("relations", {"pairs": {}}, "pairs", "name at least one"),
+        ("relations", {"pairs": {"QX": 1}}, "pairs.QX", "no pair of Q, K and V"),
+        ("relations", {"pairs": {"QQ": 0}}, "pairs.QQ", "above 0"),
+        ("relations", {"teacher_layer": "lsat"}, "teacher_layer", "'lsat' names no layer"),
+        ("relations", {"student_layer": -1}, "student_layer", "-1 is no layer"),
+        ("vectors", {"heads": -2}, "heads", "give 1 or more"),
+        ("vectors", {"student_layer": "last-"}, "student_layer", "'last-' names no layer"),
+        ("attention_maps", {"heads": 0}, "heads", "give 1 or more"),
+        ("attention_maps", {"layers": "unifrom"}, "layers", "no layer map is called 'unifrom'"),
+        ("hidden", {"layers": "last-x"}, "layers", "'last-x' names no layer"),
+        ("hidden", {"layers": "0:1,2"}, "layers", "is no pair"),
+        ("hidden", {"layers": "lst:1"}, "layers", "the student's layer 'lst' names no layer"),
+        ("hidden", {"layers": {0: ["last", "lats"]}}, "layers", "no layer map is called 'lats'"),
+        ("hidden", {"layers": {0: []}}, "layers", "has a hole"),
+        ("hidden", {"layers": {}}, "layers", "has a hole"),
+        ("hidden", {"layers": [-1, 0]}, "layers", "the teacher's layer -1 is no layer"),
+    ],
+)
+def test_what_no_two_models_could_have_is_refused_without_them(
+    name, options, field, message, raw_recipe
+):
+    place = f"stages.0.objectives.{name}.{field}"
+    _, faults = parse_recipe(recipe_of(name, options))
+    ((where, said),) = faults
+    assert where == place and message in said
+    # With both models at hand it is said as often.
+    raw_recipe["stages"] = [{"steps": 2, "objectives": {name: options}}]
+    _, faults = check(raw_recipe)
+    assert faults.count((where, said)) == 1
+    assert [said for path, said in faults if path == place] == [said]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_objective_is_without_problems_as_it_is(name):
+    found, _, faults = parse_objective(name, {}, (*PLACE, name))
+    assert faults == [] and found.problems() == []
+
+
+def test_what_cannot_be_read_hides_nothing_else():
+    options = {"temperature": True, "pieces": 0, "weight": -1, "sginal": "dense"}
+    _, _, faults = parse_objective("output", options, ("output",))
+    assert sorted(field for field, _ in faults) == [
+        "output.pieces",
+        "output.sginal",
+        "output.temperature",
+        "output.weight",
+    ]
+
+
+BACKWARDS = {"start": 0.2, "end": 0.4, "begins": 0.9, "ends": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (BACKWARDS, "begins at 0.9 and ends at 0.1; let it end no earlier"),
+        ({"start": 0, "end": 7}, "must stay above 0 and below 1"),
+        ({"start": 0.5, "end": 1}, "must stay above 0 and below 1"),
+        (0, "must stay above 0 and below 1"),
+        (1.5, "must stay above 0 and below 1"),
+        (math.nan, "must stay above 0 and below 1"),
+    ],
+)
+def test_shares_of_mixed_stages(share, message):
+    raw = {"teacher": "x", "student": {}, "data": {}}
+    raw["stages"] = [{"steps": 2, "mixed": {"share": share}}]
+    ((place, said),) = parse_recipe(raw)[1]
+    assert place == "stages.0.mixed.share" and message in said
+
+
+@pytest.mark.parametrize(
+    ("ramp", "place"),
+    [
+        (BACKWARDS, ""),
+        ({"start": 1, "end": 2, "begins": -0.1}, ".begins"),
+        ({"start": 1, "end": 2, "ends": 1.1}, ".ends"),
+        ({"start": 1, "end": 2, "ends": "1"}, ".ends"),
+        ({"start": 1}, ".end"),
+    ],
+)
+def test_ramps_stay_within_their_stage_and_run_forwards(ramp, place):
+    for field in ("weight", "temperature"):
+        _, _, faults = parse_objective("output", {field: ramp}, ("output",))
+        assert [where for where, _ in faults] == [f"output.{field}{place}"]
+
+
+@pytest.mark.parametrize("temperature", [math.inf, math.nan, 1e38, 100.5, -1, 1e-38])
+def test_temperatures_of_generation_have_one_range(temperature):
+    stage = {"steps": 2, "objectives": {"labels": {}}}
+    stage["policy"] = {"kind": "student", "temperature": temperature}
+    raw = {"student": {}, "data": {}, "stages": [stage]}
+    raw["evaluation"] = {"writing": {"temperature": temperature}}
+    faults = dict(parse_recipe(raw)[1])
+    message = f"is {temperature:g}; give 0 (greedy), or 0.001 to 100"
+    assert faults["stages.0.policy.temperature"] == message
+    assert faults["evaluation.writing.temperature"].startswith(message)

@@ -1,0 +1,174 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import make_model, make_tokenizer
+
+from limbeck.errors import RecipeError
+from limbeck.recipe.check import check, prepare
+from limbeck.recipe.parse import dump_recipe, parse_recipe, read_recipe
+from limbeck.recipe.schema import Recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def faults_of(raw) -> dict[str, str]:
+    setup, faults = check(raw)
+    assert setup is None
+    return dict(faults)
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)
+def test_every_recipe_of_the_house_parses(file):
+    recipe, faults = parse_recipe(read_recipe(file))
+    assert faults == []
+    again, faults = parse_recipe(yaml.safe_load(dump_recipe(recipe)))
+    assert faults == [] and again == recipe
+
+
+def test_a_recipe_becomes_plain_objects(raw_recipe):
+    setup = prepare(raw_recipe)
+    assert setup.models.student.hidden == 16
+    objective = setup.stages[0].objectives["relations"]
+    assert (objective.teacher_layer, objective.student_layer, objective.heads) == (2, 1, 8)
+    assert setup.maskings == [None] and not setup.has_trained_head
+    assert isinstance(setup.recipe, Recipe)
+
+
+def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
+    raw_recipe["data"]["text"] = "nowhere.txt"
+    raw_recipe["student"]["heads"] = 3
+    raw_recipe["training"]["precison"] = "float32"
+    raw_recipe["training"]["log_every"] = 0
+    raw_recipe["evaluation"]["tasks"] = ["nowhere/task"]
+    raw_recipe["evaluation"]["no_distillation"] = "no/such/run"
+    raw_recipe["stages"][0]["objectives"] = {"relations": {"heds": 3}, "relation": {}}
+    raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "steps": 1})
+    found = faults_of(raw_recipe)
+    assert found["data.text.0"].startswith("the text file nowhere.txt does not exist")
+    assert "does not divide hidden=16" in found["student.heads"]
+    assert found["training.precison"] == "unknown key; did you mean 'precision'?"
+    assert "greater than or equal to 1" in found["training.log_every"]
+    assert "evaluation.tasks.0" in found
+    assert "does not exist" in found["evaluation.no_distillation"]
+    assert "did you mean 'heads'" in found["stages.0.objectives.relations.heds"]
+    assert "did you mean 'relations'" in found["stages.0.objectives.relation"]
+    assert "above 0" in found["stages.1.objectives.labels.weight"]
+    with pytest.raises(RecipeError, match=r"the recipe has 9 problems"):
+        prepare(raw_recipe)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field", "message"),
+    [
+        ("student.hiden", 3, "student.hiden", "did you mean 'hidden'"),
+        ("stages.0.optimizer", {"learning_rat": 1}, "stages.0.optimizer.learning_rat", "rate"),
+        ("stages.0.masking", {"shar": 1}, "stages.0.masking.shar", "did you mean 'share'"),
+        ("data.text", [{"pth": "x"}], "data.text.0.pth", "did you mean 'path'"),
+        ("data.length", 500, "data.length", "the student reads 80 at most"),
+        ("stages.0.steps", None, "stages.0", "give either tokens or steps"),
+        ("stages.0.micro_batch_size", 9, "stages.0.micro_batch_size", "above batch_size=4"),
+        ("stages.0.objectives.relations", {"heads": 5}, None, r"use one of \[1, 2, 4, 8\]"),
+        ("stages.0.objectives.relations", {"teacher_layer": 3}, None, "use 0 to 2"),
+        ("student.copy", {"layers": [0, 3]}, "student.copy.layers", "there are 3: 0 to 2"),
+        ("student.copy", {"layers": [0]}, "student.copy.layers", "1 teacher layers for 2"),
+        ("student.copy", {"layers": [0, []]}, "student.copy.layers", "no teacher layer for"),
+        ("student.architecture", "mamba", "student.architecture", "is not known"),
+        ("teacher", None, "student.tokenizer", "without a teacher one must be named"),
+        ("teacher", "/nowhere/at/all", "teacher.model", "does not exist"),
+        ("student.layers", 0, "student.layers", "greater than or equal to 1"),
+        ("stages.0.optimizer", {"decay": "linaer"}, "stages.0.optimizer.decay", "'linear'"),
+        ("stages.0.optimizer", {"learning_rate": -1}, "stages.0.optimizer.learning_rate", "than 0"),
+        ("stages.0.optimizer", {"clip_norm": 0}, "stages.0.optimizer.clip_norm", "than 0"),
+        ("stages.0.optimizer", {"beta2": 1.5}, "stages.0.optimizer.beta2", "less than 1"),
+        ("stages.0.optimizer", {"warmup_share": 5}, "stages.0.optimizer.warmup_share", "to 1"),
+        ("stages.0.masking", {"share": 0}, "stages.0.masking.share", "greater than 0"),
+        ("data.text", [{"path": "x", "weight": -1}], "data.text.0.weight", "greater than 0"),
+        ("evaluation.settings", {"dropout": 3}, "evaluation.settings.dropout", "less than 1"),
+        ("evaluation.writing", {"batch_size": 0}, "evaluation.writing.batch_size", "to 1"),
+    ],
+)
+def test_faults_say_what_to_change(raw_recipe, path, value, field, message):
+    here = raw_recipe
+    *parents, last = path.split(".")
+    for key in parents:
+        here = here[int(key)] if isinstance(here, list) else here[key]
+    here[last] = value
+    found = faults_of(raw_recipe)
+    assert any(
+        (field is None or field == place) and re.search(message, said)
+        for place, said in found.items()
+    ), found
+
+
+def test_a_student_larger_than_its_teacher_is_warned_of(raw_recipe):
+    raw_recipe["student"] = {"layers": 4, "hidden": 48, "heads": 4, "intermediate": 32}
+    warnings = prepare(raw_recipe).warnings
+    assert [w.split("(")[0] for w in warnings] == ["the student's layers ", "the student's hidden "]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "message"),
+    [
+        ("猫 犬 鳥\n\n" * 5, "student.tokenizer", r"100.0% of the pieces of .* 猫 犬 鳥\); learn"),
+        ("\u0301\n\n" * 5, "data.text.0", "has no letter that the student's tokenizer keeps"),
+    ],
+)
+def test_texts_that_the_student_cannot_write(raw_recipe, tmp_path, text, field, message):
+    file = tmp_path / "text.txt"
+    file.write_text(text, encoding="utf-8")
+    raw_recipe["data"]["text"] = str(file)
+    assert re.search(message, faults_of(raw_recipe)[field])
+
+
+def test_overrides_that_are_no_yaml(tmp_path, raw_recipe):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
+    with pytest.raises(RecipeError, match="name=.*the value is not YAML"):
+        read_recipe(file, ["name=["])
+
+
+def test_overrides_reach_any_field(tmp_path, raw_recipe):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
+    sets = ["stages.0.steps=9", "training.device=cpu", "student.copy={layers: last}"]
+    raw = read_recipe(file, sets)
+    assert raw["stages"][0]["steps"] == 9 and raw["student"]["copy"] == {"layers": "last"}
+    for wrong, named in (
+        ("stages.5.steps=1", "no place 'stages.5.steps'"),
+        ("data.text.path=1", "no place 'data.text.path'"),
+        ("nothing", "'nothing' has no `=`"),
+    ):
+        with pytest.raises(RecipeError, match=named):
+            read_recipe(file, [wrong])
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        read_recipe(file)
+    file.write_text("a: [1", encoding="utf-8")
+    with pytest.raises(RecipeError, match="is not YAML"):
+        read_recipe(file)
+    file.write_text("- 1", encoding="utf-8")
+    with pytest.raises(RecipeError, match="a recipe is a mapping"):
+        read_recipe(file)
+
+
+def test_another_vocabulary_cannot_be_compared_token_by_token(raw_recipe, tmp_path):
+    make_tokenizer(vocabulary=120).save_pretrained(tmp_path)
+    make_model().config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    raw_recipe["student"]["tokenizer"] = str(tmp_path)
+    message = faults_of(raw_recipe)["stages.0.objectives"]
+    assert "the student has 120 pieces and the teacher 200" in message
+    assert "begin with a `mixed` stage" in message
+
+
+def test_a_teacher_without_a_tokenizer_is_a_fault(raw_recipe, vocabulary, tmp_path):
+    make_model(vocabulary=200).save_pretrained(tmp_path)
+    raw_recipe["teacher"] = str(tmp_path)
+    for student in (raw_recipe["student"], {**raw_recipe["student"], "tokenizer": vocabulary}):
+        raw_recipe["student"] = student
+        assert "has no tokenizer.json" in faults_of(raw_recipe)["teacher.model"]

@@ -1,0 +1,266 @@
+"""Whole runs with two vocabularies that are aligned: every objective, both kinds."""
+
+import json
+
+import pytest
+import torch
+from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stopped_and_whole
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from limbeck.errors import RecipeError
+from limbeck.models.families import ANATOMIES
+from limbeck.models.shapes import shape_of
+from limbeck.objectives import OBJECTIVES
+from limbeck.recipe.check import prepare
+from limbeck.run.batches import stage_batches
+from limbeck.run.distill import distill
+from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.run.plan import probe
+from limbeck.study.arms import prepare_study
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+
+
+@pytest.fixture(scope="module")
+def renumbered(tmp_path_factory, teacher_folder):
+    """The teacher's own tokenizer, its pieces numbered backwards."""
+    folder = tmp_path_factory.mktemp("renumbered")
+    own = AutoTokenizer.from_pretrained(teacher_folder)
+    raw = json.loads(own.backend_tokenizer.to_str())
+    last = len(own) - 1
+    raw["model"]["vocab"] = {piece: last - n for piece, n in raw["model"]["vocab"].items()}
+    for token in raw["added_tokens"]:
+        token["id"] = last - token["id"]
+    for token in raw["post_processor"].get("special_tokens", {}).values():
+        token["ids"] = [last - n for n in token["ids"]]
+    for mark in ("sep", "cls"):
+        if mark in raw["post_processor"]:
+            raw["post_processor"][mark][1] = last - raw["post_processor"][mark][1]
+    backend = type(own.backend_tokenizer).from_str(json.dumps(raw))
+    PreTrainedTokenizerFast(tokenizer_object=backend, **own.special_tokens_map).save_pretrained(
+        folder
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def raw(raw_recipe, vocabulary):
+    recipe = {**raw_recipe, "student": {**raw_recipe["student"], "tokenizer": vocabulary}}
+    recipe["stages"] = [
+        {"alignment": "match", "objectives": {"labels": {}}, "steps": 4, "batch_size": 4}
+    ]
+    return recipe
+
+
+@pytest.mark.parametrize(
+    "alignment",
+    [
+        "match",
+        {"kind": "match", "teacher_reads": "masked"},
+        "reduce",
+        {"kind": "reduce", "pool": "mean"},
+        {"kind": "reduce", "columns": "mapped"},
+        {"kind": "reduce", "columns": "mapped", "of_parts": "log_sum_exp"},
+    ],
+    ids=str,
+)
+def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
+    names = OBJECTIVES.keys() - {"chunks"}  # of decoders alone
+    raw["stages"][0] |= {"alignment": alignment, "objectives": {name: {} for name in names}}
+    run = distill(raw, tmp_path / "run")
+    held_out = run.report["held_out"]
+    assert set(held_out) == names
+    assert all(facts["after"] >= 0 for facts in held_out.values())
+    student = AutoModelForMaskedLM.from_pretrained(run.student)
+    assert student.config.vocab_size == SMALL_VOCABULARY
+    assert probe(prepare(raw), 0).seconds_per_step > 0
+    (counts,) = run.report["cuts"].values()
+    assert counts["one_to_one"] > 0 and counts["grouped"] > 0 and counts["alone"] == 0
+    assert counts["words"] > counts["one_to_one"] / 2
+
+
+def test_a_stage_that_predicts_nothing_hides_nothing(raw):
+    raw["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}}}
+    student = stage_batches(prepare(raw), 0).batch(0).student
+    assert torch.equal(student.input_ids, student.labels) and not student.predicted.any()
+
+
+def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered, teacher_folder):
+    """With a student that is the teacher but for the numbers, everything matches: no loss."""
+    shape = shape_of(make_model("bert").config, ANATOMIES["bert"])
+    raw["student"] = {
+        "layers": shape.layers,
+        "hidden": shape.hidden,
+        "heads": shape.heads,
+        "intermediate": shape.intermediate,
+        "tokenizer": renumbered,
+        "embeddings": "mean",
+        "copy": {"layers": "first"},
+    }
+    objectives = {"hidden": {}, "relations": {}, "output": {}}
+    alignment = {"kind": "match", "teacher_reads": "masked"}
+    masking = {"share": 0.3, "replaced": 1.0, "random": 0.0}
+    raw["stages"][0] |= {"alignment": alignment, "objectives": objectives, "masking": masking}
+    raw["training"] = {**raw["training"], "precision": "float32"}
+    setup = prepare(raw)
+    accelerator = build_accelerator(setup.recipe, ".")
+    student, teacher = build_models(setup, accelerator)
+    with torch.no_grad():
+        # The bias is the one thing that means of pieces do not carry over.
+        last = len(setup.models.tokenizer) - 1
+        bias = teacher.model.cls.predictions.bias
+        student.cls.predictions.bias[: last + 1] = bias[: last + 1].flip(0)
+    batch = stage_batches(setup, 0).batch(0)
+    frames = 2 * len(batch.student.mask)
+    words = batch.student.labels != setup.models.tokenizer.sep_token_id
+    text = (batch.student.mask & words).sum() - len(batch.student.mask)
+    assert batch.links.groups.mask.sum() == text and text > frames
+    learner = build_learner(setup, student, 0)
+    learner.eval()
+    totals = learner(batch, teacher.signals(batch, setup.stages[0].teacher_needs()))
+    for name, total in totals.items():
+        assert float(total.detach()) == pytest.approx(0.0, abs=1e-3), name
+
+
+@pytest.fixture(scope="module")
+def two_of_bytes(tmp_path_factory):
+    """A decoder with 300 byte-level pieces, and a vocabulary of 275."""
+    folders = []
+    for size in (300, 275):
+        folders.append(tmp_path_factory.mktemp(f"bytes{size}"))
+        blank = blank_tokenizer("bytes", lowercase=False)
+        learn_tokenizer(make_text(300), blank, size=size).save_pretrained(folders[-1])
+    make_model("llama", vocabulary=300).save_pretrained(folders[0])
+    return [str(folder) for folder in folders]
+
+
+@pytest.fixture
+def decoders(raw, two_of_bytes):
+    raw["teacher"] = two_of_bytes[0]
+    raw["student"] |= {"tokenizer": two_of_bytes[1], "embeddings": "mean"}
+    return raw
+
+
+@pytest.mark.parametrize("columns", ["shared", "mapped", "all"])
+def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, columns):
+    names = ["labels", "uld", "chunks", "hidden", "relations"]
+    names += [] if columns == "all" else ["output"]
+    decoders["stages"][0] |= {
+        "alignment": {"kind": "ends", "columns": columns},
+        "objectives": {name: {} for name in names},
+    }
+    run = distill(decoders, tmp_path / "run")
+    assert set(run.report["held_out"]) == set(names)
+    setup = prepare(decoders)
+    assert probe(setup, 0).seconds_per_step > 0
+    batch = stage_batches(setup, 0).batch(0)
+    cuts = setup.models.tokenizer, setup.models.teacher_tokenizer
+    sides = (batch.student, batch.links.student), (batch.teacher, batch.links.teacher)
+    compared = 0
+    for text in range(4):
+        for group in range(int(batch.links.groups.mask[text].sum())):
+            read = []
+            for (tokens, groups), cut in zip(sides, cuts, strict=True):
+                place = int((groups[text] == group).nonzero())
+                read.append(cut.decode(tokens.input_ids[text, : place + 1].tolist()))
+            assert read[0] == read[1]
+            compared += 1
+    assert compared > 20
+    # Every stretch is predicted piece by piece, by both, and spells the same.
+    for text in range(4):
+        for group in range(int(batch.links.groups.mask[text].sum())):
+            spelled = []
+            for (tokens, _), next_, cut in zip(
+                sides, (batch.links.student_next, batch.links.teacher_next), cuts, strict=True
+            ):
+                places = next_[text] == group
+                assert tokens.predicted[text][places].all()
+                spelled.append(cut.decode(tokens.labels[text][places].tolist()))
+            assert spelled[0] == spelled[1] != ""
+
+
+def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
+    raw["training"] = {**raw["training"], "checkpoint_every": 2}
+    raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
+    mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path, size):
+    raw["stages"][0] |= {"alignment": "reduce", "objectives": {"labels": {}, "output": {}}}
+    raw["training"] = {**raw["training"], "precision": "float32"}
+    whole = distill(raw, tmp_path / "whole")
+    raw["stages"][0]["micro_batch_size"] = size
+    cut = distill(raw, tmp_path / "cut")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, cut))
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def test_arms_may_differ_by_their_alignment_alone(raw):
+    arms = {kind: {"stages.0.alignment": kind} for kind in ("match", "reduce")}
+    raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
+    study = {"name": "toy", "recipe": raw, "arms": arms, "control": "match"}
+    _, runs = prepare_study(study)
+    assert [run.arm for run in runs] == ["match", "reduce"]
+
+
+def foreign(tmp_path):
+    text = ["猫 日本 語学 国"] * 20
+    folder = tmp_path / "foreign"
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    learn_tokenizer(text, blank, size=11).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r, t: r["student"].pop("tokenizer"), r"0\.alignment: is for a student with pieces"),
+        (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with pieces"),
+        (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
+        (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no piece with"),
+        (
+            lambda r, t: r["stages"][0].update(
+                alignment={"kind": "reduce", "teacher_reads": "masked"}
+            ),
+            r"teacher_reads: is masked, but with reduce the student is compared on a view",
+        ),
+        (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
+        (lambda r, t: r["stages"][0].update(alignment="ends"), "encoders take match or reduce"),
+        (lambda r, t: r["stages"][0].update(objectives={"chunks": {}}), "chunks: needs `align"),
+        (
+            lambda r, t: r["stages"][0].update(
+                alignment={"kind": "reduce", "of_parts": "log_sum_exp"}
+            ),
+            "of_parts: is for `columns: mapped`",
+        ),
+        (
+            lambda r, t: r["stages"][0].update(alignment=None, objectives={"hidden": {}}),
+            "`alignment: match` or `reduce`",
+        ),
+    ],
+)
+def test_faults(raw, tmp_path, change, message):
+    change(raw, tmp_path)
+    if raw["teacher"] is None:
+        raw["student"]["architecture"] = "bert"
+    with pytest.raises(RecipeError, match=message):
+        distill(raw, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_shared_piece_is_asked_for_where_probabilities_are_compared_in_order(raw, tmp_path):
+    raw["student"]["tokenizer"] = foreign(tmp_path)
+    raw["stages"][0] |= {
+        "alignment": {"kind": "match", "columns": "all"},
+        "objectives": {"uld": {}},
+    }
+    with pytest.raises(RecipeError) as refused:  # for letters that it cannot write
+        prepare(raw)
+    assert "shares no piece" not in str(refused.value)
+
+
+def test_the_tokenizer_of_the_test_is_another(vocabulary):
+    assert AutoTokenizer.from_pretrained(vocabulary).get_vocab() != make_tokenizer().get_vocab()

@@ -1,0 +1,123 @@
+"""A run that is killed at any moment goes on to the same student, bit by bit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import same_run
+from rich.console import Console
+
+from limbeck.errors import TrainingError
+from limbeck.run.distill import distill
+from limbeck.training import checkpoint
+
+KILLS = 50
+
+
+def test_fifty_kills_at_random_moments_lose_nothing(raw_recipe, tmp_path):
+    raw_recipe["stages"] = [
+        {"objectives": {"relations": {}, "hidden": {"weight": 0.1}}, "steps": 30},
+        {"objectives": {"labels": {}, "output": {}}, "steps": 30, "dropout": True},
+    ]
+    for stage in raw_recipe["stages"]:
+        stage |= {"batch_size": 4, "micro_batch_size": 2}
+    raw_recipe["training"] |= {"checkpoint_every": 2, "held_out_every": 10, "log_every": 3}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
+    script = str(Path(__file__).parent / "killed.py")
+    done = subprocess.run(
+        [sys.executable, script, str(recipe), str(tmp_path), str(KILLS), "0"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["kills"] >= KILLS, facts  # how many cut a file is for the disk to say
+    for number in range(facts["runs"]):
+        same_run(tmp_path / f"run-{number}", tmp_path / "whole")
+        assert not list((tmp_path / f"run-{number}").rglob("*.part"))
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing after it is done."""
+
+
+@pytest.mark.parametrize("step", ["first file", "second file", "flush", "rename", "removal"])
+def test_a_checkpoint_that_a_kill_cuts_short_costs_nothing(raw_recipe, tmp_path, monkeypatch, step):
+    raw_recipe["stages"][0]["steps"] = 8
+    raw_recipe["training"] |= {"checkpoint_every": 2, "checkpoints_kept": 1, "log_every": 1}
+    distill(raw_recipe, tmp_path / "whole")
+    calls = []
+
+    def dies_at(place, name, count):
+        real = getattr(place, name)
+
+        def dying(*arguments, **options):
+            calls.append(name)
+            if len(calls) == count:
+                raise Killed
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(place, name, dying)
+
+    dies_at(
+        *{
+            "first file": (checkpoint, "save_file", 3),
+            "second file": (checkpoint, "save_file", 4),
+            "flush": (checkpoint.os, "fsync", 6),
+            "rename": (checkpoint.Path, "rename", 2),
+            "removal": (checkpoint, "_checkpoints", 2),
+        }[step]
+    )
+    with pytest.raises(Killed):
+        distill(raw_recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    assert list((tmp_path / "broken" / "state").iterdir())
+    distill(raw_recipe, tmp_path / "broken")
+    same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", ["a byte", "cut", "missing", "facts", "alone"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    raw_recipe, tmp_path, damage, capsys
+):
+    raw_recipe["stages"][0]["steps"] = 8
+    raw_recipe["training"] |= {"checkpoint_every": 2, "checkpoints_kept": 3, "log_every": 1}
+    distill(raw_recipe, tmp_path / "whole")
+    distill({**raw_recipe}, tmp_path / "run")
+    state = tmp_path / "run" / "state"
+    names = sorted(p.name for p in state.iterdir())
+    assert names == [
+        "checkpoint-000-000000004",
+        "checkpoint-000-000000006",
+        "checkpoint-001-000000000",
+    ]
+    for file in (tmp_path / "run" / "student").iterdir():
+        file.unlink()
+    damaged = names if damage == "alone" else names[1:]
+    for name in damaged:
+        file = state / name / "learner.safetensors"
+        data = bytearray(file.read_bytes())
+        if damage in ("a byte", "alone"):
+            data[len(data) // 2] ^= 1
+            file.write_bytes(data)
+        elif damage == "cut":
+            file.write_bytes(data[:-5])
+        elif damage == "missing":
+            file.unlink()
+        else:
+            (state / name / "checkpoint.json").write_text('{"position": 3}')
+    if damage == "alone":
+        with pytest.raises(TrainingError, match="damaged.*remove .*state to begin anew"):
+            distill(raw_recipe, tmp_path / "run")
+        return
+    distill(raw_recipe, tmp_path / "run", console=Console(width=1000))
+    said = capsys.readouterr().out
+    assert all(f"{name} is damaged and is not used" in said for name in damaged)
+    same_run(tmp_path / "run", tmp_path / "whole")

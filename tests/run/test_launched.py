@@ -1,0 +1,152 @@
+"""Runs that a launcher shares over processes: the same curve, and nothing lost when one dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from conftest import launcher, losses
+from safetensors.torch import load_file
+
+from limbeck.run.distill import distill
+
+
+@pytest.fixture
+def recipe(raw_recipe):
+    objectives = [{"relations": {}, "hidden": {"weight": 0.1}}, {"labels": {}, "output": {}}]
+    stage = {"steps": 12, "batch_size": 5, "micro_batch_size": 2}
+    return {
+        **raw_recipe,
+        "stages": [{"objectives": part, **stage} for part in objectives],
+        "training": {**raw_recipe["training"], "checkpoint_every": 4, "log_every": 1},
+    }
+
+
+def started(recipe, folder, processes, **options):
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    command, environment = launcher(processes, **options)
+    command += ["-m", "limbeck", "distill", str(file), "-o", str(folder)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def ended_well(process):
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+
+
+def alike(folder, other):
+    """The same losses at every step and the same student, to what float32 rounds."""
+    for ours, theirs in zip(losses(folder), losses(other), strict=True):
+        assert ours[:3] == theirs[:3]
+        for mine, yours in zip(ours[3:], theirs[3:], strict=True):
+            assert mine == (yours if yours is None else pytest.approx(yours, rel=1e-3, abs=1e-6))
+    one, two = (load_file(f / "student" / "model.safetensors") for f in (folder, other))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-2, atol=2e-4)
+
+
+@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
+def test_two_processes_give_the_curve_of_one(recipe, tmp_path, fsdp):
+    distill(recipe, tmp_path / "one")
+    ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
+    alike(tmp_path / "two", tmp_path / "one")
+    assert (tmp_path / "two" / "report" / "report.html").is_file()
+
+
+ACCELERATE = {
+    "ddp": {"distributed_type": "MULTI_GPU"},
+    "fsdp2": {"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}},
+}
+
+
+@pytest.mark.parametrize("kind", ACCELERATE)
+def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
+    """By the configuration of docs/scaling.md, with as many processes as there are cores."""
+    recipe["stages"] = [{**stage, "steps": 3} for stage in recipe["stages"]]
+    distill(recipe, tmp_path / "one")
+    text = yaml.safe_dump(recipe, sort_keys=False)
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    config = {"num_machines": 1, "num_processes": 2, "machine_rank": 0, **ACCELERATE[kind]}
+    (tmp_path / "launch.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    command += ["--config_file", str(tmp_path / "launch.yaml"), "--main_process_port", "0"]
+    command += ["-m", "limbeck", "distill", str(tmp_path / "recipe.yaml")]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "two")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    alike(tmp_path / "two", tmp_path / "one")
+
+
+MIXED = [{"mixed": {}}, {"objectives": {"labels": {}, "relations": {}}}]
+ALIGNED = [{"alignment": "reduce", "objectives": {"output": {}, "hidden": {}, "labels": {}}}]
+
+
+@pytest.mark.parametrize(("stages", "fsdp"), [(MIXED, True), (ALIGNED, False)])
+def test_two_vocabularies(recipe, vocabulary, tmp_path, stages, fsdp):
+    recipe["student"]["tokenizer"] = vocabulary
+    length = {"steps": 4, "batch_size": 5, "micro_batch_size": 2}
+    recipe["stages"] = [{**length, **stage} for stage in stages]
+    distill(recipe, tmp_path / "one")
+    ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
+    alike(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
+def test_text_that_is_written(recipe, decoder, prompts, tmp_path, fsdp):
+    recipe["teacher"] = decoder
+    recipe["data"] = {"prompts": prompts, "length": 40, "response": 16}
+    stage = {"objectives": {"output": {}, "labels": {}}, "steps": 4, "batch_size": 5}
+    policy = {"kind": "switch", "replay": 0.3}
+    recipe["stages"] = [{"policy": policy, **stage}]
+    distill(recipe, tmp_path / "one")
+    ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
+    alike(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
+def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(recipe, tmp_path, fsdp):
+    recipe["stages"][0]["steps"] = 150
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    distill(recipe, whole)
+    process = started(recipe, broken, 2, fsdp=fsdp)
+    until = time.monotonic() + 120
+    while not list((broken / "state").glob("checkpoint-000-*[0-9]")):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
+        time.sleep(0.01)
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(workers) == 2
+    os.kill(int(workers[1]), signal.SIGKILL)
+    began = time.monotonic()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and time.monotonic() - began < 60
+    assert "lost another" in said and "run the same command again" in " ".join(said.split()), said
+    assert not (broken / "student").exists(), "it was not stopped in time to show anything"
+    ended_well(started(recipe, broken, 1 if fsdp else 3))
+    alike(broken, whole)
+
+
+def test_a_study_is_not_for_several_processes(recipe, tmp_path):
+    study = {
+        "name": "study",
+        "recipe": recipe,
+        "arms": {"one": {}, "two": {"student.layers": 1}},
+        "control": "one",
+    }
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
+    command, environment = launcher(2)
+    command += ["-m", "limbeck", "compare", str(file), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "a study runs in one process, not 2" in " ".join(done.stderr.split())
+    assert sys.executable in command

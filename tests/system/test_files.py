@@ -1,0 +1,55 @@
+"""Files appear whole or not at all, and may be read by whoever the umask lets read."""
+
+import os
+import stat
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from limbeck.recipe.check import prepare
+from limbeck.run.cache import write_cache
+from limbeck.run.distill import distill
+from limbeck.run.models import build_accelerator
+from limbeck.system.files import whole_file, whole_folder
+from limbeck.teacher.manifest import Kind
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(folder):
+    """The modes that files and folders have."""
+    found = {"file": set(), "folder": set()}
+    for place in folder.rglob("*"):
+        found["folder" if place.is_dir() else "file"].add(stat.S_IMODE(place.stat().st_mode))
+    return found
+
+
+def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask):
+    tensors = {"a": torch.zeros(2)}
+    with whole_file(tmp_path / "one.safetensors") as part:
+        save_file(tensors, part)
+    with whole_folder(tmp_path / "folder") as part:
+        (part / "inner").mkdir()
+        save_file(tensors, part / "inner" / "two.safetensors")
+        (part / "card.md").write_text("x")
+    assert modes(tmp_path) == {"file": {0o666 & ~umask}, "folder": {0o777 & ~umask}}
+    names = sorted(place.name for place in tmp_path.rglob("*") if place.is_file())
+    assert names == ["card.md", "one.safetensors", "two.safetensors"]
+
+
+@pytest.mark.parametrize("umask", [0o027], indirect=True)
+def test_all_that_a_run_and_a_cache_leave(raw_recipe, tmp_path, umask):
+    raw_recipe["training"]["checkpoint_every"] = 3
+    setup = prepare(raw_recipe)
+    accelerator = build_accelerator(setup.recipe, tmp_path)
+    write_cache(setup, tmp_path / "cache", Kind(), accelerator)
+    distill(raw_recipe, tmp_path / "run")
+    names = {place.name for place in tmp_path.rglob("*")}
+    assert {"learner.safetensors", "optimizer.safetensors", "model.safetensors"} <= names
+    assert modes(tmp_path) == {"file": {0o640}, "folder": {0o750}}

@@ -1,0 +1,162 @@
+"""Prompts in a chat template: its own pieces, cut ones, whole runs, and faults."""
+
+import re
+
+import pytest
+from conftest import PIECES, make_model, make_text
+from transformers import AutoTokenizer
+
+from limbeck.data.prompts import Prompt
+from limbeck.errors import DataError, RecipeError
+from limbeck.evaluation.generation import Writer
+from limbeck.recipe.check import check, prepare
+from limbeck.recipe.parse import override
+from limbeck.run.cacheable import manifest_of
+from limbeck.run.distill import distill
+from limbeck.study.arms import prepare_study
+from limbeck.teacher.manifest import Kind
+from limbeck.tokenization.chat import as_said
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.prompts import encode_prompts
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }}\n"
+    "{% endfor %}{% if add_generation_prompt %}[answer] {% endif %}"
+)
+DATED = "[{{ strftime_now('%d %b %Y') }}] " + TEMPLATE
+
+
+@pytest.fixture(scope="module")
+def chatting(tmp_path_factory):
+    """A decoder whose tokenizer has a chat template."""
+    folder = tmp_path_factory.mktemp("chatting")
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    make_model("llama", vocabulary=PIECES).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def raw(raw_recipe, chatting, prompts):
+    raw_recipe["teacher"] = chatting
+    raw_recipe["data"] = {"prompts": prompts, "length": 64, "response": 16, "chat": True}
+    stage = {"policy": "switch", "objectives": {"output": {}}, "steps": 2, "batch_size": 4}
+    raw_recipe["stages"] = [stage]
+    return raw_recipe
+
+
+def test_prompts_are_those_of_the_template(chatting):
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    texts = [" the old garden", "Дом у реки\nи сад", ""]
+    rows = [Prompt(text, ("an answer",)) for text in texts]
+    table = encode_prompts(rows, tokenizer, length=99, response=16, chat=True)
+    for text, pieces in zip(texts, table.prompts, strict=True):
+        said = [{"role": "user", "content": text}]
+        rendered = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True)
+        assert pieces.tolist() == rendered["input_ids"]
+    assert table.cut_prompts == 0
+    assert tokenizer.decode(table.responses[0][:-1]) == "an answer"
+
+
+def test_a_long_prompt_loses_its_beginning_and_keeps_the_template(chatting):
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    rows = [Prompt("the old garden " * 40 + "and the river", ("yes",))]
+    table = encode_prompts(rows, tokenizer, length=60, response=16, chat=True)
+    text = tokenizer.decode(table.prompts[0])
+    assert table.cut_prompts == 1 and len(table.prompts[0]) == 44
+    assert text.startswith(f"{tokenizer.bos_token}[user] ")
+    assert text.endswith("garden and the river\n[answer] ")
+
+
+def test_a_template_that_tells_the_date_tells_the_same_every_day(chatting):
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    tokenizer.chat_template = DATED
+    assert as_said(tokenizer, "a").startswith("[26 Jul 2024] ")
+    tokenizer.chat_template = DATED.replace("%d %b %Y", "%Y-%m-%d")
+    assert as_said(tokenizer, "a").startswith("[2024-07-26] ")
+
+
+def test_no_room_for_a_template(chatting):
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    with pytest.raises(DataError, match=r"leave no room for a prompt in 24 beside the \d+ of"):
+        encode_prompts([Prompt("a", ("b",))], tokenizer, length=24, response=16, chat=True)
+
+
+def test_a_run_asks_in_the_template_when_it_measures_too(raw, prompts, tmp_path):
+    raw["evaluation"] |= {"tasks": [prompts], "seeds": 1, "writing": {"response": 8, "rows": 4}}
+    assert prepare(raw).recipe.evaluation.writing.chat
+    run = distill(raw, tmp_path / "run")
+    assert AutoTokenizer.from_pretrained(run.student).chat_template == TEMPLATE
+    writer, row = Writer.loaded(str(run.student)), Prompt("the garden", ("a river",))
+    table = writer.table([row], prepare(raw).recipe.evaluation.writing)
+    assert writer.tokenizer.decode(table.prompts[0]).endswith("[user] the garden\n[answer] ")
+    assert any("behind an answer" in note for note in run.report["notes"])
+
+
+def test_what_is_read_from_a_cache_hangs_on_the_template(raw, tmp_path, chatting):
+    raw["stages"][0] |= {"policy": "corpus"}
+    before = manifest_of(prepare(raw), Kind("exact")).identity
+    assert "chat" in before["data"] and before["student.chat_template"] == TEMPLATE
+    raw["data"]["chat"] = False
+    plain = manifest_of(prepare(raw), Kind("exact")).identity
+    assert "chat" not in plain["data"] and "student.chat_template" not in plain
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "has no chat template"),
+        ("{% for m in messages %}[{{ m['role'] }}]{% endfor %}", "leaves out what a user says"),
+        ("{{ raise_exception('only systems speak') }}", "only systems speak"),
+    ],
+)
+def test_templates_that_cannot_be_used(chatting, template, message):
+    tokenizer = AutoTokenizer.from_pretrained(chatting)
+    tokenizer.chat_template = template
+    with pytest.raises(DataError, match=message):
+        encode_prompts([Prompt("a", ("b",))], tokenizer, length=64, response=16, chat=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"teacher": "DECODER"}, "data.chat", "has no chat template"),
+        ({"data.length": 30}, "data.response", r"of which the chat template takes \d+; leave room"),
+        ({"data.prompts": [], "data.text": "TEXT"}, "data.chat", "is for prompts"),
+        (
+            {"data.prompts": [], "data.text": "TEXT", "data.predicted": "everything"},
+            "data.predicted",
+            "always so of text",
+        ),
+        (
+            {"teacher": "DECODER", "student": "CHATTING", "evaluation.tasks": ["PROMPTS"]},
+            "evaluation.writing.chat",
+            "and the teacher has none",
+        ),
+    ],
+)
+def test_recipes_that_cannot_ask(
+    raw, decoder, chatting, prompts, text_file, changes, field, message
+):
+    named = {"DECODER": decoder, "CHATTING": chatting, "TEXT": str(text_file)}
+    for path, value in changes.items():
+        value = [prompts] if value == ["PROMPTS"] else value
+        override(raw, path, named.get(value, value) if isinstance(value, str) else value)
+    if not raw["data"]["prompts"]:
+        del raw["stages"][0]["policy"]
+    setup, faults = check(raw)
+    assert setup is None and re.search(message, dict(faults)[field])
+
+
+def test_arms_are_asked_alike(raw, prompts):
+    del raw["data"]["chat"]
+    raw["evaluation"] |= {"tasks": [prompts], "seeds": 1}
+    arms = {"plain": {}, "chat": {"data.chat": True}}
+    study = {"recipe": raw, "arms": arms, "control": "plain"}
+    with pytest.raises(RecipeError, match="changes how prompts are put"):
+        prepare_study(study)
+    raw["evaluation"]["writing"] = {"chat": True, "between": " "}
+    assert len(prepare_study(study)[1]) == 2
