@@ -1,9 +1,9 @@
 """Two vocabularies: how fast they are aligned, and what comparing their predictions costs.
 
-Speed is that of finding the groups of the pieces of demo text, in pieces of both tokenizers
+Speed is that of finding the groups of the tokens of demo text, in tokens of both tokenizers
 a second on one core, once they are cut; a text is wrong if a visible character stands in
-different groups for the two, or a piece in none. The loss is the divergence of 600
-predictions over a teacher's 120,000 pieces, forward and backward: by a student that has them
+different groups for the two, or a token in none. The loss is the divergence of 600
+predictions over a teacher's 120,000 tokens, forward and backward: by a student that has them
 all, and by one with 5,000 whose logits are pooled from one to four parts each. In one run,
 taking turns; ratios are of medians, and peak memory is above the inputs, each side in a
 process of its own.
@@ -35,17 +35,17 @@ from limbeck.student.projections import Projections
 from limbeck.system.memory import keep_freed_memory, peak_process_bytes, restart_peak
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
-from limbeck.tokenization.words import SharedWords, piece_groups
+from limbeck.tokenization.words import SharedWords, token_groups
 
 TEXT = TextSource(str(HERE / "novels.txt.gz"))
 SIDES = ("same", "mapped")
 AIM = 1.5
-ROWS, TEACHER_PIECES, STUDENT_PIECES = 600, 120_000, 5_000
+ROWS, TEACHER_TOKENS, STUDENT_TOKENS = 600, 120_000, 5_000
 TEACHER_WIDTH, STUDENT_WIDTH = 768, 264
 
 
 def alignment_of_pairs() -> list[dict[str, Any]]:
-    """Pieces of both a second, and texts whose groups are wrong, for every pair of tokenizers."""
+    """Tokens of both a second, and texts whose groups are wrong, for every pair of tokenizers."""
     documents = list(islice(read_documents(TEXT), 4000))
     tokenizers = {"minilm": load_tokenizer(DEMO_TEACHER).backend_tokenizer}
     for kind in KINDS:
@@ -59,14 +59,14 @@ def alignment_of_pairs() -> list[dict[str, Any]]:
     for one, other in combinations(tokenizers, 2):
         texts = list(zip(documents, cut[one], cut[other], strict=True))
         began = time.perf_counter()
-        groups = [piece_groups(*text) for text in texts]
+        groups = [token_groups(*text) for text in texts]
         seconds = time.perf_counter() - began
-        pieces = sum(len(first.ids) + len(second.ids) for _, first, second in texts)
+        tokens = sum(len(first.ids) + len(second.ids) for _, first, second in texts)
         wrong = sum(not right(*text, g) for text, g in zip(texts, groups, strict=True))
         found.append(
             {
                 "pair": f"{one}, {other}",
-                "speed": pieces / seconds,
+                "speed": tokens / seconds,
                 "texts": len(texts),
                 "wrong": wrong,
             }
@@ -93,17 +93,17 @@ class Comparison:
 
     def __init__(self, side: str) -> None:
         chance = torch.Generator().manual_seed(0)
-        pieces = TEACHER_PIECES if side == "same" else STUDENT_PIECES
+        tokens = TEACHER_TOKENS if side == "same" else STUDENT_TOKENS
         self.features = torch.randn(ROWS, STUDENT_WIDTH, generator=chance, requires_grad=True)
-        weight = torch.randn(pieces, STUDENT_WIDTH, generator=chance) * STUDENT_WIDTH**-0.5
+        weight = torch.randn(tokens, STUDENT_WIDTH, generator=chance) * STUDENT_WIDTH**-0.5
         self.weight = weight.requires_grad_()
         width = TEACHER_WIDTH
-        taught = torch.randn(TEACHER_PIECES, width, generator=chance) * width**-0.5
+        taught = torch.randn(TEACHER_TOKENS, width, generator=chance) * width**-0.5
         features = torch.randn(ROWS, width, generator=chance)
         self.teacher = Activations(predictions=Predictions(features, taught, None))
-        every = torch.arange(TEACHER_PIECES)
+        every = torch.arange(TEACHER_TOKENS)
         owner = every.repeat_interleave(torch.randint(1, 5, every.shape, generator=chance))
-        parts = torch.randint(0, STUDENT_PIECES, owner.shape, generator=chance)
+        parts = torch.randint(0, STUDENT_TOKENS, owner.shape, generator=chance)
         self.alignment = Alignment("sum", parts, every, owner=owner)
         self.mapped = side == "mapped"
         real = torch.ones(1, ROWS, dtype=torch.bool)
@@ -119,7 +119,7 @@ class Comparison:
             student = Activations(predictions=Predictions(self.features, self.weight, None))
             if self.mapped:
                 student = self.alignment.student(student, self.links, self.groups)
-            objective = Output(vocabulary=TEACHER_PIECES)
+            objective = Output(vocabulary=TEACHER_TOKENS)
             batch = Batch(self.groups, self.groups)
             total = objective.total(student, self.teacher, batch, Projections({}, seed=0))
         total.backward()
@@ -148,7 +148,7 @@ def main() -> None:
         return
     pairs = alignment_of_pairs()
     for pair in pairs:
-        said = f"{pair['speed']:12,.0f} pieces a second, aim 1,000,000"
+        said = f"{pair['speed']:12,.0f} tokens a second, aim 1,000,000"
         print(f"{pair['pair']:20} {said}; wrong: {pair['wrong']} of {pair['texts']:,} texts")
     sides = {side: Comparison(side) for side in SIDES}
     times: dict[str, list[float]] = {side: [] for side in SIDES}

@@ -1,6 +1,6 @@
 """Memory and time of output distributions over a long text, against the plain loss.
 
-A text of 512 to 8,192 pieces, 32,000 pieces in the vocabulary, a student of width 256 and a
+A text of 512 to 8,192 tokens, 32,000 tokens in the vocabulary, a student of width 256 and a
 teacher of 512: hidden states in, loss and gradients out. Each length and each way runs in a
 process of its own, so that its peak is its own.
 
@@ -23,13 +23,13 @@ from limbeck.objectives.output import Output
 from limbeck.student.projections import Projections
 from limbeck.system.memory import peak_process_bytes
 
-PIECES, NARROW, WIDE = 32_000, 256, 512
+TOKENS, NARROW, WIDE = 32_000, 256, 512
 AIM = 0.1
 
 
 def shape(width: int) -> Shape:
     """Of a decoder; only its vocabulary matters here."""
-    return Shape(2, width, 4, 4 * width, PIECES, 8192, causal=True, pieces=PIECES)
+    return Shape(2, width, 4, 4 * width, TOKENS, 8192, causal=True, tokens=TOKENS)
 
 
 def once(way: str, length: int) -> None:
@@ -38,7 +38,7 @@ def once(way: str, length: int) -> None:
     sides = []
     for width in (NARROW, WIDE):
         features = torch.randn(length, width, generator=generator)
-        weight = torch.randn(PIECES, width, generator=generator) / width**0.5
+        weight = torch.randn(TOKENS, width, generator=generator) / width**0.5
         sides.append((features, weight))
     for tensor in sides[0]:
         tensor.requires_grad_(True)
@@ -70,7 +70,7 @@ def main() -> None:
         once(given.once[0], int(given.once[1]))
         return
     found = {}
-    print(f"{'pieces':>7} {'plain':>10} {'limbeck':>10} {'memory':>8} {'time':>6}")
+    print(f"{'tokens':>7} {'plain':>10} {'limbeck':>10} {'memory':>8} {'time':>6}")
     for length in given.lengths:
         sides = {}
         for way in ("plain", "limbeck"):
@@ -84,7 +84,7 @@ def main() -> None:
         print(f"{length:7,} {megabytes[0]:>10} {megabytes[1]:>10} {memory:8.3f} {spent:6.2f}")
         found[length] = sides | {"memory_ratio": memory, "time_ratio": spent}
     last = found[given.lengths[-1]]["memory_ratio"]
-    print(f"at {given.lengths[-1]:,} pieces {last:.3f} of the plain memory (aim {AIM})")
+    print(f"at {given.lengths[-1]:,} tokens {last:.3f} of the plain memory (aim {AIM})")
     print(json.dumps(found))
 
 

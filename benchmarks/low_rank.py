@@ -1,7 +1,7 @@
 """What is lost when feed-forward layers become two factors, by plain and whitened singular values.
 
 Bits per byte of references that the model never saw, and milliseconds of one forward of 1 x 256
-and 16 x 256 pieces, float32, at several shares of the layers' parameters; nothing is trained. In
+and 16 x 256 tokens, float32, at several shares of the layers' parameters; nothing is trained. In
 one run; the times of the factored and of the dense model take turns.
 
     python benchmarks/low_rank.py MODEL --prompts DIR/NAME [--rows 128]
@@ -73,9 +73,9 @@ def main() -> None:
         lost = {}
         for way, text in (("plain", []), ("whitened", calibration)):
             model = copy.deepcopy(dense.model)
-            paths = chosen_layers(model, dense.anatomy, given.layers)
+            paths = chosen_layers(model, dense.architecture, given.layers)
             factor_layers(model, paths, Rank(budget=budget), calibration=text)
-            writer = Writer(model, dense.tokenizer, dense.anatomy)
+            writer = Writer(model, dense.tokenizer, dense.architecture)
             lost[way] = bits_per_byte(writer, new, settings)
         times = milliseconds([dense.model, model], given.rounds)
         ratios = {key: times[1][key] / times[0][key] for key in times[0]}

@@ -1,7 +1,7 @@
 """A step of mixed-vocabulary training against a plain masked-language-model step of the teacher.
 
-Both train all of all-MiniLM-L6-v2 on the same text with 32 x 128 pieces a step in bfloat16,
-through limbeck's own loop; the mixed one reads half of the words in 4,928 pieces learned from
+Both train all of all-MiniLM-L6-v2 on the same text with 32 x 128 tokens a step in bfloat16,
+through limbeck's own loop; the mixed one reads half of the words in 4,928 tokens learned from
 that text. In one run, taking turns; the ratio is of medians.
 
     python benchmarks/mixed.py [--rounds 15]
@@ -86,7 +86,7 @@ def main() -> None:
                 times[side] += [found] if number >= 2 else []
     medians = {side: statistics.median(found) for side, found in times.items()}
     for side, seconds in medians.items():
-        print(f"{side:6} {1000 * seconds:8.1f} ms, {32 * 128 / seconds:8,.0f} pieces a second")
+        print(f"{side:6} {1000 * seconds:8.1f} ms, {32 * 128 / seconds:8,.0f} tokens a second")
     ratio = medians["mixed"] / medians["plain"]
     print(f"ratio {ratio:.2f}, aim {AIM}")
     print(json.dumps({"threads": torch.get_num_threads(), "ratio": ratio, **medians}))

@@ -45,7 +45,7 @@ from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step
 
 SIDES = ("plain", "limbeck")
-WIDE = "output, 120,000 pieces"
+WIDE = "output, 120,000 tokens"
 HEADS = 16
 
 
@@ -84,7 +84,7 @@ def uld(case: Case) -> Tensor:
 
 
 def chunks(case: Case) -> Tensor:
-    """All logits; of one vocabulary every piece is a stretch."""
+    """All logits; of one vocabulary every token is a stretch."""
     tokens = case.batch.student
     right = tokens.labels[tokens.predicted][:, None]
     logs = [
@@ -249,7 +249,7 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
             if teacher and objective.teacher_needs().anything
             else Activations()
         )
-        states = capture(student, learner.anatomy, batch.student, objective.student_needs())
+        states = capture(student, learner.architecture, batch.student, objective.student_needs())
     states, leaves = as_leaves(states)
     maps = learner.projections[list(stage.objectives).index(name)]
     leaves += maps.parameters()
@@ -259,20 +259,20 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
 def wide_case(given: argparse.Namespace) -> Case:
     """Random features under vocabularies of a multilingual size; 15 % of 32 x 128 positions."""
     torch.manual_seed(0)
-    pieces, rows = 120_000, int(0.15 * given.batch * 128)
+    columns, rows = 120_000, int(0.15 * given.batch * 128)
     every = torch.ones(1, rows, dtype=torch.bool, device=given.device)
-    ids = torch.randint(pieces, (1, rows), device=given.device)
+    ids = torch.randint(columns, (1, rows), device=given.device)
     tokens = Tokens(input_ids=ids, mask=every, labels=ids, predicted=every)
 
     def predictions(width: int) -> Predictions:
         features = torch.randn(rows, width, device=given.device)
-        weight = torch.randn(pieces, width, device=given.device) / width**0.5
-        return Predictions(features, weight, torch.zeros(pieces, device=given.device))
+        weight = torch.randn(columns, width, device=given.device) / width**0.5
+        return Predictions(features, weight, torch.zeros(columns, device=given.device))
 
     states, leaves = as_leaves(Activations(predictions=predictions(256)))
     teacher = Activations(predictions=predictions(384))
     none = Projections({}, seed=0)
-    return Case(Output(vocabulary=pieces), states, teacher, Batch(tokens, tokens), none, leaves)
+    return Case(Output(vocabulary=columns), states, teacher, Batch(tokens, tokens), none, leaves)
 
 
 def as_leaves(states: Activations) -> tuple[Activations, list[Tensor]]:

@@ -34,7 +34,7 @@ from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch
 from limbeck.evaluation.rouge import rouge_l
 from limbeck.models.capture import capture
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.output import Output
@@ -239,12 +239,12 @@ def relations_formula() -> float:
 @torch.no_grad()
 def relations(left: int) -> float:
     """The same by limbeck's objective, padding and all."""
-    tokens, anatomy = two_texts(left), ANATOMIES["bert"]
+    tokens, architecture = two_texts(left), ARCHITECTURES["bert"]
     student, teacher = both_berts()
-    shapes = shape_of(student.config, anatomy), shape_of(teacher.config, anatomy)
+    shapes = shape_of(student.config, architecture), shape_of(teacher.config, architecture)
     objective, batch = Relations(heads=HEADS).bound(*shapes), Batch(tokens, tokens)
-    captured = capture(student, anatomy, tokens, objective.student_needs())
-    signals = capture(teacher, anatomy, tokens, objective.teacher_needs())
+    captured = capture(student, architecture, tokens, objective.student_needs())
+    signals = capture(teacher, architecture, tokens, objective.teacher_needs())
     total = objective.total(captured, signals, batch, Projections({}, seed=0))
     return float(total) / objective.count(batch)
 

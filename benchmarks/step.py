@@ -119,7 +119,7 @@ def profile(
             signals = teacher.signals(batch, stage.teacher_needs())
             lap("teacher forward")
             states = capture(
-                learner.student, learner.anatomy, batch.student, learner.needs_compared
+                learner.student, learner.architecture, batch.student, learner.needs_compared
             )
             lap("student forward")
         total = objective.total(states, signals, batch, learner.projections[0])

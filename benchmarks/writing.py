@@ -1,6 +1,6 @@
-"""Text that two models write together: in blocks that the teacher checks, against piece by piece.
+"""Text that two models write together: in blocks that the teacher checks, against token by token.
 
-A decoder writes with the help of another by the switch, in blocks and one piece at a time (the
+A decoder writes with the help of another by the switch, in blocks and one token at a time (the
 same text, both caches kept in both), and alone, which is the least that any policy can take; on a
 GPU with forwards that are recorded and replayed, and without. In one run, taking turns after a
 first round that is not counted; ratios are of medians.
@@ -21,12 +21,12 @@ from limbeck.data.prompts import read_prompts
 from limbeck.generation.rules import Rule, Student, Switch
 from limbeck.generation.tables import Readers
 from limbeck.generation.write import Writing, Written, write
-from limbeck.models.families import anatomy_of
+from limbeck.models.families import architecture_of
 from limbeck.models.load import load_config, load_model
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 
-AIM_AGAINST_PIECES, AIM_AGAINST_STUDENT = 2.0, 2.0
+AIM_AGAINST_TOKENS, AIM_AGAINST_STUDENT = 2.0, 2.0
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     given = parser.parse_args()
     tokenizer = load_tokenizer(given.teacher)
     teacher, student = (
-        load_model(name, anatomy=anatomy_of(load_config(name).model_type), with_head=True)
+        load_model(name, architecture=architecture_of(load_config(name).model_type), with_head=True)
         for name in (given.teacher, given.student)
     )
     teacher, student = teacher.to(given.device), student.to(given.device)
@@ -66,7 +66,7 @@ def main() -> None:
                 prompts,
                 rule,
                 writing=writing,
-                pieces=len(tokenizer),
+                tokens=len(tokenizer),
                 ends=never,
                 readers=readers,
             )
@@ -76,7 +76,7 @@ def main() -> None:
 
     ways = {
         "student alone": (Student(), 16),
-        "switch, piece by piece": (Switch(tau=given.tau), 1),
+        "switch, token by token": (Switch(tau=given.tau), 1),
         "switch, in blocks": (Switch(tau=given.tau), 16),
     }
     kinds = {"plain": Readers(graphs=False)}
@@ -90,26 +90,26 @@ def main() -> None:
                 spent, texts[kind, name] = timed(rule, block, readers)
                 if number > 0:
                     seconds.setdefault((kind, name), []).append(spent)
-    pieces = given.rows * given.longest
+    tokens = given.rows * given.longest
     middle = {way: statistics.median(some) for way, some in seconds.items()}
     for (kind, name), spent in middle.items():
         share = float(texts[kind, name].by_teacher.float().mean())
-        speed = f"{spent:7.1f} s {pieces / spent:8.0f} pieces/s"
+        speed = f"{spent:7.1f} s {tokens / spent:8.0f} tokens/s"
         print(f"{kind:8} {name:24} {speed}, teacher wrote {share:.0%}")
     found: dict[str, object] = {"rows": given.rows, "longest": given.longest}
     for kind in kinds:
         alone, one, many = (middle[kind, name] for name in ways)
-        texts_of = [texts[kind, f"switch, {how}"] for how in ("piece by piece", "in blocks")]
-        same = float((texts_of[0].pieces == texts_of[1].pieces).float().mean())
+        texts_of = [texts[kind, f"switch, {how}"] for how in ("token by token", "in blocks")]
+        same = float((texts_of[0].tokens == texts_of[1].tokens).float().mean())
         print(
-            f"{kind}: the two ways of the switch give the same piece at {same:.1%} of the places;"
+            f"{kind}: the two ways of the switch give the same token at {same:.1%} of the places;"
         )
-        print(f"blocks are {one / many:.2f} times as fast as pieces (aim {AIM_AGAINST_PIECES}),")
+        print(f"blocks are {one / many:.2f} times as fast as tokens (aim {AIM_AGAINST_TOKENS}),")
         print(f"and take {many / alone:.2f} times the student alone (aim {AIM_AGAINST_STUDENT})")
         found[kind] = {
             "seconds": {name: middle[kind, name] for name in ways},
             "teacher_share": float(texts_of[1].by_teacher.float().mean()),
-            "pieces_to_blocks_ratio": one / many,
+            "tokens_to_blocks_ratio": one / many,
             "blocks_to_student_ratio": many / alone,
             "same_share": same,
         }

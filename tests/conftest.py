@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from limbeck.batch import Batch, Tokens
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import language_model_class
 from limbeck.run.distill import distill
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
@@ -48,7 +48,7 @@ SPECIAL = {
     "pad_token": "[PAD]",
     "mask_token": "[MASK]",
 }
-FAMILIES = sorted(ANATOMIES)
+FAMILIES = sorted(ARCHITECTURES)
 
 
 def make_text(lines: int, seed: int = 0) -> list[str]:
@@ -100,7 +100,7 @@ def make_model(
     config.num_hidden_layers = layers
     config.hidden_size = hidden
     config.num_attention_heads = 4
-    setattr(config, ANATOMIES[family].intermediate_field, 48)
+    setattr(config, ARCHITECTURES[family].intermediate_field, 48)
     config.vocab_size = vocabulary
     config.max_position_embeddings = 80
     config.pad_token_id = 0
@@ -112,7 +112,7 @@ def make_model(
         for field in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
             setattr(config, field, 1)
     torch.manual_seed(seed)
-    if ANATOMIES[family].causal:
+    if ARCHITECTURES[family].causal:
         fields = config.to_dict()
         if "num_key_value_heads" in fields:
             config.num_key_value_heads = 2
@@ -121,7 +121,7 @@ def make_model(
         if fields.get("layer_types"):
             config.layer_types = ["full_attention"] * layers
         config.bos_token_id, config.eos_token_id = 1, 2
-    model = language_model_class(causal=ANATOMIES[family].causal).from_config(config)
+    model = language_model_class(causal=ARCHITECTURES[family].causal).from_config(config)
     # Larger than real first weights, so that a wrong layer or head shows in every number.
     for parameter in model.parameters():
         if parameter.dim() == 2:
@@ -133,7 +133,7 @@ def make_batch(
     rows: int = 4, length: int = 12, *, vocabulary: int = 200, padded: bool = True, seed: int = 0
 ) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    pieces = torch.randint(5, vocabulary, (rows, length), generator=generator)
+    ids = torch.randint(5, vocabulary, (rows, length), generator=generator)
     mask = torch.ones(rows, length, dtype=torch.bool)
     if padded:
         for row in range(rows):
@@ -141,8 +141,8 @@ def make_batch(
     predicted = (torch.rand(rows, length, generator=generator) < 0.3) & mask
     predicted[:, 1] = True
     predicted &= mask
-    seen = torch.where(predicted, 4, pieces)
-    tokens = Tokens(input_ids=seen, mask=mask, labels=pieces, predicted=predicted)
+    seen = torch.where(predicted, 4, ids)
+    tokens = Tokens(input_ids=seen, mask=mask, labels=ids, predicted=predicted)
     return Batch(student=tokens, teacher=tokens)
 
 
@@ -267,7 +267,7 @@ def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str
     return [*command, "--nproc-per-node", str(processes)], environment
 
 
-PIECES = 300
+TOKENS = 300
 
 
 @pytest.fixture(scope="session")
@@ -275,11 +275,11 @@ def decoder(tmp_path_factory):
     """A decoder whose padding is its end."""
     folder = tmp_path_factory.mktemp("decoder")
     tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=TOKENS
     )
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(folder)
-    make_model("llama", vocabulary=PIECES).save_pretrained(folder)
+    make_model("llama", vocabulary=TOKENS).save_pretrained(folder)
     return str(folder)
 
 

@@ -28,7 +28,7 @@ from limbeck.data.prompts import read_prompts
 from limbeck.data.text import TextSource, check_source, read_documents
 from limbeck.errors import LimbeckError
 from limbeck.evaluation.tasks import load_task
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_config, load_model
 from limbeck.recipe.check import check
 from limbeck.recipe.parse import parse_recipe, read_recipe
@@ -39,7 +39,7 @@ from limbeck.tokenization.load import load_tokenizer
 from limbeck.training.checkpoint import Position, latest_checkpoint, load_learner, save_checkpoint
 
 HANG = 3600  # seconds for a whole test: no measure of speed, and beyond any that does not hang
-BERT = ANATOMIES["bert"]
+BERT = ARCHITECTURES["bert"]
 
 
 def many(count):
@@ -204,8 +204,8 @@ def recipe(model, text_file):
 @many(300)
 @given(changes=CHANGES)
 def test_recipes(recipe, changes):
-    setup, faults = check(changed(recipe, changes))
-    assert setup is not None or faults
+    setup, problems = check(changed(recipe, changes))
+    assert setup is not None or problems
 
 
 @many(1000)
@@ -315,7 +315,7 @@ def test_weights(model, place, damages):
     header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
     data = file.read_bytes()
     file.write_bytes(damaged(data[:header], damages) + data[header:])
-    refused_or_fine(lambda: load_model(str(folder), anatomy=BERT, with_head=None))
+    refused_or_fine(lambda: load_model(str(folder), architecture=BERT, with_head=None))
 
 
 @many(300)
@@ -337,7 +337,7 @@ def test_indices_of_shards(model, place, names, more):
     index = {"metadata": more, "weight_map": names}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(LimbeckError):
-        load_model(str(folder), anatomy=BERT, with_head=None)
+        load_model(str(folder), architecture=BERT, with_head=None)
 
 
 @many(700)

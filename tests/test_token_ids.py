@@ -23,7 +23,7 @@ from limbeck.teacher.manifest import Kind
 from limbeck.token_ids import TokenIds
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.masking import Masking
-from limbeck.tokenization.piece_map import map_pieces
+from limbeck.tokenization.token_map import map_tokens
 
 HOLES = range(100, 147)  # of 200 tokens the largest id is 246
 ROWS = 250  # and the last rows of the table only fill it up
@@ -35,7 +35,7 @@ def moved(number):
 
 def with_holes(tokenizer):
     raw = json.loads(tokenizer.backend_tokenizer.to_str())
-    raw["model"]["vocab"] = {piece: moved(n) for piece, n in raw["model"]["vocab"].items()}
+    raw["model"]["vocab"] = {token: moved(n) for token, n in raw["model"]["vocab"].items()}
     backend = Tokenizer.from_str(json.dumps(raw))
     return PreTrainedTokenizerFast(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
@@ -88,7 +88,7 @@ def test_both_tables_hold_the_largest_id(raw, holed):
     raw["student"]["vocabulary"] = 247
     assert prepare(raw).models.student_config.vocab_size == 247
     raw["student"]["vocabulary"] = 246
-    with pytest.raises(RecipeError, match="has 200 pieces with ids up to 246; give 247 or more"):
+    with pytest.raises(RecipeError, match="has 200 tokens with ids up to 246; give 247 or more"):
         prepare(raw)
 
 
@@ -97,15 +97,15 @@ def test_a_teacher_without_a_row_for_every_id_is_refused(raw, holed, tmp_path, r
     make_model(vocabulary=rows).save_pretrained(tmp_path / "small")
     holed.save_pretrained(tmp_path / "small")
     raw["teacher"] = str(tmp_path / "small")
-    faults = dict(check(raw)[1])
-    assert f"{rows} embeddings" in faults["teacher.model"] and "246" in faults["teacher.model"]
+    problems = dict(check(raw)[1])
+    assert f"{rows} embeddings" in problems["teacher.model"] and "246" in problems["teacher.model"]
 
 
 def held_out_by_hand(setup, folder):
     """Forward KL, label loss and agreement over the tokens, a row after another."""
     real = torch.tensor(sorted(setup.models.tokenizer.get_vocab().values()))
     student, teacher = (
-        load_model(str(place), anatomy=setup.models.anatomy)
+        load_model(str(place), architecture=setup.models.architecture)
         for place in (folder / "student", setup.recipe.teacher.model)
     )
     kl = labels = same = count = 0.0
@@ -142,7 +142,7 @@ def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
     raw["stages"][0]["objectives"] = {"output": {}}
     setup = prepare(raw)
     accelerator = build_accelerator(setup.recipe, tmp_path)
-    kind = Kind(logits=logits, pieces=150)
+    kind = Kind(logits=logits, tokens=150)
     write_cache(setup, tmp_path / "kept", kind, accelerator)
     kept = {**raw, "teacher": {"cache": str(tmp_path / "kept")}}
     teacher = open_cache(prepare(kept), "cpu")
@@ -153,13 +153,13 @@ def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
         assert torch.equal(found.features, true.features)
         return
     known, ids = found.selected, TokenIds.of(setup.models.tokenizer)
-    assert not set(known.pieces.unique().tolist()) & set(HOLES)
-    assert int(known.pieces.max()) in range(200, ids.end)
+    assert not set(known.tokens.unique().tolist()) & set(HOLES)
+    assert int(known.tokens.max()) in range(200, ids.end)
     of_tokens = known.logits(slice(None), ids).exp().sum(-1)
     torch.testing.assert_close(of_tokens, torch.ones_like(of_tokens), atol=2e-3, rtol=0)
     if logits == "top_k":
         every = ids.only(true.logits()).log_softmax(-1)
-        torch.testing.assert_close(known.logs, every.gather(-1, known.pieces), atol=5e-3, rtol=0)
+        torch.testing.assert_close(known.logs, every.gather(-1, known.tokens), atol=5e-3, rtol=0)
 
 
 def test_random_tokens_in_the_place_of_hidden_ones_are_tokens(raw):
@@ -213,9 +213,9 @@ def assert_learns(setup, folder):
 def shift_all(tokenizer):
     """Every id doubled: a hole behind each."""
     raw = json.loads(tokenizer.backend_tokenizer.to_str())
-    raw["model"]["vocab"] = {piece: 2 * n for piece, n in raw["model"]["vocab"].items()}
-    for token in raw["post_processor"]["special_tokens"].values():
-        token["ids"] = [2 * n for n in token["ids"]]
+    raw["model"]["vocab"] = {token: 2 * n for token, n in raw["model"]["vocab"].items()}
+    for special in raw["post_processor"]["special_tokens"].values():
+        special["ids"] = [2 * n for n in special["ids"]]
     backend = Tokenizer.from_str(json.dumps(raw))
     return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
 
@@ -244,10 +244,10 @@ def test_a_mixed_stage_reads_and_predicts_tokens_alone(raw, vocabulary, tmp_path
 
 
 def test_the_map_of_two_vocabularies_goes_by_ids(tokenizer, holed):
-    found = map_pieces(holed, tokenizer)
+    found = map_tokens(holed, tokenizer)
     assert len(found.same) == len(found.written) == 247
-    for piece, number in tokenizer.get_vocab().items():
-        if piece != "[UNK]" and found.same[moved(number)] >= 0:
+    for token, number in tokenizer.get_vocab().items():
+        if token != "[UNK]" and found.same[moved(number)] >= 0:
             assert found.same[moved(number)] == number
     assert (found.same[list(HOLES)] == -1).all() and not found.written[list(HOLES)].any()
 
@@ -269,11 +269,11 @@ def test_only_tokens_are_written_and_those_of_large_ids_too(rule, temperature):
         pair.append(model)
     writing = Writing(12, temperature=temperature, block=4)
     prompts = [[5, 6], [7], [8, 9, 10]] * 4
-    found = write(*pair, prompts, rule, writing=writing, pieces=ids, ends=(2,))
+    found = write(*pair, prompts, rule, writing=writing, tokens=ids, ends=(2,))
     written = {
-        piece
-        for row, length in zip(found.pieces.tolist(), found.lengths.tolist(), strict=True)
-        for piece in row[:length]
+        token
+        for row, length in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
+        for token in row[:length]
     }
     assert not written & set(ids.absent) and max(written) < ids.end
     assert written & {37, 38, 39}

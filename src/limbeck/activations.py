@@ -16,10 +16,10 @@ from .token_ids import TokenIds
 
 Layers = frozenset[int]
 Name = tuple[str, int]  # (kind, layer)
-# Logits of some rows -> logits over other pieces, and what makes of a gradient by those the
+# Logits of some rows -> logits over other tokens, and what makes of a gradient by those the
 # gradient by the ones given.
 Merge = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-OutputMap = tuple[Tensor, Tensor | None]  # weight, a row a piece, and bias
+OutputMap = tuple[Tensor, Tensor | None]  # weight, a row a token, and bias
 PREDICTIONS: Name = ("predictions", 0)
 EMBEDDINGS: Name = ("embeddings", 0)
 _NONE: Layers = frozenset()
@@ -76,29 +76,29 @@ class Needs:
 
 @dataclass(frozen=True)
 class Selected:
-    """What is known of distributions of which some pieces alone were kept.
+    """What is known of distributions of which some tokens alone were kept.
 
     Attributes:
-        pieces: Which; a piece may stand more than once.
+        tokens: Which; a token may stand more than once.
         logs: Their log-probabilities.
-        rest: Log of what all other pieces have together, who share it alike.
+        rest: Log of what all other tokens have together, who share it alike.
     """
 
-    pieces: Int[Tensor, "predicted kept"]
+    tokens: Int[Tensor, "predicted kept"]
     logs: Float[Tensor, "predicted kept"]
     rest: Float[Tensor, " predicted"]
 
-    def logits(self, rows: slice, ids: TokenIds | int) -> Float[Tensor, "rows pieces"]:
-        """Log-probabilities of all pieces, float32."""
+    def logits(self, rows: slice, ids: TokenIds | int) -> Float[Tensor, "rows vocabulary"]:
+        """Log-probabilities of all tokens, float32."""
         ids = TokenIds.given(ids)
-        others = max(1, len(ids) - self.pieces.shape[1])
+        others = max(1, len(ids) - self.tokens.shape[1])
         found = (self.rest[rows].float() - math.log(others))[:, None].repeat(1, len(ids))
-        places = ids.columns_of(self.pieces[rows].long())
+        places = ids.columns_of(self.tokens[rows].long())
         return found.scatter_(-1, places, self.logs[rows].float())
 
 
 def log_rest(
-    logits: Float[Tensor, "rows pieces"], places: Int[Tensor, "rows some"]
+    logits: Float[Tensor, "rows vocabulary"], places: Int[Tensor, "rows some"]
 ) -> Float[Tensor, "rows 1"]:
     """Log of the sum of exponentials of all but some.
 
@@ -115,15 +115,15 @@ def log_rest(
 class Predictions:
     """Vocabulary logits at the predicted positions, not yet multiplied out.
 
-    A matrix of all positions and all pieces is the largest tensor of a step;
+    A matrix of all positions and all tokens is the largest tensor of a step;
     objectives make it a few rows at a time.
 
     Attributes:
         features: What enters the linear map to the vocabulary, in the order of
             ``tensor[tokens.predicted]``.
-        weight: Of that map; a row a piece.
+        weight: Of that map; a row a token.
         bias: Likewise; None where the family has none.
-        merge: What makes logits over other pieces of those of the map; None leaves them.
+        merge: What makes logits over other tokens of those of the map; None leaves them.
         selected: What is known instead, where features and map were not kept: they are
             empty.
     """
@@ -134,7 +134,7 @@ class Predictions:
     merge: Merge | None = None
     selected: Selected | None = None
 
-    def logits(self) -> Float[Tensor, "predicted pieces"]:
+    def logits(self) -> Float[Tensor, "predicted vocabulary"]:
         """All of them at once; log-probabilities where no more is known."""
         if self.selected is not None:
             return self.selected.logits(slice(None), len(self.weight))

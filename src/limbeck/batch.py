@@ -14,11 +14,11 @@ class Tokens:
     """One tokenization of the texts of a batch, as one model reads it.
 
     Attributes:
-        input_ids: Piece ids, some of them replaced where a label is asked for.
+        input_ids: Token ids, some of them replaced where a label is asked for.
         mask: True at real tokens, False at padding.
-        labels: The original piece ids.
+        labels: The original token ids.
         predicted: True where the model must predict the label; never at padding.
-        positions: Of each piece in its document, where several that do not see one
+        positions: Of each token in its document, where several that do not see one
             another stand in a row; None where a row is one text.
         utf8_bytes: Of the text that each label stands for; None where that is not known.
     """
@@ -32,7 +32,7 @@ class Tokens:
 
     @property
     def documents(self) -> Int[Tensor, "batch tokens"] | None:
-        """The document of each piece, counted along its row; None where a row is one text."""
+        """The document of each token, counted along its row; None where a row is one text."""
         return None if self.positions is None else (self.positions == 0).cumsum(-1)
 
     def to(self, device: torch.device | str) -> "Tokens":
@@ -51,16 +51,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Links:
-    """Which pieces of student and teacher stand for the same text: those of the same group.
+    """Which tokens of student and teacher stand for the same text: those of the same group.
 
     Attributes:
         view: What the student reads where it is compared; None if that is what it
             reads anyway.
-        student: The group of each of the pieces that it reads there; -1 for none.
-        teacher: The group of each of the teacher's pieces; likewise.
+        student: The group of each of the tokens that it reads there; -1 for none.
+        teacher: The group of each of the teacher's tokens; likewise.
         groups: The groups in the place of tokens, for what compares token by token.
-        student_next: The group that the piece belongs to which the student predicts at
-            each of its pieces; -1 for none. Decoders alone have it.
+        student_next: The group that the token belongs to which the student predicts at
+            each of its tokens; -1 for none. Decoders alone have it.
         teacher_next: Likewise of the teacher.
     """
 

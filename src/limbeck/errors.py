@@ -6,7 +6,7 @@ Every message says what was given, what was needed and what to change.
 import difflib
 from collections.abc import Iterable
 
-Fault = tuple[str, str]  # (path of the field, what is wrong and what to change)
+Problem = tuple[str, str]  # (path of the field, what is wrong and what to change)
 
 
 class LimbeckError(Exception):
@@ -54,7 +54,7 @@ class EvaluationError(LimbeckError):
 
 
 class RecipeError(LimbeckError):
-    """A recipe has faults; all of them are in the message, each with its field's path."""
+    """A recipe has problems; all of them are in the message, each with its field's path."""
 
 
 def first_line(error: BaseException) -> str:

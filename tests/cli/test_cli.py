@@ -31,7 +31,7 @@ def test_plan_shows_layers_sizes_and_a_probe(monkeypatch, capsys, recipe_file):
     assert "4 x 16" in out and "384" in out and " s " in out and "GB" in out
 
 
-def test_plan_shows_every_fault_and_fails(monkeypatch, capsys, recipe_file):
+def test_plan_shows_every_problem_and_fails(monkeypatch, capsys, recipe_file):
     code, _, err = run(
         monkeypatch, capsys, "plan", recipe_file, "--set", "data.text=x.txt", "--set", "seed=-1"
     )

@@ -1,4 +1,4 @@
-"""Faults and oddities of single files; the plain ways of reading are in test_data.py."""
+"""Problems and oddities of single files; the plain ways of reading are in test_data.py."""
 
 import gzip
 import tracemalloc

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaModel
 
 from limbeck.errors import EvaluationError, ModelError
 from limbeck.evaluation.cost import Cost, Latency, _longest_text, measure_cost, model_size
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import parameter_counts
 
 
@@ -54,7 +54,7 @@ def test_size_without_a_clock_is_that_of_the_body(family, tmp_path):
 def test_decoders_write_and_encoders_do_not(family, tmp_path):
     make_model(family).save_pretrained(tmp_path)
     found = quick(tmp_path).cpu_ms_per_written_piece
-    assert (found is not None) == ANATOMIES[family].causal
+    assert (found is not None) == ARCHITECTURES[family].causal
     assert found is None or found > 0
 
 
@@ -82,7 +82,7 @@ def test_a_cost_is_whole_and_goes_through_json(teacher_folder):
 
 
 @pytest.mark.parametrize(("asked", "read"), [(20, 20), (1000, 80)])
-def test_a_sentence_may_have_more_or_fewer_pieces(teacher_folder, asked, read):
+def test_a_sentence_may_have_more_or_fewer_tokens(teacher_folder, asked, read):
     cost = quick(teacher_folder, batches=(1,), lengths=(8,), sentence=asked)
     assert cost.pieces_per_sentence == read
     assert [x.length for x in cost.latencies] == [8, read]

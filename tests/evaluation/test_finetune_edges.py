@@ -1,4 +1,4 @@
-"""What fine-tuning must survive: long texts, byte-level pieces, wild settings, foreign files."""
+"""What fine-tuning must survive: long texts, byte-level tokens, wild settings, foreign files."""
 
 from dataclasses import replace
 
@@ -33,9 +33,9 @@ def tagged(repeat: int = 1) -> Task:
 
 
 def save(folder, family: str = "bert", tokenizer: str = "wordpiece") -> str:
-    pieces = make_tokenizer(tokenizer)
-    make_model(family, vocabulary=len(pieces)).save_pretrained(folder)
-    pieces.save_pretrained(folder)
+    tokens = make_tokenizer(tokenizer)
+    make_model(family, vocabulary=len(tokens)).save_pretrained(folder)
+    tokens.save_pretrained(folder)
     return str(folder)
 
 
@@ -53,8 +53,8 @@ def test_texts_beyond_the_positions_are_cut(tmp_path, family, task):
 
 
 @pytest.mark.parametrize("tokenizer", ["wordpiece", "byte_bpe", "unigram"])
-def test_words_are_cut_into_the_pieces_of_the_text_they_make(tmp_path, monkeypatch, tokenizer):
-    # Byte-level pieces carry the space before a word; read one by one, words would run together.
+def test_words_are_cut_into_the_tokens_of_the_text_they_make(tmp_path, monkeypatch, tokenizer):
+    # Byte-level tokens carry the space before a word; read one by one, words would run together.
     seen = []
 
     def keep(network, rows, *rest):
@@ -63,15 +63,15 @@ def test_words_are_cut_into_the_pieces_of_the_text_they_make(tmp_path, monkeypat
 
     monkeypatch.setattr("limbeck.evaluation.finetune._learn", keep)
     place, task = save(tmp_path, tokenizer=tokenizer), tagged()
-    pieces = load_tokenizer(place)
+    tokens = load_tokenizer(place)
     settings = replace(QUICK, max_length=10_000)
     with pytest.raises(EvaluationError, match="enough"):
         finetune(place, task, settings=settings, seed=0)
     whole = 0
     for row, given in zip(seen, task.train, strict=True):
-        expected = pieces(" ".join(given.words), truncation=True, max_length=80)
-        assert row.pieces["input_ids"] == expected["input_ids"]
-        words = [word for word in row.word_of_piece if word >= 0]
+        expected = tokens(" ".join(given.words), truncation=True, max_length=80)
+        assert row.tokens["input_ids"] == expected["input_ids"]
+        words = [word for word in row.word_of_token if word >= 0]
         assert words == list(range(len(words)))
         assert [task.tags[tag] for tag in row.tags if tag >= 0] == list(given.tags[: len(words)])
         whole += len(words) == len(given.words)

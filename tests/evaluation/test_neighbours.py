@@ -12,7 +12,7 @@ def test_by_hand():
     found = neighbours(student, teacher, {1: 1, 2: 0}, names=NAMES, shown=[0, 2], count=2)
     assert (found.shared, found.itself) == (2, 0.5)  # b is nearest to b, a to d
     assert [name for name, _ in found.nearest] == ["new", "a"]
-    assert [piece for piece, _ in found.nearest[0][1]] == ["a", "b"]
+    assert [token for token, _ in found.nearest[0][1]] == ["a", "b"]
     assert found.nearest[1][1][0] == ("d", pytest.approx(1.0))
 
 

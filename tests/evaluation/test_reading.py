@@ -72,18 +72,18 @@ def test_pairs_have_segments_where_the_model_has_as_many(tmp_path, family, chang
     tuned = finetune(saved(tmp_path, tokenizer, family, **changes), task, settings=SETTINGS, seed=0)
     assert 0 <= tuned.score(task).metrics["accuracy"] <= 1
     row = encode_example(task.train[0], task, tokenizer, 99, segments=tuned.segments)
-    assert set(row.pieces.get("token_type_ids", ())) == (segments or set())
+    assert set(row.tokens.get("token_type_ids", ())) == (segments or set())
 
 
 def test_more_segments_than_the_model_has_are_none():
     tokenizer, example = make_tokenizer(), Example("the", "red", label="a")
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     for part in settings["post_processor"]["pair"]:
-        for piece in part.values():
-            piece["type_id"] *= 2
+        for token in part.values():
+            token["type_id"] *= 2
     backend = Tokenizer.from_str(json.dumps(settings))
     odd = PreTrainedTokenizerFast(tokenizer_object=backend, **tokenizer.special_tokens_map)
-    found = encode_example(example, classes([]), odd, 9, segments=2).pieces["token_type_ids"]
+    found = encode_example(example, classes([]), odd, 9, segments=2).tokens["token_type_ids"]
     assert found == [0] * len(found)
 
 
@@ -158,7 +158,7 @@ def test_no_room_for_a_token_of_every_text_is_refused(tmp_path, pair, least):
             finetune(model, task, settings=settings, seed=0)
     settings = FinetuneSettings(epochs=0.1, max_length=least, precision="float32")
     tuned = finetune(model, task, settings=settings, seed=0)
-    found = encode_example(task.train[-1], task, tokenizer, least).pieces["input_ids"]
+    found = encode_example(task.train[-1], task, tokenizer, least).tokens["input_ids"]
     special = set(tokenizer.all_special_ids)
     assert len([one for one in found if one not in special]) == 1 + pair
     assert 0 <= tuned.score(task).metrics["accuracy"] <= 1
@@ -171,11 +171,11 @@ def test_special_tokens_in_a_task_are_text_and_counted(tmp_path):
         Example(label="a", words=("[SEP]", "the"), tags=("O", "O")),
     ]
     task = Task("mine", TaskKind.JOINT, "accuracy", None, rows, [], "dev", ("a",), ("O",))
-    found = encode_example(rows[0], task, tokenizer, 99).pieces["input_ids"]
+    found = encode_example(rows[0], task, tokenizer, 99).tokens["input_ids"]
     assert found.count(tokenizer.sep_token_id) == 2 and found.count(tokenizer.cls_token_id) == 1
     assert tokenizer.mask_token_id not in found and tokenizer.pad_token_id not in found
     tagged = encode_example(rows[1], task, tokenizer, 99)
-    assert sorted(set(tagged.word_of_piece)) == [-1, 0, 1]
+    assert sorted(set(tagged.word_of_token)) == [-1, 0, 1]
     assert reading_notes(task, tokenizer)[0].startswith("mine: 6 special tokens are spelled")
 
 
@@ -188,8 +188,8 @@ def test_whole_numbers_are_said_to_be_no_classes(tmp_path, raw_recipe):
     )
     assert scoring_notes(load_task(location)) == [said]
     raw_recipe["evaluation"] = {"tasks": [location], "cost": False}
-    setup, faults = check(raw_recipe)
-    assert not faults and said in setup.warnings
+    setup, problems = check(raw_recipe)
+    assert not problems and said in setup.warnings
     part = EvaluationPart(tasks=[location], seeds=1, settings=SETTINGS)
     console = Console(record=True, width=60)
     evaluate_model(raw_recipe["teacher"], [location], part, console=console)
@@ -204,6 +204,6 @@ def test_special_tokens_in_the_text_of_a_recipe_are_said_before_anything_runs(tm
     file = tmp_path / "text.txt"
     file.write_text("\n".join([*make_text(50), "the [MASK] house"]), encoding="utf-8")
     raw_recipe["data"] |= {"text": str(file)}
-    setup, faults = check(raw_recipe)
-    assert not faults
+    setup, problems = check(raw_recipe)
+    assert not problems
     assert any("1 special token is spelled in the text" in said for said in setup.warnings)

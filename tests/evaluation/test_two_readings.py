@@ -1,11 +1,11 @@
-"""One sentence in the pieces of two vocabularies, and what both expect at its longest word."""
+"""One sentence in the tokens of two vocabularies, and what both expect at its longest word."""
 
 import pytest
 from conftest import make_model, make_text, make_tokenizer
 from transformers import AutoModelForMaskedLM
 
 from limbeck.evaluation.two_readings import Reader, two_readings
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.reports.report import as_markdown
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
@@ -13,21 +13,21 @@ from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 @pytest.fixture
 def readers():
     small = learn_tokenizer(make_text(300), blank_tokenizer("unigram", lowercase=True), size=55)
-    anatomy = ANATOMIES["bert"]
+    architecture = ARCHITECTURES["bert"]
     return {
-        "teacher": Reader(make_tokenizer(), make_model("bert"), anatomy),
-        "student": Reader(small, None, anatomy),
+        "teacher": Reader(make_tokenizer(), make_model("bert"), architecture),
+        "student": Reader(small, None, architecture),
     }
 
 
-def test_groups_hold_all_pieces_and_spell_the_same(readers):
+def test_groups_hold_all_tokens_and_spell_the_same(readers):
     text = "the old house in the garden"
     found = two_readings(text, readers)
     for side, reader in enumerate(readers.values()):
-        pieces = [piece for group in found.groups for piece in group[side]]
-        assert pieces == reader.tokenizer.tokenize(text)
+        tokens = [token for group in found.groups for token in group[side]]
+        assert tokens == reader.tokenizer.tokenize(text)
     for theirs, mine in found.groups:
-        spelled = ["".join(pieces).replace("##", "").replace("▁", "") for pieces in (theirs, mine)]
+        spelled = ["".join(tokens).replace("##", "").replace("▁", "") for tokens in (theirs, mine)]
         assert spelled[0] == spelled[1]
 
 
@@ -46,8 +46,8 @@ def test_a_report_shows_both(readers):
     cost = {"parameters": 1e6}
     report = {"name": "toy", "student": cost, "two_readings": vars(found)}
     text = as_markdown(report)
-    assert "in the pieces of both" in text and "garden, gap 1" in text
-    assert "in the pieces of both" not in as_markdown({**report, "two_readings": None})
+    assert "in the tokens of both" in text and "garden, gap 1" in text
+    assert "in the tokens of both" not in as_markdown({**report, "two_readings": None})
 
 
 def short_model():

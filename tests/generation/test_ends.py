@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PIECES, make_model, make_text
+from conftest import TOKENS, make_model, make_text
 from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -44,10 +44,10 @@ TURN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}@{% endfor %}
 def folder_of(tmp_path_factory):
     """Makes a decoder's folder that names its ends in the places given."""
     tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=TOKENS
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ADDED})
-    model = make_model("llama", vocabulary=PIECES + len(ADDED), seed=3)
+    model = make_model("llama", vocabulary=TOKENS + len(ADDED), seed=3)
 
     def made(*, generation=None, config=None, template=None, eos="</s>"):
         folder = tmp_path_factory.mktemp("decoder")
@@ -162,7 +162,7 @@ def test_kept_scores_are_those_of_the_same_ends(folder_of, prompts, tmp_path):
     }
     task = load_task(prompts)
     before = evaluate_tasks(folder, [task], **options)["toy"].means()
-    rewrite(folder, json.dumps({"eos_token_id": list(range(PIECES))}))
+    rewrite(folder, json.dumps({"eos_token_id": list(range(TOKENS))}))
     after = evaluate_tasks(folder, [task], **options)["toy"].means()
     assert after["ended"] == 1.0 > before["ended"]
 
@@ -205,7 +205,7 @@ def test_the_end_of_a_configuration_class_is_none_of_the_file(folder_of):
     assert texts == stopped_at(model, [END], PROMPTS)
 
 
-BEYOND = [99999, 10**30, PIECES + len(ADDED)]
+BEYOND = [99999, 10**30, TOKENS + len(ADDED)]
 
 
 @pytest.mark.parametrize("never", BEYOND)
@@ -239,7 +239,7 @@ def test_ends_that_no_token_is_are_told_wherever_texts_are_generated(raw, prompt
     setup = prepare(raw)
     assert [w for w in setup.warnings if "names 99999, 1e+30 as an end" in w]
     assert ends_of_recipe(setup.recipe, setup.models)[0] == 1
-    assert max(ends_of_recipe(setup.recipe, setup.models)) < PIECES + len(ADDED)
+    assert max(ends_of_recipe(setup.recipe, setup.models)) < TOKENS + len(ADDED)
     said = Console(record=True, file=io.StringIO(), width=1000)
     options = {"response": 8, "rows": 2, "console": said}
     write_answers(raw["teacher"], tmp_path / "out", prompts=prompts, **options)

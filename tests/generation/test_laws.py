@@ -152,10 +152,10 @@ def generated(rule, first, temperature, block=3, rows=ROWS, seed=5):
         [[first]] * rows,
         rule,
         writing=Writing(LONGEST, temperature, block, seed=seed),
-        pieces=TOKENS,
+        tokens=TOKENS,
         ends=[END],
     )
-    rows = zip(written.pieces.tolist(), written.lengths.tolist(), strict=True)
+    rows = zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)
     return [tuple(text[:length]) for text, length in rows]
 
 
@@ -190,8 +190,8 @@ def test_the_worked_example_of_speculative():
     p, q = [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]
     models = reader_of([q] * 3), reader_of([p] * 3)
     rows = 20_000
-    options = {"writing": Writing(2, seed=11), "pieces": 3, "ends": []}
-    tokens = write(*models, [[0]] * rows, Speculative(top=1), **options).pieces
+    options = {"writing": Writing(2, seed=11), "tokens": 3, "ends": []}
+    tokens = write(*models, [[0]] * rows, Speculative(top=1), **options).tokens
     law = dict(enumerate((0.68, 0.24, 0.08)))
     for place in range(2):
         agree(Counter(tokens[:, place].tolist()), law, rows)
@@ -235,7 +235,7 @@ def test_a_mixed_policy_follows_its_share(share):
         reader_of(STUDENT),
         None,
         longest=LONGEST,
-        pieces=TOKENS,
+        tokens=TOKENS,
         ends=(END,),
         steps=2,
         seed=4,

@@ -1,4 +1,4 @@
-"""Block-verified writing against the rule applied piece by piece, without caches or blocks."""
+"""Block-verified writing against the rule applied token by token, without caches or blocks."""
 
 import math
 
@@ -21,10 +21,10 @@ from limbeck.generation.rules import (
 )
 from limbeck.generation.tables import Readers, TableReader
 from limbeck.generation.write import Writing, write
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.token_ids import TokenIds
 
-PIECES, ENDS, LONGEST = 40, (7, 23), 20
+TOKENS, ENDS, LONGEST = 40, (7, 23), 20
 CASES = {
     "student": Student(),
     "teacher": Teacher(),
@@ -42,9 +42,9 @@ def models(request):
     """A teacher, and a student that half agrees with it."""
     family, share, scale = request.param
     teacher, other = (
-        make_model(family, vocabulary=PIECES + 3, layers=2, seed=seed).double() for seed in (0, 1)
+        make_model(family, vocabulary=TOKENS + 3, layers=2, seed=seed).double() for seed in (0, 1)
     )
-    student = make_model(family, vocabulary=PIECES + 3, layers=2, seed=0).double()
+    student = make_model(family, vocabulary=TOKENS + 3, layers=2, seed=0).double()
     with torch.no_grad():
         for mine, theirs in zip(student.parameters(), other.parameters(), strict=True):
             mine.lerp_(theirs, share)
@@ -53,8 +53,8 @@ def models(request):
     return student, teacher
 
 
-def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
-    """The rule in plain words: one piece after another, everything read anew each time."""
+def token_by_token(student, teacher, prompts, rule, writing, progress=0.0):
+    """The rule in plain words: one token after another, everything read anew each time."""
     rows = len(prompts)
     keys = row_keys(writing.seed, torch.arange(rows))
     second = row_keys(writing.seed, torch.arange(rows), second=True)
@@ -69,11 +69,11 @@ def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
         ids = torch.tensor([text[row] for row in open_])
         with torch.no_grad():
             p, q = (
-                torch.log_softmax(m(ids, use_cache=False).logits[:, -1, :PIECES].float(), -1)
+                torch.log_softmax(m(ids, use_cache=False).logits[:, -1, :TOKENS].float(), -1)
                 for m in (teacher, student)
             )
         both = [
-            gumbel_noise(some[open_], torch.full((len(open_),), place), PIECES)
+            gumbel_noise(some[open_], torch.full((len(open_),), place), TOKENS)
             for some in (own, keys)
         ]
         for n, row in enumerate(list(open_)):
@@ -108,10 +108,10 @@ def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
                 fires = over[row]
             else:
                 fires = isinstance(rule, Teacher)
-            piece = draw[0] if fires else draw[1]
-            text[row].append(piece)
+            token = draw[0] if fires else draw[1]
+            text[row].append(token)
             wrote[row].append(fires)
-            if piece in ENDS:
+            if token in ENDS:
                 open_.remove(row)
     return [row[len(p) :] for row, p in zip(text, prompts, strict=True)], wrote
 
@@ -119,13 +119,13 @@ def piece_by_piece(student, teacher, prompts, rule, writing, progress=0.0):
 def as_lists(written):
     return [
         (row[:length].tolist(), by[:length].tolist())
-        for row, by, length in zip(written.pieces, written.by_teacher, written.lengths, strict=True)
+        for row, by, length in zip(written.tokens, written.by_teacher, written.lengths, strict=True)
     ]
 
 
 @pytest.mark.parametrize("table", [False, True], ids=["growing", "table"])
 @pytest.mark.parametrize("rule", CASES.values(), ids=CASES)
-def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule, table, monkeypatch):
+def test_blocks_give_exactly_what_writing_token_by_token_gives(models, rule, table, monkeypatch):
     student, teacher = models
     monkeypatch.setattr(tables, "can_replay", lambda model: table)
     readers = Readers()
@@ -134,7 +134,7 @@ def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule, tab
     decided = fired = 0
     for case in range(6):
         length, block = 1 + case % 5, 1 + 3 * (case % 4)
-        prompts = torch.randint(1, PIECES, (16, length), generator=generator).tolist()
+        prompts = torch.randint(1, TOKENS, (16, length), generator=generator).tolist()
         writing = Writing(LONGEST, (1.0, 0.7, 0.0)[case % 3], block, seed=case)
         found = write(
             student,
@@ -142,12 +142,12 @@ def test_blocks_give_exactly_what_writing_piece_by_piece_gives(models, rule, tab
             prompts,
             rule,
             writing=writing,
-            pieces=PIECES,
+            tokens=TOKENS,
             ends=ENDS,
             progress=0.4,
             readers=readers,
         )
-        texts, wrote = piece_by_piece(student, teacher, prompts, rule, writing, progress=0.4)
+        texts, wrote = token_by_token(student, teacher, prompts, rule, writing, progress=0.4)
         assert as_lists(found) == list(zip(texts, wrote, strict=True))
         assert found.ended.tolist() == [text[-1] in ENDS for text in texts]
         decided += sum(map(len, texts))
@@ -164,10 +164,10 @@ def test_a_row_is_written_alike_whatever_stands_beside_it(models, name):
     student, teacher = models
     generator = torch.Generator().manual_seed(1)
     prompts = [
-        torch.randint(1, PIECES, (length,), generator=generator).tolist()
+        torch.randint(1, TOKENS, (length,), generator=generator).tolist()
         for length in (1, 9, 4, 4, 17, 2)
     ]
-    options = {"pieces": PIECES, "ends": ENDS}
+    options = {"tokens": TOKENS, "ends": ENDS}
     writing = Writing(LONGEST, 1.0, 6, seed=3)
     together = as_lists(write(student, teacher, prompts, CASES[name], writing=writing, **options))
     for number in range(len(prompts)):
@@ -180,17 +180,17 @@ def test_a_row_is_written_alike_whatever_stands_beside_it(models, name):
 def test_the_ends_of_the_switch_are_the_two_models(models):
     student, teacher = models
     prompts = [[5], [6, 8], [9, 9, 9]]
-    options = {"writing": Writing(LONGEST), "pieces": PIECES, "ends": ENDS}
+    options = {"writing": Writing(LONGEST), "tokens": TOKENS, "ends": ENDS}
     for tau, alone in ((0.0, Teacher()), (math.log(2), Student())):
         switch = write(student, teacher, prompts, Switch(tau=tau, decay="constant"), **options)
-        assert torch.equal(switch.pieces, write(student, teacher, prompts, alone, **options).pieces)
+        assert torch.equal(switch.tokens, write(student, teacher, prompts, alone, **options).tokens)
 
 
 def test_the_teacher_writes_more_and_more_at_the_same_divergence():
     from limbeck.generation.rules import Seen
 
-    logs = torch.log_softmax(torch.randn(2, 1, PIECES), -1)
-    student, teacher = (some.expand(1, 30, PIECES) for some in logs[:, None].unbind(0))
+    logs = torch.log_softmax(torch.randn(2, 1, TOKENS), -1)
+    student, teacher = (some.expand(1, 30, TOKENS) for some in logs[:, None].unbind(0))
     seen = Seen(
         torch.zeros(1, 30, dtype=torch.long), student, teacher, torch.arange(30)[None], 30, 0.0
     )
@@ -205,16 +205,16 @@ def test_the_teacher_writes_more_and_more_at_the_same_divergence():
         assert float(threshold[-1]) == pytest.approx(0.1 * rule.tau, rel=0.4)
 
 
-def test_drawn_pieces_have_the_probabilities_of_the_model(models):
+def test_drawn_tokens_have_the_probabilities_of_the_model(models):
     student, _ = models
     prompts = [[5, 11]] * 4000
     found = write(
-        student, None, prompts, Student(), writing=Writing(1, seed=9), pieces=PIECES, ends=ENDS
+        student, None, prompts, Student(), writing=Writing(1, seed=9), tokens=TOKENS, ends=ENDS
     )
     with torch.no_grad():
-        logits = student(torch.tensor([[5, 11]])).logits[0, -1, :PIECES]
+        logits = student(torch.tensor([[5, 11]])).logits[0, -1, :TOKENS]
     expected = torch.softmax(logits, -1)
-    shares = torch.bincount(found.pieces[:, 0], minlength=PIECES) / 4000
+    shares = torch.bincount(found.tokens[:, 0], minlength=TOKENS) / 4000
     assert float((shares - expected).abs().max()) < 0.03
     assert len(shares.nonzero()) > 5
 
@@ -241,11 +241,11 @@ def test_noise_is_that_of_gumbel():
     ],
 )
 def test_options_out_of_range(rule, message):
-    assert message in rule.faults()[0][1]
-    assert not RULES["switch"]().faults()
+    assert message in rule.problems()[0][1]
+    assert not RULES["switch"]().problems()
 
 
-DECODERS = [name for name, anatomy in ANATOMIES.items() if anatomy.causal]
+DECODERS = [name for name, architecture in ARCHITECTURES.items() if architecture.causal]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -253,12 +253,12 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_table_of_fixed_size_gives_every_family_the_same_text(family, device, monkeypatch):
     student, teacher = (
-        make_model(family, vocabulary=PIECES, seed=n).double().to(device) for n in (0, 1)
+        make_model(family, vocabulary=TOKENS, seed=n).double().to(device) for n in (0, 1)
     )
     for model in (student, teacher):
         model.config.sliding_window = None
     prompts = [[5], [6, 8, 4], [9, 9, 9, 9, 9]]
-    options = {"writing": Writing(LONGEST), "pieces": PIECES, "ends": ENDS}
+    options = {"writing": Writing(LONGEST), "tokens": TOKENS, "ends": ENDS}
     plain = write(student, teacher, prompts, Switch(), **options)
     monkeypatch.setattr(tables, "can_replay", lambda model: True)
     readers = Readers()
@@ -313,8 +313,8 @@ def test_what_no_token_has_is_drawn_at_no_temperature(models, temperature, rule)
         [[1, n] for n in range(2, 34)],
         rule,
         writing=writing,
-        pieces=TokenIds(PIECES, absent=absent),
+        tokens=TokenIds(TOKENS, absent=absent),
         ends=(),
     )
-    drawn = set(found.pieces.flatten().tolist())
-    assert not drawn & set(absent) and max(drawn) < PIECES and len(drawn) > 10
+    drawn = set(found.tokens.flatten().tolist())
+    assert not drawn & set(absent) and max(drawn) < TOKENS and len(drawn) > 10

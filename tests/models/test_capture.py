@@ -7,9 +7,9 @@ from conftest import FAMILIES, make_batch, make_model
 from limbeck.activations import Needs
 from limbeck.batch import Tokens
 from limbeck.errors import ModelError
-from limbeck.models.anatomy import Anatomy
+from limbeck.models.architecture import Architecture
 from limbeck.models.capture import capture
-from limbeck.models.families import ANATOMIES, anatomy_of
+from limbeck.models.families import ARCHITECTURES, architecture_of
 from limbeck.models.modules import submodule
 from limbeck.tokenization.batching import kept_apart
 
@@ -20,7 +20,7 @@ def test_hidden_states_are_the_outputs_of_the_named_layers(family):
     full = model.base_model(
         input_ids=tokens.input_ids, attention_mask=tokens.mask, output_hidden_states=True
     )
-    found = capture(model, ANATOMIES[family], tokens, Needs(hidden=frozenset({0, 1})))
+    found = capture(model, ARCHITECTURES[family], tokens, Needs(hidden=frozenset({0, 1})))
     assert found.hidden.keys() == {0, 1}
     for layer in (0, 1):  # hidden_states[0] is the embedding output, which we never count
         torch.testing.assert_close(found.hidden[layer], full.hidden_states[layer + 1])
@@ -33,10 +33,10 @@ FINAL_NORMS |= {"gpt2": "ln_f", "modernbert": "final_norm"}
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_hidden_state_is_that_before_the_final_norm(family):
-    model, tokens, anatomy = make_model(family), make_batch().student, ANATOMIES[family]
+    model, tokens, architecture = make_model(family), make_batch().student, ARCHITECTURES[family]
     states = model.base_model(input_ids=tokens.input_ids, attention_mask=tokens.mask)
-    found = capture(model, anatomy, tokens, Needs(hidden=frozenset({2}))).hidden[2]
-    assert (family in FINAL_NORMS) == (anatomy.causal or family == "modernbert")
+    found = capture(model, architecture, tokens, Needs(hidden=frozenset({2}))).hidden[2]
+    assert (family in FINAL_NORMS) == (architecture.causal or family == "modernbert")
     if family in FINAL_NORMS:
         norm = submodule(model.base_model, FINAL_NORMS[family])
         with torch.no_grad():  # so that the norm is seen where it began as doing nothing
@@ -49,18 +49,18 @@ def test_the_last_hidden_state_is_that_before_the_final_norm(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_queries_keys_values_are_the_projections_of_the_layer_input(family):
-    model, tokens, anatomy = make_model(family), make_batch().student, ANATOMIES[family]
-    layer = list(submodule(model.base_model, anatomy.layers).children())[1]
+    model, tokens, architecture = make_model(family), make_batch().student, ARCHITECTURES[family]
+    layer = list(submodule(model.base_model, architecture.layers).children())[1]
     inputs = []
-    projection = submodule(layer, anatomy.query)
+    projection = submodule(layer, architecture.query)
     handle = projection.register_forward_hook(lambda m, given, out: inputs.append(given[0]))
     here = frozenset({1})
-    found = capture(model, anatomy, tokens, Needs(queries=here, keys=here, values=here))
+    found = capture(model, architecture, tokens, Needs(queries=here, keys=here, values=here))
     handle.remove()
-    if anatomy.fused:
+    if architecture.fused:
         expected = projection(inputs[0]).chunk(3, dim=-1)
     else:
-        paths = (anatomy.query, anatomy.key, anatomy.value)
+        paths = (architecture.query, architecture.key, architecture.value)
         expected = [submodule(layer, path)(inputs[0]) for path in paths]
     for name, value in zip(("queries", "keys", "values"), expected, strict=True):
         torch.testing.assert_close(getattr(found, name)[1], value)
@@ -70,27 +70,29 @@ def test_queries_keys_values_are_the_projections_of_the_layer_input(family):
 def test_logits_are_the_full_models_at_the_predicted_positions(family):
     model, tokens = make_model(family), make_batch().student
     full = model(input_ids=tokens.input_ids, attention_mask=tokens.mask).logits
-    found = capture(model, ANATOMIES[family], tokens, Needs(predictions=True))
+    found = capture(model, ARCHITECTURES[family], tokens, Needs(predictions=True))
     torch.testing.assert_close(found.predictions.logits(), full[tokens.predicted])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_forward_stops_after_the_last_tensor_asked_for(family):
-    model, anatomy = make_model(family), ANATOMIES[family]
+    model, architecture = make_model(family), ARCHITECTURES[family]
     ran = []
-    layers = list(submodule(model.base_model, anatomy.layers).children())
+    layers = list(submodule(model.base_model, architecture.layers).children())
     for number, layer in enumerate(layers):
         layer.register_forward_pre_hook(lambda m, given, n=number: ran.append(n))
-    capture(model, anatomy, make_batch().student, Needs(values=frozenset({1})))
+    capture(model, architecture, make_batch().student, Needs(values=frozenset({1})))
     assert ran == [0, 1]
-    found = capture(model, anatomy, make_batch().student, Needs())
+    found = capture(model, architecture, make_batch().student, Needs())
     assert ran == [0, 1]
     assert found.hidden == {}
 
 
 def test_gradients_flow_through_a_forward_that_was_left_early():
     model = make_model()
-    found = capture(model, ANATOMIES["bert"], make_batch().student, Needs(queries=frozenset({1})))
+    found = capture(
+        model, ARCHITECTURES["bert"], make_batch().student, Needs(queries=frozenset({1}))
+    )
     found.queries[1].sum().backward()
     layers = model.bert.encoder.layer
     assert layers[0].intermediate.dense.weight.grad is not None
@@ -99,33 +101,35 @@ def test_gradients_flow_through_a_forward_that_was_left_early():
 
 def test_layers_count_from_zero_and_a_wrong_one_is_named():
     with pytest.raises(ModelError, match="layer 3 .* 3 layers: 0 to 2"):
-        capture(make_model(), ANATOMIES["bert"], make_batch().student, Needs(hidden=frozenset({3})))
+        capture(
+            make_model(), ARCHITECTURES["bert"], make_batch().student, Needs(hidden=frozenset({3}))
+        )
 
 
 def test_a_model_without_head_says_how_to_get_one():
     with pytest.raises(ModelError, match="train one with a stage that has no teacher"):
         capture(
             make_model().base_model,
-            ANATOMIES["bert"],
+            ARCHITECTURES["bert"],
             make_batch().student,
             Needs(predictions=True),
         )
 
 
 def test_an_unknown_architecture_says_how_to_give_paths():
-    with pytest.raises(ModelError, match=r"'mamba' is not known .*anatomy: \{layers"):
-        anatomy_of("mamba")
+    with pytest.raises(ModelError, match=r"'mamba' is not known .*architecture: \{layers"):
+        architecture_of("mamba")
 
 
 def test_a_wrong_path_lists_what_is_there():
-    wrong = Anatomy(layers="encoder.layers", query="q", key="k", value="v")
+    wrong = Architecture(layers="encoder.layers", query="q", key="k", value="v")
     with pytest.raises(ModelError, match="no module 'layers' .* it has: layer"):
         capture(make_model(), wrong, make_batch().student, Needs(hidden=frozenset({0})))
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if ANATOMIES[f].causal])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if ARCHITECTURES[f].causal])
 def test_documents_that_are_kept_apart_are_read_as_if_alone(family):
-    model, anatomy = make_model(family), ANATOMIES[family]
+    model, architecture = make_model(family), ARCHITECTURES[family]
     between = 7
     generator = torch.Generator().manual_seed(0)
     texts = [torch.randint(8, 200, (n,), generator=generator).tolist() for n in (5, 3, 6)]
@@ -134,12 +138,12 @@ def test_documents_that_are_kept_apart_are_read_as_if_alone(family):
     yes = torch.ones_like(row, dtype=torch.bool)
     tokens = kept_apart(Tokens(row, yes, row, yes), between)
     needs = Needs(predictions=True, hidden=frozenset({1}))
-    together = capture(model, anatomy, replace(tokens, predicted=yes), needs)
+    together = capture(model, architecture, replace(tokens, predicted=yes), needs)
     start = 0
     for alone in (first, [*texts[1], between], texts[2]):
         ids = torch.tensor([alone])
         real = torch.ones_like(ids, dtype=torch.bool)
-        found = capture(model, anatomy, Tokens(ids, real, ids, real), needs)
+        found = capture(model, architecture, Tokens(ids, real, ids, real), needs)
         here = slice(start, start + len(alone))
         torch.testing.assert_close(together.hidden[1][:, here], found.hidden[1])
         logits = together.predictions.logits()[here]

@@ -6,12 +6,12 @@ from conftest import make_model
 
 from limbeck.errors import MissingExtraError, ModelError
 from limbeck.models import locate as model_folders
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config, load_model
 from limbeck.models.locate import locate
 from limbeck.tokenization.load import load_tokenizer
 
-BERT = ANATOMIES["bert"]
+BERT = ARCHITECTURES["bert"]
 
 
 def folder(tmp_path, **config):
@@ -20,7 +20,7 @@ def folder(tmp_path, **config):
 
 
 def test_a_folder_loads_in_evaluation_mode(teacher_folder):
-    model = load_model(str(teacher_folder), anatomy=BERT, with_head=True)
+    model = load_model(str(teacher_folder), architecture=BERT, with_head=True)
     assert not model.training and model.dtype == torch.float32
     body = load_body(str(teacher_folder), attention_dropout=False)
     assert type(body).__name__ == "BertModel"
@@ -30,9 +30,9 @@ def test_a_folder_loads_in_evaluation_mode(teacher_folder):
 
 def test_a_body_without_head_is_told_from_one_with(tmp_path):
     make_model().base_model.save_pretrained(tmp_path)
-    assert type(load_model(str(tmp_path), anatomy=BERT)).__name__ == "BertModel"
+    assert type(load_model(str(tmp_path), architecture=BERT)).__name__ == "BertModel"
     with pytest.raises(ModelError, match="no trained vocabulary head.*train one by a run"):
-        load_model(str(tmp_path), anatomy=BERT, with_head=True)
+        load_model(str(tmp_path), architecture=BERT, with_head=True)
 
 
 def test_folders_that_are_refused(tmp_path):
@@ -90,7 +90,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
     make_model().config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
-        load_model(str(tmp_path), anatomy=BERT)
+        load_model(str(tmp_path), architecture=BERT)
 
 
 def test_a_hub_name_out_of_reach_says_so():

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import make_model
 
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.student.low_rank import Rank, chosen_layers, factor_layers
 
 HEAVY = ("torch", "transformers", "numpy", "pydantic", "jaxtyping", "safetensors", "tokenizers")
@@ -28,7 +28,7 @@ def test_importing_limbeck_imports_nothing_heavy():
 @pytest.fixture(scope="module")
 def low_rank_folder(tmp_path_factory):
     model = make_model("llama")
-    factor_layers(model, chosen_layers(model, ANATOMIES["llama"], "all"), Rank(budget=0.4))
+    factor_layers(model, chosen_layers(model, ARCHITECTURES["llama"], "all"), Rank(budget=0.4))
     folder = tmp_path_factory.mktemp("low-rank")
     model.save_pretrained(folder)
     return str(folder)

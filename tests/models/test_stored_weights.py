@@ -6,7 +6,7 @@ from conftest import FAMILIES, make_batch, make_model, same_run
 from safetensors.torch import load_file, save_file
 
 from limbeck.activations import Needs
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model
 from limbeck.recipe.check import prepare
 from limbeck.run import models as assemble
@@ -21,15 +21,17 @@ NEEDS = Needs(hidden=frozenset({0, 1}), queries=frozenset({1}), predictions=True
 @pytest.mark.parametrize("family", FAMILIES)
 def test_signals_are_those_of_float32_to_the_bit(family, precision, tmp_path):
     make_model(family, seed=1).to(precision).save_pretrained(tmp_path)
-    anatomy, batch = ANATOMIES[family], make_batch()
-    load = {"anatomy": anatomy, "with_head": True}
+    architecture, batch = ARCHITECTURES[family], make_batch()
+    load = {"architecture": architecture, "with_head": True}
     models = [load_model(str(tmp_path), stored=stored, **load) for stored in (False, True)]
     assert {parameter.dtype for parameter in models[0].parameters()} == {torch.float32}
     matrices = {p.dtype for p in models[1].parameters() if p.dim() == 2}
     assert matrices == {precision}
     for autocast in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            one, other = (LiveTeacher(model, anatomy).signals(batch, NEEDS) for model in models)
+            one, other = (
+                LiveTeacher(model, architecture).signals(batch, NEEDS) for model in models
+            )
             logits = [found.predictions.logits() for found in (one, other)]
         assert torch.equal(*logits)
         assert torch.equal(one.queries[1], other.queries[1])
@@ -39,7 +41,9 @@ def test_signals_are_those_of_float32_to_the_bit(family, precision, tmp_path):
 
 def test_tied_weights_stay_tied_and_are_held_once(tmp_path):
     make_model("gpt2").bfloat16().save_pretrained(tmp_path)
-    model = load_model(str(tmp_path), anatomy=ANATOMIES["gpt2"], with_head=True, stored=True)
+    model = load_model(
+        str(tmp_path), architecture=ARCHITECTURES["gpt2"], with_head=True, stored=True
+    )
     assert model.lm_head.weight is model.transformer.wte.weight
     held = sum(p.nbytes for p in model.parameters())
     assert held < 1.1 * (tmp_path / "model.safetensors").stat().st_size
@@ -69,7 +73,7 @@ def test_norms_are_as_precise_as_in_their_file_and_decide_nothing(tmp_path, wide
             weights[name] = torch.rand(len(weight)).to(widest)
     save_file(weights, file, metadata={"format": "pt"})
     body = load_body(str(tmp_path), stored=True)
-    whole = load_model(str(tmp_path), anatomy=ANATOMIES["llama"], stored=True)
+    whole = load_model(str(tmp_path), architecture=ARCHITECTURES["llama"], stored=True)
     for model, start in ((body, f"{prefix}model."), (whole, prefix)):
         assert precisions(model) == {torch.bfloat16}
         for name, parameter in model.named_parameters():
@@ -123,7 +127,9 @@ def test_buffers_in_a_file_decide_nothing(tmp_path, buffers, precision):
     model.save_pretrained(tmp_path)
     change(tmp_path, BUFFERS[buffers])
     for place in (tmp_path, tmp_path / "alone"):
-        loaded = load_model(str(place), anatomy=ANATOMIES[family], with_head=True, stored=True)
+        loaded = load_model(
+            str(place), architecture=ARCHITECTURES[family], with_head=True, stored=True
+        )
         assert precisions(loaded) == {precision}
         assert precisions(load_body(str(place), stored=True)) == {precision}
         if place is tmp_path:  # and again with the names of a body alone

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from limbeck.export.pretrained import export_student
 from limbeck.models import tied_head
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import language_model_class, load_config, load_model, load_with_head
 from limbeck.models.shapes import shape_of
 from limbeck.student.axis_maps import Width
@@ -44,26 +44,26 @@ def untied(family):
 def test_a_whole_copy_gives_what_its_teacher_gives(family, shards, tokenizer, tmp_path):
     if shards != "5GB" and family not in ("bert", "llama"):
         return
-    anatomy = ANATOMIES[family]
+    architecture = ARCHITECTURES[family]
     untied(family).save_pretrained(tmp_path / "teacher", max_shard_size=shards)
     place = str(tmp_path / "teacher")
     assert AutoConfig.from_pretrained(place).tie_word_embeddings
     config = load_config(place)
     assert not config.tie_word_embeddings
-    teacher = load_model(place, anatomy=anatomy, with_head=True)
-    right = logits(language_model_class(causal=anatomy.causal).from_pretrained(place).eval())
+    teacher = load_model(place, architecture=architecture, with_head=True)
+    right = logits(language_model_class(causal=architecture.causal).from_pretrained(place).eval())
     assert torch.equal(logits(teacher), right)
-    shape = shape_of(config, anatomy)
-    own = student_config(config, anatomy, shape, copied_layers=WHOLE)
-    student = build_student(own, seed=1, causal=anatomy.causal)
-    copy_layers(student, teacher, anatomy, layers=WHOLE, width=Width.CUT, calibration=[])
+    shape = shape_of(config, architecture)
+    own = student_config(config, architecture, shape, copied_layers=WHOLE)
+    student = build_student(own, seed=1, causal=architecture.causal)
+    copy_layers(student, teacher, architecture, layers=WHOLE, width=Width.CUT, calibration=[])
     assert torch.equal(logits(student), right)
     export_student(student, tokenizer, tmp_path / "student", with_head=True, card="")
-    kind = language_model_class(causal=anatomy.causal)
+    kind = language_model_class(causal=architecture.causal)
     again, facts = kind.from_pretrained(tmp_path / "student", output_loading_info=True)
     assert not facts["missing_keys"] and not again.config.tie_word_embeddings
     assert torch.equal(logits(again.eval()), right)
-    first = load_with_head(place, anatomy=anatomy, seed=0)
+    first = load_with_head(place, architecture=architecture, seed=0)
     assert torch.equal(logits(first), right)
 
 
@@ -73,11 +73,11 @@ def test_a_head_that_is_written_out_and_the_same_stays_tied(family, tmp_path):
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
     head.weight = torch.nn.Parameter(table.weight.detach().clone())
     model.save_pretrained(tmp_path)
-    assert f"{ANATOMIES[family].output or 'lm_head'}.weight" in load_file(
+    assert f"{ARCHITECTURES[family].output or 'lm_head'}.weight" in load_file(
         tmp_path / "model.safetensors"
     )
     assert load_config(str(tmp_path)).tie_word_embeddings
-    loaded = load_model(str(tmp_path), anatomy=ANATOMIES[family], with_head=True)
+    loaded = load_model(str(tmp_path), architecture=ARCHITECTURES[family], with_head=True)
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
 
 
@@ -99,7 +99,7 @@ def test_the_same_numbers_in_another_precision_are_tied(halved, precision, tmp_p
     assert load_config(str(tmp_path)).tie_word_embeddings
     for stored in (False, True):
         loaded = load_model(
-            str(tmp_path), anatomy=ANATOMIES["llama"], with_head=True, stored=stored
+            str(tmp_path), architecture=ARCHITECTURES["llama"], with_head=True, stored=stored
         )
         assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
         assert torch.equal(loaded.lm_head.weight.float(), table.float())

@@ -15,7 +15,7 @@ from transformers import (
 import limbeck
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.evaluation.generation import Writer
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model, load_with_head
 from limbeck.models.weight_headers import check_weights, has_vocabulary_head
 from limbeck.recipe.check import check
@@ -44,16 +44,16 @@ def saved(tmp_path, tokenizer):
 
 def refusals(place, family, raw_recipe):
     """What each way of using a model says of it."""
-    anatomy = ANATOMIES[family]
+    architecture = ARCHITECTURES[family]
     with pytest.raises(ModelError) as loaded:
-        load_model(place, anatomy=anatomy)
+        load_model(place, architecture=architecture)
     with pytest.raises(ModelError) as body:
         load_body(place, stored=True)
     with pytest.raises(ModelError) as student:
-        load_with_head(place, anatomy=anatomy, seed=0)
+        load_with_head(place, architecture=architecture, seed=0)
     with pytest.raises(ModelError) as public:
         limbeck.load(place)
-    problem, _ = check_weights(place, anatomy=anatomy)
+    problem, _ = check_weights(place, architecture=architecture)
     problems = [
         "; ".join(message for place, message in check(raw_recipe | {field: place})[1])
         for field in ("teacher", "student")
@@ -97,7 +97,7 @@ def test_fewer_layers_than_the_file_has(saved, raw_recipe):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_layer_without_some_of_its_weights(saved, raw_recipe, family):
-    lacking = f"{ANATOMIES[family].layers}.1.{ANATOMIES[family].value}.weight"
+    lacking = f"{ARCHITECTURES[family].layers}.1.{ARCHITECTURES[family].value}.weight"
     place = saved(family, rename=lambda name: None if name.endswith(lacking) else name)
     for said in refusals(place, family, raw_recipe):
         assert "lacks 1 of the" in said and lacking in said
@@ -179,14 +179,14 @@ def test_which_layers_the_files_have(saved, missing, extra, said):
     gone = tuple(f"layer.{layer}." for layer in missing)
     weights = {n: w for n, w in weights.items() if not any(part in n for part in gone)}
     save_file(weights, file, metadata={"format": "pt"})
-    problem, _ = check_weights(place, anatomy=ANATOMIES["bert"])
+    problem, _ = check_weights(place, architecture=ARCHITECTURES["bert"])
     assert said in problem
 
 
 def test_a_last_layer_in_part_is_not_counted_away(saved):
     lacking = "layer.2.output.dense.bias"
     place = saved(rename=lambda name: None if name.endswith(lacking) else name)
-    problem, _ = check_weights(place, anatomy=ANATOMIES["bert"])
+    problem, _ = check_weights(place, architecture=ARCHITECTURES["bert"])
     assert "lacks 1 of the 53 weights" in problem and "files have 2" not in problem
 
 
@@ -199,31 +199,31 @@ DOUBLED = {
 
 @pytest.mark.parametrize("family", sorted(DOUBLED))
 def test_what_a_body_is_called_stands_twice(saved, family):
-    anatomy = ANATOMIES[family]
+    architecture = ARCHITECTURES[family]
     model = make_model(family)
     place = saved(family, model=model, rename=DOUBLED[family])
     with pytest.warns(UserWarning, match=r"within a wrapper \(\w+\. in their names\)"):
-        whole = load_model(place, anatomy=anatomy, with_head=True)
+        whole = load_model(place, architecture=architecture, with_head=True)
     with pytest.warns(UserWarning, match="within a wrapper"):
         body = load_body(place)
     for loaded in (whole.base_model, body):
         for name, weight in model.base_model.named_parameters():
             if "pooler" not in name:
                 assert torch.equal(loaded.get_parameter(name), weight)
-    problem, note = check_weights(place, anatomy=anatomy)
+    problem, note = check_weights(place, architecture=architecture)
     assert problem is None and "it is left out" in note
 
 
-def test_an_anatomy_without_a_head_is_checked_alike(saved, raw_recipe):
+def test_an_architecture_without_a_head_is_checked_alike(saved, raw_recipe):
     place = saved(rename=lambda name: None if "layer.1." in name else name)
-    anatomy = {
+    architecture = {
         "layers": "encoder.layer",
         "query": "attention.self.query",
         "key": "attention.self.key",
         "value": "attention.self.value",
     }
-    raw_recipe["student"] |= {"architecture": "bert"}
-    raw_recipe["teacher"] = {"model": place, "anatomy": anatomy}
+    raw_recipe["student"] |= {"model_type": "bert"}
+    raw_recipe["teacher"] = {"model": place, "architecture": architecture}
     said = dict(check(raw_recipe)[1])["teacher.model"]
     assert "lacks 16 of the 53 weights" in said and "layers 0 and 2 alone" in said
 
@@ -251,8 +251,10 @@ def test_weights_that_are_not_finite(saved, value, stored):
         model.bert.encoder.layer[1].output.dense.weight[3, 4] = value
     place = saved(model=model)
     for load in (
-        lambda: load_model(place, anatomy=ANATOMIES["bert"], with_head=True, stored=stored),
-        lambda: load_with_head(place, anatomy=ANATOMIES["bert"], seed=0),
+        lambda: load_model(
+            place, architecture=ARCHITECTURES["bert"], with_head=True, stored=stored
+        ),
+        lambda: load_with_head(place, architecture=ARCHITECTURES["bert"], seed=0),
         lambda: load_body(place, stored=stored),
         lambda: limbeck.load(place),
     ):
@@ -296,22 +298,22 @@ WRAPPED = {
 @pytest.mark.parametrize("family", ["bert", "gpt2", "modernbert", "llama"])
 @pytest.mark.parametrize("wrapped", sorted(WRAPPED))
 def test_what_wrappers_leave_in_names_is_left_out(saved, family, wrapped):
-    anatomy = ANATOMIES[family]
+    architecture = ARCHITECTURES[family]
     model = make_model(family).bfloat16()
     batch = make_batch()
     given = {"input_ids": batch.student.input_ids, "attention_mask": batch.student.mask}
     with torch.no_grad():
         place = saved(model=model)
-        right = load_model(place, anatomy=anatomy, with_head=True)(**given).logits
+        right = load_model(place, architecture=architecture, with_head=True)(**given).logits
         saved(model=model, rename=WRAPPED[wrapped])
         for stored in (False, True):
             with pytest.warns(UserWarning, match="of the .* weights of .* were saved from within"):
-                loaded = load_model(place, anatomy=anatomy, with_head=True, stored=stored)
+                loaded = load_model(place, architecture=architecture, with_head=True, stored=stored)
             assert torch.equal(loaded(**given).logits, right)
-    problem, note = check_weights(place, anatomy=anatomy)
+    problem, note = check_weights(place, architecture=architecture)
     assert problem is None and "in their names); it is left out" in note
     loaded.save_pretrained(place)  # and they do not come back
-    assert check_weights(place, anatomy=anatomy) == (None, None)
+    assert check_weights(place, architecture=architecture) == (None, None)
 
 
 def test_the_plan_says_that_names_were_unwrapped(saved, raw_recipe):
@@ -332,31 +334,31 @@ def test_one_weight_under_two_wrappings(saved):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_body_alone_may_lack_pooler_and_head(saved, raw_recipe, family):
-    anatomy = ANATOMIES[family]
+    architecture = ARCHITECTURES[family]
     body = make_model(family).base_model
     place = saved(model=body, rename=lambda name: None if "pooler" in name else name)
-    assert check_weights(place, anatomy=anatomy, head_in_part=False) == (None, None)
+    assert check_weights(place, architecture=architecture, head_in_part=False) == (None, None)
     load_body(place)
-    tied = body.config.tie_word_embeddings and anatomy.causal
-    assert has_vocabulary_head(place, anatomy=anatomy) is tied
-    model = load_model(place, anatomy=anatomy)
+    tied = body.config.tie_word_embeddings and architecture.causal
+    assert has_vocabulary_head(place, architecture=architecture) is tied
+    model = load_model(place, architecture=architecture)
     assert (model is model.base_model) is not tied
-    load_with_head(place, anatomy=anatomy, seed=0)
+    load_with_head(place, architecture=architecture, seed=0)
 
 
 def test_heads_that_nobody_asked_for(saved):
     config = make_model().config
     config.num_labels = 3
     place = saved(model=AutoModelForSequenceClassification.from_config(config))
-    assert check_weights(place, anatomy=ANATOMIES["bert"]) == (None, None)
+    assert check_weights(place, architecture=ARCHITECTURES["bert"]) == (None, None)
     load_body(place)
 
 
 def test_half_of_a_head(saved, raw_recipe):
-    anatomy = ANATOMIES["bert"]
+    architecture = ARCHITECTURES["bert"]
     place = saved(rename=lambda name: None if "transform.dense.weight" in name else name)
     load_body(place)  # nobody asks for it
-    problem, note = check_weights(place, anatomy=anatomy)
+    problem, note = check_weights(place, architecture=architecture)
     assert problem is None and "lacks 1 of its weights: cls.predictions.transform.dense" in note
     assert "The head is left out; only the body is used" in note
     with pytest.warns(UserWarning, match="has a part of a vocabulary head"):
@@ -366,10 +368,10 @@ def test_half_of_a_head(saved, raw_recipe):
     raw_recipe["stages"][0]["objectives"] = {"output": {}}
     asked = dict(check(raw_recipe | {"teacher": place})[1])["teacher.model"]
     assert "lacks 1 weights" in asked
-    assert not has_vocabulary_head(place, anatomy=anatomy)
+    assert not has_vocabulary_head(place, architecture=architecture)
     for load in (
-        lambda: load_model(place, anatomy=anatomy, with_head=True),
-        lambda: load_with_head(place, anatomy=anatomy, seed=0),
+        lambda: load_model(place, architecture=architecture, with_head=True),
+        lambda: load_with_head(place, architecture=architecture, seed=0),
     ):
         with pytest.raises(ModelError, match=r"lacks 1 weights .*transform\.dense\.weight"):
             load()
@@ -389,14 +391,14 @@ def test_old_names_of_norms(saved):
     for parameter in model.parameters():
         parameter.data += 0.5
     place = saved(model=model, rename=rename)
-    loaded = load_model(place, anatomy=ANATOMIES["bert"], with_head=True)
+    loaded = load_model(place, architecture=ARCHITECTURES["bert"], with_head=True)
     norm = loaded.bert.embeddings.LayerNorm
     assert torch.equal(norm.weight, model.bert.embeddings.LayerNorm.weight)
 
 
 def test_half_precision(saved):
     model = make_model("llama").half()
-    loaded = load_model(saved(model=model), anatomy=ANATOMIES["llama"], with_head=True)
+    loaded = load_model(saved(model=model), architecture=ARCHITECTURES["llama"], with_head=True)
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.float())
 
 

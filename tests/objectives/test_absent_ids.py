@@ -25,7 +25,7 @@ THEIRS = TokenIds(33, absent=(2, 30))
 
 @pytest.fixture(params=[(2**24, 2**18, 2**13), (60, 40, 7)], ids=["at once", "in parts"])
 def blocks(request, monkeypatch):
-    for name, value in zip(("_GROUP", "_BLOCK", "_PIECES"), request.param, strict=True):
+    for name, value in zip(("_GROUP", "_BLOCK", "_TOKENS"), request.param, strict=True):
         monkeypatch.setattr(module, name, value)
 
 
@@ -81,9 +81,9 @@ def same(one, other, student):
 @pytest.mark.parametrize("signal", ["dense", "top_k"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_output(blocks, student, teacher, batch, divergence, signal):
-    objective = Output(divergence=divergence, signal=signal, pieces=5, temperature=2.0)
+    objective = Output(divergence=divergence, signal=signal, tokens=5, temperature=2.0)
     shapes = shape(IDS), shape(IDS, TEACHER_TABLE)
-    assert objective.faults(*shapes) == []
+    assert objective.problems_with(*shapes) == []
     found = total_of(objective.bound(*shapes), student, teacher, batch)
     plain = (without_absent(side, IDS) for side in (student, teacher))
     same(found, total_of(objective, *plain, batch), student)
@@ -111,18 +111,18 @@ def test_the_forward_kl_in_plain_loops(student, teacher, batch):
 
 
 def test_samples_of_the_teacher_are_tokens(student, teacher, batch):
-    bound = Output(signal="sampled", pieces=500).bound(shape(IDS), shape(IDS, TEACHER_TABLE))
+    bound = Output(signal="sampled", tokens=500).bound(shape(IDS), shape(IDS, TEACHER_TABLE))
     torch.manual_seed(3)
     total = total_of(bound, student, teacher, batch)
     (gradient,) = torch.autograd.grad(total, student.bias)
     assert gradient[IDS.present].any() and not gradient[list(IDS.absent)].any()
 
 
-@pytest.mark.parametrize("pieces", [4, None])
-def test_uld(blocks, student, teacher, batch, pieces):
-    objective = Uld(pieces=pieces)
+@pytest.mark.parametrize("tokens", [4, None])
+def test_uld(blocks, student, teacher, batch, tokens):
+    objective = Uld(tokens=tokens)
     shapes = shape(IDS), shape(THEIRS, TEACHER_TABLE)
-    assert objective.faults(*shapes) == []
+    assert objective.problems_with(*shapes) == []
     found = total_of(objective.bound(*shapes), student, teacher, batch)
     plain = without_absent(student, IDS), without_absent(teacher, THEIRS)
     same(found, total_of(objective, *plain, batch), student)
@@ -147,9 +147,9 @@ def test_chunks_of_one_vocabulary(student, teacher, batch):
 
 
 def test_what_is_known_of_some_tokens_gives_the_rest_to_the_other_tokens():
-    pieces = torch.tensor([[1, 39, 10]])
+    tokens = torch.tensor([[1, 39, 10]])
     logs = torch.tensor([[0.5, 0.2, 0.1]]).log()
-    known = Selected(pieces, logs, torch.tensor([0.2]).log())
+    known = Selected(tokens, logs, torch.tensor([0.2]).log())
     found = known.logits(slice(None), IDS).exp()
     assert found.shape == (1, len(IDS))
     torch.testing.assert_close(found.sum(), torch.tensor(1.0))
@@ -159,5 +159,5 @@ def test_what_is_known_of_some_tokens_gives_the_rest_to_the_other_tokens():
 
 def test_tables_whose_ids_differ_cannot_be_compared():
     other = TokenIds(40, absent=(0, 7, 8, 9, 21, 37))
-    faults = Output().faults(shape(IDS), shape(other, TEACHER_TABLE))
-    assert [field for field, _ in faults] == [""]
+    problems = Output().problems_with(shape(IDS), shape(other, TEACHER_TABLE))
+    assert [field for field, _ in problems] == [""]

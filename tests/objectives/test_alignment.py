@@ -65,24 +65,24 @@ def test_vectors_of_a_group_are_pooled(links, pool):
     )
 
 
-def predictions(positions, pieces, seed, bias=True):
+def predictions(positions, tokens, seed, bias=True):
     chance = torch.Generator().manual_seed(seed)
     return Predictions(
         torch.randn(positions, 3, generator=chance, requires_grad=True),
-        torch.randn(pieces, 3, generator=chance, requires_grad=True),
-        torch.randn(pieces, generator=chance, requires_grad=True) if bias else None,
+        torch.randn(tokens, 3, generator=chance, requires_grad=True),
+        torch.randn(tokens, generator=chance, requires_grad=True) if bias else None,
     )
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("pool", ["sum", "mean"])
 @pytest.mark.parametrize("mapped", [True, False])
-def test_logits_of_a_group_are_pooled_from_those_of_its_pieces(links, pool, mapped, bias):
+def test_logits_of_a_group_are_pooled_from_those_of_its_tokens(links, pool, mapped, bias):
     mine = predictions(int((links.student >= 0).sum()), 7, 1, bias)
     theirs = predictions(int((links.teacher >= 0).sum()), 9, 2, bias)
     parts = [[3], [0, 5], [5, 5, 6]] if mapped else [[2], [0], [6]]
     columns = torch.tensor([8, 1, 4])
-    flat = torch.tensor([piece for some in parts for piece in some])
+    flat = torch.tensor([token for some in parts for token in some])
     owner = torch.tensor([n for n, some in enumerate(parts) for _ in some]) if mapped else None
     alignment = Alignment(pool, flat, columns, owner=owner)
     of_student = alignment.student(
@@ -112,7 +112,7 @@ def test_logits_of_a_group_are_pooled_from_those_of_its_pieces(links, pool, mapp
 def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
     mine = predictions(int((links.student >= 0).sum()), 7, 1)
     parts = [[3], [0, 5], [5, 2, 6]]
-    flat = torch.tensor([piece for some in parts for piece in some])
+    flat = torch.tensor([token for some in parts for token in some])
     columns, owner = torch.tensor([8, 1, 4]), torch.tensor([0, 1, 1, 2, 2, 2])
     alignment = Alignment("mean", flat, columns, owner=owner, summed_over=7)
     found = alignment.student(Activations(predictions=mine), links, read(links.student)).predictions
@@ -150,7 +150,7 @@ def test_the_output_loss_reaches_features_and_the_whole_map(links, summed_over, 
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_likelihoods_of_stretches_are_sums_over_their_pieces(links):
+def test_likelihoods_of_stretches_are_sums_over_their_tokens(links):
     following = torch.tensor([[0, 0, 1, -1, 2, -1], [0, 1, 1, 1, -1, -1]])
     links = replace(links, student_next=following)
     predicted = torch.ones(2, 6, dtype=torch.bool)

@@ -9,7 +9,7 @@ from conftest import make_batch, make_model
 
 from limbeck.batch import Batch, Tokens
 from limbeck.models.capture import capture
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.student import recompute
@@ -25,25 +25,25 @@ class Pair:
 
     def __init__(self, case: tuple[str, str], *, same: bool = False) -> None:
         name, family = case
-        self.anatomy = ANATOMIES[family]
+        self.architecture = ARCHITECTURES[family]
         self.teacher = make_model(family, seed=1).requires_grad_(False)
         self.student = make_model(
             family, hidden=24 if same else 16, layers=3 if same else 2, seed=1 if same else 2
         )
-        shapes = [shape_of(m.config, self.anatomy) for m in (self.student, self.teacher)]
+        shapes = [shape_of(m.config, self.architecture) for m in (self.student, self.teacher)]
         objective = OBJECTIVES[name]()
-        assert objective.faults(*shapes) == []
+        assert objective.problems_with(*shapes) == []
         self.objective = objective.bound(*shapes)
         self.projections = Projections(self.objective.projection_sizes(*shapes), seed=0)
         self.learner = Learner(
-            self.student, {name: self.projections}, self.anatomy, {name: self.objective}
+            self.student, {name: self.projections}, self.architecture, {name: self.objective}
         )
         self.name = name
 
     def total(self, batch: Batch, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             needs = self.objective.teacher_needs()
-            signals = capture(self.teacher, self.anatomy, batch.teacher, needs)
+            signals = capture(self.teacher, self.architecture, batch.teacher, needs)
             return self.learner(batch, signals)[self.name]
 
     def gradients(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
@@ -87,7 +87,7 @@ def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(case):
 def test_layers_that_are_computed_again_give_the_same_gradients(case, monkeypatch):
     pair, batch = Pair(case), make_batch()
     whole = pair.gradients([batch])
-    recompute_layers(pair.student, pair.anatomy)
+    recompute_layers(pair.student, pair.architecture)
     for parameter, gradient in pair.gradients([batch]).items():
         torch.testing.assert_close(gradient, whole[parameter], rtol=1e-4, atol=1e-6)
     # Where nothing is kept, nothing is set up: what a GPU records may hold no more than kernels.

@@ -57,10 +57,10 @@ def general_alpha_beta(p, q, alpha, beta):
 
 def adaptive(p, q, head):
     order, inside, before = p.argsort(descending=True).tolist(), [], 0.0
-    for piece in order:
+    for token in order:
         if before < head:
-            inside.append(piece)
-        before += float(p[piece])
+            inside.append(token)
+        before += float(p[token])
     gaps = (p - q).abs().detach()
     share = float(gaps[inside].sum() / gaps.sum())
     return share * kl(p, q) + (1 - share) * kl(q, p)
@@ -133,7 +133,7 @@ def test_the_gradients_of_both_kullback_leibler_divergences():
         torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_no_measure_is_infinite_where_one_side_excludes_a_piece():
+def test_no_measure_is_infinite_where_one_side_excludes_a_token():
     certain = Distribution.of_logits(torch.tensor([[0.0, -200.0, -300.0]]))
     other = Distribution.of_logits(torch.tensor([[-250.0, 0.0, -300.0]]))
     for name in DIVERGENCES:
@@ -153,7 +153,7 @@ def test_unknown_measures_and_options_are_named():
 
 def output_total(student_logits, teacher_logits, **options):
     """The objective on rows whose output map is the identity, so that features are logits."""
-    rows, pieces = student_logits.shape
+    rows, columns = student_logits.shape
     tokens = Tokens(
         input_ids=torch.zeros(1, rows, dtype=torch.long),
         mask=torch.ones(1, rows, dtype=torch.bool),
@@ -162,7 +162,7 @@ def output_total(student_logits, teacher_logits, **options):
     )
 
     def predictions(logits):
-        return Activations(predictions=Predictions(logits, torch.eye(pieces), None))
+        return Activations(predictions=Predictions(logits, torch.eye(columns), None))
 
     return Output(**options).total(
         predictions(student_logits),
@@ -172,8 +172,8 @@ def output_total(student_logits, teacher_logits, **options):
     )
 
 
-def test_top_k_keeps_the_rest_as_one_piece():
-    total = output_total(Q.log(), P.log(), signal="top_k", pieces=2)
+def test_top_k_keeps_the_rest_as_one_token():
+    total = output_total(Q.log(), P.log(), signal="top_k", tokens=2)
     assert float(total) == pytest.approx(0.15194056474169212, rel=2e-5)
 
 
@@ -182,7 +182,7 @@ def test_top_k_gradients_are_those_of_autograd(divergence):
     torch.manual_seed(0)
     logits = torch.randn(5, 12, requires_grad=True)
     teacher = torch.randn(5, 12)
-    total = output_total(logits, teacher, signal="top_k", pieces=3, divergence=divergence)
+    total = output_total(logits, teacher, signal="top_k", tokens=3, divergence=divergence)
     (gradient,) = torch.autograd.grad(total, logits)
     top = teacher.topk(3, -1).indices
     joined = []
@@ -195,13 +195,13 @@ def test_top_k_gradients_are_those_of_autograd(divergence):
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_sampled_pieces_leave_the_gradient_as_it_is_on_average():
+def test_sampled_tokens_leave_the_gradient_as_it_is_on_average():
     torch.manual_seed(0)
     rows = 4000
     logits = Q.log().repeat(rows, 1).requires_grad_(True)
-    total = output_total(logits, P.log().repeat(rows, 1), signal="sampled", pieces=8)
+    total = output_total(logits, P.log().repeat(rows, 1), signal="sampled", tokens=8)
     (gradient,) = torch.autograd.grad(total, logits)
-    spread = math.sqrt(0.6 * 0.4 / 8 / rows)  # of the mean of the likeliest piece's share
+    spread = math.sqrt(0.6 * 0.4 / 8 / rows)  # of the mean of the likeliest token's share
     torch.testing.assert_close(gradient.mean(0), (Q - P)[0], rtol=0.0, atol=4 * spread)
     exact = 0.1545463647986428
     assert float(total.detach()) / rows == pytest.approx(exact, abs=0.01)
@@ -219,15 +219,15 @@ def test_temperatures_keep_the_size_of_the_gradients():
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
-def shape(vocabulary, pieces=None):
-    return Shape(2, 16, 2, 32, vocabulary, positions=80, pieces=pieces)
+def shape(vocabulary, tokens=None):
+    return Shape(2, 16, 2, 32, vocabulary, positions=80, tokens=tokens)
 
 
 def test_rows_that_only_fill_the_table_up_do_not_count():
     torch.manual_seed(0)
-    pieces, student, teacher = 7, torch.randn(4, 8, requires_grad=True), torch.randn(4, 12)
-    bound = Output().bound(shape(8, pieces), shape(12, pieces))
-    assert Output().faults(shape(8, pieces), shape(12, pieces)) == []
+    count, student, teacher = 7, torch.randn(4, 8, requires_grad=True), torch.randn(4, 12)
+    bound = Output().bound(shape(8, count), shape(12, count))
+    assert Output().problems_with(shape(8, count), shape(12, count)) == []
     tokens = Tokens(
         input_ids=torch.zeros(1, 4, dtype=torch.long),
         mask=torch.ones(1, 4, dtype=torch.bool),
@@ -242,18 +242,18 @@ def test_rows_that_only_fill_the_table_up_do_not_count():
     )
     expected = 0.0
     for row in range(4):
-        p, q = (x[row, :pieces].double().softmax(-1) for x in (teacher, student.detach()))
+        p, q = (x[row, :count].double().softmax(-1) for x in (teacher, student.detach()))
         expected += float((p * (p / q).log()).sum())
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
     (gradient,) = torch.autograd.grad(total, student)
-    assert not gradient[:, pieces:].any() and gradient[:, :pieces].any()
+    assert not gradient[:, count:].any() and gradient[:, :count].any()
 
 
 def test_labels_and_distributions_are_over_the_same_rows():
     """Where the teacher is certain, the divergence from it is the cross-entropy."""
     torch.manual_seed(0)
     logits, certain = torch.randn(1, 8), torch.full((1, 12), -1e4)
-    logits[0, 7] = 9.0  # a row that no piece has: neither may count it
+    logits[0, 7] = 9.0  # a row that no token has: neither may count it
     certain[0, 0] = 0.0
     one = torch.ones(1, 1, dtype=torch.bool)
     ids = torch.zeros(1, 1, dtype=torch.long)
@@ -278,17 +278,17 @@ def test_labels_and_distributions_are_over_the_same_rows():
         ({"divergence": "kl"}, "divergence", "no measure is called 'kl'; known: adaptive_kl"),
         ({"divergence": "skewd_kl"}, "divergence", "did you mean 'skewed_kl'?"),
         ({"temperature": 0.0}, "temperature", "is 0; give 0.001 to 1000"),
-        ({"signal": "top_k", "pieces": 200}, "pieces", "give 1 to 199"),
+        ({"signal": "top_k", "tokens": 200}, "tokens", "give 1 to 199"),
         ({"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased for forward_kl"),
         ({"vocabulary": 300}, "vocabulary", "give 1 to 200"),
     ],
 )
-def test_faults_name_their_field(options, place, message):
-    faults = Output(**options).faults(shape(200), shape(200))
-    assert [field for field, _ in faults] == [place]
-    assert message in faults[0][1]
+def test_problems_name_their_field(options, place, message):
+    problems = Output(**options).problems_with(shape(200), shape(200))
+    assert [field for field, _ in problems] == [place]
+    assert message in problems[0][1]
 
 
 def test_vocabularies_that_differ_say_what_applies():
-    ((field, message),) = Output().faults(shape(200, 200), shape(300, 299))
-    assert field == "" and "200 pieces and the teacher 299" in message and "alignment" in message
+    ((field, message),) = Output().problems_with(shape(200, 200), shape(300, 299))
+    assert field == "" and "200 tokens and the teacher 299" in message and "alignment" in message

@@ -9,7 +9,7 @@ import torch
 from limbeck.models.shapes import Shape
 from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.divergences import DIVERGENCES, Distribution, divergence_of
-from limbeck.objectives.measures import MEASURES, divergence_faults
+from limbeck.objectives.measures import MEASURES, divergence_problems
 from limbeck.objectives.output import Output
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.schedule import Ramp
@@ -30,7 +30,7 @@ def test_every_measure_is_declared_as_it_is():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, -1e-9, 5.0, 1e30])
 def test_what_no_option_may_be(name, value):
     for option in MEASURES[name].options:
-        ((field, message),) = divergence_faults(name, {option: value})
+        ((field, message),) = divergence_problems(name, {option: value})
         assert field == f"divergence_options.{option}"
         assert f"{value:g}" in message and name in message
 
@@ -52,10 +52,10 @@ def test_what_no_option_may_be(name, value):
     ],
 )
 def test_ends_at_which_nothing_is_learned_are_refused(name, options, message):
-    ((_, said),) = divergence_faults(name, options)
+    ((_, said),) = divergence_problems(name, options)
     assert message in said
-    faults = Output(divergence=name, divergence_options=options).faults(SHAPE, SHAPE)
-    assert faults == divergence_faults(name, options)
+    problems = Output(divergence=name, divergence_options=options).problems_with(SHAPE, SHAPE)
+    assert problems == divergence_problems(name, options)
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,22 @@ def test_every_measure_is_finite_where_probabilities_are_zero(name, options):
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, 1e-30, 1e30])
 @pytest.mark.parametrize("objective", [Output, Chunks])
 def test_temperatures_that_leave_nothing_to_compare(objective, value):
-    ((field, message),) = objective(temperature=value).faults(SHAPE, SHAPE)
+    ((field, message),) = objective(temperature=value).problems_with(SHAPE, SHAPE)
     assert (field, message) == ("temperature", f"is {value:g}; give 0.001 to 1000")
 
 
 def test_ramps_of_temperatures_are_refused_by_their_end():
-    (fault,) = Output(temperature=Ramp(4.0, 0.0)).faults(SHAPE, SHAPE)
-    assert fault == ("temperature.end", "is 0; give 0.001 to 1000")
+    (problem,) = Output(temperature=Ramp(4.0, 0.0)).problems_with(SHAPE, SHAPE)
+    assert problem == ("temperature.end", "is 0; give 0.001 to 1000")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0, True, "much"])
 def test_weights_are_finite_and_above_0(value):
-    _, _, faults = parse_objective("labels", {"weight": value}, ("stages", "0"))
-    assert [field for field, _ in faults] == ["stages.0.weight"]
+    _, _, problems = parse_objective("labels", {"weight": value}, ("stages", "0"))
+    assert [field for field, _ in problems] == ["stages.0.weight"]
     if isinstance(value, float):
-        (fault,) = Relations(pairs={"QQ": value}).faults(SHAPE, SHAPE)
-        assert fault[0] == "pairs.QQ"
+        (problem,) = Relations(pairs={"QQ": value}).problems_with(SHAPE, SHAPE)
+        assert problem[0] == "pairs.QQ"
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_ramps_are_finite_and_within_their_stage(ramp):
 def test_a_recipe_is_refused_with_the_place_of_the_option(raw_recipe):
     options = {"divergence": "jensen_shannon", "divergence_options": {"beta": 0}}
     stage = {"objectives": {"output": {**options, "temperature": math.inf}}, "steps": 2}
-    _, faults = check({**raw_recipe, "stages": [stage]})
+    _, problems = check({**raw_recipe, "stages": [stage]})
     place = "stages.0.objectives.output"
-    assert [field for field, _ in faults] == [
+    assert [field for field, _ in problems] == [
         f"{place}.divergence_options.beta",
         f"{place}.temperature",
     ]
-    assert "jensen_shannon takes 0.01 to 0.99" in faults[0][1]
+    assert "jensen_shannon takes 0.01 to 0.99" in problems[0][1]

@@ -5,7 +5,7 @@ from conftest import make_batch, make_model
 from limbeck.activations import Activations
 from limbeck.errors import ObjectiveError
 from limbeck.models.capture import capture
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import Shape, shape_of
 from limbeck.objectives.hidden import Hidden
 from limbeck.objectives.labels import Labels
@@ -27,7 +27,7 @@ def test_labels_equal_plain_loops():
         scores = logits[row, place].double()
         expected += float(scores.logsumexp(0) - scores[tokens.labels[row, place]])
     labels = Labels()
-    student = capture(model, ANATOMIES["bert"], tokens, labels.student_needs())
+    student = capture(model, ARCHITECTURES["bert"], tokens, labels.student_needs())
     total = labels.total(student, Activations(), batch, Projections({}, seed=0))
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
     assert labels.count(batch) == int(tokens.predicted.sum())
@@ -63,7 +63,7 @@ def test_hidden_needs_no_projection_between_equal_widths():
 
 
 def test_relations_weigh_their_pairs():
-    batch, bert = make_batch(), ANATOMIES["bert"]
+    batch, bert = make_batch(), ARCHITECTURES["bert"]
     student, teacher = make_model(hidden=16, layers=2), make_model(seed=3)
     shapes = shape_of(student.config, bert), shape_of(teacher.config, bert)
 
@@ -103,20 +103,20 @@ def test_relations_bind_names_to_numbers():
         ({"pairs": {}}, "pairs", "is empty"),
     ],
 )
-def test_relations_name_their_faults(options, field, message):
+def test_relations_name_their_problems(options, field, message):
     import re
 
-    faults = Relations(**options).faults(SMALL, LARGE)
-    assert [f for f, _ in faults] == [field]
-    assert re.search(message, faults[0][1])
+    problems = Relations(**options).problems_with(SMALL, LARGE)
+    assert [f for f, _ in problems] == [field]
+    assert re.search(message, problems[0][1])
 
 
 def test_objectives_that_need_a_teacher_say_so():
     for objective in (Relations(), Hidden()):
-        assert "needs a teacher" in objective.faults(SMALL, None)[0][1]
+        assert "needs a teacher" in objective.problems_with(SMALL, None)[0][1]
         with pytest.raises(ObjectiveError, match="needs a teacher"):
             objective.bound(SMALL, None)
-    assert Labels().faults(SMALL, None) == []
+    assert Labels().problems_with(SMALL, None) == []
 
 
 def test_layer_names():
@@ -167,10 +167,10 @@ def test_queries_with_keys_are_the_attention_itself():
 def test_layer_names_of_other_digits(name):
     with pytest.raises(ObjectiveError, match="names no layer"):
         layer_number(name, 6)
-    faults = Hidden(layers=f"0:{name}").faults(LARGE, LARGE)
-    assert faults and faults[0][0] == "layers"
+    problems = Hidden(layers=f"0:{name}").problems_with(LARGE, LARGE)
+    assert problems and problems[0][0] == "layers"
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (5000, 5000)])
-def test_uld_of_pieces_that_are_not_there(sizes):
-    assert [f for f, _ in Uld(vocabularies=sizes).faults(SMALL, LARGE)] == ["vocabularies"]
+def test_uld_of_tokens_that_are_not_there(sizes):
+    assert [f for f, _ in Uld(vocabularies=sizes).problems_with(SMALL, LARGE)] == ["vocabularies"]

@@ -17,23 +17,23 @@ from limbeck.student.projections import Projections
 RESTS = [-1.0, -5.0, -10.0, -20.0, -40.0, -70.0]
 
 
-def with_rest(log_rest: float, pieces: int = 12, top: int = 3) -> Tensor:
+def with_rest(log_rest: float, tokens: int = 12, top: int = 3) -> Tensor:
     """Log-probabilities, float64, of which the last have so much together, unevenly."""
     torch.manual_seed(0)
     first = torch.log_softmax(0.2 * torch.randn(top, dtype=torch.float64), -1)
     first += math.log1p(-math.exp(log_rest))
-    others = torch.log_softmax(0.2 * torch.randn(pieces - top, dtype=torch.float64), -1) + log_rest
+    others = torch.log_softmax(0.2 * torch.randn(tokens - top, dtype=torch.float64), -1) + log_rest
     return torch.cat([first, others])[None]
 
 
 def total_of(objective, student: Tensor, teacher: Tensor) -> Tensor:
     """On rows whose output map is the identity, so that features are logits."""
-    rows, pieces = student.shape
+    rows, columns = student.shape
     every = torch.ones(1, rows, dtype=torch.bool)
     ids = torch.zeros(1, rows, dtype=torch.long)
     tokens = Tokens(input_ids=ids, mask=every, labels=ids, predicted=every)
     given = [
-        Activations(predictions=Predictions(logits, torch.eye(pieces, dtype=logits.dtype), None))
+        Activations(predictions=Predictions(logits, torch.eye(columns, dtype=logits.dtype), None))
         for logits in (student, teacher)
     ]
     return objective.total(*given, Batch(tokens, tokens), Projections({}, seed=0))
@@ -50,7 +50,7 @@ def test_no_gradient_of_the_rest_is_lost():
     """The teacher has a half outside, the student next to nothing: it should go up by a half."""
     for rest in RESTS[1:]:
         student = with_rest(rest).float().requires_grad_()
-        output = Output(signal="top_k", pieces=3)
+        output = Output(signal="top_k", tokens=3)
         total = total_of(output, student, with_rest(math.log(0.5)).float())
         (gradient,) = torch.autograd.grad(total, student)
         assert float(gradient[0, 3:].sum()) == pytest.approx(math.exp(rest) - 0.5, abs=1e-5)
@@ -63,7 +63,7 @@ def test_no_gradient_of_the_rest_is_lost():
 def test_top_k_is_that_of_float64(divergence, mine, theirs):
     if divergence in ("total_variation", "adaptive_kl") and mine == theirs:
         return  # where both are equal these have a corner, or weights of nothing
-    objective = Output(signal="top_k", pieces=3, divergence=divergence)
+    objective = Output(signal="top_k", tokens=3, divergence=divergence)
     found = []
     for dtype in (torch.float32, torch.float64):
         student = with_rest(mine).to(dtype).requires_grad_()
@@ -142,7 +142,7 @@ def test_a_student_that_is_certain_beyond_float32_goes_on_learning():
     student = torch.full((1, 12), -200.0)
     student[0, 0] = 0.0
     student.requires_grad_()
-    total = total_of(Output(signal="top_k", pieces=3), student, with_rest(math.log(0.5)).float())
+    total = total_of(Output(signal="top_k", tokens=3), student, with_rest(math.log(0.5)).float())
     (gradient,) = torch.autograd.grad(total, student)
     torch.testing.assert_close(gradient[0, 3:], torch.full((9,), -0.5 / 9))
     (gradient,) = torch.autograd.grad(

@@ -41,7 +41,7 @@ def activations(shape, seed):
 
 def measured(objective, student=SMALL, teacher=LARGE):
     """The objective's total and its projections on the same random states."""
-    assert objective.faults(student, teacher) == []
+    assert objective.problems_with(student, teacher) == []
     bound = objective.bound(student, teacher)
     projections = Projections(bound.projection_sizes(student, teacher), seed=0)
     batch = make_batch()
@@ -235,13 +235,13 @@ def test_heads_are_repeated_as_decoders_share_them():
         (Hidden(layers="0:1,0:2"), "layers", "more than once"),
     ],
 )
-def test_faults_name_their_field(objective, field, message):
-    ((where, what),) = objective.faults(SMALL, LARGE)
+def test_problems_name_their_field(objective, field, message):
+    ((where, what),) = objective.problems_with(SMALL, LARGE)
     assert where == field and message in what
 
 
 @pytest.mark.parametrize("kind", [AttentionMaps, Vectors, Embeddings, Hidden])
 def test_a_teacher_is_needed(kind):
-    assert "needs a teacher" in kind().faults(SMALL, None)[0][1]
+    assert "needs a teacher" in kind().problems_with(SMALL, None)[0][1]
     with pytest.raises(ObjectiveError, match="needs a teacher"):
         kind().bound(SMALL, None)

@@ -12,28 +12,28 @@ from limbeck.objectives.output import Output
 from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
 
-ROWS, WIDTH, PIECES = 23, 8, 40
+ROWS, WIDTH, TOKENS = 23, 8, 40
 
 
 @pytest.fixture(
-    params=[(2**24, 2**18, 2**13), (7 * PIECES, 3 * PIECES, 11), (1, 1, 1)],
+    params=[(2**24, 2**18, 2**13), (7 * TOKENS, 3 * TOKENS, 11), (1, 1, 1)],
     ids=["all at once", "groups, blocks and parts with a rest", "one by one"],
 )
 def blocks(request, monkeypatch):
-    """How rows and pieces are cut."""
-    group, block, pieces = request.param
+    """How rows and tokens are cut."""
+    group, block, tokens = request.param
     monkeypatch.setattr(module, "_GROUP", group)
     monkeypatch.setattr(module, "_BLOCK", block)
-    monkeypatch.setattr(module, "_PIECES", pieces)
+    monkeypatch.setattr(module, "_TOKENS", tokens)
 
 
 @pytest.fixture
 def rows():
     torch.manual_seed(0)
     features = torch.randn(ROWS, WIDTH, requires_grad=True)
-    weight = torch.randn(PIECES, WIDTH, requires_grad=True)
-    bias = torch.randn(PIECES, requires_grad=True)
-    labels = torch.randint(PIECES, (1, ROWS))
+    weight = torch.randn(TOKENS, WIDTH, requires_grad=True)
+    bias = torch.randn(TOKENS, requires_grad=True)
+    labels = torch.randint(TOKENS, (1, ROWS))
     every = torch.ones(1, ROWS, dtype=torch.bool)
     tokens = Tokens(input_ids=labels, mask=every, labels=labels, predicted=every)
     return features, weight, bias, Batch(tokens, tokens)
@@ -47,21 +47,21 @@ def test_labels_equal_the_plain_loss(blocks, rows):
     same_loss_and_gradients(total, plain, [features, weight, bias])
 
 
-@pytest.mark.parametrize("pieces", [None, 5, 40, 1000])
+@pytest.mark.parametrize("tokens", [None, 5, 40, 1000])
 @pytest.mark.parametrize("theirs", [30, 40, 55])
-def test_uld_equals_the_plain_loss(blocks, rows, pieces, theirs):
+def test_uld_equals_the_plain_loss(blocks, rows, tokens, theirs):
     features, weight, bias, batch = rows
     torch.manual_seed(1)
     wide = torch.randn(ROWS, 12), torch.randn(theirs, 12), torch.randn(theirs)
     student = Activations(predictions=Predictions(features, weight, bias))
     teacher = Activations(predictions=Predictions(*wide))
-    objective = Uld(pieces=pieces, vocabularies=(PIECES, theirs))
+    objective = Uld(tokens=tokens, vocabularies=(TOKENS, theirs))
     total = objective.total(student, teacher, batch, Projections({}, seed=0))
     sides = [
         linear(*given).softmax(-1).sort(-1, descending=True).values
         for given in ((features, weight, bias), wide)
     ]
-    most = min(pieces or 1000, 1000)
+    most = min(tokens or 1000, 1000)
     sides = [torch.nn.functional.pad(side[:, :most], (0, 60))[:, :60] for side in sides]
     plain = (sides[0] - sides[1]).abs().sum()
     same_loss_and_gradients(total, plain, [features, weight, bias])
@@ -71,7 +71,7 @@ def test_uld_equals_the_plain_loss(blocks, rows, pieces, theirs):
 def test_output_equals_the_plain_loss(blocks, rows, with_bias):
     features, weight, bias, batch = rows
     torch.manual_seed(1)
-    wide = torch.randn(ROWS, 12), torch.randn(PIECES, 12), torch.randn(PIECES)
+    wide = torch.randn(ROWS, 12), torch.randn(TOKENS, 12), torch.randn(TOKENS)
     student = Activations(predictions=Predictions(features, weight, bias if with_bias else None))
     teacher = Activations(predictions=Predictions(*wide))
     total = Output().total(student, teacher, batch, Projections({}, seed=0))
@@ -94,16 +94,16 @@ def same_loss_and_gradients(total, plain, learned):
 
 def test_no_block_is_larger_than_its_bound(rows, monkeypatch):
     features, weight, bias, _ = rows
-    monkeypatch.setattr(module, "_BLOCK", 5 * PIECES)
+    monkeypatch.setattr(module, "_BLOCK", 5 * TOKENS)
     seen = []
 
     def loss(rows, logits):
         seen.append((rows.start, rows.stop, logits.shape))
         return logits.sum(), torch.ones_like(logits)
 
-    module.vocabulary_loss(Predictions(features, weight, bias), None, loss, pieces=PIECES)
+    module.vocabulary_loss(Predictions(features, weight, bias), None, loss, tokens=TOKENS)
     assert seen == [
-        (start, min(start + 5, ROWS), (min(5, ROWS - start), PIECES)) for start in range(0, ROWS, 5)
+        (start, min(start + 5, ROWS), (min(5, ROWS - start), TOKENS)) for start in range(0, ROWS, 5)
     ]
 
 

@@ -46,10 +46,10 @@ def of_prompts(raw_recipe, decoder, tmp_path):
     return made
 
 
-def faults_of(raw):
-    setup, faults = check(raw)
-    assert (setup is None) == bool(faults)
-    return faults
+def problems_of(raw):
+    setup, problems = check(raw)
+    assert (setup is None) == bool(problems)
+    return problems
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -89,12 +89,12 @@ def test_two_lines_that_differ_are_enough(of_lines, lines, length, packed):
     ],
 )
 def test_one_line_is_not(of_lines, lines, message):
-    [(field, said)] = faults_of(of_lines(lines))
+    [(field, said)] = problems_of(of_lines(lines))
     assert field == "data.text.0" and re.search(message, said)
 
 
 def test_each_text_needs_two(of_lines):
-    [(field, said)] = faults_of(of_lines(make_text(80), ["the old house"]))
+    [(field, said)] = problems_of(of_lines(make_text(80), ["the old house"]))
     assert field == "data.text.1" and "holds 1 document(s)" in said
 
 
@@ -157,7 +157,7 @@ def test_a_kind_of_prompt_is_held_out(of_prompts, asked, held_out):
     ],
 )
 def test_one_kind_of_prompt_is_not_enough(of_prompts, asked, message):
-    [(field, said)] = faults_of(of_prompts(asked))
+    [(field, said)] = problems_of(of_prompts(asked))
     assert field == "data.prompts" and re.search(message, said)
 
 
@@ -165,7 +165,7 @@ def test_a_broken_prompt_is_found_wherever_it_stands(of_prompts, tmp_path):
     raw = of_prompts([f"ask {number}" for number in range(400)])
     with (tmp_path / "few.train.jsonl").open("a", encoding="utf-8") as file:
         file.write('\n{"prompt": null, "references": ["red"]}')
-    [(field, said)] = faults_of(raw)
+    [(field, said)] = problems_of(raw)
     assert field == "data.prompts.0" and "line 401" in said
 
 

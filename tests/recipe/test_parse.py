@@ -18,7 +18,7 @@ def recipe_of(objective, options):
 
 
 def test_every_problem_of_an_objective_is_found_at_once():
-    options = {"divergence": "skewd_kl", "temperature": 0, "pieces": 0, "signal": "top_k"}
+    options = {"divergence": "skewd_kl", "temperature": 0, "tokens": 0, "signal": "top_k"}
     with pytest.raises(RecipeError) as refused:
         check_form(recipe_of("output", options))
     told = str(refused.value)
@@ -26,7 +26,7 @@ def test_every_problem_of_an_objective_is_found_at_once():
     place = "stages.0.objectives.output"
     assert f"{place}.divergence: no measure is called 'skewd_kl'; did you mean 'skewed_kl'?" in told
     assert f"{place}.temperature: is 0; give 0.001 to 1000" in told
-    assert f"{place}.pieces: is 0; give 1 or more" in told
+    assert f"{place}.tokens: is 0; give 1 or more" in told
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_every_problem_of_an_objective_is_found_at_once():
         ),
         ("output", {"temperature": {"start": 4, "end": 0}}, "temperature.end", "0.001 to 1000"),
         ("output", {"temperature": math.nan}, "temperature", "is nan"),
-        ("output", {"pieces": -5}, "pieces", "give 1 or more"),
+        ("output", {"tokens": -5}, "tokens", "give 1 or more"),
         ("output", {"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased"),
         ("chunks", {"temperature": 0}, "temperature", "give 0.001 to 1000"),
         ("chunks", {"temperature": math.inf}, "temperature", "is inf"),
-        ("uld", {"pieces": 0}, "pieces", "give 1 or more"),
+        ("uld", {"tokens": 0}, "tokens", "give 1 or more"),
         ("relations", {"heads": 0}, "heads", "give 1 or more"),
         ("relations", {"pairs": {}}, "pairs", "name at least one"),
         ("relations", {"pairs": {"QX": 1}}, "pairs.QX", "no pair of Q, K and V"),
@@ -75,27 +75,27 @@ def test_what_no_two_models_could_have_is_refused_without_them(
     name, options, field, message, raw_recipe
 ):
     place = f"stages.0.objectives.{name}.{field}"
-    _, faults = parse_recipe(recipe_of(name, options))
-    ((where, said),) = faults
+    _, problems = parse_recipe(recipe_of(name, options))
+    ((where, said),) = problems
     assert where == place and message in said
     # With both models at hand it is said as often.
     raw_recipe["stages"] = [{"steps": 2, "objectives": {name: options}}]
-    _, faults = check(raw_recipe)
-    assert faults.count((where, said)) == 1
-    assert [said for path, said in faults if path == place] == [said]
+    _, problems = check(raw_recipe)
+    assert problems.count((where, said)) == 1
+    assert [said for path, said in problems if path == place] == [said]
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_objective_is_without_problems_as_it_is(name):
-    found, _, faults = parse_objective(name, {}, (*PLACE, name))
-    assert faults == [] and found.problems() == []
+    found, _, problems = parse_objective(name, {}, (*PLACE, name))
+    assert problems == [] and found.problems() == []
 
 
 def test_what_cannot_be_read_hides_nothing_else():
-    options = {"temperature": True, "pieces": 0, "weight": -1, "sginal": "dense"}
-    _, _, faults = parse_objective("output", options, ("output",))
-    assert sorted(field for field, _ in faults) == [
-        "output.pieces",
+    options = {"temperature": True, "tokens": 0, "weight": -1, "sginal": "dense"}
+    _, _, problems = parse_objective("output", options, ("output",))
+    assert sorted(field for field, _ in problems) == [
+        "output.tokens",
         "output.sginal",
         "output.temperature",
         "output.weight",
@@ -135,8 +135,8 @@ def test_shares_of_mixed_stages(share, message):
 )
 def test_ramps_stay_within_their_stage_and_run_forwards(ramp, place):
     for field in ("weight", "temperature"):
-        _, _, faults = parse_objective("output", {field: ramp}, ("output",))
-        assert [where for where, _ in faults] == [f"output.{field}{place}"]
+        _, _, problems = parse_objective("output", {field: ramp}, ("output",))
+        assert [where for where, _ in problems] == [f"output.{field}{place}"]
 
 
 @pytest.mark.parametrize("temperature", [math.inf, math.nan, 1e38, 100.5, -1, 1e-38])
@@ -145,7 +145,7 @@ def test_temperatures_of_generation_have_one_range(temperature):
     stage["policy"] = {"kind": "student", "temperature": temperature}
     raw = {"student": {}, "data": {}, "stages": [stage]}
     raw["evaluation"] = {"writing": {"temperature": temperature}}
-    faults = dict(parse_recipe(raw)[1])
+    problems = dict(parse_recipe(raw)[1])
     message = f"is {temperature:g}; give 0 (greedy), or 0.001 to 100"
-    assert faults["stages.0.policy.temperature"] == message
-    assert faults["evaluation.writing.temperature"].startswith(message)
+    assert problems["stages.0.policy.temperature"] == message
+    assert problems["evaluation.writing.temperature"].startswith(message)

@@ -13,18 +13,18 @@ from limbeck.recipe.schema import Recipe
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
-def faults_of(raw) -> dict[str, str]:
-    setup, faults = check(raw)
+def problems_of(raw) -> dict[str, str]:
+    setup, problems = check(raw)
     assert setup is None
-    return dict(faults)
+    return dict(problems)
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)
 def test_every_recipe_of_the_house_parses(file):
-    recipe, faults = parse_recipe(read_recipe(file))
-    assert faults == []
-    again, faults = parse_recipe(yaml.safe_load(dump_recipe(recipe)))
-    assert faults == [] and again == recipe
+    recipe, problems = parse_recipe(read_recipe(file))
+    assert problems == []
+    again, problems = parse_recipe(yaml.safe_load(dump_recipe(recipe)))
+    assert problems == [] and again == recipe
 
 
 def test_a_recipe_becomes_plain_objects(raw_recipe):
@@ -36,7 +36,7 @@ def test_a_recipe_becomes_plain_objects(raw_recipe):
     assert isinstance(setup.recipe, Recipe)
 
 
-def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
+def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
     raw_recipe["data"]["text"] = "nowhere.txt"
     raw_recipe["student"]["heads"] = 3
     raw_recipe["training"]["precison"] = "float32"
@@ -45,7 +45,7 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
     raw_recipe["evaluation"]["no_distillation"] = "no/such/run"
     raw_recipe["stages"][0]["objectives"] = {"relations": {"heds": 3}, "relation": {}}
     raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "steps": 1})
-    found = faults_of(raw_recipe)
+    found = problems_of(raw_recipe)
     assert found["data.text.0"].startswith("the text file nowhere.txt does not exist")
     assert "does not divide hidden=16" in found["student.heads"]
     assert found["training.precison"] == "unknown key; did you mean 'precision'?"
@@ -74,7 +74,7 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
         ("student.copy", {"layers": [0, 3]}, "student.copy.layers", "there are 3: 0 to 2"),
         ("student.copy", {"layers": [0]}, "student.copy.layers", "1 teacher layers for 2"),
         ("student.copy", {"layers": [0, []]}, "student.copy.layers", "no teacher layer for"),
-        ("student.architecture", "mamba", "student.architecture", "is not known"),
+        ("student.model_type", "mamba", "student.model_type", "is not known"),
         ("teacher", None, "student.tokenizer", "without a teacher one must be named"),
         ("teacher", "/nowhere/at/all", "teacher.model", "does not exist"),
         ("student.layers", 0, "student.layers", "greater than or equal to 1"),
@@ -89,13 +89,13 @@ def test_every_fault_is_found_at_once_with_its_path(raw_recipe):
         ("evaluation.writing", {"batch_size": 0}, "evaluation.writing.batch_size", "to 1"),
     ],
 )
-def test_faults_say_what_to_change(raw_recipe, path, value, field, message):
+def test_problems_say_what_to_change(raw_recipe, path, value, field, message):
     here = raw_recipe
     *parents, last = path.split(".")
     for key in parents:
         here = here[int(key)] if isinstance(here, list) else here[key]
     here[last] = value
-    found = faults_of(raw_recipe)
+    found = problems_of(raw_recipe)
     assert any(
         (field is None or field == place) and re.search(message, said)
         for place, said in found.items()
@@ -111,7 +111,7 @@ def test_a_student_larger_than_its_teacher_is_warned_of(raw_recipe):
 @pytest.mark.parametrize(
     ("text", "field", "message"),
     [
-        ("猫 犬 鳥\n\n" * 5, "student.tokenizer", r"100.0% of the pieces of .* 猫 犬 鳥\); learn"),
+        ("猫 犬 鳥\n\n" * 5, "student.tokenizer", r"100.0% of the tokens of .* 猫 犬 鳥\); learn"),
         ("\u0301\n\n" * 5, "data.text.0", "has no letter that the student's tokenizer keeps"),
     ],
 )
@@ -119,7 +119,7 @@ def test_texts_that_the_student_cannot_write(raw_recipe, tmp_path, text, field, 
     file = tmp_path / "text.txt"
     file.write_text(text, encoding="utf-8")
     raw_recipe["data"]["text"] = str(file)
-    assert re.search(message, faults_of(raw_recipe)[field])
+    assert re.search(message, problems_of(raw_recipe)[field])
 
 
 def test_overrides_that_are_no_yaml(tmp_path, raw_recipe):
@@ -161,14 +161,14 @@ def test_another_vocabulary_cannot_be_compared_token_by_token(raw_recipe, tmp_pa
     make_model().config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
     raw_recipe["student"]["tokenizer"] = str(tmp_path)
-    message = faults_of(raw_recipe)["stages.0.objectives"]
-    assert "the student has 120 pieces and the teacher 200" in message
+    message = problems_of(raw_recipe)["stages.0.objectives"]
+    assert "the student has 120 tokens and the teacher 200" in message
     assert "begin with a `mixed` stage" in message
 
 
-def test_a_teacher_without_a_tokenizer_is_a_fault(raw_recipe, vocabulary, tmp_path):
+def test_a_teacher_without_a_tokenizer_is_a_problem(raw_recipe, vocabulary, tmp_path):
     make_model(vocabulary=200).save_pretrained(tmp_path)
     raw_recipe["teacher"] = str(tmp_path)
     for student in (raw_recipe["student"], {**raw_recipe["student"], "tokenizer": vocabulary}):
         raw_recipe["student"] = student
-        assert "has no tokenizer.json" in faults_of(raw_recipe)["teacher.model"]
+        assert "has no tokenizer.json" in problems_of(raw_recipe)["teacher.model"]

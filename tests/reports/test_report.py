@@ -12,7 +12,7 @@ from limbeck.errors import EvaluationError
 from limbeck.evaluation.agreement import dropped_mass, top_agreement
 from limbeck.evaluation.bits_per_byte import masked_bits_per_byte, predicted_bytes
 from limbeck.evaluation.cost import measure_cost, model_size
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.reports import report as report_module
 from limbeck.reports.page import cell
 from limbeck.reports.report import (
@@ -128,11 +128,11 @@ def test_a_cost_that_cannot_be_measured_says_why(tmp_path, teacher_folder):
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe", "unigram"])
-def test_bytes_of_predicted_pieces_are_those_of_the_text(kind):
+def test_bytes_of_predicted_tokens_are_those_of_the_text(kind):
     tokenizer = make_tokenizer(kind)
-    pieces = tokenizer(["красный house дом", "river"], padding=True, return_tensors="pt")
+    read = tokenizer(["красный house дом", "river"], padding=True, return_tensors="pt")
     special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
-    ids, mask = pieces["input_ids"], pieces["attention_mask"].bool()
+    ids, mask = read["input_ids"], read["attention_mask"].bool()
     predicted = mask & ~torch.isin(ids, torch.tensor(special))
     tokens = Tokens(input_ids=ids, mask=mask, labels=ids, predicted=predicted)
     assert predicted_bytes(tokenizer, tokens) == len("красныйhouseдомriver".encode())
@@ -150,11 +150,11 @@ def test_the_end_of_a_text_has_no_bytes_and_spaces_have():
 
 def test_agreement_and_bits_per_byte():
     model, batches = make_model(), [make_batch(seed=n) for n in range(2)]
-    bert, tokenizer = ANATOMIES["bert"], make_tokenizer()
-    assert top_agreement(model, bert, model, bert, batches, pieces=200) == 1.0
-    assert top_agreement(model, bert, make_model(seed=9), bert, batches, pieces=200) < 0.5
-    assert top_agreement(model, bert, model, bert, batches, pieces=1) == 1.0
-    shares = [dropped_mass(model, bert, batches, pieces=n) for n in (200, 100, 0)]
+    bert, tokenizer = ARCHITECTURES["bert"], make_tokenizer()
+    assert top_agreement(model, bert, model, bert, batches, tokens=200) == 1.0
+    assert top_agreement(model, bert, make_model(seed=9), bert, batches, tokens=200) < 0.5
+    assert top_agreement(model, bert, model, bert, batches, tokens=1) == 1.0
+    shares = [dropped_mass(model, bert, batches, tokens=n) for n in (200, 100, 0)]
     assert shares == pytest.approx(sorted(shares)) and shares[0] == 0.0
     assert shares[2] == pytest.approx(1.0)
     found = masked_bits_per_byte(model, bert, tokenizer, [b.student for b in batches])

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from limbeck.errors import RecipeError
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.recipe.check import prepare
@@ -23,16 +23,16 @@ from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 @pytest.fixture(scope="module")
 def renumbered(tmp_path_factory, teacher_folder):
-    """The teacher's own tokenizer, its pieces numbered backwards."""
+    """The teacher's own tokenizer, its tokens numbered backwards."""
     folder = tmp_path_factory.mktemp("renumbered")
     own = AutoTokenizer.from_pretrained(teacher_folder)
     raw = json.loads(own.backend_tokenizer.to_str())
     last = len(own) - 1
-    raw["model"]["vocab"] = {piece: last - n for piece, n in raw["model"]["vocab"].items()}
-    for token in raw["added_tokens"]:
-        token["id"] = last - token["id"]
-    for token in raw["post_processor"].get("special_tokens", {}).values():
-        token["ids"] = [last - n for n in token["ids"]]
+    raw["model"]["vocab"] = {token: last - n for token, n in raw["model"]["vocab"].items()}
+    for added in raw["added_tokens"]:
+        added["id"] = last - added["id"]
+    for special in raw["post_processor"].get("special_tokens", {}).values():
+        special["ids"] = [last - n for n in special["ids"]]
     for mark in ("sep", "cls"):
         if mark in raw["post_processor"]:
             raw["post_processor"][mark][1] = last - raw["post_processor"][mark][1]
@@ -85,9 +85,9 @@ def test_a_stage_that_predicts_nothing_hides_nothing(raw):
     assert torch.equal(student.input_ids, student.labels) and not student.predicted.any()
 
 
-def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered, teacher_folder):
+def test_renumbered_tokens_are_compared_as_if_they_were_the_same(raw, renumbered, teacher_folder):
     """With a student that is the teacher but for the numbers, everything matches: no loss."""
-    shape = shape_of(make_model("bert").config, ANATOMIES["bert"])
+    shape = shape_of(make_model("bert").config, ARCHITECTURES["bert"])
     raw["student"] = {
         "layers": shape.layers,
         "hidden": shape.hidden,
@@ -106,7 +106,7 @@ def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered
     accelerator = build_accelerator(setup.recipe, ".")
     student, teacher = build_models(setup, accelerator)
     with torch.no_grad():
-        # The bias is the one thing that means of pieces do not carry over.
+        # The bias is the one thing that means of tokens do not carry over.
         last = len(setup.models.tokenizer) - 1
         bias = teacher.model.cls.predictions.bias
         student.cls.predictions.bias[: last + 1] = bias[: last + 1].flip(0)
@@ -124,7 +124,7 @@ def test_renumbered_pieces_are_compared_as_if_they_were_the_same(raw, renumbered
 
 @pytest.fixture(scope="module")
 def two_of_bytes(tmp_path_factory):
-    """A decoder with 300 byte-level pieces, and a vocabulary of 275."""
+    """A decoder with 300 byte-level tokens, and a vocabulary of 275."""
     folders = []
     for size in (300, 275):
         folders.append(tmp_path_factory.mktemp(f"bytes{size}"))
@@ -166,7 +166,7 @@ def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, 
             assert read[0] == read[1]
             compared += 1
     assert compared > 20
-    # Every stretch is predicted piece by piece, by both, and spells the same.
+    # Every stretch is predicted token by token, by both, and spells the same.
     for text in range(4):
         for group in range(int(batch.links.groups.mask[text].sum())):
             spelled = []
@@ -217,10 +217,10 @@ def foreign(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r, t: r["student"].pop("tokenizer"), r"0\.alignment: is for a student with pieces"),
-        (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with pieces"),
+        (lambda r, t: r["student"].pop("tokenizer"), r"0\.alignment: is for a student with tokens"),
+        (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with tokens"),
         (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
-        (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no piece with"),
+        (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no token with"),
         (
             lambda r, t: r["stages"][0].update(
                 alignment={"kind": "reduce", "teacher_reads": "masked"}
@@ -242,16 +242,16 @@ def foreign(tmp_path):
         ),
     ],
 )
-def test_faults(raw, tmp_path, change, message):
+def test_problems(raw, tmp_path, change, message):
     change(raw, tmp_path)
     if raw["teacher"] is None:
-        raw["student"]["architecture"] = "bert"
+        raw["student"]["model_type"] = "bert"
     with pytest.raises(RecipeError, match=message):
         distill(raw, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_no_shared_piece_is_asked_for_where_probabilities_are_compared_in_order(raw, tmp_path):
+def test_no_shared_token_is_asked_for_where_probabilities_are_compared_in_order(raw, tmp_path):
     raw["student"]["tokenizer"] = foreign(tmp_path)
     raw["stages"][0] |= {
         "alignment": {"kind": "match", "columns": "all"},
@@ -259,7 +259,7 @@ def test_no_shared_piece_is_asked_for_where_probabilities_are_compared_in_order(
     }
     with pytest.raises(RecipeError) as refused:  # for letters that it cannot write
         prepare(raw)
-    assert "shares no piece" not in str(refused.value)
+    assert "shares no token" not in str(refused.value)
 
 
 def test_the_tokenizer_of_the_test_is_another(vocabulary):

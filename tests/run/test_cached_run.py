@@ -90,11 +90,11 @@ def test_two_vocabularies(raw, vocabulary, tmp_path):
     close(tmp_path / "cached", tmp_path / "live", 1e-4)
 
 
-def test_all_pieces_of_top_k_are_exact_and_fewer_are_what_the_objective_takes(raw, tmp_path):
-    """The tail is one more piece for `signal: top_k`, so nothing that it reads is missing."""
+def test_all_tokens_of_top_k_are_exact_and_fewer_are_what_the_objective_takes(raw, tmp_path):
+    """The tail is one more token for `signal: top_k`, so nothing that it reads is missing."""
     del raw["stages"][0]
-    raw["stages"][0]["objectives"]["output"] = {"signal": "top_k", "pieces": 16}
-    keep(raw, tmp_path / "c", logits="top_k", pieces=16)
+    raw["stages"][0]["objectives"]["output"] = {"signal": "top_k", "tokens": 16}
+    keep(raw, tmp_path / "c", logits="top_k", tokens=16)
     distill(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
     close(tmp_path / "cached", tmp_path / "live", 5e-3)  # log-probabilities are kept in 16 bits
@@ -105,7 +105,7 @@ def test_samples_give_the_gradient_on_average(raw, tmp_path):
     setup = prepare(raw)
     accelerator = build_accelerator(setup.recipe, tmp_path)
     _, live = build_models(setup, accelerator)
-    keep(raw, tmp_path / "c", logits="sampled", pieces=2000)
+    keep(raw, tmp_path / "c", logits="sampled", tokens=2000)
     teacher = open_cache(prepare(cached(raw, tmp_path / "c")), "cpu")
     batch = stage_batches(setup, 0).batch(0)
     needs = setup.stages[0].teacher_needs()
@@ -278,7 +278,7 @@ def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):
     [
         ({"labels": {}}, "exact", "asks nothing of a teacher"),
         ({"uld": {}}, "top_k", "needs every logit"),
-        ({"output": {"signal": "top_k", "pieces": 80}}, "top_k", "asks for 80 pieces"),
+        ({"output": {"signal": "top_k", "tokens": 80}}, "top_k", "asks for 80 tokens"),
         ({"output": {"temperature": 2.0}}, "sampled", "forward_kl at temperature 1 alone"),
     ],
 )

@@ -91,7 +91,7 @@ def test_labels_alone_are_pretraining_and_keep_the_head(raw_recipe, teacher_fold
     recipe = {key: value for key, value in raw_recipe.items() if key != "teacher"}
     recipe["student"] = {
         **raw_recipe["student"],
-        "architecture": "distilbert",
+        "model_type": "distilbert",
         "tokenizer": str(teacher_folder),
     }
     recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 4, "batch_size": 4}]
@@ -159,8 +159,8 @@ def test_an_unknown_architecture_is_described_in_the_recipe(raw_recipe, tokenize
     with pytest.raises(RecipeError, match="'camembert' is not known .* give its module paths"):
         distill(raw_recipe, tmp_path / "run")
     paths = {name: f"attention.self.{name}" for name in ("query", "key", "value")}
-    anatomy = {"layers": "encoder.layer", "head": ["lm_head"], **paths}
-    raw_recipe["teacher"] = {"model": str(folder), "anatomy": anatomy}
+    architecture = {"layers": "encoder.layer", "head": ["lm_head"], **paths}
+    raw_recipe["teacher"] = {"model": str(folder), "architecture": architecture}
     run = distill(raw_recipe, tmp_path / "run")
     assert AutoModel.from_pretrained(run.student).config.model_type == "camembert"
 

@@ -1,4 +1,4 @@
-"""Answers of a decoder to prompts, as files to learn from: whose they are, resuming, and faults."""
+"""Answers of a decoder to prompts, as files to learn from: whose they are, resuming, and problems."""
 
 import io
 import json
@@ -35,8 +35,8 @@ def test_answers_are_what_the_model_writes_and_may_be_learned_from(
     table = writer.table(rows, settings := GenerationSettings(response=12))
     written, _ = writer.answers(table.prompts, settings, seed=0)
     expected = [
-        {"prompt": row.text, "references": [writer.text(pieces)]}
-        for row, pieces in zip(rows, written, strict=True)
+        {"prompt": row.text, "references": [writer.text(tokens)]}
+        for row, tokens in zip(rows, written, strict=True)
     ]
     assert lines_of(place, "train") == expected
     raw_recipe["teacher"] = decoder
@@ -112,7 +112,7 @@ def test_temperatures_are_those_of_policies_and_of_evaluation(tmp_path, temperat
         write_answers("nowhere", tmp_path / "out", prompts="x", temperature=temperature)
 
 
-def test_faults(decoder, prompts, tmp_path, monkeypatch):
+def test_problems(decoder, prompts, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is where the prompts are"):
         write_answers(decoder, prompts, prompts=prompts)
     with pytest.raises(DataError, match="nowhere.train.jsonl"):

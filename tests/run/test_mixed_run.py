@@ -20,15 +20,15 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from limbeck.activations import Activations
 from limbeck.batch import Batch, Tokens
 from limbeck.errors import RecipeError
-from limbeck.models.families import anatomy_of
+from limbeck.models.families import architecture_of
 from limbeck.models.load import load_body
 from limbeck.recipe.check import prepare
 from limbeck.run.costs import students_sentence
 from limbeck.run.distill import distill
 from limbeck.run.models import build_accelerator, build_learner, build_models
 from limbeck.run.plan import probe
-from limbeck.student.first_embeddings import mean_of_teacher_pieces
-from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces
+from limbeck.student.first_embeddings import mean_of_teacher_tokens
+from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_tokens
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training.stages import MixedLearner
 
@@ -46,10 +46,10 @@ def raw(raw_recipe, vocabulary):
 @pytest.fixture(params=["bert", "roberta", "electra"])
 def pair(request):
     torch.manual_seed(0)
-    anatomy = anatomy_of(request.param)
+    architecture = architecture_of(request.param)
     teacher = make_model(request.param, vocabulary=50)
     student = make_model("bert", vocabulary=30, hidden=16)
-    return MixedVocabulary(teacher, student, anatomy, seed=0), student
+    return MixedVocabulary(teacher, student, architecture, seed=0), student
 
 
 def mixed_tokens(first, seed=0):
@@ -86,7 +86,7 @@ def test_both_kinds_are_read_and_predicted_as_written_plainly(pair):
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_student_pieces_enter_as_spread_out_as_the_teachers(pair):
+def test_student_tokens_enter_as_spread_out_as_the_teachers(pair):
     mixed, _ = pair
     table = mixed.embedding.teacher.weight
     rows = mixed.embedding.map(mixed.embedding.student.weight)
@@ -111,9 +111,9 @@ def test_teacher_and_table_learn_and_the_rest_of_the_student_does_not(pair):
 def test_only_the_students_rows_in_its_own_numbers(pair):
     mixed, student = pair
     both = mixed.plain()
-    anatomy = anatomy_of(both.config.model_type)
+    architecture = architecture_of(both.config.model_type)
     first = mixed.embedding.student_from
-    plain = reader_of_student_pieces(both, anatomy, student_from=first)
+    plain = reader_of_student_tokens(both, architecture, student_from=first)
     tokens = mixed_tokens(first)
     ids = tokens.input_ids % 30
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_only_the_students_rows_in_its_own_numbers(pair):
     assert mixed.embedding.student_from == mixed.body.config.vocab_size
 
 
-def test_a_whole_run_leaves_a_student_with_its_own_pieces(raw, tmp_path, vocabulary):
+def test_a_whole_run_leaves_a_student_with_its_own_tokens(raw, tmp_path, vocabulary):
     run = distill(raw, tmp_path / "run")
     student = AutoModelForMaskedLM.from_pretrained(run.student)
     tokenizer = AutoTokenizer.from_pretrained(run.student)
@@ -171,7 +171,7 @@ def test_layers_may_be_copied_from_the_teacher_of_both(raw, tmp_path):
 def test_the_second_stage_may_learn_from_the_teacher_of_the_first(
     raw, tmp_path, stopped_at, monkeypatch
 ):
-    """Every objective: that teacher reads the student's own pieces."""
+    """Every objective: that teacher reads the student's own tokens."""
     raw["training"] = {**raw["training"], "checkpoint_every": 1}
     raw["stages"][1]["name"] = "student"
     raw["stages"][1]["objectives"] = {"labels": {}, "output": {}, "hidden": {}, "relations": {}}
@@ -195,7 +195,7 @@ def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, s
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_a_sentence_has_as_many_pieces_as_its_words_need(raw):
+def test_a_sentence_has_as_many_tokens_as_its_words_need(raw):
     setup = prepare(raw)
     text = "".join(make_text(40))
     mine, theirs = (
@@ -228,10 +228,10 @@ def test_plan_probes_a_mixed_stage_and_what_follows_it(raw):
         (lambda r: r["data"].update(packed=False), "data.packed: must be true"),
     ],
 )
-def test_faults(raw, tmp_path, change, message):
+def test_problems(raw, tmp_path, change, message):
     change(raw)
     if raw["teacher"] is None:
-        raw["student"]["architecture"] = "bert"
+        raw["student"]["model_type"] = "bert"
     with pytest.raises(RecipeError, match=message):
         distill(raw, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -277,7 +277,7 @@ def test_the_fixture_is_another_vocabulary(vocabulary):
     assert AutoTokenizer.from_pretrained(vocabulary).get_vocab() != make_tokenizer().get_vocab()
 
 
-def test_a_student_may_begin_with_means_of_the_teachers_pieces(raw, tmp_path):
+def test_a_student_may_begin_with_means_of_the_teachers_tokens(raw, tmp_path):
     raw["stages"] = raw["stages"][1:]
     raw["stages"][0] |= {"steps": 1, "optimizer": {"learning_rate": 1e-12}}
     tables = []
@@ -296,8 +296,8 @@ def test_a_mixed_stage_may_begin_with_means_too(raw):
     learner = build_learner(setup, build_models(setup, accelerator)[0], 0)
     found = learner.mixed.plain().get_input_embeddings().weight.detach()
     first = learner.mixed.embedding.student_from
-    pieces = setup.models.teacher_tokenizer, setup.models.tokenizer
-    rows = mean_of_teacher_pieces(found[:first], *pieces)
+    tokens = setup.models.teacher_tokenizer, setup.models.tokenizer
+    rows = mean_of_teacher_tokens(found[:first], *tokens)
     entering = found[first : first + len(rows)]
     assert entering.shape[1] > setup.models.student.hidden  # so a part of every row is lost
     centred = rows - rows.mean(0)
@@ -307,7 +307,7 @@ def test_a_mixed_stage_may_begin_with_means_too(raw):
     torch.testing.assert_close(lost, beyond, rtol=1e-3, atol=1e-6)
 
 
-def test_layers_may_be_copied_with_means_for_the_new_pieces(raw):
+def test_layers_may_be_copied_with_means_for_the_new_tokens(raw):
     wide = prepare(raw).models.teacher
     raw["stages"] = raw["stages"][1:]
     raw["student"] |= {"embeddings": "mean", "copy": {"layers": "first", "width": "cut"}}
@@ -317,8 +317,8 @@ def test_layers_may_be_copied_with_means_for_the_new_pieces(raw):
     student, teacher = build_models(setup, build_accelerator(setup.recipe, "."))
     assert teacher is None
     body = load_body(raw["teacher"])
-    pieces = setup.models.teacher_tokenizer, setup.models.tokenizer
-    rows = mean_of_teacher_pieces(body.get_input_embeddings().weight, *pieces)
+    tokens = setup.models.teacher_tokenizer, setup.models.tokenizer
+    rows = mean_of_teacher_tokens(body.get_input_embeddings().weight, *tokens)
     torch.testing.assert_close(student.get_input_embeddings().weight, rows)
     mine, theirs = (model.encoder.layer[1].state_dict() for model in (student.bert, body))
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -329,7 +329,7 @@ def test_means_where_they_would_do_nothing(raw, tmp_path):
     raw["student"]["embeddings"] = "mean"
     raw["student"].pop("tokenizer")
     raw["stages"] = raw["stages"][1:]
-    with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, but the pieces are"):
+    with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, but the tokens are"):
         distill(raw, tmp_path / "run")
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from limbeck.models import weight_files, weight_headers
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config
 from limbeck.models.weight_headers import has_vocabulary_head
 from limbeck.recipe.check import check, prepare
@@ -73,8 +73,8 @@ def test_a_method_stands_over_a_name_alone(of_decoders, tmp_path):
     run = distill(recipe, tmp_path / "run")
     card = (run.student / "README.md").read_text(encoding="utf-8")
     assert f"going on from `{of_decoders['student']}`" in card and "in two factors" in card
-    faults = dict(check({**of_decoders, "student": str(run.student)})[1])
-    assert "is in two factors; export it dense" in faults["student.model"]
+    problems = dict(check({**of_decoders, "student": str(run.student)})[1])
+    assert "is in two factors; export it dense" in problems["student.model"]
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # asked by peft
@@ -99,11 +99,11 @@ def test_additions_by_themselves_load_upon_the_student(
     raw["stages"][0] |= {"objectives": objectives, "optimizer": {"learning_rate": 0.01}}
     run = distill(raw, tmp_path / "run")
     base = automatic.from_pretrained(raw["student"]["model"])
-    pieces = {"input_ids": torch.arange(5, 25)[None]}
+    tokens = {"input_ids": torch.arange(5, 25)[None]}
     with torch.no_grad():
-        before = base(**pieces)[0]
-        added = PeftModel.from_pretrained(base, tmp_path / "run" / "adapters")(**pieces)[0]
-        merged = automatic.from_pretrained(run.student)(**pieces)[0]
+        before = base(**tokens)[0]
+        added = PeftModel.from_pretrained(base, tmp_path / "run" / "adapters")(**tokens)[0]
+        merged = automatic.from_pretrained(run.student)(**tokens)[0]
     torch.testing.assert_close(added, merged, rtol=1e-4, atol=1e-5)
     assert (added - before).abs().max() > 1e-3
     folder = tmp_path / "run" / "adapters"
@@ -142,14 +142,14 @@ def test_a_body_on_the_hub_gets_no_head(of_decoders, tmp_path, monkeypatch):
     kept = {"model.safetensors": str(folder / "model.safetensors")}
     monkeypatch.setattr(weight_files, "try_to_load_from_cache", lambda _, file: kept.get(file))
     monkeypatch.setattr(weight_headers, "load_config", lambda _: config)
-    anatomy = ANATOMIES["llama"]
-    assert has_vocabulary_head("some/model", anatomy=anatomy) is True
+    architecture = ARCHITECTURES["llama"]
+    assert has_vocabulary_head("some/model", architecture=architecture) is True
     body = AutoModel.from_pretrained(folder)
     body.save_pretrained(tmp_path / "body", max_shard_size="20KB")
     kept = {file.name: str(file) for file in (tmp_path / "body").iterdir()}
-    assert has_vocabulary_head("some/model", anatomy=anatomy) is False
+    assert has_vocabulary_head("some/model", architecture=architecture) is False
     del kept[next(name for name in kept if name.endswith(".safetensors"))]
-    assert has_vocabulary_head("some/model", anatomy=anatomy) is None
+    assert has_vocabulary_head("some/model", architecture=architecture) is None
 
 
 def test_the_plan_says_where_first_weights_come_from(of_decoders):
@@ -159,7 +159,7 @@ def test_the_plan_says_where_first_weights_come_from(of_decoders):
     assert tables["First weights"][1] == ["student", of_decoders["student"]]
 
 
-def test_a_student_may_have_pieces_of_its_own(raw_recipe, vocabulary, tmp_path):
+def test_a_student_may_have_tokens_of_its_own(raw_recipe, vocabulary, tmp_path):
     raw_recipe["student"] |= {"tokenizer": vocabulary}
     raw_recipe["stages"][0]["objectives"] = {"labels": {}}
     before = distill(raw_recipe, tmp_path / "before")
@@ -182,14 +182,14 @@ def test_a_student_may_have_pieces_of_its_own(raw_recipe, vocabulary, tmp_path):
         ({"model": "VOCABULARY"}, "student.model", "has no config.json"),
     ],
 )
-def test_faults_say_what_to_change(
+def test_problems_say_what_to_change(
     raw_recipe, small_encoder, decoder, vocabulary, changes, field, message
 ):
     student = {"model": small_encoder, **changes}
     named = {"DECODER": decoder, "VOCABULARY": vocabulary}
     raw_recipe["student"] = student | {"model": named.get(student["model"], student["model"])}
-    setup, faults = check(raw_recipe)
-    assert setup is None and message in dict(faults)[field]
+    setup, problems = check(raw_recipe)
+    assert setup is None and message in dict(problems)[field]
 
 
 def test_embeddings_are_not_learned_anew(raw_recipe, vocabulary, tmp_path):
@@ -197,13 +197,13 @@ def test_embeddings_are_not_learned_anew(raw_recipe, vocabulary, tmp_path):
     AutoTokenizer.from_pretrained(vocabulary).save_pretrained(tmp_path)
     raw_recipe["student"] = str(tmp_path)
     raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 2, "batch_size": 4})
-    faults = dict(check(raw_recipe)[1])
-    assert "leave one out" in faults["student.model"]
+    problems = dict(check(raw_recipe)[1])
+    assert "leave one out" in problems["student.model"]
 
 
-def test_a_tokenizer_of_more_pieces_than_the_student_has(raw_recipe, tmp_path, tokenizer):
+def test_a_tokenizer_of_more_tokens_than_the_student_has(raw_recipe, tmp_path, tokenizer):
     make_model(vocabulary=len(tokenizer) - 9, hidden=16).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     raw_recipe["student"] = str(tmp_path)
-    faults = dict(check(raw_recipe)[1])
-    assert f"its tokenizer {len(tokenizer)} pieces" in faults["student.model"]
+    problems = dict(check(raw_recipe)[1])
+    assert f"its tokenizer {len(tokenizer)} tokens" in problems["student.model"]

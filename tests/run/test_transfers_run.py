@@ -79,7 +79,7 @@ def test_decoders_are_distilled_as_encoders_are(raw_recipe, decoder, tmp_path):
 
 def test_a_decoder_cannot_teach_an_encoder(raw_recipe, decoder, tmp_path):
     recipe = {**raw_recipe, "teacher": decoder}
-    recipe["student"]["architecture"] = "bert"
+    recipe["student"]["model_type"] = "bert"
     with pytest.raises(RecipeError, match="is an encoder, but the teacher is a decoder"):
         distill(recipe, tmp_path / "run")
 
@@ -254,9 +254,9 @@ def test_positions_that_are_counted_from_other_padding(raw_recipe, vocabulary, t
     raw_recipe["teacher"] = str(tmp_path / "teacher")
     raw_recipe["student"] |= {"tokenizer": vocabulary, "embeddings": "mean", "copy": {}}
     raw_recipe["stages"][0] = {"objectives": {"labels": {}}, "steps": 1}
-    with pytest.raises(RecipeError, match="padding piece at number 0 and the teacher's at 1"):
+    with pytest.raises(RecipeError, match="padding token at number 0 and the teacher's at 1"):
         prepare(raw_recipe)
     raw_recipe["student"] |= {"copy": None}
     raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 1})
-    with pytest.raises(RecipeError, match="padding piece at number 0 and the teacher's at 1"):
+    with pytest.raises(RecipeError, match="padding token at number 0 and the teacher's at 1"):
         prepare(raw_recipe)

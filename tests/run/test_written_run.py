@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import PIECES, make_text, rows_are_those_of_the_whole, stopped_and_whole
+from conftest import TOKENS, make_text, rows_are_those_of_the_whole, stopped_and_whole
 from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -62,7 +62,7 @@ def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
     raw["evaluation"] |= {"tasks": [prompts], "writing": {"response": 12}, "seeds": 2}
     run = distill(raw, tmp_path / "run")
     student = AutoModelForCausalLM.from_pretrained(run.student)
-    assert student.config.vocab_size == PIECES
+    assert student.config.vocab_size == TOKENS
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     steps = [record for record in log if "objectives" in record]
     if kind == "corpus":
@@ -83,7 +83,7 @@ def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
     by_position = run.report["by_position"]
     assert all(len(parts) == 3 for parts in by_position.values()) and len(by_position) == 3
     assert any("lost their beginning" in note for note in run.report["notes"])
-    assert any("12 pieces at most, the likeliest" in note for note in run.report["notes"])
+    assert any("12 tokens at most, the likeliest" in note for note in run.report["notes"])
     assert not any("fine-tuned" in note for note in run.report["notes"])
     page = (run.folder / "report" / "report.html").read_text(encoding="utf-8")
     assert ("Who wrote" in page) == (kind != "corpus")
@@ -178,8 +178,8 @@ def test_prompts_are_predicted_where_that_is_asked_for(raw):
     references, written, _ = batches_of(raw)
     for tokens in (references.batch(0).student, (batch := written.batch(0)).student, batch.teacher):
         for row in range(len(tokens.mask)):
-            pieces = tokens.input_ids[row, tokens.mask[row]].tolist()
-            assert tokens.labels[row, tokens.predicted[row]].tolist() == pieces[1:]
+            ids = tokens.input_ids[row, tokens.mask[row]].tolist()
+            assert tokens.labels[row, tokens.predicted[row]].tolist() == ids[1:]
 
 
 def test_long_prompts_lose_their_beginning(raw):
@@ -253,7 +253,7 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
     assert "student, toy: every metric, mean over seeds" in said
     bits = rows["corpus"]["quality"]["toy"]["means"]["bits_per_byte"]
     assert f"| {bits:.3f} |" in said
-    assert "| same likeliest piece as the teacher, on its own text |" in said
+    assert "| same likeliest token as the teacher, on its own text |" in said
     assert "least to most" not in said  # of one training
     for row, values in ((rows["corpus"], [1.0, 2.0]), (rows["student"], [0.9, 1.95])):
         row["quality"]["toy"]["by_training"]["bits_per_byte"] = values
@@ -289,7 +289,7 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
         ("prompts", [], "data.text", "give text, or prompts"),
     ],
 )
-def test_faults_say_what_to_change(raw, tmp_path, place, value, field, message):
+def test_problems_say_what_to_change(raw, tmp_path, place, value, field, message):
     where = raw["data"] if place in raw["data"] else raw["stages"][0]
     where[place] = value
     if place == "tokens":
@@ -300,13 +300,13 @@ def test_faults_say_what_to_change(raw, tmp_path, place, value, field, message):
 
 
 def test_nobody_is_asked_who_is_not_there(raw, tmp_path):
-    raw["student"] |= {"architecture": "llama", "tokenizer": raw["teacher"]}
+    raw["student"] |= {"model_type": "llama", "tokenizer": raw["teacher"]}
     raw["teacher"] = None
     with pytest.raises(RecipeError, match="asks it; name one"):
         distill(raw, tmp_path / "run")
 
 
-def test_other_pieces_cannot_be_written_with(raw, tmp_path):
+def test_other_tokens_cannot_be_written_with(raw, tmp_path):
     blank = blank_tokenizer("bytes", lowercase=False)
     learn_tokenizer(make_text(300), blank, size=270).save_pretrained(tmp_path / "v")
     raw["student"]["tokenizer"] = str(tmp_path / "v")
@@ -316,7 +316,7 @@ def test_other_pieces_cannot_be_written_with(raw, tmp_path):
 
 
 @pytest.mark.parametrize("embeddings", ["mean", "weighted"])
-def test_other_pieces_may_read_references(raw, tmp_path, embeddings):
+def test_other_tokens_may_read_references(raw, tmp_path, embeddings):
     blank = blank_tokenizer("bytes", lowercase=False)
     learn_tokenizer(make_text(300), blank, size=270).save_pretrained(tmp_path / "v")
     raw["student"] |= {"tokenizer": str(tmp_path / "v"), "embeddings": embeddings}
@@ -327,21 +327,21 @@ def test_other_pieces_may_read_references(raw, tmp_path, embeddings):
     assert torch.isfinite(table).all()
 
 
-def test_prompts_that_the_students_pieces_cannot_write(raw, tmp_path):
-    pieces = {"<unk>": 0, "<s>": 1, "</s>": 2, "猫": 3}
-    words = Tokenizer(models.WordLevel(pieces, unk_token="<unk>"))
+def test_prompts_that_the_students_tokens_cannot_write(raw, tmp_path):
+    tokens = {"<unk>": 0, "<s>": 1, "</s>": 2, "猫": 3}
+    words = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     as_transformers(words, special).save_pretrained(tmp_path / "v")
     raw["student"] |= {"tokenizer": str(tmp_path / "v")}
     raw["stages"][0] |= {"policy": "corpus", "objectives": {"labels": {}}}
-    with pytest.raises(RecipeError, match=r"writes 100.0% of the pieces of .* as unknown"):
+    with pytest.raises(RecipeError, match=r"writes 100.0% of the tokens of .* as unknown"):
         distill(raw, tmp_path / "run")
     # Of a long prompt the beginning is looked at, and of its reference too.
     row = {"prompt": "猫 " * 4000, "references": ["dog " * 200]}
     (tmp_path / "long.train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     raw["data"]["prompts"] = str(tmp_path / "long")
-    with pytest.raises(RecipeError, match=r"writes 7.\d% of the pieces of .* as unknown"):
+    with pytest.raises(RecipeError, match=r"writes 7.\d% of the tokens of .* as unknown"):
         distill(raw, tmp_path / "run")
 
 
@@ -505,9 +505,9 @@ def test_distillation_without_any_data(raw, tmp_path, decoder, monkeypatch):
     assert all(prompt.tolist() == [begin] for prompt in read.table.prompts)
     assert written.batch(0).teacher.input_ids[:, 0].tolist() == [begin] * 4
     distill(raw, tmp_path / "run")
-    with pytest.raises(EvaluationError, match="reads 80 pieces"):
+    with pytest.raises(EvaluationError, match="reads 80 tokens"):
         write_samples(decoder, tmp_path / "more", rows=2, response=80)
-    with pytest.raises(DataError, match="1 texts of 20 pieces"):
+    with pytest.raises(DataError, match="1 texts of 20 tokens"):
         write_samples(decoder, tmp_path / "more", rows=1, response=20)
     with pytest.raises(DataError, match="the temperature is 0; give more than 0"):
         write_samples(decoder, tmp_path / "more", rows=4, response=8, temperature=0.0)
@@ -523,7 +523,7 @@ def test_an_exported_decoder_ends_its_texts_as_its_tokenizer_does(
 ):
     del raw_recipe["teacher"]
     sizes = {"layers": 1, "hidden": 16, "heads": 2, "intermediate": 32, "positions": 32}
-    raw_recipe["student"] = {**sizes, "architecture": family, "tokenizer": decoder}
+    raw_recipe["student"] = {**sizes, "model_type": family, "tokenizer": decoder}
     raw_recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 1, "batch_size": 2}]
     folder = distill(raw_recipe, tmp_path / "run").student
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -4,13 +4,13 @@ from conftest import make_model, make_text, make_tokenizer
 
 from limbeck.errors import StudentError
 from limbeck.student.first_embeddings import (
-    mean_of_containing_pieces,
-    mean_of_teacher_pieces,
+    mean_of_containing_tokens,
+    mean_of_teacher_tokens,
     set_embeddings,
 )
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.piece_map import map_pieces
 from limbeck.tokenization.spelling import Spelling, spellings
+from limbeck.tokenization.token_map import map_tokens
 
 
 @pytest.fixture(scope="module")
@@ -19,20 +19,20 @@ def tokenizers():
     return make_tokenizer(vocabulary=120), learn_tokenizer(make_text(300), blank, size=190)
 
 
-def test_pieces_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
+def test_tokens_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
     teacher, student = tokenizers
     torch.manual_seed(0)
     table = torch.randn(len(teacher), 12)
-    rows = mean_of_teacher_pieces(table, teacher, student)
+    rows = mean_of_teacher_tokens(table, teacher, student)
     known, named = spellings(teacher), spellings(student)
     new = 0
     for spelling, number in named.items():
         if spelling in known:
             assert torch.equal(rows[number], table[known[spelling]])
             continue
-        pieces = teacher(spelling.letters, add_special_tokens=False)["input_ids"]
-        if teacher.unk_token_id not in pieces:
-            torch.testing.assert_close(rows[number], table[pieces].mean(0))
+        tokens = teacher(spelling.letters, add_special_tokens=False)["input_ids"]
+        if teacher.unk_token_id not in tokens:
+            torch.testing.assert_close(rows[number], table[tokens].mean(0))
             new += 1
     assert new > 10 and Spelling("e", False) in known
     for role in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id"):
@@ -40,32 +40,32 @@ def test_pieces_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
 
 
 @pytest.mark.parametrize("counted", [False, True])
-def test_means_of_the_pieces_that_contain_one(tokenizers, counted):
+def test_means_of_the_tokens_that_contain_one(tokenizers, counted):
     student, teacher = tokenizers  # the larger one
     torch.manual_seed(0)
     table = torch.randn(len(teacher), 12)
     counts = torch.randint(0, 50, (len(teacher),)) if counted else None
-    pieces = map_pieces(teacher, student)
-    means = mean_of_teacher_pieces(table, teacher, student)
-    rows, total = mean_of_containing_pieces(table, pieces, means, counts=counts)
+    tokens = map_tokens(teacher, student)
+    means = mean_of_teacher_tokens(table, teacher, student)
+    rows, total = mean_of_containing_tokens(table, tokens, means, counts=counts)
     several = 0
-    for piece in range(len(student)):
+    for token in range(len(student)):
         weight, sums = 0, torch.zeros(12)
         for number in range(len(teacher)):
-            parts = pieces.parts[pieces.offsets[number] : pieces.offsets[number + 1]]
-            for part in parts if pieces.written[number] else ():
-                if part == piece:
+            parts = tokens.parts[tokens.offsets[number] : tokens.offsets[number + 1]]
+            for part in parts if tokens.written[number] else ():
+                if part == token:
                     once = int(counts[number]) if counted else 1
                     weight += once
                     sums += once * table[number]
-        assert float(total[piece]) == weight
-        expected = sums / weight if weight else means[piece]
-        torch.testing.assert_close(rows[piece], expected)
+        assert float(total[token]) == weight
+        expected = sums / weight if weight else means[token]
+        torch.testing.assert_close(rows[token], expected)
         several += weight > 1
     assert several > 20
 
 
-def test_frequent_pieces_decide_the_directions():
+def test_frequent_tokens_decide_the_directions():
     torch.manual_seed(0)
     rows = torch.randn(50, 24)
     rows[:10, 16:] = 0.0  # the frequent ones lie in sixteen directions
@@ -98,6 +98,6 @@ def test_a_decoder_keeps_what_begins_and_ends_a_text():
     teacher, student = (learn_tokenizer(make_text(200), blank, size=n) for n in (300, 275))
     torch.manual_seed(0)
     table = torch.randn(len(teacher), 12)
-    rows = mean_of_teacher_pieces(table, teacher, student)
+    rows = mean_of_teacher_tokens(table, teacher, student)
     for role in ("bos_token_id", "eos_token_id"):
         assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])

@@ -10,14 +10,14 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 import limbeck
 from limbeck.errors import ModelError, StudentError
 from limbeck.evaluation.cost import model_size
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model
 from limbeck.models.low_rank_layers import FactoredLinear, factored_ranks, sizes_of
 from limbeck.models.low_rank_loading import QUANT_METHOD
 from limbeck.student.adapters import add_adapters, merge_adapters
 from limbeck.student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
 
-FAMILIES = sorted(ANATOMIES)
+FAMILIES = sorted(ARCHITECTURES)
 
 
 def logits(model, batch):
@@ -31,7 +31,7 @@ def logits(model, batch):
 @pytest.mark.parametrize("which", ["feed_forward", "attention", "all"])
 def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, which):
     model = make_model(family)
-    paths = chosen_layers(model, ANATOMIES[family], which)
+    paths = chosen_layers(model, ARCHITECTURES[family], which)
     assert len(paths) >= 2 * 3 or family in ("gpt2", "modernbert", "distilbert")
     with torch.no_grad():
         for path in paths:
@@ -45,7 +45,7 @@ def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, whi
     assert set(ranks) == set(paths) and max(ranks.values()) <= 4
     assert sum(p.numel() for p in model.parameters()) < count
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
-    merge_factors(model, ANATOMIES[family])
+    merge_factors(model, ARCHITECTURES[family])
     assert not any(isinstance(m, FactoredLinear) for m in model.modules())
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
 
@@ -61,7 +61,7 @@ def entering(model, layer, batch):
 @pytest.mark.parametrize("whitened", [False, True])
 def test_every_direction_is_as_long_in_both_factors(whitened):
     model = make_model("llama")
-    paths = chosen_layers(model, ANATOMIES["llama"], "feed_forward")
+    paths = chosen_layers(model, ARCHITECTURES["llama"], "feed_forward")
     text = [make_batch(rows=8, length=20).student] if whitened else []
     factor_layers(model, paths, Rank(number=6), calibration=text)
     for path in paths:
@@ -77,7 +77,7 @@ def test_whitened_the_lost_output_is_what_the_dropped_values_say(family):
     lost = {}
     for whitened in (False, True):
         model = make_model(family)
-        (path, *_) = chosen_layers(model, ANATOMIES[family], "feed_forward")
+        (path, *_) = chosen_layers(model, ARCHITECTURES[family], "feed_forward")
         layer = model.base_model.get_submodule(path)
         x = entering(model, layer, batch)
         with torch.no_grad():
@@ -110,24 +110,24 @@ def test_ranks_by_number_energy_and_budget():
 
 def test_layers_by_the_ends_of_their_paths():
     model = make_model("llama")
-    anatomy = ANATOMIES["llama"]
-    assert chosen_layers(model, anatomy, ["mlp.up_proj"]) == [
+    architecture = ARCHITECTURES["llama"]
+    assert chosen_layers(model, architecture, ["mlp.up_proj"]) == [
         f"layers.{n}.mlp.up_proj" for n in range(3)
     ]
-    assert len(chosen_layers(model, anatomy, ["q_proj", "layers.1.mlp.down_proj"])) == 4
+    assert len(chosen_layers(model, architecture, ["q_proj", "layers.1.mlp.down_proj"])) == 4
     with pytest.raises(StudentError, match=r"ends in up; there are .*mlp\.up_proj"):
-        chosen_layers(model, anatomy, ["up"])
+        chosen_layers(model, architecture, ["up"])
     with pytest.raises(StudentError, match="saves anything is 15"):
-        factor_layers(model, chosen_layers(model, anatomy, "feed_forward"), Rank(number=16))
+        factor_layers(model, chosen_layers(model, architecture, "feed_forward"), Rank(number=16))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_factored_folder_loads_again_and_is_smaller(family, tmp_path):
-    kind = AutoModelForCausalLM if ANATOMIES[family].causal else AutoModelForMaskedLM
+    kind = AutoModelForCausalLM if ARCHITECTURES[family].causal else AutoModelForMaskedLM
     model = make_model(family)
     model.save_pretrained(tmp_path / "dense")
-    anatomy = ANATOMIES[family]
-    factor_layers(model, chosen_layers(model, anatomy, "all"), Rank(budget=0.4))
+    architecture = ARCHITECTURES[family]
+    factor_layers(model, chosen_layers(model, architecture, "all"), Rank(budget=0.4))
     model.save_pretrained(tmp_path / "factored")
     batch = make_batch()
     before = logits(model, batch)
@@ -135,7 +135,7 @@ def test_a_factored_folder_loads_again_and_is_smaller(family, tmp_path):
     torch.testing.assert_close(logits(again, batch), before)
     again.float()  # forbidden to models that are really quantized
     again.save_pretrained(tmp_path / "again")
-    third = load_model(str(tmp_path / "again"), anatomy=anatomy, with_head=True)
+    third = load_model(str(tmp_path / "again"), architecture=architecture, with_head=True)
     torch.testing.assert_close(logits(third, batch), before)
     assert factored_ranks(third.config) == factored_ranks(model.config) != {}
     for body in (AutoModel.from_pretrained(tmp_path / "again"), load_body(str(tmp_path / "again"))):
@@ -157,7 +157,7 @@ def test_a_factored_folder_loads_again_and_is_smaller(family, tmp_path):
 )
 def test_a_configuration_that_lies(tmp_path, ranks, message):
     model = make_model("llama")
-    factor_layers(model, chosen_layers(model, ANATOMIES["llama"], "all"), Rank(budget=0.4))
+    factor_layers(model, chosen_layers(model, ARCHITECTURES["llama"], "all"), Rank(budget=0.4))
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"]["ranks"] = ranks
@@ -179,7 +179,7 @@ def test_additions_change_nothing_until_they_learn_and_are_merged_at_the_end(fam
     batch = make_batch()
     before = logits(model, batch)
     names = [name for name, _ in model.named_parameters()]
-    paths = chosen_layers(model, ANATOMIES[family], "feed_forward")
+    paths = chosen_layers(model, ARCHITECTURES[family], "feed_forward")
     add_adapters(model, paths, rank=2, alpha=4, seed=0)
     torch.testing.assert_close(logits(model, batch), before)
     learning = [name for name, p in model.named_parameters() if p.requires_grad]

@@ -5,15 +5,15 @@ import torch
 from conftest import FAMILIES, make_batch, make_model
 
 from limbeck.errors import StudentError
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.shapes import Shape, shape_of
-from limbeck.student.layer_copy import copy_faults, copy_layers
+from limbeck.student.layer_copy import copy_layers, copy_problems
 from limbeck.student.projections import MapSize, Projections
 from limbeck.student.shape import (
     build_student,
     parameters_of_shape,
-    shape_faults,
+    shape_problems,
     shape_warnings,
     student_config,
 )
@@ -28,7 +28,7 @@ def shaped(**sizes: int) -> Shape:
 
 def like_family(family: str, shape: Shape) -> Shape:
     """With half as many heads of keys where the family groups them, and its other traits."""
-    theirs = shape_of(make_model(family).config, ANATOMIES[family])
+    theirs = shape_of(make_model(family).config, ARCHITECTURES[family])
     grouped = theirs.key_value_heads and max(1, shape.heads // 2)
     head_size = theirs.head_size and shape.hidden // shape.heads
     return replace(shape, key_value_heads=grouped, head_size=head_size, causal=theirs.causal)
@@ -36,23 +36,23 @@ def like_family(family: str, shape: Shape) -> Shape:
 
 def copied(family: str, shape: Shape, layers: list[int], width: Width):
     layers = [[layer] for layer in layers]
-    teacher, anatomy = make_model(family), ANATOMIES[family]
+    teacher, architecture = make_model(family), ARCHITECTURES[family]
     shape = like_family(family, shape)
-    shape = replace(shape, positions=shape_of(teacher.config, anatomy).positions - 5)
-    config = student_config(teacher.config, anatomy, shape, copied_layers=layers)
-    student = build_student(config, seed=0, causal=anatomy.causal)
+    shape = replace(shape, positions=shape_of(teacher.config, architecture).positions - 5)
+    config = student_config(teacher.config, architecture, shape, copied_layers=layers)
+    student = build_student(config, seed=0, causal=architecture.causal)
     calibration = [make_batch(rows=8, padded=False).teacher]
-    copy_layers(student, teacher, anatomy, layers=layers, width=width, calibration=calibration)
+    copy_layers(student, teacher, architecture, layers=layers, width=width, calibration=calibration)
     return teacher, student
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_has_the_shape_asked_for(family):
-    anatomy, causal = ANATOMIES[family], ANATOMIES[family].causal
+    architecture, causal = ARCHITECTURES[family], ARCHITECTURES[family].causal
     shape = like_family(family, shaped(layers=2, hidden=16, heads=2, intermediate=20))
-    config = student_config(make_model(family).config, anatomy, shape)
+    config = student_config(make_model(family).config, architecture, shape)
     student = build_student(config, seed=0, causal=causal)
-    assert shape_of(student.config, anatomy) == shape
+    assert shape_of(student.config, architecture) == shape
     total, embeddings = parameters_of_shape(config, with_head=True, causal=causal)
     assert total == sum(p.numel() for p in student.parameters())
     assert 200 * 16 <= embeddings < total
@@ -92,7 +92,7 @@ def test_cut_keeps_the_first_coordinates():
 
 def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
     """A teacher whose states use 12 of 24 directions fits a student of width 13."""
-    teacher, anatomy = make_model("bert", layers=1), ANATOMIES["bert"]
+    teacher, architecture = make_model("bert", layers=1), ARCHITECTURES["bert"]
     torch.manual_seed(0)
     basis = torch.linalg.qr(torch.randn(24, 12)).Q
     project = basis @ basis.mT
@@ -108,10 +108,10 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
     shape = shaped(layers=1, hidden=16, heads=4)
     found = {}
     for width in Width:
-        config = student_config(teacher.config, anatomy, shape, copied_layers=[[0]])
+        config = student_config(teacher.config, architecture, shape, copied_layers=[[0]])
         student = build_student(config, seed=0, causal=False)
         tokens = make_batch(rows=16, padded=False).teacher
-        copy_layers(student, teacher, anatomy, layers=[[0]], width=width, calibration=[tokens])
+        copy_layers(student, teacher, architecture, layers=[[0]], width=width, calibration=[tokens])
         with torch.no_grad():
             theirs, ours = (
                 m.base_model(input_ids=tokens.input_ids).last_hidden_state.flatten(0, 1)
@@ -125,33 +125,37 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
 def test_modernbert_students_take_the_kind_of_the_layer_copied():
     teacher = make_model("modernbert")
     config = student_config(
-        teacher.config, ANATOMIES["modernbert"], shaped(layers=2), copied_layers=[[1], [1, 2]]
+        teacher.config, ARCHITECTURES["modernbert"], shaped(layers=2), copied_layers=[[1], [1, 2]]
     )
     assert config.layer_types == ["sliding_attention", "full_attention"]
 
 
 def test_copies_that_cannot_be_are_refused_with_every_reason():
-    faults = copy_faults(shaped(layers=2, hidden=48, heads=8), TEACHER, [[0], [3], [1]])
-    text = "; ".join(faults)
+    problems = copy_problems(shaped(layers=2, hidden=48, heads=8), TEACHER, [[0], [3], [1]])
+    text = "; ".join(problems)
     assert "3 teacher layers for 2 student layers" in text
     assert "[3], but there are 3: 0 to 2" in text
     assert "cannot fill hidden=48 from the teacher's 24" in text
-    teacher, anatomy = make_model(), ANATOMIES["bert"]
+    teacher, architecture = make_model(), ARCHITECTURES["bert"]
     student = make_model(hidden=16)
     with pytest.raises(StudentError, match="needs calibration text"):
         copy_layers(
-            student, teacher, anatomy, layers=[[0], [1], [2]], width=Width.SVD, calibration=[]
+            student, teacher, architecture, layers=[[0], [1], [2]], width=Width.SVD, calibration=[]
         )
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "modernbert"])
 def test_a_layer_may_be_the_mean_of_several(family):
-    teacher, anatomy = make_model(family), ANATOMIES[family]
-    shape = shape_of(teacher.config, anatomy)
-    config = student_config(teacher.config, anatomy, replace(shape, layers=2))
-    student = build_student(config, seed=0, causal=anatomy.causal)
-    copy_layers(student, teacher, anatomy, layers=[[0], [1, 2]], width=Width.CUT, calibration=[])
-    mine, theirs = (submodule(model.base_model, anatomy.layers) for model in (student, teacher))
+    teacher, architecture = make_model(family), ARCHITECTURES[family]
+    shape = shape_of(teacher.config, architecture)
+    config = student_config(teacher.config, architecture, replace(shape, layers=2))
+    student = build_student(config, seed=0, causal=architecture.causal)
+    copy_layers(
+        student, teacher, architecture, layers=[[0], [1, 2]], width=Width.CUT, calibration=[]
+    )
+    mine, theirs = (
+        submodule(model.base_model, architecture.layers) for model in (student, teacher)
+    )
     later = [dict(theirs[n].named_parameters()) for n in (1, 2)]
     for name, weight in mine[1].named_parameters():
         torch.testing.assert_close(weight, (later[0][name] + later[1][name]) / 2)
@@ -159,15 +163,15 @@ def test_a_layer_may_be_the_mean_of_several(family):
         assert torch.equal(weight, dict(mine[0].named_parameters())[name])
 
 
-def test_shape_faults_and_warnings():
-    assert shape_faults(TEACHER) == []
-    assert dict(shape_faults(shaped(heads=5)))["heads"].startswith("is 5, which does not")
-    assert "layers" in dict(shape_faults(shaped(layers=0)))
-    assert "vocabulary" in dict(shape_faults(replace(TEACHER, pieces=300)))
-    assert "key_value_heads" in dict(shape_faults(replace(TEACHER, key_value_heads=3)))
+def test_shape_problems_and_warnings():
+    assert shape_problems(TEACHER) == []
+    assert dict(shape_problems(shaped(heads=5)))["heads"].startswith("is 5, which does not")
+    assert "layers" in dict(shape_problems(shaped(layers=0)))
+    assert "vocabulary" in dict(shape_problems(replace(TEACHER, tokens=300)))
+    assert "key_value_heads" in dict(shape_problems(replace(TEACHER, key_value_heads=3)))
     odd = shaped(hidden=12, heads=4)
-    assert shape_faults(odd) == []
-    assert "needs an even number (hidden=12)" in dict(shape_faults(odd, rotary=True))["heads"]
+    assert shape_problems(odd) == []
+    assert "needs an even number (hidden=12)" in dict(shape_problems(odd, rotary=True))["heads"]
     warned = shape_warnings(shaped(layers=9, hidden=48), TEACHER)
     assert len(warned) == 2 and "layers (9) is larger than the teacher's (3)" in warned[0]
 

@@ -80,7 +80,7 @@ def test_tokens_may_differ_by_the_rounding_of_stages_to_steps(raw):
     assert len({tokens_of(run.setup) for run in runs}) == 2
 
 
-def faults_of(raw) -> str:
+def problems_of(raw) -> str:
     with pytest.raises(RecipeError) as caught:
         prepare_study(raw)
     return str(caught.value)
@@ -97,8 +97,8 @@ def faults_of(raw) -> str:
         ({"sedes": 3}, "did you mean 'seeds'"),
     ],
 )
-def test_faults_of_the_study_itself(raw, change, message):
-    assert message in faults_of({**raw, **change})
+def test_problems_of_the_study_itself(raw, change, message):
+    assert message in problems_of({**raw, **change})
 
 
 @pytest.mark.parametrize(
@@ -113,17 +113,17 @@ def test_faults_of_the_study_itself(raw, change, message):
         ({"evaluation.seeds": 1}, "sets 'evaluation.seeds', but all are measured alike"),
     ],
 )
-def test_faults_of_arms_are_named(raw, arm, message):
+def test_problems_of_arms_are_named(raw, arm, message):
     raw["arms"]["X"] = arm
-    assert message in faults_of(raw)
+    assert message in problems_of(raw)
 
 
 def test_names_that_would_leave_the_folder(raw):
     raw["arms"]["../x"] = {"stages.0.preset": "output"}
-    assert "may hold letters" in faults_of(raw)
+    assert "may hold letters" in problems_of(raw)
     del raw["arms"]["../x"]
     raw["students"][".."] = {"student.hidden": 32}
-    assert "may hold letters" in faults_of(raw)
+    assert "may hold letters" in problems_of(raw)
 
 
 def test_files(raw, tmp_path):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from limbeck.data.text import TextSource
 from limbeck.evaluation.settings import FinetuneSettings, GenerationSettings
 from limbeck.generation.options import RULE_OPTIONS, PolicyOptions
-from limbeck.models.anatomy import Anatomy
+from limbeck.models.architecture import Architecture
 from limbeck.objectives.options import OPTIONS
 from limbeck.objectives.schedule import Ramp
 from limbeck.recipe.parse import parse_evaluation, parse_recipe
@@ -24,7 +24,14 @@ WRITTEN = [
     *Part.__subclasses__(),
     *OPTIONS.values(),
     *RULE_OPTIONS.values(),
-    *(Anatomy, FinetuneSettings, GenerationSettings, Masking, OptimizerSettings, PolicyOptions),
+    *(
+        Architecture,
+        FinetuneSettings,
+        GenerationSettings,
+        Masking,
+        OptimizerSettings,
+        PolicyOptions,
+    ),
     *(Ramp, TextSource),
 ]
 FIELDS = [
@@ -116,7 +123,7 @@ def recipe_with(path, value):
         "stages.0.objectives.output.temperature.end",
         "stages.0.objectives.output.weight",
         "stages.0.objectives.output.weight.begins",
-        "stages.0.objectives.output.pieces",
+        "stages.0.objectives.output.tokens",
         "stages.0.objectives.output.divergence_options.alpha",
         "stages.0.objectives.relations.heads",
         "stages.0.objectives.relations.pairs.VV",
@@ -126,9 +133,9 @@ def recipe_with(path, value):
     ],
 )
 def test_a_recipe_names_the_place_and_what_was_given(path, value):
-    _, faults = parse_recipe(recipe_with(path, value))
+    _, problems = parse_recipe(recipe_with(path, value))
     kind = "a truth value" if value is True else "text"
-    assert (path, f"must be a number, and is {kind} (given: {value!r})") in faults
+    assert (path, f"must be a number, and is {kind} (given: {value!r})") in problems
 
 
 @pytest.mark.parametrize(
@@ -142,8 +149,8 @@ def test_a_recipe_names_the_place_and_what_was_given(path, value):
 def test_exponents_without_a_dot_stay_numbers(path, value):
     raw = recipe_with(path, {0.001: "1e-3", 0.01: "1e-2", 2.0: "2e0"}[value])
     del raw["stages"][0]["policy"]
-    recipe, faults = parse_recipe(raw)
-    assert faults == []
+    recipe, problems = parse_recipe(raw)
+    assert problems == []
     if "optimizer" in path:
         assert recipe.stages[0].optimizer.learning_rate == value
 

@@ -5,7 +5,7 @@ import torch
 from conftest import make_batch, make_model
 
 from limbeck.activations import Needs
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.teacher.contract import Teacher
 from limbeck.teacher.kept import KeptTeacher
 from limbeck.teacher.live import LiveTeacher
@@ -26,7 +26,7 @@ asked: list[set] = []
 @pytest.fixture
 def live():
     asked.clear()
-    return CountingTeacher(make_model(), ANATOMIES["bert"])
+    return CountingTeacher(make_model(), ARCHITECTURES["bert"])
 
 
 MASK = make_batch().teacher.mask
@@ -199,7 +199,7 @@ def test_teachers_that_share_a_store_do_not_share_signals(live, tmp_path):
     KeptTeacher(live, store, worth=NEEDS.tensors(), identity=b"one").signals(batch, NEEDS)
     store.flush()
     torch.manual_seed(1)
-    other = LiveTeacher(make_model(), ANATOMIES["bert"])
+    other = LiveTeacher(make_model(), ARCHITECTURES["bert"])
     with torch.no_grad():
         for parameter in other.model.parameters():
             parameter.add_(0.1)

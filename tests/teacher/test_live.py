@@ -6,7 +6,7 @@ from conftest import FAMILIES, make_batch, make_model, same_run
 
 from limbeck.activations import Needs
 from limbeck.models.attention import use_float32_attention
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.run import models as assemble
 from limbeck.run.distill import distill
 from limbeck.teacher.live import LiveTeacher, halve_weights
@@ -24,7 +24,7 @@ def test_halved_weights_give_the_same_signals(family):
     batch = make_batch()
     with torch.autocast("cpu", torch.bfloat16):
         found = [
-            LiveTeacher(model, ANATOMIES[family]).tensors(batch, needs.tensors())
+            LiveTeacher(model, ARCHITECTURES[family]).tensors(batch, needs.tensors())
             for model in (whole, halved)
         ]
     assert found[0].keys() == found[1].keys() and len(found[0]) > 3

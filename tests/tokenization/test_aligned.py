@@ -12,8 +12,8 @@ from limbeck.tokenization.aligned import AlignedBatches
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking
 from limbeck.tokenization.packing import HeldOut
-from limbeck.tokenization.piece_map import map_pieces
 from limbeck.tokenization.spelling import spellings
+from limbeck.tokenization.token_map import map_tokens
 from limbeck.tokenization.two_cuts import cut_twice
 
 TEXT = [*make_text(80), "the 猫 house", "never 日本 always"]
@@ -51,7 +51,7 @@ def batches(pair, tmp_path):
             order=SeededOrder((len(found.table),), (1.0,), 0),
             teacher=teacher,
             student=student,
-            pieces=map_pieces(teacher, student),
+            tokens=map_tokens(teacher, student),
             kind=kind,
             size=4,
             positions=positions,
@@ -71,7 +71,7 @@ def members(ids, groups, number):
 
 
 @pytest.mark.parametrize("kind", ["match", "reduce"])
-def test_linked_pieces_are_the_same_text(pair, batches, kind):
+def test_linked_tokens_are_the_same_text(pair, batches, kind):
     teacher, student = map(letters_of, pair)
     linked = 0
     for number in range(4):
@@ -96,7 +96,7 @@ def test_linked_pieces_are_the_same_text(pair, batches, kind):
 
 
 def test_what_is_linked_by_matching_stands_at_the_same_characters(pair, batches):
-    """Pieces between two matched ones are of the same letters for both, marks and spaces apart."""
+    """Tokens between two matched ones are of the same letters for both, marks and spaces apart."""
     teacher, student = map(letters_of, pair)
     batch = batches("match").batch(0)
     for text in range(4):
@@ -107,9 +107,9 @@ def test_what_is_linked_by_matching_stands_at_the_same_characters(pair, batches)
         )
         for side, (tokens, groups, letters) in zip(between, sides, strict=True):
             here = -1
-            for piece, group in zip(tokens.labels[text], groups[text], strict=True):
+            for token, group in zip(tokens.labels[text], groups[text], strict=True):
                 here = max(here, int(group))
-                side[here] = side.get(here, "") + letters.get(int(piece), "")
+                side[here] = side.get(here, "") + letters.get(int(token), "")
         assert len(between[0]) > 2
         assert between[0] == between[1]
 
@@ -164,15 +164,15 @@ def test_rows_do_not_hang_on_those_beside_them(batches, kind):
     rows_are_those_of_the_whole(batches(kind, teacher_reads="masked"), 2)
 
 
-def test_every_piece_of_the_teacher_is_written_with_the_students(pair):
+def test_every_token_of_the_teacher_is_written_with_the_students(pair):
     teacher, student = pair
-    pieces = map_pieces(teacher, student)
+    tokens = map_tokens(teacher, student)
     mine, theirs = letters_of(student), letters_of(teacher)
     for number, letters in theirs.items():
-        parts = pieces.parts[pieces.offsets[number] : pieces.offsets[number + 1]].tolist()
-        assert pieces.written[number]
+        parts = tokens.parts[tokens.offsets[number] : tokens.offsets[number + 1]].tolist()
+        assert tokens.written[number]
         assert "".join(mine[part] for part in parts) == letters
-        if pieces.same[number] >= 0:
-            assert parts == [pieces.same[number]]
-    assert pieces.same[teacher.mask_token_id] == student.mask_token_id
-    assert (np.diff(pieces.offsets) == pieces.lengths).all()
+        if tokens.same[number] >= 0:
+            assert parts == [tokens.same[number]]
+    assert tokens.same[teacher.mask_token_id] == student.mask_token_id
+    assert (np.diff(tokens.offsets) == tokens.lengths).all()

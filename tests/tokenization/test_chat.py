@@ -1,9 +1,9 @@
-"""Prompts in a chat template: its own pieces, cut ones, whole runs, and faults."""
+"""Prompts in a chat template: its own tokens, cut ones, whole runs, and problems."""
 
 import re
 
 import pytest
-from conftest import PIECES, make_model, make_text
+from conftest import TOKENS, make_model, make_text
 from transformers import AutoTokenizer
 
 from limbeck.data.prompts import Prompt
@@ -31,11 +31,11 @@ def chatting(tmp_path_factory):
     """A decoder whose tokenizer has a chat template."""
     folder = tmp_path_factory.mktemp("chatting")
     tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=PIECES
+        make_text(300), blank_tokenizer("bytes", lowercase=False), size=TOKENS
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
-    make_model("llama", vocabulary=PIECES).save_pretrained(folder)
+    make_model("llama", vocabulary=TOKENS).save_pretrained(folder)
     return str(folder)
 
 
@@ -53,10 +53,10 @@ def test_prompts_are_those_of_the_template(chatting):
     texts = [" the old garden", "Дом у реки\nи сад", ""]
     rows = [Prompt(text, ("an answer",)) for text in texts]
     table = encode_prompts(rows, tokenizer, length=99, response=16, chat=True)
-    for text, pieces in zip(texts, table.prompts, strict=True):
+    for text, tokens in zip(texts, table.prompts, strict=True):
         said = [{"role": "user", "content": text}]
         rendered = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True)
-        assert pieces.tolist() == rendered["input_ids"]
+        assert tokens.tolist() == rendered["input_ids"]
     assert table.cut_prompts == 0
     assert tokenizer.decode(table.responses[0][:-1]) == "an answer"
 
@@ -147,8 +147,8 @@ def test_recipes_that_cannot_ask(
         override(raw, path, named.get(value, value) if isinstance(value, str) else value)
     if not raw["data"]["prompts"]:
         del raw["stages"][0]["policy"]
-    setup, faults = check(raw)
-    assert setup is None and re.search(message, dict(faults)[field])
+    setup, problems = check(raw)
+    assert setup is None and re.search(message, dict(problems)[field])
 
 
 def test_arms_are_asked_alike(raw, prompts):

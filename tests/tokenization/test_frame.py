@@ -88,11 +88,11 @@ def test_training_evaluation_and_export_frame_alike(tokenizer, tmp_path):
     for line, trained in zip(lines, table["input_ids"], strict=True):
         for reader in (tokenizer, exported):
             read = encode_example(Example(text=line, label="a"), TASK, reader, 200)
-            assert read.pieces["input_ids"] == trained.tolist()
+            assert read.tokens["input_ids"] == trained.tolist()
         assert exported(line)["input_ids"] == trained.tolist()
     pair = Example(text=lines[0], text_pair=lines[1], label="a")
     for reader in (tokenizer, exported):
-        read = encode_example(pair, TASK, reader, 400).pieces["input_ids"]
+        read = encode_example(pair, TASK, reader, 400).tokens["input_ids"]
         assert read == exported(*lines[:2])["input_ids"]
     frame = frame_of(exported)
     assert frame == frame_of(tokenizer) and frame.begin
@@ -197,7 +197,7 @@ def test_pairs_are_cut_as_transformers_cuts_them():
     for second in (None, other, "the red", f"{other} {other}"):
         for limit in (3, 4, 5, 9, 12, 25, 200):
             example = Example(text=text, text_pair=second, label="a")
-            found = encode_example(example, TASK, tokenizer, limit).pieces["input_ids"]
+            found = encode_example(example, TASK, tokenizer, limit).tokens["input_ids"]
             assert found == tokenizer(text, second, truncation=True, max_length=limit)["input_ids"]
 
 
@@ -209,4 +209,4 @@ def test_without_any_special_token_there_is_no_frame():
     assert (frame.first, frame.last, frame.begin) == ((), (), (0,))
     for text in ("", " ", "\x00"):
         found = encode_example(Example(text=text, label="a"), TASK, tokenizer, 9)
-        assert len(found.pieces["input_ids"]) == len(found.tags) == 1
+        assert len(found.tokens["input_ids"]) == len(found.tags) == 1

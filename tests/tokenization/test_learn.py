@@ -91,9 +91,9 @@ def test_no_text_counts_for_more_than_its_characters(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"size": 10}, DataError, r"10 pieces are fewer than the letters .* \(\d+\)"),
-        ({"size": 100_000}, DataError, r"the text gives \d+ pieces, and 100000 were asked for"),
-        ({"size": 10, "kind": "unigram"}, DataError, "10 pieces are fewer than the letters"),
+        ({"size": 10}, DataError, r"10 tokens are fewer than the letters .* \(\d+\)"),
+        ({"size": 100_000}, DataError, r"the text gives \d+ tokens, and 100000 were asked for"),
+        ({"size": 10, "kind": "unigram"}, DataError, "10 tokens are fewer than the letters"),
         ({"size": 0}, DataError, "size is 0; give 1 or more"),
         ({"size": 90, "characters": 0}, DataError, "characters is 0"),
         ({"size": 90, "kind": "words"}, RecipeError, "use one of wordpiece, unigram, bytes"),
@@ -107,11 +107,11 @@ def test_bad_sizes_and_kinds_leave_nothing(options, error, message, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
 
 
-def test_pieces_of_single_bytes_are_not_lost_unsaid():
-    pieces = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}, "a": 257}
-    model = models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True)
+def test_tokens_of_single_bytes_are_not_lost_unsaid():
+    tokens = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}, "a": 257}
+    model = models.BPE(tokens, [], unk_token="<unk>", byte_fallback=True)
     like = as_transformers(Tokenizer(model), {"unk_token": "<unk>"})
-    with pytest.raises(DataError, match="pieces of single bytes .* `--kind bytes`, or keep"):
+    with pytest.raises(DataError, match="tokens of single bytes .* `--kind bytes`, or keep"):
         learn_tokenizer(["a a"], like, size=10)
 
 
@@ -140,4 +140,4 @@ def test_space_before_the_first_word_belongs_to_it():
     tokenizer = learn_tokenizer(TEXT * 50, blank_tokenizer("bytes", lowercase=False), size=270)
     text = "  кот и  пёс"
     found = coverage(tokenizer, [text])
-    assert found.words == 3 and found.pieces == len(tokenizer(text)["input_ids"])
+    assert found.words == 3 and found.tokens == len(tokenizer(text)["input_ids"])

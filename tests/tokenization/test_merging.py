@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.tokenization.merging import Merging, merge_pairs
-from limbeck.tokenization.trim import count_pieces, prove, trimmed_tokenizer
+from limbeck.tokenization.trim import count_tokens, prove, trimmed_tokenizer
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
@@ -75,7 +75,7 @@ def test_no_word_whose_tokens_all_stay_is_tokenized_otherwise(novels, english, s
     if not spaces:
         full.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     assert len(all_merges(english)) > len(english) + 300
-    trimmed = trimmed_tokenizer(full, count_pieces(full, novels), size=700)
+    trimmed = trimmed_tokenizer(full, count_tokens(full, novels), size=700)
     assert len(trimmed) == 700
     proof = prove(full, trimmed, novels)
     assert proof.words > proof.all_stay > 2500
@@ -90,7 +90,7 @@ def test_no_word_whose_tokens_all_stay_is_tokenized_otherwise(novels, english, s
 
 def test_every_token_that_stays_can_be_made(novels, english):
     full = bpe(english)
-    trimmed = trimmed_tokenizer(full, count_pieces(full, novels[:300]), size=1000)
+    trimmed = trimmed_tokenizer(full, count_tokens(full, novels[:300]), size=1000)
     model = trimmed.backend_tokenizer.model
     for token in trimmed.get_vocab().keys() - set(SPECIAL):
         assert [found.value for found in model.tokenize(token)] == [token]

@@ -1,4 +1,4 @@
-"""Pieces learned from a teacher's cut never reach over it, whatever the kind of the tokenizer."""
+"""Tokens learned from a teacher's cut never reach over it, whatever the kind of the tokenizer."""
 
 from itertools import islice
 
@@ -20,17 +20,17 @@ def documents():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_are_parts_of_the_teachers(documents, kind):
+def test_tokens_are_parts_of_the_teachers(documents, kind):
     teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=900)
     student = learn_nested(documents, teacher, size=400)
     assert len(student) == 400
     assert student.special_tokens_map == teacher.special_tokens_map
-    theirs = {piece.removeprefix("##") for piece in teacher.get_vocab()}
+    theirs = {token.removeprefix("##") for token in teacher.get_vocab()}
     longer = [
-        piece
-        for piece, number in student.get_vocab().items()
+        token
+        for token, number in student.get_vocab().items()
         if number not in student.all_special_ids
-        and not any(piece.removeprefix("##") in whole for whole in theirs)
+        and not any(token.removeprefix("##") in whole for whole in theirs)
     ]
     assert longer == []
     text = documents[3]
@@ -77,6 +77,6 @@ def test_as_a_folder(tmp_path, teacher_folder):
     report = learn_vocabulary(
         text, tmp_path / "v", size=100, like=str(teacher_folder), nested=True, characters=30_000
     )
-    assert report["pieces"] == 100 == len(load_tokenizer(str(tmp_path / "v")))
+    assert report["tokens"] == 100 == len(load_tokenizer(str(tmp_path / "v")))
     with pytest.raises(RecipeError, match="name it"):
         learn_vocabulary(text, tmp_path / "w", size=100, nested=True)

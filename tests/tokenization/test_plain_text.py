@@ -14,7 +14,7 @@ from limbeck.tokenization.packing import HeldOut, tokenize_source
 from limbeck.tokenization.plain_text import count_spelled, disguised, marked, plain_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 from limbeck.tokenization.text_bytes import tokenize_texts
-from limbeck.tokenization.trim import count_pieces
+from limbeck.tokenization.trim import count_tokens
 from limbeck.tokenization.two_cuts import cut_twice
 
 KINDS = ("wordpiece", "byte_bpe", "unigram")
@@ -62,7 +62,7 @@ def test_other_text_is_read_as_before(kind):
         assert found.ids == known["input_ids"] and found.offsets == known["offset_mapping"]
 
 
-@pytest.mark.parametrize("model", ["words", "pieces"])
+@pytest.mark.parametrize("model", ["words", "tokens"])
 def test_a_special_token_is_not_found_as_a_whole_word_either(model):
     vocabulary = {"<unk>": 0, "<s>": 1, "the": 2, "<": 3, "##s": 4, "##>": 5}
     kind = models.WordLevel if model == "words" else models.WordPiece
@@ -218,9 +218,9 @@ def test_what_is_no_letter_stays_in_a_prompt(decoder, odd):
         assert prompt.count(decoder.convert_tokens_to_ids("<|im_end|>")) == chat
 
 
-def test_coverage_and_counts_of_pieces():
+def test_coverage_and_counts_of_tokens():
     tokenizer = make_tokenizer("byte_bpe")
     text = spelling(tokenizer)
     found = coverage(tokenizer, [text])
     assert found.spelled == 5 and found.unknown_share == 0
-    assert "[MASK]" not in count_pieces(tokenizer, [text])
+    assert "[MASK]" not in count_tokens(tokenizer, [text])

@@ -11,10 +11,10 @@ def test_the_same_word_is_spelled_alike_in_every_notation(kind):
     tokenizer = learn_tokenizer(make_text(300), blank_tokenizer(kind, lowercase=True), size=size)
     found, whole = spellings(tokenizer), 0
     for word in WORDS:
-        piece = tokenizer.tokenize(f"a {word}")[-1]
-        if piece.strip("▁Ġ") == word:  # in letters of bytes only the English words are
-            begins = kind == "wordpiece" or piece != word
-            assert found[Spelling(word, begins)] == tokenizer.convert_tokens_to_ids(piece)
+        token = tokenizer.tokenize(f"a {word}")[-1]
+        if token.strip("▁Ġ") == word:  # in letters of bytes only the English words are
+            begins = kind == "wordpiece" or token != word
+            assert found[Spelling(word, begins)] == tokenizer.convert_tokens_to_ids(token)
             whole += 1
     assert whole >= 1
     assert not any(letters in ("[CLS]", "<s>", "") for letters, _ in found)

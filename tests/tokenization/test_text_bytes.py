@@ -13,7 +13,7 @@ from limbeck.data.text import TextSource
 from limbeck.evaluation.bits_per_byte import predicted_bytes
 from limbeck.tokenization.batching import Batches
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.masking import Masking, NextPiece
+from limbeck.tokenization.masking import Masking, NextToken
 from limbeck.tokenization.packing import HeldOut, tokenize_source
 from limbeck.tokenization.plain_text import plain_tokenizer
 from limbeck.tokenization.prompts import PromptBatches, encode_prompts
@@ -59,7 +59,7 @@ def test_bits_of_held_out_text_go_by_all_of_its_bytes(tmp_path, made):
         cache=tmp_path,
     )
     assert found.spelled == 2
-    batches = Batches(found.table, SeededOrder((1,), (1.0,), 0), tokenizer, 1, NextPiece(), 0)
+    batches = Batches(found.table, SeededOrder((1,), (1.0,), 0), tokenizer, 1, NextToken(), 0)
     tokens = batches.batch(0).student
     assert predicted_bytes(tokenizer, tokens, spaces=True) == 24
 

@@ -7,7 +7,7 @@ from limbeck.data.text import TextSource
 from limbeck.errors import DataError
 from limbeck.token_ids import TokenIds
 from limbeck.tokenization.batching import Batches, collate
-from limbeck.tokenization.masking import Masking, mask_pieces
+from limbeck.tokenization.masking import Masking, mask_tokens
 from limbeck.tokenization.packing import HeldOut, tokenize_source
 
 
@@ -25,24 +25,24 @@ def tokenized(text_file, tokenizer, cache, **options):
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe", "unigram"])
-def test_packing_keeps_every_piece_in_order(tmp_path, kind):
+def test_packing_keeps_every_token_in_order(tmp_path, kind):
     tokenizer = make_tokenizer(kind)
     lines = make_text(40)
     file = tmp_path / "text.txt"
     file.write_text("\n".join(lines), encoding="utf-8")
     found = tokenized(file, tokenizer, tmp_path, share=0.0)
     stream = [
-        piece for text in lines for piece in tokenizer(text, add_special_tokens=False).input_ids
+        token for text in lines for token in tokenizer(text, add_special_tokens=False).input_ids
     ]
     packed = [int(i) for row in found.table["input_ids"] for i in row[1:-1]]
     separators = packed.count(tokenizer.sep_token_id)
     assert len(lines) // 2 < separators < len(lines)  # none where a document ends a sequence
-    packed = [piece for piece in packed if piece != tokenizer.sep_token_id]
+    packed = [token for token in packed if token != tokenizer.sep_token_id]
     assert packed == stream[: len(packed)]
-    assert len(stream) - len(packed) <= found.cut_pieces < 14
+    assert len(stream) - len(packed) <= found.truncated_tokens < 14
     assert all(len(row) == 16 for row in found.table["input_ids"])
     assert all(row[0] == tokenizer.cls_token_id for row in found.table["input_ids"])
-    assert found.pieces == 16 * len(found.table)
+    assert found.tokens == 16 * len(found.table)
     assert found.utf8_bytes == sum(len(line.encode()) for line in lines)
 
 
@@ -50,7 +50,7 @@ def test_unpacked_documents_are_cut_and_counted(text_file, tokenizer, tmp_path):
     found = tokenized(text_file, tokenizer, tmp_path, packed=False)
     lengths = [len(row) for row in found.table["input_ids"]]
     assert max(lengths) == 16 and min(lengths) < 16
-    assert found.cut_pieces > 0
+    assert found.truncated_tokens > 0
 
 
 def test_held_out_text_is_apart_and_the_cache_is_used(text_file, tokenizer, tmp_path):
@@ -84,7 +84,7 @@ def test_less_text_than_a_sequence_is_a_shorter_one(tmp_path, tokenizer):
     file.write_text("the old house\nthe red garden\nnever\n", encoding="utf-8")
     sides = [tokenized(file, tokenizer, tmp_path, held_out=side) for side in (True, False)]
     assert [len(side.table) for side in sides] == [1, 1]
-    assert [side.cut_pieces for side in sides] == [0, 0]
+    assert [side.truncated_tokens for side in sides] == [0, 0]
     rows = [list(side.table[0]["input_ids"]) for side in sides]
     assert sorted(map(len, rows))[-1] < 16
     said = " ".join(tokenizer.decode(row, skip_special_tokens=True) for row in rows)
@@ -93,13 +93,13 @@ def test_less_text_than_a_sequence_is_a_shorter_one(tmp_path, tokenizer):
 
 def test_words_are_masked_whole_and_in_the_right_share():
     chance = np.random.default_rng(0)
-    pieces = chance.integers(10, 100, (200, 50))
+    tokens = chance.integers(10, 100, (200, 50))
     continues = chance.random((200, 50)) < 0.4
     continues[:, 0] = False
     maskable = np.ones((200, 50), dtype=np.bool_)
     maskable[:, -5:] = False
-    seen, predicted = mask_pieces(
-        pieces,
+    seen, predicted = mask_tokens(
+        tokens,
         continues,
         maskable,
         [np.random.default_rng((1, row)) for row in range(200)],
@@ -113,8 +113,8 @@ def test_words_are_masked_whole_and_in_the_right_share():
     assert (predicted[:, 1:-5][inside] == predicted[:, :-6][inside]).all()
     fate = seen[predicted]
     assert 0.75 < (fate == 4).mean() < 0.85
-    assert 0.07 < (fate == pieces[predicted]).mean() < 0.14
-    assert (seen[~predicted] == pieces[~predicted]).all()
+    assert 0.07 < (fate == tokens[predicted]).mean() < 0.14
+    assert (seen[~predicted] == tokens[~predicted]).all()
 
 
 def test_batches_are_a_function_of_seed_and_number(text_file, tokenizer, tmp_path):

@@ -10,7 +10,7 @@ from limbeck.tokenization.coverage import coverage
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.make import trim_vocabulary
-from limbeck.tokenization.trim import count_pieces, trimmed_tokenizer
+from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
 
 TEXTS = make_text(300)
 
@@ -24,8 +24,8 @@ def learned(request):
     )
 
 
-def test_all_pieces_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
-    counts = count_pieces(learned, TEXTS[:2])
+def test_all_tokens_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
+    counts = count_tokens(learned, TEXTS[:2])
     trimmed = trimmed_tokenizer(learned, counts, share=1.0)
     assert len(trimmed) < len(learned)
     trimmed.save_pretrained(tmp_path)
@@ -39,37 +39,37 @@ def test_all_pieces_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
     assert again.special_tokens_map == learned.special_tokens_map
 
 
-def test_fewer_pieces_still_write_the_text(learned):
-    counts = count_pieces(learned, TEXTS)
+def test_fewer_tokens_still_write_the_text(learned):
+    counts = count_tokens(learned, TEXTS)
     size = len(learned) - 10
     trimmed = trimmed_tokenizer(learned, counts, size=size)
     assert len(trimmed) == size
     assert set(trimmed.get_vocab()) < set(learned.get_vocab())
     assert sorted(trimmed.get_vocab().values()) == list(range(size))
     for text in TEXTS[:50]:
-        pieces = trimmed(text, add_special_tokens=False)["input_ids"]
-        assert trimmed.unk_token_id not in pieces
-        assert trimmed.decode(pieces) == learned.decode(
+        tokens = trimmed(text, add_special_tokens=False)["input_ids"]
+        assert trimmed.unk_token_id not in tokens
+        assert trimmed.decode(tokens) == learned.decode(
             learned(text, add_special_tokens=False)["input_ids"]
         )
 
 
-def test_merges_that_lead_to_a_piece_stay(learned):
+def test_merges_that_lead_to_a_token_stay(learned):
     model = json.loads(
         trimmed_tokenizer(
-            learned, count_pieces(learned, TEXTS), size=len(learned) - 10
+            learned, count_tokens(learned, TEXTS), size=len(learned) - 10
         ).backend_tokenizer.to_str()
     )["model"]
     if model["type"] != "BPE":
         return
     made = {left + right for left, right in model["merges"]}
-    assert {piece for piece in model["vocab"] if len(piece) > 1 and "<" not in piece} <= made
+    assert {token for token in model["vocab"] if len(token) > 1 and "<" not in token} <= made
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "byte_bpe"])
 def test_special_tokens_keep_their_places_around_a_text(kind):
     tokenizer = make_tokenizer(kind)
-    trimmed = trimmed_tokenizer(tokenizer, count_pieces(tokenizer, TEXTS[:5]), share=0.9)
+    trimmed = trimmed_tokenizer(tokenizer, count_tokens(tokenizer, TEXTS[:5]), share=0.9)
     for cut in (trimmed, tokenizer):
         around = cut.convert_ids_to_tokens(cut("дом")["input_ids"])
         assert (around[0], around[-1]) == ("[CLS]", "[SEP]")
@@ -79,8 +79,8 @@ def test_special_tokens_keep_their_places_around_a_text(kind):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 3}, r"3 pieces are asked for, but .* are already \d+"),
-        ({"size": 100_000}, "100000 pieces are asked for of"),
+        ({"size": 3}, r"3 tokens are asked for, but .* are already \d+"),
+        ({"size": 100_000}, "100000 tokens are asked for of"),
         ({"size": 0}, "size is 0; give 1 or more"),
         ({"share": 0.0}, "the share is 0.0"),
         ({}, "either a size or a share"),
@@ -99,10 +99,10 @@ def test_the_report_names_both_tokenizers(teacher_folder, text_file, tmp_path):
     )
     written = json.loads((tmp_path / "v" / "report.json").read_text("utf-8"))
     assert written == json.loads(json.dumps(report))
-    assert report["shared_pieces"] == report["pieces"] < report["like_pieces"]
+    assert report["shared_tokens"] == report["tokens"] < report["like_tokens"]
     assert report["embedding_bytes_saved"] > 0
     facts = report["texts"][str(text_file)]
-    assert facts["this"]["pieces_per_word"] >= facts["like"]["pieces_per_word"] >= 1
+    assert facts["this"]["tokens_per_word"] >= facts["like"]["tokens_per_word"] >= 1
     assert facts["this"]["unknown_share"] == 0
 
 
@@ -111,7 +111,7 @@ def test_coverage_by_hand():
     found = coverage(tokenizer, ["the дом 猫", "", "猫猫 the"])
     cut = [len(tokenizer.tokenize(word)) for word in ("the", "дом", "猫", "猫猫", "the")]
     assert found.words == 5
-    assert found.pieces_per_word == pytest.approx(sum(cut) / 5)
+    assert found.tokens_per_word == pytest.approx(sum(cut) / 5)
     assert (found.letters, found.letters_not_covered) == (7, ("猫",))
     unknown = sum(tokenizer.tokenize(t).count("[UNK]") for t in ("the дом 猫", "猫猫 the"))
     assert found.unknown_share == pytest.approx(unknown / sum(cut))

@@ -11,7 +11,7 @@ from limbeck.errors import DataError
 from limbeck.tokenization import make as vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.make import trim_vocabulary
-from limbeck.tokenization.trim import count_pieces, prove, trimmed_tokenizer
+from limbeck.tokenization.trim import count_tokens, prove, trimmed_tokenizer
 
 TEXTS = [f"{text}\n\n   {text.title()}  " for text in make_text(300)]
 
@@ -31,7 +31,7 @@ def without_merges(tokenizer, *made, **model):
 @pytest.fixture(scope="module")
 def in_bytes():
     full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), size=420)
-    trimmed = trimmed_tokenizer(full, count_pieces(full, TEXTS), size=380)
+    trimmed = trimmed_tokenizer(full, count_tokens(full, TEXTS), size=380)
     return full, trimmed
 
 
@@ -43,7 +43,7 @@ def test_tokens_that_begin_with_a_space_are_seen(in_bytes, trim_offsets):
     sound = prove(full, trimmed, TEXTS)
     assert sound.cut_otherwise == sound.lost == () and sound.all_stay > 30
     begin = [token for token in trimmed.get_vocab() if token.startswith("Ġ") and len(token) > 1]
-    used = set(count_pieces(full, TEXTS)) & set(begin)
+    used = set(count_tokens(full, TEXTS)) & set(begin)
     assert len(used) > 10 and "ĠĠ" in used
     proof = prove(full, without_merges(trimmed, *begin), TEXTS)
     assert set(proof.lost) >= used
@@ -94,7 +94,7 @@ def test_special_tokens_that_a_text_spells_are_read_as_where_they_are_counted(in
     for text in ("a<s> red", "</s>", "red <unk>"):
         proof = prove(full, trimmed, [text])
         assert proof.cut_otherwise == proof.lost == ()
-        assert not set(count_pieces(full, [text])) & set(full.all_special_tokens)
+        assert not set(count_tokens(full, [text])) & set(full.all_special_tokens)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,12 +103,12 @@ def test_every_kind_is_proved_at_some_sizes(kind):
     full = learn_tokenizer(TEXTS, blank_tokenizer(kind, lowercase=False), size=size)
     texts = [*TEXTS[:40], "", " ", "猫 🙂 the"]
     for less in (1, 5, 12):
-        trimmed = trimmed_tokenizer(full, count_pieces(full, texts), size=size - less)
+        trimmed = trimmed_tokenizer(full, count_tokens(full, texts), size=size - less)
         proof = prove(full, trimmed, texts)
         assert proof.cut_otherwise == proof.lost == ()
 
 
-def test_which_of_two_as_likely_is_taken_is_no_fault():
+def test_which_of_two_as_likely_is_taken_is_no_problem():
     def unigram(**scores):
         model = models.Unigram([("?", -9.0), *scores.items()], unk_id=0)
         return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="?")

@@ -8,7 +8,7 @@ import pytest
 from conftest import make_text, make_tokenizer
 
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.words import has_words, piece_groups, shared_words, visible
+from limbeck.tokenization.words import has_words, shared_words, token_groups, visible
 
 TRICKY = [
     "Красный дом, it's naïve: être 12,5 — 日本語 😀 e\u0301.\r\nthe  old garden\t!",
@@ -40,7 +40,7 @@ def found(text, first, second, **options):
     return encoded, shared_words(text, *encoded, **options)
 
 
-def test_words_cover_all_pieces_in_order(tokenizers):
+def test_words_cover_all_tokens_in_order(tokenizers):
     for first, second in itertools.product(tokenizers, repeat=2):
         for text in TRICKY:
             encoded, words = found(text, first, second, at_spaces=not has_words(first))
@@ -73,7 +73,7 @@ def test_one_tokenizer_with_itself_keeps_its_words(tokenizers):
             assert words.first.tolist() == [numbers.index(n) for n in encoding.word_ids]
 
 
-def test_a_piece_that_reaches_over_a_border_joins_two_words():
+def test_a_token_that_reaches_over_a_border_joins_two_words():
     joining = learn_tokenizer(
         ["it's old, isn't it"] * 50, blank_tokenizer("bytes", lowercase=False), size=269
     )
@@ -92,26 +92,26 @@ def test_words_at_spaces_for_a_tokenizer_without_words():
 
 def grouped(text, first, second):
     encoded = [t.encode(text, add_special_tokens=False) for t in (first, second)]
-    return encoded, piece_groups(text, *encoded)
+    return encoded, token_groups(text, *encoded)
 
 
 def by_characters(text, encoded):
-    """Groups as the joined components of pieces that share a visible character."""
-    pieces = [(side, n) for side, e in enumerate(encoded) for n in range(len(e.ids))]
-    group = {piece: {piece} for piece in pieces}
+    """Groups as the joined components of tokens that share a visible character."""
+    tokens = [(side, n) for side, e in enumerate(encoded) for n in range(len(e.ids))]
+    group = {token: {token} for token in tokens}
     owners = {}
-    for side, n in pieces:
+    for side, n in tokens:
         for place in range(*encoded[side].offsets[n]):
             if not text[place].isspace():
                 owners.setdefault(place, []).append((side, n))
     for together in owners.values():
-        joined = set().union(*(group[piece] for piece in together))
-        for piece in joined:
-            group[piece] = joined
+        joined = set().union(*(group[token] for token in together))
+        for token in joined:
+            group[token] = joined
     return group
 
 
-def test_groups_are_the_finest_that_no_piece_reaches_over(tokenizers):
+def test_groups_are_the_finest_that_no_token_reaches_over(tokenizers):
     for first, second in itertools.product(tokenizers, repeat=2):
         for text in TRICKY:
             encoded, groups = grouped(text, first, second)
@@ -128,7 +128,7 @@ def test_groups_are_the_finest_that_no_piece_reaches_over(tokenizers):
                 if text[start:end].strip()
             }
             number_of = {(side, n): groups[side][n] for side, n in visible}
-            components = {frozenset(expected[piece]) for piece in visible}
+            components = {frozenset(expected[token]) for token in visible}
             assert len(components) == len(set(number_of.values()))
 
 
@@ -141,7 +141,7 @@ def test_groups_do_not_depend_on_which_tokenizer_comes_first(tokenizers):
             assert one.second.tolist() == other.first.tolist()
 
 
-def test_one_tokenizer_with_itself_has_a_group_for_every_piece(tokenizers):
+def test_one_tokenizer_with_itself_has_a_group_for_every_token(tokenizers):
     for tokenizer in tokenizers:
         for text in make_text(5):
             _, groups = grouped(text, tokenizer, tokenizer)

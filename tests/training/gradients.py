@@ -16,7 +16,7 @@ from conftest import make_batch, make_model
 from safetensors.torch import save_file
 
 from limbeck.activations import Needs
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
@@ -38,16 +38,16 @@ class Still(torch.optim.SGD):
 
 
 def learner_of(name: str, family: str, accelerator: Accelerator):
-    anatomy = ANATOMIES[family]
+    architecture = ARCHITECTURES[family]
     teacher = make_model(family, seed=1).requires_grad_(False).to(accelerator.device)
     student = make_model(family, hidden=16, layers=2, seed=2)
-    shapes = [shape_of(m.config, anatomy) for m in (student, teacher)]
+    shapes = [shape_of(m.config, architecture) for m in (student, teacher)]
     objective = OBJECTIVES[name]().bound(*shapes)
     projections = Projections(objective.projection_sizes(*shapes), seed=0)
-    learner = Learner(student, {name: projections}, anatomy, {name: objective}).train(False)
-    shard_layers(submodule(teacher.base_model, anatomy.layers), accelerator)
+    learner = Learner(student, {name: projections}, architecture, {name: objective}).train(False)
+    shard_layers(submodule(teacher.base_model, architecture.layers), accelerator)
     asks = objective.teacher_needs() != Needs()
-    return learner, objective, LiveTeacher(teacher, anatomy) if asks else None
+    return learner, objective, LiveTeacher(teacher, architecture) if asks else None
 
 
 def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accelerator):

@@ -3,7 +3,7 @@ import torch
 from accelerate import Accelerator
 from conftest import make_batch, make_model
 
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.mapped import MappedObjective
@@ -15,7 +15,7 @@ from limbeck.training.fitted_maps import fit_maps
 from limbeck.training.stages import Learner, OptimizerSettings, Stage
 from limbeck.training.step import mean_values
 
-BERT = ANATOMIES["bert"]
+BERT = ARCHITECTURES["bert"]
 MAPPED = ["embeddings", "hidden", "mean_hidden", "vectors"]
 ACCELERATOR = Accelerator(cpu=True)
 

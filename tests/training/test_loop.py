@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from conftest import make_batch, make_model
 
 from limbeck.errors import TrainingError
-from limbeck.models.families import ANATOMIES
+from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.schedule import Ramp
@@ -27,7 +27,7 @@ from limbeck.training.records import RunLog
 from limbeck.training.stages import Learner, OptimizerSettings, Stage
 from limbeck.training.step import train_step
 
-BERT = ANATOMIES["bert"]
+BERT = ARCHITECTURES["bert"]
 START = Position(0, 0, 0, 0.0)
 
 

@@ -58,7 +58,7 @@ def plan(
     set_: _Set = None,
     timed: Annotated[bool, typer.Option(help="Probe time and memory by ten steps.")] = True,
 ) -> None:
-    """Show every fault of a recipe, or what it will do and cost."""
+    """Show every problem of a recipe, or what it will do and cost."""
     setup = _prepared(recipe, set_)
 
     from ..run.plan import plan_tables, probe
@@ -94,7 +94,7 @@ def cache(
     output: _Output,
     set_: _Set = None,
     logits: Annotated[str, typer.Option(help="exact, top_k or sampled")] = "exact",
-    pieces: Annotated[int, typer.Option(min=1, help="Of top_k and sampled.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Of top_k and sampled.")] = 64,
 ) -> None:
     """Run a recipe's teacher once and keep its signals; goes on where the folder stands.
 
@@ -106,7 +106,7 @@ def cache(
     from ..run.models import build_accelerator
     from ..teacher.manifest import Kind
 
-    kind = Kind(one_of("logits", logits, ("exact", "top_k", "sampled")), pieces)
+    kind = Kind(one_of("logits", logits, ("exact", "top_k", "sampled")), tokens)
     accelerator = build_accelerator(setup.recipe, output)
     size = write_cache(setup, output, kind, accelerator, console=console)
     accelerator.end_training()

@@ -20,9 +20,9 @@ def sample(
         int | None,
         typer.Option(min=1, help=f"Texts: {_ROWS:,} from nothing; of prompts all, or the first."),
     ] = None,
-    response: Annotated[int, typer.Option(help="Pieces of a text at most.")] = 256,
+    response: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 256,
     temperature: Annotated[
-        float, typer.Option(help="Of answers, 0 takes the likeliest pieces.")
+        float, typer.Option(help="Of answers, 0 takes the likeliest tokens.")
     ] = 1.0,
     chat: Annotated[bool, typer.Option(help="Ask in the model's chat template.")] = False,
     seed: int = 0,

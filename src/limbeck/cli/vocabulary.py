@@ -21,7 +21,7 @@ _Characters = Annotated[int | None, typer.Option(help="Read at most so many of e
 def learn(
     text: _Texts,
     output: _Folder,
-    size: Annotated[int, typer.Option(help="Pieces, special tokens included.")],
+    size: Annotated[int, typer.Option(help="Tokens, special tokens included.")],
     like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
     kind: Annotated[str, typer.Option(help=" or ".join(_KINDS) + "; without --like")] = "wordpiece",
     lowercase: Annotated[
@@ -31,7 +31,7 @@ def learn(
         ),
     ] = False,
     nested: Annotated[
-        bool, typer.Option(help="With --like: no piece over a place where that model cuts.")
+        bool, typer.Option(help="With --like: no token over a place where that model cuts.")
     ] = False,
     characters: _Characters = None,
 ) -> None:
@@ -57,7 +57,7 @@ def trim(
     model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
     text: _Texts,
     output: _Folder,
-    size: Annotated[int | None, typer.Option(help="Pieces that stay; or give a share.")] = None,
+    size: Annotated[int | None, typer.Option(help="Tokens that stay; or give a share.")] = None,
     share: Annotated[
         float | None, typer.Option(help="Keep what makes up this share of the text, as 0.999.")
     ] = None,

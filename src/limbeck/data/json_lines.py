@@ -1,4 +1,4 @@
-"""Files of JSON lines, a row an object, with the place of every fault."""
+"""Files of JSON lines, a row an object, with the place of every problem."""
 
 import json
 from collections.abc import Iterator

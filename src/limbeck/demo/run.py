@@ -1,6 +1,6 @@
 """The main job on what ships with the package: a real teacher, real text, a real task.
 
-The student gets 4,928 pieces of its own and a tenth of the teacher's size by
+The student gets 4,928 tokens of its own and a tenth of the teacher's size by
 mixed-vocabulary training, and then learns the teacher's relations.
 
 The text is a cut of English novels in the public domain, the task is SNIPS
@@ -22,7 +22,7 @@ from ..training.processes import check_one_process
 
 HERE = Path(__file__).parent
 _TEXT = str(HERE / "novels.txt.gz")
-_PIECES = 4928
+_TOKENS = 4928
 _STUDENT = {"layers": 3, "hidden": 192, "heads": 6, "intermediate": 768}
 # Short sequences: as many steps from half the text, which a demo has no time for, teach as much.
 _LENGTH, _MIXED_TOKENS, _TOKENS = 64, 50_000, 250_000
@@ -31,14 +31,14 @@ _SEEDS = 1  # of fine-tuning, which is a third of the time: mostly the teacher's
 
 def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipes of the control and of the student; the second is measured beside the first."""
-    pieces = {"tokenizer": str(output / "vocabulary")}
+    tokens = {"tokenizer": str(output / "vocabulary")}
     shared = {
         "data": {"text": _TEXT, "length": _LENGTH, "held_out": {"sequences": 64}},
         "training": {"held_out_every": 50},
     }
     control = shared | {
         "name": "demo-no-distillation",
-        "student": _STUDENT | pieces | {"architecture": "bert"},
+        "student": _STUDENT | tokens | {"model_type": "bert"},
         "stages": [
             {
                 "objectives": {"labels": {}},
@@ -52,7 +52,7 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "name": "demo",
         "teacher": DEMO_TEACHER,
         "student": _STUDENT
-        | pieces
+        | tokens
         | {"embeddings": "mean", "copy": {"layers": "uniform", "width": "svd"}},
         "stages": [
             {
@@ -80,7 +80,7 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
-    """Learn pieces, pretrain the control, distil, evaluate; gives the report.
+    """Learn tokens, pretrain the control, distil, evaluate; gives the report.
 
     Raises:
         TrainingError: A launcher has started several processes.
@@ -89,10 +89,10 @@ def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
     check_one_process("the demo")
     locate(DEMO_TEACHER)
     control, student = demo_recipes(output)
-    console.print(f"1/3  a vocabulary of {_PIECES:,} pieces")
+    console.print(f"1/3  a vocabulary of {_TOKENS:,} tokens")
     if not (output / "vocabulary").is_dir():
         learned = learn_vocabulary(
-            [_TEXT], output / "vocabulary", size=_PIECES, like=DEMO_TEACHER, console=console
+            [_TEXT], output / "vocabulary", size=_TOKENS, like=DEMO_TEACHER, console=console
         )
         console.print(vocabulary_headline(learned), highlight=False)
     console.print("2/3  the control: the same student without a teacher")

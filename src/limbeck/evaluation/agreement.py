@@ -1,4 +1,4 @@
-"""How often student and teacher would fill a gap with the same piece."""
+"""How often student and teacher would fill a gap with the same token."""
 
 from collections.abc import Sequence
 
@@ -8,40 +8,40 @@ from transformers import PreTrainedModel
 
 from ..activations import Needs, Predictions
 from ..batch import Batch
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..token_ids import TokenIds
 
 
 def top_agreement(
     student: PreTrainedModel,
-    student_anatomy: Anatomy,
+    student_architecture: Architecture,
     teacher: PreTrainedModel,
-    teacher_anatomy: Anatomy,
+    teacher_architecture: Architecture,
     batches: Sequence[Batch],
     *,
-    pieces: TokenIds | int,
+    tokens: TokenIds | int,
 ) -> float:
-    """Share of predicted positions at which both put the same piece first; one vocabulary.
+    """Share of predicted positions at which both put the same token first; one vocabulary.
 
     Args:
         student: In evaluation mode.
-        student_anatomy: Of its family.
+        student_architecture: Of its family.
         teacher: In evaluation mode.
-        teacher_anatomy: Of its family.
+        teacher_architecture: Of its family.
         batches: What both read.
-        pieces: Rows of both output maps that are pieces, or how many of the first are.
+        tokens: Rows of both output maps that are tokens, or how many of the first are.
 
     Raises:
         ModelError: One of them has no vocabulary head.
     """
-    ids = TokenIds.given(pieces)
+    ids = TokenIds.given(tokens)
     same, count = 0, 0
     with torch.no_grad():
         for batch in batches:
             needs = Needs(predictions=True)
-            of_student = capture(student, student_anatomy, batch.student, needs).predictions
-            of_teacher = capture(teacher, teacher_anatomy, batch.teacher, needs).predictions
+            of_student = capture(student, student_architecture, batch.student, needs).predictions
+            of_teacher = capture(teacher, teacher_architecture, batch.teacher, needs).predictions
             if of_student is not None and of_teacher is not None:
                 same += int((_first(of_student, ids) == _first(of_teacher, ids)).sum())
                 count += len(of_student.features)
@@ -50,23 +50,25 @@ def top_agreement(
 
 def dropped_mass(
     teacher: PreTrainedModel,
-    anatomy: Anatomy,
+    architecture: Architecture,
     batches: Sequence[Batch],
     *,
-    pieces: TokenIds | int,
+    tokens: TokenIds | int,
 ) -> float:
-    """Mean probability that a teacher gives to rows of its table that are no pieces.
+    """Mean probability that a teacher gives to rows of its table that are no tokens.
 
     Output distributions leave them out; much mass there would be much left out.
 
     Raises:
         ModelError: The teacher has no vocabulary head.
     """
-    ids = TokenIds.given(pieces)
+    ids = TokenIds.given(tokens)
     mass, count = 0.0, 0
     with torch.no_grad():
         for batch in batches:
-            found = capture(teacher, anatomy, batch.teacher, Needs(predictions=True)).predictions
+            found = capture(
+                teacher, architecture, batch.teacher, Needs(predictions=True)
+            ).predictions
             if found is not None:
                 probabilities = found.logits().float().softmax(-1)
                 mass += float(probabilities[:, ids.end :].sum())

@@ -1,6 +1,6 @@
 """Bits per byte of masked words: a loss that can be compared across vocabularies.
 
-Loss per piece and perplexity cannot: a piece of a small vocabulary is shorter
+Loss per token and perplexity cannot: a token of a small vocabulary is shorter
 and easier to guess. Bytes of the hidden text are the same for everyone.
 """
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
 from ..batch import Tokens
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..token_ids import TokenIds
 
@@ -24,16 +24,16 @@ _WITHOUT_TEXT = ("bos", "eos", "cls", "sep", "pad", "mask")
 
 def masked_bits_per_byte(
     model: PreTrainedModel,
-    anatomy: Anatomy,
+    architecture: Architecture,
     tokenizer: PreTrainedTokenizerFast,
     batches: Sequence[Tokens],
 ) -> float:
-    """Bits that a model with a vocabulary head needs for each byte of the predicted pieces.
+    """Bits that a model with a vocabulary head needs for each byte of the predicted tokens.
 
     Args:
         model: In evaluation mode.
-        anatomy: Of its family.
-        tokenizer: Tells the bytes of a piece.
+        architecture: Of its family.
+        tokenizer: Tells the bytes of a token.
         batches: Masked as the model reads them.
 
     Raises:
@@ -43,25 +43,25 @@ def masked_bits_per_byte(
     nats, utf8_bytes = 0.0, 0
     with torch.no_grad():
         for tokens in batches:
-            predictions = capture(model, anatomy, tokens, Needs(predictions=True)).predictions
+            predictions = capture(model, architecture, tokens, Needs(predictions=True)).predictions
             if predictions is None:
                 continue
             labels = tokens.labels[tokens.predicted]
             logits = ids.only(predictions.logits())
             nats += float(cross_entropy(logits, labels, reduction="sum"))
-            utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=anatomy.causal)
+            utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=architecture.causal)
     return nats / math.log(2) / max(1, utf8_bytes)
 
 
 def predicted_bytes(
     tokenizer: PreTrainedTokenizerFast, tokens: Tokens, *, spaces: bool = False
 ) -> int:
-    """UTF-8 bytes of the predicted pieces' text, with or without spaces.
+    """UTF-8 bytes of the predicted tokens' text, with or without spaces.
 
     Decoders predict spaces and the end of a text, whose bits count as those of the text. What
     begins, ends, parts, pads or hides has no bytes; any other special token, as <unk>, has those
     of its name. Where the batches know the bytes of the text itself, those are taken. Else
-    neighbours are decoded together, because a piece alone may be half a character; notations such
+    neighbours are decoded together, because a token alone may be half a character; notations such
     as ``##`` are left to the tokenizer's decoder.
     """
     if tokens.utf8_bytes is not None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedModel
 
 from ..errors import EvaluationError
-from ..models.families import ANATOMIES
+from ..models.families import ARCHITECTURES
 from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
 from ..models.low_rank_layers import add_factors, factored_ranks
@@ -31,8 +31,8 @@ BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
 _WARM_UP = 3
 _FEWEST, _LONGEST = 3, 4  # forwards at least, where those asked for take so many times as long
-_WRITTEN = 32  # pieces that a decoder writes, each time
-SENTENCE_LENGTH = 64  # pieces of the one text that "milliseconds a sentence" means, by default
+_WRITTEN = 32  # tokens that a decoder writes, each time
+SENTENCE_LENGTH = 64  # tokens of the one text that "milliseconds a sentence" means, by default
 # Nothing is imported from the folder in which the user happens to stand.
 _PROGRAM = (
     "import sys; sys.path[:] = [place for place in sys.path if place];"
@@ -62,18 +62,18 @@ class Cost:
     Attributes:
         parameters: Of the body, without any head or pooler; tied weights once.
         embedding_parameters: Of these, in every `torch.nn.Embedding`: tables of
-            pieces, positions and segments, without what projects or normalises them.
+            tokens, positions and segments, without what projects or normalises them.
         megabytes: The safetensors on disk, in 1e6 bytes; of a hub name, as float32.
-        vocabulary_size: Pieces.
+        vocabulary_size: Tokens.
         peak_memory_bytes: What the process held at most, above its peak before
             loading: all weights, memory-mapped ones too, and the activations of
             the largest batch. None where it cannot be asked.
         threads: Of the processor.
         precision: Of weights and arithmetic.
-        pieces_per_sentence: Pieces of the one text that a sentence stands for.
+        pieces_per_sentence: Tokens of the one text that a sentence stands for.
         cpu_ms_per_sentence: Median for one such text.
         latencies: Every batch size and length that the model can read.
-        cpu_ms_per_written_piece: Median of one more piece of such a text, the likeliest,
+        cpu_ms_per_written_piece: Median of one more token of such a text, the likeliest,
             with keys and values kept; None of an encoder, or without a vocabulary head.
     """
 
@@ -106,16 +106,16 @@ def measure_cost(
 ) -> Cost:
     """The cost of a model folder, measured in a fresh process.
 
-    The body alone runs, in float32, on random pieces, with the attention that
+    The body alone runs, in float32, on random tokens, with the attention that
     transformers chooses. One sentence is always timed too; lengths that the
     model cannot read are left out. Decoders also write, with their heads.
 
     Args:
         model: Folder, hub name or package name.
         batches: Texts at once.
-        lengths: Pieces a text.
-        sentence: Pieces of a sentence, or all that the model can read. A vocabulary
-            that cuts the same words into more pieces is to be given more.
+        lengths: Tokens a text.
+        sentence: Tokens of a sentence, or all that the model can read. A vocabulary
+            that cuts the same words into more tokens is to be given more.
         threads: Of the processor; by default what torch uses here.
         seconds_each: Time spent on each combination, at least.
         minimum_runs: Forwards timed for each combination, at least; three do where so many
@@ -204,7 +204,7 @@ def _measure(
         pieces_per_sentence=one[1],
         cpu_ms_per_sentence=1000 * latencies[one].p50,
         latencies=tuple(latencies.values()),
-        cpu_ms_per_written_piece=_written_piece(folder, one[1], longest, seconds),
+        cpu_ms_per_written_piece=_written_token(folder, one[1], longest, seconds),
     )
 
 
@@ -216,7 +216,7 @@ def _without_pooler(model: Any) -> PreTrainedModel:
 
 
 def _longest_text(model: PreTrainedModel) -> int:
-    """Pieces that the model can read at once."""
+    """Tokens that the model can read at once."""
     limit: int = getattr(model.config.get_text_config(), "max_position_embeddings", sys.maxsize)
     for name, table in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
@@ -227,7 +227,7 @@ def _longest_text(model: PreTrainedModel) -> int:
 
 
 def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: int) -> Latency:
-    ids = _random_pieces(model, batch, length)
+    ids = _random_tokens(model, batch, length)
     began = time.perf_counter()
     for _ in range(_WARM_UP):
         model(input_ids=ids)
@@ -244,20 +244,20 @@ def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: 
     return Latency(batch, length, float(p50), float(p95))
 
 
-def _written_piece(folder: str, sentence: int, longest: int, seconds: float) -> float | None:
-    """Milliseconds of a piece after so many; None where nothing is written."""
-    anatomy = ANATOMIES.get(load_config(folder).model_type)
-    if anatomy is None or not anatomy.causal:
+def _written_token(folder: str, sentence: int, longest: int, seconds: float) -> float | None:
+    """Milliseconds of a token after so many; None where nothing is written."""
+    architecture = ARCHITECTURES.get(load_config(folder).model_type)
+    if architecture is None or not architecture.causal:
         return None
     prompt = max(1, min(sentence, longest - _WRITTEN))
-    model: Any = load_model(folder, anatomy=anatomy)
+    model: Any = load_model(folder, architecture=architecture)
     if model is model.base_model or prompt == longest:  # without a head, or without room
         return None
     times: list[float] = []
     with torch.inference_mode():
         while sum(times) < seconds or not times:
             kept = DynamicCache(config=model.config)
-            found = model(input_ids=_random_pieces(model, 1, prompt), cache=kept, use_cache=True)
+            found = model(input_ids=_random_tokens(model, 1, prompt), cache=kept, use_cache=True)
             for _ in range(min(_WRITTEN, longest - prompt)):
                 began = time.perf_counter()
                 best = found.logits[:, -1:].argmax(-1)
@@ -266,10 +266,10 @@ def _written_piece(folder: str, sentence: int, longest: int, seconds: float) -> 
     return 1000 * float(np.median(times))
 
 
-def _random_pieces(model: Any, batch: int, length: int) -> Tensor:
+def _random_tokens(model: Any, batch: int, length: int) -> Tensor:
     vocabulary = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
-    # The first ids are mostly special pieces, of which padding would move RoBERTa's positions.
+    # The first ids are mostly special tokens, of which padding would move RoBERTa's positions.
     return torch.randint(min(5, vocabulary - 1), vocabulary, (batch, length), generator=generator)
 
 

@@ -1,4 +1,4 @@
-"""Rows of a task as pieces: what a model reads of an example, and what it is asked there."""
+"""Rows of a task as tokens: what a model reads of an example, and what it is asked there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from .tasks import Example, Task
 
 @dataclass(frozen=True)
 class Row:
-    """An example as pieces.
+    """An example as tokens.
 
     Attributes:
-        pieces: What the tokenizer gives, by the name that the model reads it by.
+        tokens: What the tokenizer gives, by the name that the model reads it by.
         label: Number of the class, or the number to be predicted.
-        tags: Number of the tag at each piece; -100 where none is asked.
-        word_of_piece: Number of the word that each piece begins; -1 elsewhere.
+        tags: Number of the tag at each token; -100 where none is asked.
+        word_of_token: Number of the word that each token begins; -1 elsewhere.
     """
 
-    pieces: dict[str, list[int]]
+    tokens: dict[str, list[int]]
     label: float | int
     tags: list[int]
-    word_of_piece: list[int]
+    word_of_token: list[int]
 
 
 def encode_example(
@@ -38,7 +38,7 @@ def encode_example(
     *,
     segments: int = 0,
 ) -> Row:
-    """The example as pieces; words that are cut off are not asked for.
+    """The example as tokens; words that are cut off are not asked for.
 
     Special tokens are those of the frame alone, whatever the text spells; the longer text of a
     pair is cut, at its end. A text without any token has one where there is no frame.
@@ -47,32 +47,32 @@ def encode_example(
         example: Of the task.
         task: Its labels and tags.
         tokenizer: Of the model.
-        limit: Pieces at most.
-        segments: That the model tells apart; pieces have them where those of a pair are among
+        limit: Tokens at most.
+        segments: That the model tells apart; tokens have them where those of a pair are among
             them.
     """
-    # Words are read as one text: byte-level pieces know a word's start by the space before it.
+    # Words are read as one text: byte-level tokens know a word's start by the space before it.
     text = example.text or "" if example.words is None else " ".join(example.words)
     pair = example.text_pair if example.words is None else None
     encoded = plain_tokenizer(tokenizer).encode(text, pair)
     kept = _kept(encoded, limit)
     ids = [encoded.ids[place] for place in kept] or [frame_of(tokenizer).between]
-    pieces = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+    tokens = {"input_ids": ids, "attention_mask": [1] * len(ids)}
     if segments > 1:
         own = [encoded.type_ids[place] for place in kept] or [0]
-        pieces["token_type_ids"] = own if max(own) < segments else [0] * len(own)
+        tokens["token_type_ids"] = own if max(own) < segments else [0] * len(own)
     tags, begins = [-100] * len(ids), [-1] * len(ids)
     if example.words is not None and example.tags is not None:
         word_at = _word_at_each_character(example.words)
         before = -1
         for place, (start, end) in enumerate(encoded.offsets[number] for number in kept):
-            # By its last character: a piece may begin with the space, or be nothing else.
+            # By its last character: a token may begin with the space, or be nothing else.
             word = word_at[end - 1] if end > start else -1
             if word not in (-1, before):
                 begins[place] = before = word
                 tags[place] = task.tags.index(example.tags[word])
     label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
-    return Row(pieces, label, tags, begins)
+    return Row(tokens, label, tags, begins)
 
 
 def least_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
@@ -120,6 +120,6 @@ def collate_rows(
         full = [row + [with_] * (longest - len(row)) for row in values]
         return torch.tensor(full, device=device)
 
-    names = rows[0].pieces
-    inputs = {n: padded([row.pieces[n] for row in rows], fill.get(n, 0)) for n in names}
+    names = rows[0].tokens
+    inputs = {n: padded([row.tokens[n] for row in rows], fill.get(n, 0)) for n in names}
     return inputs, padded([row.tags for row in rows], -100)

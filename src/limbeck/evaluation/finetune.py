@@ -1,7 +1,7 @@
 """Any encoder, fine-tuned on a task the same way: one small head, several seeds.
 
 The head is a linear layer on the mean of the last hidden states (or on the
-first one), and for tags on the first piece of each word. It is our own, so that
+first one), and for tags on the first token of each word. It is our own, so that
 every architecture is treated alike: a pooler that some folders carry, trained or
 not, plays no part.
 """
@@ -58,7 +58,7 @@ class Finetuned:
         settings: The protocol.
         seed: Of the fine-tuning.
         seconds: It took.
-        limit: Pieces of a text that are read.
+        limit: Tokens of a text that are read.
         segments: That the model tells apart.
     """
 
@@ -152,7 +152,7 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
             f"{task.name} has {len(task.train)} training rows and {len(task.test)} test rows; give"
             " at least one of each"
         )
-    # Three pieces hold one word between the special pieces at both ends.
+    # Three tokens hold one word between the special tokens at both ends.
     for name, value, least in (
         ("batch_size", settings.batch_size, 1),
         ("max_length", settings.max_length, 3),
@@ -176,7 +176,7 @@ def _check_room(task: Task, tokenizer: PreTrainedTokenizerFast, limit: int) -> N
 
 
 def _positions(body: PreTrainedModel) -> int:
-    """The most pieces that the model can read: RoBERTa never uses its table's first rows."""
+    """The most tokens that the model can read: RoBERTa never uses its table's first rows."""
     for name, module in body.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1

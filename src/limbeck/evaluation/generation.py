@@ -27,9 +27,9 @@ from ..generation.parts import means_by_part, parts_of
 from ..generation.rules import Student
 from ..generation.tables import Readers
 from ..generation.write import Writing, most_places, write
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
-from ..models.families import anatomy_of
+from ..models.families import architecture_of
 from ..models.load import load_config, load_model
 from ..models.shapes import shape_of
 from ..objectives.labels import label_log_likelihoods
@@ -89,32 +89,32 @@ class Writer:
     Attributes:
         model: In evaluation mode.
         tokenizer: Of the model.
-        anatomy: Of its family.
+        architecture: Of its family.
         ends: Token ids that end a text, each of them.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
-    anatomy: Anatomy
+    architecture: Architecture
     ends: tuple[int, ...]
 
     @staticmethod
-    def loaded(name: str, anatomy: Anatomy | None = None) -> "Writer":
+    def loaded(name: str, architecture: Architecture | None = None) -> "Writer":
         """From a model folder.
 
         Args:
             name: Of the model.
-            anatomy: Its family's, where that is not in the table.
+            architecture: Its family's, where that is not in the table.
 
         Raises:
             EvaluationError: It is no decoder, or neither it nor its tokenizer ends a text.
         """
         tokenizer = load_tokenizer(name)
-        anatomy = anatomy or anatomy_of(load_config(name).model_type)
+        architecture = architecture or architecture_of(load_config(name).model_type)
         ends = ends_of(tokenizer, name)
         if tokenizer.eos_token_id is None and ends:
             tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
-        if not anatomy.causal:
+        if not architecture.causal:
             raise EvaluationError(f"{name} is an encoder; only decoders write texts")
         if tokenizer.eos_token_id is None:
             notes = "".join(f" ({note})" for note in ends_notes(tokenizer, name))
@@ -122,10 +122,10 @@ class Writer:
                 f"{name} has no token that ends a text{notes}; name one as eos_token of its"
                 " tokenizer, or as eos_token_id in its generation_config.json"
             )
-        model = load_model(name, anatomy=anatomy, with_head=True)
+        model = load_model(name, architecture=architecture, with_head=True)
         if torch.cuda.is_available():
             nn.Module.cuda(model)
-        return Writer(model, tokenizer, anatomy, ends)
+        return Writer(model, tokenizer, architecture, ends)
 
     @cached_property
     def _readers(self) -> Readers:
@@ -137,15 +137,15 @@ class Writer:
 
     @property
     def positions(self) -> int:
-        """Pieces that the model can read at once."""
-        return shape_of(self.model.config, self.anatomy).positions
+        """Tokens that the model can read at once."""
+        return shape_of(self.model.config, self.architecture).positions
 
     def table(self, rows: Sequence[Prompt], settings: GenerationSettings) -> PromptTable:
-        """Prompts and first references in pieces, as long as the model can read."""
+        """Prompts and first references in tokens, as long as the model can read."""
         length = min(self.positions, settings.length or 2048)
         if settings.response >= length - 1:
             raise EvaluationError(
-                f"answers of {settings.response} pieces leave no room for a prompt in {length};"
+                f"answers of {settings.response} tokens leave no room for a prompt in {length};"
                 " ask for shorter ones (`response`)"
             )
         return encode_prompts(
@@ -165,8 +165,8 @@ class Writer:
         seed: int,
         progress: Callable[[int, int, int], None] | None = None,
     ) -> tuple[list[list[int]], list[bool]]:
-        """Pieces written after each prompt, and whether they came to an end."""
-        pieces: list[list[int]] = [[] for _ in prompts]
+        """Tokens written after each prompt, and whether they came to an end."""
+        tokens: list[list[int]] = [[] for _ in prompts]
         ended = [False for _ in prompts]
         longest = max(map(len, prompts), default=0) + settings.response
         self._readers.expect(
@@ -183,30 +183,30 @@ class Writer:
                 [list(map(int, prompts[row])) for row in some],
                 Student(),
                 writing=Writing(settings.response, settings.temperature, seed=seed + start),
-                pieces=self._ids,
+                tokens=self._ids,
                 ends=self.ends,
                 readers=self._readers,
             )
             for row, text, length, end in zip(
                 some,
-                found.pieces.tolist(),
+                found.tokens.tolist(),
                 found.lengths.tolist(),
                 found.ended.tolist(),
                 strict=True,
             ):
-                pieces[row], ended[row] = text[:length], end
+                tokens[row], ended[row] = text[:length], end
             if progress:
                 progress(seed, start + len(some), len(prompts))
-        return pieces, ended
+        return tokens, ended
 
-    def text(self, pieces: Sequence[int]) -> str:
+    def text(self, tokens: Sequence[int]) -> str:
         """Without its end, which need not be a special token, and without special tokens."""
-        if len(pieces) and pieces[-1] in self.ends:
-            pieces = pieces[:-1]
-        return str(self.tokenizer.decode(list(pieces), skip_special_tokens=True))
+        if len(tokens) and tokens[-1] in self.ends:
+            tokens = tokens[:-1]
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def nats(self, tokens: Tokens) -> Float[Tensor, " predicted"]:
-        """That the model needs for each predicted piece."""
+        """That the model needs for each predicted token."""
         with torch.no_grad():
             tokens = tokens.to(self.model.device)
             labels = tokens.labels[tokens.predicted]
@@ -214,13 +214,13 @@ class Writer:
             return -label_log_likelihoods(found, labels, vocabulary=self._ids).cpu()
 
     def likeliest(self, tokens: Tokens) -> Int[Tensor, " predicted"]:
-        """The piece that the model finds likeliest at each predicted place."""
+        """The token that the model finds likeliest at each predicted place."""
         with torch.no_grad():
             logits = self._predictions(tokens.to(self.model.device)).logits()
             return self._ids.only(logits).argmax(-1).cpu()
 
     def _predictions(self, tokens: Tokens) -> Predictions:
-        found = capture(self.model, self.anatomy, tokens, Needs(predictions=True)).predictions
+        found = capture(self.model, self.architecture, tokens, Needs(predictions=True)).predictions
         if found is None:
             raise EvaluationError("the model gave no predictions")
         return found
@@ -232,13 +232,13 @@ def positions_of_task(
     """How good a model folder is early and late in the texts of a task, as `by_position` says.
 
     Raises:
-        EvaluationError: One of them is no decoder, or their pieces differ.
+        EvaluationError: One of them is no decoder, or their tokens differ.
     """
     both = Writer.loaded(model), Writer.loaded(teacher)
     if both[0].tokenizer.get_vocab() != both[1].tokenizer.get_vocab():
         raise EvaluationError(
-            f"{model} and {teacher} have different pieces, and where they agree is counted by"
-            " piece; name a teacher with the same tokenizer, or none"
+            f"{model} and {teacher} have different tokens, and where they agree is counted by"
+            " token; name a teacher with the same tokenizer, or none"
         )
     return by_position(*both, _prompts(task), settings)
 
@@ -253,9 +253,9 @@ def by_position(
     """How good a student is in the first, middle and last third of texts.
 
     Returns:
-        ``bits_per_piece`` of the references; and with a teacher of the same pieces
+        ``bits_per_piece`` of the references; and with a teacher of the same tokens
         ``agreement_on_references`` and ``agreement_on_own_text``: the share of places at
-        which both find the same piece likeliest, over the references and over what the
+        which both find the same token likeliest, over the references and over what the
         student writes itself. What the second lacks to the first, and more so later in
         the text, is the harm of its own mistakes (exposure bias).
     """
@@ -285,7 +285,7 @@ def batched(table: PromptTable, settings: GenerationSettings) -> Iterator[Tokens
 def _means(
     table: PromptTable, settings: GenerationSettings, measure: Callable[[Tokens], Tensor]
 ) -> list[float]:
-    """Of what is measured at every predicted piece, by the part of its response."""
+    """Of what is measured at every predicted token, by the part of its response."""
     table = table.by_length()
     values = torch.cat([measure(tokens) for tokens in batched(table, settings)])
     parts = parts_of(torch.tensor([len(row) for row in table.responses]))

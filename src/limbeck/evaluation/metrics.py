@@ -46,7 +46,7 @@ def regression_metrics(predicted: Sequence[float], expected: Sequence[float]) ->
 def tagging_metrics(
     predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Strict span F1 (type and both ends right, IOB2), and the share of sentences without a fault.
+    """Strict span F1 (type and both ends right, IOB2), and the share of sentences without a problem.
 
     >>> tagging_metrics([["B-X", "O"]], [["B-X", "B-X"]])["span_f1"]
     0.6666666666666666

@@ -1,4 +1,4 @@
-"""What student pieces came to mean to a teacher: the teacher's pieces that lie nearest to them."""
+"""What student tokens came to mean to a teacher: the teacher's tokens that lie nearest to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-_AT_ONCE = 1024  # student pieces compared with all of the teacher's
+_AT_ONCE = 1024  # student tokens compared with all of the teacher's
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of student pieces among teacher pieces, by the cosine of their embeddings.
+    """Of student tokens among teacher tokens, by the cosine of their embeddings.
 
     Attributes:
-        shared: Pieces that both vocabularies have.
-        itself: Of these, the share whose nearest teacher piece is themselves.
-        nearest: Some student pieces, each with its nearest teacher pieces and cosines.
+        shared: Tokens that both vocabularies have.
+        itself: Of these, the share whose nearest teacher token is themselves.
+        nearest: Some student tokens, each with its nearest teacher tokens and cosines.
     """
 
     shared: int
@@ -27,8 +27,8 @@ class Neighbours:
 
 
 def neighbours(
-    student: Float[Tensor, "student_pieces width"],
-    teacher: Float[Tensor, "teacher_pieces width"],
+    student: Float[Tensor, "student_vocabulary width"],
+    teacher: Float[Tensor, "teacher_vocabulary width"],
     shared: Mapping[int, int],
     *,
     names: tuple[Sequence[str], Sequence[str]],
@@ -38,12 +38,12 @@ def neighbours(
     """Who lies nearest to whom.
 
     Args:
-        student: Rows of the student's pieces at the teacher's width.
+        student: Rows of the student's tokens at the teacher's width.
         teacher: Rows of the teacher's.
-        shared: Number of the same piece for the teacher, by its number for the student.
-        names: Of all pieces, the student's and the teacher's.
-        shown: Student pieces that ``nearest`` tells of.
-        count: Teacher pieces for each of them.
+        shared: Number of the same token for the teacher, by its number for the student.
+        names: Of all tokens, the student's and the teacher's.
+        shown: Student tokens that ``nearest`` tells of.
+        count: Teacher tokens for each of them.
     """
     rows, others = normalize(student.float(), dim=-1), normalize(teacher.float(), dim=-1)
     numbers = torch.tensor(sorted(shared), dtype=torch.long)

@@ -8,7 +8,7 @@ from ..tokenization.plain_text import count_spelled, plain_tokenizer, spelled_no
 from .examples import encode_example
 from .tasks import Example, Task, TaskKind
 
-_WHOLE = 2**31  # pieces: nothing is cut
+_WHOLE = 2**31  # tokens: nothing is cut
 
 
 def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -36,7 +36,7 @@ def _texts(rows: list[Example]) -> Iterator[str]:
 
 def _loses(row: Example, task: Task, tokenizer: PreTrainedTokenizerFast) -> bool:
     if row.words is not None:
-        found = encode_example(row, task, tokenizer, _WHOLE).word_of_piece
+        found = encode_example(row, task, tokenizer, _WHOLE).word_of_token
         return len({word for word in found if word >= 0}) < len(row.words)
     plain = plain_tokenizer(tokenizer)
     texts = [text for text in (row.text, row.text_pair) if text is not None]

@@ -19,7 +19,7 @@ class FinetuneSettings:
         batch_size: Texts in a step.
         learning_rate: At its highest, after a tenth of the steps; then linearly to 0.
         weight_decay: Of AdamW.
-        max_length: Pieces; longer texts are cut, and cut words count as tagged O.
+        max_length: Tokens; longer texts are cut, and cut words count as tagged O.
         dropout: Before the head.
         pooling: Which states stand for the text.
         precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware, else
@@ -41,14 +41,14 @@ class GenerationSettings:
     """How texts are asked for; the same for every model that is compared.
 
     Attributes:
-        response: Pieces of an answer at most, its end included.
-        length: Pieces of prompt and answer; longer prompts lose their beginning. By
+        response: Tokens of an answer at most, its end included.
+        length: Tokens of prompt and answer; longer prompts lose their beginning. By
             default what the model can read, and at most 2,048.
         between: Stands between prompt and answer; a line's end by default, and in a recipe
             what stands there in its data.
         chat: Prompts stand in the tokenizer's chat template; in a recipe by default where
             those of its data do.
-        temperature: 0 takes the likeliest piece, and every seed writes the same.
+        temperature: 0 takes the likeliest token, and every seed writes the same.
         rows: Prompts at most, the first ones.
         batch_size: Prompts at once.
     """

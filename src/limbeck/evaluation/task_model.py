@@ -43,7 +43,7 @@ class TaskModel(nn.Module):
         self.pooling, self._in_half = pooling, half
 
     def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """Logits (or the number) of every text, and logits of the tags of every piece."""
+        """Logits (or the number) of every text, and logits of the tags of every token."""
         mask = inputs["attention_mask"].bool()
         device = mask.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self._in_half):
@@ -77,7 +77,7 @@ def predict(
     device = next(network.parameters()).device
     labels = [0.0] * len(rows)
     tags: list[list[str]] = [[] for _ in rows]
-    by_length = sorted(range(len(rows)), key=lambda n: len(rows[n].pieces["input_ids"]))
+    by_length = sorted(range(len(rows)), key=lambda n: len(rows[n].tokens["input_ids"]))
     with torch.no_grad():
         for start in told(range(0, len(rows), 64), f"scoring {task.name}", "batches"):
             numbers = by_length[start : start + 64]
@@ -95,12 +95,12 @@ def predict(
                     labels[number] = float(value)
             if of_words is not None:
                 best = of_words.argmax(-1).tolist()
-                for number, pieces in zip(numbers, best, strict=True):
+                for number, tokens in zip(numbers, best, strict=True):
                     words = len(task.test[number].tags or ())
                     said = ["O"] * words
-                    for place, word in enumerate(rows[number].word_of_piece):
+                    for place, word in enumerate(rows[number].word_of_token):
                         if word >= 0:
-                            said[word] = task.tags[pieces[place]]
+                            said[word] = task.tags[tokens[place]]
                     tags[number] = said
     return labels, tags
 

@@ -10,12 +10,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..activations import Needs
 from ..batch import Tokens
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..models.shapes import shape_of
 from ..token_ids import TokenIds
 from ..tokenization.plain_text import plain_tokenizer
-from ..tokenization.words import piece_groups
+from ..tokenization.words import token_groups
 
 Expected = list[list[tuple[str, float]]]
 
@@ -25,7 +25,7 @@ class Reader(NamedTuple):
 
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel | None
-    anatomy: Anatomy
+    architecture: Architecture
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class TwoReadings:
 
     Attributes:
         text: As both were given it.
-        groups: The teacher's and the student's pieces over the same characters.
+        groups: The teacher's and the student's tokens over the same characters.
         hidden: The word that was hidden from both.
-        expected: For every piece of it that each reader was to fill in, the likeliest
-            pieces with their probabilities; nothing where it reads less than the sentence.
+        expected: For every token of it that each reader was to fill in, the likeliest
+            tokens with their probabilities; nothing where it reads less than the sentence.
     """
 
     text: str
@@ -52,20 +52,20 @@ def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) ->
     Args:
         text: Short enough for both.
         readers: ``teacher`` and ``student``, in this order.
-        count: Pieces named for each gap.
+        count: Tokens named for each gap.
     """
     encoded = [
         plain_tokenizer(reader.tokenizer).encode(text, add_special_tokens=False)
         for reader in readers.values()
     ]
-    found = piece_groups(text, encoded[0], encoded[1])
+    found = token_groups(text, encoded[0], encoded[1])
     groups: list[tuple[list[str], list[str]]] = [([], []) for _ in range(found.total)]
     for side, (numbers, reader) in enumerate(
         zip((found.first, found.second), readers.values(), strict=True)
     ):
         names = map(str, reader.tokenizer.convert_ids_to_tokens(encoded[side].ids))
-        for piece, group in zip(names, numbers.tolist(), strict=True):
-            groups[group][side].append(piece)
+        for token, group in zip(names, numbers.tolist(), strict=True):
+            groups[group][side].append(token)
     # The first word has nothing before it to be guessed from.
     words = [match.span() for match in re.finditer(r"\w+", text)]
     span = max(words[1:] or words or [(0, 0)], key=lambda place: place[1] - place[0])
@@ -78,29 +78,29 @@ def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) ->
 
 
 def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> Expected:
-    tokenizer, model, anatomy = reader
+    tokenizer, model, architecture = reader
     if model is None or tokenizer.mask_token_id is None:
         return []
     given = plain_tokenizer(tokenizer).encode(text)
     inside = [start < end and start < span[1] and end > span[0] for start, end in given.offsets]
     ids = torch.tensor([given.ids])
     predicted = torch.tensor([inside])
-    longest = shape_of(model.config, anatomy).positions
+    longest = shape_of(model.config, architecture).positions
     if not predicted.any() or ids.shape[1] > longest:
         return []
     seen = ids.masked_fill(predicted, tokenizer.mask_token_id)
     tokens = Tokens(seen, torch.ones_like(predicted), ids, predicted)
     with torch.no_grad():
-        found = capture(model, anatomy, tokens, Needs(predictions=True)).predictions
+        found = capture(model, architecture, tokens, Needs(predictions=True)).predictions
     if found is None:
         return []
     likeliest = TokenIds.of(tokenizer).only(found.logits()).softmax(-1).topk(count)
     return [
         [
-            (str(tokenizer.convert_ids_to_tokens(piece)), share)
-            for piece, share in zip(pieces, shares, strict=True)
+            (str(tokenizer.convert_ids_to_tokens(number)), share)
+            for number, share in zip(numbers, shares, strict=True)
         ]
-        for pieces, shares in zip(
+        for numbers, shares in zip(
             likeliest.indices.tolist(), likeliest.values.tolist(), strict=True
         )
     ]

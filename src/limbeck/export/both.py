@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import TrainingError
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.load import load_model
 from ..models.quiet import quiet_transformers
 from ..student.mixed_vocabulary import MixedVocabulary
@@ -23,7 +23,7 @@ def export_both(mixed: MixedVocabulary, tokenizer: PreTrainedTokenizerFast, run:
 
     Args:
         mixed: As it stands after its stage.
-        tokenizer: The teacher's; the student's pieces come after its own.
+        tokenizer: The teacher's; the student's tokens come after its own.
         run: The run folder.
 
     Raises:
@@ -47,9 +47,9 @@ def both_folder(run: Path) -> Path:
     return run / "mixed"
 
 
-def load_both(run: Path, *, anatomy: Anatomy) -> tuple[PreTrainedModel, int]:
-    """The model, and the number of the student's first piece in it."""
+def load_both(run: Path, *, architecture: Architecture) -> tuple[PreTrainedModel, int]:
+    """The model, and the number of the student's first token in it."""
     folder = both_folder(run)
-    model = load_model(str(folder), anatomy=anatomy, with_head=True)
+    model = load_model(str(folder), architecture=architecture, with_head=True)
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     return model, int(facts["student_from"])

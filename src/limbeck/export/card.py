@@ -15,7 +15,7 @@ class CardFacts:
         teacher: Name of the teacher; None for plain pretraining.
         begun_from: Name of the student that the run went on with, if it was trained before.
         student: Its shape.
-        architecture: Its model type.
+        model_type: Its model type.
         stages: A line for each.
         text: Where the text came from.
         with_head: Whether the vocabulary head was trained and is there.
@@ -27,7 +27,7 @@ class CardFacts:
     teacher: str | None
     begun_from: str | None
     student: Shape
-    architecture: str
+    model_type: str
     stages: list[str]
     text: list[str]
     with_head: bool
@@ -53,7 +53,7 @@ def model_card(facts: CardFacts) -> str:
         "",
         f"# {facts.name}",
         "",
-        f"{origin} with limbeck: {facts.architecture}, {shape.layers} layers, hidden size"
+        f"{origin} with limbeck: {facts.model_type}, {shape.layers} layers, hidden size"
         f" {shape.hidden}, {shape.heads} heads, feed-forward {shape.intermediate}, vocabulary"
         f" {shape.vocabulary}.",
         "",

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..models.families import anatomy_of
+from ..models.families import architecture_of
 from ..models.load import load_config, load_model
 from ..models.locate import model_of_run
 from ..tokenization.load import load_tokenizer
@@ -21,5 +21,5 @@ def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         ModelError: It cannot be loaded.
     """
     place = model_of_run(name)
-    anatomy = anatomy_of(load_config(place).model_type)
-    return load_model(place, anatomy=anatomy), load_tokenizer(place)
+    architecture = architecture_of(load_config(place).model_type)
+    return load_model(place, architecture=architecture), load_tokenizer(place)

@@ -49,8 +49,8 @@ class WrittenBatches(BatchSource):
         policy: Where text comes from.
         student: Writes as it is now.
         teacher: Whom the rule may ask.
-        longest: Pieces of a response at most.
-        pieces: The ids that the tokenizer has, or how many from 0 on.
+        longest: Tokens of a response at most.
+        tokens: The ids that the tokenizer has, or how many from 0 on.
         ends: Tokens that end a response, each of them.
         steps: Of the stage.
         seed: Decides the noise, and whose response is written.
@@ -64,7 +64,7 @@ class WrittenBatches(BatchSource):
     student: PreTrainedModel
     teacher: PreTrainedModel | None
     longest: int
-    pieces: TokenIds | int
+    tokens: TokenIds | int
     ends: tuple[int, ...]
     steps: int
     seed: int
@@ -93,9 +93,9 @@ class WrittenBatches(BatchSource):
         new: list[int] = (wanted & ~again).nonzero()[0].tolist()
         if new:
             written = self._write([table.prompts[asked[place]] for place in new], rule, number)
-            texts = zip(new, written.pieces.tolist(), written.lengths.tolist(), strict=True)
-            for place, pieces, length in texts:
-                responses[place] = np.array(pieces[:length])
+            texts = zip(new, written.tokens.tolist(), written.lengths.tolist(), strict=True)
+            for place, ids, length in texts:
+                responses[place] = np.array(ids[:length])
             self._since.append(written)
             self._keep([(asked[place], responses[place]) for place in new])
         mine = asked[rows]
@@ -113,7 +113,7 @@ class WrittenBatches(BatchSource):
         return {
             "rows": torch.tensor(rows),
             "lengths": torch.tensor([len(text) for text in texts]),
-            "pieces": torch.from_numpy(np.concatenate(texts)),
+            "tokens": torch.from_numpy(np.concatenate(texts)),
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -121,7 +121,7 @@ class WrittenBatches(BatchSource):
         self._kept.clear()
         if state:
             ends = state["lengths"].cumsum(0).numpy()
-            texts = np.split(state["pieces"].numpy(), ends[:-1])
+            texts = np.split(state["tokens"].numpy(), ends[:-1])
             self._kept.extend(zip(state["rows"].tolist(), texts, strict=True))
 
     def _keep(self, texts: list[tuple[int, Ids]]) -> None:
@@ -167,7 +167,7 @@ class WrittenBatches(BatchSource):
                     seed=seed,
                     first_row=rows.start,
                 ),
-                pieces=self.pieces,
+                tokens=self.tokens,
                 ends=self.ends,
                 progress=min(1.0, number / max(1, self.steps - 1)),
                 readers=self._readers,

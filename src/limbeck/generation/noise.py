@@ -1,8 +1,8 @@
-"""Chance that belongs to a place: the same row, position and piece always get the same number.
+"""Chance that belongs to a place: the same row, position and token always get the same number.
 
 Text is drawn by adding such noise to log-probabilities and taking the largest (Gumbel-max). What
 a row draws then depends neither on the rows beside it nor on how its writing is cut into
-blocks, and two models that nearly agree draw nearly always the same piece.
+blocks, and two models that nearly agree draw nearly always the same token.
 
 Source: Maddison, Tarlow, Minka 2014, A* sampling, arXiv:1411.0030; the mixing of bits is the
 finaliser of MurmurHash3 (Appleby).
@@ -18,14 +18,14 @@ _BITS = 23  # as many as a float32 keeps apart near 1
 
 
 def gumbel_noise(
-    keys: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], pieces: int
-) -> Float[Tensor, "rows pieces"]:
+    keys: Int[Tensor, " rows"], positions: Int[Tensor, " rows"], tokens: int
+) -> Float[Tensor, "rows vocabulary"]:
     """Independent draws from the standard Gumbel distribution.
 
     Args:
         keys: Of each row, 32 bits: what tells it from the others, the seed included.
         positions: Where in its text each row stands.
-        pieces: Draws for each row.
+        tokens: Draws for each row.
 
     >>> rows, places = torch.tensor([1, 2, 1]), torch.tensor([5, 5, 5])
     >>> found = gumbel_noise(rows, places, 1000)
@@ -33,7 +33,7 @@ def gumbel_noise(
     (True, False)
     """
     here = _mixed(_mixed(keys.int()) + positions.int() * _SPREAD)
-    numbers = torch.arange(1, pieces + 1, dtype=torch.int32, device=keys.device) * _SPREAD
+    numbers = torch.arange(1, tokens + 1, dtype=torch.int32, device=keys.device) * _SPREAD
     bits = _mixed(here[:, None] + numbers) & (2**_BITS - 1)
     uniform = (bits.float() + 0.5) / 2**_BITS
     return -torch.log(-torch.log(uniform))

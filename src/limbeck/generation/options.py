@@ -52,11 +52,11 @@ class PolicyOptions:
             was written in earlier steps instead, with its prompt.
         kept: How many of those are kept, the last ones.
         temperature: At which is written.
-        block: Pieces drafted at most before the teacher reads them.
+        block: Tokens drafted at most before the teacher reads them.
         precision: In which both read while they write. In bfloat16 what a place holds
             hangs a little on how the text is cut into blocks; small models are not
             faster in it.
-        graphs: On a GPU, forwards over a few pieces are recorded once and replayed, which is
+        graphs: On a GPU, forwards over a few tokens are recorded once and replayed, which is
             up to twice as fast for small models; a table of keys and values and what the
             forwards need stay in memory for it.
     """
@@ -70,7 +70,7 @@ class PolicyOptions:
     precision: Literal["float32", "bfloat16"] = "float32"
     graphs: bool = True
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         """Shares beyond 0 to 1, a temperature out of range, and counts below 1."""
         needed = [
             (0 <= self.share <= 1, "share", f"is {self.share:g}; give 0 to 1"),
@@ -91,7 +91,7 @@ class StudentOptions:
     Source: Agarwal et al. 2024, GKD, arXiv:2306.13649.
     """
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         """None: there is nothing to say."""
         return []
 
@@ -103,7 +103,7 @@ class TeacherOptions:
     Source: Kim and Rush 2016, arXiv:1606.07947.
     """
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         """None: there is nothing to say."""
         return []
 
@@ -120,7 +120,7 @@ class SwitchOptions:
         tau: The threshold at the beginning, in nats.
         decay: ``exponential``: tau e^(-rate t); ``linear``: tau (1 - rate t), never
             below 0; ``constant``.
-        rate: How fast it falls, by piece. By default it falls to a tenth over the
+        rate: How fast it falls, by token. By default it falls to a tenth over the
             longest response.
         by: ``position``: t is the place in the response; ``step``: the share of the
             stage that is done, times the longest response.
@@ -131,7 +131,7 @@ class SwitchOptions:
     rate: Number | None = None
     by: Literal["position", "step"] = "position"
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         """A threshold that no divergence reaches or that is below 0; a rate below 0."""
         found = []
         if not 0 <= self.tau <= MOST_DIVERGENCE:
@@ -160,8 +160,8 @@ class SpeculativeOptions:
 
     top: Whole = 25
 
-    def faults(self) -> list[tuple[str, str]]:
-        """Fewer than one piece."""
+    def problems(self) -> list[tuple[str, str]]:
+        """Fewer than one token."""
         return [("top", f"is {self.top}; give 1 or more")] if self.top < 1 else []
 
 
@@ -177,7 +177,7 @@ class AdaptiveOptions:
     times: Number = 3.0
     first: Whole = 8
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         """Numbers that every divergence is above."""
         found = []
         if not 0 < self.times < math.inf:

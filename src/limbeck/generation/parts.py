@@ -1,4 +1,4 @@
-"""Where in its text a piece stands: in the first, the middle or the last third."""
+"""Where in its text a token stands: in the first, the middle or the last third."""
 
 import torch
 from jaxtyping import Bool, Float, Int

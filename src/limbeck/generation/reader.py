@@ -20,7 +20,7 @@ class Reader:
         ids: Those that the tokenizer has, or how many from 0 on.
 
     Raises:
-        ModelError: Some layer sees only the last pieces, or keeps something else than
+        ModelError: Some layer sees only the last tokens, or keeps something else than
             keys and values, so that places cannot be left empty.
     """
 
@@ -41,13 +41,13 @@ class Reader:
         ids: Int[Tensor, "rows new"],
         positions: Int[Tensor, "rows new"],
         mask: Bool[Tensor, "rows places"],
-    ) -> Float[Tensor, "rows new pieces"]:
-        """Log-probabilities of what follows each new piece, float32; a column an id.
+    ) -> Float[Tensor, "rows new vocabulary"]:
+        """Log-probabilities of what follows each new token, float32; a column an id.
 
         Args:
             ids: Read after all that was read before.
-            positions: Of each new piece in its text.
-            mask: True where a place holds a piece, of those before and of the new ones.
+            positions: Of each new token in its text.
+            mask: True where a place holds a token, of those before and of the new ones.
         """
         output = self.model(
             input_ids=ids,

@@ -1,11 +1,11 @@
-"""Who writes the next piece of a text, student or teacher: one rule a policy.
+"""Who writes the next token of a text, student or teacher: one rule a policy.
 
 A rule sees what both models expect next and nothing of what comes after, so that a block of
 drafted tokens can be judged at once. It sees both distributions at temperature 1, whatever the
 temperature at which text is generated.
 
 Source: the switch, Koo et al. 2025, SWITCH, arXiv:2410.19503, and Mokretsov, Tatarnikova 2025,
-doi:10.17586/2226-1494-2025-25-4-737-743; likeliest pieces, Xu et al. 2024, Speculative Knowledge
+doi:10.17586/2226-1494-2025-25-4-737-743; likeliest tokens, Xu et al. 2024, Speculative Knowledge
 Distillation, arXiv:2410.11325; the running mean, arXiv:2510.07842.
 """
 
@@ -32,19 +32,19 @@ _FALLS_TO = 0.1  # of the first threshold, over the longest response, by default
 
 @dataclass(frozen=True)
 class Seen:
-    """What a rule may look at: a block of places in some rows, where a piece was drafted.
+    """What a rule may look at: a block of places in some rows, where a token was drafted.
 
     Attributes:
-        drafted: The student's piece.
+        drafted: The student's token.
         student: Log-probabilities; each place given what was drafted before it.
-        teacher: Likewise; of no pieces where the rule never asks it.
+        teacher: Likewise; of no tokens where the rule never asks it.
         position: Of the place in its response, counted from 0.
-        longest: Pieces of a response at most.
+        longest: Tokens of a response at most.
         progress: Share of the stage that is done.
     """
 
     drafted: Int[Tensor, "rows block"]
-    student: Float[Tensor, "rows block pieces"]
+    student: Float[Tensor, "rows block vocabulary"]
     teacher: Float[Tensor, "rows block _"]
     position: Int[Tensor, "rows block"]
     longest: int
@@ -69,12 +69,12 @@ class Rule(Protocol):
     asks_teacher: ClassVar[bool]
     judges_draft: ClassVar[bool] = False
 
-    def faults(self) -> list[tuple[str, str]]:
+    def problems(self) -> list[tuple[str, str]]:
         """Options out of range, each with its field."""
         return []
 
     def begin(self, rows: int) -> State:
-        """What it remembers of each row before the first piece; nothing by default."""
+        """What it remembers of each row before the first token; nothing by default."""
         return torch.zeros(rows, 0)
 
     def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
@@ -144,7 +144,7 @@ class Speculative(SpeculativeOptions, Rule):
     judges_draft: ClassVar[bool] = True
 
     def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
-        """Where the drafted piece is not among them."""
+        """Where the drafted token is not among them."""
         mine = seen.teacher.gather(-1, seen.drafted[..., None])
         better = (seen.teacher > mine).sum(-1)
         return better >= self.top, _unchanged(seen, state)
@@ -190,7 +190,7 @@ def rule_of(options: Any) -> Rule | None:
 
 
 def jensen_shannon(
-    student: Float[Tensor, "*places pieces"], teacher: Float[Tensor, "*places pieces"]
+    student: Float[Tensor, "*places vocabulary"], teacher: Float[Tensor, "*places vocabulary"]
 ) -> Float[Tensor, "*places"]:
     """Jensen-Shannon divergence of log-probabilities, in nats: 0 to ln 2."""
     middle = torch.logaddexp(student, teacher) - math.log(2)

@@ -1,8 +1,8 @@
 """A reader whose forwards a GPU replays: keys and values in a table of fixed size.
 
-A forward of a small model over a few new pieces is over sooner than Python has started its kernels.
+A forward of a small model over a few new tokens is over sooner than Python has started its kernels.
 Here all that a forward reads and writes lies at one address for good, so that the kernels of every
-number of new pieces are recorded once, as a CUDA graph, and started together from then on. Weights
+number of new tokens are recorded once, as a CUDA graph, and started together from then on. Weights
 that learn in place are read as they are. Places that hold nothing are masked, rows that have ended
 are read on and not looked at.
 
@@ -114,8 +114,8 @@ class TableReader(Reader):
         ids: Int[Tensor, "rows new"],
         positions: Int[Tensor, "rows new"],
         mask: Bool[Tensor, "rows places"],
-    ) -> Float[Tensor, "rows new pieces"]:
-        """As of any reader; the new places are taken to hold a piece each."""
+    ) -> Float[Tensor, "rows new vocabulary"]:
+        """As of any reader; the new places are taken to hold a token each."""
         new = ids.shape[1]
         forward = self._forwards.get(new)
         if forward is None:
@@ -157,7 +157,7 @@ class TableReader(Reader):
 
 
 class _Forward:
-    """A forward over so many new pieces, in buffers whose addresses stay."""
+    """A forward over so many new tokens, in buffers whose addresses stay."""
 
     def __init__(self, reader: TableReader, new: int) -> None:
         rows, places = reader.where.rows, reader.where.places
@@ -259,7 +259,7 @@ class Readers:
         self._rows, self._places = max(self._rows, rows), max(self._places, places)
 
     def of(
-        self, who: str, model: PreTrainedModel, pieces: TokenIds | int, *, rows: int, places: int
+        self, who: str, model: PreTrainedModel, tokens: TokenIds | int, *, rows: int, places: int
     ) -> Reader:
         """A reader that has read nothing.
 
@@ -267,7 +267,7 @@ class Readers:
             who: Of those that write together; the reader before of the same name, in the same
                 precision, is given up.
             model: A decoder with a vocabulary head.
-            pieces: The ids that the tokenizer has, or how many from 0 on.
+            tokens: The ids that the tokenizer has, or how many from 0 on.
             rows: Of this batch.
             places: That its texts may take.
 
@@ -275,16 +275,16 @@ class Readers:
             ModelError: As `Reader`.
         """
         if not (self.graphs and can_replay(model)):
-            return Reader(model, pieces)
+            return Reader(model, tokens)
         self.expect(rows=rows, places=places)
         kind = model.device.type
         coarse = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         kept = self._kept.pop((who, coarse), None)
         holds = kept is not None and kept.where.rows >= rows and kept.where.places >= places
-        same = kept is not None and kept.model is model and kept.ids == TokenIds.given(pieces)
+        same = kept is not None and kept.model is model and kept.ids == TokenIds.given(tokens)
         if kept is None or not same or not holds:
             kept = None  # its table is free before the next is made
-            kept = TableReader(model, pieces, rows=self._rows, places=self._places)
+            kept = TableReader(model, tokens, rows=self._rows, places=self._places)
         self._kept[who, coarse] = kept
         kept.begin(rows)
         return kept
@@ -298,7 +298,7 @@ def can_replay(model: PreTrainedModel) -> bool:
     return (
         model.device.type == "cuda"
         and config._attn_implementation == "sdpa"
-        and not getattr(config, "alibi", False)  # these ask the mask where pieces are
+        and not getattr(config, "alibi", False)  # these ask the mask where tokens are
         # Others hang on the length.
         and all(some.get("rope_type", "default") in _STEADY for some in kinds)
     )

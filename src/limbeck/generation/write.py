@@ -1,9 +1,9 @@
 """Text that student and teacher write together, a whole batch at once, both caches kept.
 
 The student drafts a block, the teacher reads it in one forward, and each row is cut where the
-text that the rule gives leaves the draft: where the teacher writes, and writes another piece.
+text that the rule gives leaves the draft: where the teacher writes, and writes another token.
 What a rule sees at a place hangs only on the text before it, and what is drawn there is drawn
-with noise of its own, so this is exactly the text that piece-by-piece writing gives. Where the rule
+with noise of its own, so this is exactly the text that token-by-token writing gives. Where the rule
 looks at the text before alone, both models draw with the same noise, so that a teacher that agrees
 does not cut; where it looks at the drafted token, the teacher draws with noise that is independent
 of the student's.
@@ -27,7 +27,7 @@ from .reader import Reader
 from .rules import Rule, Seen
 from .tables import Readers
 
-# A draft longer than this share of the mean run of pieces that stay costs more than it saves.
+# A draft longer than this share of the mean run of tokens that stay costs more than it saves.
 _OF_A_RUN = 0.5
 _MEMORY = 0.8  # what counts of the blocks before, with each block
 _EMPTY_AT_MOST = 0.25  # of the places in the caches, before they are moved together
@@ -38,9 +38,9 @@ class Writing:
     """How text is written.
 
     Attributes:
-        longest: Pieces of a response at most, its end included.
-        temperature: Log-probabilities are divided by it; 0 takes the likeliest piece.
-        block: Pieces that are drafted at most before the teacher reads them. Changes
+        longest: Tokens of a response at most, its end included.
+        temperature: Log-probabilities are divided by it; 0 takes the likeliest token.
+        block: Tokens that are drafted at most before the teacher reads them. Changes
             nothing but the time it takes.
         seed: Decides the noise, with the number of each row.
         first_row: Number of the first row, where a batch is written in parts.
@@ -58,13 +58,13 @@ class Written:
     """Responses, in the order of their prompts.
 
     Attributes:
-        pieces: Those that were written; 0 after the end.
-        lengths: Pieces of each, its end included.
+        tokens: Those that were written; 0 after the end.
+        lengths: Tokens of each, its end included.
         by_teacher: True where the teacher wrote.
         ended: Whether the row came to its end, and was not cut at the longest length.
     """
 
-    pieces: Int[Tensor, "rows longest"]
+    tokens: Int[Tensor, "rows longest"]
     lengths: Int[Tensor, " rows"]
     by_teacher: Bool[Tensor, "rows longest"]
     ended: Bool[Tensor, " rows"]
@@ -78,7 +78,7 @@ def write(
     rule: Rule,
     *,
     writing: Writing,
-    pieces: TokenIds | int,
+    tokens: TokenIds | int,
     ends: Collection[int],
     progress: float = 0.0,
     readers: Readers | None = None,
@@ -87,16 +87,16 @@ def write(
 
     Args:
         student: A decoder in evaluation mode.
-        teacher: Likewise, with the same pieces; None where the rule never asks it.
-        prompts: Piece ids, at least one each.
+        teacher: Likewise, with the same tokens; None where the rule never asks it.
+        prompts: Token ids, at least one each.
         rule: Says who writes.
         writing: How.
-        pieces: The ids that the tokenizer has, or how many from 0 on; no other is generated.
+        tokens: The ids that the tokenizer has, or how many from 0 on; no other is generated.
         ends: Tokens that end a response, each of them.
         progress: Share of the stage that is done.
         readers: Kept by the caller for the batches after this one.
     """
-    ids = TokenIds.given(pieces)
+    ids = TokenIds.given(tokens)
     reads = teacher if rule.asks_teacher else None
     both = _Both(student, reads, prompts, writing, ids, readers or Readers(graphs=False))
     device = both.last.device
@@ -110,7 +110,7 @@ def write(
     numbers, state = rows + writing.first_row, rule.begin(count).to(device)
     keys = row_keys(writing.seed, numbers)
     teacher_keys = row_keys(writing.seed, numbers, second=rule.judges_draft)
-    written, left = float(writing.block), 1.0  # pieces, and drafts that were left, of late
+    written, left = float(writing.block), 1.0  # tokens, and drafts that were left, of late
     while len(rows):
         done = lengths[rows]
         block = _some_block(_OF_A_RUN * written / max(left, 1e-3), writing.block)
@@ -150,7 +150,7 @@ def write(
 
 
 class _Both:
-    """Both readers, who have always read the same text, and its last piece that neither has."""
+    """Both readers, who have always read the same text, and its last token that neither has."""
 
     def __init__(
         self,
@@ -158,24 +158,24 @@ class _Both:
         teacher: PreTrainedModel | None,
         prompts: Sequence[Sequence[int]],
         writing: Writing,
-        pieces: TokenIds,
+        tokens: TokenIds,
         readers: Readers,
     ) -> None:
         width = max(len(prompt) for prompt in prompts)
         places = most_places(width + writing.longest, writing.block)
         size = {"rows": len(prompts), "places": places}
-        self.student = readers.of("student", student, pieces, **size)
+        self.student = readers.of("student", student, tokens, **size)
         self.teacher = (
-            readers.of("teacher", teacher, pieces, **size) if teacher is not None else None
+            readers.of("teacher", teacher, tokens, **size) if teacher is not None else None
         )
         device = student.device
-        self.absent = torch.tensor(pieces.absent, dtype=torch.long, device=device)
+        self.absent = torch.tensor(tokens.absent, dtype=torch.long, device=device)
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         table = torch.tensor(ids, device=device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         positions = torch.arange(width, device=device) - (width - lengths[:, None])
         self.last = table[:, -1]
-        self.next = lengths - 1  # the position of that piece
+        self.next = lengths - 1  # the position of that token
         self.mask = (positions >= 0)[:, :-1]
         # A draft may reach beyond the longest response, where there may be no position.
         self.most = lengths + writing.longest - 1
@@ -184,17 +184,17 @@ class _Both:
                 reader.remember(table[:, :-1], positions[:, :-1].clamp_min(0), self.mask)
 
     def draft(self, block: int, noise: Tensor | None, writing: Writing) -> tuple[Tensor, Tensor]:
-        """Pieces that the student draws one after another, and its log-probabilities."""
+        """Tokens that the student draws one after another, and its log-probabilities."""
         drafted, logs = [], []
-        piece = self.last
+        token = self.last
         for place in range(block):
             read = self.student.read(
-                piece[:, None], self._positions(1, place), self._mask(place + 1)
+                token[:, None], self._positions(1, place), self._mask(place + 1)
             )
             logs.append(read[:, 0])
             here = noise[:, place] if noise is not None else None
-            piece = _drawn(logs[-1], here, writing.temperature, self.absent)
-            drafted.append(piece)
+            token = _drawn(logs[-1], here, writing.temperature, self.absent)
+            drafted.append(token)
         return torch.stack(drafted, 1), torch.stack(logs, 1)
 
     def check(self, drafted: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class _Both:
         return self.teacher.read(read, self._positions(block, 0), self._mask(block))
 
     def take(self, last: Tensor, taken: Tensor) -> None:
-        """Of the block that was read, what was taken stays; its last piece is still to be read."""
+        """Of the block that was read, what was taken stays; its last token is still to be read."""
         self.mask = torch.cat([self.mask, taken], 1)
         self.next = self.next + taken.sum(-1)
         self.last = last
@@ -245,17 +245,17 @@ def _some_block(wanted: float, most: int) -> int:
     return min(most, 1 << int(math.log2(max(1.0, wanted))))
 
 
-def most_places(pieces: int, block: int) -> int:
-    """What a text of so many pieces takes in the caches at most, empty places included."""
-    return math.ceil(pieces / (1 - _EMPTY_AT_MOST)) + block
+def most_places(tokens: int, block: int) -> int:
+    """What a text of so many tokens takes in the caches at most, empty places included."""
+    return math.ceil(tokens / (1 - _EMPTY_AT_MOST)) + block
 
 
-def _noise(keys: Tensor, places: Tensor, pieces: int, temperature: float) -> Tensor | None:
+def _noise(keys: Tensor, places: Tensor, tokens: int, temperature: float) -> Tensor | None:
     if temperature == 0:
         return None
     rows, block = places.shape
-    noise = gumbel_noise(keys.repeat_interleave(block), places.reshape(-1), pieces)
-    return noise.view(rows, block, pieces)
+    noise = gumbel_noise(keys.repeat_interleave(block), places.reshape(-1), tokens)
+    return noise.view(rows, block, tokens)
 
 
 def _drawn(logs: Tensor, noise: Tensor | None, temperature: float, absent: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ..activations import (
 )
 from ..batch import Tokens
 from ..errors import ModelError
-from .anatomy import Anatomy
+from .architecture import Architecture
 from .modules import submodule
 
 
@@ -30,7 +30,9 @@ class _Complete(Exception):  # noqa: N818 - not an error: the forward has given 
     """Leaves a forward that has nothing more to give."""
 
 
-def capture(model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, needs: Needs) -> Activations:
+def capture(
+    model: PreTrainedModel, architecture: Architecture, tokens: Tokens, needs: Needs
+) -> Activations:
     """The activations that ``needs`` names, with their gradients where the model has them.
 
     Raises:
@@ -39,12 +41,12 @@ def capture(model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, needs: Nee
     """
     if not needs.anything:
         return Activations()
-    found = capture_tensors(model, anatomy, tokens, needs.tensors())
-    return as_activations(found, output_map(model, anatomy) if needs.predictions else None)
+    found = capture_tensors(model, architecture, tokens, needs.tensors())
+    return as_activations(found, output_map(model, architecture) if needs.predictions else None)
 
 
 def capture_tensors(
-    model: PreTrainedModel, anatomy: Anatomy, tokens: Tokens, wanted: set[Name]
+    model: PreTrainedModel, architecture: Architecture, tokens: Tokens, wanted: set[Name]
 ) -> dict[Name, Tensor]:
     """The tensors of those names; of predictions, the features alone.
 
@@ -53,13 +55,13 @@ def capture_tensors(
     Raises:
         ModelError: As `capture`.
     """
-    head, output = _vocabulary_head(model, anatomy) if PREDICTIONS in wanted else ([], None)
+    head, output = _vocabulary_head(model, architecture) if PREDICTIONS in wanted else ([], None)
     hooked = wanted - {PREDICTIONS}
     found: dict[Name, Tensor] = {}
     body = model.base_model
-    handles = _hook(body, anatomy, hooked, found, stop=not head)
+    handles = _hook(body, architecture, hooked, found, stop=not head)
     try:
-        arguments: dict[str, Any] = {"use_cache": False} if anatomy.causal else {}
+        arguments: dict[str, Any] = {"use_cache": False} if architecture.causal else {}
         # Without a mask transformers keeps apart what positions that begin anew say are documents.
         apart = tokens.positions is not None
         arguments |= {"position_ids": tokens.positions} if apart else {}
@@ -74,36 +76,40 @@ def capture_tensors(
         rows = states.last_hidden_state[tokens.predicted]
         found[PREDICTIONS] = _features(head, output, rows)
     if missing := wanted - found.keys():
-        raise ModelError(f"the forward never computed {sorted(missing)}; correct the anatomy")
+        raise ModelError(f"the forward never computed {sorted(missing)}; correct the architecture")
     return found
 
 
-def output_map(model: PreTrainedModel, anatomy: Anatomy) -> OutputMap:
+def output_map(model: PreTrainedModel, architecture: Architecture) -> OutputMap:
     """The last linear map to the vocabulary.
 
     Raises:
         ModelError: The model has no vocabulary head.
     """
-    _, output = _vocabulary_head(model, anatomy)
+    _, output = _vocabulary_head(model, architecture)
     return output.weight, output.bias
 
 
-def _vocabulary_head(model: PreTrainedModel, anatomy: Anatomy) -> tuple[list[nn.Module], nn.Linear]:
+def _vocabulary_head(
+    model: PreTrainedModel, architecture: Architecture
+) -> tuple[list[nn.Module], nn.Linear]:
     """The modules that turn last hidden states into logits, in turn, and the last linear map."""
     children = dict(model.named_children())
-    if not anatomy.head or any(name.split(".")[0] not in children for name in anatomy.head):
+    if not architecture.head or any(
+        name.split(".")[0] not in children for name in architecture.head
+    ):
         raise ModelError(
             f"{type(model).__name__} has no vocabulary head, which labels and output"
             " distributions need; train one with a stage that has no teacher and the"
             " objective `labels` (recipes/minilm_head.yaml is one)"
         )
-    output = submodule(model, anatomy.output or anatomy.head[-1])
+    output = submodule(model, architecture.output or architecture.head[-1])
     if not isinstance(output, nn.Linear):
         raise ModelError(
-            f"the anatomy's output {anatomy.output or anatomy.head[-1]!r} is"
+            f"the architecture's output {architecture.output or architecture.head[-1]!r} is"
             f" {type(output).__name__}, not the linear map to the vocabulary; give its path"
         )
-    return [submodule(model, path) for path in anatomy.head], output
+    return [submodule(model, path) for path in architecture.head], output
 
 
 def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Tensor:
@@ -127,13 +133,13 @@ def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Ten
 
 def _hook(
     body: nn.Module,
-    anatomy: Anatomy,
+    architecture: Architecture,
     wanted: set[Name],
     found: dict[Name, Tensor],
     *,
     stop: bool,
 ) -> list[RemovableHandle]:
-    layers = list(submodule(body, anatomy.layers).children())
+    layers = list(submodule(body, architecture.layers).children())
 
     def take(names: Sequence[Name], parts: Sequence[Tensor]) -> None:
         found.update((n, p) for n, p in zip(names, parts, strict=True) if n in wanted)
@@ -166,14 +172,14 @@ def _hook(
                 f" {len(layers) - 1} (the embedding output is not counted)"
             )
         here = layers[layer]
-        for path, kinds in anatomy.projections.items():
+        for path, kinds in architecture.projections.items():
             names = [(kind, layer) for kind in kinds]
             if wanted.intersection(names):
-                hook = keep(names, split=anatomy.fused)
+                hook = keep(names, split=architecture.fused)
                 handles.append(submodule(here, path).register_forward_hook(hook))
         if (entered := ("entered", layer)) in wanted:
             hook_in = before([entered])
-            handles.append(submodule(here, anatomy.query).register_forward_pre_hook(hook_in))
+            handles.append(submodule(here, architecture.query).register_forward_pre_hook(hook_in))
         if ("hidden", layer) in wanted:
             handles.append(here.register_forward_hook(keep([("hidden", layer)], split=False)))
     return handles

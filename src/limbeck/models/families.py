@@ -8,7 +8,7 @@ same fields in a recipe.
 from dataclasses import replace
 
 from ..errors import ModelError
-from .anatomy import Anatomy, Axes
+from .architecture import Architecture, Axes
 
 _BERT_AXES: tuple[tuple[str, Axes], ...] = (
     ("word_embeddings.weight", ("same", "embedding")),
@@ -32,7 +32,7 @@ _BERT_AXES: tuple[tuple[str, Axes], ...] = (
     ("layer_norm.weight", ("hidden",)),
     ("lm_head.bias", ("same",)),
 )
-_BERT = Anatomy(
+_BERT = Architecture(
     layers="encoder.layer",
     query="attention.self.query",
     key="attention.self.key",
@@ -41,7 +41,7 @@ _BERT = Anatomy(
     output="cls.predictions.decoder",
     axes=_BERT_AXES,
 )
-_LLAMA = Anatomy(
+_LLAMA = Architecture(
     layers="layers",
     query="self_attn.q_proj",
     key="self_attn.k_proj",
@@ -62,7 +62,7 @@ _LLAMA = Anatomy(
         ("lm_head.weight", ("same", "hidden")),
     ),
 )
-_ROBERTA = Anatomy(
+_ROBERTA = Architecture(
     layers=_BERT.layers,
     query=_BERT.query,
     key=_BERT.key,
@@ -73,11 +73,11 @@ _ROBERTA = Anatomy(
     axes=_BERT_AXES,
 )
 
-ANATOMIES: dict[str, Anatomy] = {
+ARCHITECTURES: dict[str, Architecture] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
-    "electra": Anatomy(
+    "electra": Architecture(
         layers=_BERT.layers,
         query=_BERT.query,
         key=_BERT.key,
@@ -86,7 +86,7 @@ ANATOMIES: dict[str, Anatomy] = {
         # The head's norm stands on the embedding width, unlike every other one.
         axes=(("generator_predictions.LayerNorm.weight", ("embedding",)), *_BERT_AXES),
     ),
-    "distilbert": Anatomy(
+    "distilbert": Architecture(
         layers="transformer.layer",
         query="attention.q_lin",
         key="attention.k_lin",
@@ -108,7 +108,7 @@ ANATOMIES: dict[str, Anatomy] = {
             ("vocab_projector.weight", ("same", "hidden")),
         ),
     ),
-    "modernbert": Anatomy(
+    "modernbert": Architecture(
         layers="layers",
         query="attn.Wqkv",
         key="attn.Wqkv",
@@ -125,7 +125,7 @@ ANATOMIES: dict[str, Anatomy] = {
             ("decoder.weight", ("same", "hidden")),
         ),
     ),
-    "gpt2": Anatomy(
+    "gpt2": Architecture(
         layers="h",
         query="attn.c_attn",
         key="attn.c_attn",
@@ -156,17 +156,17 @@ ANATOMIES: dict[str, Anatomy] = {
 }
 
 
-def anatomy_of(model_type: str) -> Anatomy:
+def architecture_of(model_type: str) -> Architecture:
     """The table's row for ``config.model_type``.
 
     Raises:
         ModelError: The family is not in the table.
     """
-    if model_type not in ANATOMIES:
+    if model_type not in ARCHITECTURES:
         raise ModelError(
-            f"the architecture {model_type!r} is not known (known: {', '.join(sorted(ANATOMIES))});"
+            f"the architecture {model_type!r} is not known (known: {', '.join(sorted(ARCHITECTURES))});"
             " for a teacher, and a student of the same, give its module paths in the recipe, as"
-            " `teacher: {model: ..., anatomy: {layers: encoder.layer,"
+            " `teacher: {model: ..., architecture: {layers: encoder.layer,"
             " query: attention.self.query, key: ..., value: ..., head: [cls]}}`"
         )
-    return ANATOMIES[model_type]
+    return ARCHITECTURES[model_type]

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from ..errors import ModelError, first_line
-from .anatomy import Anatomy
+from .architecture import Architecture
 from .locate import locate
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
@@ -52,13 +52,13 @@ def load_config(name: str) -> Any:
 
 
 def load_model(
-    name: str, *, anatomy: Anatomy, with_head: bool | None = None, stored: bool = False
+    name: str, *, architecture: Architecture, with_head: bool | None = None, stored: bool = False
 ) -> PreTrainedModel:
     """A model in evaluation mode, which computes in float32.
 
     Args:
         name: As for `locate`.
-        anatomy: Tells which modules are the vocabulary head.
+        architecture: Tells which modules are the vocabulary head.
         with_head: True asks for the vocabulary head, False leaves it away, None
             takes it if the weights are there, and warns where only some are.
         stored: Weights keep the precision of their file, and are widened where they are used;
@@ -70,7 +70,7 @@ def load_model(
     """
     if with_head is False:
         return load_body(name, stored=stored)
-    kind = language_model_class(causal=anatomy.causal)
+    kind = language_model_class(causal=architecture.causal)
     model, fit = _load(kind, load_config(name), name, stored=stored)
     if model is not None and fit and not fit.missing_in_head:
         return model
@@ -83,12 +83,12 @@ def load_model(
     return load_body(name, stored=stored)
 
 
-def load_with_head(name: str, *, anatomy: Anatomy, seed: int) -> PreTrainedModel:
+def load_with_head(name: str, *, architecture: Architecture, seed: int) -> PreTrainedModel:
     """A model with a vocabulary head, of random weights where it has none; otherwise `load_model`.
 
     Args:
         name: As for `locate`.
-        anatomy: Its family's.
+        architecture: Its family's.
         seed: Decides the weights that are missing.
 
     Raises:
@@ -96,7 +96,7 @@ def load_with_head(name: str, *, anatomy: Anatomy, seed: int) -> PreTrainedModel
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        kind = language_model_class(causal=anatomy.causal)
+        kind = language_model_class(causal=architecture.causal)
         model, fit = _load(kind, load_config(name), name)
     if model is None or fit is None:
         raise ModelError(f"transformers has no model with a vocabulary head for {name!r}")

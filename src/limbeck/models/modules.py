@@ -17,7 +17,7 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
         if name not in children:
             raise ModelError(
                 f"{walked} ({type(here).__name__}) has no module {name!r} of the path {path!r};"
-                f" it has: {', '.join(children) or 'none'}. Correct the anatomy's path"
+                f" it has: {', '.join(children) or 'none'}. Correct the architecture's path"
             )
         here, walked = children[name], f"{walked}.{name}"
     return here

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..token_ids import TokenIds
-from .anatomy import Anatomy
+from .architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Shape:
         key_value_heads: Heads of the keys and values; None for as many as ``heads``.
         head_size: Width of a head; None for hidden / heads.
         causal: A token sees only those before it.
-        pieces: Pieces that the tokenizer really has; None for all of ``vocabulary``.
+        tokens: Tokens that the tokenizer really has; None for all of ``vocabulary``.
         absent: Ids below its largest that no token has, in order.
     """
 
@@ -35,19 +35,19 @@ class Shape:
     key_value_heads: int | None = None
     head_size: int | None = None
     causal: bool = False
-    pieces: int | None = None
+    tokens: int | None = None
     absent: tuple[int, ...] = ()
 
     @property
     def token_ids(self) -> TokenIds:
         """The rows of ``vocabulary`` that are tokens."""
-        if self.pieces is None:
+        if self.tokens is None:
             return TokenIds(self.vocabulary)
-        return TokenIds(self.pieces + len(self.absent), self.absent)
+        return TokenIds(self.tokens + len(self.absent), self.absent)
 
     def of_tokens(self, ids: TokenIds) -> "Shape":
         """The same with a tokenizer of those ids."""
-        return replace(self, pieces=len(ids), absent=ids.absent)
+        return replace(self, tokens=len(ids), absent=ids.absent)
 
     @property
     def query_width(self) -> int:
@@ -64,7 +64,7 @@ class Shape:
         return self.head_size or self.hidden // self.heads
 
 
-def shape_of(config: Any, anatomy: Anatomy) -> Shape:
+def shape_of(config: Any, architecture: Architecture) -> Shape:
     """The sizes that a transformers configuration describes.
 
     Raises:
@@ -73,26 +73,26 @@ def shape_of(config: Any, anatomy: Anatomy) -> Shape:
     fields = config.to_dict()
     try:
         # GPT-2 leaves the field empty where the feed-forward is four times as wide.
-        intermediate = getattr(config, anatomy.intermediate_field) or 4 * config.hidden_size
+        intermediate = getattr(config, architecture.intermediate_field) or 4 * config.hidden_size
         return Shape(
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
             heads=config.num_attention_heads,
             intermediate=intermediate,
             vocabulary=config.vocab_size,
-            positions=config.max_position_embeddings - unused_positions(config, anatomy),
+            positions=config.max_position_embeddings - unused_positions(config, architecture),
             key_value_heads=fields.get("num_key_value_heads"),
             head_size=fields.get("head_dim"),
-            causal=anatomy.causal,
+            causal=architecture.causal,
         )
     except AttributeError as error:
         raise ModelError(
             f"the configuration of {config.model_type!r} has no field {error.name!r}, so its sizes"
             " are not known; only models that name their sizes as BERT or Llama do can be used"
-            " (`anatomy.intermediate_field` says what the feed-forward's width is called)"
+            " (`architecture.intermediate_field` says what the feed-forward's width is called)"
         ) from error
 
 
-def unused_positions(config: Any, anatomy: Anatomy) -> int:
+def unused_positions(config: Any, architecture: Architecture) -> int:
     """Rows of the position table that no text ever uses."""
-    return config.pad_token_id + 1 if anatomy.positions_after_padding else 0
+    return config.pad_token_id + 1 if architecture.positions_after_padding else 0

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from ..errors import ModelError
-from .families import ANATOMIES
+from .families import ARCHITECTURES
 from .weight_files import read_headers, same_in_files, weight_files
 from .weight_fit import check_layers
 from .weight_names import unwrapped
@@ -32,13 +32,13 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     Raises:
         ModelError: Files are missing or damaged.
     """
-    anatomy = ANATOMIES.get(config.model_type)
+    architecture = ARCHITECTURES.get(config.model_type)
     files = weight_files(place)
-    if anatomy is None or not anatomy.head or files is None:
+    if architecture is None or not architecture.head or files is None:
         return False
     state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     read = _Config(config.to_json_string(), config)
-    return _in_state(place, read, anatomy.output or anatomy.head[-1], state)
+    return _in_state(place, read, architecture.output or architecture.head[-1], state)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoModel
 
-from .anatomy import Anatomy
+from .architecture import Architecture
 from .load import language_model_class, load_config
 from .locate import locate
 from .weight_files import weight_files
@@ -14,7 +14,7 @@ from .weight_plan import WeightPlan, weight_plan
 
 
 def check_weights(
-    name: str, *, anatomy: Anatomy, head_in_part: bool = True
+    name: str, *, architecture: Architecture, head_in_part: bool = True
 ) -> tuple[str | None, str | None]:
     """Why a model's weights cannot be used, and what is done with them, or None.
 
@@ -23,13 +23,13 @@ def check_weights(
 
     Args:
         name: As for `locate`.
-        anatomy: Its family's.
+        architecture: Its family's.
         head_in_part: Half of a vocabulary head is fine: nobody asks for it.
 
     Raises:
         ModelError: Files are missing or damaged.
     """
-    whole, body = _with_head(name, anatomy), _plan(name, AutoModel)
+    whole, body = _with_head(name, architecture), _plan(name, AutoModel)
     problem = whole.problem(name, head_in_part=head_in_part) if whole else None
     if body and not problem:
         problem = body.problem(name)
@@ -49,17 +49,19 @@ def check_body(name: str) -> str | None:
     return body.problem(name) if body else None
 
 
-def has_vocabulary_head(name: str, *, anatomy: Anatomy) -> bool | None:
+def has_vocabulary_head(name: str, *, architecture: Architecture) -> bool | None:
     """Whether a model's files have all of the vocabulary head.
 
     None where it cannot be told, as for a name on the hub that has not been loaded yet.
     """
-    found = _with_head(name, anatomy)
+    found = _with_head(name, architecture)
     return None if found is None else not found.fit.missing_in_head
 
 
-def _with_head(name: str, anatomy: Anatomy) -> WeightPlan | None:
-    return _plan(name, language_model_class(causal=anatomy.causal)) if anatomy.head else None
+def _with_head(name: str, architecture: Architecture) -> WeightPlan | None:
+    return (
+        _plan(name, language_model_class(causal=architecture.causal)) if architecture.head else None
+    )
 
 
 def _plan(name: str, kind: Any) -> WeightPlan | None:

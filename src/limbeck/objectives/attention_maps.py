@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault
+from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from .contract import Objective, no_teacher, required
-from .layer_mapping import bound_links, layer_links, map_fault
+from .layer_mapping import bound_links, layer_links, map_problem
 from .options import AttentionMapsOptions
 from .relations import repeat_heads
 from .token_pairs import compared_pairs, score_difference
@@ -38,12 +38,12 @@ class AttentionMaps(AttentionMapsOptions, Objective):
     head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "squared difference per token, averaged over heads and attended tokens"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """Layers that do not exist, heads that do not divide, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += map_fault("layers", self.layers, student.layers, teacher.layers)
+        found += map_problem("layers", self.layers, student.layers, teacher.layers)
         common = math.gcd(student.query_width, teacher.query_width)
         if self.heads is not None and self.heads >= 1 and common % self.heads:
             valid = [n for n in range(1, common + 1) if common % n == 0]

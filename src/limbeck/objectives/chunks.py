@@ -1,7 +1,7 @@
 """The student gives every stretch of text the likelihood that its teacher gives it.
 
-With two vocabularies a stretch is what both cut at its ends, in as many pieces as each needs;
-with one it is a piece.
+With two vocabularies a stretch is what both cut at its ends, in as many tokens as each needs;
+with one it is a token.
 
 Source: approximate likelihood matching, Minixhofer et al. 2025, arXiv:2503.20083.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..activations import Activations, Needs, float32_region
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
@@ -30,21 +30,21 @@ class Chunks(ChunksOptions, Objective):
     """Divergence of the likelihoods of stretches of text, summed over them.
 
     Attributes:
-        vocabulary: Rows of both output maps that are pieces, where there is one tokenizer, or
+        vocabulary: Rows of both output maps that are tokens, where there is one tokenizer, or
             how many of the first are; the recipe's models say it.
     """
 
     vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per stretch of text, times the temperature"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """No teacher, or a temperature that leaves nothing to compare."""
         if teacher is None:
             return no_teacher(teacher)
         return self.problems()
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Chunks":
-        """With the rows that are pieces."""
+        """With the rows that are tokens."""
         ids = student.token_ids.below(required(teacher).vocabulary)
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
@@ -59,7 +59,7 @@ class Chunks(ChunksOptions, Objective):
         return Needs(predictions=True, likelihoods=True)
 
     def count(self, batch: Batch) -> int:
-        """Predicted pieces, or stretches."""
+        """Predicted tokens, or stretches."""
         return int(batch.student.predicted.sum())
 
     def total(

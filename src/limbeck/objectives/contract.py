@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize, Projections
 
@@ -29,7 +29,7 @@ class Objective(Protocol):
 
     unit: ClassVar[str]
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """Everything that makes it impossible between two models of these shapes."""
         ...
 
@@ -67,8 +67,8 @@ class Objective(Protocol):
         ...
 
 
-def no_teacher(teacher: Shape | None) -> list[Fault]:
-    """The fault of having no teacher, where an objective cannot do without one."""
+def no_teacher(teacher: Shape | None) -> list[Problem]:
+    """The problem of having no teacher, where an objective cannot do without one."""
     return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
 
 

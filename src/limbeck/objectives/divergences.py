@@ -21,12 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ObjectiveError
-from .measures import MEASURES, divergence_faults
+from .measures import MEASURES, divergence_problems
 
-Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows pieces"]]
+Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows vocabulary"]]
 
 # Smaller probabilities count as this one: a ratio of two of them is finite in float32,
-# and a piece that one side excludes altogether costs much, but not everything.
+# and a token that one side excludes altogether costs much, but not everything.
 LOWEST_LOG = -80.0
 _LOWEST = math.exp(LOWEST_LOG)
 
@@ -34,11 +34,11 @@ _LOWEST = math.exp(LOWEST_LOG)
 class Distribution(NamedTuple):
     """Probabilities, a row each, and their logarithms, which are held above the lowest."""
 
-    probabilities: Float[Tensor, "rows pieces"]
-    logs: Float[Tensor, "rows pieces"]
+    probabilities: Float[Tensor, "rows vocabulary"]
+    logs: Float[Tensor, "rows vocabulary"]
 
     @classmethod
-    def of_logits(cls, logits: Float[Tensor, "rows pieces"]) -> "Distribution":
+    def of_logits(cls, logits: Float[Tensor, "rows vocabulary"]) -> "Distribution":
         """Their softmax; the logits themselves become the logarithms."""
         probabilities = torch.softmax(logits, dim=-1)
         # At the largest logit the softmax cannot have vanished, so its logarithm is exact;
@@ -47,7 +47,7 @@ class Distribution(NamedTuple):
         return cls(probabilities, logits.sub_(size).clamp_min_(LOWEST_LOG))
 
     @classmethod
-    def of_logs(cls, logs: Float[Tensor, "rows pieces"]) -> "Distribution":
+    def of_logs(cls, logs: Float[Tensor, "rows vocabulary"]) -> "Distribution":
         """From logarithms of probabilities."""
         logs = logs.clamp_min(LOWEST_LOG)
         return cls(logs.exp(), logs)
@@ -130,7 +130,7 @@ def alpha_beta(student: Distribution, teacher: Distribution, *, alpha: float, be
 def adaptive_kl(student: Distribution, teacher: Distribution, *, head: float) -> Found:
     """Forward and reverse KL, weighed by where the student is wrong.
 
-    The forward one by its error on the likeliest pieces, which hold ``head`` of the
+    The forward one by its error on the likeliest tokens, which hold ``head`` of the
     teacher's probability, the reverse one by its error on the rest. The weights are
     taken as given: no gradient goes through them.
     """
@@ -171,7 +171,7 @@ def divergence_of(name: str, options: Mapping[str, float]) -> Divergence:
     >>> value.tolist(), slope.tolist()
     ([0.25], [[-0.125, 0.375]])
     """
-    if faults := divergence_faults(name, options):
-        raise ObjectiveError("; ".join(f"{field} {message}" for field, message in faults))
+    if problems := divergence_problems(name, options):
+        raise ObjectiveError("; ".join(f"{field} {message}" for field, message in problems))
     defaults = {option: known.default for option, known in MEASURES[name].options.items()}
     return partial(DIVERGENCES[name], **{**defaults, **options})

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
 from .contract import no_teacher, required
@@ -27,7 +27,7 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """No teacher."""
         return no_teacher(teacher)
 

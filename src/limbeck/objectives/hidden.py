@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault
+from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
 from .contract import no_teacher, required
-from .layer_mapping import Link, bound_links, layer_links, map_fault
+from .layer_mapping import Link, bound_links, layer_links, map_problem
 from .mapped import Compared, MappedObjective, real_rows
 from .options import Combine, HiddenOptions
 
@@ -32,12 +32,12 @@ class Hidden(HiddenOptions, MappedObjective):
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over layer pairs"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """Layers that do not exist or are named twice, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += map_fault("layers", self.layers, student.layers, teacher.layers)
+        found += map_problem("layers", self.layers, student.layers, teacher.layers)
         return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Hidden":

@@ -1,4 +1,4 @@
-"""The student predicts the hidden pieces of the text itself: masked-language-model labels.
+"""The student predicts the hidden tokens of the text itself: masked-language-model labels.
 
 Needs no teacher: alone in a stage it is plain pretraining, the control of every
 comparison and the way to a missing vocabulary head.
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..activations import Activations, Needs, Predictions, float32_region, log_rest
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
@@ -31,26 +31,26 @@ _TOGETHER = 2**23  # logits that are held at once where each row's likelihood is
 
 @dataclass(frozen=True)
 class Labels(LabelsOptions, Objective):
-    """Cross-entropy against the original piece, summed over the predicted positions.
+    """Cross-entropy against the original token, summed over the predicted positions.
 
     Attributes:
-        vocabulary: Rows of the output map that are pieces of the tokenizer, or how many of
-            the first are; the recipe's models say it. Rows that no piece has get no
+        vocabulary: Rows of the output map that are tokens of the tokenizer, or how many of
+            the first are; the recipe's models say it. Rows that no token has get no
             probability, as in `output`.
     """
 
     vocabulary: TokenIds | int | None = None
-    unit: ClassVar[str] = "nats per predicted piece"
+    unit: ClassVar[str] = "nats per predicted token"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
-        """More pieces than the student has; any student with a vocabulary head can learn."""
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
+        """More tokens than the student has; any student with a vocabulary head can learn."""
         rows = student.token_ids.end
         if self.vocabulary is None or 1 <= TokenIds.given(self.vocabulary).end <= rows:
             return []
         return [("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out")]
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Labels":
-        """With the rows that are pieces."""
+        """With the rows that are tokens."""
         ids = student.token_ids
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
@@ -93,7 +93,7 @@ def label_loss(
     Args:
         predictions: Of the rows.
         labels: The id of each.
-        vocabulary: Rows of the output map that are pieces, over which probabilities sum to
+        vocabulary: Rows of the output map that are tokens, over which probabilities sum to
             one; by default all.
     """
     ids = TokenIds.given(vocabulary or len(predictions.weight))
@@ -105,7 +105,7 @@ def label_loss(
         total = -logs.gather(-1, right).sum()
         return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
-    return vocabulary_loss(predictions, None, block_loss, pieces=ids)
+    return vocabulary_loss(predictions, None, block_loss, tokens=ids)
 
 
 def label_log_likelihoods(
@@ -116,7 +116,7 @@ def label_log_likelihoods(
 ) -> Float[Tensor, " predicted"]:
     """Logarithm of the probability of each row's label, in nats, float32.
 
-    Some rows at a time, and made again for the gradient: rows x pieces is never held.
+    Some rows at a time, and made again for the gradient: rows x tokens is never held.
 
     Args:
         predictions: Of the rows.

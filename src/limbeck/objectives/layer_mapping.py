@@ -212,8 +212,8 @@ def bound_links(layers: LayerMap) -> list[Link]:
     ]
 
 
-def map_fault(field: str, layers: LayerMap, student: int, teacher: int) -> list[tuple[str, str]]:
-    """The fault of a layer map as a list: empty, or one (field, message)."""
+def map_problem(field: str, layers: LayerMap, student: int, teacher: int) -> list[tuple[str, str]]:
+    """The problem of a layer map as a list: empty, or one (field, message)."""
     try:
         layer_links(layers, student, teacher)
     except ObjectiveError as error:

@@ -44,8 +44,8 @@ def layer_name_problems(field: str, name: LayerName) -> list[tuple[str, str]]:
     return [] if known else [(field, f"{name!r} {said}; write a number from 0, `last` or `last-1`")]
 
 
-def layer_fault(field: str, name: LayerName, layers: int) -> list[tuple[str, str]]:
-    """The fault of a layer name as a list: empty, or one (field, message)."""
+def layer_problem(field: str, name: LayerName, layers: int) -> list[tuple[str, str]]:
+    """The problem of a layer name as a list: empty, or one (field, message)."""
     try:
         layer_number(name, layers)
     except ObjectiveError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
 from .contract import no_teacher, required
@@ -33,7 +33,7 @@ class MeanHidden(MeanHiddenOptions, MappedObjective):
     layers: tuple[int, int] | None = None
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """No teacher."""
         return no_teacher(teacher)
 

@@ -93,7 +93,7 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def divergence_faults(name: str, options: Mapping[str, float]) -> list[tuple[str, str]]:
+def divergence_problems(name: str, options: Mapping[str, float]) -> list[tuple[str, str]]:
     """What is wrong with a measure's name and options, as (field, message)."""
     if name not in MEASURES:
         return [("divergence", f"no measure is called {name!r}{nearest(name, MEASURES)}")]

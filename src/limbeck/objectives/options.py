@@ -11,8 +11,8 @@ from typing import Literal
 from ..system.numbers import Number, Whole
 from .layer_mapping import LayerMap, map_problems
 from .layer_names import LayerName, layer_name_problems
-from .measures import divergence_faults
-from .schedule import NumberOrRamp, temperature_faults
+from .measures import divergence_problems
+from .schedule import NumberOrRamp, temperature_problems
 
 Combine = Literal["concatenate", "mean", "each"]
 Measure = Literal["mse", "cosine"]
@@ -27,7 +27,7 @@ def _count_problems(field: str, count: int | None) -> list[Problem]:
 
 @dataclass(frozen=True)
 class LabelsOptions:
-    """Cross-entropy against the original piece, summed over the predicted positions."""
+    """Cross-entropy against the original token, summed over the predicted positions."""
 
     def problems(self) -> list[Problem]:
         """None: it has no options."""
@@ -44,23 +44,23 @@ class OutputOptions:
         temperature: Both models' logits are divided by it, and the divergence is
             multiplied by its square so that gradients keep their size; a number, or
             a ramp over the stage as {start: 4, end: 1}.
-        signal: ``dense`` compares all pieces; ``top_k`` the teacher's likeliest, and
-            all others as one; ``sampled`` pieces drawn from the teacher, which leaves
+        signal: ``dense`` compares all tokens; ``top_k`` the teacher's likeliest, and
+            all others as one; ``sampled`` tokens drawn from the teacher, which leaves
             the gradient of the forward KL as it is on average.
-        pieces: How many are taken or drawn where the signal is not dense.
+        tokens: How many are taken or drawn where the signal is not dense.
     """
 
     divergence: str = "forward_kl"
     divergence_options: Mapping[str, Number] = field(default_factory=dict)
     temperature: NumberOrRamp = 1.0
     signal: Literal["dense", "top_k", "sampled"] = "dense"
-    pieces: Whole = 64
+    tokens: Whole = 64
 
     def problems(self) -> list[Problem]:
         """Measures, options, temperatures and numbers that no two models could be given."""
-        found = divergence_faults(self.divergence, self.divergence_options)
-        found += temperature_faults(self.temperature)
-        found += _count_problems("pieces", self.pieces)
+        found = divergence_problems(self.divergence, self.divergence_options)
+        found += temperature_problems(self.temperature)
+        found += _count_problems("tokens", self.tokens)
         if self.signal == "sampled" and self.divergence != "forward_kl":
             found.append(
                 ("signal", f"is sampled, which is unbiased for forward_kl, not {self.divergence}")
@@ -73,15 +73,15 @@ class UldOptions:
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
-        pieces: Only so many of the largest probabilities are compared; None compares
+        tokens: Only so many of the largest probabilities are compared; None compares
             all, which means sorting them.
     """
 
-    pieces: Whole | None = 1000
+    tokens: Whole | None = 1000
 
     def problems(self) -> list[Problem]:
-        """Fewer than one piece."""
-        return _count_problems("pieces", self.pieces)
+        """Fewer than one token."""
+        return _count_problems("tokens", self.tokens)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ChunksOptions:
 
     def problems(self) -> list[Problem]:
         """A temperature that leaves nothing to compare."""
-        return temperature_faults(self.temperature)
+        return temperature_problems(self.temperature)
 
 
 @dataclass(frozen=True)

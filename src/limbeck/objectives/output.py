@@ -1,4 +1,4 @@
-"""The student gives each hidden piece the probabilities that its teacher gives it.
+"""The student gives each hidden token the probabilities that its teacher gives it.
 
 Source: Hinton et al. 2015, arXiv:1503.02531; for masked-language models Sanh et al.
 2019, DistilBERT, arXiv:1910.01108; sampled teachers, Anshumann et al. 2025,
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
@@ -30,16 +30,16 @@ class Output(OutputOptions, Objective):
     """Divergence of output distributions, summed over the predicted positions.
 
     Attributes:
-        vocabulary: Rows of both output maps that are pieces of the tokenizer, or how many
-            of the first are looked at; the recipe's models say it. Rows that no piece has,
+        vocabulary: Rows of both output maps that are tokens of the tokenizer, or how many
+            of the first are looked at; the recipe's models say it. Rows that no token has,
             at the end or in between, are left out on both sides, and what is left is made
             to sum to one.
     """
 
     vocabulary: TokenIds | int | None = None
-    unit: ClassVar[str] = "nats per predicted piece, times the temperature squared"
+    unit: ClassVar[str] = "nats per predicted token, times the temperature squared"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """Unknown measures and options, temperatures of 0, vocabularies that differ, no teacher."""
         if teacher is None:
             return no_teacher(teacher)
@@ -48,15 +48,15 @@ class Output(OutputOptions, Objective):
         if mine != theirs:
             found.append(("", vocabularies_differ(len(mine), len(theirs))))
         most = min(len(mine), len(theirs))
-        if self.signal != "dense" and self.pieces >= most:
-            found.append(("pieces", f"is {self.pieces}; give 1 to {most - 1}"))
+        if self.signal != "dense" and self.tokens >= most:
+            found.append(("tokens", f"is {self.tokens}; give 1 to {most - 1}"))
         rows = min(mine.end, theirs.end)
         if self.vocabulary is not None and not 1 <= TokenIds.given(self.vocabulary).end <= rows:
             found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out"))
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Output":
-        """With the number of pieces that are compared."""
+        """With the number of tokens that are compared."""
         ids = student.token_ids.below(required(teacher).vocabulary)
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
@@ -93,20 +93,20 @@ class Output(OutputOptions, Objective):
             if temperature != 1:
                 logits, of_teacher = logits.div_(temperature), of_teacher.div_(temperature)
             mine = Distribution.of_logits(logits)
-            values, slope = compare(mine, Distribution.of_logits(of_teacher), measure, self.pieces)
+            values, slope = compare(mine, Distribution.of_logits(of_teacher), measure, self.tokens)
             gradient = slope.addcmul_(mine.probabilities, slope.sum(-1, keepdim=True), value=-1)
             # By the chain rule one of the two temperatures of T^2 goes into the division above.
             if temperature != 1:
                 gradient.mul_(temperature)
             return values.sum() * temperature**2, gradient
 
-        return vocabulary_loss(student.predictions, teacher.predictions, block_loss, pieces=ids)
+        return vocabulary_loss(student.predictions, teacher.predictions, block_loss, tokens=ids)
 
 
 def vocabularies_differ(student: int, teacher: int) -> str:
-    """Why two vocabularies cannot be compared piece by piece, and what can be done."""
+    """Why two vocabularies cannot be compared token by token, and what can be done."""
     return (
-        f"the student has {student} pieces and the teacher {teacher}: they cut the text"
+        f"the student has {student} tokens and the teacher {teacher}: they cut the text"
         " differently, so nothing can be compared token by token (output, hidden, relations and"
         " their like). Keep the teacher's tokenizer; or say where they can be compared (`alignment:"
         " match` or `reduce`); or begin with a `mixed` stage, in which the teacher learns both"
@@ -117,9 +117,9 @@ def _dense(student: Distribution, teacher: Distribution, measure: Divergence, _:
     return measure(student, teacher)
 
 
-def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, pieces: int) -> Found:
-    """The teacher's likeliest pieces, and all others as one more."""
-    of_teacher, places = teacher.logs.topk(pieces, dim=-1)
+def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, tokens: int) -> Found:
+    """The teacher's likeliest tokens, and all others as one more."""
+    of_teacher, places = teacher.logs.topk(tokens, dim=-1)
     # The rest is summed: one minus the likeliest would be rounding errors where little is left.
     # Logarithms are held above the lowest, so that nothing of the student's vanishes.
     outside = student.logs.exp().scatter_(-1, places, 0.0)
@@ -129,18 +129,18 @@ def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, pi
         Distribution.of_logs(torch.cat([student.logs.gather(-1, places), rest.log()], dim=-1)),
         Distribution.of_logs(torch.cat([of_teacher, of_others.log_()], dim=-1)),
     )
-    # Inside the rest every piece pulls alike, each by its share of the rest's probability.
+    # Inside the rest every token pulls alike, each by its share of the rest's probability.
     share = outside.mul_(slope[:, -1:] / rest)
     return values, share.scatter_(-1, places, slope[:, :-1])
 
 
 def _sampled(
-    student: Distribution, teacher: Distribution, measure: Divergence, pieces: int
+    student: Distribution, teacher: Distribution, measure: Divergence, tokens: int
 ) -> Found:
-    """Pieces drawn from the teacher stand for its distribution, each for its share of the draws."""
-    drawn = torch.multinomial(teacher.probabilities, pieces, replacement=True)
+    """Tokens drawn from the teacher stand for its distribution, each for its share of the draws."""
+    drawn = torch.multinomial(teacher.probabilities, tokens, replacement=True)
     values = (teacher.logs.gather(-1, drawn) - student.logs.gather(-1, drawn)).mean(-1)
-    share = torch.full_like(drawn, -1, dtype=student.logs.dtype) / pieces
+    share = torch.full_like(drawn, -1, dtype=student.logs.dtype) / tokens
     return values, torch.zeros_like(student.logs).scatter_add_(-1, drawn, share)
 
 

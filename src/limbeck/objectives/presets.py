@@ -18,7 +18,7 @@ class Preset(NamedTuple):
 
 
 PRESETS: dict[str, Preset] = {
-    "no-distillation": Preset("masked pieces of the text alone, no teacher", {"labels": {}}),
+    "no-distillation": Preset("masked tokens of the text alone, no teacher", {"labels": {}}),
     "output": Preset("output distributions alone (OD)", {"output": {}}),
     **{
         f"hidden-{name}": Preset(

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault
+from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from .contract import Objective, no_teacher, required
-from .layer_names import layer_fault, layer_number
+from .layer_names import layer_number, layer_problem
 from .options import RelationsOptions
 from .token_pairs import compared_pairs, relation_divergence
 
@@ -43,13 +43,13 @@ class Relations(RelationsOptions, Objective):
     head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "nats per token, averaged over relation heads and summed over pairs"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """Layers that do not exist, heads that do not divide, unknown pairs, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
-        found += layer_fault("student_layer", self.student_layer, student.layers)
+        found += layer_problem("teacher_layer", self.teacher_layer, teacher.layers)
+        found += layer_problem("student_layer", self.student_layer, student.layers)
         valid = self._head_choices(student, teacher)
         if (self.heads or 0) >= 1 and self.heads not in valid:
             widths = ", ".join(map(str, sorted(self._widths(student, teacher))))

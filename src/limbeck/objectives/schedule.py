@@ -73,7 +73,7 @@ def number(value: float | Ramp, progress: float = 1.0) -> float:
     return value.at(progress) if isinstance(value, Ramp) else value
 
 
-def temperature_faults(value: float | Ramp) -> list[tuple[str, str]]:
+def temperature_problems(value: float | Ramp) -> list[tuple[str, str]]:
     """What is wrong with a temperature, or with the ends of its ramp, as (field, message)."""
     least, most = _TEMPERATURES
     if isinstance(value, Ramp):

@@ -1,6 +1,6 @@
 """The student's probabilities, in order of size, come to equal the teacher's in order of size.
 
-Nothing is asked of the pieces, so the two may have any vocabularies.
+Nothing is asked of the tokens, so the two may have any vocabularies.
 
 Source: universal logit distillation, Boizard et al. 2024, arXiv:2402.12030.
 """
@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault, ObjectiveError
+from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
@@ -28,15 +28,15 @@ class Uld(UldOptions, Objective):
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
-        vocabularies: Rows of both output maps that are pieces, the student's and the
+        vocabularies: Rows of both output maps that are tokens, the student's and the
             teacher's, or how many of the first are; the recipe's models say it.
     """
 
     vocabularies: tuple[TokenIds | int, TokenIds | int] | None = None
-    unit: ClassVar[str] = "probability per predicted piece"
+    unit: ClassVar[str] = "probability per predicted token"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
-        """No teacher, or fewer than one piece."""
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
+        """No teacher, or fewer than one token."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
@@ -48,12 +48,12 @@ class Uld(UldOptions, Objective):
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Uld":
-        """With the rows of both vocabularies that are pieces."""
+        """With the rows of both vocabularies that are tokens."""
         ids = student.token_ids, required(teacher).token_ids
         if self.vocabularies is not None:
             ends = [TokenIds.given(given).end for given in self.vocabularies]
             ids = ids[0].below(ends[0]), ids[1].below(ends[1])
-        return Uld(self.pieces, ids)
+        return Uld(self.tokens, ids)
 
     def student_needs(self) -> Needs:
         """Predictions."""
@@ -82,7 +82,7 @@ class Uld(UldOptions, Objective):
 
         def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
             probabilities, target = (torch.softmax(given, -1) for given in (logits, of_teacher))
-            most = self.pieces or max(len(mine), len(theirs))
+            most = self.tokens or max(len(mine), len(theirs))
             ordered, places = probabilities.topk(min(most, len(mine)), dim=-1)
             expected = target.topk(min(most, len(theirs)), dim=-1).values
             width = max(ordered.shape[1], expected.shape[1])
@@ -98,6 +98,6 @@ class Uld(UldOptions, Objective):
             student.predictions,
             teacher.predictions,
             block_loss,
-            pieces=mine,
-            teacher_pieces=theirs,
+            tokens=mine,
+            teacher_tokens=theirs,
         )

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import Fault
+from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
 from .contract import no_teacher, required
-from .layer_names import layer_fault, layer_number
+from .layer_names import layer_number, layer_problem
 from .mapped import Compared, MappedObjective, real_rows
 from .options import VectorsOptions
 from .relations import MOST_HEADS, relation_head_choices
@@ -29,13 +29,13 @@ class Vectors(VectorsOptions, MappedObjective):
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over Q, K and V"
 
-    def faults(self, student: Shape, teacher: Shape | None) -> list[Fault]:
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """Layers that do not exist, heads that do not divide, or no teacher."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += layer_fault("teacher_layer", self.teacher_layer, teacher.layers)
-        found += layer_fault("student_layer", self.student_layer, student.layers)
+        found += layer_problem("teacher_layer", self.teacher_layer, teacher.layers)
+        found += layer_problem("student_layer", self.student_layer, student.layers)
         valid = _head_choices(student, teacher)
         if (self.heads or 0) >= 1 and self.heads not in valid:
             found.append(("heads", f"is {self.heads}; to divide every width use one of {valid}"))

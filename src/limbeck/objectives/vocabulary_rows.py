@@ -1,4 +1,4 @@
-"""Losses over the vocabulary, a few rows at a time: rows x pieces is never held.
+"""Losses over the vocabulary, a few rows at a time: rows x tokens is never held.
 
 Loss and gradients are made together in the forward. Rows go through the output map in
 groups, large enough for the matrix products, and through the loss in blocks, small
@@ -22,8 +22,8 @@ from ..token_ids import TokenIds
 _GROUP = 2**23  # logits that share a product, in the precision of the model
 _BLOCK = 2**18  # logits that share a pass of the loss, in float32
 _BLOCK_CUDA = 2**26
-_PIECES = 2**13  # of the output map turned into the model's precision at once
-_PIECES_CUDA = 2**17
+_TOKENS = 2**13  # of the output map turned into the model's precision at once
+_TOKENS_CUDA = 2**17
 
 # Which rows, the student's logits of them and, if there is a teacher, the teacher's -> (sum of
 # their losses, gradient by the student's logits). The logits are the loss's own to write into.
@@ -35,8 +35,8 @@ def vocabulary_loss(
     teacher: Predictions | None,
     block_loss: BlockLoss,
     *,
-    pieces: TokenIds | int,
-    teacher_pieces: TokenIds | int | None = None,
+    tokens: TokenIds | int,
+    teacher_tokens: TokenIds | int | None = None,
 ) -> Float[Tensor, ""]:
     """The sum of a loss over the student's predicted rows, float32.
 
@@ -44,11 +44,11 @@ def vocabulary_loss(
         student: Features and output map; both get gradients, once.
         teacher: Features of the same rows and an output map, without gradients.
         block_loss: The loss and its gradient by the student's logits, in float32.
-        pieces: The rows of an output map that are tokens, or how many of the first are; all
+        tokens: The rows of an output map that are tokens, or how many of the first are; all
             of the student's where its logits are merged. The loss is given a column for each.
-        teacher_pieces: Likewise of the teacher's map; by default the same.
+        teacher_tokens: Likewise of the teacher's map; by default the same.
     """
-    ids = TokenIds.given(pieces)
+    ids = TokenIds.given(tokens)
     total: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
         student.features,
         student.weight,
@@ -57,7 +57,7 @@ def vocabulary_loss(
         teacher,
         block_loss,
         ids,
-        ids if teacher_pieces is None else TokenIds.given(teacher_pieces),
+        ids if teacher_tokens is None else TokenIds.given(teacher_tokens),
         torch.is_grad_enabled(),  # within the function it never is
     )
     return total
@@ -123,7 +123,7 @@ class _VocabularyLoss(torch.autograd.Function):
 
 
 class _Map:
-    """An output map's products, in the precision that the model runs in, some pieces at a time."""
+    """An output map's products, in the precision that the model runs in, some tokens at a time."""
 
     def __init__(self, predictions: Predictions, ids: TokenIds) -> None:
         device = predictions.features.device.type
@@ -134,9 +134,9 @@ class _Map:
         self.columns = ids.columns(self._weight.device)
         bias = predictions.bias
         self._bias = None if bias is None else bias.detach()[self.columns]
-        self._step = _PIECES if device == "cpu" else _PIECES_CUDA
+        self._step = _TOKENS if device == "cpu" else _TOKENS_CUDA
 
-    def logits(self, rows: slice) -> Float[Tensor, "rows pieces"]:
+    def logits(self, rows: slice) -> Float[Tensor, "rows vocabulary"]:
         """Without the bias, which is added in float32."""
         features = self._features[rows]
         found = features.new_empty(len(features), self._size)
@@ -144,7 +144,7 @@ class _Map:
             torch.matmul(features, weight.mT, out=found[:, part])
         return found
 
-    def in_float32(self, logits: Tensor) -> Float[Tensor, "rows pieces"]:
+    def in_float32(self, logits: Tensor) -> Float[Tensor, "rows vocabulary"]:
         """With the bias."""
         found = logits.float()
         return found if self._bias is None else found.add_(self._bias)
@@ -172,10 +172,10 @@ class _Known:
     def __init__(self, selected: Selected, ids: TokenIds) -> None:
         self._selected, self._ids = selected, ids
 
-    def logits(self, rows: slice) -> Float[Tensor, "rows pieces"]:
+    def logits(self, rows: slice) -> Float[Tensor, "rows vocabulary"]:
         return self._selected.logits(rows, self._ids)
 
-    def in_float32(self, logits: Tensor) -> Float[Tensor, "rows pieces"]:
+    def in_float32(self, logits: Tensor) -> Float[Tensor, "rows vocabulary"]:
         return logits
 
 

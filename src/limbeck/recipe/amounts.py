@@ -8,7 +8,7 @@ from itertools import chain, islice
 from ..data.corpus import held_out_below, split_documents
 from ..data.prompts import read_prompts
 from ..data.text import read_documents
-from ..errors import Fault
+from ..errors import Problem
 from ..tokenization.frame import frame_of
 from ..tokenization.plain_text import plain_tokenizer
 from ..training.stages import Stage
@@ -42,9 +42,9 @@ class _Rows:
         return split_documents(self.read(), below=below, held_out=held_out)
 
 
-def amount_faults(models: Models, data: DataPart) -> list[Fault]:
+def amount_problems(models: Models, data: DataPart) -> list[Problem]:
     """Texts and prompts of which nothing is left to learn from, or nothing is held out."""
-    return [fault for rows in _all_rows(data) if (fault := _fault(models, rows))]
+    return [problem for rows in _all_rows(data) if (problem := _problem(models, rows))]
 
 
 def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> list[str]:
@@ -97,7 +97,7 @@ def _prompts(data: DataPart) -> Iterator[str]:
     return (row.identity for row in chain.from_iterable(map(read_prompts, data.prompts)))
 
 
-def _fault(models: Models, rows: _Rows) -> Fault | None:
+def _problem(models: Models, rows: _Rows) -> Problem | None:
     for held_out in (True, False):
         side = rows.side(held_out=held_out)
         first = next(side, None)

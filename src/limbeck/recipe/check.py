@@ -1,4 +1,4 @@
-"""From a recipe to the plain objects that the rooms take, with every fault found on the way."""
+"""From a recipe to the plain objects that the rooms take, with every problem found on the way."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,24 +9,30 @@ import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..data.text import check_source
-from ..errors import DeviceError, Fault, LimbeckError, RecipeError
+from ..errors import DeviceError, LimbeckError, Problem, RecipeError
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.tasks import asks_for_texts, load_task
-from ..models.families import anatomy_of
+from ..models.families import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
 from ..models.weight_headers import check_body, check_weights, has_vocabulary_head
 from ..system.device import Precision, choose_device, choose_precision, emulation_warning
 from ..teacher.manifest import with_cached_teacher
 from ..tokenization.load import load_tokenizer
-from ..tokenization.masking import Masking, NextPiece
+from ..tokenization.masking import Masking, NextToken
 from ..training.stages import Stage
-from .amounts import amount_faults, amount_warnings
+from .amounts import amount_problems, amount_warnings
 from .describe import describe_models
-from .low_rank import factor_stage_faults, low_rank_faults
+from .low_rank import factor_stage_problems, low_rank_problems
 from .methods import with_method
 from .parse import parse_recipe, problems_message
-from .prompts import ends_faults, ends_warnings, prompt_faults, template_faults, template_warnings
+from .prompts import (
+    ends_problems,
+    ends_warnings,
+    prompt_problems,
+    template_problems,
+    template_warnings,
+)
 from .schema import (
     DataPart,
     EvaluationPart,
@@ -40,10 +46,10 @@ from .schema import (
 from .sides import Models
 from .stages import build_mixed_stage, build_stage
 from .tokenizers import (
-    first_weight_faults,
+    first_weight_problems,
     normalisation_warnings,
     spelled_warnings,
-    writing_faults,
+    writing_problems,
 )
 
 _Part = TypeVar("_Part", bound=BaseModel)
@@ -56,7 +62,7 @@ class Setup:
     recipe: Recipe
     models: Models
     stages: list[Stage]
-    maskings: list[Masking | NextPiece | None]
+    maskings: list[Masking | NextToken | None]
     warnings: list[str]
 
     def with_seed(self, seed: int) -> "Setup":
@@ -82,7 +88,8 @@ class Setup:
             return True
         name = self.recipe.student.model
         return (
-            name is not None and has_vocabulary_head(name, anatomy=self.models.anatomy) is not False
+            name is not None
+            and has_vocabulary_head(name, architecture=self.models.architecture) is not False
         )
 
 
@@ -90,28 +97,28 @@ def prepare(raw: Mapping[str, Any]) -> Setup:
     """The setup of a recipe.
 
     Raises:
-        RecipeError: With every fault, one a line, each with its field's path.
+        RecipeError: With every problem, one a line, each with its field's path.
     """
-    setup, faults = check(raw)
+    setup, problems = check(raw)
     if setup is None:
-        raise RecipeError(problems_message(faults))
+        raise RecipeError(problems_message(problems))
     return setup
 
 
-def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
+def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     """The setup of a recipe, or None and all that is wrong with it.
 
-    Parts without faults of form are checked for what they mean even where
+    Parts without problems of form are checked for what they mean even where
     others have some, so that one look shows everything.
     """
-    recipe, faults = parse_recipe(raw)
+    recipe, problems = parse_recipe(raw)
     raw, _ = with_cached_teacher(with_method(raw)[0])
     if training := _part(TrainingPart, raw.get("training", {})):
-        faults += _device_faults(training)
+        problems += _device_problems(training)
     if data := _part(DataPart, raw.get("data")):
-        faults += _data_faults(data)
+        problems += _data_problems(data)
     if evaluation := _part(EvaluationPart, raw.get("evaluation", {})):
-        faults += _evaluation_faults(evaluation)
+        problems += _evaluation_problems(evaluation)
     models = None
     teacher = raw.get("teacher")
     teacher_part = _part(TeacherPart, as_model(teacher))
@@ -119,12 +126,12 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
     warnings: list[str] = []
     if student_part and (teacher_part or teacher is None):
         models, found, warnings = describe_models(teacher_part, student_part)
-        faults += found
+        problems += found
     if models and data:
-        faults += template_faults(models, data)
+        problems += template_problems(models, data)
     if models and data and data.length > models.student.positions:
         limit = models.student.positions
-        faults.append(("data.length", f"is {data.length}, but the student reads {limit} at most"))
+        problems.append(("data.length", f"is {data.length}, but the student reads {limit} at most"))
     stages: list[Stage | None] = []
     maskings = []
     mixed = False
@@ -135,36 +142,38 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Fault]]:
             make = build_stage if part.mixed is None else build_mixed_stage
             known = models.after_mixed() if mixed else models
             stage, masking, found = make(part, number, known, data)
-            faults += [fault for fault in found if fault not in faults]
+            problems += [problem for problem in found if problem not in problems]
             mixed = mixed or (stage is not None and stage.mixed is not None)
             stages.append(stage)
             maskings.append(masking)
-    if teacher_part and models and models.teacher_anatomy:
+    if teacher_part and models and models.teacher_architecture:
         asking = [s.name for s in stages if s and s.asks_logits]
-        anatomy = models.teacher_anatomy
+        architecture = models.teacher_architecture
         asking = [] if mixed else asking
-        if asking and has_vocabulary_head(teacher_part.model, anatomy=anatomy) is False:
-            partial, _ = check_weights(teacher_part.model, anatomy=anatomy, head_in_part=False)
-            faults.append(("teacher.model", partial or no_head(teacher_part.model)))
+        if asking and has_vocabulary_head(teacher_part.model, architecture=architecture) is False:
+            partial, _ = check_weights(
+                teacher_part.model, architecture=architecture, head_in_part=False
+            )
+            problems.append(("teacher.model", partial or no_head(teacher_part.model)))
     if mixed and len(stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
-        faults.append(("stages", message))
+        problems.append(("stages", message))
     unread = ("data.text", "data.prompts")
-    if models and data and not any(path.startswith(unread) for path, _ in faults):
-        faults += writing_faults(models, data) or amount_faults(models, data)
+    if models and data and not any(path.startswith(unread) for path, _ in problems):
+        problems += writing_problems(models, data) or amount_problems(models, data)
     if models and student_part and student_part.low_rank:
         own = student_part.model is not None
-        faults += low_rank_faults(models, student_part.low_rank, mixed=mixed, pretrained=own)
+        problems += low_rank_problems(models, student_part.low_rank, mixed=mixed, pretrained=own)
     if models and student_part:
-        faults += first_weight_faults(models, student_part, mixed=mixed)
+        problems += first_weight_problems(models, student_part, mixed=mixed)
     if recipe is not None:
-        faults += factor_stage_faults(recipe.stages, recipe.student.low_rank)
-    if recipe is not None and models is not None and not faults:
+        problems += factor_stage_problems(recipe.stages, recipe.student.low_rank)
+    if recipe is not None and models is not None and not problems:
         recipe = recipe.model_copy(update={"evaluation": _asked_alike(recipe)})
-        faults += _asking_faults(recipe, models)
-        faults += ends_faults(recipe, models)
-    if recipe is None or models is None or faults:
-        return None, faults
+        problems += _asking_problems(recipe, models)
+        problems += ends_problems(recipe, models)
+    if recipe is None or models is None or problems:
+        return None, problems
     warnings += template_warnings(models, recipe.data)
     warnings += ends_warnings(recipe, models)
     warnings += normalisation_warnings(models, recipe.student, recipe.data)
@@ -186,7 +195,7 @@ def _part(kind: type[_Part], value: Any) -> _Part | None:
         return None
 
 
-def _device_faults(training: TrainingPart) -> list[Fault]:
+def _device_problems(training: TrainingPart) -> list[Problem]:
     try:
         choose_device(training.device)
     except DeviceError as error:
@@ -194,32 +203,32 @@ def _device_faults(training: TrainingPart) -> list[Fault]:
     return []
 
 
-def _data_faults(data: DataPart) -> list[Fault]:
-    faults = prompt_faults(data)
+def _data_problems(data: DataPart) -> list[Problem]:
+    problems = prompt_problems(data)
     for number, source in enumerate(data.text):
         try:
             check_source(source)
         except LimbeckError as error:
-            faults.append((f"data.text.{number}", str(error)))
-    return faults
+            problems.append((f"data.text.{number}", str(error)))
+    return problems
 
 
-def _evaluation_faults(evaluation: EvaluationPart) -> list[Fault]:
-    faults = []
+def _evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
+    problems = []
     texts = False
     for number, task in enumerate(evaluation.tasks):
         try:
             load_task(task, test_split=evaluation.test_split)
             texts |= asks_for_texts(task)
         except LimbeckError as error:
-            faults.append((f"evaluation.tasks.{number}", str(error)))
+            problems.append((f"evaluation.tasks.{number}", str(error)))
     if evaluation.no_distillation:
         try:
             problem = _control_problem(model_of_run(evaluation.no_distillation), texts=texts)
         except LimbeckError as error:
             problem = str(error)
-        faults += [("evaluation.no_distillation", problem)] if problem else []
-    return faults
+        problems += [("evaluation.no_distillation", problem)] if problem else []
+    return problems
 
 
 def _control_problem(name: str, *, texts: bool) -> str | None:
@@ -228,10 +237,10 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
     load_tokenizer(name)
     if (problem := check_body(name)) or not texts:
         return problem
-    anatomy = anatomy_of(config.model_type)
-    if not anatomy.causal:
+    architecture = architecture_of(config.model_type)
+    if not architecture.causal:
         return f"{name} is an encoder; only decoders write texts"
-    return no_head(name) if has_vocabulary_head(name, anatomy=anatomy) is False else None
+    return no_head(name) if has_vocabulary_head(name, architecture=architecture) is False else None
 
 
 def _task_warnings(evaluation: EvaluationPart) -> list[str]:
@@ -248,7 +257,7 @@ def _asked_alike(recipe: Recipe) -> EvaluationPart:
     return part.model_copy(update={"writing": writing})
 
 
-def _asking_faults(recipe: Recipe, models: Models) -> list[Fault]:
+def _asking_problems(recipe: Recipe, models: Models) -> list[Problem]:
     """Models that are to be asked in a chat template, and have none."""
     part = recipe.evaluation
     if not part.writing.chat or not any(map(asks_for_texts, part.tasks)):

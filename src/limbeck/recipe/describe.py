@@ -1,4 +1,4 @@
-"""Both models of a recipe, described before a weight is loaded; every fault is found on the way."""
+"""Both models of a recipe, described before a weight is loaded; every problem is found on the way."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -6,33 +6,33 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from ..errors import Fault, LimbeckError
-from ..models.anatomy import Anatomy
-from ..models.families import anatomy_of
+from ..errors import LimbeckError, Problem
+from ..models.architecture import Architecture
+from ..models.families import architecture_of
 from ..models.load import load_config
 from ..models.low_rank_layers import factored_ranks
 from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_weights
-from ..student.layer_copy import copy_faults
-from ..student.shape import default_config, shape_faults, shape_warnings, student_config
+from ..student.layer_copy import copy_problems
+from ..student.shape import default_config, shape_problems, shape_warnings, student_config
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from .schema import CopyPart, StudentPart, TeacherPart
-from .sides import Models, padding_faults, same_pieces
+from .sides import Models, padding_problems, same_tokens
 
 _SPECIAL = ("cls_token", "sep_token", "pad_token")
 _SPECIAL_OF_DECODERS = ("eos_token",)
 _SIZES = ("layers", "hidden", "heads", "intermediate")
 _BESIDE_A_MODEL = ("model", "low_rank", "other_normalisation")
 
-Found = tuple[Models | None, list[Fault], list[str]]
+Found = tuple[Models | None, list[Problem], list[str]]
 
 
 class _Teacher(NamedTuple):
     """A recipe's teacher; of nothing where it has none, or where that one cannot be had."""
 
     config: Any = None
-    anatomy: Anatomy | None = None
+    architecture: Architecture | None = None
     shape: Shape | None = None
     tokenizer: PreTrainedTokenizerFast | None = None
 
@@ -43,113 +43,117 @@ class _Teacher(NamedTuple):
 
 
 def describe_models(teacher: TeacherPart | None, student: StudentPart) -> Found:
-    """Shapes and configurations of both models, or None; all their faults; warnings."""
-    known, faults, warnings = _described_teacher(teacher)
+    """Shapes and configurations of both models, or None; all their problems; warnings."""
+    known, problems, warnings = _described_teacher(teacher)
     if student.model:
         models, found, more = _of_its_own(known, student, student.model)
     else:
         models, found, more = _of_sizes(teacher, known, student)
-    faults += found
-    return (None if faults else models), faults, [*warnings, *more]
+    problems += found
+    return (None if problems else models), problems, [*warnings, *more]
 
 
-def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Fault], list[str]]:
+def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Problem], list[str]]:
     if part is None:
         return _Teacher(), [], []
     try:
         config = load_config(part.model)
-        anatomy = part.anatomy or anatomy_of(config.model_type)
+        architecture = part.architecture or architecture_of(config.model_type)
         tokenizer = load_tokenizer(part.model)
-        shape = shape_of(config, anatomy).of_tokens(TokenIds.of(tokenizer))
-        problem, note = check_weights(part.model, anatomy=anatomy)
-        faults = _beyond_the_table(shape, "teacher.model")
-        faults += [("teacher.model", problem)] if problem else []
-        return _Teacher(config, anatomy, shape, tokenizer), faults, [note] if note else []
+        shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
+        problem, note = check_weights(part.model, architecture=architecture)
+        problems = _beyond_the_table(shape, "teacher.model")
+        problems += [("teacher.model", problem)] if problem else []
+        return _Teacher(config, architecture, shape, tokenizer), problems, [note] if note else []
     except LimbeckError as error:
         return _Teacher(), [("teacher.model", str(error))], []
 
 
 def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
-    """A student that was trained before: its sizes, pieces and weights are its own."""
+    """A student that was trained before: its sizes, tokens and weights are its own."""
     defaults = StudentPart()
-    faults: list[Fault] = [
+    problems: list[Problem] = [
         (f"student.{field.alias or key}", "is the model's own (`student.model`); leave it out")
         for key, field in StudentPart.model_fields.items()
         if key not in _BESIDE_A_MODEL and getattr(student, key) != getattr(defaults, key)
     ]
     try:
         config = load_config(name)
-        same_family = known.anatomy is not None and config.model_type == known.family
-        anatomy = known.anatomy if same_family and known.anatomy else anatomy_of(config.model_type)
+        same_family = known.architecture is not None and config.model_type == known.family
+        architecture = (
+            known.architecture
+            if same_family and known.architecture
+            else architecture_of(config.model_type)
+        )
         tokenizer = load_tokenizer(name)
-        shape = shape_of(config, anatomy).of_tokens(TokenIds.of(tokenizer))
-        problem, note = check_weights(name, anatomy=anatomy, head_in_part=False)
+        shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
+        problem, note = check_weights(name, architecture=architecture, head_in_part=False)
     except LimbeckError as error:
-        return None, [*faults, ("student.model", str(error))], []
-    faults += [("student.model", problem)] if problem else []
+        return None, [*problems, ("student.model", str(error))], []
+    problems += [("student.model", problem)] if problem else []
     config.dtype = "float32"  # whatever its weights are kept in
     if factored_ranks(config):
         message = f"{name!r} is in two factors; export it dense (`low_rank: {{export: dense}}`)"
-        faults.append(("student.model", message))
-    faults += _beyond_the_table(shape, "student.model")
-    faults += _special_faults(anatomy, tokenizer, "student.model", name)
+        problems.append(("student.model", message))
+    problems += _beyond_the_table(shape, "student.model")
+    problems += _special_problems(architecture, tokenizer, "student.model", name)
     warnings = [note] if note else []
     if known.shape:
-        faults += _disagreements(shape, known.shape, "student.model")
+        problems += _disagreements(shape, known.shape, "student.model")
         warnings += shape_warnings(shape, known.shape)
     models = Models(
-        anatomy,
+        architecture,
         config,
         shape,
-        known.anatomy,
+        known.architecture,
         known.shape,
         known.config,
         tokenizer,
         known.tokenizer,
         copied_layers=None,
     )
-    return models, faults, warnings
+    return models, problems, warnings
 
 
 def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart) -> Found:
     """A student of sizes that the recipe gives, or takes from the teacher."""
-    teacher_config, teacher_anatomy, teacher_shape, teacher_tokenizer = known
-    faults: list[Fault] = []
+    teacher_config, teacher_architecture, teacher_shape, teacher_tokenizer = known
+    problems: list[Problem] = []
     tokenizer = teacher_tokenizer
     tokenizer_name = student.tokenizer or (teacher.model if teacher else "")
     if not tokenizer_name:
-        faults.append(("student.tokenizer", "is missing; without a teacher one must be named"))
+        problems.append(("student.tokenizer", "is missing; without a teacher one must be named"))
     elif student.tokenizer:
         try:
             tokenizer = load_tokenizer(student.tokenizer)
         except LimbeckError as error:
             tokenizer = None
-            faults.append(("student.tokenizer", str(error)))
-    architecture = student.architecture or known.family
-    if architecture is None and not teacher:
-        faults.append(("student.architecture", "is missing; without a teacher name one, as bert"))
-    anatomy = None
-    if architecture and teacher_config and architecture == known.family:
-        anatomy = teacher_anatomy
-    elif architecture:
+            problems.append(("student.tokenizer", str(error)))
+    model_type = student.model_type or known.family
+    if model_type is None and not teacher:
+        problems.append(("student.model_type", "is missing; without a teacher name one, as bert"))
+    architecture = None
+    if model_type and teacher_config and model_type == known.family:
+        architecture = teacher_architecture
+    elif model_type:
         try:
-            anatomy = anatomy_of(architecture)
+            architecture = architecture_of(model_type)
         except LimbeckError as error:
-            faults.append(("student.architecture", str(error)))
+            problems.append(("student.model_type", str(error)))
     if (
         tokenizer is None
+        or model_type is None
         or architecture is None
-        or anatomy is None
         or (teacher and teacher_config is None)
     ):
-        return None, faults, []
-    same_family = teacher_config is not None and architecture == known.family
+        return None, problems, []
+    same_family = teacher_config is not None and model_type == known.family
     like = (
         teacher_config
         if same_family
-        else default_config(architecture, tokenizer_ids=_token_ids(tokenizer))
+        else default_config(model_type, tokenizer_ids=_token_ids(tokenizer))
     )
-    alike = teacher_tokenizer is None or same_pieces(teacher_tokenizer, tokenizer)
+    alike = teacher_tokenizer is None or same_tokens(teacher_tokenizer, tokenizer)
     ids = TokenIds.of(tokenizer)
     vocabulary = ids.end
     if teacher_shape and alike:
@@ -162,65 +166,68 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         }
     if missing := [name for name, size in sizes.items() if size is None]:
         message = "is missing; without a teacher every size must be given"
-        return None, [*faults, *((f"student.{name}", message) for name in missing)], []
+        return None, [*problems, *((f"student.{name}", message) for name in missing)], []
     shape = Shape(
         **sizes,
         vocabulary=student.vocabulary or vocabulary,
-        positions=student.positions or shape_of(like, anatomy).positions,
-        key_value_heads=_key_value_heads(student, shape_of(like, anatomy)),
+        positions=student.positions or shape_of(like, architecture).positions,
+        key_value_heads=_key_value_heads(student, shape_of(like, architecture)),
         head_size=_head_size(sizes, teacher_shape if same_family else None),
-        causal=anatomy.causal,
-        pieces=len(ids),
+        causal=architecture.causal,
+        tokens=len(ids),
         absent=ids.absent,
     )
     if teacher_shape:
-        faults += _disagreements(shape, teacher_shape, "student.architecture")
-    faults += _special_faults(anatomy, tokenizer, "student.tokenizer", tokenizer_name)
-    faults += [
-        (f"student.{name}", message) for name, message in shape_faults(shape, rotary=anatomy.rotary)
+        problems += _disagreements(shape, teacher_shape, "student.model_type")
+    problems += _special_problems(architecture, tokenizer, "student.tokenizer", tokenizer_name)
+    problems += [
+        (f"student.{name}", message)
+        for name, message in shape_problems(shape, rotary=architecture.rotary)
     ]
     copied = None
     if student.copy_from_teacher and same_family:
-        faults += padding_faults(anatomy, teacher_tokenizer, tokenizer)
+        problems += padding_problems(architecture, teacher_tokenizer, tokenizer)
     if student.copy_from_teacher:
         if teacher_shape is None or not same_family:
-            message = "needs a teacher of the student's architecture; use `copy: null`"
-            faults.append(("student.copy", message))
+            message = "needs a teacher of the student's model_type; use `copy: null`"
+            problems.append(("student.copy", message))
         elif factored_ranks(teacher_config):
             message = "cannot take layers that are in two factors; name a teacher that was exported"
-            faults.append(("student.copy", f"{message} dense, or use `copy: null`"))
+            problems.append(("student.copy", f"{message} dense, or use `copy: null`"))
         else:
             copied = _copied_layers(student.copy_from_teacher, shape.layers, teacher_shape.layers)
-            faults += [
+            problems += [
                 ("student.copy.layers", message)
-                for message in copy_faults(shape, teacher_shape, copied, rotary=anatomy.rotary)
+                for message in copy_problems(
+                    shape, teacher_shape, copied, rotary=architecture.rotary
+                )
             ]
-    if faults:
-        return None, faults, []
-    config = student_config(like, anatomy, shape, copied_layers=copied)
+    if problems:
+        return None, problems, []
+    config = student_config(like, architecture, shape, copied_layers=copied)
     if not alike:
         for name, number in _token_ids(tokenizer).items():
             setattr(config, name, number)
     warnings = shape_warnings(shape, teacher_shape) if teacher_shape else []
     models = Models(
-        anatomy,
+        architecture,
         config,
         shape,
-        teacher_anatomy,
+        teacher_architecture,
         teacher_shape,
         teacher_config,
         tokenizer,
         teacher_tokenizer,
         copied,
     )
-    return models, faults, warnings
+    return models, problems, warnings
 
 
-def _beyond_the_table(shape: Shape, field: str) -> list[Fault]:
+def _beyond_the_table(shape: Shape, field: str) -> list[Problem]:
     ids = shape.token_ids
     if ids.end <= shape.vocabulary:
         return []
-    message = f"has {shape.vocabulary} embeddings, and its tokenizer {len(ids)} pieces with ids up"
+    message = f"has {shape.vocabulary} embeddings, and its tokenizer {len(ids)} tokens with ids up"
     return [(field, f"{message} to {ids.end - 1}; save both as they were trained together")]
 
 
@@ -248,15 +255,15 @@ def _head_size(sizes: Mapping[str, int], teacher: Shape | None) -> int | None:
     return teacher.head_size if teacher and alike else None
 
 
-def _special_faults(
-    anatomy: Anatomy, tokenizer: PreTrainedTokenizerFast, field: str, name: str
-) -> list[Fault]:
-    special = _SPECIAL_OF_DECODERS if anatomy.causal else _SPECIAL
+def _special_problems(
+    architecture: Architecture, tokenizer: PreTrainedTokenizerFast, field: str, name: str
+) -> list[Problem]:
+    special = _SPECIAL_OF_DECODERS if architecture.causal else _SPECIAL
     lacks = [token for token in special if tokenizer.special_tokens_map.get(token) is None]
     return [(field, f"{name} has no {', '.join(lacks)}; add them")] if lacks else []
 
 
-def _disagreements(student: Shape, teacher: Shape, field: str) -> list[Fault]:
+def _disagreements(student: Shape, teacher: Shape, field: str) -> list[Problem]:
     if student.causal == teacher.causal:
         return []
     kinds = {True: "a decoder", False: "an encoder"}

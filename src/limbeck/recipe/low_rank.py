@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from ..batch import Tokens
-from ..errors import Fault, StudentError
-from ..models.anatomy import Anatomy
+from ..errors import Problem, StudentError
+from ..models.architecture import Architecture
 from ..models.load import language_model_class
 from ..models.low_rank_layers import FactoredLinear, sizes_of
 from ..student.adapters import add_adapters, merge_adapters, save_adapters, train_only_adapters
@@ -19,9 +19,9 @@ from .sides import Models
 _FIELD = "student.low_rank"
 
 
-def low_rank_faults(
+def low_rank_problems(
     models: Models, part: LowRankPart, *, mixed: bool, pretrained: bool
-) -> list[Fault]:
+) -> list[Problem]:
     """Options that do not go together, layers that there are not, and ranks that save nothing.
 
     Args:
@@ -33,29 +33,31 @@ def low_rank_faults(
     given = [name for name in ("rank", "energy", "budget") if getattr(part, name) is not None]
     if part.kind == "adapt":
         wrong = given != ["rank"]
-        faults = [(_FIELD, "adapts, which takes `rank` alone")] if wrong else []
+        problems = [(_FIELD, "adapts, which takes `rank` alone")] if wrong else []
     else:
         message = f"has {', '.join(given) or 'no size'}; give one of rank, energy and budget"
-        faults = [(_FIELD, message)] if len(given) != 1 else []
+        problems = [(_FIELD, message)] if len(given) != 1 else []
     if part.export == "adapters" and (part.kind != "adapt" or not pretrained):
         message = "is adapters, which are additions (`kind: adapt`) to a `student.model`"
-        faults.append((f"{_FIELD}.export", f"{message}; name it, or leave the field out"))
+        problems.append((f"{_FIELD}.export", f"{message}; name it, or leave the field out"))
     if mixed:
-        faults.append((_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student"))
+        problems.append(
+            (_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student")
+        )
     try:
-        paths = chosen_layers(skeleton(models), models.anatomy, part.layers)
+        paths = chosen_layers(skeleton(models), models.architecture, part.layers)
     except StudentError as error:
-        return [*faults, (f"{_FIELD}.layers", str(error))]
+        return [*problems, (f"{_FIELD}.layers", str(error))]
     if not paths:
-        return [*faults, (f"{_FIELD}.layers", "names no layer of the student; name some")]
+        return [*problems, (f"{_FIELD}.layers", "names no layer of the student; name some")]
     most = max(break_even(*size) for size in _sizes(models, paths).values())
     if part.kind == "replace" and part.rank is not None and part.rank > most:
         message = f"is {part.rank}; two factors are smaller than one matrix up to rank {most}"
-        faults.append((f"{_FIELD}.rank", message))
-    return faults
+        problems.append((f"{_FIELD}.rank", message))
+    return problems
 
 
-def factor_stage_faults(stages: Sequence[StagePart], part: LowRankPart | None) -> list[Fault]:
+def factor_stage_problems(stages: Sequence[StagePart], part: LowRankPart | None) -> list[Problem]:
     """Stages that would train low-rank layers where there are none, or a head beside additions."""
     adapted = part is not None and part.kind == "adapt"
     wrong = {
@@ -71,10 +73,10 @@ def factor_stage_faults(stages: Sequence[StagePart], part: LowRankPart | None) -
 
 def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
     """Size, rank and parameters of every kind of layer, where the rank is known beforehand."""
-    paths = chosen_layers(skeleton(models), models.anatomy, part.layers)
+    paths = chosen_layers(skeleton(models), models.architecture, part.layers)
     rows: dict[tuple[str, int, int], int] = {}
     for path, (inputs, outputs) in _sizes(models, paths).items():
-        end = path.removeprefix(models.anatomy.layers + ".").split(".", 1)[1]
+        end = path.removeprefix(models.architecture.layers + ".").split(".", 1)[1]
         rows[end, inputs, outputs] = rows.get((end, inputs, outputs), 0) + 1
     table = [["layer", "how many", "size", "rank", "saves up to rank", "parameters kept"]]
     for (end, inputs, outputs), count in rows.items():
@@ -98,7 +100,7 @@ def low_rank_notes(models: Models, part: LowRankPart | None, ranks: Mapping[str,
     """
     if part is None or not ranks:
         return []
-    paths = chosen_layers(skeleton(models), models.anatomy, part.layers)
+    paths = chosen_layers(skeleton(models), models.architecture, part.layers)
     sizes = _sizes(models, paths)
     kept = sum(rank * sum(sizes[path]) for path, rank in ranks.items())
     dense = sum(inputs * outputs for inputs, outputs in (sizes[path] for path in ranks))
@@ -132,7 +134,7 @@ def lower_rank(
         StudentError: No layer would get smaller.
         MissingExtraError: What adapts is not installed.
     """
-    paths = chosen_layers(student, models.anatomy, part.layers)
+    paths = chosen_layers(student, models.architecture, part.layers)
     if part.kind == "adapt":
         rank = part.rank or 1
         add_adapters(student, paths, rank=rank, alpha=part.alpha or 2 * rank, seed=seed)
@@ -160,20 +162,22 @@ def export_additions(
         save_adapters(student, folder / "adapters", base=part.model, with_head=with_head)
 
 
-def finish_low_rank(student: PreTrainedModel, anatomy: Anatomy, part: LowRankPart | None) -> None:
+def finish_low_rank(
+    student: PreTrainedModel, architecture: Architecture, part: LowRankPart | None
+) -> None:
     """Merge additions into what they were added to, and factors where a dense model is wanted."""
     if part is None:
         return
     if part.kind == "adapt":
         merge_adapters(student)
     elif part.export == "dense":
-        merge_factors(student, anatomy)
+        merge_factors(student, architecture)
 
 
 def skeleton(models: Models) -> PreTrainedModel:
     """The student without its weights."""
     with torch.device("meta"):
-        kind = language_model_class(causal=models.anatomy.causal)
+        kind = language_model_class(causal=models.architecture.causal)
         model: PreTrainedModel = kind.from_config(models.student_config)
     return model
 

@@ -11,7 +11,7 @@ arXiv:2410.11325.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..errors import Fault, nearest
+from ..errors import Problem, nearest
 from .schema import as_model
 
 _FACTORS = {"kind": "replace", "layers": "feed_forward", "budget": 0.5}
@@ -64,15 +64,15 @@ METHODS: dict[str, Method] = {
         {"policy": "mixed", "objectives": _TAUGHT},
     ),
     "skd": Method(
-        "the teacher's output over text in which it replaces pieces that it finds unlikely",
+        "the teacher's output over text in which it replaces tokens that it finds unlikely",
         {},
         {"policy": "speculative", "objectives": _TAUGHT},
     ),
 }
 
 
-def with_method(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """A recipe with its method written out, and the fault of a method that there is not."""
+def with_method(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """A recipe with its method written out, and the problem of a method that there is not."""
     recipe = dict(raw)
     name = recipe.pop("method", None)
     if name is None:

@@ -1,6 +1,6 @@
 """YAML -> a recipe, and back.
 
-Unknown keys are refused with the nearest known one, and every fault of form is found at
+Unknown keys are refused with the nearest known one, and every problem of form is found at
 once, each with its field's path. An objective is checked beside the recipe: its options are
 the fields of its own class.
 """
@@ -15,7 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ..data.text import ending_of
-from ..errors import Fault, LimbeckError, RecipeError, nearest
+from ..errors import LimbeckError, Problem, RecipeError, nearest
 from ..models.locate import locate
 from ..objectives.options import OPTIONS
 from ..objectives.presets import PRESETS
@@ -23,7 +23,7 @@ from ..objectives.schedule import NumberOrRamp, Ramp
 from .methods import with_method
 from .parse_options import read_options
 from .parse_policy import parse_policy
-from .problems import faults_of
+from .problems import problems_of
 from .schema import EvaluationPart, Recipe, as_kind, as_model
 
 
@@ -85,28 +85,28 @@ def override(raw: dict[str, Any], path: str, value: Any) -> None:
         raise RecipeError(f"the recipe has no place {path!r} to put {value!r}") from error
 
 
-def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Fault]]:
-    """The recipe, or None and every fault of its form."""
-    raw, faults = with_method(raw)
+def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+    """The recipe, or None and every problem of its form."""
+    raw, problems = with_method(raw)
     raw, found = _with_cached_teacher(raw)
-    faults += found
+    problems += found
     recipe = None
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        faults += faults_of(error, Recipe)
+        problems += problems_of(error, Recipe)
     for number, stage in enumerate(_listed(raw.get("stages"))):
-        faults += _preset_faults(_mapped(stage), f"stages.{number}")
+        problems += _preset_problems(_mapped(stage), f"stages.{number}")
         for name, options in stage_objectives(_mapped(stage)).items():
             place = ("stages", str(number), "objectives", name)
-            faults += parse_objective(name, options, place)[2]
+            problems += parse_objective(name, options, place)[2]
         policy = _mapped(as_kind(_mapped(stage).get("policy")))
         if policy:
-            faults += parse_policy(policy, ("stages", str(number), "policy"))[1]
+            problems += parse_policy(policy, ("stages", str(number), "policy"))[1]
     for number, part in enumerate(recipe.stages if recipe else []):
         if (part.tokens is None) == (part.steps is None):
-            faults.append((f"stages.{number}", "give either tokens or steps"))
-    return (None if faults else recipe), faults
+            problems.append((f"stages.{number}", "give either tokens or steps"))
+    return (None if problems else recipe), problems
 
 
 def check_form(raw: Mapping[str, Any]) -> None:
@@ -121,9 +121,9 @@ def check_form(raw: Mapping[str, Any]) -> None:
         raise RecipeError(problems_message([*problems, *_missing(raw)]))
 
 
-def _missing(raw: Mapping[str, Any]) -> list[Fault]:
+def _missing(raw: Mapping[str, Any]) -> list[Problem]:
     """Models and texts that a recipe names and that are not there, as far as names can tell."""
-    found: list[Fault] = []
+    found: list[Problem] = []
     places = [("teacher", "model"), ("student", "model"), ("student", "tokenizer")]
     for part, field in places:
         name = _mapped(as_model(raw.get(part))).get(field)
@@ -143,14 +143,14 @@ def _missing(raw: Mapping[str, Any]) -> list[Fault]:
     return found
 
 
-def problems_message(problems: Sequence[Fault]) -> str:
+def problems_message(problems: Sequence[Problem]) -> str:
     """All that is wrong with a recipe, one a line, each with its field's path."""
     number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "\n".join(f"  {path or 'recipe'}: {message}" for path, message in problems)
     return f"the recipe has {number}:\n{lines}"
 
 
-def _with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+def _with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """A recipe whose teacher is named by its kept signals alone, with its model written out."""
     teacher = raw.get("teacher")
     if not isinstance(teacher, Mapping) or "model" in teacher or "cache" not in teacher:
@@ -164,12 +164,12 @@ def parse_evaluation(raw: Mapping[str, Any]) -> EvaluationPart:
     """How a model is measured, as a recipe's ``evaluation``.
 
     Raises:
-        RecipeError: With every fault of its form.
+        RecipeError: With every problem of its form.
     """
     try:
         return EvaluationPart.model_validate(raw)
     except ValidationError as error:
-        lines = [f"  {path}: {message}" for path, message in faults_of(error, EvaluationPart)]
+        lines = [f"  {path}: {message}" for path, message in problems_of(error, EvaluationPart)]
         raise RecipeError("the evaluation cannot be done:\n" + "\n".join(lines)) from error
 
 
@@ -184,7 +184,7 @@ def stage_objectives(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _preset_faults(stage: Mapping[str, Any], path: str) -> list[Fault]:
+def _preset_problems(stage: Mapping[str, Any], path: str) -> list[Problem]:
     name = stage.get("preset")
     if isinstance(name, str) and name not in PRESETS:
         return [(f"{path}.preset", f"no preset is called {name!r}{nearest(name, PRESETS)}")]
@@ -199,7 +199,7 @@ def _preset_faults(stage: Mapping[str, Any], path: str) -> list[Fault]:
 
 def parse_objective(
     name: str, options: Mapping[str, Any], place: tuple[str, ...] = ()
-) -> tuple[Any, float | Ramp, list[Fault]]:
+) -> tuple[Any, float | Ramp, list[Problem]]:
     """The options of an objective, its weight, and what is wrong with them; None if they cannot be.
 
     The first is an object of `objectives.options.OPTIONS`.
@@ -210,22 +210,22 @@ def parse_objective(
     if kind not in OPTIONS:
         problem = f"no objective is called {kind!r}{nearest(str(kind), OPTIONS)}"
         return None, 0.0, [(path, problem)]
-    weight, faults = _parse_weight(options.get("weight", 1.0), (*place, "weight"))
+    weight, problems = _parse_weight(options.get("weight", 1.0), (*place, "weight"))
     fields = option_names(kind)
     for key in sorted(own.keys() - set(fields)):
-        faults.append((f"{path}.{key}", f"unknown option{nearest(key, [*fields, 'weight'])}"))
+        problems.append((f"{path}.{key}", f"unknown option{nearest(key, [*fields, 'weight'])}"))
     known = {key: value for key, value in own.items() if key in fields}
     found, unread = read_options(OPTIONS[kind], known, place)
-    faults += unread
-    faults += [(".".join([*place, name]), message) for name, message in found.problems()]
-    return (None if unread else found), weight, faults
+    problems += unread
+    problems += [(".".join([*place, name]), message) for name, message in found.problems()]
+    return (None if unread else found), weight, problems
 
 
-def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, list[Fault]]:
+def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, list[Problem]]:
     try:
         weight: float | Ramp = TypeAdapter(NumberOrRamp).validate_python(value)
     except ValidationError as error:
-        return 1.0, faults_of(error, Recipe, place)
+        return 1.0, problems_of(error, Recipe, place)
     if isinstance(weight, Ramp):
         if min(weight.start, weight.end) < 0 or max(weight.start, weight.end) <= 0:
             return 1.0, [(".".join(place), "both ends must be 0 or more, one of them above 0")]

@@ -5,14 +5,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import Fault
-from .problems import faults_of
+from ..errors import Problem
+from .problems import problems_of
 from .schema import Recipe
 
 
 def read_options(
     kind: type, given: Mapping[str, Any], place: Sequence[str]
-) -> tuple[Any, list[Fault]]:
+) -> tuple[Any, list[Problem]]:
     """An object of a dataclass of options, and what of it could not be read.
 
     What could not be read has its default, so that the rest can still be checked.
@@ -28,4 +28,4 @@ def read_options(
     except ValidationError as error:
         wrong = {item["loc"][0] for item in error.errors()}
         readable = {name: value for name, value in given.items() if name not in wrong}
-        return adapter.validate_python(readable), faults_of(error, Recipe, tuple(place))
+        return adapter.validate_python(readable), problems_of(error, Recipe, tuple(place))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields as fields_of
 from typing import Any, NamedTuple
 
-from ..errors import Fault, nearest
+from ..errors import Problem, nearest
 from ..generation.options import RULE_OPTIONS, PolicyOptions
 from .parse_options import read_options
 
@@ -28,7 +28,7 @@ class PolicyPart(NamedTuple):
 
 def parse_policy(
     options: Mapping[str, Any], place: tuple[str, ...]
-) -> tuple[PolicyPart | None, list[Fault]]:
+) -> tuple[PolicyPart | None, list[Problem]]:
     """The options of a policy, those of its rule beside its own; and all that is wrong with them.
 
     Args:
@@ -41,23 +41,23 @@ def parse_policy(
     rule_kind = RULE_OPTIONS.get("student" if kind == "mixed" else str(kind))
     known = [field.name for field in fields_of(rule_kind)] if rule_kind else list[str]()
     given = {name: value for name, value in options.items() if name != "kind"}
-    faults: list[Fault] = [
+    problems: list[Problem] = [
         (f"{path}.{name}", f"unknown option{nearest(name, [*known, *_OWN])}")
         for name in sorted(given.keys() - {*known, *_OWN})
     ]
     defaults = {"share": _MIXED_SHARE} if kind == "mixed" else {}
     own = defaults | {name: given[name] for name in _OWN if name in given}
     common, unread = read_options(PolicyOptions, own, place)
-    faults += unread
-    faults += [(f"{path}.{name}", message) for name, message in common.faults()]
+    problems += unread
+    problems += [(f"{path}.{name}", message) for name, message in common.problems()]
     rule: Any = None
     if rule_kind:
         rules = {name: given[name] for name in known if name in given}
         rule, unread = read_options(rule_kind, rules, place)
-        faults += unread
+        problems += unread
     if kind == "corpus":
         message = "is for text that is written, and corpus writes none; leave it out"
-        faults += [(f"{path}.{name}", message) for name in _OWN if name in given]
+        problems += [(f"{path}.{name}", message) for name in _OWN if name in given]
     if rule is not None:
-        faults += [(f"{path}.{name}", message) for name, message in rule.faults()]
-    return (None if faults else PolicyPart(rule, common)), faults
+        problems += [(f"{path}.{name}", message) for name, message in rule.problems()]
+    return (None if problems else PolicyPart(rule, common)), problems

@@ -1,16 +1,16 @@
-"""What is wrong with data that a user wrote, each fault with the path of its field."""
+"""What is wrong with data that a user wrote, each problem with the path of its field."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import Fault, nearest
+from ..errors import Problem, nearest
 
 
-def faults_of(
+def problems_of(
     error: ValidationError, model: type[BaseModel], place: tuple[str, ...] = ()
-) -> list[Fault]:
+) -> list[Problem]:
     """What pydantic found in data for a model, with the nearest known key of an unknown one."""
     found = []
     for item in error.errors():

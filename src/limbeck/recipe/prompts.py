@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..data.json_lines import file_of_split
 from ..data.prompts import read_prompts
-from ..errors import DataError, Fault, LimbeckError
+from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
 from ..generation.ends import ends_notes, ends_of
 from ..generation.rules import rule_of
@@ -17,28 +17,28 @@ from .schema import DataPart, Recipe, StagePart
 from .sides import Models
 
 
-def prompt_faults(data: DataPart) -> list[Fault]:
+def prompt_problems(data: DataPart) -> list[Problem]:
     """Files of prompts that are missing or begin with something else, and no room for them."""
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     if not data.text and not data.prompts:
-        faults.append(("data.text", "is missing; give text, or prompts"))
+        problems.append(("data.text", "is missing; give text, or prompts"))
     for number, location in enumerate(data.prompts):
         try:
             file_of_split(Path(location), "train")
             for _ in read_prompts(location):  # all, so that a broken row is found here
                 pass
         except LimbeckError as error:
-            faults.append((f"data.prompts.{number}", str(error)))
+            problems.append((f"data.prompts.{number}", str(error)))
     if data.predicted == "everything" and not data.prompts:
         message = "is everything, which is always so of text; leave it out, or name `data.prompts`"
-        faults.append(("data.predicted", message))
+        problems.append(("data.predicted", message))
     if data.prompts and not 1 <= data.longest_response < data.length - 1:
         message = f"is {data.longest_response}, of length {data.length}; leave room for a prompt"
-        faults.append(("data.response", message))
-    return faults
+        problems.append(("data.response", message))
+    return problems
 
 
-def template_faults(models: Models, data: DataPart) -> list[Fault]:
+def template_problems(models: Models, data: DataPart) -> list[Problem]:
     """Why prompts cannot stand in the student's chat template, where they are to."""
     if data.chat and not data.prompts:
         return [("data.chat", "is for prompts; name files of them (`data.prompts`)")]
@@ -80,7 +80,7 @@ def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:
     Raises:
         ModelError: A generation configuration cannot be read.
     """
-    if not models.anatomy.causal:
+    if not models.architecture.causal:
         return ()
     found = ends_of(models.tokenizer)
     for _, tokenizer, name in _with_ends(recipe, models):
@@ -88,15 +88,15 @@ def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def ends_faults(recipe: Recipe, models: Models) -> list[Fault]:
+def ends_problems(recipe: Recipe, models: Models) -> list[Problem]:
     """Configurations that cannot be read, or name something else than token ids as ends."""
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     for field, tokenizer, name in _with_ends(recipe, models):
         try:
             ends_of(tokenizer, name)
         except LimbeckError as error:
-            faults.append((field, str(error)))
-    return faults
+            problems.append((field, str(error)))
+    return problems
 
 
 def ends_warnings(recipe: Recipe, models: Models) -> list[str]:
@@ -109,7 +109,7 @@ def _with_ends(
     recipe: Recipe, models: Models
 ) -> Iterator[tuple[str, PreTrainedTokenizerFast, str]]:
     """The models whose files say where texts end: field, tokenizer and name of each."""
-    if not models.anatomy.causal:
+    if not models.architecture.causal:
         return
     if recipe.student.model:
         yield "student.model", models.tokenizer, recipe.student.model
@@ -119,7 +119,7 @@ def _with_ends(
 
 def stage_policy(
     part: StagePart, number: int, models: Models, data: DataPart
-) -> tuple[Policy | None, list[Fault]]:
+) -> tuple[Policy | None, list[Problem]]:
     """The policy of a stage that learns from prompts, and why it cannot, if it is to.
 
     Without a policy of its own it does where there is no text.
@@ -130,10 +130,10 @@ def stage_policy(
         return None, [(f"{place}.policy", message)]
     if not data.prompts or (part.policy is None and data.text):
         return None, []
-    given, faults = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
+    given, problems = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
     policy = Policy(rule_of(given.rule), given.options) if given else None
     needed = [
-        (models.anatomy.causal, "data.prompts", "are for decoders; give `text`"),
+        (models.architecture.causal, "data.prompts", "are for decoders; give `text`"),
         (
             part.alignment is None,
             place,
@@ -151,8 +151,8 @@ def stage_policy(
             (
                 not models.two_vocabularies,
                 f"{place}.policy",
-                "writes with two models that have different pieces; use `corpus` with `labels`, or"
+                "writes with two models that have different tokens; use `corpus` with `labels`, or"
                 " a stage over `data.text` with `alignment: ends` and `chunks` or `uld`",
             ),
         ]
-    return policy, faults + [(field, message) for met, field, message in needed if not met]
+    return policy, problems + [(field, message) for met, field, message in needed if not met]

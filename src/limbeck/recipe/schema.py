@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from ..data.text import TextSource
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..objectives.schedule import NumberOrRamp, Ramp
 from ..student.width import Width
 from ..system.choices import DeviceChoice, PrecisionChoice
@@ -19,7 +19,7 @@ from ..tokenization.masking import Masking
 from ..training.settings import OptimizerSettings
 
 # Beyond any model that there is, so that a slip of the keyboard does not fill the memory.
-_LAYERS, _WIDTH, _PIECES = 10_000, 1_000_000, 100_000_000
+_LAYERS, _WIDTH, _TOKENS = 10_000, 1_000_000, 100_000_000
 
 
 class Part(BaseModel):
@@ -32,7 +32,9 @@ class TeacherPart(Part):
     """The model that is learned from; a bare string in YAML means its ``model``."""
 
     model: str = Field(description="a transformers folder, a hub name, or minilm-demo")
-    anatomy: Anatomy | None = Field(None, description="module paths of an unknown architecture")
+    architecture: Architecture | None = Field(
+        None, description="module paths of an unknown architecture"
+    )
     cache: str | None = Field(
         None, description="folder of its signals (limbeck cache); then model may be left out"
     )
@@ -79,17 +81,17 @@ class StudentPart(Part):
 
     model: str | None = Field(
         None,
-        description="a student that was trained before, with sizes, pieces and weights of its own:"
+        description="a student that was trained before, with sizes, tokens and weights of its own:"
         " a transformers folder, or a hub name",
     )
     layers: Whole | None = Field(None, ge=1, le=_LAYERS)
     hidden: Whole | None = Field(None, ge=1, le=_WIDTH)
     heads: Whole | None = Field(None, ge=1, le=_WIDTH)
     intermediate: Whole | None = Field(None, ge=1, le=_WIDTH)
-    architecture: str | None = Field(None, description="model type; the teacher's by default")
+    model_type: str | None = Field(None, description="as bert or llama; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
     positions: Whole | None = Field(
-        None, ge=1, le=_PIECES, description="longest text; the teacher's by default"
+        None, ge=1, le=_TOKENS, description="longest text; the teacher's by default"
     )
     key_value_heads: Whole | None = Field(
         None,
@@ -100,13 +102,13 @@ class StudentPart(Part):
     vocabulary: Whole | None = Field(
         None,
         ge=1,
-        le=_PIECES,
-        description="rows of the embedding table, no fewer than pieces; the teacher's",
+        le=_TOKENS,
+        description="rows of the embedding table, no fewer than tokens; the teacher's",
     )
     embeddings: Literal["random", "mean", "containing", "weighted"] = Field(
         "random",
         description="first embeddings of another vocabulary than the teacher's: the mean of the"
-        " teacher's pieces that a piece is cut into; of those that contain it; or of these,"
+        " teacher's tokens that a token is cut into; of those that contain it; or of these,"
         " weighted by how often the text has them",
     )
     other_normalisation: bool = Field(
@@ -146,17 +148,17 @@ class DataPart(Part):
         [], description="DIR/NAME of files of prompts with references, for decoders"
     )
     response: Whole | None = Field(
-        None, ge=1, description="pieces that answer a prompt, at most; half of length by default"
+        None, ge=1, description="tokens that answer a prompt, at most; half of length by default"
     )
     between: str = Field("\n", description="stands between prompt and response")
     chat: bool = Field(
         False, description="prompts stand in the tokenizer's chat template, as a user says them"
     )
     predicted: Literal["responses", "everything"] = Field(
-        "responses", description="everything predicts the pieces of prompts as well"
+        "responses", description="everything predicts the tokens of prompts as well"
     )
     length: Whole = Field(
-        128, ge=8, le=_PIECES, description="pieces in a sequence, special tokens included"
+        128, ge=8, le=_TOKENS, description="tokens in a sequence, special tokens included"
     )
     packed: bool = Field(True, description="documents follow one another without padding")
     apart: bool = Field(False, description="packed documents do not see one another; for decoders")
@@ -164,7 +166,7 @@ class DataPart(Part):
 
     @property
     def longest_response(self) -> int:
-        """Pieces of a response at most, its end included."""
+        """Tokens of a response at most, its end included."""
         return self.response or self.length // 2
 
 
@@ -185,21 +187,21 @@ class MixedPart(Part):
 
 
 class AlignmentPart(Part):
-    """How teacher and student are compared where they cut text into different pieces."""
+    """How teacher and student are compared where they cut text into different tokens."""
 
     kind: Literal["match", "reduce", "ends"] = Field(
         "match",
-        description="match compares pieces that are the same; reduce every teacher piece with the"
-        " student pieces that it is written with; ends, for decoders, where both have read as much",
+        description="match compares tokens that are the same; reduce every teacher token with the"
+        " student tokens that it is written with; ends, for decoders, where both have read as much",
     )
-    pool: Literal["sum", "mean"] = Field("sum", description="what several student pieces become")
+    pool: Literal["sum", "mean"] = Field("sum", description="what several student tokens become")
     columns: Literal["shared", "mapped", "all"] = Field(
         "shared",
-        description="of output distributions: shared pieces; mapped, all of the teacher's, a logit"
+        description="of output distributions: shared tokens; mapped, all of the teacher's, a logit"
         " of each pooled from those of its parts; or all of both, for `uld`",
     )
     of_parts: Literal["pool", "log_sum_exp"] = Field(
-        "pool", description="of mapped columns: what the logits of a piece's parts become"
+        "pool", description="of mapped columns: what the logits of a token's parts become"
     )
     teacher_reads: Literal["everything", "masked"] = Field(
         "everything", description="masked hides from the teacher what the student does not see"
@@ -223,7 +225,7 @@ class StagePart(Part):
         None, description="stage I of mixed-vocabulary training, in place of objectives"
     )
     alignment: Annotated[AlignmentPart | None, BeforeValidator(as_kind)] = Field(
-        None, description="for a student with pieces of its own: match, reduce, or options"
+        None, description="for a student with tokens of its own: match, reduce, or options"
     )
     policy: Annotated[dict[str, Any] | None, BeforeValidator(as_kind)] = Field(
         None,

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool
 from transformers import PreTrainedTokenizerFast
 
-from ..errors import Fault, RecipeError
-from ..models.anatomy import Anatomy
+from ..errors import Problem, RecipeError
+from ..models.architecture import Architecture
 from ..models.shapes import Shape
-from ..tokenization.piece_map import PieceMap, map_pieces
+from ..tokenization.token_map import TokenMap, map_tokens
 from .schema import AlignmentPart
 
 
@@ -19,10 +19,10 @@ from .schema import AlignmentPart
 class Models:
     """Both models before a weight is loaded."""
 
-    anatomy: Anatomy  # the student's
+    architecture: Architecture  # the student's
     student_config: Any
     student: Shape
-    teacher_anatomy: Anatomy | None
+    teacher_architecture: Architecture | None
     teacher: Shape | None
     teacher_config: Any
     tokenizer: PreTrainedTokenizerFast  # the student's
@@ -31,33 +31,33 @@ class Models:
 
     @property
     def two_vocabularies(self) -> bool:
-        """Whether student and teacher cut text into different pieces."""
-        return self.teacher_tokenizer is not None and not same_pieces(
+        """Whether student and teacher cut text into different tokens."""
+        return self.teacher_tokenizer is not None and not same_tokens(
             self.teacher_tokenizer, self.tokenizer
         )
 
     @cached_property
-    def pieces(self) -> PieceMap:
-        """The teacher's pieces in the student's vocabulary.
+    def tokens(self) -> TokenMap:
+        """The teacher's tokens in the student's vocabulary.
 
         Raises:
             RecipeError: There is no teacher.
         """
         if self.teacher_tokenizer is None:
-            raise RecipeError("this recipe has no teacher whose pieces could be mapped; name one")
-        return map_pieces(self.teacher_tokenizer, self.tokenizer)
+            raise RecipeError("this recipe has no teacher whose tokens could be mapped; name one")
+        return map_tokens(self.teacher_tokenizer, self.tokenizer)
 
     def aligned(self, part: AlignmentPart) -> "Models":
-        """As objectives see them: both over the pieces that are compared."""
+        """As objectives see them: both over the tokens that are compared."""
         if self.teacher is None or part.columns == "all":
             return self
-        columns = int(np.count_nonzero(compared_pieces(self.pieces, part)))
-        student = replace(self.student, vocabulary=columns, pieces=columns, absent=())
-        teacher = replace(self.teacher, vocabulary=columns, pieces=columns, absent=())
+        columns = int(np.count_nonzero(compared_tokens(self.tokens, part)))
+        student = replace(self.student, vocabulary=columns, tokens=columns, absent=())
+        teacher = replace(self.teacher, vocabulary=columns, tokens=columns, absent=())
         return replace(self, student=student, teacher=teacher)
 
     def after_mixed(self) -> "Models":
-        """As later stages find them: the teacher has learned to read the student's pieces."""
+        """As later stages find them: the teacher has learned to read the student's tokens."""
         if self.teacher is None:
             return self
         mine = self.student
@@ -65,27 +65,29 @@ class Models:
         return replace(self, teacher=teacher, teacher_tokenizer=self.tokenizer)
 
 
-def compared_pieces(pieces: PieceMap, part: AlignmentPart) -> Bool[np.ndarray, " teacher_pieces"]:
-    """True at the teacher's pieces whose probabilities are compared."""
-    return pieces.written if part.columns == "mapped" else pieces.same >= 0
+def compared_tokens(
+    tokens: TokenMap, part: AlignmentPart
+) -> Bool[np.ndarray, " teacher_vocabulary"]:
+    """True at the teacher's tokens whose probabilities are compared."""
+    return tokens.written if part.columns == "mapped" else tokens.same >= 0
 
 
-def same_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> bool:
-    """Whether pieces and their numbers are the same."""
+def same_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> bool:
+    """Whether tokens and their numbers are the same."""
     return teacher is student or teacher.get_vocab() == student.get_vocab()
 
 
-def padding_faults(
-    anatomy: Anatomy,
+def padding_problems(
+    architecture: Architecture,
     teacher: PreTrainedTokenizerFast | None,
     student: PreTrainedTokenizerFast,
-) -> list[Fault]:
-    """Padding pieces of other numbers, where a teacher's positions are counted from behind them."""
-    if teacher is None or not anatomy.positions_after_padding:
+) -> list[Problem]:
+    """Padding tokens of other numbers, where a teacher's positions are counted from behind them."""
+    if teacher is None or not architecture.positions_after_padding:
         return []
     mine, theirs = student.pad_token_id, teacher.pad_token_id
     if mine == theirs:
         return []
-    message = f"has its padding piece at number {mine} and the teacher's at {theirs}, from which"
+    message = f"has its padding token at number {mine} and the teacher's at {theirs}, from which"
     message += " this family counts positions; learn it like the teacher's (vocabulary learn"
     return [("student.tokenizer", f"{message} --like TEACHER)")]

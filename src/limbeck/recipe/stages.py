@@ -1,70 +1,70 @@
-"""The stages of a recipe as the loop takes them, with every fault found on the way."""
+"""The stages of a recipe as the loop takes them, with every problem found on the way."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Fault
+from ..errors import Problem
 from ..objectives.catalogue import objective_of
 from ..objectives.contract import Objective
 from ..objectives.labels import Labels
 from ..objectives.schedule import Ramp
-from ..tokenization.masking import Masking, NextPiece
+from ..tokenization.masking import Masking, NextToken
 from ..training.stages import Stage
 from .low_rank import skeleton
 from .parse import parse_objective, stage_objectives
 from .prompts import stage_policy
 from .schema import DataPart, StagePart
-from .sides import Models, padding_faults
-from .tokenizers import alignment_faults, comparison_faults
+from .sides import Models, padding_problems
+from .tokenizers import alignment_problems, comparison_problems
 
-Built = tuple[Stage | None, Masking | NextPiece | None, list[Fault]]
+Built = tuple[Stage | None, Masking | NextToken | None, list[Problem]]
 
 
 def build_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
-    """A stage with its objectives bound to both models, what hides pieces in it, and its faults."""
-    faults = alignment_faults(part, number, models, data)
+    """A stage with its objectives bound to both models, what hides tokens in it, and its problems."""
+    problems = alignment_problems(part, number, models, data)
     own = models.student
-    if part.alignment and not faults:
+    if part.alignment and not problems:
         models = models.aligned(part.alignment)
     bound: dict[str, Objective] = {}
     weights: dict[str, float | Ramp] = {}
     for name, options in stage_objectives(part.model_dump()).items():
         place = ("stages", str(number), "objectives", name)
         given, weight, found = parse_objective(name, options, place)
-        faults += found
+        problems += found
         if given is None:
             continue
         objective = objective_of(options.get("kind", name), given)
         # Labels are of the student's own tokens, whatever is compared beside them.
         student = own if isinstance(objective, Labels) else models.student
-        wrong = objective.faults(student, models.teacher)
-        faults += [(".".join([*place, *([f] if f else [])]), message) for f, message in wrong]
+        wrong = objective.problems_with(student, models.teacher)
+        problems += [(".".join([*place, *([f] if f else [])]), message) for f, message in wrong]
         if not wrong:
             bound[name] = objective.bound(student, models.teacher)
             weights[name] = weight
     if part.alignment and part.alignment.kind != "ends":
         message = "needs `alignment: ends`, and decoders; leave it out"
-        faults += [
+        problems += [
             (f"stages.{number}.objectives.{name}", message)
             for name, objective in bound.items()
             if objective.teacher_needs().likelihoods
         ]
     compares = any(objective.teacher_needs().anything for objective in bound.values())
     if compares and not part.alignment:
-        faults += comparison_faults(models, f"stages.{number}.objectives")
-    faults += _size_faults(part, number, data)
+        problems += comparison_problems(models, f"stages.{number}.objectives")
+    problems += _size_problems(part, number, data)
     if part.trained == "head":
-        faults += _head_faults(bound, number, models)
+        problems += _head_problems(bound, number, models)
     policy, found = stage_policy(part, number, models, data)
-    faults += found
-    if data.apart and (part.alignment or not (data.packed and models.anatomy.causal)):
+    problems += found
+    if data.apart and (part.alignment or not (data.packed and models.architecture.causal)):
         message = "is for packed text that decoders read, without an alignment; leave it out"
-        faults.append(("data.apart", message))
-    if part.masking and models.anatomy.causal:
-        message = "hides pieces, which decoders do not learn from; leave it out"
-        faults.append((f"stages.{number}.masking", message))
-    if faults:
-        return None, None, faults
+        problems.append(("data.apart", message))
+    if part.masking and models.architecture.causal:
+        message = "hides tokens, which decoders do not learn from; leave it out"
+        problems.append((f"stages.{number}.masking", message))
+    if problems:
+        return None, None, problems
     stage = Stage(
         name=part.name or "+".join(bound),
         objectives=bound,
@@ -76,16 +76,16 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
         **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
-    if models.anatomy.causal:
-        return stage, NextPiece() if predicts else None, []
+    if models.architecture.causal:
+        return stage, NextToken() if predicts else None, []
     masking = part.masking or (Masking() if predicts else None)
     both = part.alignment is not None and part.alignment.teacher_reads == "masked"
-    if masking and (faults := _mask_faults(models, number, both=both)):
-        return None, None, faults
+    if masking and (problems := _mask_problems(models, number, both=both)):
+        return None, None, problems
     return stage, masking, []
 
 
-def _mask_faults(models: Models, number: int, *, both: bool) -> list[Fault]:
+def _mask_problems(models: Models, number: int, *, both: bool) -> list[Problem]:
     """Tokenizers without a mask token, where tokens are hidden."""
     tokenizers = {"student": models.tokenizer}
     if both and models.teacher_tokenizer:
@@ -96,7 +96,9 @@ def _mask_faults(models: Models, number: int, *, both: bool) -> list[Fault]:
     return [(f"stages.{number}", message.format(who)) for who in lacking]
 
 
-def _head_faults(objectives: Mapping[str, Objective], number: int, models: Models) -> list[Fault]:
+def _head_problems(
+    objectives: Mapping[str, Objective], number: int, models: Models
+) -> list[Problem]:
     """Objectives that give a vocabulary head nothing to learn from, or a head without weights."""
     place = f"stages.{number}.trained"
     others = [name for name, o in objectives.items() if not o.student_needs().predictions]
@@ -124,8 +126,8 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
             "is the teacher's own; learn another (limbeck vocabulary learn) and name it",
         ),
         (
-            not models.anatomy.causal,
-            "student.architecture",
+            not models.architecture.causal,
+            "student.model_type",
             "is a decoder; a mixed stage hides words, which only encoders fill in",
         ),
         (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
@@ -134,13 +136,13 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
         (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
         (data.packed, "data.packed", "must be true with a mixed stage"),
     ]
-    faults = [(field, message) for met, field, message in needed if not met]
-    if models.teacher_anatomy is not None:
+    problems = [(field, message) for met, field, message in needed if not met]
+    if models.teacher_architecture is not None:
         theirs = models.teacher_tokenizer
-        faults += padding_faults(models.teacher_anatomy, theirs, models.tokenizer)
-    faults += _size_faults(part, number, data) + _mask_faults(models, number, both=True)
-    if faults:
-        return None, None, faults
+        problems += padding_problems(models.teacher_architecture, theirs, models.tokenizer)
+    problems += _size_problems(part, number, data) + _mask_problems(models, number, both=True)
+    if problems:
+        return None, None, problems
     stage = Stage(
         name=part.name or "mixed",
         objectives={"labels": Labels()},
@@ -151,15 +153,15 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
     return stage, part.masking or Masking(), []
 
 
-def _size_faults(part: StagePart, number: int, data: DataPart) -> list[Fault]:
-    faults: list[Fault] = []
+def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem]:
+    problems: list[Problem] = []
     if part.tokens is not None and not data.packed:
-        faults.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
+        problems.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
     if part.micro_batch_size and part.micro_batch_size > part.batch_size:
-        faults.append(
+        problems.append(
             (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
         )
-    return faults
+    return problems
 
 
 def _course(part: StagePart, data: DataPart) -> dict[str, Any]:

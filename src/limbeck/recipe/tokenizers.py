@@ -5,7 +5,7 @@ from itertools import islice
 
 from ..data.prompts import read_prompts
 from ..data.text import read_documents
-from ..errors import Fault
+from ..errors import Problem
 from ..objectives.output import vocabularies_differ
 from ..tokenization.coverage import coverage
 from ..tokenization.normalisation import kept_by_one, share_read_otherwise
@@ -14,29 +14,29 @@ from .schema import DataPart, StagePart, StudentPart
 from .sides import Models
 
 _DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
-_UNKNOWN_AT_MOST = 0.05  # of the pieces of a text
+_UNKNOWN_AT_MOST = 0.05  # of the tokens of a text
 _LETTERS_NAMED = 10
-_SPECIAL_PIECES = 5  # which every two encoders share
+_SPECIAL_TOKENS = 5  # which every two encoders share
 
 
-def writing_faults(models: Models, data: DataPart) -> list[Fault]:
+def writing_problems(models: Models, data: DataPart) -> list[Problem]:
     """Texts and prompts that the student's tokenizer cannot write, by the beginnings of some."""
-    faults = []
+    problems = []
     for field, (path, documents) in _beginnings(data).items():
         text = coverage(models.tokenizer, documents)
-        if text.pieces == 0:
+        if text.tokens == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
-            faults.append((field, f"{message}; give another text or tokenizer"))
+            problems.append((field, f"{message}; give another text or tokenizer"))
         elif text.unknown_share > _UNKNOWN_AT_MOST:
             letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
             message = (
-                f"writes {text.unknown_share:.1%} of the pieces of {path} as unknown, and"
+                f"writes {text.unknown_share:.1%} of the tokens of {path} as unknown, and"
                 f" at most {_UNKNOWN_AT_MOST:.0%} may be"
-                f" ({text.letters_not_covered_count} letters are in no piece: {letters}); learn"
+                f" ({text.letters_not_covered_count} letters are in no token: {letters}); learn"
                 " one from this text"
             )
-            faults.append(("student.tokenizer", message))
-    return faults
+            problems.append(("student.tokenizer", message))
+    return problems
 
 
 def spelled_warnings(models: Models, data: DataPart) -> list[str]:
@@ -64,33 +64,35 @@ def _beginnings(data: DataPart) -> dict[str, tuple[str, Iterator[str]]]:
     }
 
 
-def comparison_faults(models: Models, stage: str) -> list[Fault]:
-    """Why a stage that compares student and teacher piece by piece cannot, if so."""
+def comparison_problems(models: Models, stage: str) -> list[Problem]:
+    """Why a stage that compares student and teacher token by token cannot, if so."""
     if models.teacher_tokenizer is None or not models.two_vocabularies:
         return []
     theirs, mine = models.teacher_tokenizer.get_vocab(), models.tokenizer.get_vocab()
     shared = len(theirs.keys() & mine.keys())
-    message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} pieces are spelled alike)"
+    message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} tokens are spelled alike)"
     return [(stage, message)]
 
 
-def alignment_faults(part: StagePart, number: int, models: Models, data: DataPart) -> list[Fault]:
+def alignment_problems(
+    part: StagePart, number: int, models: Models, data: DataPart
+) -> list[Problem]:
     """Why a stage cannot compare two vocabularies, if it asks for it."""
     if part.alignment is None:
         return []
     place = f"stages.{number}"
     if models.teacher_tokenizer is None or not models.two_vocabularies:
-        message = "is for a student with pieces that the teacher does not read; leave it out"
+        message = "is for a student with tokens that the teacher does not read; leave it out"
         return [(f"{place}.alignment", message)]
     needed = [
         (
-            models.anatomy.causal == (part.alignment.kind == "ends"),
+            models.architecture.causal == (part.alignment.kind == "ends"),
             f"{place}.alignment.kind",
             f"is {part.alignment.kind}; encoders take match or reduce, decoders ends",
         ),
         (data.packed, "data.packed", "must be true where vocabularies are aligned"),
         (
-            part.alignment.teacher_reads == "everything" or not models.anatomy.causal,
+            part.alignment.teacher_reads == "everything" or not models.architecture.causal,
             f"{place}.alignment.teacher_reads",
             "is masked, but decoders read everything; leave it out",
         ),
@@ -103,19 +105,19 @@ def alignment_faults(part: StagePart, number: int, models: Models, data: DataPar
         (
             part.alignment.of_parts == "pool" or part.alignment.columns == "mapped",
             f"{place}.alignment.of_parts",
-            "is for `columns: mapped`; shared pieces have no parts",
+            "is for `columns: mapped`; shared tokens have no parts",
         ),
         (
             part.alignment.columns == "all"
-            or int((models.pieces.same >= 0).sum()) > _SPECIAL_PIECES,
+            or int((models.tokens.same >= 0).sum()) > _SPECIAL_TOKENS,
             "student.tokenizer",
-            "shares no piece with the teacher's; learn it from text in the teacher's language",
+            "shares no token with the teacher's; learn it from text in the teacher's language",
         ),
     ]
     return [(field, message) for met, field, message in needed if not met]
 
 
-def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) -> list[Fault]:
+def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) -> list[Problem]:
     """What first weights from the teacher cannot be where its vocabulary is another.
 
     Args:
@@ -123,25 +125,25 @@ def first_weight_faults(models: Models, student: StudentPart, *, mixed: bool) ->
         student: As the recipe has it.
         mixed: Whether the recipe begins with a mixed stage.
     """
-    faults = []
+    problems = []
     if mixed and student.model:
         message = "has embeddings of its own, and a `mixed` stage learns them anew; leave one out"
-        faults.append(("student.model", message))
+        problems.append(("student.model", message))
     learns_from_words = mixed or student.embeddings != "random"
     if models.two_vocabularies and models.copied_layers and not learns_from_words:
-        message = "would copy embeddings of other pieces; begin with a `mixed` stage or with"
-        faults.append(("student.copy", f"{message} `embeddings: mean`, or use `copy: null`"))
+        message = "would copy embeddings of other tokens; begin with a `mixed` stage or with"
+        problems.append(("student.copy", f"{message} `embeddings: mean`, or use `copy: null`"))
     if student.embeddings != "random":
         if not models.two_vocabularies:
-            message = f"is {student.embeddings}, but the pieces are the teacher's own; leave it out"
-            faults.append(("student.embeddings", message))
+            message = f"is {student.embeddings}, but the tokens are the teacher's own; leave it out"
+            problems.append(("student.embeddings", message))
         elif models.teacher and models.student.hidden > models.teacher.hidden:
             message = f"is {student.embeddings}, but the student is wider than the teacher"
-            faults.append(("student.embeddings", f"{message}; use random"))
+            problems.append(("student.embeddings", f"{message}; use random"))
     if learns_from_words and not student.other_normalisation and (said := _told_apart(models)):
         message = f"{said}; learn it with --like, or allow it (`student.other_normalisation: true`)"
-        faults.append(("student.tokenizer", message))
-    return faults
+        problems.append(("student.tokenizer", message))
+    return problems
 
 
 def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:

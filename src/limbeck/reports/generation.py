@@ -16,9 +16,9 @@ _PARTS = ("first third", "middle third", "last third")
 _SHADES = ("#9fd4c2", "#16946c", "#0b4a36")
 _ROWS = 5  # of the table over the training
 _SAID = {
-    "bits_per_piece": "bits a piece of the references",
-    "agreement_on_references": "same likeliest piece as the teacher, on references",
-    "agreement_on_own_text": "same likeliest piece as the teacher, on its own text",
+    "bits_per_piece": "bits a token of the references",
+    "agreement_on_references": "same likeliest token as the teacher, on references",
+    "agreement_on_own_text": "same likeliest token as the teacher, on its own text",
 }
 
 
@@ -38,7 +38,7 @@ def position_table(found: Mapping[str, Sequence[float]]) -> Table:
 def positions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Arms of a study, three numbers in a cell: the first, middle and last third of texts."""
     some = {row["arm"]: row["by_position"] for row in rows if row.get("by_position")}
-    # An arm without a teacher, or with pieces of its own, agrees with nobody.
+    # An arm without a teacher, or with tokens of its own, agrees with nobody.
     names = list(dict.fromkeys(name for parts in some.values() for name in parts))
     return [
         ["arm", *(_SAID.get(name, name) for name in names)],
@@ -75,7 +75,7 @@ def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[st
         ("By position in held-out texts", position_table(report.get("by_position") or {})),
         (
             "What the teacher wrote of the text that was learned from",
-            [["step", *_PARTS, "pieces", "came to an end"], *shares],
+            [["step", *_PARTS, "tokens", "came to an end"], *shares],
         ),
     ]
 

@@ -220,7 +220,7 @@ def _latency_bars(latencies: Mapping[str, Mapping[tuple[int, int], float]]) -> s
             heights = [rows.get(place, 0.0) for place in places]
             axes.bar(at, heights, width * 0.9, color=_COLOURS[role], label=ROLES[role])
         axes.set_xticks(range(len(places)), [f"{batch} ×\n{length}" for batch, length in places])
-        axes.set_xlabel("texts at once × pieces a text")
+        axes.set_xlabel("texts at once × tokens a text")
         axes.set_ylabel("ms a text, median")
         axes.legend()
         return svg_of(figure)

@@ -35,9 +35,9 @@ _NAMES = {
     "vocabulary_size": "vocabulary",
     "megabytes": "MB",
     "peak_memory_bytes": "peak memory",
-    "pieces_per_sentence": "pieces a sentence",
+    "pieces_per_sentence": "tokens a sentence",
     "cpu_ms_per_sentence": "ms a sentence",
-    "cpu_ms_per_written_piece": "ms a written piece",
+    "cpu_ms_per_written_piece": "ms a written token",
     "threads": "threads",
 }
 _OF_SOME = ("cpu_ms_per_written_piece",)  # a column only where a model has it
@@ -128,7 +128,7 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
         ),
         ("Losses on held-out text", _held_out_table(report)),
         *writing_tables(report, records),
-        ("Predicting pieces of held-out text", _facts(report.get("held_out_text"))),
+        ("Predicting tokens of held-out text", _facts(report.get("held_out_text"))),
         *vocabulary_tables(report),
         ("Training", _facts(report.get("training"))),
         ("Stages", _stage_table(report)),
@@ -210,7 +210,7 @@ def _latency_table(report: Report) -> Table:
     }
     columns = list(dict.fromkeys(key[:2] for key in found))
     places = sorted({key[2:] for key in found})
-    head = ["texts × pieces", *(f"{ROLES[role]}{label}" for role, label in columns)]
+    head = ["texts × tokens", *(f"{ROLES[role]}{label}" for role, label in columns)]
     rows = [
         [f"{batch} × {length}", *(found.get((*column, batch, length), "") for column in columns)]
         for batch, length in places

@@ -1,4 +1,4 @@
-"""Of two vocabularies: what pieces mean, how text falls into them, and what both expect."""
+"""Of two vocabularies: what tokens mean, how text falls into them, and what both expect."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from .page import cell
 from .tables import Table
 
 _SIDES = ("teacher", "student")
-_READINGS = "One held-out sentence in the pieces of both, side by side where both cut"
-_NEIGHBOURS = "What student pieces mean to the teacher that learned both vocabularies"
+_READINGS = "One held-out sentence in the tokens of both, side by side where both cut"
+_NEIGHBOURS = "What student tokens mean to the teacher that learned both vocabularies"
 
 
 def vocabulary_tables(report: Mapping[str, Any]) -> list[tuple[str, Table]]:
@@ -16,21 +16,21 @@ def vocabulary_tables(report: Mapping[str, Any]) -> list[tuple[str, Table]]:
     readings = report.get("two_readings")
     return [
         (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
-        ("Training text in the pieces of both", _cuts_table(report.get("cuts") or {})),
+        ("Training text in the tokens of both", _cuts_table(report.get("cuts") or {})),
         (_READINGS, _group_table(readings)),
         ("What both expect at the hidden word", _expectation_table(readings)),
     ]
 
 
 def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
-    head = ["student piece", "nearest teacher pieces, with cosines"]
+    head = ["student token", "nearest teacher tokens, with cosines"]
     if not found:
         return [head]
     rows = [
-        [piece, ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest)]
-        for piece, nearest in found["nearest"]
+        [token, ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest)]
+        for token, nearest in found["nearest"]
     ]
-    shared = f"{found['shared']} pieces of both: nearest to themselves"
+    shared = f"{found['shared']} tokens of both: nearest to themselves"
     return [head, [shared, f"{found['itself']:.1%}"], *rows]
 
 
@@ -40,16 +40,16 @@ def _cuts_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
     kinds = ("one_to_one", "grouped", "alone")
     rows = []
     for stage, found in counted.items():
-        pieces = max(1, sum(found.get(kind, 0) for kind in kinds))
-        shares = [f"{cell(found[k])} ({found[k] / pieces:.1%})" for k in kinds if k in found]
+        tokens = max(1, sum(found.get(kind, 0) for kind in kinds))
+        shares = [f"{cell(found[k])} ({found[k] / tokens:.1%})" for k in kinds if k in found]
         rows.append([stage, *(cell(found.get(key)) for key in keys), *shares])
-    return [[*head, "pieces one to one", "grouped", "alone"], *rows]
+    return [[*head, "tokens one to one", "grouped", "alone"], *rows]
 
 
 def _group_table(found: Mapping[str, Any] | None) -> Table:
     groups = found["groups"] if found else []
     rows = [
-        [role, *(" ".join(pieces[side]) for pieces in groups)] for side, role in enumerate(_SIDES)
+        [role, *(" ".join(tokens[side]) for tokens in groups)] for side, role in enumerate(_SIDES)
     ]
     return [["", *map(str, range(1, len(groups) + 1))], *(rows if groups else [])]
 
@@ -59,6 +59,6 @@ def _expectation_table(found: Mapping[str, Any] | None) -> Table:
     if found:
         for role, gaps in found["expected"].items():
             for number, likeliest in enumerate(gaps):
-                said = ", ".join(f"{piece} {share:.0%}" for piece, share in likeliest)
+                said = ", ".join(f"{token} {share:.0%}" for token, share in likeliest)
                 rows.append([role, f"{found['hidden']}, gap {number + 1}", said])
     return rows

@@ -19,18 +19,18 @@ from ..system.fingerprints import cache_folder
 from ..token_ids import TokenIds
 from ..tokenization.aligned import AlignedBatches
 from ..tokenization.batching import Batches, BatchSource
-from ..tokenization.masking import Masking, NextPiece
+from ..tokenization.masking import Masking, NextToken
 from ..tokenization.mixed import MixedBatches
 from ..tokenization.packing import HeldOut, Sequences, tokenize_source
 from ..tokenization.plain_text import spelled_note
 from ..tokenization.prompts import PromptBatches
 from ..tokenization.text_bytes import tokenize_texts
-from ..tokenization.trim import count_pieces
+from ..tokenization.trim import count_tokens
 from ..tokenization.two_cuts import cut_twice
 from .prompt_batches import held_out_prompts, prompt_batches
 
 # From so much text at most main directions are taken, read at one time.
-_CALIBRATION_SEQUENCES, _CALIBRATION_PIECES = 64, 32_768
+_CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS = 64, 32_768
 _HELD_OUT_AT_ONCE = 32
 _DOCUMENTS_COUNTED = 5000
 
@@ -82,7 +82,7 @@ def stage_held_out(setup: Setup, number: int) -> list[Batch]:
 def held_out_batches(
     setup: Setup,
     *,
-    masking: Masking | NextPiece | None,
+    masking: Masking | NextToken | None,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> list[Batch]:
     """The same held-out sequences, masked the same way, for every run on these texts.
@@ -137,36 +137,36 @@ def spelled_notes(setup: Setup) -> list[str]:
     return found
 
 
-def pieces_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Pieces that a tokenizer cuts the held-out text into, by its size in UTF-8."""
+def tokens_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Tokens that a tokenizer cuts the held-out text into, by its size in UTF-8."""
     if not setup.recipe.data.text:
         texts = [row.references[0] for row in held_out_prompts(setup)]
         cut = tokenize_texts(tokenizer, texts)
         return sum(len(one.ids) for one in cut) / sum(len(text.encode()) for text in texts)
     sources = read_text(setup, held_out=True, tokenizer=tokenizer)
-    pieces = sum(source.pieces + source.cut_pieces for source in sources)
-    return pieces / sum(source.utf8_bytes for source in sources)
+    tokens = sum(source.tokens + source.truncated_tokens for source in sources)
+    return tokens / sum(source.utf8_bytes for source in sources)
 
 
 def calibration_tokens(setup: Setup) -> Tokens:
     """A little text as it is, for what is computed from a model's own activations."""
-    size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_PIECES // setup.recipe.data.length))
+    size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS // setup.recipe.data.length))
     if not setup.recipe.data.text:
         return prompt_batches(setup, held_out=False, size=size).batch(0).teacher
     batches = _batches(setup, held_out=False, size=size, masking=None, seed=setup.recipe.seed)
     return batches.batch(0).teacher
 
 
-def teacher_piece_counts(setup: Setup) -> Int64[np.ndarray, " teacher_pieces"]:
-    """How often the first documents of each source have the teacher's pieces."""
+def teacher_token_counts(setup: Setup) -> Int64[np.ndarray, " teacher_vocabulary"]:
+    """How often the first documents of each source have the teacher's tokens."""
     tokenizer = setup.models.teacher_tokenizer
     if tokenizer is None:
-        raise RecipeError("without a teacher there are no pieces of its to count; name one")
+        raise RecipeError("without a teacher there are no tokens of its to count; name one")
     data = setup.recipe.data
     read = [read_documents(source) for source in data.text]
     read += [(row.references[0] for row in read_prompts(place)) for place in data.prompts]
     documents = chain.from_iterable(islice(some, _DOCUMENTS_COUNTED) for some in read)
-    counts = count_pieces(tokenizer, documents)
+    counts = count_tokens(tokenizer, documents)
     names = tokenizer.convert_ids_to_tokens(list(range(TokenIds.of(tokenizer).end)))
     return np.array([counts.get(name, 0) for name in names], dtype=np.int64)
 
@@ -176,7 +176,7 @@ def _batches(
     *,
     held_out: bool,
     size: int,
-    masking: Masking | NextPiece | None,
+    masking: Masking | NextToken | None,
     seed: int,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Batches:
@@ -221,14 +221,14 @@ def _aligned_batches(
     part = setup.recipe.stages[number].alignment
     if models.teacher_tokenizer is None or part is None:
         raise RecipeError("a stage with an alignment needs a teacher; name one")
-    masking = NextPiece() if models.anatomy.causal else masking
+    masking = NextToken() if models.architecture.causal else masking
     sources = _cut_twice(setup, held_out=held_out, finest=True)
     return AlignedBatches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
         order=_order(setup, sources, seed),
         teacher=models.teacher_tokenizer,
         student=models.tokenizer,
-        pieces=models.pieces,
+        tokens=models.tokens,
         kind=part.kind,
         size=size,
         masking=masking,

@@ -20,7 +20,7 @@ from ..teacher.store import SignalStore
 from ..training.processes import keeps_shares
 from ..training.stages import Stage
 from .batches import stage_batches, stage_held_out
-from .cacheable import CacheSize, all_needs, cache_faults, manifest_of
+from .cacheable import CacheSize, all_needs, cache_problems, manifest_of
 from .models import live_teacher, load_teacher
 
 
@@ -45,9 +45,9 @@ def write_cache(
         RecipeError: The teacher's signals cannot be kept: it learns, or text is written.
         CacheError: The folder holds signals of something else, or the disk is full.
     """
-    faults = cache_faults(setup, kind)
-    if faults:
-        raise RecipeError("the teacher cannot be kept:\n  " + "\n  ".join(faults))
+    problems = cache_problems(setup, kind)
+    if problems:
+        raise RecipeError("the teacher cannot be kept:\n  " + "\n  ".join(problems))
     if keeps_shares(accelerator):
         raise CacheError(
             "signals are kept by processes that have the whole teacher; leave FSDP off"
@@ -100,8 +100,8 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
             f"{folder} holds signals of something else: {'; '.join(different)}. Run `limbeck"
             " cache` with this recipe into another folder"
         )
-    if faults := cache_faults(setup, manifest.kind):
-        raise CacheError(f"{folder} does not serve this recipe: {'; '.join(faults)}")
+    if problems := cache_problems(setup, manifest.kind):
+        raise CacheError(f"{folder} does not serve this recipe: {'; '.join(problems)}")
     teacher = CachedTeacher.opened(folder, manifest, device)
     missing = [
         f"{kind} of layer {layer} for {stage.steps - here} of the {stage.steps} steps of"
@@ -129,7 +129,7 @@ def cache_writer(
     asks = all_needs(setup).predictions
     model = load_teacher(setup, accelerator, with_head=True if asks else None)
     live: LiveTeacher = live_teacher(setup, model, accelerator)
-    return CacheWriter(live, store, kind, pieces=shape.token_ids, seed=setup.recipe.seed)
+    return CacheWriter(live, store, kind, tokens=shape.token_ids, seed=setup.recipe.seed)
 
 
 def _keep(writer: CacheWriter, stage: Stage, batch: Batch, accelerator: Accelerator) -> None:

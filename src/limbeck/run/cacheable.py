@@ -48,37 +48,37 @@ def all_needs(setup: Setup) -> Needs:
     return found
 
 
-def cache_faults(setup: Setup, kind: Kind) -> list[str]:
+def cache_problems(setup: Setup, kind: Kind) -> list[str]:
     """Why the teacher of a recipe cannot be run beforehand, or not be kept in this way."""
-    faults = []
+    problems = []
     if setup.recipe.teacher is None or not all_needs(setup).anything:
-        faults.append("the recipe asks nothing of a teacher; leave the cache out")
+        problems.append("the recipe asks nothing of a teacher; leave the cache out")
     for number, stage in enumerate(setup.stages):
         place = f"stages.{number}"
         if stage.mixed is not None:
-            faults.append(f"{place}: the teacher itself learns in a mixed stage")
+            problems.append(f"{place}: the teacher itself learns in a mixed stage")
         if stage.policy is not None and stage.policy.rule is not None:
-            faults.append(f"{place}.policy: text is written while the student learns; use corpus")
+            problems.append(f"{place}.policy: text is written while the student learns; use corpus")
         if kind.logits == "exact":
             continue
         for name, objective in stage.objectives.items():
             if not objective.teacher_needs().predictions:
                 continue
-            fault = _kind_fault(objective, kind, stage.alignment)
-            if fault:
-                faults.append(f"{place}.objectives.{name}: {fault}")
-    return faults
+            problem = _kind_problem(objective, kind, stage.alignment)
+            if problem:
+                problems.append(f"{place}.objectives.{name}: {problem}")
+    return problems
 
 
-def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
+def _kind_problem(objective: object, kind: Kind, aligned: bool) -> str | None:
     if not isinstance(objective, Output) or aligned:
         return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
     if kind.logits == "top_k":
         compared = TokenIds.given(objective.vocabulary or 0)
-        if 0 < len(compared) <= kind.pieces:
-            return f"compares {len(compared)} pieces; keep fewer of them, or exact logits"
-        short = objective.signal == "top_k" and objective.pieces > kind.pieces
-        return f"asks for {objective.pieces} pieces; keep as many" if short else None
+        if 0 < len(compared) <= kind.tokens:
+            return f"compares {len(compared)} tokens; keep fewer of them, or exact logits"
+        short = objective.signal == "top_k" and objective.tokens > kind.tokens
+        return f"asks for {objective.tokens} tokens; keep as many" if short else None
     if objective.divergence != "forward_kl" or objective.temperature != 1.0:
         return "samples stand for forward_kl at temperature 1 alone; keep logits as exact"
     return None
@@ -87,16 +87,16 @@ def _kind_fault(objective: object, kind: Kind, aligned: bool) -> str | None:
 def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     """What the signals of a recipe will take, before a weight is loaded.
 
-    Whole sequences are counted, and as many predicted pieces as masking hides; all of them
+    Whole sequences are counted, and as many predicted tokens as masking hides; all of them
     where two vocabularies are aligned.
     """
-    anatomy, config = setup.models.teacher_anatomy, setup.models.teacher_config
-    if anatomy is None:
+    architecture, config = setup.models.teacher_architecture, setup.models.teacher_config
+    if architecture is None:
         raise RecipeError("this recipe has no teacher; name one")
     with torch.device("meta"):
-        model = language_model_class(causal=anatomy.causal).from_config(config)
+        model = language_model_class(causal=architecture.causal).from_config(config)
     writer = CacheWriter(
-        LiveTeacher(model, anatomy), SignalStore(Path(), 0), kind, pieces=0, seed=0
+        LiveTeacher(model, architecture), SignalStore(Path(), 0), kind, tokens=0, seed=0
     )
     width = setup.models.teacher.hidden if setup.models.teacher else 0
     element = _BYTES[setup.precision.name]
@@ -106,9 +106,9 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
         share = masking.share if isinstance(masking, Masking) and not stage.alignment else 1.0
         of_kind = {
             "predictions": share * width * element,
-            "top_pieces": share * kind.pieces * 4,
-            "top_logs": share * (kind.pieces + 1) * 2,
-            "drawn": share * kind.pieces * 4,
+            "top_tokens": share * kind.tokens * 4,
+            "top_logs": share * (kind.tokens + 1) * 2,
+            "drawn": share * kind.tokens * 4,
         }
         names = writer.names(stage.teacher_needs())
         here = stage.steps * stage.batch_size * setup.recipe.data.length
@@ -122,7 +122,7 @@ def teacher_identity(setup: Setup) -> bytes:
     """What tells a recipe's teacher from others: its files, its paths and its precision."""
     recipe = setup.recipe
     model = fingerprint(recipe.teacher.model) if recipe.teacher else ""
-    facts = model, setup.models.teacher_anatomy, setup.precision.name
+    facts = model, setup.models.teacher_architecture, setup.precision.name
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 

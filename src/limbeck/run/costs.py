@@ -10,7 +10,7 @@ from ..models.load import load_config
 from ..models.locate import fingerprint
 from ..recipe.check import Setup
 from ..system.files import remembered
-from .batches import pieces_per_byte
+from .batches import tokens_per_byte
 
 
 class Costed(NamedTuple):
@@ -55,9 +55,9 @@ def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dic
 
 
 def students_sentence(setup: Setup) -> int:
-    """Pieces that the student reads where the teacher reads those of a sentence."""
+    """Tokens that the student reads where the teacher reads those of a sentence."""
     theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
     if theirs is None or not setup.models.two_vocabularies:
         return SENTENCE_LENGTH
-    longer = pieces_per_byte(setup, mine) / pieces_per_byte(setup, theirs)
+    longer = tokens_per_byte(setup, mine) / tokens_per_byte(setup, theirs)
     return max(1, round(SENTENCE_LENGTH * longer))

@@ -82,7 +82,7 @@ def distill(
     and measures: the others give an empty report.
 
     Raises:
-        RecipeError: The recipe has faults, or ``output`` holds a run of another.
+        RecipeError: The recipe has problems, or ``output`` holds a run of another.
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     raw = recipe if isinstance(recipe, dict) else recipe.model_dump(by_alias=True)
@@ -148,8 +148,8 @@ def _train(
     student, live = build_models(setup, accelerator)
     teacher: Teacher | None = cached or (wrap(live) if wrap and live else live)
     checkpoint, damaged = latest_checkpoint(folder / "state")
-    for fault in damaged:
-        console.print(f"[yellow]warning:[/yellow] {fault}", highlight=False)
+    for problem in damaged:
+        console.print(f"[yellow]warning:[/yellow] {problem}", highlight=False)
     position = read_position(checkpoint) if checkpoint else Position(0, 0, 0, 0.0)
     if checkpoint:
         load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)
@@ -202,7 +202,7 @@ def _train(
         card = model_card(_card_facts(setup))
         tokenizer = setup.models.tokenizer
         export_additions(student, setup.recipe.student, folder, with_head=with_head)
-        finish_low_rank(student, setup.models.anatomy, setup.recipe.student.low_rank)
+        finish_low_rank(student, setup.models.architecture, setup.recipe.student.low_rank)
         ends = ends_of_recipe(setup.recipe, setup.models)
         export_student(
             student, tokenizer, folder / "student", with_head=with_head, card=card, ends=ends
@@ -251,7 +251,7 @@ def _card_facts(setup: Setup) -> CardFacts:
     recipe = setup.recipe
     stages = [
         f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of"
-        f" {stage.batch_size} x {recipe.data.length} pieces"
+        f" {stage.batch_size} x {recipe.data.length} tokens"
         for stage in setup.stages
     ]
     low_rank = recipe.student.low_rank
@@ -260,7 +260,7 @@ def _card_facts(setup: Setup) -> CardFacts:
         teacher=recipe.teacher.model if recipe.teacher else None,
         begun_from=recipe.student.model,
         student=setup.models.student,
-        architecture=setup.models.student_config.model_type,
+        model_type=setup.models.student_config.model_type,
         stages=stages,
         text=[Path(p).name for p in (*(s.path for s in recipe.data.text), *recipe.data.prompts)],
         with_head=setup.has_trained_head,

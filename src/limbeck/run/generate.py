@@ -52,7 +52,7 @@ def write_samples(
         model: Folder or hub name of a decoder.
         output: DIR/NAME of the files.
         rows: Texts in all.
-        response: Pieces of a text at most.
+        response: Tokens of a text at most.
         temperature: At which is written.
         dev_share: Of the texts, for the second file.
         seed: Decides the texts.
@@ -66,7 +66,7 @@ def write_samples(
     """
     dev = max(1, round(dev_share * rows))
     if rows < 2 or response < 2:
-        raise DataError(f"{rows} texts of {response} pieces are asked for; give 2 or more of both")
+        raise DataError(f"{rows} texts of {response} tokens are asked for; give 2 or more of both")
     if temperature == 0:
         raise DataError("the temperature is 0; give more than 0, else all texts are the same")
     if problem := temperature_problem(temperature):
@@ -77,7 +77,7 @@ def write_samples(
     first = list(frame_of(writer.tokenizer).begin)
     if len(first) + response > writer.positions:
         raise EvaluationError(
-            f"{model} reads {writer.positions} pieces, which is less than {response} and their"
+            f"{model} reads {writer.positions} tokens, which is less than {response} and their"
             " beginning; ask for shorter texts (`response`)"
         )
     found: _Answers = []
@@ -85,8 +85,8 @@ def write_samples(
         while len(found) < rows:
             # Not the chance with which a measure writes, which would give these very texts.
             chance = int(np.random.default_rng((seed, len(found))).integers(2**31))
-            pieces, ended = writer.answers([first] * batch_size, settings, seed=chance)
-            written = zip(map(writer.text, pieces), ended, strict=True)
+            tokens, ended = writer.answers([first] * batch_size, settings, seed=chance)
+            written = zip(map(writer.text, tokens), ended, strict=True)
             some = [(text, end) for text, end in written if text.strip()]
             if not some:
                 raise EvaluationError(
@@ -125,8 +125,8 @@ def write_answers(
         prompts: DIR/NAME of the prompts; their train and dev files are answered, whichever are
             there. References are not read.
         rows: Prompts of each file at most, the first ones.
-        response: Pieces of an answer at most.
-        temperature: At which is written; 0 takes the likeliest pieces.
+        response: Tokens of an answer at most.
+        temperature: At which is written; 0 takes the likeliest tokens.
         chat: Prompts stand in the model's chat template.
         seed: Decides the answers.
         batch_size: Prompts at once.
@@ -201,8 +201,8 @@ def _answers(
     def written() -> dict[str, Any]:
         table = writer.table(rows, settings)
         chance = int(np.random.default_rng((part["seed"], part["first"])).integers(2**31))
-        pieces, ended = writer.answers(table.prompts, settings, seed=chance)
-        answers = list(zip(map(writer.text, pieces), ended, strict=True))
+        tokens, ended = writer.answers(table.prompts, settings, seed=chance)
+        answers = list(zip(map(writer.text, tokens), ended, strict=True))
         return {"answers": answers, "too_long": table.cut_prompts}
 
     found = remembered(file, part, written)
@@ -211,7 +211,7 @@ def _answers(
 
 def _say_what_was_cut(found: _Answers, response: int, console: Console) -> None:
     if cut := [ended for _, ended in found].count(False):
-        said = f"{cut:,} of {len(found):,} texts did not come to their end in {response} pieces"
+        said = f"{cut:,} of {len(found):,} texts did not come to their end in {response} tokens"
         console.print(said, highlight=False)
 
 

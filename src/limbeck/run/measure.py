@@ -29,7 +29,7 @@ from ..system.device import choose_device, choose_precision, describe_device, em
 from ..system.memory import keep_freed_memory
 from ..system.progress import ProgressBar
 from ..tokenization.load import load_tokenizer
-from ..tokenization.masking import Masking, NextPiece
+from ..tokenization.masking import Masking, NextToken
 from ..training.records import RunLog
 from .batches import counts_of_cuts, held_out_batches, spelled_notes
 from .costs import Costed, costs_by_size, students_sentence
@@ -225,33 +225,33 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
     """Bits per byte and agreement, where there are vocabulary heads to ask."""
     if not setup.has_trained_head:
         return {}
-    anatomy, tokenizer = setup.models.anatomy, setup.models.tokenizer
+    architecture, tokenizer = setup.models.architecture, setup.models.tokenizer
     ids = setup.models.student.token_ids
-    if not anatomy.causal and tokenizer.mask_token_id is None:
+    if not architecture.causal and tokenizer.mask_token_id is None:
         return {}  # bits per byte and agreement are those of hidden words
-    masking = NextPiece() if anatomy.causal else Masking()
+    masking = NextToken() if architecture.causal else Masking()
     batches = held_out_batches(setup, masking=masking)
-    student = load_model(str(folder / "student"), anatomy=anatomy, with_head=True)
+    student = load_model(str(folder / "student"), architecture=architecture, with_head=True)
     tokens = [batch.student for batch in batches]
-    measures = {"bits_per_byte": masked_bits_per_byte(student, anatomy, tokenizer, tokens)}
-    teacher, teacher_anatomy = teacher_with_head(setup), setup.models.teacher_anatomy
-    if teacher is not None and teacher_anatomy is not None:
+    measures = {"bits_per_byte": masked_bits_per_byte(student, architecture, tokenizer, tokens)}
+    teacher, teacher_architecture = teacher_with_head(setup), setup.models.teacher_architecture
+    if teacher is not None and teacher_architecture is not None:
         theirs = setup.models.teacher_tokenizer or tokenizer
-        if not teacher_anatomy.causal and theirs.mask_token_id is None:
+        if not teacher_architecture.causal and theirs.mask_token_id is None:
             return measures
         if setup.models.two_vocabularies:
             batches = held_out_batches(setup, masking=masking, tokenizer=theirs)
         measures["teacher_bits_per_byte"] = masked_bits_per_byte(
-            teacher, teacher_anatomy, theirs, [batch.teacher for batch in batches]
+            teacher, teacher_architecture, theirs, [batch.teacher for batch in batches]
         )
         if setup.models.two_vocabularies:
             return measures
         measures["top_agreement"] = top_agreement(
-            student, anatomy, teacher, teacher_anatomy, batches, pieces=ids
+            student, architecture, teacher, teacher_architecture, batches, tokens=ids
         )
         if setup.models.teacher and setup.models.teacher.vocabulary > len(ids):
             measures["teacher_mass_on_no_piece"] = dropped_mass(
-                teacher, teacher_anatomy, batches, pieces=ids
+                teacher, teacher_architecture, batches, tokens=ids
             )
     return measures
 
@@ -270,9 +270,9 @@ def evaluation_notes(part: EvaluationPart) -> list[str]:
     writes = [asks_for_texts(location) for location in part.tasks]
     if any(writes):
         how = part.writing
-        chance = f"temperature {how.temperature:g}" if how.temperature else "the likeliest pieces"
+        chance = f"temperature {how.temperature:g}" if how.temperature else "the likeliest tokens"
         notes.append(
-            f"texts were asked of every model as it is: {how.response} pieces at most, {chance}"
+            f"texts were asked of every model as it is: {how.response} tokens at most, {chance}"
         )
     if not all(writes):
         rows = f"{part.training_rows} training rows at most" if part.training_rows else "all rows"

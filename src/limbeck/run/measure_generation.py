@@ -32,8 +32,8 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
         return {}
     student, models = str(folder / "student"), setup.models
     agrees = teacher.model if teacher and not models.two_vocabularies else None
-    if agrees and models.teacher_anatomy:
-        headless = has_vocabulary_head(agrees, anatomy=models.teacher_anatomy) is False
+    if agrees and models.teacher_architecture:
+        headless = has_vocabulary_head(agrees, architecture=models.teacher_architecture) is False
         agrees = None if headless else agrees
     settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
     of: dict[str, Any] = {
@@ -47,8 +47,8 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
 
     def measured() -> dict[str, Positions]:
         rows = held_out_prompts(setup)[: data.held_out.sequences]
-        reader = Writer.loaded(agrees, models.teacher_anatomy) if agrees else None
-        writer = Writer.loaded(student, models.anatomy)
+        reader = Writer.loaded(agrees, models.teacher_architecture) if agrees else None
+        writer = Writer.loaded(student, models.architecture)
         return {"by_position": by_position(writer, reader, rows, settings)}
 
     kept = remembered(folder / "evaluation" / "by_position.json", of, measured)

@@ -1,4 +1,4 @@
-"""What a run with two vocabularies shows of its pieces, for a person to judge."""
+"""What a run with two vocabularies shows of its tokens, for a person to judge."""
 
 from dataclasses import asdict
 from operator import itemgetter
@@ -18,18 +18,18 @@ from ..recipe.check import Setup
 from ..token_ids import TokenIds
 from ..tokenization.spelling import spellings
 
-_LONG = 4  # letters of a piece whose neighbours a person can judge
-_SHOWN = 12  # such pieces that are new, and as many that the teacher has too
+_LONG = 4  # letters of a token whose neighbours a person can judge
+_SHOWN = 12  # such tokens that are new, and as many that the teacher has too
 _CHARACTERS = 90  # of the sentence that is shown
 
 
 def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
-    """Of a mixed stage: the teacher's pieces nearest to the student's, in a sample."""
+    """Of a mixed stage: the teacher's tokens nearest to the student's, in a sample."""
     theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
-    anatomy = setup.models.teacher_anatomy
-    if theirs is None or anatomy is None or not both_folder(folder).is_dir():
+    architecture = setup.models.teacher_architecture
+    if theirs is None or architecture is None or not both_folder(folder).is_dir():
         return None
-    both, first = load_both(folder, anatomy=anatomy)
+    both, first = load_both(folder, architecture=architecture)
     table: Any = both.get_input_embeddings()
     named, known = spellings(mine), spellings(theirs)
     of_mine, of_theirs = TokenIds.of(mine), TokenIds.of(theirs)
@@ -53,9 +53,9 @@ def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
 
 def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     """Of two vocabularies: a held-out sentence as both models cut it, and what they expect."""
-    theirs, anatomy = setup.models.teacher_tokenizer, setup.models.teacher_anatomy
+    theirs, architecture = setup.models.teacher_tokenizer, setup.models.teacher_architecture
     data = setup.recipe.data
-    if theirs is None or anatomy is None or not setup.models.two_vocabularies or not data.text:
+    if theirs is None or architecture is None or not setup.models.two_vocabularies or not data.text:
         return None
     below = held_out_below(read_documents(data.text[0]), share=data.held_out.share)
     held_out = split_documents(read_documents(data.text[0]), below=below, held_out=True)
@@ -66,21 +66,21 @@ def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
         return None
     student = None
     if setup.has_trained_head:
-        own = setup.models.anatomy
-        student = load_model(str(folder / "student"), anatomy=own, with_head=True)
+        own = setup.models.architecture
+        student = load_model(str(folder / "student"), architecture=own, with_head=True)
     readers = {
-        "teacher": Reader(theirs, teacher_with_head(setup), anatomy),
-        "student": Reader(setup.models.tokenizer, student, setup.models.anatomy),
+        "teacher": Reader(theirs, teacher_with_head(setup), architecture),
+        "student": Reader(setup.models.tokenizer, student, setup.models.architecture),
     }
     return asdict(two_readings(text, readers))
 
 
 def teacher_with_head(setup: Setup) -> PreTrainedModel | None:
     """The recipe's teacher, where it has a trained vocabulary head."""
-    teacher, anatomy = setup.recipe.teacher, setup.models.teacher_anatomy
-    if teacher is None or anatomy is None:
+    teacher, architecture = setup.recipe.teacher, setup.models.teacher_architecture
+    if teacher is None or architecture is None:
         return None
     try:
-        return load_model(teacher.model, anatomy=anatomy, with_head=True, stored=True)
+        return load_model(teacher.model, architecture=architecture, with_head=True, stored=True)
     except ModelError:
         return None  # a teacher without a trained head has nothing to agree with

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..errors import RecipeError
 from ..export.both import load_both
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.attention import use_float32_attention
 from ..models.load import load_model, load_with_head
 from ..models.modules import submodule
@@ -21,14 +21,14 @@ from ..objectives.alignment import Alignment
 from ..recipe.check import Setup
 from ..recipe.low_rank import lower_rank, train_only_factors
 from ..recipe.schema import AlignmentPart, Recipe
-from ..recipe.sides import compared_pieces
+from ..recipe.sides import compared_tokens
 from ..student.first_embeddings import (
-    mean_of_containing_pieces,
-    mean_of_teacher_pieces,
+    mean_of_containing_tokens,
+    mean_of_teacher_tokens,
     set_embeddings,
 )
 from ..student.layer_copy import copy_layers
-from ..student.mixed_vocabulary import MixedVocabulary, reader_of_student_pieces, with_pieces
+from ..student.mixed_vocabulary import MixedVocabulary, reader_of_student_tokens, with_tokens
 from ..student.projections import Projections
 from ..student.recompute import recompute_layers
 from ..student.shape import build_student
@@ -36,7 +36,7 @@ from ..system.device import choose_device, choose_precision
 from ..teacher.live import LiveTeacher, halve_weights
 from ..training.processes import keeps_shares, shard_layers
 from ..training.stages import Learner, MixedLearner
-from .batches import calibration_tokens, teacher_piece_counts
+from .batches import calibration_tokens, teacher_token_counts
 
 
 def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
@@ -83,18 +83,18 @@ def build_models(
         text = [calibration_tokens(setup)] if recipe.student.low_rank.whitened else []
         lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)
     if recipe.training.checkpointing:
-        recompute_layers(student, models.anatomy)
+        recompute_layers(student, models.architecture)
     _attend(setup, student)
     return student, teacher
 
 
 def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str) -> None:
-    """Give the student what its pieces are to the teacher, and the teacher's layers if asked."""
-    anatomy = _teacher_anatomy(setup)
-    model = load_model(teacher, anatomy=anatomy, stored=True)
+    """Give the student what its tokens are to the teacher, and the teacher's layers if asked."""
+    architecture = _teacher_architecture(setup)
+    model = load_model(teacher, architecture=architecture, stored=True)
     rows, weights = _first_rows(setup, model)
     if setup.models.copied_layers and setup.stages[0].mixed is None:
-        copy_teacher_layers(setup, student, with_pieces(model, anatomy, rows))
+        copy_teacher_layers(setup, student, with_tokens(model, architecture, rows))
     else:
         set_embeddings(student, rows, weights=weights)
 
@@ -102,26 +102,26 @@ def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str)
 def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
     models, name = setup.models, setup.recipe.student.model
     if pretrained and name:
-        return load_with_head(name, anatomy=models.anatomy, seed=setup.recipe.seed)
+        return load_with_head(name, architecture=models.architecture, seed=setup.recipe.seed)
     config, seed = models.student_config, setup.recipe.seed
-    return build_student(config, seed=seed, causal=models.anatomy.causal)
+    return build_student(config, seed=seed, causal=models.architecture.causal)
 
 
 def teacher_after_mixed(setup: Setup, folder: Path) -> PreTrainedModel:
-    """The teacher that a mixed stage has left in a run's folder, as a reader of student pieces."""
-    both, first = load_both(folder, anatomy=_teacher_anatomy(setup))
-    return reader_of_student_pieces(both, _teacher_anatomy(setup), student_from=first)
+    """The teacher that a mixed stage has left in a run's folder, as a reader of student tokens."""
+    both, first = load_both(folder, architecture=_teacher_architecture(setup))
+    return reader_of_student_tokens(both, _teacher_architecture(setup), student_from=first)
 
 
 def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
-    """A model of the size that a mixed stage leaves, for a probe: it reads student pieces."""
-    anatomy, part = _teacher_anatomy(setup), setup.recipe.teacher
+    """A model of the size that a mixed stage leaves, for a probe: it reads student tokens."""
+    architecture, part = _teacher_architecture(setup), setup.recipe.teacher
     if part is None:
         raise RecipeError("this recipe has no teacher, and something asks for one; name it")
-    model = load_with_head(part.model, anatomy=anatomy, seed=setup.recipe.seed)
+    model = load_with_head(part.model, architecture=architecture, seed=setup.recipe.seed)
     table: Any = model.get_input_embeddings()
     rows = table.weight.new_zeros(setup.models.student.vocabulary, table.weight.shape[1])
-    return with_pieces(model, anatomy, rows)
+    return with_tokens(model, architecture, rows)
 
 
 def load_teacher(
@@ -134,23 +134,23 @@ def load_teacher(
         accelerator: What keeps shares wants all of a layer's weights in one precision.
         with_head: As for `load_model`.
     """
-    part, anatomy = setup.recipe.teacher, _teacher_anatomy(setup)
+    part, architecture = setup.recipe.teacher, _teacher_architecture(setup)
     if part is None:
         raise RecipeError("this recipe has no teacher, and something asks for one; name it")
     stored = not keeps_shares(accelerator)
-    return load_model(part.model, anatomy=anatomy, with_head=with_head, stored=stored)
+    return load_model(part.model, architecture=architecture, with_head=with_head, stored=stored)
 
 
 def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
     """A teacher that runs beside the student, on its device."""
     _attend(setup, model)
-    anatomy = _teacher_anatomy(setup)
+    architecture = _teacher_architecture(setup)
     # What keeps shares wants the weights of a layer alike.
     if _reads_in_bfloat16(setup) and not keeps_shares(accelerator):
         halve_weights(model)
     model.requires_grad_(False).to(accelerator.device)
-    shard_layers(submodule(model.base_model, anatomy.layers), accelerator)
-    return LiveTeacher(model, anatomy)
+    shard_layers(submodule(model.base_model, architecture.layers), accelerator)
+    return LiveTeacher(model, architecture)
 
 
 def _reads_in_bfloat16(setup: Setup) -> bool:
@@ -168,7 +168,7 @@ def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrai
         copy_layers(
             student,
             teacher,
-            models.anatomy,
+            models.architecture,
             layers=models.copied_layers,
             width=part.width,
             calibration=[calibration_tokens(setup)],
@@ -196,7 +196,7 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
     return Learner(
         student,
         projections,
-        setup.models.anatomy,
+        setup.models.architecture,
         stage.objectives,
         _alignment(setup, number) if setup.recipe.stages[number].alignment else None,
     )
@@ -214,45 +214,45 @@ def _alignment(setup: Setup, number: int) -> Alignment:
     )
     if part.columns == "all":
         return of_kind(None, None)
-    pieces = setup.models.pieces
-    compared = np.flatnonzero(compared_pieces(pieces, part))
+    tokens = setup.models.tokens
+    compared = np.flatnonzero(compared_tokens(tokens, part))
     teacher = torch.from_numpy(compared)
     if part.columns == "shared":
-        same = torch.from_numpy(pieces.same[compared])
+        same = torch.from_numpy(tokens.same[compared])
         return of_kind(same, teacher)
-    parts, owner = (torch.from_numpy(found) for found in pieces.written_with(compared))
+    parts, owner = (torch.from_numpy(found) for found in tokens.written_with(compared))
     rows = mine.vocabulary if part.of_parts == "log_sum_exp" else None
     return of_kind(parts, teacher, owner=owner, summed_over=rows)
 
 
 def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary:
-    anatomy, seed = _teacher_anatomy(setup), setup.recipe.seed
+    architecture, seed = _teacher_architecture(setup), setup.recipe.seed
     name = setup.recipe.teacher.model if setup.recipe.teacher else ""
-    model = load_with_head(name, anatomy=anatomy, seed=seed)
+    model = load_with_head(name, architecture=architecture, seed=seed)
     _attend(setup, model)
     if setup.recipe.training.checkpointing:
-        recompute_layers(model, anatomy)
+        recompute_layers(model, architecture)
     random = setup.recipe.student.embeddings == "random"
     rows = None if random else _first_rows(setup, model)[0]
-    return MixedVocabulary(model, student, anatomy, seed=seed, rows=rows)
+    return MixedVocabulary(model, student, architecture, seed=seed, rows=rows)
 
 
 def _first_rows(setup: Setup, teacher: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """What each of the student's pieces is to the teacher, and its weight; 0 where none is."""
+    """What each of the student's tokens is to the teacher, and its weight; 0 where none is."""
     kind, models = setup.recipe.student.embeddings, setup.models
     if models.teacher_tokenizer is None:
         raise RecipeError("this recipe has no teacher to take first embeddings from; name it")
     embeddings: Any = teacher.get_input_embeddings()
     table = embeddings.weight.detach().float()
-    means = mean_of_teacher_pieces(table, models.teacher_tokenizer, models.tokenizer)
+    means = mean_of_teacher_tokens(table, models.teacher_tokenizer, models.tokenizer)
     ids = models.student.token_ids
     even = torch.zeros(len(means))
     even[ids.columns("cpu")] = 1.0
     if kind == "mean":
         return means, even
-    counts = torch.from_numpy(teacher_piece_counts(setup)) if kind == "weighted" else None
-    rows, total = mean_of_containing_pieces(
-        table[: len(models.pieces.same)], models.pieces, means, counts=counts
+    counts = torch.from_numpy(teacher_token_counts(setup)) if kind == "weighted" else None
+    rows, total = mean_of_containing_tokens(
+        table[: len(models.tokens.same)], models.tokens, means, counts=counts
     )
     return rows, total if kind == "weighted" else even
 
@@ -262,7 +262,7 @@ def _attend(setup: Setup, model: PreTrainedModel) -> None:
         use_float32_attention(model)
 
 
-def _teacher_anatomy(setup: Setup) -> Anatomy:
-    if setup.models.teacher_anatomy is None:
+def _teacher_architecture(setup: Setup) -> Architecture:
+    if setup.models.teacher_architecture is None:
         raise RecipeError("this recipe has no teacher, and something asks for one; name it")
-    return setup.models.teacher_anatomy
+    return setup.models.teacher_architecture

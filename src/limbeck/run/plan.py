@@ -19,7 +19,7 @@ from ..tokenization.masking import Masking
 from ..training.checkpoint import Position
 from ..training.optimizer import build_optimizer
 from ..training.step import train_step
-from .cacheable import cache_faults, cache_size
+from .cacheable import cache_problems, cache_size
 from .models import (
     build_accelerator,
     build_learner,
@@ -45,7 +45,7 @@ class Probe:
 
 
 def probe(setup: Setup, number: int) -> Probe:
-    """Ten real steps of a stage on random pieces; nothing is kept."""
+    """Ten real steps of a stage on random tokens; nothing is kept."""
     setup, stage = _with_live_teacher(setup), setup.stages[number]
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe, folder)
@@ -134,9 +134,9 @@ def _cache_rows(setup: Setup) -> Table:
     kinds = [Kind("exact"), Kind("top_k"), Kind("sampled")]
     found: Table = []
     for kind in kinds if _asks_logits(setup) else kinds[:1]:
-        if not cache_faults(setup, kind):
+        if not cache_problems(setup, kind):
             size = cache_size(setup, kind)
-            name = kind.logits if kind.logits == "exact" else f"{kind.logits}, {kind.pieces}"
+            name = kind.logits if kind.logits == "exact" else f"{kind.logits}, {kind.tokens}"
             found.append([name, f"{size.bytes_a_token:,.1f}", f"{size.total / 1e9:.2f} GB"])
     return found
 
@@ -146,7 +146,7 @@ def _asks_logits(setup: Setup) -> bool:
 
 
 def _with_live_teacher(setup: Setup) -> Setup:
-    """The same with the teacher beside the student: no signals of random pieces are kept."""
+    """The same with the teacher beside the student: no signals of random tokens are kept."""
     part = setup.recipe.teacher
     if part is None or part.cache is None:
         return setup
@@ -160,12 +160,12 @@ def _random_batch(setup: Setup, number: int) -> Batch:
     below = setup.models.student.vocabulary
     if setup.stages[number].mixed is not None and setup.models.teacher is not None:
         below += setup.models.teacher.vocabulary
-    pieces = torch.randint(0, below, shape, generator=generator)
+    ids = torch.randint(0, below, shape, generator=generator)
     masking = setup.maskings[number]
     share = masking.share if isinstance(masking, Masking) else 1.0 if masking else 0.0
     predicted = torch.rand(shape, generator=generator) < share
     real = torch.ones(shape, dtype=torch.bool)
-    tokens = Tokens(pieces, real, pieces, predicted)
+    tokens = Tokens(ids, real, ids, predicted)
     part = setup.recipe.stages[number].alignment
     if part is None or setup.models.teacher is None:
         return Batch(tokens, tokens)
@@ -174,10 +174,10 @@ def _random_batch(setup: Setup, number: int) -> Batch:
     every = torch.arange(shape[1]).expand(shape)
     following = every if part.kind == "ends" else None
     links = Links(
-        Tokens(pieces, real, pieces, real) if part.kind == "reduce" else None,
+        Tokens(ids, real, ids, real) if part.kind == "reduce" else None,
         every,
         every,
-        Tokens(pieces, real, pieces, real),
+        Tokens(ids, real, ids, real),
         following,
         following,
     )

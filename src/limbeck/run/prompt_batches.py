@@ -118,7 +118,7 @@ def written_batches(
         student,
         teacher,
         longest=setup.recipe.data.longest_response,
-        pieces=TokenIds.of(tokenizer),
+        tokens=TokenIds.of(tokenizer),
         ends=ends_of_recipe(setup.recipe, setup.models),
         steps=stage.steps,
         seed=setup.recipe.seed + number,

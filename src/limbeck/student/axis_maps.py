@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from ..activations import Needs
 from ..batch import Tokens
 from ..errors import StudentError
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..models.shapes import Shape
 from .width import Width
@@ -33,7 +33,7 @@ class AxisMaps:
 
 def axis_maps(
     source: Mapping[str, Tensor],
-    anatomy: Anatomy,
+    architecture: Architecture,
     layer: int | None,
     residual: tuple[Matrix, float],
     narrow: Shape,
@@ -44,7 +44,7 @@ def axis_maps(
 
     Args:
         source: The teacher's weights by name.
-        anatomy: The family's row.
+        architecture: The family's row.
         layer: The teacher's; None for what stands outside.
         residual: As `hidden_map` gives it.
         narrow: Sizes of the student.
@@ -53,11 +53,11 @@ def axis_maps(
     """
     hidden, scale = residual
     by_role = {"hidden": hidden}
-    if wide.hidden != narrow.hidden and _embedding_width(source, anatomy) == wide.hidden:
+    if wide.hidden != narrow.hidden and _embedding_width(source, architecture) == wide.hidden:
         by_role["embedding"] = hidden
     if layer is not None:
-        prefix = f"{anatomy.layers}.{layer}."
-        weights = _outputs_first(source, anatomy, prefix)
+        prefix = f"{architecture.layers}.{layer}."
+        weights = _outputs_first(source, architecture, prefix)
         by_role["heads"], by_role["groups"] = _head_maps(weights, narrow, wide, width)
         by_role["inner"] = inner = _inner_map(weights, narrow, wide, width)
         heads = by_role["heads"]
@@ -66,9 +66,9 @@ def axis_maps(
     return AxisMaps(by_role, scale)
 
 
-def _embedding_width(source: Mapping[str, Tensor], anatomy: Anatomy) -> int:
+def _embedding_width(source: Mapping[str, Tensor], architecture: Architecture) -> int:
     for name, weight in source.items():
-        if axis_roles(name, anatomy) == ("same", "embedding"):
+        if axis_roles(name, architecture) == ("same", "embedding"):
             return weight.shape[1]
     return 0
 
@@ -80,14 +80,14 @@ def _selection(chosen: Tensor, wide: int) -> Matrix:
 
 
 def _outputs_first(
-    source: Mapping[str, Tensor], anatomy: Anatomy, prefix: str
+    source: Mapping[str, Tensor], architecture: Architecture, prefix: str
 ) -> dict[tuple[str, ...] | None, Tensor]:
     """The matrices of a layer by the roles of their axes, outputs first in every family."""
     found = {}
     for name, weight in source.items():
         if name.startswith(prefix) and weight.dim() == 2:
-            roles, matrix = axis_roles(name, anatomy), weight.detach().float()
-            if roles is not None and anatomy.inputs_first:
+            roles, matrix = axis_roles(name, architecture), weight.detach().float()
+            if roles is not None and architecture.inputs_first:
                 roles, matrix = roles[::-1], matrix.mT
             found[roles] = matrix
     return found
@@ -138,7 +138,7 @@ def _inner_map(
 
 def hidden_map(
     teacher: PreTrainedModel,
-    anatomy: Anatomy,
+    architecture: Architecture,
     narrow: Shape,
     wide: Shape,
     width: Width,
@@ -157,7 +157,7 @@ def hidden_map(
     everything = Needs(hidden=frozenset(range(wide.layers)))
     with torch.no_grad():
         for tokens in calibration:
-            states = capture(teacher, anatomy, tokens, everything).hidden
+            states = capture(teacher, architecture, tokens, everything).hidden
             for state in states.values():
                 rows = state[tokens.mask].double()
                 # Each layer counts alike, however large its states are.
@@ -175,12 +175,12 @@ def hidden_map(
     return matrix.float(), (energy * wide.hidden / narrow.hidden) ** 0.5
 
 
-def axis_roles(name: str, anatomy: Anatomy) -> tuple[str, ...] | None:
-    """What the axes of a weight or bias stand for; None where the anatomy does not say."""
+def axis_roles(name: str, architecture: Architecture) -> tuple[str, ...] | None:
+    """What the axes of a weight or bias stand for; None where the architecture does not say."""
     stem, _, kind = name.rpartition(".")
-    for ending, roles in anatomy.axes:
+    for ending, roles in architecture.axes:
         if name.endswith(ending):
             return roles
         if kind == "bias" and f"{stem}.weight".endswith(ending):
-            return roles[-1:] if anatomy.inputs_first else roles[:1]
+            return roles[-1:] if architecture.inputs_first else roles[:1]
     return None

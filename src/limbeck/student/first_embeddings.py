@@ -1,7 +1,7 @@
-"""First embeddings of a new vocabulary, from the teacher's: means of its pieces.
+"""First embeddings of a new vocabulary, from the teacher's: means of its tokens.
 
 Source: the idea of FastText-like initialisation in Zhao et al. 2021, arXiv:1909.11687; means
-of the pieces that hold a new one, Kolesnikova et al. 2022, arXiv:2205.02340; the truncated
+of the tokens that hold a new one, Kolesnikova et al. 2022, arXiv:2205.02340; the truncated
 singular value decomposition for a narrower student is the usual one.
 """
 
@@ -14,27 +14,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import StudentError
 from ..token_ids import TokenIds
-from ..tokenization.piece_map import ROLES, PieceMap
 from ..tokenization.spelling import spellings
+from ..tokenization.token_map import ROLES, TokenMap
 
 
-def mean_of_teacher_pieces(
-    table: Float[Tensor, "teacher_pieces width"],
+def mean_of_teacher_tokens(
+    table: Float[Tensor, "teacher_vocabulary width"],
     teacher: PreTrainedTokenizerFast,
     student: PreTrainedTokenizerFast,
-) -> Float[Tensor, "student_pieces width"]:
-    """A row for each student piece: the mean of the teacher pieces that its letters are cut into.
+) -> Float[Tensor, "student_vocabulary width"]:
+    """A row for each student token: the mean of the teacher tokens that its letters are cut into.
 
-    A piece that the teacher has too, at the same place of a word, keeps the teacher's row;
+    A token that the teacher has too, at the same place of a word, keeps the teacher's row;
     special tokens take the row of the same role. What the teacher does not know gets the mean of
-    all its pieces.
+    all its tokens.
     """
     known, ids = spellings(teacher), TokenIds.of(teacher)
     rows = table[ids.columns(table.device)].mean(0).repeat(TokenIds.of(student).end, 1)
     for spelling, number in spellings(student).items():
-        pieces = [known[spelling]] if spelling in known else _cut(teacher, spelling.letters)
-        if pieces:
-            rows[number] = table[pieces].mean(0)
+        tokens = [known[spelling]] if spelling in known else _cut(teacher, spelling.letters)
+        if tokens:
+            rows[number] = table[tokens].mean(0)
     for role in ROLES:
         mine, theirs = getattr(student, role), getattr(teacher, role)
         if mine is not None and theirs is not None:
@@ -42,27 +42,27 @@ def mean_of_teacher_pieces(
     return rows
 
 
-def mean_of_containing_pieces(
-    table: Float[Tensor, "teacher_pieces width"],
-    pieces: PieceMap,
-    otherwise: Float[Tensor, "student_pieces width"],
+def mean_of_containing_tokens(
+    table: Float[Tensor, "teacher_vocabulary width"],
+    tokens: TokenMap,
+    otherwise: Float[Tensor, "student_vocabulary width"],
     *,
-    counts: Int64[Tensor, " teacher_pieces"] | None = None,
-) -> tuple[Float[Tensor, "student_pieces width"], Float[Tensor, " student_pieces"]]:
-    """A row for each student piece: the mean of the teacher pieces that are written with it.
+    counts: Int64[Tensor, " teacher_vocabulary"] | None = None,
+) -> tuple[Float[Tensor, "student_vocabulary width"], Float[Tensor, " student_vocabulary"]]:
+    """A row for each student token: the mean of the teacher tokens that are written with it.
 
     Args:
         table: The teacher's embeddings.
-        pieces: The teacher's pieces in the student's vocabulary.
-        otherwise: The rows of pieces with which no teacher piece is written.
-        counts: How often a text has each teacher piece: its weight in the mean; without
+        tokens: The teacher's tokens in the student's vocabulary.
+        otherwise: The rows of tokens with which no teacher token is written.
+        counts: How often a text has each teacher token: its weight in the mean; without
             them all weigh the same.
 
     Returns:
-        The rows, and what all teacher pieces that are written with a student piece weigh.
+        The rows, and what all teacher tokens that are written with a student token weigh.
     """
-    written = torch.from_numpy(pieces.written).nonzero()[:, 0]
-    parts, owner = (torch.from_numpy(some) for some in pieces.written_with(written.numpy()))
+    written = torch.from_numpy(tokens.written).nonzero()[:, 0]
+    parts, owner = (torch.from_numpy(some) for some in tokens.written_with(written.numpy()))
     weights = (torch.ones(len(table)) if counts is None else counts.float())[written][owner]
     total = torch.zeros(len(otherwise)).index_add_(0, parts, weights)
     sums = torch.zeros_like(otherwise).index_add_(
@@ -74,9 +74,9 @@ def mean_of_containing_pieces(
 
 def set_embeddings(
     student: PreTrainedModel,
-    rows: Float[Tensor, "pieces width"],
+    rows: Float[Tensor, "vocabulary width"],
     *,
-    weights: Float[Tensor, " pieces"] | None = None,
+    weights: Float[Tensor, " vocabulary"] | None = None,
 ) -> None:
     """Put rows into a student's embedding table, along their main directions where it is narrower.
 
@@ -108,5 +108,5 @@ def set_embeddings(
 
 
 def _cut(tokenizer: PreTrainedTokenizerFast, letters: str) -> list[int]:
-    pieces = tokenizer(letters, add_special_tokens=False)["input_ids"]
-    return [piece for piece in pieces if piece != tokenizer.unk_token_id]
+    tokens = tokenizer(letters, add_special_tokens=False)["input_ids"]
+    return [token for token in tokens if token != tokenizer.unk_token_id]

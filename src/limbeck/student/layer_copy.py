@@ -22,13 +22,13 @@ from transformers import PreTrainedModel
 
 from ..batch import Tokens
 from ..errors import StudentError
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.shapes import Shape, shape_of
 from .axis_maps import AxisMaps, axis_maps, axis_roles, hidden_map
 from .width import Width
 
 
-def copy_faults(
+def copy_problems(
     student: Shape, teacher: Shape, layers: Sequence[Sequence[int]], *, rotary: bool = False
 ) -> list[str]:
     """Everything that makes a copy into this student impossible.
@@ -40,16 +40,18 @@ def copy_faults(
         rotary: Positions turn queries and keys, each coordinate of a head at a
             speed of its own, so that a head cannot be cut.
     """
-    faults = []
+    problems = []
     if len(layers) != student.layers:
-        faults.append(
+        problems.append(
             f"names {len(layers)} teacher layers for {student.layers} student layers; name one each"
         )
     if empty := [number for number, run in enumerate(layers) if not run]:
-        faults.append(f"names no teacher layer for student layers {empty}; name one each, or more")
+        problems.append(
+            f"names no teacher layer for student layers {empty}; name one each, or more"
+        )
     named = [layer for run in layers for layer in run]
     if outside := [layer for layer in named if not 0 <= layer < teacher.layers]:
-        faults.append(
+        problems.append(
             f"names teacher layers {outside}, but there are {teacher.layers}: 0 to"
             f" {teacher.layers - 1} (the embedding output is not counted)"
         )
@@ -66,22 +68,22 @@ def copy_faults(
     }
     for name, (narrow, wide) in sizes.items():
         if narrow > wide:
-            faults.append(
+            problems.append(
                 f"cannot fill {name}={narrow} from the teacher's {wide}; make it smaller, or start"
                 " from random weights (`copy: null`)"
             )
     if rotary and head_size[0] < head_size[1]:
-        faults.append(
+        problems.append(
             f"cannot cut heads of {head_size[1]} to {head_size[0]} where positions are rotary;"
             f" give hidden / heads = {head_size[1]}, or start from random weights (`copy: null`)"
         )
-    return faults
+    return problems
 
 
 def copy_layers(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
-    anatomy: Anatomy,
+    architecture: Architecture,
     *,
     layers: Sequence[Sequence[int]],
     width: Width,
@@ -94,45 +96,45 @@ def copy_layers(
     Args:
         student: Changed in place; of the teacher's family.
         teacher: Only read.
-        anatomy: The family's row, with the roles of its weights' axes.
+        architecture: The family's row, with the roles of its weights' axes.
         layers: Teacher layers of every student layer, which becomes their mean.
         width: How narrower axes are filled.
         calibration: Text for ``svd``, as the teacher reads it; a few thousand
             tokens are enough.
 
     Raises:
-        StudentError: A weight's axes are not in the anatomy, or sizes do not fit.
+        StudentError: A weight's axes are not in the architecture, or sizes do not fit.
     """
-    narrow, wide = shape_of(student.config, anatomy), shape_of(teacher.config, anatomy)
-    if faults := copy_faults(narrow, wide, layers, rotary=anatomy.rotary):
-        raise StudentError("layer copy " + "; ".join(faults))
-    residual = hidden_map(teacher, anatomy, narrow, wide, width, calibration)
-    source = _merged(teacher, anatomy, layers)
+    narrow, wide = shape_of(student.config, architecture), shape_of(teacher.config, architecture)
+    if problems := copy_problems(narrow, wide, layers, rotary=architecture.rotary):
+        raise StudentError("layer copy " + "; ".join(problems))
+    residual = hidden_map(teacher, architecture, narrow, wide, width, calibration)
+    source = _merged(teacher, architecture, layers)
     maps = {
-        layer: axis_maps(source, anatomy, layer, residual, narrow, wide, width)
+        layer: axis_maps(source, architecture, layer, residual, narrow, wide, width)
         for layer in (None, *range(len(layers)))
     }
     for name, target in student.base_model.named_parameters():
         if name in source:  # a pooler is not, or a norm that only one of two layers has
-            layer, _ = _layer_of(name, anatomy)
-            _assign(target, source[name], name, anatomy, maps[layer])
+            layer, _ = _layer_of(name, architecture)
+            _assign(target, source[name], name, architecture, maps[layer])
     body = teacher.base_model_prefix + "."
     # Tied weights under all of their names: the student's may not be tied.
     named = teacher.named_parameters(remove_duplicate=False)
     in_head = {name: weight for name, weight in named if not name.startswith(body)}
     for name, target in student.named_parameters():
         if name in in_head and student is not student.base_model:
-            _assign(target, in_head[name], name, anatomy, maps[None])
+            _assign(target, in_head[name], name, architecture, maps[None])
 
 
 def _merged(
-    teacher: PreTrainedModel, anatomy: Anatomy, layers: Sequence[Sequence[int]]
+    teacher: PreTrainedModel, architecture: Architecture, layers: Sequence[Sequence[int]]
 ) -> dict[str, Tensor]:
     """The weights of the teacher's body, each run of its layers made one by its mean."""
     merged: dict[str, Tensor] = {}
     of_layers: dict[str, dict[int, Tensor]] = {}
     for name, weight in teacher.base_model.named_parameters():
-        layer, rest = _layer_of(name, anatomy)
+        layer, rest = _layer_of(name, architecture)
         if layer is None:
             merged[name] = weight
         else:
@@ -144,27 +146,29 @@ def _merged(
                 mean = found[0]
                 if len(found) > 1:
                     mean = torch.stack([weight.detach().float() for weight in found]).mean(0)
-                merged[f"{anatomy.layers}.{number}.{rest}"] = mean
+                merged[f"{architecture.layers}.{number}.{rest}"] = mean
     return merged
 
 
-def _layer_of(name: str, anatomy: Anatomy) -> tuple[int | None, str]:
+def _layer_of(name: str, architecture: Architecture) -> tuple[int | None, str]:
     """The layer that a weight of the body stands in, and its name there."""
-    prefix = anatomy.layers + "."
+    prefix = architecture.layers + "."
     if not name.startswith(prefix):
         return None, name
     number, rest = name[len(prefix) :].split(".", 1)
     return int(number), rest
 
 
-def _assign(target: Tensor, source: Tensor, name: str, anatomy: Anatomy, maps: AxisMaps) -> None:
+def _assign(
+    target: Tensor, source: Tensor, name: str, architecture: Architecture, maps: AxisMaps
+) -> None:
     kind = name.rsplit(".", 1)[-1]
-    roles = axis_roles(name, anatomy)
+    roles = axis_roles(name, architecture)
     if roles is None:
         if target.shape != source.shape:
             raise StudentError(
                 f"the axes of {name} (teacher {tuple(source.shape)}, student"
-                f" {tuple(target.shape)}) are not in the anatomy; add them, or use `copy: null`"
+                f" {tuple(target.shape)}) are not in the architecture; add them, or use `copy: null`"
             )
         target.data.copy_(source)
         return

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..batch import Tokens
 from ..errors import StudentError
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.low_rank_layers import FactoredLinear, set_submodule, sizes_of
 from ..models.low_rank_loading import QUANT_METHOD
 from .axis_maps import axis_roles
@@ -70,13 +70,13 @@ def break_even(inputs: int, outputs: int) -> int:
 
 
 def chosen_layers(
-    model: PreTrainedModel, anatomy: Anatomy, which: Which | Sequence[str]
+    model: PreTrainedModel, architecture: Architecture, which: Which | Sequence[str]
 ) -> list[str]:
     """Paths, from the body, of the linear layers inside the model's layers.
 
     Args:
         model: Any of the family.
-        anatomy: The family's row, with the roles of its weights' axes.
+        architecture: The family's row, with the roles of its weights' axes.
         which: By role, or the ends of their paths, as ``mlp.up_proj``.
 
     Raises:
@@ -85,15 +85,15 @@ def chosen_layers(
     linear = [
         path
         for path, module in model.base_model.named_modules()
-        if path.startswith(anatomy.layers + ".") and isinstance(module, (nn.Linear, Conv1D))
+        if path.startswith(architecture.layers + ".") and isinstance(module, (nn.Linear, Conv1D))
     ]
     if isinstance(which, str):
         roles = _ROLES[which]
-        return [p for p in linear if roles & set(axis_roles(f"{p}.weight", anatomy) or ())]
+        return [p for p in linear if roles & set(axis_roles(f"{p}.weight", architecture) or ())]
     missing = [end for end in which if not any(_ends(path, end) for path in linear)]
     if missing:
         inside = sorted(
-            {path.removeprefix(anatomy.layers + ".").split(".", 1)[1] for path in linear}
+            {path.removeprefix(architecture.layers + ".").split(".", 1)[1] for path in linear}
         )
         raise StudentError(
             f"no linear layer's path ends in {', '.join(missing)}; there are {', '.join(inside)}"
@@ -157,13 +157,13 @@ def factor_layers(
     return ranks
 
 
-def merge_factors(model: PreTrainedModel, anatomy: Anatomy) -> None:
+def merge_factors(model: PreTrainedModel, architecture: Architecture) -> None:
     """Multiply all factors out, in place: a model of the usual form."""
     factored = [path for path, m in model.named_modules() if isinstance(m, FactoredLinear)]
     for path in factored:
         layer: Any = model.get_submodule(path)
         dense = layer.dense()
-        set_submodule(model, path, _inputs_first(dense) if anatomy.inputs_first else dense)
+        set_submodule(model, path, _inputs_first(dense) if architecture.inputs_first else dense)
     if factored:
         del model.config.quantization_config
 

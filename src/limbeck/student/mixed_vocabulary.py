@@ -1,6 +1,6 @@
-"""A teacher that reads its own pieces and the student's: stage I of mixed-vocabulary training.
+"""A teacher that reads its own tokens and the student's: stage I of mixed-vocabulary training.
 
-A student piece enters through the student's own, narrower embedding table and an affine
+A student token enters through the student's own, narrower embedding table and an affine
 map to the teacher's width; a hidden one is predicted through the same map, turned round.
 Everything is trained: the teacher's body keeps its place for both kinds, and the student
 is left with embeddings that mean to it what the teacher's mean to the teacher.
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from ..activations import Needs, Predictions
 from ..batch import Tokens
 from ..errors import StudentError
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..models.modules import submodule
 
@@ -47,11 +47,11 @@ class MixedEmbedding(nn.Module):
 
     @property
     def student_from(self) -> int:
-        """Number of the student's first piece."""
+        """Number of the student's first token."""
         return self.teacher.num_embeddings
 
-    def fit(self, rows: Float[Tensor, "pieces width"]) -> None:
-        """Choose the map so that student pieces enter as these rows, by least squares."""
+    def fit(self, rows: Float[Tensor, "vocabulary width"]) -> None:
+        """Choose the map so that student tokens enter as these rows, by least squares."""
         with torch.no_grad():
             table = self.student.weight[: len(rows)]
             centre, mean = table.mean(0), rows.mean(0)
@@ -73,9 +73,9 @@ class MixedVocabulary(nn.Module):
     Args:
         teacher: With a vocabulary head, trained or not; it becomes the body, and changes.
         student: Gives its embedding table, which stays its own and is trained here.
-        anatomy: The teacher's.
+        architecture: The teacher's.
         seed: Decides the map's first weights.
-        rows: What each student piece is to enter the teacher as at first, as nearly as the
+        rows: What each student token is to enter the teacher as at first, as nearly as the
             map can make it of the student's table; None leaves the map random.
 
     Raises:
@@ -86,10 +86,10 @@ class MixedVocabulary(nn.Module):
         self,
         teacher: PreTrainedModel,
         student: PreTrainedModel,
-        anatomy: Anatomy,
+        architecture: Architecture,
         *,
         seed: int,
-        rows: Float[Tensor, "pieces width"] | None = None,
+        rows: Float[Tensor, "vocabulary width"] | None = None,
     ) -> None:
         super().__init__()
         self.body = teacher
@@ -102,10 +102,10 @@ class MixedVocabulary(nn.Module):
             self.embedding.fit(rows)
         self.body.set_input_embeddings(self.embedding)
         self.student_bias = nn.Parameter(torch.zeros(tables[1].num_embeddings))
-        self._anatomy = anatomy
+        self._architecture = architecture
 
     def plain(self) -> PreTrainedModel:
-        """The body as an ordinary model whose table holds the student's pieces after its own."""
+        """The body as an ordinary model whose table holds the student's tokens after its own."""
         with torch.no_grad():
             rows = self.embedding.map(self.embedding.student.weight)
             model = copy.deepcopy(self.body)
@@ -113,7 +113,7 @@ class MixedVocabulary(nn.Module):
             model.tie_weights()
             first = self.embedding.student_from
             table = model.resize_token_embeddings(first + len(rows), mean_resizing=False)
-            output = _output(model, self._anatomy)
+            output = _output(model, self._architecture)
             table.weight[first:] = rows
             output.weight[first:] = rows
             if output.bias is not None:
@@ -122,52 +122,52 @@ class MixedVocabulary(nn.Module):
         return model
 
     def predictions(self, tokens: Tokens) -> tuple[Predictions, Predictions]:
-        """At the predicted positions, over the teacher's pieces and over the student's.
+        """At the predicted positions, over the teacher's tokens and over the student's.
 
         Each is to be read at the positions whose label is of its kind.
         """
-        found = capture(self.body, self._anatomy, tokens, Needs(predictions=True)).predictions
+        found = capture(self.body, self._architecture, tokens, Needs(predictions=True)).predictions
         if found is None:
             raise StudentError("the teacher of mixed-vocabulary training has no vocabulary head")
         is_student = tokens.labels[tokens.predicted] >= self.embedding.student_from
         of_teacher = Predictions(found.features[~is_student], found.weight, found.bias)
-        # (E A + b) . h = E . (A h) + b . h, and b . h is the same for all pieces.
+        # (E A + b) . h = E . (A h) + b . h, and b . h is the same for all tokens.
         features = found.features[is_student] @ self.embedding.map.weight
         return of_teacher, Predictions(features, self.embedding.student.weight, self.student_bias)
 
 
-def reader_of_student_pieces(
-    both: PreTrainedModel, anatomy: Anatomy, *, student_from: int
+def reader_of_student_tokens(
+    both: PreTrainedModel, architecture: Architecture, *, student_from: int
 ) -> PreTrainedModel:
-    """The teacher that knows the student's pieces alone, numbered as the student does.
+    """The teacher that knows the student's tokens alone, numbered as the student does.
 
-    Piece by piece it can be compared with the student, as a teacher of one vocabulary.
+    Token by token it can be compared with the student, as a teacher of one vocabulary.
 
     Args:
         both: As `MixedVocabulary.plain` gives it; only read.
-        anatomy: The teacher's.
-        student_from: Number of the student's first piece in it.
+        architecture: The teacher's.
+        student_from: Number of the student's first token in it.
     """
-    table, output = _table(both, "teacher"), _output(both, anatomy)
+    table, output = _table(both, "teacher"), _output(both, architecture)
     bias = None if output.bias is None else output.bias[student_from:]
-    return with_pieces(
-        both, anatomy, table.weight[student_from:], output.weight[student_from:], bias
+    return with_tokens(
+        both, architecture, table.weight[student_from:], output.weight[student_from:], bias
     )
 
 
-def with_pieces(
+def with_tokens(
     model: PreTrainedModel,
-    anatomy: Anatomy,
-    rows: Float[Tensor, "pieces width"],
-    output_rows: Float[Tensor, "pieces width"] | None = None,
-    bias: Float[Tensor, " pieces"] | None = None,
+    architecture: Architecture,
+    rows: Float[Tensor, "vocabulary width"],
+    output_rows: Float[Tensor, "vocabulary width"] | None = None,
+    bias: Float[Tensor, " vocabulary"] | None = None,
 ) -> PreTrainedModel:
-    """A copy of a model that reads other pieces, and predicts them if it has a head.
+    """A copy of a model that reads other tokens, and predicts them if it has a head.
 
     Args:
         model: Only read.
-        anatomy: Its own.
-        rows: What the pieces enter as.
+        architecture: Its own.
+        rows: What the tokens enter as.
         output_rows: What they are predicted by; by default ``rows``.
         bias: Of their logits; by default 0.
     """
@@ -177,7 +177,7 @@ def with_pieces(
         table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
         table.weight.copy_(rows)
         if changed is not changed.base_model:
-            output = _output(changed, anatomy)
+            output = _output(changed, architecture)
             output.weight.copy_(rows if output_rows is None else output_rows)
             if output.bias is not None:
                 output.bias.copy_(torch.zeros(len(rows)) if bias is None else bias)
@@ -191,8 +191,8 @@ def _spread(rows: Tensor) -> Tensor:
     return (rows - rows.mean(0)).square().sum(1).mean().sqrt()
 
 
-def _output(model: PreTrainedModel, anatomy: Anatomy) -> nn.Linear:
-    found = submodule(model, anatomy.output or anatomy.head[-1])
+def _output(model: PreTrainedModel, architecture: Architecture) -> nn.Linear:
+    found = submodule(model, architecture.output or architecture.head[-1])
     if not isinstance(found, nn.Linear):
         raise StudentError(f"the teacher's output is {type(found).__name__}, not a linear map")
     return found

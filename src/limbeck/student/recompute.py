@@ -11,16 +11,16 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.modules import submodule
 
 
-def recompute_layers(model: PreTrainedModel, anatomy: Anatomy) -> None:
+def recompute_layers(model: PreTrainedModel, architecture: Architecture) -> None:
     """Keep of every layer no more than what enters it, in place.
 
     A step then holds one layer's insides at a time, for a third more of computing.
     """
-    for layer in submodule(model.base_model, anatomy.layers).children():
+    for layer in submodule(model.base_model, architecture.layers).children():
         here: Any = layer
         here.forward = partial(_recomputed, here.forward)
 

@@ -7,44 +7,44 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.load import language_model_class
 from ..models.low_rank_layers import factored_ranks
 from ..models.modules import parameter_counts
 from ..models.shapes import Shape, unused_positions
 
 
-def shape_faults(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]:
+def shape_problems(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]:
     """Everything that makes a student of this shape impossible, as (field, message).
 
     Args:
         shape: The student's.
         rotary: Positions turn the coordinates of a head in pairs.
     """
-    faults = [
+    problems = [
         (name, f"is {value}, must be at least 1")
         for name, value in vars(shape).items()
         if isinstance(value, int) and not isinstance(value, bool) and value < 1
     ]
-    if not faults and shape.head_size is None and shape.hidden % shape.heads:
+    if not problems and shape.head_size is None and shape.hidden % shape.heads:
         valid = [n for n in range(1, shape.hidden + 1) if shape.hidden % n == 0 and n <= 64]
-        faults.append(
+        problems.append(
             ("heads", f"is {shape.heads}, which does not divide hidden={shape.hidden}; use {valid}")
         )
-    if not faults and rotary and (size := shape.query_width // shape.heads) % 2:
+    if not problems and rotary and (size := shape.query_width // shape.heads) % 2:
         message = f"is {shape.heads}, of {size} coordinates each; where positions are rotary a head"
-        faults.append(("heads", f"{message} needs an even number (hidden={shape.hidden})"))
+        problems.append(("heads", f"{message} needs an even number (hidden={shape.hidden})"))
     groups = shape.key_value_heads
-    if not faults and groups and shape.heads % groups:
-        faults.append(
+    if not problems and groups and shape.heads % groups:
+        problems.append(
             ("key_value_heads", f"is {groups}, which does not divide heads={shape.heads}")
         )
     if (ids := shape.token_ids).end > shape.vocabulary:
-        message = f"is {shape.vocabulary}, but the tokenizer has {len(ids)} pieces"
+        message = f"is {shape.vocabulary}, but the tokenizer has {len(ids)} tokens"
         if ids.absent:
             message += f" with ids up to {ids.end - 1}"
-        faults.append(("vocabulary", f"{message}; give {ids.end} or more"))
-    return faults
+        problems.append(("vocabulary", f"{message}; give {ids.end} or more"))
+    return problems
 
 
 def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
@@ -59,7 +59,7 @@ def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
 
 def student_config(
     like: Any,
-    anatomy: Anatomy,
+    architecture: Architecture,
     shape: Shape,
     *,
     copied_layers: Sequence[Sequence[int]] | None = None,
@@ -68,7 +68,7 @@ def student_config(
 
     Args:
         like: The teacher's configuration, or a family's default.
-        anatomy: The family's row of the table.
+        architecture: The family's row of the table.
         shape: The student's sizes.
         copied_layers: Teacher layers that each student layer is copied from; where
             layers are of several kinds (local and global attention), the kind of the
@@ -88,9 +88,9 @@ def student_config(
     if config.to_dict().get("embedding_size") == config.hidden_size:
         config.embedding_size = shape.hidden
     config.hidden_size = shape.hidden
-    setattr(config, anatomy.intermediate_field, shape.intermediate)
+    setattr(config, architecture.intermediate_field, shape.intermediate)
     config.vocab_size = shape.vocabulary
-    config.max_position_embeddings = shape.positions + unused_positions(like, anatomy)
+    config.max_position_embeddings = shape.positions + unused_positions(like, architecture)
     config.dtype = "float32"
     if kinds is not None:
         chosen = (

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ..errors import Fault, RecipeError
+from ..errors import Problem, RecipeError
 from ..recipe.check import Setup, check
 from ..recipe.parse import override, parse_overrides, read_recipe
-from ..recipe.problems import faults_of
+from ..recipe.problems import problems_of
 from ..recipe.schema import EvaluationPart, Part
 from ..system.numbers import Number, Whole
 
@@ -91,13 +91,13 @@ def prepare_study(raw: Mapping[str, Any]) -> tuple[Study, list[ArmRun]]:
     """The study and all its trainings, those that can share the teacher's signals together.
 
     Raises:
-        RecipeError: With every fault of the study and of its arms, each with its place.
+        RecipeError: With every problem of the study and of its arms, each with its place.
     """
     try:
         study = TypeAdapter(Study).validate_python(raw)
     except ValidationError as error:
-        raise _refused(faults_of(error, Study)) from error
-    faults = _form_faults(study)
+        raise _refused(problems_of(error, Study)) from error
+    problems = _form_problems(study)
     runs: list[ArmRun] = []
     for arm, fields in study.arms.items():
         for student, sizes in study.students.items():
@@ -106,15 +106,15 @@ def prepare_study(raw: Mapping[str, Any]) -> tuple[Study, list[ArmRun]]:
             try:
                 recipe = arm_recipe(study, sizes, fields)
             except RecipeError as error:
-                faults.append((f"arms.{arm}", str(error)))
+                problems.append((f"arms.{arm}", str(error)))
                 continue
             recipe["name"] = f"{study.name}: {arm}, {student}"
             setup, found = check(recipe)
-            faults += [(f"arms.{arm} ({student}): {path}", message) for path, message in found]
+            problems += [(f"arms.{arm} ({student}): {path}", message) for path, message in found]
             if setup:
                 runs += _seeded(study, arm, student, recipe, setup)
-    faults += _alike(runs)
-    faults += [
+    problems += _alike(runs)
+    problems += [
         (
             f"arms.{run.arm}",
             "changes how prompts are put (data.chat, data.between), and all are measured alike; say"
@@ -123,10 +123,10 @@ def prepare_study(raw: Mapping[str, Any]) -> tuple[Study, list[ArmRun]]:
         for run in runs
         if run.setup.recipe.evaluation != runs[0].setup.recipe.evaluation
     ]
-    if not faults and study.equal == "tokens":
-        faults += _unequal(study, runs)
-    if faults:
-        raise _refused(list(dict.fromkeys(faults)))
+    if not problems and study.equal == "tokens":
+        problems += _unequal(study, runs)
+    if problems:
+        raise _refused(list(dict.fromkeys(problems)))
     return study, runs
 
 
@@ -141,28 +141,28 @@ def tokens_of(setup: Setup) -> int:
     return sum(stage.steps * stage.batch_size * length for stage in setup.stages)
 
 
-def _refused(faults: Sequence[Fault]) -> RecipeError:
-    lines = "\n".join(f"  {path or 'study'}: {message}" for path, message in faults)
-    return RecipeError(f"the study has {len(faults)} fault(s):\n{lines}")
+def _refused(problems: Sequence[Problem]) -> RecipeError:
+    lines = "\n".join(f"  {path or 'study'}: {message}" for path, message in problems)
+    return RecipeError(f"the study has {len(problems)} problem(s):\n{lines}")
 
 
-def _form_faults(study: Study) -> list[Fault]:
-    faults = []
+def _form_problems(study: Study) -> list[Problem]:
+    problems = []
     if study.control not in study.arms:
         message = f"is {study.control!r}, which is no arm; use one of {', '.join(study.arms)}"
-        faults.append(("control", message))
+        problems.append(("control", message))
     places = {f"{student}/{arm}" for student in study.students for arm in study.arms}
-    faults += [
+    problems += [
         ("leave_out", f"names {name!r}, which is no STUDENT/ARM")
         for name in study.leave_out
         if name not in places
     ]
-    faults += [
+    problems += [
         ("leave_out", f"names {name!r}: the control is measured for every student")
         for name in study.leave_out
         if name.endswith(f"/{study.control}")
     ]
-    faults += [
+    problems += [
         (f"{kind}.{name}", f"sets {path!r}, but all are measured alike; say it in the recipe")
         for kind, some in (("arms", study.arms), ("students", study.students))
         for name, fields in some.items()
@@ -170,12 +170,12 @@ def _form_faults(study: Study) -> list[Fault]:
         if path.split(".")[0] == "evaluation"
     ]
     for kind, names in (("arms", study.arms), ("students", study.students)):
-        faults += [
+        problems += [
             (f"{kind}.{name}", "may hold letters, digits and + . - _ alone: it names a folder")
             for name in names
             if not _NAME.fullmatch(name) or set(name) == {"."}
         ]
-    return faults
+    return problems
 
 
 def arm_recipe(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, Any]:
@@ -205,17 +205,17 @@ def _seeded(
     ]
 
 
-def _alike(runs: Sequence[ArmRun]) -> list[Fault]:
+def _alike(runs: Sequence[ArmRun]) -> list[Problem]:
     """Arms that come to the same training, whatever they are called."""
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     for number, run in enumerate(runs):
         for other in runs[:number]:
             if other.seed == run.seed and _resolved(other) == _resolved(run):
                 name, twin = f"{run.student}/{run.arm}", f"{other.student}/{other.arm}"
                 message = f"differs in nothing from {twin}; change a field of one, or"
-                faults.append((f"arms.{run.arm}", f"{name} {message} `leave_out: [{name}]`"))
+                problems.append((f"arms.{run.arm}", f"{name} {message} `leave_out: [{name}]`"))
                 break
-    return faults
+    return problems
 
 
 def _resolved(run: ArmRun) -> tuple[object, ...]:
@@ -227,7 +227,7 @@ def _resolved(run: ArmRun) -> tuple[object, ...]:
     return recipe.teacher, recipe.student, recipe.data, recipe.training, made_of
 
 
-def _unequal(study: Study, runs: Sequence[ArmRun]) -> list[Fault]:
+def _unequal(study: Study, runs: Sequence[ArmRun]) -> list[Problem]:
     wanted = next(tokens_of(run.setup) for run in runs if run.arm == study.control)
     return [
         (

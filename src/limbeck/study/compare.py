@@ -53,7 +53,7 @@ def compare(
     Raises:
         TrainingError: A launcher has started several processes, or another process is at a
             study whose arms train equally long.
-        RecipeError: The study or an arm has faults, or an arm's folder holds
+        RecipeError: The study or an arm has problems, or an arm's folder holds
             another recipe.
         LimbeckError: An arm had to stop; what was done before is whole.
     """

@@ -58,7 +58,7 @@ def keep_freed_memory() -> bool:
     """Keep what is freed for what is asked next; False where the C library cannot be asked.
 
     A training step frees and asks for the same large blocks again and again; on
-    Linux each return costs page faults, about a sixth of a step on a CPU
+    Linux each return costs page problems, about a sixth of a step on a CPU
     (benchmarks/step.py measures it).
     """
     if not sys.platform.startswith("linux"):

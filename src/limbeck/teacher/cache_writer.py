@@ -1,6 +1,6 @@
 """Runs a teacher once, and keeps what objectives will ask of it.
 
-Of predictions either what enters the output map is kept, or some pieces of each
+Of predictions either what enters the output map is kept, or some tokens of each
 distribution. Queries, keys and values are made again from what entered them, where that
 is smaller; the frozen maps that this takes are kept once.
 """
@@ -37,12 +37,12 @@ class CacheWriter:
         store: SignalStore,
         kind: Kind,
         *,
-        pieces: TokenIds | int,
+        tokens: TokenIds | int,
         seed: int,
     ) -> None:
         """Of distributions over those ids, or so many from 0 on; ``seed`` decides what is drawn."""
         self._live, self._store, self._kind = live, store, kind
-        self._ids, self._seed = TokenIds.given(pieces), seed
+        self._ids, self._seed = TokenIds.given(tokens), seed
 
     def names(self, needs: Needs) -> set[Name]:
         """What is kept for such needs."""
@@ -104,11 +104,11 @@ class CacheWriter:
             logs = self._ids.only(logits).log_softmax(-1)
             if self._kind.logits == "sampled":
                 drawn = logs.exp().multinomial(
-                    self._kind.pieces, replacement=True, generator=chance
+                    self._kind.tokens, replacement=True, generator=chance
                 )
                 found.append([drawn.int()])
                 continue
-            top, places = logs.topk(self._kind.pieces, dim=-1)
+            top, places = logs.topk(self._kind.tokens, dim=-1)
             found.append([places.int(), torch.cat([top, log_rest(logs, places)], dim=-1)])
         parts = [torch.cat(some) for some in zip(*found, strict=True)]
         if self._kind.logits == "top_k":
@@ -126,11 +126,11 @@ class CacheWriter:
 
     def _maps_of(self, layer: int) -> dict[str, OutputMap]:
         """The linear maps of a layer's attention by kind; what is no linear map is left out."""
-        anatomy = self._live.anatomy
-        layers = submodule(self._live.model.base_model, anatomy.layers)
+        architecture = self._live.architecture
+        layers = submodule(self._live.model.base_model, architecture.layers)
         here = list(layers.children())[layer]
         maps: dict[str, OutputMap] = {}
-        for path, kinds in anatomy.projections.items():
+        for path, kinds in architecture.projections.items():
             if (found := _linear(submodule(here, path))) is None:
                 continue
             weights = found[0].chunk(len(kinds))

@@ -114,8 +114,8 @@ class CachedTeacher:
             logs = (times / drawn.shape[1]).log()
             return Selected(drawn, logs, torch.full_like(logs[:, 0], _NEVER))
         logs = self._kept(("top_logs", 0), tokens).float()
-        pieces = self._kept(("top_pieces", 0), tokens).long()
-        return Selected(pieces, logs[:, :-1], logs[:, -1])
+        chosen = self._kept(("top_tokens", 0), tokens).long()
+        return Selected(chosen, logs[:, :-1], logs[:, -1])
 
     def _kept(self, name: Name, tokens: Tokens) -> Tensor:
         keys = keys_of(tokens, {name})[name]

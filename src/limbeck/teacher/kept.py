@@ -14,7 +14,7 @@ from .store import Keys, SignalStore, row_keys
 # What predictions become on disk, by how they are kept.
 PREDICTIONS_AS: dict[str, list[Name]] = {
     "exact": [PREDICTIONS],
-    "top_k": [("top_pieces", 0), ("top_logs", 0)],
+    "top_k": [("top_tokens", 0), ("top_logs", 0)],
     "sampled": [("drawn", 0)],
 }
 

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..activations import Activations, Name, Needs, OutputMap, as_activations
 from ..batch import Batch
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture_tensors, output_map
 
 
@@ -19,7 +19,7 @@ class LiveTeacher:
     """A teacher in evaluation mode, whose parameters get no gradients."""
 
     model: PreTrainedModel
-    anatomy: Anatomy
+    architecture: Architecture
     _kept_in_shares: list[FSDPModule] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class LiveTeacher:
     @property
     def output(self) -> OutputMap:
         """Its map to the vocabulary."""
-        return output_map(self.model, self.anatomy)
+        return output_map(self.model, self.architecture)
 
     def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
         """The tensors of those names; of predictions, the features alone.
@@ -48,7 +48,7 @@ class LiveTeacher:
         """
         try:
             with torch.no_grad():
-                found = capture_tensors(self.model, self.anatomy, batch.teacher, wanted)
+                found = capture_tensors(self.model, self.architecture, batch.teacher, wanted)
             return {name: _rounded(tensor) for name, tensor in found.items()}
         finally:
             for module in self._kept_in_shares:

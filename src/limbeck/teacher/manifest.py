@@ -23,13 +23,13 @@ class Kind:
 
     Attributes:
         logits: ``exact`` keeps what enters the output map, from which every logit is made
-            again; ``top_k`` the likeliest pieces and what all others have together;
-            ``sampled`` pieces drawn from the distribution.
-        pieces: How many are taken or drawn where they are not exact.
+            again; ``top_k`` the likeliest tokens and what all others have together;
+            ``sampled`` tokens drawn from the distribution.
+        tokens: How many are taken or drawn where they are not exact.
     """
 
     logits: Literal["exact", "top_k", "sampled"] = "exact"
-    pieces: int = 64
+    tokens: int = 64
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def read_manifest(folder: Path | str) -> Manifest:
             " them with: limbeck cache RECIPE -o DIR"
         ) from error
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "the whole"
-        raise CacheError(f"{file} is not a manifest ({place}: {fault['msg']})") from error
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the whole"
+        raise CacheError(f"{file} is not a manifest ({place}: {problem['msg']})") from error
     except (ValueError, RecursionError) as error:
         raise CacheError(f"{file} is not JSON ({error})") from error
     if manifest.format != FORMAT:

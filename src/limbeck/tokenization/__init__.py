@@ -1,1 +1,1 @@
-"""From here on there are pieces: masking, packing, batches."""
+"""From here on there are tokens: masking, packing, batches."""

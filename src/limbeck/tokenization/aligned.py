@@ -1,4 +1,4 @@
-"""Batches in which student and teacher read the same text in pieces of their own, with links.
+"""Batches in which student and teacher read the same text in tokens of their own, with links.
 
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
@@ -17,8 +17,8 @@ from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
 from .batching import ALL_ROWS, BatchSource, as_tokens, chance_of_rows, padded
-from .masking import Masking, NextPiece, mask_pieces, next_pieces
-from .piece_map import Ids, PieceMap
+from .masking import Masking, NextToken, mask_tokens, next_tokens
+from .token_map import Ids, TokenMap
 from .two_cuts import Cuts
 
 Kind = Literal["match", "reduce", "ends"]
@@ -35,13 +35,13 @@ class AlignedBatches(BatchSource):
         order: Which sequence stands at which place.
         teacher: Tokenizer.
         student: Tokenizer.
-        pieces: The teacher's pieces in the student's vocabulary.
-        kind: ``match`` links pieces that are the same; ``reduce`` the teacher's pieces
+        tokens: The teacher's tokens in the student's vocabulary.
+        kind: ``match`` links tokens that are the same; ``reduce`` the teacher's tokens
             with the student's that they are written with, of which the student reads
-            a view of its own; ``ends`` the last pieces of what both cut at its end,
+            a view of its own; ``ends`` the last tokens of what both cut at its end,
             where decoders predict what follows.
         size: Sequences in a batch.
-        masking: How the student's pieces are hidden, or that next ones are predicted; None
+        masking: How the student's tokens are hidden, or that next ones are predicted; None
             leaves them all to be read.
         teacher_reads: ``everything``, or ``masked``: what the student does not see is
             hidden from the teacher too.
@@ -53,10 +53,10 @@ class AlignedBatches(BatchSource):
     order: SeededOrder
     teacher: PreTrainedTokenizerFast
     student: PreTrainedTokenizerFast
-    pieces: PieceMap
+    tokens: TokenMap
     kind: Kind
     size: int
-    masking: Masking | NextPiece | None
+    masking: Masking | NextToken | None
     teacher_reads: Literal["everything", "masked"]
     positions: int
     seed: int
@@ -92,7 +92,7 @@ class AlignedBatches(BatchSource):
         if self.kind != "ends":
             teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
             return Batch(student, teacher, groups_alone)
-        labels, _ = next_pieces(ids, _real(theirs))
+        labels, _ = next_tokens(ids, _real(theirs))
         following = [_following(row) for row in sequences]
         mine_next, theirs_next = (
             padded([pair[side] for pair in following], -1, np.int64) for side in (0, 1)
@@ -115,15 +115,15 @@ class AlignedBatches(BatchSource):
         real = _real(rows)
         if self.masking is None:
             return as_tokens(ids, real, ids, np.zeros_like(real))
-        if isinstance(self.masking, NextPiece):
-            labels, predicted = next_pieces(ids, real)
+        if isinstance(self.masking, NextToken):
+            labels, predicted = next_tokens(ids, real)
             return as_tokens(ids, real, labels, predicted)
         maskable = [
             np.repeat(row["cuts"] != Cuts.FRAME, row["student_lengths"])
             & ~np.isin(row["student_ids"], self.student.all_special_ids)
             for row in sequences
         ]
-        seen, predicted = mask_pieces(
+        seen, predicted = mask_tokens(
             ids,
             padded([_continues(row) for row in sequences], False, np.bool_),
             padded(maskable, False, np.bool_),
@@ -137,7 +137,7 @@ class AlignedBatches(BatchSource):
     def _links(
         self, sequences: list[dict[str, Any]]
     ) -> tuple[list[tuple[Ids, Ids]], Tokens | None]:
-        """Groups of the student's and of the teacher's pieces, and what the student then reads."""
+        """Groups of the student's and of the teacher's tokens, and what the student then reads."""
         if self.kind != "reduce":
             linked = self._matched if self.kind == "match" else _ends
             return [linked(row) for row in sequences], None
@@ -152,26 +152,26 @@ class AlignedBatches(BatchSource):
         teacher, student = row["teacher_lengths"], row["student_lengths"]
         one = (teacher == 1) & (student == 1) & (row["cuts"] == Cuts.EITHER)
         theirs, mine = (np.cumsum(teacher) - 1)[one], (np.cumsum(student) - 1)[one]
-        same = self.pieces.same[row["teacher_ids"][theirs]] == row["student_ids"][mine]
+        same = self.tokens.same[row["teacher_ids"][theirs]] == row["student_ids"][mine]
         of_teacher = np.full(len(row["teacher_ids"]), -1)
         of_student = np.full(len(row["student_ids"]), -1)
         of_teacher[theirs[same]] = of_student[mine[same]] = np.arange(same.sum())
         return of_student, of_teacher
 
     def _reduced(self, row: Mapping[str, Any]) -> tuple[Ids, Ids, Ids]:
-        """The student's pieces of every teacher piece, and the groups of both."""
+        """The student's tokens of every teacher token, and the groups of both."""
         ids = row["teacher_ids"]
-        parts, owner = (found[: self.positions] for found in self.pieces.written_with(ids))
-        # A teacher piece is compared if all of it is read, and if it stands for text.
-        whole = np.bincount(owner, minlength=len(ids)) == self.pieces.lengths[ids]
+        parts, owner = (found[: self.positions] for found in self.tokens.written_with(ids))
+        # A teacher token is compared if all of it is read, and if it stands for text.
+        whole = np.bincount(owner, minlength=len(ids)) == self.tokens.lengths[ids]
         is_text = ~np.isin(ids, self.teacher.all_special_ids)
-        linked = whole & self.pieces.written[ids] & is_text
+        linked = whole & self.tokens.written[ids] & is_text
         of_teacher = np.where(linked, np.cumsum(linked) - 1, -1)
         return parts, of_teacher[owner], of_teacher
 
 
 def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
-    """The groups that both have pieces of, at their last pieces: student's, teacher's."""
+    """The groups that both have tokens of, at their last tokens: student's, teacher's."""
     both = _in_both(row)
     found = []
     for who in ("student", "teacher"):
@@ -182,7 +182,7 @@ def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
 
 
 def _following(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
-    """The groups that both have pieces of, where each of their pieces is predicted: before it."""
+    """The groups that both have tokens of, where each of their tokens is predicted: before it."""
     both = _in_both(row)
     number = np.where(both, np.cumsum(both) - 1, -1)
     found = []
@@ -199,8 +199,8 @@ def _in_both(row: Mapping[str, Any]) -> Bool[np.ndarray, " groups"]:
     return found
 
 
-def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " pieces"]:
-    """True at a student piece that goes on with the word before it."""
+def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " vocabulary"]:
+    """True at a student token that goes on with the word before it."""
     lengths = row["student_lengths"]
     first = np.cumsum(lengths) - lengths
     found = np.ones(len(row["student_ids"]), dtype=np.bool_)
@@ -209,12 +209,12 @@ def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " pieces"]:
 
 
 def _spread(
-    row: Mapping[str, Any], predicted: Bool[np.ndarray, " pieces"]
-) -> Bool[np.ndarray, " teacher_pieces"]:
-    """True at the teacher's pieces of a group of which the student must predict some piece."""
+    row: Mapping[str, Any], predicted: Bool[np.ndarray, " vocabulary"]
+) -> Bool[np.ndarray, " teacher_vocabulary"]:
+    """True at the teacher's tokens of a group of which the student must predict some token."""
     group = np.repeat(np.arange(len(row["cuts"])), row["student_lengths"])
     hidden = np.bincount(group[predicted], minlength=len(row["cuts"])) > 0
-    spread: Bool[np.ndarray, " teacher_pieces"] = np.repeat(hidden, row["teacher_lengths"])
+    spread: Bool[np.ndarray, " teacher_vocabulary"] = np.repeat(hidden, row["teacher_lengths"])
     return spread
 
 

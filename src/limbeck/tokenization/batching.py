@@ -20,7 +20,7 @@ from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
 from .frame import frame_of
-from .masking import Masking, NextPiece, mask_pieces, next_pieces
+from .masking import Masking, NextToken, mask_tokens, next_tokens
 
 ALL_ROWS = slice(None)
 
@@ -64,8 +64,8 @@ class Batches(BatchSource):
         order: Which sequence stands at which place.
         tokenizer: Tells the special tokens.
         size: Sequences in a batch.
-        masking: How pieces are hidden, or that the next one is to be predicted;
-            None leaves every piece as it is and asks for no prediction.
+        masking: How tokens are hidden, or that the next one is to be predicted;
+            None leaves every token as it is and asks for no prediction.
         seed: Decides what is masked.
         apart: Whether documents in one sequence do not see one another.
     """
@@ -74,7 +74,7 @@ class Batches(BatchSource):
     order: SeededOrder
     tokenizer: PreTrainedTokenizerFast
     size: int
-    masking: Masking | NextPiece | None
+    masking: Masking | NextToken | None
     seed: int
     apart: bool = False
 
@@ -99,7 +99,7 @@ class Batches(BatchSource):
     @property
     def _spaces(self) -> bool:
         """Whether white space is predicted: decoders do, and what hides words does not."""
-        return isinstance(self.masking, NextPiece)
+        return isinstance(self.masking, NextToken)
 
 
 def chance_of_rows(seed: int, number: int, rows: Sequence[int]) -> list[np.random.Generator]:
@@ -113,30 +113,30 @@ def collate(
     tokenizer: PreTrainedTokenizerFast,
     chance: Sequence[np.random.Generator],
     *,
-    masking: Masking | NextPiece | None,
+    masking: Masking | NextToken | None,
     utf8_bytes: Sequence[Any] | None = None,
 ) -> Batch:
     """Sequences padded to the longest one, with what is to be predicted if asked for.
 
     Args:
         input_ids: Of every sequence.
-        continues: True at a piece that goes on with the word before it.
+        continues: True at a token that goes on with the word before it.
         tokenizer: Tells the special tokens.
         chance: Of every sequence.
         masking: What is to be predicted.
-        utf8_bytes: Of text that each piece stands for, where that is known.
+        utf8_bytes: Of text that each token stands for, where that is known.
     """
-    # Decoders often have no padding piece; what stands at padding is never looked at.
-    pieces = padded(input_ids, tokenizer.pad_token_id or 0, np.int64)
+    # Decoders often have no padding token; what stands at padding is never looked at.
+    ids = padded(input_ids, tokenizer.pad_token_id or 0, np.int64)
     goes_on = padded(continues, False, np.bool_)
     real = padded([np.ones(len(row)) for row in input_ids], False, np.bool_)
-    seen, labels, predicted = pieces, pieces, np.zeros_like(real)
-    if isinstance(masking, NextPiece):
-        labels, predicted = next_pieces(pieces, real)
+    seen, labels, predicted = ids, ids, np.zeros_like(real)
+    if isinstance(masking, NextToken):
+        labels, predicted = next_tokens(ids, real)
     elif masking is not None:
-        maskable = real & ~np.isin(pieces, tokenizer.all_special_ids)
-        seen, predicted = mask_pieces(
-            pieces,
+        maskable = real & ~np.isin(ids, tokenizer.all_special_ids)
+        seen, predicted = mask_tokens(
+            ids,
             goes_on,
             maskable,
             chance,
@@ -148,8 +148,8 @@ def collate(
     if utf8_bytes is None:
         return batch
     sizes = padded(utf8_bytes, 0, np.int64)
-    if isinstance(masking, NextPiece):
-        sizes, _ = next_pieces(sizes, real)
+    if isinstance(masking, NextToken):
+        sizes, _ = next_tokens(sizes, real)
     tokens = replace(batch.student, utf8_bytes=torch.from_numpy(sizes))
     return Batch(tokens, tokens)
 

@@ -1,4 +1,4 @@
-"""How a tokenizer cuts a text: pieces a word, the share of unknowns, letters never covered."""
+"""How a tokenizer cuts a text: tokens a word, the share of unknowns, letters never covered."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,10 +19,10 @@ class Coverage:
 
     Attributes:
         words: Of the text, at white space.
-        pieces: Of all its words.
-        pieces_per_word: Mean.
-        pieces_per_word_p95: 95 of 100 words have so many pieces or fewer.
-        unknown_share: Of all pieces, those that stand for the unknown.
+        tokens: Of all its words.
+        tokens_per_word: Mean.
+        tokens_per_word_p95: 95 of 100 words have so many tokens or fewer.
+        unknown_share: Of all tokens, those that stand for the unknown.
         letters: Different characters of the text, white space apart.
         letters_not_covered: Those that are unknown even on their own, the most frequent
             first; at most fifty are named.
@@ -31,9 +31,9 @@ class Coverage:
     """
 
     words: int
-    pieces: int
-    pieces_per_word: float
-    pieces_per_word_p95: float
+    tokens: int
+    tokens_per_word: float
+    tokens_per_word_p95: float
     unknown_share: float
     letters: int
     letters_not_covered: tuple[str, ...]
@@ -60,16 +60,16 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
         encoded = plain.encode(document, add_special_tokens=False)
         unknown += encoded.ids.count(unknown_id)
         spelled += count_spelled(tokenizer, [document])
-        counts.append(_pieces_of_words(document, encoded.offsets))
-    pieces = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
+        counts.append(_tokens_of_words(document, encoded.offsets))
+    tokens = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
     seen = [(letter, times) for letter, times in letters.most_common() if not letter.isspace()]
     never = [letter for letter, _ in seen if _is_unknown(tokenizer, letter)]
-    total = int(pieces.sum())
+    total = int(tokens.sum())
     return Coverage(
-        words=len(pieces),
-        pieces=total,
-        pieces_per_word=float(pieces.mean()) if len(pieces) else 0.0,
-        pieces_per_word_p95=float(np.quantile(pieces, 0.95)) if len(pieces) else 0.0,
+        words=len(tokens),
+        tokens=total,
+        tokens_per_word=float(tokens.mean()) if len(tokens) else 0.0,
+        tokens_per_word_p95=float(np.quantile(tokens, 0.95)) if len(tokens) else 0.0,
         unknown_share=unknown / total if total else 0.0,
         letters=len(seen),
         letters_not_covered=tuple(never[:_LETTERS_NAMED]),
@@ -78,14 +78,14 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
     )
 
 
-def _pieces_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.ndarray, " words"]:
+def _tokens_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.ndarray, " words"]:
     starts, place = [], 0
     for word in document.split():
         starts.append(document.index(word, place))
         place = starts[-1] + len(word)
     if not starts:
         return np.zeros(0, dtype=np.int64)
-    # By their last character: a piece of bytes may begin with the space before its word.
+    # By their last character: a token of bytes may begin with the space before its word.
     ends = np.array([end - 1 for start, end in offsets if end > start], dtype=np.int64)
     # Space before the first word belongs to it.
     words = np.maximum(np.searchsorted(starts, ends, side="right") - 1, 0)
@@ -93,5 +93,5 @@ def _pieces_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.
 
 
 def _is_unknown(tokenizer: PreTrainedTokenizerFast, letter: str) -> bool:
-    pieces = plain_tokenizer(tokenizer).encode(letter, add_special_tokens=False).ids
-    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in pieces
+    tokens = plain_tokenizer(tokenizer).encode(letter, add_special_tokens=False).ids
+    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in tokens

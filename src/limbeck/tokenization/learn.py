@@ -39,11 +39,11 @@ def learn_tokenizer(
         documents: Strings; they are read once.
         like: Gives the kind, the normalisation, the cutting into words and the special
             tokens; a model's tokenizer, or a `blank_tokenizer`.
-        size: Pieces, special tokens included.
+        size: Tokens, special tokens included.
 
     Raises:
         DataError: The documents' letters alone are more than ``size``, or the
-            documents do not give so many pieces.
+            documents do not give so many tokens.
     """
     learned = train_like(like, _batches(iter(documents)), size)
     check_size(len(learned), size)
@@ -56,13 +56,13 @@ def train_like(
     """A tokenizer of the same kind, trained by `tokenizers`; its size is still to be checked.
 
     Raises:
-        DataError: Unigram pieces of which there are fewer than letters, or a kind whose pieces
+        DataError: Unigram tokens of which there are fewer than letters, or a kind whose tokens
             for single bytes would be lost.
     """
     if json.loads(like.backend_tokenizer.to_str())["model"].get("byte_fallback"):
         raise DataError(
-            "this tokenizer writes unknown letters in pieces of single bytes (byte_fallback), which"
-            " cannot be learned anew; learn one of `--kind bytes`, or keep some of its pieces"
+            "this tokenizer writes unknown letters in tokens of single bytes (byte_fallback), which"
+            " cannot be learned anew; learn one of `--kind bytes`, or keep some of its tokens"
             " (`limbeck vocabulary trim`)"
         )
     train: Any = like.train_new_from_iterator
@@ -72,7 +72,7 @@ def train_like(
         if "not large enough to contain all chars" not in str(error):
             raise
         raise DataError(
-            f"{size} pieces are fewer than the letters and special tokens that the text needs;"
+            f"{size} tokens are fewer than the letters and special tokens that the text needs;"
             " ask for more, or leave rare letters out of the text"
         ) from error
     renumber_frame(learned)  # transformers does not where the frame is one of several steps
@@ -87,18 +87,18 @@ def check_size(found: int, size: int) -> None:
     """
     if found > size:
         raise DataError(
-            f"{size} pieces are fewer than the letters and special tokens that the text needs"
+            f"{size} tokens are fewer than the letters and special tokens that the text needs"
             f" ({found}); ask for more, or leave rare letters out of the text"
         )
     if found < size:
         raise DataError(
-            f"the text gives {found} pieces, and {size} were asked for; ask for fewer, or give"
+            f"the text gives {found} tokens, and {size} were asked for; ask for fewer, or give"
             " more text"
         )
 
 
 def blank_tokenizer(kind: str, *, lowercase: bool) -> PreTrainedTokenizerFast:
-    """A tokenizer of a kind without pieces: what `learn_tokenizer` takes as ``like``.
+    """A tokenizer of a kind without tokens: what `learn_tokenizer` takes as ``like``.
 
     Args:
         kind: A name in ``KINDS``.
@@ -143,8 +143,8 @@ def _wordpiece(lowercase: bool) -> PreTrainedTokenizerFast:
 
 
 def _unigram(lowercase: bool) -> PreTrainedTokenizerFast:
-    """As XLM-R: spaces become part of the pieces, the likeliest cut is taken."""
-    # One piece, so that learning knows which one stands for the unknown.
+    """As XLM-R: spaces become part of the tokens, the likeliest cut is taken."""
+    # One token, so that learning knows which one stands for the unknown.
     tokenizer = Tokenizer(models.Unigram([("[UNK]", 0.0)], unk_id=0))
     steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
     tokenizer.normalizer = normalizers.Sequence(steps)

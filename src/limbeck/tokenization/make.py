@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..data.text import TextSource, check_source, read_documents
 from ..errors import DataError, ModelError, RecipeError
-from ..models.families import anatomy_of
+from ..models.families import architecture_of
 from ..models.load import load_config
 from ..models.shapes import shape_of
 from ..reports.report import markdown_table
@@ -22,7 +22,7 @@ from .coverage import coverage
 from .learn import KINDS, blank_tokenizer, learn_tokenizer
 from .load import load_tokenizer
 from .nested import learn_nested
-from .trim import Proof, count_pieces, prove, trimmed_tokenizer
+from .trim import Proof, count_tokens, prove, trimmed_tokenizer
 
 _MEASURED_CHARACTERS = 1_000_000  # of each text, for the report
 
@@ -44,25 +44,25 @@ def learn_vocabulary(
     Args:
         texts: Files or hub names, as a recipe's ``data.text``.
         output: The folder; a tokenizer that is in it is replaced.
-        size: Pieces, special tokens included.
+        size: Tokens, special tokens included.
         like: A model whose tokenizer's kind, normalisation and special tokens are kept.
         kind: Without ``like``: a name in ``KINDS``.
         lowercase: Without ``like``: letters become small.
-        nested: With ``like``: no piece is learned over a place where that model cuts.
+        nested: With ``like``: no token is learned over a place where that model cuts.
         characters: Of each text at most so many are read, so that a large one
-            does not decide the pieces of all languages.
+            does not decide the tokens of all languages.
         console: For progress; None is silent.
 
     Raises:
         RecipeError: The kind is not known, ``nested`` stands without ``like``, or ``kind`` and
             ``lowercase`` beside it; or the folder holds something else.
-        DataError: A text cannot be read, or does not give so many pieces.
+        DataError: A text cannot be read, or does not give so many tokens.
         ModelError: ``like`` has no fast tokenizer.
     """
     if kind not in KINDS:
         raise RecipeError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
     if nested and not like:
-        raise RecipeError("nested pieces are parts of a model's; name it (like)")
+        raise RecipeError("nested tokens are parts of a model's; name it (like)")
     _check_positive(size=size, characters=characters)
     if like and (kind != "wordpiece" or lowercase):
         raise RecipeError(f"kind and lowercase are those of {like} (like); leave them out")
@@ -83,14 +83,14 @@ def trim_vocabulary(
     characters: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Keep those pieces of a model's tokenizer that texts use most; a folder with a report.
+    """Keep those tokens of a model's tokenizer that texts use most; a folder with a report.
 
     Args:
         model: Whose tokenizer it is.
         texts: Files or hub names.
         output: The folder; a tokenizer that is in it is replaced.
-        size: Pieces that stay; or give ``share``.
-        share: As few pieces stay as make up this share of the texts' pieces, and
+        size: Tokens that stay; or give ``share``.
+        share: As few tokens stay as make up this share of the texts' tokens, and
             letters, bytes and special tokens beside them.
         characters: Of each text at most so many are read.
         console: For progress; None is silent.
@@ -102,13 +102,13 @@ def trim_vocabulary(
         ModelError: The model has no fast tokenizer.
     """
     if (size is None) == (share is None):
-        raise DataError("give either a size or a share of the texts' pieces that is covered")
+        raise DataError("give either a size or a share of the texts' tokens that is covered")
     if share is not None and not 0 < share <= 1:
         raise DataError(f"the share is {share}; give a number above 0 and at most 1, as 0.999")
     _check_positive(size=size, characters=characters)
     _check_replaceable(Path(output))
     tokenizer = load_tokenizer(model)
-    counts = count_pieces(tokenizer, _reader(texts, characters, console)())
+    counts = count_tokens(tokenizer, _reader(texts, characters, console)())
     trimmed = trimmed_tokenizer(tokenizer, counts, size=size, share=share)
     read = (_first(TextSource(path), _MEASURED_CHARACTERS) for path in texts)
     proof = prove(tokenizer, trimmed, chain.from_iterable(read))
@@ -190,9 +190,9 @@ def _leave(
     if proof:
         report["trimmed"] = {
             "words": proof.words,
-            "words_whose_pieces_stay": proof.all_stay,
+            "words_tokenized_as_before": proof.all_stay,
             "of_these_cut_as_before": proof.all_stay,  # else there is no report
-            "pieces_no_word_is_cut_into_any_more": len(proof.unused),
+            "unused_tokens": len(proof.unused),
         }
     with whole_folder(output.resolve()) as folder:
         tokenizer.save_pretrained(folder)
@@ -209,7 +209,7 @@ def _report(
 ) -> dict[str, Any]:
     whose = {"this": tokenizer, **({"like": load_tokenizer(like)} if like else {})}
     report: dict[str, Any] = {
-        "pieces": len(tokenizer),
+        "tokens": len(tokenizer),
         "measured_characters_of_each_text": _MEASURED_CHARACTERS,
         "texts": {
             path: {
@@ -221,17 +221,17 @@ def _report(
     }
     if like:
         mine, theirs = (set(cut.get_vocab()) for cut in whose.values())
-        report |= {"like": like, "like_pieces": len(theirs), "shared_pieces": len(mine & theirs)}
+        report |= {"like": like, "like_tokens": len(theirs), "shared_tokens": len(mine & theirs)}
         with suppress(ModelError):  # the folder of a tokenizer alone
             config = load_config(like)
-            width = shape_of(config, anatomy_of(config.model_type)).hidden
+            width = shape_of(config, architecture_of(config.model_type)).hidden
             report["embedding_bytes_saved"] = 4 * width * (len(theirs) - len(mine))
     return report
 
 
 def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
     """What the report says of each text, the tokenizer that was given beside it."""
-    head = ["text", "tokenizer", "pieces a word", "95 of 100 words", "unknown", "letters unknown"]
+    head = ["text", "tokenizer", "tokens a word", "95 of 100 words", "unknown", "letters unknown"]
     rows = [head]
     for path, found in report["texts"].items():
         for name, facts in found.items():
@@ -241,8 +241,8 @@ def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
                 [
                     Path(path).name,
                     report["like"] if name == "like" else "this",
-                    f"{facts['pieces_per_word']:.3f}",
-                    f"{facts['pieces_per_word_p95']:.0f}",
+                    f"{facts['tokens_per_word']:.3f}",
+                    f"{facts['tokens_per_word_p95']:.0f}",
                     f"{facts['unknown_share']:.4%}",
                     f"{never}: {named}" if never else "none",
                 ]
@@ -252,12 +252,14 @@ def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
 
 def vocabulary_headline(report: Mapping[str, Any]) -> str:
     """The result in one sentence."""
-    said = f"{report['pieces']:,} pieces"
+    said = f"{report['tokens']:,} tokens"
     if "like" in report:
-        said += f", {report['shared_pieces']:,} of them shared with {report['like']}"
+        said += f", {report['shared_tokens']:,} of them shared with {report['like']}"
     if saved := report.get("embedding_bytes_saved"):
         said += f"; its embeddings lose {saved / 1e6:.1f} MB at that width"
     if proof := report.get("trimmed"):
-        said += f". Of {proof['words']:,} different words {proof['words_whose_pieces_stay']:,} keep"
-        said += " all their pieces, and are cut as before"
+        said += (
+            f". Of {proof['words']:,} different words {proof['words_tokenized_as_before']:,} keep"
+        )
+        said += " all their tokens, and are cut as before"
     return said + "."

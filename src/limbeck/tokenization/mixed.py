@@ -1,6 +1,6 @@
 """Sequences in which every word is cut by one of two vocabularies, as a coin decides.
 
-Pieces of the student's vocabulary are numbered after those of the teacher's, so a mixed
+Tokens of the student's vocabulary are numbered after those of the teacher's, so a mixed
 sequence is one row of numbers.
 
 Source: mixed-vocabulary training, Zhao et al. 2021, arXiv:1909.11687, section 3.
@@ -19,7 +19,7 @@ from ..batch import Batch
 from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
 from .batching import ALL_ROWS, BatchSource, chance_of_rows, padded, read_by_both
-from .masking import Masking, mask_pieces
+from .masking import Masking, mask_tokens
 from .two_cuts import Cuts
 
 
@@ -27,14 +27,14 @@ class MixedSequence(NamedTuple):
     """One sequence, each word in the cut that it got.
 
     Attributes:
-        ids: Of pieces, the student's above the teacher's.
-        continues: True where a piece goes on with the word before it.
+        ids: Of tokens, the student's above the teacher's.
+        continues: True where a token goes on with the word before it.
         framing: True at special tokens.
     """
 
-    ids: Int64[np.ndarray, " pieces"]
-    continues: Bool[np.ndarray, " pieces"]
-    framing: Bool[np.ndarray, " pieces"]
+    ids: Int64[np.ndarray, " vocabulary"]
+    continues: Bool[np.ndarray, " vocabulary"]
+    framing: Bool[np.ndarray, " vocabulary"]
 
 
 def mix_words(
@@ -45,7 +45,7 @@ def mix_words(
     Args:
         row: Of a table of `cut_twice`.
         heads: A coin a word; words that only one tokenizer knows do not heed it.
-        student_from: Number of the student's first piece.
+        student_from: Number of the student's first token.
 
     >>> row = {"teacher_ids": [7, 8, 9], "teacher_lengths": [1, 2], "cuts": [0, 0],
     ...        "student_ids": [1, 2, 3], "student_lengths": [2, 1]}
@@ -78,9 +78,9 @@ class MixedBatches(BatchSource):
         order: Which sequence stands at which place.
         teacher: Tokenizer.
         student: Tokenizer.
-        student_from: Number of the student's first piece: rows of the teacher's table.
+        student_from: Number of the student's first token: rows of the teacher's table.
         size: Sequences in a batch.
-        masking: How pieces are hidden, of both kinds alike.
+        masking: How tokens are hidden, of both kinds alike.
         shares: Probability of heads, the student's cut, in each batch; the last one holds
             for all after it.
         seed: Decides coins and masks.
@@ -112,18 +112,18 @@ class MixedBatches(BatchSource):
     def _collated(
         self, sequences: Sequence[MixedSequence], chance: Sequence[np.random.Generator]
     ) -> Batch:
-        pieces = padded([s.ids for s in sequences], self.teacher.pad_token_id or 0, np.int64)
+        tokens = padded([s.ids for s in sequences], self.teacher.pad_token_id or 0, np.int64)
         continues = padded([s.continues for s in sequences], False, np.bool_)
         real = padded([np.ones(len(s.ids)) for s in sequences], False, np.bool_)
         maskable = real & ~padded([s.framing for s in sequences], True, np.bool_)
-        by_student = pieces >= self.student_from
+        by_student = tokens >= self.student_from
         unknown = [] if self.teacher.unk_token_id is None else [self.teacher.unk_token_id]
         if self.student.unk_token_id is not None:
             unknown.append(self.student_from + self.student.unk_token_id)
-        maskable &= ~np.isin(pieces, unknown)
+        maskable &= ~np.isin(tokens, unknown)
         mine, theirs = TokenIds.of(self.student), TokenIds.of(self.teacher)
-        seen, predicted = mask_pieces(
-            pieces,
+        seen, predicted = mask_tokens(
+            tokens,
             continues,
             maskable,
             chance,
@@ -137,4 +137,4 @@ class MixedBatches(BatchSource):
                 by_student, self.student_from + mine.at(shares), theirs.at(shares)
             ),
         )
-        return read_by_both(seen, real, pieces, predicted)
+        return read_by_both(seen, real, tokens, predicted)

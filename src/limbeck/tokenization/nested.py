@@ -1,9 +1,9 @@
-"""A vocabulary learned from text that the teacher has cut: its pieces nest in the teacher's.
+"""A vocabulary learned from text that the teacher has cut: its tokens nest in the teacher's.
 
-No piece is learned from letters on both sides of a teacher's cut. The tokenizer itself cuts
-words as its kind does, and may still put a piece over a place where the teacher cuts.
+No token is learned from letters on both sides of a teacher's cut. The tokenizer itself cuts
+words as its kind does, and may still put a token over a place where the teacher cuts.
 
-Source: Kolesnikova et al. 2022, arXiv:2205.02340, whose students' pieces are learned this way.
+Source: Kolesnikova et al. 2022, arXiv:2205.02340, whose students' tokens are learned this way.
 """
 
 import json
@@ -18,7 +18,7 @@ from .learn import as_transformers, check_size, train_like
 from .plain_text import plain_tokenizer
 from .spelling import is_lone_byte
 
-_GOES_ON = "\ue000"  # of private use, so in no text: stands before a piece that goes on with a word
+_GOES_ON = "\ue000"  # of private use, so in no text: stands before a token that goes on with a word
 _BETWEEN = "\n"
 _DOCUMENTS_AT_ONCE = 1000
 
@@ -26,21 +26,21 @@ _DOCUMENTS_AT_ONCE = 1000
 def learn_nested(
     documents: Iterable[str], like: PreTrainedTokenizerFast, *, size: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of another size whose pieces are parts of those that ``like`` cuts text into.
+    """A tokenizer of another size whose tokens are parts of those that ``like`` cuts text into.
 
     Args:
         documents: Strings; they are read once.
         like: Cuts the text, and gives the kind, the normalisation and the special tokens.
-        size: Pieces, special tokens included.
+        size: Tokens, special tokens included.
 
     Raises:
         DataError: As `learn_tokenizer`.
     """
     settings = json.loads(like.backend_tokenizer.to_str())
     prefix = settings["model"].get("continuing_subword_prefix") or ""
-    of_pieces = Tokenizer.from_str(json.dumps(settings | {"normalizer": None}))
-    of_pieces.pre_tokenizer = pre_tokenizers.Split(_BETWEEN, "removed")
-    pattern, cut = as_transformers(of_pieces, like=like), _cut(iter(documents), like, prefix)
+    of_tokens = Tokenizer.from_str(json.dumps(settings | {"normalizer": None}))
+    of_tokens.pre_tokenizer = pre_tokenizers.Split(_BETWEEN, "removed")
+    pattern, cut = as_transformers(of_tokens, like=like), _cut(iter(documents), like, prefix)
     if prefix:
         # What goes on is learned with a mark before it, and some of it twice: without it too.
         learned = train_like(pattern, cut, 2 * size)
@@ -62,22 +62,22 @@ def learn_nested(
 def _cut(
     documents: Iterator[str], like: PreTrainedTokenizerFast, prefix: str
 ) -> Iterator[list[str]]:
-    """The documents as the teacher's pieces, one a line."""
+    """The documents as the teacher's tokens, one a line."""
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         encoded = plain_tokenizer(like).encode_batch(some, add_special_tokens=False)
         yield [
             _BETWEEN.join(
-                _marked(piece, prefix)
-                for number, piece in zip(text.ids, text.tokens, strict=True)
-                if number != like.unk_token_id and not is_lone_byte(piece)
+                _marked(token, prefix)
+                for number, token in zip(text.ids, text.tokens, strict=True)
+                if number != like.unk_token_id and not is_lone_byte(token)
             )
             for text in encoded
         ]
 
 
-def _marked(piece: str, prefix: str) -> str:
-    goes_on = prefix and piece.startswith(prefix)
-    return _GOES_ON + piece.removeprefix(prefix) if goes_on else piece
+def _marked(token: str, prefix: str) -> str:
+    goes_on = prefix and token.startswith(prefix)
+    return _GOES_ON + token.removeprefix(prefix) if goes_on else token
 
 
 def _letters(settings: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Documents become sequences of pieces of one length at most, kept in a memory-mapped table.
+"""Documents become sequences of tokens of one length at most, kept in a memory-mapped table.
 
 Packed, documents follow one another with a separator between them and no
 padding is ever computed on; unpacked, each document is a sequence of its own
@@ -40,11 +40,11 @@ _FEATURES = datasets.Features(
 )
 
 
-# Of what is held out it is known besides how many bytes of text each piece stands for.
+# Of what is held out it is known besides how many bytes of text each token stands for.
 _MEASURED = datasets.Features(
     dict.fromkeys(("utf8_bytes", "visible_bytes"), datasets.Sequence(datasets.Value("int32")))
 )
-_COUNTED = ("pieces", "cut_pieces", "utf8_bytes", "spelled")
+_COUNTED = ("tokens", "truncated_tokens", "utf8_bytes", "spelled")
 Rows = Callable[[Iterator[str], dict[str, int]], Iterator[dict[str, Any]]]
 
 
@@ -61,17 +61,17 @@ class Sequences:
 
     Attributes:
         table: Columns ``input_ids`` (special tokens included) and
-            ``continues``: True at a piece that goes on with the word before it.
-        pieces: Pieces in it, special tokens included.
-        cut_pieces: Pieces of the documents that are in no sequence.
+            ``continues``: True at a token that goes on with the word before it.
+        tokens: Tokens in it, special tokens included.
+        truncated_tokens: Tokens of the documents that are in no sequence.
         utf8_bytes: Size of the documents.
         spelled: Special tokens that the documents spell, read as ordinary text.
         counts: What else was counted.
     """
 
     table: datasets.Dataset
-    pieces: int
-    cut_pieces: int
+    tokens: int
+    truncated_tokens: int
     utf8_bytes: int
     spelled: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -101,11 +101,11 @@ def tokenize_source(
     def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
         words = _segment(documents, tokenizer, count, measured=measured)
         cut = _pack if packed else _truncate
-        for pieces in cut(words, length - len(first) - len(last), frame.between, count):
-            count["pieces"] += len(first) + len(pieces.input_ids) + len(last)
-            framed = Pieces(
-                [*first, *pieces.input_ids, *last],
-                *([0] * len(first) + values + [0] * len(last) for values in pieces[1:]),
+        for tokens in cut(words, length - len(first) - len(last), frame.between, count):
+            count["tokens"] += len(first) + len(tokens.input_ids) + len(last)
+            framed = Tokens(
+                [*first, *tokens.input_ids, *last],
+                *([0] * len(first) + values + [0] * len(last) for values in tokens[1:]),
             )
             yield framed._asdict()
 
@@ -144,11 +144,11 @@ def cached_table(
 
     Args:
         source: Where documents come from.
-        rows: Makes the rows; counts ``pieces``, ``cut_pieces`` and ``utf8_bytes``, and
+        rows: Makes the rows; counts ``tokens``, ``truncated_tokens`` and ``utf8_bytes``, and
             what else is to be known.
         features: Of the rows.
         identity: What else decides them, as JSON.
-        length: Pieces of a sequence at most, for the message that there is none.
+        length: Tokens of a sequence at most, for the message that there is none.
         held_out: Which documents.
         cache: Folder of all tables.
 
@@ -187,7 +187,7 @@ def _build(
     if not _write_table(made(), features.arrow_schema, folder / _TABLE):
         side = "held-out" if held_out.wanted else "training"
         raise DataError(
-            f"{source.path} gives no {side} sequence of {length} pieces"
+            f"{source.path} gives no {side} sequence of {length} tokens"
             f" ({count['utf8_bytes']} bytes read, {held_out.share:.2%} of the documents held out);"
             f" give more text, or a {'larger' if held_out.wanted else 'smaller'} held_out.share"
         )
@@ -213,12 +213,12 @@ def _column(lists: list[Any], kind: pa.ListType) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(values, kind.value_type))
 
 
-class Pieces(NamedTuple):
-    """Some pieces: what the columns of a table hold of them.
+class Tokens(NamedTuple):
+    """Some tokens: what the columns of a table hold of them.
 
     Attributes:
         input_ids: Their ids.
-        continues: 1 at a piece that goes on with the word before it.
+        continues: 1 at a token that goes on with the word before it.
         utf8_bytes: Of text that each stands for; 0 where that is not asked.
         visible_bytes: Of these, those that are no white space.
     """
@@ -228,9 +228,9 @@ class Pieces(NamedTuple):
     utf8_bytes: list[int]
     visible_bytes: list[int]
 
-    def cut(self, places: slice) -> "Pieces":
+    def cut(self, places: slice) -> "Tokens":
         """Some of them."""
-        return Pieces(*(values[places] for values in self))
+        return Tokens(*(values[places] for values in self))
 
 
 def _segment(
@@ -239,7 +239,7 @@ def _segment(
     count: dict[str, int],
     *,
     measured: bool,
-) -> Iterator[Pieces]:
+) -> Iterator[Tokens]:
     documents, plain = iter(documents), plain_tokenizer(tokenizer)
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         count["utf8_bytes"] += sum(len(text.encode()) for text in some)
@@ -254,13 +254,13 @@ def _segment(
             nothing = [0] * len(words)
             whole = token_bytes(text, encoding, spaces=True).tolist() if measured else nothing
             seen = token_bytes(text, encoding, spaces=False).tolist() if measured else nothing
-            yield Pieces(encoding.ids, continues, whole, seen)
+            yield Tokens(encoding.ids, continues, whole, seen)
 
 
 def _pack(
-    documents: Iterable[Pieces], room: int, separator: int, count: dict[str, int]
-) -> Iterator[Pieces]:
-    held, full = Pieces([], [], [], []), False
+    documents: Iterable[Tokens], room: int, separator: int, count: dict[str, int]
+) -> Iterator[Tokens]:
+    held, full = Tokens([], [], [], []), False
     for document in documents:
         if held.input_ids:
             for values, value in zip(held, (separator, 0, 0, 0), strict=True):
@@ -273,13 +273,13 @@ def _pack(
     if held.input_ids and not full:  # less text than a sequence: a shorter one, and not none
         yield held
     else:
-        count["cut_pieces"] += len(held.input_ids)
+        count["truncated_tokens"] += len(held.input_ids)
 
 
 def _truncate(
-    documents: Iterable[Pieces], room: int, separator: int, count: dict[str, int]
-) -> Iterator[Pieces]:
+    documents: Iterable[Tokens], room: int, separator: int, count: dict[str, int]
+) -> Iterator[Tokens]:
     for document in documents:
         if document.input_ids:
-            count["cut_pieces"] += max(0, len(document.input_ids) - room)
+            count["truncated_tokens"] += max(0, len(document.input_ids) - room)
             yield document.cut(slice(room))

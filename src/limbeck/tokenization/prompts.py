@@ -1,4 +1,4 @@
-"""Prompts and responses as pieces: what a decoder reads, and from where on it predicts."""
+"""Prompts and responses as tokens: what a decoder reads, and from where on it predicts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,17 +17,17 @@ from ..errors import DataError
 from .batching import ALL_ROWS, BatchSource, as_tokens, padded
 from .chat import answer_end, before_words, tokenize_said
 from .frame import frame_of
-from .masking import next_pieces
+from .masking import next_tokens
 from .plain_text import count_spelled, marked
 from .text_bytes import TokenizedText, tokenize_texts
 
 Ids = Int[ndarray, "..."]
-_AT_ONCE = 32  # each keeps the spelling of every piece: a thousand long ones take 2 GB
+_AT_ONCE = 32  # each keeps the spelling of every token: a thousand long ones take 2 GB
 
 
 @dataclass(frozen=True)
 class PromptTable:
-    """Prompts in pieces, each with a response.
+    """Prompts in tokens, each with a response.
 
     Attributes:
         prompts: With what begins a text, and what stands between prompt and response.
@@ -77,13 +77,13 @@ def encode_prompts(
     between: str = "\n",
     chat: bool = False,
 ) -> PromptTable:
-    """Prompts in pieces that leave room for the response.
+    """Prompts in tokens that leave room for the response.
 
     Args:
         rows: Prompts with references.
         tokenizer: A decoder's.
-        length: Pieces of both together at most.
-        response: Pieces of the response at most, its end included.
+        length: Tokens of both together at most.
+        response: Tokens of the response at most, its end included.
         between: Stands between prompt and response; not after an empty prompt.
         chat: Prompts stand in the tokenizer's chat template instead.
 
@@ -101,7 +101,7 @@ def encode_prompts(
     if room <= least:
         of_template = f" beside the {least} of the chat template" if chat else ""
         raise DataError(
-            f"responses of {response} pieces leave no room for a prompt in {length}{of_template};"
+            f"responses of {response} tokens leave no room for a prompt in {length}{of_template};"
             " make `response` smaller, or `length` larger"
         )
     mark = marked(tokenizer, between)  # a recipe's own, which may be a special token
@@ -134,13 +134,13 @@ def encode_prompts(
 def answered(
     prompts: Sequence[Ids], responses: Sequence[Ids], *, pad: int, prompts_too: bool = False
 ) -> Tokens:
-    """Prompts with their responses, in which every piece of a response is predicted.
+    """Prompts with their responses, in which every token of a response is predicted.
 
     Args:
-        prompts: At least one piece each.
+        prompts: At least one token each.
         responses: One for each.
         pad: What fills the rows up; it is never looked at.
-        prompts_too: Predict the prompts as well, all but the piece that begins them.
+        prompts_too: Predict the prompts as well, all but the token that begins them.
     """
     rows = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
     ids = padded(rows, pad, np.int64)
@@ -159,10 +159,10 @@ class PromptBatches(BatchSource):
     """Batches of prompts with the responses that the files have.
 
     Attributes:
-        table: In pieces.
+        table: In tokens.
         order: Which prompt stands at which place.
         size: Prompts in a batch.
-        pad: The piece that fills rows up.
+        pad: The token that fills rows up.
         prompts_too: Predict the prompts as well.
     """
 
@@ -189,8 +189,8 @@ class PromptBatches(BatchSource):
         if not table.response_bytes:
             return tokens
         sizes = zip(*_rows(rows, table.prompt_bytes, table.response_bytes), strict=True)
-        of_pieces = padded([np.concatenate(pair) for pair in sizes], 0, np.int64)
-        of_labels, _ = next_pieces(of_pieces, tokens.mask.numpy())
+        of_tokens = padded([np.concatenate(pair) for pair in sizes], 0, np.int64)
+        of_labels, _ = next_tokens(of_tokens, tokens.mask.numpy())
         return replace(tokens, utf8_bytes=torch.from_numpy(of_labels))
 
     def answered(self, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tokens:

@@ -1,7 +1,7 @@
-"""A tokenizer with fewer of its own pieces: those that a corpus uses most.
+"""A tokenizer with fewer of its own tokens: those that a corpus uses most.
 
-Every piece that stays is cut, normalised and written as before, so what stays can keep its
-row of the teacher's embeddings; a word whose pieces all stay is cut as before. Kept whatever
+Every token that stays is cut, normalised and written as before, so what stays can keep its
+row of the teacher's embeddings; a word whose tokens all stay is cut as before. Kept whatever
 their number are special tokens, letters and bytes, so that no text becomes unknown that was known.
 
 Source: the idea of Abdaoui et al. 2020, Load What You Need, arXiv:2010.05609.
@@ -33,14 +33,14 @@ _AT_ONCE = 1000
 _GONE = -1  # the id of a token that does not stay
 
 
-def count_pieces(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Counter[str]:
-    """How often the documents use each piece; special tokens are not added."""
+def count_tokens(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Counter[str]:
+    """How often the documents use each token; special tokens are not added."""
     counts: Counter[int] = Counter()
     rest = iter(documents)
     while batch := list(islice(rest, _AT_ONCE)):
         for found in plain_tokenizer(tokenizer).encode_batch(batch, add_special_tokens=False):
             counts.update(found.ids)
-    names = {number: piece for piece, number in tokenizer.get_vocab().items()}
+    names = {number: token for token, number in tokenizer.get_vocab().items()}
     return Counter({names[number]: times for number, times in counts.items()})
 
 
@@ -51,13 +51,13 @@ def trimmed_tokenizer(
     size: int | None = None,
     share: float | None = None,
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer with fewer pieces, in the order that they had.
+    """The tokenizer with fewer tokens, in the order that they had.
 
     Args:
         tokenizer: WordPiece, BPE or Unigram.
-        counts: Uses of each piece; those used most stay. With BPE a piece that stays
+        counts: Uses of each token; those used most stay. With BPE a token that stays
             keeps those that it is really merged from, whatever other merges lead to it.
-        size: Pieces, special tokens included; or give ``share``.
+        size: Tokens, special tokens included; or give ``share``.
         share: As few stay as make up this share of all uses, and what must stay beside.
 
     Raises:
@@ -70,27 +70,27 @@ def trimmed_tokenizer(
         raise DataError(f"a {model['type']} tokenizer cannot be trimmed; learn a new one")
     most = len(numbers) if size is None else size
     if not 0 < most <= len(numbers):
-        raise DataError(f"{most} pieces are asked for of {len(numbers)}; ask for fewer")
+        raise DataError(f"{most} tokens are asked for of {len(numbers)}; ask for fewer")
     merging = Merging(model) if model["type"] == "BPE" else None
     kept: set[str] = set()
-    for piece in _must_stay(settings, numbers):
-        kept |= _needed(piece, merging)
+    for token in _must_stay(settings, numbers):
+        kept |= _needed(token, merging)
     if len(kept) > most:
         raise DataError(
-            f"{most} pieces are asked for, but special tokens, letters and bytes are already"
+            f"{most} tokens are asked for, but special tokens, letters and bytes are already"
             f" {len(kept)}; ask for more, or learn a new vocabulary"
         )
     uses, enough = 0, sum(counts.values()) * (1.0 if share is None else share)
 
-    def order(piece: str) -> tuple[int, bool, int]:
-        never = merging is not None and not merging.made_of(piece)
-        return -counts.get(piece, 0), never, numbers[piece]
+    def order(token: str) -> tuple[int, bool, int]:
+        never = merging is not None and not merging.made_of(token)
+        return -counts.get(token, 0), never, numbers[token]
 
-    for piece in sorted(numbers, key=order):
+    for token in sorted(numbers, key=order):
         if size is None and uses >= enough:
             break
-        uses += counts.get(piece, 0)
-        if len(more := _needed(piece, merging) - kept) <= most - len(kept):
+        uses += counts.get(token, 0)
+        if len(more := _needed(token, merging) - kept) <= most - len(kept):
             kept |= more
     return _rebuilt(tokenizer, settings, _numbered(kept, model, numbers))
 
@@ -236,34 +236,34 @@ def _must_stay(settings: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
     """Special tokens, single letters however they stand, bytes, and what the unknown costs."""
     model = settings["model"]
     suffix = model.get("end_of_word_suffix") or ""
-    yield from (token["content"] for token in settings["added_tokens"])
+    yield from (added["content"] for added in settings["added_tokens"])
     unknown = model.get("unk_token") or (
         model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else None
     )
     prefix = model.get("continuing_subword_prefix") or ""
-    for piece in numbers:
-        plain = piece.removeprefix(prefix).removesuffix(suffix)
-        if len(plain) == 1 or is_lone_byte(piece) or piece == unknown:
-            yield piece
+    for token in numbers:
+        plain = token.removeprefix(prefix).removesuffix(suffix)
+        if len(plain) == 1 or is_lone_byte(token) or token == unknown:
+            yield token
     if model["type"] == "Unigram":
         # What is unknown costs so much more than this one: without it, it would cost less.
         yield min(model["vocab"], key=itemgetter(1))[0]
 
 
-def _needed(piece: str, merging: Merging | None) -> frozenset[str]:
-    """A piece with all that must stay for it to be made."""
-    made = merging.made_of(piece) if merging else frozenset[str]()
-    return made or frozenset({piece})  # a whole word may be a piece that no merges lead to
+def _needed(token: str, merging: Merging | None) -> frozenset[str]:
+    """A token with all that must stay for it to be made."""
+    made = merging.made_of(token) if merging else frozenset[str]()
+    return made or frozenset({token})  # a whole word may be a token that no merges lead to
 
 
 def _numbered(
     kept: set[str], model: Mapping[str, Any], numbers: Mapping[str, int]
 ) -> dict[str, int]:
     """New ids in the old order; added tokens stand behind the model's, where they are loaded."""
-    pieces = model["vocab"]
-    inside = {name for name, _ in pieces} if model["type"] == "Unigram" else pieces.keys()
-    order = sorted(kept, key=lambda piece: (piece not in inside, numbers[piece]))
-    return {piece: number for number, piece in enumerate(order)}
+    tokens = model["vocab"]
+    inside = {name for name, _ in tokens} if model["type"] == "Unigram" else tokens.keys()
+    order = sorted(kept, key=lambda token: (token not in inside, numbers[token]))
+    return {token: number for number, token in enumerate(order)}
 
 
 def _rebuilt(
@@ -278,7 +278,7 @@ def _rebuilt(
         model["vocab"] = entries
     else:
         inside = model["vocab"].keys()
-        model["vocab"] = {piece: n for piece, n in numbers.items() if piece in inside}
+        model["vocab"] = {token: n for token, n in numbers.items() if token in inside}
     if model["type"] == "BPE":
         joined = Merging(model).joined
         model["merges"] = [
@@ -286,7 +286,7 @@ def _rebuilt(
         ]
     if padding := settings.get("padding"):
         padding["pad_id"] = numbers[padding["pad_token"]]
-    for token in settings["added_tokens"]:
-        token["id"] = numbers[token["content"]]
+    for added in settings["added_tokens"]:
+        added["id"] = numbers[added["content"]]
     renumber(settings["post_processor"] or {}, numbers)
     return as_transformers(Tokenizer.from_str(json.dumps(settings)), like=tokenizer)

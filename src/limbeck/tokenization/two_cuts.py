@@ -20,7 +20,7 @@ from ..data.text import TextSource
 from .frame import frame_of
 from .packing import HeldOut, Sequences, cached_table, tokenizer_hash
 from .plain_text import count_spelled, plain_tokenizer
-from .words import has_words, piece_groups, shared_words
+from .words import has_words, shared_words, token_groups
 
 _DOCUMENTS_AT_ONCE = 1000
 _COUNTED = (
@@ -54,16 +54,16 @@ Ids = Int64[np.ndarray, "..."]
 class _Words(NamedTuple):
     """A run of words: both cuts of each, which of them it may get, and if it goes on with one."""
 
-    teacher_ids: Int64[np.ndarray, " teacher_pieces"]
+    teacher_ids: Int64[np.ndarray, " teacher_vocabulary"]
     teacher_lengths: Int64[np.ndarray, " words"]
-    student_ids: Int64[np.ndarray, " student_pieces"]
+    student_ids: Int64[np.ndarray, " student_vocabulary"]
     student_lengths: Int64[np.ndarray, " words"]
     cuts: Int64[np.ndarray, " words"]
     goes_on: Bool[np.ndarray, " words"]
 
     @property
     def room(self) -> Int64[np.ndarray, " words"]:
-        """Pieces of the longer cut."""
+        """Tokens of the longer cut."""
         room: Int64[np.ndarray, " words"] = np.maximum(self.teacher_lengths, self.student_lengths)
         return room
 
@@ -118,7 +118,7 @@ def cut_twice(
 
     Its ``counts`` say how many ``words`` there are, how many fell ``to_teacher`` and
     ``to_student``, and how many were ``too_long`` for a sequence and are in none; and how
-    many pieces of both tokenizers stand ``one_to_one``, ``grouped`` with several of the
+    many tokens of both tokenizers stand ``one_to_one``, ``grouped`` with several of the
     other's, or ``alone``.
 
     Raises:
@@ -161,15 +161,15 @@ def _rows(
         run = _Words.joined([*carried, words.kept(fits)])
         places, start = _full(run, length - ends)
         for row in run.cut(places):
-            count["pieces"] += ends + int(row.room.sum())
+            count["tokens"] += ends + int(row.room.sum())
             full = True
             yield _Words.joined([first, row, last])._asdict()
         carried = list(run.cut([(start, len(run.cuts))]))
     rest = sum(int(run.room.sum()) for run in carried)
     if full:
-        count["cut_pieces"] += rest
+        count["truncated_tokens"] += rest
     elif rest:  # less text than a sequence holds is one that is shorter
-        count["pieces"] += ends + rest
+        count["tokens"] += ends + rest
         yield _Words.joined([first, *carried, last])._asdict()
 
 
@@ -218,7 +218,7 @@ def _runs(
         starts = [0]
         for text, *pair in zip(some, *encoded, strict=True):
             if finest:
-                found = piece_groups(text, *pair)
+                found = token_groups(text, *pair)
             else:
                 found = shared_words(text, *pair, at_spaces=at_spaces)
             for side, encoding in enumerate(pair):
@@ -245,24 +245,24 @@ def _count(words: _Words, count: dict[str, int]) -> None:
     count["words"] += int(is_text.sum())
     count["to_teacher"] += int((words.cuts == Cuts.TEACHER).sum())
     count["to_student"] += int((words.cuts == Cuts.STUDENT).sum())
-    pieces = words.teacher_lengths + words.student_lengths
+    tokens = words.teacher_lengths + words.student_lengths
     alone = np.minimum(words.teacher_lengths, words.student_lengths) == 0
-    count["one_to_one"] += int(pieces[is_text & (words.room == 1) & ~alone].sum())
-    count["grouped"] += int(pieces[is_text & (words.room > 1) & ~alone].sum())
-    count["alone"] += int(pieces[is_text & alone].sum())
+    count["one_to_one"] += int(tokens[is_text & (words.room == 1) & ~alone].sum())
+    count["grouped"] += int(tokens[is_text & (words.room > 1) & ~alone].sum())
+    count["alone"] += int(tokens[is_text & alone].sum())
 
 
-def _continues(encoding: Encoding) -> Bool[np.ndarray, " pieces"]:
-    """True at a piece that goes on with the word before it."""
+def _continues(encoding: Encoding) -> Bool[np.ndarray, " vocabulary"]:
+    """True at a token that goes on with the word before it."""
     numbers = np.array([-1 if n is None else n for n in encoding.word_ids], dtype=np.int64)
-    same: Bool[np.ndarray, " pieces"] = (np.diff(numbers, prepend=-2) == 0) & (numbers >= 0)
+    same: Bool[np.ndarray, " vocabulary"] = (np.diff(numbers, prepend=-2) == 0) & (numbers >= 0)
     return same
 
 
 def _words(
     ids: Sequence[Ids],
     places: Sequence[Ids],
-    continues: Bool[np.ndarray, " student_pieces"],
+    continues: Bool[np.ndarray, " student_vocabulary"],
     *,
     total: int,
     unknown: tuple[int | None, int | None],
@@ -270,17 +270,17 @@ def _words(
     """A word that one tokenizer does not know, or drops, falls to the other.
 
     Args:
-        ids: Of the teacher's pieces, and of the student's.
+        ids: Of the teacher's tokens, and of the student's.
         places: The word of each.
-        continues: True at a piece of the student that goes on with a word of its own.
+        continues: True at a token of the student that goes on with a word of its own.
         total: Words.
-        unknown: The piece of each that stands for what it does not know.
+        unknown: The token of each that stands for what it does not know.
     """
     lengths = [np.bincount(words, minlength=total) for words in places]
     absent = [count == 0 for count in lengths]
     strange = [
-        np.bincount(words[pieces == unk], minlength=total) > 0
-        for words, pieces, unk in zip(places, ids, unknown, strict=True)
+        np.bincount(words[tokens == unk], minlength=total) > 0
+        for words, tokens, unk in zip(places, ids, unknown, strict=True)
     ]
     by_absence = absent[0] | absent[1]
     lacks = [np.where(by_absence, a, s) for a, s in zip(absent, strange, strict=True)]
@@ -288,6 +288,6 @@ def _words(
     cuts[lacks[0] & ~lacks[1]] = Cuts.STUDENT
     cuts[lacks[1] & ~lacks[0]] = Cuts.TEACHER
     goes_on = np.zeros(total, dtype=np.bool_)
-    begins = np.diff(places[1], prepend=-1) != 0  # the first piece of each word
+    begins = np.diff(places[1], prepend=-1) != 0  # the first token of each word
     goes_on[places[1][begins]] = continues[begins]
     return _Words(ids[0], lengths[0], ids[1], lengths[1], cuts, goes_on)

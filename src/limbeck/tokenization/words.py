@@ -1,8 +1,8 @@
 """Words as two tokenizers both see them: the finest stretches of a text that each cuts on its own.
 
-Where a piece of one tokenizer reaches over the border between two words of the other, the two
+Where a token of one tokenizer reaches over the border between two words of the other, the two
 words are one. Everything goes by characters of the text as it was given, never by the
-spelling of pieces, whose notations differ.
+spelling of tokens, whose notations differ.
 """
 
 from typing import NamedTuple
@@ -16,16 +16,16 @@ _WHITE = np.array([chr(number).isspace() for number in range(0x3002)])
 
 
 class SharedWords(NamedTuple):
-    """The word of every piece, counted from 0, which never falls along a text.
+    """The word of every token, counted from 0, which never falls along a text.
 
     Attributes:
-        first: Of the first tokenizer's pieces.
+        first: Of the first tokenizer's tokens.
         second: Of the second's.
-        total: Words, at least one; a word may have no piece of one of the tokenizers.
+        total: Words, at least one; a word may have no token of one of the tokenizers.
     """
 
-    first: Int64[np.ndarray, " first_pieces"]
-    second: Int64[np.ndarray, " second_pieces"]
+    first: Int64[np.ndarray, " first_vocabulary"]
+    second: Int64[np.ndarray, " second_vocabulary"]
     total: int
 
 
@@ -36,8 +36,8 @@ def shared_words(
 
     Args:
         text: As it was given to both.
-        first: Its pieces, without special tokens; words begin where this one begins them.
-        second: Its pieces by the other tokenizer.
+        first: Its tokens, without special tokens; words begin where this one begins them.
+        second: Its tokens by the other tokenizer.
         at_spaces: Words begin after white space instead, for a first tokenizer that
             has no words of its own.
     """
@@ -45,24 +45,24 @@ def shared_words(
     return _kept_borders(_word_starts(text, first, spans[0], at_spaces), spans)
 
 
-def piece_groups(text: str, first: Encoding, second: Encoding) -> SharedWords:
+def token_groups(text: str, first: Encoding, second: Encoding) -> SharedWords:
     """The finest stretches of a text that two tokenizers both cut at their ends, as words.
 
-    A group is a run of pieces of each over the same text; where one of them drops
+    A group is a run of tokens of each over the same text; where one of them drops
     characters, it may have none.
 
     Args:
         text: As it was given to both.
-        first: Its pieces, without special tokens.
-        second: Its pieces by the other tokenizer.
+        first: Its tokens, without special tokens.
+        second: Its tokens by the other tokenizer.
     """
     spans = _spans(text, first, second)
     starts = np.unique(np.concatenate([spans[0][0], spans[1][0]]))
-    # What stands before the first piece belongs to it.
+    # What stands before the first token belongs to it.
     return _kept_borders(np.concatenate([[0], starts[1:]]).astype(np.int64), spans)
 
 
-Span = tuple[Int64[np.ndarray, "..."], Int64[np.ndarray, "..."]]  # begin and end of every piece
+Span = tuple[Int64[np.ndarray, "..."], Int64[np.ndarray, "..."]]  # begin and end of every token
 
 
 def _spans(text: str, first: Encoding, second: Encoding) -> list[Span]:
@@ -71,13 +71,13 @@ def _spans(text: str, first: Encoding, second: Encoding) -> list[Span]:
 
 
 def _kept_borders(starts: Int64[np.ndarray, " words"], spans: list[Span]) -> SharedWords:
-    """The words that begin at some of the places: at those that no piece reaches over."""
+    """The words that begin at some of the places: at those that no token reaches over."""
     joined = np.zeros(len(starts) + 1, dtype=np.int64)
     places = []
     for begin, end in spans:
         word = np.searchsorted(starts, np.maximum(end - 1, begin), side="right") - 1
         entered = np.searchsorted(starts, begin, side="right") - 1
-        # Borders that a piece reaches over are counted up where it enters, down where it ends.
+        # Borders that a token reaches over are counted up where it enters, down where it ends.
         np.add.at(joined, entered + 1, 1)
         np.add.at(joined, word + 1, -1)
         places.append(word)
@@ -87,7 +87,7 @@ def _kept_borders(starts: Int64[np.ndarray, " words"], spans: list[Span]) -> Sha
 
 
 def has_words(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer cuts words before pieces; some take a whole text for one word."""
+    """Whether a tokenizer cuts words before tokens; some take a whole text for one word."""
     return tokenizer.pre_tokenizer is not None
 
 
@@ -108,17 +108,17 @@ def _next_visible(text: str) -> Int64[np.ndarray, " places"]:
 
 def _trimmed(
     encoding: Encoding, following: Int64[np.ndarray, " places"]
-) -> tuple[Int64[np.ndarray, " pieces"], Int64[np.ndarray, " pieces"]]:
-    """Begin and end of every piece, without the white space that it begins with."""
+) -> tuple[Int64[np.ndarray, " vocabulary"], Int64[np.ndarray, " vocabulary"]]:
+    """Begin and end of every token, without the white space that it begins with."""
     spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    # A piece of white space alone stands where the word after it begins.
+    # A token of white space alone stands where the word after it begins.
     return np.minimum(following[spans[:, 0]], np.maximum(spans[:, 1], spans[:, 0])), spans[:, 1]
 
 
 def _word_starts(
     text: str,
     first: Encoding,
-    spans: tuple[Int64[np.ndarray, " pieces"], Int64[np.ndarray, " pieces"]],
+    spans: tuple[Int64[np.ndarray, " vocabulary"], Int64[np.ndarray, " vocabulary"]],
     at_spaces: bool,
 ) -> Int64[np.ndarray, " words"]:
     if at_spaces:

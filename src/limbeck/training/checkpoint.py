@@ -106,15 +106,16 @@ def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     Raises:
         TrainingError: There are checkpoints, but none is whole.
     """
-    faults: list[str] = []
+    problems: list[str] = []
     for checkpoint in _checkpoints(folder):
-        fault = _fault(checkpoint)
-        if fault is None:
-            return checkpoint, faults
-        faults.append(f"{checkpoint} is damaged and is not used: {fault}")
-    if faults:
+        problem = _problem(checkpoint)
+        if problem is None:
+            return checkpoint, problems
+        problems.append(f"{checkpoint} is damaged and is not used: {problem}")
+    if problems:
         raise TrainingError(
-            "; ".join(faults) + f". No checkpoint before it is left; remove {folder} to begin anew"
+            "; ".join(problems)
+            + f". No checkpoint before it is left; remove {folder} to begin anew"
         )
     return None, []
 
@@ -125,7 +126,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def _fault(checkpoint: Path) -> str | None:
+def _problem(checkpoint: Path) -> str | None:
     """What keeps a checkpoint from being used."""
     try:
         read_position(checkpoint)

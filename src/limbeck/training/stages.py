@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from ..activations import Activations, Needs
 from ..batch import Batch, Tokens
 from ..generation.batches import Policy
-from ..models.anatomy import Anatomy
+from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..objectives.alignment import Alignment
 from ..objectives.contract import Objective
@@ -41,7 +41,7 @@ class Stage:
         trained: ``head``: nothing of the student but its vocabulary head; a table
             that the head shares with the embeddings stays as it is. ``factors``:
             nothing but low-rank layers.
-        alignment: Whether teacher and student cut text into different pieces, and are
+        alignment: Whether teacher and student cut text into different tokens, and are
             compared where batches link them.
         mixed: The teacher's body is trained on both vocabularies, and of the
             student its embedding table; the number is the share of words that the
@@ -130,7 +130,7 @@ class Learner(nn.Module):
         self,
         student: PreTrainedModel,
         projections: Mapping[str, Projections],
-        anatomy: Anatomy,
+        architecture: Architecture,
         objectives: Mapping[str, Objective],
         alignment: Alignment | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class Learner(nn.Module):
         self.student = student
         # By number: a recipe may give its objectives names that no module can have.
         self.projections = nn.ModuleList(projections[name] for name in objectives)
-        self.anatomy = anatomy
+        self.architecture = architecture
         self.objectives = objectives
         compared = [o.student_needs() for o in objectives.values() if _compares(o)]
         own = [o.student_needs() for o in objectives.values() if not _compares(o)]
@@ -163,7 +163,7 @@ class Learner(nn.Module):
         }
 
     def read(self, batch: Batch, teacher: Activations) -> Iterator["Read"]:
-        """What every objective reads of a batch, brought to the same pieces."""
+        """What every objective reads of a batch, brought to the same tokens."""
         own, compared, tokens = self._captured(batch)
         if self.alignment is not None and batch.links is not None:
             compared = self.alignment.student(compared, batch.links, tokens)
@@ -178,13 +178,13 @@ class Learner(nn.Module):
         links = batch.links
         if links is None:
             found = capture(
-                self.student, self.anatomy, batch.student, self.needs_own | self.needs_compared
+                self.student, self.architecture, batch.student, self.needs_own | self.needs_compared
             )
             return found, found, batch.student
         if links.view is not None:
             return (
-                capture(self.student, self.anatomy, batch.student, self.needs_own),
-                capture(self.student, self.anatomy, links.view, self.needs_compared),
+                capture(self.student, self.architecture, batch.student, self.needs_own),
+                capture(self.student, self.architecture, links.view, self.needs_compared),
                 links.view,
             )
         linked, hidden = links.student >= 0, batch.student.predicted
@@ -192,7 +192,7 @@ class Learner(nn.Module):
             linked = linked | (links.student_next >= 0)
         everything = replace(batch.student, predicted=linked | hidden)
         found = capture(
-            self.student, self.anatomy, everything, self.needs_own | self.needs_compared
+            self.student, self.architecture, everything, self.needs_own | self.needs_compared
         )
         return _at(found, hidden[everything.predicted]), found, everything
 
@@ -215,7 +215,7 @@ class MixedLearner(nn.Module):
         *,
         vocabularies: tuple[TokenIds | None, TokenIds | None] = (None, None),
     ) -> None:
-        """Of a student; ``vocabularies`` are the ids of the teacher's pieces and of its own."""
+        """Of a student; ``vocabularies`` are the ids of the teacher's tokens and of its own."""
         super().__init__()
         self.student = student
         self.mixed = mixed
@@ -226,7 +226,7 @@ class MixedLearner(nn.Module):
     def forward(
         self, batch: Batch, teacher: Activations, progress: float = 1.0
     ) -> dict[str, Tensor]:
-        """The cross-entropy of the predicted pieces of both kinds, as `Learner` gives totals."""
+        """The cross-entropy of the predicted tokens of both kinds, as `Learner` gives totals."""
         of_teacher, of_student = self.mixed.predictions(batch.student)
         labels = batch.student.labels[batch.student.predicted]
         first = self.mixed.embedding.student_from

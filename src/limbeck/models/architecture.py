@@ -9,7 +9,7 @@ Axes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Architecture:
     """Module paths of one family.
 
     Attributes:
@@ -26,7 +26,7 @@ class Anatomy:
         inputs_first: Linear layers keep their weights turned, inputs first.
         intermediate_field: The configuration's name for the feed-forward width.
         positions_after_padding: Positions are counted from behind the padding
-            piece's number, so that the table is longer than the longest text.
+            token's number, so that the table is longer than the longest text.
         axes: Roles of the axes of every weight, by the end of its name; needed
             only to copy layers into a student of another width. A bias has
             the role of its weight's outputs.

@@ -1,4 +1,4 @@
-"""What each piece of the teacher is in the student's vocabulary: the same piece, or several.
+"""What each token of the teacher is in the student's vocabulary: the same token, or several.
 
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
@@ -18,30 +18,30 @@ ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask"
 
 
 @dataclass(frozen=True)
-class PieceMap:
-    """The teacher's pieces in the student's vocabulary.
+class TokenMap:
+    """The teacher's tokens in the student's vocabulary.
 
-    An id that no piece has is nothing, and cannot be written.
+    An id that no token has is nothing, and cannot be written.
 
     Attributes:
-        same: The student's piece that is spelled alike, special tokens by their role;
+        same: The student's token that is spelled alike, special tokens by their role;
             -1 where there is none.
-        parts: Student pieces that the teacher's are written with, one teacher piece
-            after another; the unknown piece where it cannot be written.
-        offsets: Where the parts of each teacher piece begin, and where the last end.
+        parts: Student tokens that the teacher's are written with, one teacher token
+            after another; the unknown token where it cannot be written.
+        offsets: Where the parts of each teacher token begin, and where the last end.
         written: Whether it can be written.
     """
 
-    same: Int64[np.ndarray, " teacher_pieces"]
+    same: Int64[np.ndarray, " teacher_vocabulary"]
     parts: Int64[np.ndarray, " parts"]
-    offsets: Int64[np.ndarray, " teacher_pieces_and_one"]
-    written: Bool[np.ndarray, " teacher_pieces"]
+    offsets: Int64[np.ndarray, " teacher_vocabulary_and_one"]
+    written: Bool[np.ndarray, " teacher_vocabulary"]
 
     def written_with(self, numbers: Ids) -> tuple[Ids, Ids]:
-        """The parts of some teacher pieces one after another, and the place of each part's piece.
+        """The parts of some teacher tokens one after another, and the place of each part's token.
 
-        >>> pieces = PieceMap(*map(np.array, ([-1, 4], [7, 8, 4], [0, 2, 3], [True, True])))
-        >>> [found.tolist() for found in pieces.written_with(np.array([1, 0, 1]))]
+        >>> tokens = TokenMap(*map(np.array, ([-1, 4], [7, 8, 4], [0, 2, 3], [True, True])))
+        >>> [found.tolist() for found in tokens.written_with(np.array([1, 0, 1]))]
         [[4, 7, 8, 4], [0, 1, 1, 2]]
         """
         lengths = self.lengths[numbers]
@@ -50,14 +50,14 @@ class PieceMap:
         return self.parts[self.offsets[numbers][owner] + within], owner
 
     @property
-    def lengths(self) -> Int64[np.ndarray, " teacher_pieces"]:
-        """Parts of each teacher piece."""
-        found: Int64[np.ndarray, " teacher_pieces"] = np.diff(self.offsets)
+    def lengths(self) -> Int64[np.ndarray, " teacher_vocabulary"]:
+        """Parts of each teacher token."""
+        found: Int64[np.ndarray, " teacher_vocabulary"] = np.diff(self.offsets)
         return found
 
 
-def map_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> PieceMap:
-    """Every piece of the teacher in the student's, cut greedily, longest pieces first."""
+def map_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> TokenMap:
+    """Every token of the teacher in the student's, cut greedily, longest tokens first."""
     known = spellings(student)
     longest = max((len(spelling.letters) for spelling in known), default=0)
     ids = TokenIds.of(teacher).end
@@ -76,7 +76,7 @@ def map_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
     unknown = [student.unk_token_id or 0]
     parts = [some or unknown for some in parts]
     lengths = [len(some) for some in parts]
-    return PieceMap(
+    return TokenMap(
         same,
         np.array([part for some in parts for part in some], dtype=np.int64),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -87,7 +87,7 @@ def map_pieces(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
 def _greedy(
     letters: str, begins: bool, known: dict[Spelling, int], longest: int, *, loose: bool
 ) -> list[int]:
-    """Empty where some letter is in no piece; loose takes what begins a word for what does not.
+    """Empty where some letter is in no token; loose takes what begins a word for what does not.
 
     Marks as the comma may begin a word for one tokenizer and go on with it for the other.
     """
@@ -98,8 +98,8 @@ def _greedy(
             here = begins and start == 0
             kinds = (here, not here) if loose else (here,)
             tried = [Spelling(letters[start:stop], kind) for kind in kinds]
-            if (piece := next((known[s] for s in tried if s in known), None)) is not None:
-                found.append(piece)
+            if (token := next((known[s] for s in tried if s in known), None)) is not None:
+                found.append(token)
                 start = stop
                 break
         else:
