@@ -30,7 +30,7 @@ from limbeck.data.text import TextSource, read_documents
 from limbeck.demo.run import HERE
 from limbeck.models.locate import DEMO_TEACHER
 from limbeck.objectives.alignment import Alignment
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
 from limbeck.student.projections import Projections
 from limbeck.system.memory import keep_freed_memory, peak_process_bytes, restart_peak
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
@@ -49,7 +49,9 @@ def alignment_of_pairs() -> list[dict[str, Any]]:
     documents = list(islice(read_documents(TEXT), 4000))
     tokenizers = {"minilm": load_tokenizer(DEMO_TEACHER).backend_tokenizer}
     for kind in KINDS:
-        learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=False), size=2000)
+        learned = learn_tokenizer(
+            documents, blank_tokenizer(kind, lowercase=False), vocab_size=2000
+        )
         tokenizers[kind] = learned.backend_tokenizer
     cut = {
         name: tokenizer.encode_batch(documents, add_special_tokens=False)
@@ -119,7 +121,7 @@ class Comparison:
             student = Activations(predictions=Predictions(self.features, self.weight, None))
             if self.mapped:
                 student = self.alignment.student(student, self.links, self.groups)
-            objective = Output(vocabulary=TEACHER_TOKENS)
+            objective = Logits(vocabulary=TEACHER_TOKENS)
             batch = Batch(self.groups, self.groups)
             total = objective.total(student, self.teacher, batch, Projections({}, seed=0))
         total.backward()

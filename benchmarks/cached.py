@@ -42,13 +42,18 @@ def recipe(given: argparse.Namespace, objectives: dict[str, Any]) -> dict[str, A
     """A student of 3 x 256."""
     return {
         "teacher": given.teacher,
-        "student": {"layers": 3, "hidden": 256, "heads": 8, "intermediate": 1024},
+        "student": {
+            "num_hidden_layers": 3,
+            "hidden_size": 256,
+            "num_attention_heads": 8,
+            "intermediate_size": 1024,
+        },
         "data": {
             "text": given.text,
-            "length": given.length,
+            "max_length": given.length,
             "held_out": {"sequences": given.batch},
         },
-        "stages": [{"objectives": objectives, "steps": given.steps, "batch_size": given.batch}],
+        "stages": [{"objectives": objectives, "max_steps": given.steps, "batch_size": given.batch}],
     }
 
 

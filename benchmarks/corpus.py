@@ -62,10 +62,15 @@ def train(text: str, folder: str, steps: int) -> None:
     distill(
         {
             "teacher": "minilm-demo",
-            "student": {"layers": 3, "hidden": 192, "heads": 6, "intermediate": 768},
-            "data": {"text": text, "held_out": {"share": 0.001, "sequences": 32}},
-            "stages": [{"objectives": {"relations": {"heads": 16}}, "steps": steps}],
-            "training": {"log_every": 10},
+            "student": {
+                "num_hidden_layers": 3,
+                "hidden_size": 192,
+                "num_attention_heads": 6,
+                "intermediate_size": 768,
+            },
+            "data": {"text": text, "held_out": {"fraction": 0.001, "sequences": 32}},
+            "stages": [{"objectives": {"relations": {"heads": 16}}, "max_steps": steps}],
+            "training": {"logging_steps": 10},
             "evaluation": {"cost": False, "teacher": False},
         },
         folder,

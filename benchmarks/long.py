@@ -19,7 +19,7 @@ from torch.nn.functional import kl_div, linear, log_softmax
 from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch, Tokens
 from limbeck.models.shapes import Shape
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
 from limbeck.student.projections import Projections
 from limbeck.system.memory import peak_process_bytes
 
@@ -51,7 +51,7 @@ def once(way: str, length: int) -> None:
         student, teacher = (Activations(Predictions(*side, None)) for side in sides)
         real = torch.ones(1, length, dtype=torch.bool)
         tokens = Tokens(real.long(), real, real.long(), real)
-        objective = Output().bound(shape(NARROW), shape(WIDE))
+        objective = Logits().bound(shape(NARROW), shape(WIDE))
         batch = Batch(tokens, tokens)
         loss = objective.total(student, teacher, batch, Projections({}, seed=0))
     loss.backward()

@@ -35,16 +35,26 @@ AIM = 1.15
 
 def recipe_of(side: str, vocabulary: str) -> dict[str, Any]:
     """Plain: a copy of the teacher learns from labels. Mixed: the teacher and a student's table."""
-    student = {"layers": 6, "hidden": 384, "heads": 12, "intermediate": 1536}
-    stages: list[dict[str, Any]] = [{"objectives": {"labels": {}}, "steps": 100}]
+    student = {
+        "num_hidden_layers": 6,
+        "hidden_size": 384,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    }
+    stages: list[dict[str, Any]] = [{"objectives": {"labels": {}}, "max_steps": 100}]
     if side == "mixed":
-        student |= {"layers": 3, "hidden": 256, "heads": 8, "intermediate": 1024}
+        student |= {
+            "num_hidden_layers": 3,
+            "hidden_size": 256,
+            "num_attention_heads": 8,
+            "intermediate_size": 1024,
+        }
         student = {**student, "tokenizer": vocabulary}
         stages.insert(0, {"mixed": {"share": 0.5}, "steps": 100})
     return {
         "teacher": DEMO_TEACHER,
         "student": student,
-        "data": {"text": TEXT, "length": 128},
+        "data": {"text": TEXT, "max_length": 128},
         "stages": stages,
         "training": {"device": "cpu"},
     }
@@ -77,7 +87,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as place:
         vocabulary = str(Path(place) / "vocabulary")
-        learn_vocabulary([TEXT], vocabulary, size=4928, like=DEMO_TEACHER)
+        learn_vocabulary([TEXT], vocabulary, vocab_size=4928, like=DEMO_TEACHER)
         steppers = {side: stepper(side, vocabulary) for side in ("plain", "mixed")}
         times: dict[str, list[float]] = {side: [] for side in steppers}
         for number in range(given.rounds + 2):

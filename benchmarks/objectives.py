@@ -33,7 +33,7 @@ from limbeck.models.capture import capture
 from limbeck.models.locate import DEMO_TEACHER, locate
 from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
 from limbeck.recipe.check import prepare
 from limbeck.run.batches import stage_batches
 from limbeck.run.models import build_accelerator, build_learner, build_models
@@ -211,17 +211,17 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
     recipe = {
         "teacher": str(folder),
         "student": {
-            "layers": 3,
-            "hidden": 256,
-            "heads": 8,
-            "intermediate": 1024,
-            "copy": {"layers": "uniform", "width": "cut"},
+            "num_hidden_layers": 3,
+            "hidden_size": 256,
+            "num_attention_heads": 8,
+            "intermediate_size": 1024,
+            "init_from_teacher": {"layers": "uniform", "width": "cut"},
         },
-        "data": {"text": str(HERE / "novels.txt.gz"), "length": 128},
+        "data": {"text": str(HERE / "novels.txt.gz"), "max_length": 128},
         "stages": [
             {
                 "objectives": {name: OPTIONS.get(name, {}), **BESIDE.get(name, {})},
-                "steps": 100,
+                "max_steps": 100,
                 "batch_size": given.batch,
             }
         ],
@@ -272,7 +272,7 @@ def wide_case(given: argparse.Namespace) -> Case:
     states, leaves = as_leaves(Activations(predictions=predictions(256)))
     teacher = Activations(predictions=predictions(384))
     none = Projections({}, seed=0)
-    return Case(Output(vocabulary=columns), states, teacher, Batch(tokens, tokens), none, leaves)
+    return Case(Logits(vocabulary=columns), states, teacher, Batch(tokens, tokens), none, leaves)
 
 
 def as_leaves(states: Activations) -> tuple[Activations, list[Tensor]]:

@@ -37,7 +37,7 @@ from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives.contract import Objective
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
@@ -77,7 +77,7 @@ def textbrewer() -> list[Comparison]:
     """The classic loss: forward KL of output distributions."""
     student, teacher, pairs = logits(1), logits(2), response_pairs(logits(1), logits(2))
     mine, theirs = predicted(student), predicted(teacher)
-    kl, hot = Output(), Output(temperature=HOT)
+    kl, hot = Logits(), Logits(temperature=HOT)
     return [
         Comparison(
             "textbrewer",
@@ -121,7 +121,7 @@ def trl() -> list[Comparison]:
     pairs, labels = response_pairs(student, teacher), response_labels()
 
     def jsd(temperature: float) -> float:
-        objective = Output(divergence="jensen_shannon", temperature=temperature)
+        objective = Logits(divergence="jensen_shannon", temperature=temperature)
         return float(per_token(objective, student, teacher))
 
     return [

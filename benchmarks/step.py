@@ -42,17 +42,17 @@ def make_setup(given: argparse.Namespace, precision: str) -> Setup:
         {
             "teacher": "minilm-demo",
             "student": {
-                "layers": 3,
-                "hidden": 256,
-                "heads": 8,
-                "intermediate": 1024,
-                "copy": {"layers": "uniform", "width": "cut"},
+                "num_hidden_layers": 3,
+                "hidden_size": 256,
+                "num_attention_heads": 8,
+                "intermediate_size": 1024,
+                "init_from_teacher": {"layers": "uniform", "width": "cut"},
             },
-            "data": {"text": str(HERE / "novels.txt.gz"), "length": given.length},
+            "data": {"text": str(HERE / "novels.txt.gz"), "max_length": given.length},
             "stages": [
                 {
                     "objectives": {"relations": {"heads": HEADS}},
-                    "steps": 100,
+                    "max_steps": 100,
                     "batch_size": given.batch,
                 }
             ],

@@ -175,13 +175,18 @@ def cache(tmp_path_factory, monkeypatch):
 def raw_recipe(teacher_folder, text_file) -> dict:
     return {
         "teacher": str(teacher_folder),
-        "student": {"layers": 2, "hidden": 16, "heads": 4, "intermediate": 32},
+        "student": {
+            "num_hidden_layers": 2,
+            "hidden_size": 16,
+            "num_attention_heads": 4,
+            "intermediate_size": 32,
+        },
         "data": {
             "text": str(text_file),
-            "length": 16,
-            "held_out": {"share": 0.1, "sequences": 8},
+            "max_length": 16,
+            "held_out": {"fraction": 0.1, "sequences": 8},
         },
-        "stages": [{"objectives": {"relations": {}}, "steps": 6, "batch_size": 4}],
+        "stages": [{"objectives": {"relations": {}}, "max_steps": 6, "batch_size": 4}],
         "training": {"precision": "float32", "device": "cpu"},
         "evaluation": {"cost": False},
     }
@@ -195,7 +200,7 @@ def vocabulary(tmp_path_factory) -> str:
     """The folder of a tokenizer that is not the teacher's."""
     folder = tmp_path_factory.mktemp("vocabulary")
     blank = blank_tokenizer("wordpiece", lowercase=True)
-    learn_tokenizer(make_text(300), blank, size=SMALL_VOCABULARY).save_pretrained(folder)
+    learn_tokenizer(make_text(300), blank, vocab_size=SMALL_VOCABULARY).save_pretrained(folder)
     return str(folder)
 
 
@@ -275,7 +280,7 @@ def decoder(tmp_path_factory):
     """A decoder whose padding is its end."""
     folder = tmp_path_factory.mktemp("decoder")
     tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=TOKENS
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS
     )
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(folder)

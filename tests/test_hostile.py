@@ -170,34 +170,34 @@ def recipe(model, text_file):
         "seed": 0,
         "teacher": {"model": str(model)},
         "student": {
-            "layers": 1,
-            "hidden": 8,
-            "heads": 4,
-            "intermediate": 16,
-            "copy": {"layers": "uniform", "width": "cut"},
-            "low_rank": {"rank": 2, "layers": "feed_forward"},
+            "num_hidden_layers": 1,
+            "hidden_size": 8,
+            "num_attention_heads": 4,
+            "intermediate_size": 16,
+            "init_from_teacher": {"layers": "uniform", "width": "cut"},
+            "low_rank": {"rank": 2, "target_modules": "feed_forward"},
         },
         "data": {
             "text": [{"path": str(text_file), "weight": 1.0}],
-            "length": 16,
-            "held_out": {"share": 0.1, "sequences": 8},
+            "max_length": 16,
+            "held_out": {"fraction": 0.1, "sequences": 8},
         },
         "stages": [
             {
                 "objectives": {
                     "relations": {"heads": 4, "weight": {"start": 1.0, "end": 0.5}},
-                    "output": {"divergence": "forward_kl", "temperature": 2.0},
+                    "logits": {"divergence": "forward_kl", "temperature": 2.0},
                     "labels": {},
                 },
                 "tokens": 1000,
                 "batch_size": 4,
                 "micro_batch_size": 2,
-                "masking": {"share": 0.15},
-                "optimizer": {"learning_rate": 0.001, "decay": "linear"},
+                "masking": {"mlm_probability": 0.15},
+                "optimizer": {"learning_rate": 0.001, "lr_scheduler_type": "linear"},
             }
         ],
-        "training": {"precision": "float32", "device": "cpu", "checkpoint_every": 10},
-        "evaluation": {"tasks": [], "seeds": 1, "settings": {"epochs": 1.0}},
+        "training": {"precision": "float32", "device": "cpu", "save_steps": 10},
+        "evaluation": {"tasks": [], "seeds": 1, "finetuning": {"num_train_epochs": 1.0}},
     }
 
 
@@ -346,7 +346,12 @@ def test_configurations(model, place, changes):
     folder = copied(model, place, "configuration")
     raw = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(changed(raw, changes)))
-    raw = {"teacher": str(folder), "student": {"layers": 1}, "data": {"text": []}, "stages": []}
+    raw = {
+        "teacher": str(folder),
+        "student": {"num_hidden_layers": 1},
+        "data": {"text": []},
+        "stages": [],
+    }
 
     def load():
         load_config(str(folder))

@@ -51,7 +51,9 @@ def raw(raw_recipe, holed, tmp_path):
     make_model(vocabulary=ROWS).save_pretrained(folder)
     holed.save_pretrained(folder)
     recipe = {**raw_recipe, "teacher": str(folder)}
-    recipe["stages"] = [{"objectives": {"output": {}, "labels": {}}, "steps": 3, "batch_size": 4}]
+    recipe["stages"] = [
+        {"objectives": {"logits": {}, "labels": {}}, "max_steps": 3, "batch_size": 4}
+    ]
     return recipe
 
 
@@ -85,9 +87,9 @@ def test_both_tables_hold_the_largest_id(raw, holed):
     assert setup.models.student_config.vocab_size == ROWS
     for name in ("output", "labels"):
         assert setup.stages[0].objectives[name].vocabulary == TokenIds.of(holed)
-    raw["student"]["vocabulary"] = 247
+    raw["student"]["vocab_size"] = 247
     assert prepare(raw).models.student_config.vocab_size == 247
-    raw["student"]["vocabulary"] = 246
+    raw["student"]["vocab_size"] = 246
     with pytest.raises(RecipeError, match="has 200 tokens with ids up to 246; give 247 or more"):
         prepare(raw)
 
@@ -139,7 +141,7 @@ def test_a_whole_run_is_measured_over_the_tokens(raw, tmp_path):
 
 @pytest.mark.parametrize("logits", ["top_k", "sampled", "exact"])
 def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
-    raw["stages"][0]["objectives"] = {"output": {}}
+    raw["stages"][0]["objectives"] = {"logits": {}}
     setup = prepare(raw)
     accelerator = build_accelerator(setup.recipe, tmp_path)
     kind = Kind(logits=logits, tokens=150)
@@ -165,7 +167,7 @@ def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
 def test_random_tokens_in_the_place_of_hidden_ones_are_tokens(raw):
     raw["stages"][0] |= {
         "objectives": {"labels": {}},
-        "masking": {"share": 0.9, "replaced": 0.0, "random": 1.0},
+        "masking": {"mlm_probability": 0.9, "mask_replace_prob": 0.0, "random_replace_prob": 1.0},
     }
     source = stage_batches(prepare(raw), 0)
     seen = torch.cat([source.batch(n).student.input_ids.flatten() for n in range(20)])
@@ -185,7 +187,7 @@ def test_two_vocabularies_one_of_them_with_holes(
         other = with_holes(PreTrainedTokenizerFast.from_pretrained(vocabulary))
         shift_all(other).save_pretrained(tmp_path / "other")
         raw["teacher"], raw["student"]["tokenizer"] = str(teacher_folder), str(tmp_path / "other")
-    raw["student"]["embeddings"] = "mean"
+    raw["student"]["embedding_init"] = "mean"
     objective = "uld" if alignment == {"columns": "all"} else "output"
     kind = {"kind": "match", **alignment} if isinstance(alignment, dict) else alignment
     raw["stages"][0] |= {"alignment": kind, "objectives": {objective: {}, "labels": {}}}
@@ -221,15 +223,19 @@ def shift_all(tokenizer):
 
 
 def test_a_mixed_stage_reads_and_predicts_tokens_alone(raw, vocabulary, tmp_path):
-    raw["student"] |= {"tokenizer": vocabulary, "embeddings": "mean"}
+    raw["student"] |= {"tokenizer": vocabulary, "embedding_init": "mean"}
     raw["stages"] = [
         {
-            "mixed": {"share": 0.5},
-            "masking": {"share": 0.9, "replaced": 0.0, "random": 1.0},
-            "steps": 2,
+            "mixed": {"student_fraction": 0.5},
+            "masking": {
+                "mlm_probability": 0.9,
+                "mask_replace_prob": 0.0,
+                "random_replace_prob": 1.0,
+            },
+            "max_steps": 2,
             "batch_size": 4,
         },
-        {"objectives": {"labels": {}}, "steps": 2, "batch_size": 4},
+        {"objectives": {"labels": {}}, "max_steps": 2, "batch_size": 4},
     ]
     setup = prepare(raw)
     source = stage_batches(setup, 0)
@@ -252,7 +258,7 @@ def test_the_map_of_two_vocabularies_goes_by_ids(tokenizer, holed):
     assert (found.same[list(HOLES)] == -1).all() and not found.written[list(HOLES)].any()
 
 
-@pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top=3)], ids=str)
+@pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top_k=3)], ids=str)
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
 def test_only_tokens_are_written_and_those_of_large_ids_too(rule, temperature):
     ids = TokenIds(40, absent=(3, 4, 20, 30))

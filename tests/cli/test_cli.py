@@ -106,8 +106,8 @@ def test_plan_counts_the_prompts_that_are_too_long(
     monkeypatch, capsys, raw_recipe, decoder, prompts, tmp_path
 ):
     raw = {**raw_recipe, "teacher": decoder}
-    raw["data"] = {"prompts": prompts, "length": 24, "response": 16}
-    raw["stages"] = [{"objectives": {"labels": {}}, "steps": 2, "batch_size": 2}]
+    raw["data"] = {"prompts": prompts, "max_length": 24, "max_new_tokens": 16}
+    raw["stages"] = [{"objectives": {"labels": {}}, "max_steps": 2, "batch_size": 2}]
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(raw), encoding="utf-8")
     code, out, _ = run(monkeypatch, capsys, "plan", file, "--no-timed")

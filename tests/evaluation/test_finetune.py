@@ -17,7 +17,7 @@ from limbeck.evaluation.seeds import evaluate_tasks, learned_together
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 
 SETTINGS = FinetuneSettings(
-    epochs=20.0, batch_size=16, learning_rate=3e-3, max_length=32, precision="float32"
+    num_train_epochs=20.0, batch_size=16, learning_rate=3e-3, max_length=32, precision="float32"
 )
 
 

@@ -11,7 +11,7 @@ from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 from limbeck.tokenization.load import load_tokenizer
 
-QUICK = FinetuneSettings(epochs=1.0, batch_size=8, precision="float32")
+QUICK = FinetuneSettings(num_train_epochs=1.0, batch_size=8, precision="float32")
 
 
 def classes(repeat: int = 1) -> Task:

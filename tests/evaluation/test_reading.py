@@ -19,7 +19,7 @@ from limbeck.recipe.check import check
 from limbeck.recipe.schema import EvaluationPart
 from limbeck.run.measure import evaluate_model
 
-SETTINGS = FinetuneSettings(epochs=0.5, batch_size=2, max_length=16, precision="float32")
+SETTINGS = FinetuneSettings(num_train_epochs=0.5, batch_size=2, max_length=16, precision="float32")
 
 
 def put(folder, rows, name="mine") -> str:
@@ -118,7 +118,7 @@ def test_a_text_without_any_token_is_learned_from_and_named(tmp_path, kind):
     rows = [{"text": lost, "label": "a"}, {"text": "a b c", "label": "b"}] * 2
     location, model = put(tmp_path, rows), saved(tmp_path, tokenizer, "gpt2")
     console = Console(record=True, width=300)
-    part = EvaluationPart(tasks=[location], seeds=1, settings=SETTINGS)
+    part = EvaluationPart(tasks=[location], seeds=1, finetuning=SETTINGS)
     score = evaluate_model(model, [location], part, console=console)["mine"]
     assert math.isfinite(score.mean)
     said = console.export_text()
@@ -134,7 +134,9 @@ def test_rows_of_which_no_word_has_a_token_leave_the_loss_finite(tmp_path):
     ]
     task = load_task(put(tmp_path, rows))
     tokenizer = make_tokenizer()
-    settings = FinetuneSettings(epochs=2.0, batch_size=1, max_length=16, precision="float32")
+    settings = FinetuneSettings(
+        num_train_epochs=2.0, batch_size=1, max_length=16, precision="float32"
+    )
     tuned = finetune(saved(tmp_path, tokenizer), task, settings=settings, seed=0)
     assert math.isfinite(tuned.score(task).metrics["span_f1"])
     [note] = reading_notes(task, tokenizer)
@@ -150,13 +152,13 @@ def test_no_room_for_a_token_of_every_text_is_refused(tmp_path, pair, least):
     task, tokenizer = load_task(put(tmp_path, rows)), make_tokenizer()
     model = saved(tmp_path, tokenizer)
     for most in range(3, least):
-        settings = FinetuneSettings(epochs=0.1, max_length=most, precision="float32")
+        settings = FinetuneSettings(num_train_epochs=0.1, max_length=most, precision="float32")
         said = (
             f"is read {most} tokens at a time .max_length., of which 3 are special tokens.*give 5"
         )
         with pytest.raises(EvaluationError, match=said):
             finetune(model, task, settings=settings, seed=0)
-    settings = FinetuneSettings(epochs=0.1, max_length=least, precision="float32")
+    settings = FinetuneSettings(num_train_epochs=0.1, max_length=least, precision="float32")
     tuned = finetune(model, task, settings=settings, seed=0)
     found = encode_example(task.train[-1], task, tokenizer, least).tokens["input_ids"]
     special = set(tokenizer.all_special_ids)
@@ -190,7 +192,7 @@ def test_whole_numbers_are_said_to_be_no_classes(tmp_path, raw_recipe):
     raw_recipe["evaluation"] = {"tasks": [location], "cost": False}
     setup, problems = check(raw_recipe)
     assert not problems and said in setup.warnings
-    part = EvaluationPart(tasks=[location], seeds=1, settings=SETTINGS)
+    part = EvaluationPart(tasks=[location], seeds=1, finetuning=SETTINGS)
     console = Console(record=True, width=60)
     evaluate_model(raw_recipe["teacher"], [location], part, console=console)
     assert said in console.export_text()

@@ -12,7 +12,9 @@ from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 @pytest.fixture
 def readers():
-    small = learn_tokenizer(make_text(300), blank_tokenizer("unigram", lowercase=True), size=55)
+    small = learn_tokenizer(
+        make_text(300), blank_tokenizer("unigram", lowercase=True), vocab_size=55
+    )
     architecture = ARCHITECTURES["bert"]
     return {
         "teacher": Reader(make_tokenizer(), make_model("bert"), architecture),

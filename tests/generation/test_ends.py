@@ -22,7 +22,7 @@ from limbeck.recipe.parse_policy import KINDS
 from limbeck.recipe.prompts import ends_of_recipe
 from limbeck.recipe.schema import EvaluationPart
 from limbeck.run.distill import distill
-from limbeck.run.generate import write_answers, write_samples
+from limbeck.run.generate import generate_answers, generate_samples
 from limbeck.run.measure import evaluate_model
 from limbeck.run.models import build_accelerator
 from limbeck.run.prompt_batches import prompt_batches, written_batches
@@ -44,7 +44,7 @@ TURN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}@{% endfor %}
 def folder_of(tmp_path_factory):
     """Makes a decoder's folder that names its ends in the places given."""
     tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=TOKENS
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ADDED})
     model = make_model("llama", vocabulary=TOKENS + len(ADDED), seed=3)
@@ -119,7 +119,7 @@ def test_texts_end_where_those_of_transformers_end(folder_of, place):
     writer = Writer.loaded(folder)
     assert set(writer.ends) == set(ends)
     for size in (1, 3, 16):
-        settings = GenerationSettings(response=24, batch_size=size)
+        settings = GenerationSettings(max_new_tokens=24, batch_size=size)
         texts, ended = writer.answers(PROMPTS, settings, seed=0)
         assert texts == expected
         assert ended == [text[-1] in ends for text in expected]
@@ -128,7 +128,7 @@ def test_texts_end_where_those_of_transformers_end(folder_of, place):
 def test_evaluate_and_sample_end_where_transformers_ends(folder_of, prompts, tmp_path):
     plain = folder_of(config=1)
     task = load_task(prompts)
-    settings = GenerationSettings(response=24)
+    settings = GenerationSettings(max_new_tokens=24)
     table = Writer.loaded(plain).table([Prompt(e.text, e.references) for e in task.test], settings)
     asked = [prompt.tolist() for prompt in table.prompts]
     ends = [END, *ends_within(said_freely(plain, asked))]
@@ -141,7 +141,7 @@ def test_evaluate_and_sample_end_where_transformers_ends(folder_of, prompts, tmp
         score.metrics["ended"]
         > score_generation(plain, task, settings=settings, seed=0).metrics["ended"]
     )
-    write_answers(folder, tmp_path / "out", prompts=prompts, response=24, temperature=0.0)
+    generate_answers(folder, tmp_path / "out", prompts=prompts, max_new_tokens=24, temperature=0.0)
     lines = (tmp_path / "out.dev.jsonl").read_text("utf-8").splitlines()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     expected = [
@@ -156,7 +156,7 @@ def test_kept_scores_are_those_of_the_same_ends(folder_of, prompts, tmp_path):
     folder = folder_of(config=1)
     options = {
         "settings": FinetuneSettings(),
-        "writing": GenerationSettings(response=24, rows=4),
+        "writing": GenerationSettings(max_new_tokens=24, max_eval_samples=4),
         "seeds": [0],
         "results": {"toy": tmp_path / "toy.json"},
     }
@@ -186,7 +186,7 @@ def test_a_generation_configuration_is_alone_as_with_transformers(folder_of):
     folder = folder_of(config=[first, second], generation=[END, third])
     writer = Writer.loaded(folder)
     assert writer.ends == (END, third)
-    texts, _ = writer.answers(PROMPTS, GenerationSettings(response=24), seed=0)
+    texts, _ = writer.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
     assert texts == stopped_at(AutoModelForCausalLM.from_pretrained(folder), None, PROMPTS)
 
 
@@ -199,7 +199,7 @@ def test_the_end_of_a_configuration_class_is_none_of_the_file(folder_of):
     assert AutoConfig.from_pretrained(folder).eos_token_id == 2
     writer = Writer.loaded(folder)
     assert writer.ends == (END,)
-    texts, _ = writer.answers(PROMPTS, GenerationSettings(response=24), seed=0)
+    texts, _ = writer.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.generation_config.eos_token_id is None
     assert texts == stopped_at(model, [END], PROMPTS)
@@ -242,9 +242,11 @@ def test_ends_that_no_token_is_are_told_wherever_texts_are_generated(raw, prompt
     assert max(ends_of_recipe(setup.recipe, setup.models)) < TOKENS + len(ADDED)
     said = Console(record=True, file=io.StringIO(), width=1000)
     options = {"response": 8, "rows": 2, "console": said}
-    write_answers(raw["teacher"], tmp_path / "out", prompts=prompts, **options)
-    write_samples(raw["teacher"], tmp_path / "free", **options)
-    part = EvaluationPart(seeds=1, writing=GenerationSettings(response=8, rows=2))
+    generate_answers(raw["teacher"], tmp_path / "out", prompts=prompts, **options)
+    generate_samples(raw["teacher"], tmp_path / "free", **options)
+    part = EvaluationPart(
+        seeds=1, generation=GenerationSettings(max_new_tokens=8, max_eval_samples=2)
+    )
     evaluate_model(raw["teacher"], [prompts], part, console=said)
     assert said.export_text().count("names 99999, 1e+30 as an end") == 3
 
@@ -294,7 +296,7 @@ def test_the_ends_of_the_files_do_where_the_tokenizer_has_none(folder_of, prompt
     known = json.loads(file.read_text("utf-8"))
     del known["eos_token"]
     file.write_text(json.dumps(known), encoding="utf-8")
-    settings = GenerationSettings(response=8, rows=4)
+    settings = GenerationSettings(max_new_tokens=8, max_eval_samples=4)
     assert Writer.loaded(folder).ends == (END, 9)
     score_generation(folder, load_task(prompts), settings=settings, seed=0)
     rewrite(folder, "{}")
@@ -307,8 +309,8 @@ def raw(raw_recipe, folder_of, prompts):
     """A recipe whose teacher names more ends than its student."""
     teacher = folder_of(generation=list(range(3, 120)), config=1, template=CHAT)
     raw_recipe["teacher"] = teacher
-    raw_recipe["data"] = {"prompts": prompts, "length": 40, "response": 16}
-    stage = {"policy": "student", "objectives": {"output": {}}, "steps": 2, "batch_size": 4}
+    raw_recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
+    stage = {"policy": "student", "objectives": {"logits": {}}, "max_steps": 2, "batch_size": 4}
     raw_recipe["stages"] = [stage]
     return raw_recipe
 
@@ -317,7 +319,7 @@ def raw(raw_recipe, folder_of, prompts):
 def test_every_policy_stops_at_every_end_of_both(raw, folder_of, kind):
     mine, theirs = [END, *range(120, 180)], list(range(3, 120))
     raw["student"] = {"model": folder_of(generation=mine, config=1)}
-    raw["stages"][0]["policy"] = {"kind": kind, "share": 1.0}
+    raw["stages"][0]["policy"] = {"kind": kind, "fraction": 1.0}
     setup = prepare(raw)
     ends = set(ends_of_recipe(setup.recipe, setup.models))
     assert ends == {*mine, *theirs, id_of(raw["teacher"], "<|im_end|>")}
@@ -340,7 +342,7 @@ def test_every_policy_stops_at_every_end_of_both(raw, folder_of, kind):
 
 
 def test_an_exported_student_names_the_ends_at_which_it_stops(raw, tmp_path):
-    raw["student"] = {"layers": 2, "copy": {"layers": "first"}}
+    raw["student"] = {"num_hidden_layers": 2, "init_from_teacher": {"layers": "first"}}
     run = distill(raw, tmp_path / "run")
     files = [json.loads((run.student / f"{n}.json").read_text()) for n in FILES]
     assert files[0]["eos_token_id"] == files[1]["eos_token_id"]
@@ -348,7 +350,7 @@ def test_an_exported_student_names_the_ends_at_which_it_stops(raw, tmp_path):
     teacher = Writer.loaded(raw["teacher"])
     assert set(files[0]["eos_token_id"]) == set(writer.ends) == set(teacher.ends)
     model = AutoModelForCausalLM.from_pretrained(run.student)
-    texts, _ = writer.answers(PROMPTS, GenerationSettings(response=24), seed=0)
+    texts, _ = writer.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
     assert texts == stopped_at(model, None, PROMPTS)
     assert min(map(len, texts)) < 24
 

@@ -117,10 +117,10 @@ CASES = [
     Switch(tau=0.05, decay="constant"),
     Switch(tau=0.0),
     Switch(tau=math.log(2), decay="constant"),
-    Speculative(top=1),
-    Speculative(top=2),
-    Speculative(top=3),
-    Speculative(top=25),
+    Speculative(top_k=1),
+    Speculative(top_k=2),
+    Speculative(top_k=3),
+    Speculative(top_k=25),
     Adaptive(times=1.5, first=1),
     Adaptive(times=0.5, first=2),
 ]
@@ -191,7 +191,7 @@ def test_the_worked_example_of_speculative():
     models = reader_of([q] * 3), reader_of([p] * 3)
     rows = 20_000
     options = {"writing": Writing(2, seed=11), "tokens": 3, "ends": []}
-    tokens = write(*models, [[0]] * rows, Speculative(top=1), **options).tokens
+    tokens = write(*models, [[0]] * rows, Speculative(top_k=1), **options).tokens
     law = dict(enumerate((0.68, 0.24, 0.08)))
     for place in range(2):
         agree(Counter(tokens[:, place].tolist()), law, rows)
@@ -231,7 +231,7 @@ def test_a_mixed_policy_follows_its_share(share):
     table = PromptTable([np.array([0])], [reference], 0, 0)
     batches = WrittenBatches(
         PromptBatches(table, SeededOrder((1,), (1.0,), 0), rows, pad=0),
-        Policy(Student(), PolicyOptions(share=share)),
+        Policy(Student(), PolicyOptions(fraction=share)),
         reader_of(STUDENT),
         None,
         longest=LONGEST,

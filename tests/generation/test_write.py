@@ -32,7 +32,7 @@ CASES = {
     "linear": Switch(tau=0.2, decay="linear"),
     "constant": Switch(tau=0.1, decay="constant"),
     "by step": Switch(tau=0.2, by="step", rate=0.05),
-    "speculative": Speculative(top=3),
+    "speculative": Speculative(top_k=3),
     "adaptive": Adaptive(times=1.5, first=2),
 }
 
@@ -99,7 +99,7 @@ def token_by_token(student, teacher, prompts, rule, writing, progress=0.0):
                 else:
                     fires = apart > rule.tau
             elif isinstance(rule, Speculative):
-                fires = draw[1] not in p[n].topk(rule.top).indices.tolist()
+                fires = draw[1] not in p[n].topk(rule.top_k).indices.tolist()
             elif isinstance(rule, Adaptive):
                 before = memory[row]
                 if len(before) >= rule.first and apart > rule.times * sum(before) / len(before):
@@ -234,7 +234,7 @@ def test_noise_is_that_of_gumbel():
         (Switch(tau=0.8), "give 0 to ln 2"),
         (Switch(tau=-0.1), "give 0 to ln 2"),
         (Switch(rate=-1.0), "give 0 or more"),
-        (Speculative(top=0), "give 1 or more"),
+        (Speculative(top_k=0), "give 1 or more"),
         (Adaptive(times=0.0), "more than 0"),
         (Adaptive(times=math.nan), "more than 0"),
         (Adaptive(first=0), "give 1 or more"),
@@ -304,7 +304,7 @@ def test_models_that_forget_are_refused():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 100.0, 1e8, 1e30])
-@pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top=1)])
+@pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top_k=1)])
 def test_what_no_token_has_is_drawn_at_no_temperature(models, temperature, rule):
     absent = (3, 11, 12, 30, 39)
     writing = Writing(LONGEST, temperature, seed=1)

@@ -158,8 +158,8 @@ def coarse(raw_recipe, tokenizer, tmp_path):
     """A recipe whose teacher is kept in bfloat16."""
     make_model(vocabulary=len(tokenizer)).bfloat16().save_pretrained(tmp_path / "coarse")
     tokenizer.save_pretrained(tmp_path / "coarse")
-    objectives = {"relations": {}, "hidden": {}, "output": {}}
-    raw_recipe["stages"][0] |= {"objectives": objectives, "steps": 3}
+    objectives = {"relations": {}, "hidden_states": {}, "logits": {}}
+    raw_recipe["stages"][0] |= {"objectives": objectives, "max_steps": 3}
     return raw_recipe | {"teacher": str(tmp_path / "coarse")}
 
 

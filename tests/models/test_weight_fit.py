@@ -264,9 +264,9 @@ def test_weights_that_are_not_finite(saved, value, stored):
 
 def test_the_model_without_distillation_is_looked_through(saved, raw_recipe, tmp_path_factory):
     def said(place):
-        evaluation = {"cost": False, "no_distillation": str(place)}
+        evaluation = {"cost": False, "baseline": str(place)}
         problems = check(raw_recipe | {"evaluation": evaluation})[1]
-        return dict(problems).get("evaluation.no_distillation")
+        return dict(problems).get("evaluation.baseline")
 
     place = saved(rename=lambda name: None if "layer.1." in name else name)
     assert "lacks 16 of the 53 weights" in said(place)
@@ -365,7 +365,7 @@ def test_half_of_a_head(saved, raw_recipe):
         assert type(limbeck.load(place)[0]).__name__ == "BertModel"
     setup, _ = check(raw_recipe | {"teacher": place})
     assert note in setup.warnings
-    raw_recipe["stages"][0]["objectives"] = {"output": {}}
+    raw_recipe["stages"][0]["objectives"] = {"logits": {}}
     asked = dict(check(raw_recipe | {"teacher": place})[1])["teacher.model"]
     assert "lacks 1 weights" in asked
     assert not has_vocabulary_head(place, architecture=architecture)

@@ -10,10 +10,10 @@ from limbeck.activations import Activations, Predictions, Selected
 from limbeck.batch import Batch, Tokens
 from limbeck.models.shapes import Shape
 from limbeck.objectives import vocabulary_rows as module
-from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.divergences import DIVERGENCES
 from limbeck.objectives.labels import Labels
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
+from limbeck.objectives.span_likelihood import SpanLikelihood
 from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
 from limbeck.token_ids import TokenIds
@@ -30,7 +30,7 @@ def blocks(request, monkeypatch):
 
 
 def shape(ids, table=TABLE):
-    return Shape(2, 8, 2, 16, table, positions=20).of_tokens(ids)
+    return Shape(2, 8, 2, 16, table, max_position_embeddings=20).of_tokens(ids)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def same(one, other, student):
 @pytest.mark.parametrize("signal", ["dense", "top_k"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_output(blocks, student, teacher, batch, divergence, signal):
-    objective = Output(divergence=divergence, signal=signal, tokens=5, temperature=2.0)
+    objective = Logits(divergence=divergence, signal=signal, tokens=5, temperature=2.0)
     shapes = shape(IDS), shape(IDS, TEACHER_TABLE)
     assert objective.problems_with(*shapes) == []
     found = total_of(objective.bound(*shapes), student, teacher, batch)
@@ -90,7 +90,7 @@ def test_output(blocks, student, teacher, batch, divergence, signal):
 
 
 def test_the_forward_kl_in_plain_loops(student, teacher, batch):
-    objective = Output().bound(shape(IDS), shape(IDS, TEACHER_TABLE))
+    objective = Logits().bound(shape(IDS), shape(IDS, TEACHER_TABLE))
     found = float(total_of(objective, student, teacher, batch).detach())
     expected, ids = 0.0, IDS.present.tolist()
     for row in range(ROWS):
@@ -104,14 +104,14 @@ def test_the_forward_kl_in_plain_loops(student, teacher, batch):
             expected += share * math.log(share / (q[n] / sum(q.values())))
     assert found == pytest.approx(expected, rel=1e-5)
     # The first rows, as many as there are tokens, are others.
-    first = Output(vocabulary=len(IDS))
+    first = Logits(vocabulary=len(IDS))
     assert float(total_of(first, student, teacher, batch).detach()) != pytest.approx(
         expected, rel=1e-3
     )
 
 
 def test_samples_of_the_teacher_are_tokens(student, teacher, batch):
-    bound = Output(signal="sampled", tokens=500).bound(shape(IDS), shape(IDS, TEACHER_TABLE))
+    bound = Logits(signal="sampled", tokens=500).bound(shape(IDS), shape(IDS, TEACHER_TABLE))
     torch.manual_seed(3)
     total = total_of(bound, student, teacher, batch)
     (gradient,) = torch.autograd.grad(total, student.bias)
@@ -120,7 +120,7 @@ def test_samples_of_the_teacher_are_tokens(student, teacher, batch):
 
 @pytest.mark.parametrize("tokens", [4, None])
 def test_uld(blocks, student, teacher, batch, tokens):
-    objective = Uld(tokens=tokens)
+    objective = Uld(top_k=tokens)
     shapes = shape(IDS), shape(THEIRS, TEACHER_TABLE)
     assert objective.problems_with(*shapes) == []
     found = total_of(objective.bound(*shapes), student, teacher, batch)
@@ -136,7 +136,7 @@ def test_labels(blocks, student, batch):
 
 
 def test_chunks_of_one_vocabulary(student, teacher, batch):
-    objective = Chunks()
+    objective = SpanLikelihood()
     found = total_of(
         objective.bound(shape(IDS), shape(IDS, TEACHER_TABLE)), student, teacher, batch
     )
@@ -159,5 +159,5 @@ def test_what_is_known_of_some_tokens_gives_the_rest_to_the_other_tokens():
 
 def test_tables_whose_ids_differ_cannot_be_compared():
     other = TokenIds(40, absent=(0, 7, 8, 9, 21, 37))
-    problems = Output().problems_with(shape(IDS), shape(other, TEACHER_TABLE))
+    problems = Logits().problems_with(shape(IDS), shape(other, TEACHER_TABLE))
     assert [field for field, _ in problems] == [""]

@@ -9,8 +9,8 @@ import torch
 from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch, Links, Tokens
 from limbeck.objectives.alignment import Alignment
-from limbeck.objectives.chunks import Chunks
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
+from limbeck.objectives.span_likelihood import SpanLikelihood
 from limbeck.student.projections import Projections
 
 GROUPS = 4
@@ -135,7 +135,7 @@ def test_the_output_loss_reaches_features_and_the_whole_map(links, summed_over, 
     student = alignment.student(Activations(predictions=mine), links, read(links.student))
     teacher = alignment.teacher(Activations(predictions=theirs), links, read(links.teacher))
     compared = Batch(links.groups, links.groups)
-    objective = Output(vocabulary=3)
+    objective = Logits(vocabulary=3)
     total = objective.total(student, teacher, compared, Projections({}, seed=0))
     logs = [torch.log_softmax(side.predictions.logits(), -1) for side in (student, teacher)]
     expected = (logs[1].exp() * (logs[1] - logs[0])).sum()
@@ -182,7 +182,7 @@ def test_chunks_equal_their_definition(links, temperature):
     theirs = -5 * torch.rand(5)
     sides = [Activations(likelihoods=side) for side in (mine, theirs)]
     compared = Batch(links.groups, links.groups)
-    objective = Chunks(temperature=temperature)
+    objective = SpanLikelihood(temperature=temperature)
     assert objective.count(compared) == 5
     total = objective.total(*sides, compared, Projections({}, seed=0))
     expected = 0.0

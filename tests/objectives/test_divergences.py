@@ -11,8 +11,8 @@ from limbeck.errors import ObjectiveError
 from limbeck.models.shapes import Shape
 from limbeck.objectives.divergences import DIVERGENCES, Distribution, alpha_beta, divergence_of
 from limbeck.objectives.labels import Labels
+from limbeck.objectives.logits import Logits
 from limbeck.objectives.measures import MEASURES
-from limbeck.objectives.output import Output
 from limbeck.student.projections import Projections
 
 P = torch.tensor([[0.60, 0.25, 0.10, 0.05]])
@@ -164,7 +164,7 @@ def output_total(student_logits, teacher_logits, **options):
     def predictions(logits):
         return Activations(predictions=Predictions(logits, torch.eye(columns), None))
 
-    return Output(**options).total(
+    return Logits(**options).total(
         predictions(student_logits),
         predictions(teacher_logits),
         Batch(tokens, tokens),
@@ -220,14 +220,14 @@ def test_temperatures_keep_the_size_of_the_gradients():
 
 
 def shape(vocabulary, tokens=None):
-    return Shape(2, 16, 2, 32, vocabulary, positions=80, tokens=tokens)
+    return Shape(2, 16, 2, 32, vocabulary, max_position_embeddings=80, tokens=tokens)
 
 
 def test_rows_that_only_fill_the_table_up_do_not_count():
     torch.manual_seed(0)
     count, student, teacher = 7, torch.randn(4, 8, requires_grad=True), torch.randn(4, 12)
-    bound = Output().bound(shape(8, count), shape(12, count))
-    assert Output().problems_with(shape(8, count), shape(12, count)) == []
+    bound = Logits().bound(shape(8, count), shape(12, count))
+    assert Logits().problems_with(shape(8, count), shape(12, count)) == []
     tokens = Tokens(
         input_ids=torch.zeros(1, 4, dtype=torch.long),
         mask=torch.ones(1, 4, dtype=torch.bool),
@@ -266,7 +266,7 @@ def test_labels_and_distributions_are_over_the_same_rows():
             Batch(tokens, tokens),
             Projections({}, seed=0),
         )
-        for objective in (Output(), Labels())
+        for objective in (Logits(), Labels())
     ]
     torch.testing.assert_close(found[0], found[1])
     torch.testing.assert_close(found[1], -logits[0, :7].log_softmax(-1)[0])
@@ -284,11 +284,11 @@ def test_labels_and_distributions_are_over_the_same_rows():
     ],
 )
 def test_problems_name_their_field(options, place, message):
-    problems = Output(**options).problems_with(shape(200), shape(200))
+    problems = Logits(**options).problems_with(shape(200), shape(200))
     assert [field for field, _ in problems] == [place]
     assert message in problems[0][1]
 
 
 def test_vocabularies_that_differ_say_what_applies():
-    ((field, message),) = Output().problems_with(shape(200, 200), shape(300, 299))
+    ((field, message),) = Logits().problems_with(shape(200, 200), shape(300, 299))
     assert field == "" and "200 tokens and the teacher 299" in message and "alignment" in message

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from limbeck.models.shapes import Shape
-from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.divergences import DIVERGENCES, Distribution, divergence_of
+from limbeck.objectives.logits import Logits
 from limbeck.objectives.measures import MEASURES, divergence_problems
-from limbeck.objectives.output import Output
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.schedule import Ramp
+from limbeck.objectives.span_likelihood import SpanLikelihood
 from limbeck.recipe.check import check
 from limbeck.recipe.parse import parse_objective
 
-SHAPE = Shape(2, 16, 2, 32, 200, positions=80)
+SHAPE = Shape(2, 16, 2, 32, 200, max_position_embeddings=80)
 
 
 def test_every_measure_is_declared_as_it_is():
@@ -54,7 +54,7 @@ def test_what_no_option_may_be(name, value):
 def test_ends_at_which_nothing_is_learned_are_refused(name, options, message):
     ((_, said),) = divergence_problems(name, options)
     assert message in said
-    problems = Output(divergence=name, divergence_options=options).problems_with(SHAPE, SHAPE)
+    problems = Logits(divergence=name, divergence_options=options).problems_with(SHAPE, SHAPE)
     assert problems == divergence_problems(name, options)
 
 
@@ -147,14 +147,14 @@ def test_every_measure_is_finite_where_probabilities_are_zero(name, options):
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, 1e-30, 1e30])
-@pytest.mark.parametrize("objective", [Output, Chunks])
+@pytest.mark.parametrize("objective", [Logits, SpanLikelihood])
 def test_temperatures_that_leave_nothing_to_compare(objective, value):
     ((field, message),) = objective(temperature=value).problems_with(SHAPE, SHAPE)
     assert (field, message) == ("temperature", f"is {value:g}; give 0.001 to 1000")
 
 
 def test_ramps_of_temperatures_are_refused_by_their_end():
-    (problem,) = Output(temperature=Ramp(4.0, 0.0)).problems_with(SHAPE, SHAPE)
+    (problem,) = Logits(temperature=Ramp(4.0, 0.0)).problems_with(SHAPE, SHAPE)
     assert problem == ("temperature.end", "is 0; give 0.001 to 1000")
 
 
@@ -182,9 +182,9 @@ def test_ramps_are_finite_and_within_their_stage(ramp):
 
 def test_a_recipe_is_refused_with_the_place_of_the_option(raw_recipe):
     options = {"divergence": "jensen_shannon", "divergence_options": {"beta": 0}}
-    stage = {"objectives": {"output": {**options, "temperature": math.inf}}, "steps": 2}
+    stage = {"objectives": {"logits": {**options, "temperature": math.inf}}, "max_steps": 2}
     _, problems = check({**raw_recipe, "stages": [stage]})
-    place = "stages.0.objectives.output"
+    place = "stages.0.objectives.logits"
     assert [field for field, _ in problems] == [
         f"{place}.divergence_options.beta",
         f"{place}.temperature",

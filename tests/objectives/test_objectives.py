@@ -7,15 +7,29 @@ from limbeck.errors import ObjectiveError
 from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import Shape, shape_of
-from limbeck.objectives.hidden import Hidden
+from limbeck.objectives.hidden_states import HiddenStates
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.layer_names import layer_number
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
 
-SMALL = Shape(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=200, positions=80)
-LARGE = Shape(layers=3, hidden=24, heads=4, intermediate=48, vocabulary=200, positions=80)
+SMALL = Shape(
+    num_hidden_layers=2,
+    hidden_size=16,
+    num_attention_heads=2,
+    intermediate_size=32,
+    vocab_size=200,
+    max_position_embeddings=80,
+)
+LARGE = Shape(
+    num_hidden_layers=3,
+    hidden_size=24,
+    num_attention_heads=4,
+    intermediate_size=48,
+    vocab_size=200,
+    max_position_embeddings=80,
+)
 
 
 def test_labels_equal_plain_loops():
@@ -39,7 +53,7 @@ def test_labels_without_predictions_say_what_is_missing():
 
 
 def test_hidden_equals_plain_loops():
-    objective = Hidden(layers={0: 1, "last": "last"}).bound(SMALL, LARGE)
+    objective = HiddenStates(layers={0: 1, "last": "last"}).bound(SMALL, LARGE)
     assert objective.layer_pairs() == [(0, 1), (1, 2)]
     sizes = objective.projection_sizes(SMALL, LARGE)
     projections, batch = Projections(sizes, seed=0), make_batch()
@@ -59,7 +73,7 @@ def test_hidden_equals_plain_loops():
 
 
 def test_hidden_needs_no_projection_between_equal_widths():
-    assert Hidden().bound(LARGE, LARGE).projection_sizes(LARGE, LARGE) == {}
+    assert HiddenStates().bound(LARGE, LARGE).projection_sizes(LARGE, LARGE) == {}
 
 
 def test_relations_weigh_their_pairs():
@@ -112,7 +126,7 @@ def test_relations_name_their_problems(options, field, message):
 
 
 def test_objectives_that_need_a_teacher_say_so():
-    for objective in (Relations(), Hidden()):
+    for objective in (Relations(), HiddenStates()):
         assert "needs a teacher" in objective.problems_with(SMALL, None)[0][1]
         with pytest.raises(ObjectiveError, match="needs a teacher"):
             objective.bound(SMALL, None)
@@ -133,11 +147,36 @@ def sized(**sizes):
 @pytest.mark.parametrize(
     ("pairs", "student", "teacher", "heads"),
     [
-        (None, {"hidden": 384, "heads": 12}, {"hidden": 768, "heads": 12}, 48),
-        (None, {"hidden": 384, "heads": 12}, {"hidden": 1024, "heads": 16}, 64),
-        (None, {"hidden": 256, "heads": 8}, {"hidden": 384, "heads": 12}, 32),
-        ({"QK": 1.0, "VV": 1.0}, {"hidden": 384, "heads": 12}, {"hidden": 768, "heads": 12}, 12),
-        ({"QK": 1.0, "VV": 1.0}, {"hidden": 256, "heads": 8}, {"hidden": 384, "heads": 12}, 4),
+        (
+            None,
+            {"hidden_size": 384, "num_attention_heads": 12},
+            {"hidden_size": 768, "num_attention_heads": 12},
+            48,
+        ),
+        (
+            None,
+            {"hidden_size": 384, "num_attention_heads": 12},
+            {"hidden_size": 1024, "num_attention_heads": 16},
+            64,
+        ),
+        (
+            None,
+            {"hidden_size": 256, "num_attention_heads": 8},
+            {"hidden_size": 384, "num_attention_heads": 12},
+            32,
+        ),
+        (
+            {"QK": 1.0, "VV": 1.0},
+            {"hidden_size": 384, "num_attention_heads": 12},
+            {"hidden_size": 768, "num_attention_heads": 12},
+            12,
+        ),
+        (
+            {"QK": 1.0, "VV": 1.0},
+            {"hidden_size": 256, "num_attention_heads": 8},
+            {"hidden_size": 384, "num_attention_heads": 12},
+            4,
+        ),
     ],
 )
 def test_relation_heads_by_default(pairs, student, teacher, heads):
@@ -167,7 +206,7 @@ def test_queries_with_keys_are_the_attention_itself():
 def test_layer_names_of_other_digits(name):
     with pytest.raises(ObjectiveError, match="names no layer"):
         layer_number(name, 6)
-    problems = Hidden(layers=f"0:{name}").problems_with(LARGE, LARGE)
+    problems = HiddenStates(layers=f"0:{name}").problems_with(LARGE, LARGE)
     assert problems and problems[0][0] == "layers"
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from limbeck.activations import Activations, Predictions, log_rest
 from limbeck.batch import Batch, Tokens
-from limbeck.objectives.chunks import Chunks
 from limbeck.objectives.divergences import DIVERGENCES
 from limbeck.objectives.labels import label_log_likelihoods
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
+from limbeck.objectives.span_likelihood import SpanLikelihood
 from limbeck.student.projections import Projections
 
 RESTS = [-1.0, -5.0, -10.0, -20.0, -40.0, -70.0]
@@ -50,7 +50,7 @@ def test_no_gradient_of_the_rest_is_lost():
     """The teacher has a half outside, the student next to nothing: it should go up by a half."""
     for rest in RESTS[1:]:
         student = with_rest(rest).float().requires_grad_()
-        output = Output(signal="top_k", tokens=3)
+        output = Logits(signal="top_k", tokens=3)
         total = total_of(output, student, with_rest(math.log(0.5)).float())
         (gradient,) = torch.autograd.grad(total, student)
         assert float(gradient[0, 3:].sum()) == pytest.approx(math.exp(rest) - 0.5, abs=1e-5)
@@ -63,7 +63,7 @@ def test_no_gradient_of_the_rest_is_lost():
 def test_top_k_is_that_of_float64(divergence, mine, theirs):
     if divergence in ("total_variation", "adaptive_kl") and mine == theirs:
         return  # where both are equal these have a corner, or weights of nothing
-    objective = Output(signal="top_k", tokens=3, divergence=divergence)
+    objective = Logits(signal="top_k", tokens=3, divergence=divergence)
     found = []
     for dtype in (torch.float32, torch.float64):
         student = with_rest(mine).to(dtype).requires_grad_()
@@ -121,7 +121,9 @@ def test_likelihoods_of_labels_that_are_nearly_certain(rest):
 @pytest.mark.parametrize("temperature", [1.0, 10.0])
 def test_chunks_are_those_of_float64(mine, theirs, temperature):
     student = with_rest(mine, top=1).float().requires_grad_()
-    total = total_of(Chunks(temperature=temperature), student, with_rest(theirs, top=1).float())
+    total = total_of(
+        SpanLikelihood(temperature=temperature), student, with_rest(theirs, top=1).float()
+    )
     (gradient,) = torch.autograd.grad(total, student)
     exact = with_rest(mine, top=1).requires_grad_()
     sides = []
@@ -142,10 +144,10 @@ def test_a_student_that_is_certain_beyond_float32_goes_on_learning():
     student = torch.full((1, 12), -200.0)
     student[0, 0] = 0.0
     student.requires_grad_()
-    total = total_of(Output(signal="top_k", tokens=3), student, with_rest(math.log(0.5)).float())
+    total = total_of(Logits(signal="top_k", tokens=3), student, with_rest(math.log(0.5)).float())
     (gradient,) = torch.autograd.grad(total, student)
     torch.testing.assert_close(gradient[0, 3:], torch.full((9,), -0.5 / 9))
     (gradient,) = torch.autograd.grad(
-        total_of(Chunks(temperature=1.0), student, with_rest(-0.7).float()), student
+        total_of(SpanLikelihood(temperature=1.0), student, with_rest(-0.7).float()), student
     )
     assert torch.isfinite(gradient).all()

@@ -1,6 +1,6 @@
 import pytest
 
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
 from limbeck.objectives.presets import PRESETS
 from limbeck.objectives.schedule import Ramp, at_progress, number
 from limbeck.recipe.parse import parse_objective
@@ -17,9 +17,9 @@ def test_ramps():
 
 
 def test_objectives_at_a_moment_hold_numbers():
-    output = Output(temperature=Ramp(4.0, 2.0))
+    output = Logits(temperature=Ramp(4.0, 2.0))
     assert at_progress(output, 0.5).temperature == 3.0
-    plain = Output()
+    plain = Logits()
     assert at_progress(plain, 0.5) is plain
 
 

@@ -9,19 +9,33 @@ from conftest import make_batch
 from limbeck.activations import Activations
 from limbeck.errors import ObjectiveError
 from limbeck.models.shapes import Shape
-from limbeck.objectives.attention_maps import AttentionMaps
+from limbeck.objectives.attention_scores import AttentionScores
 from limbeck.objectives.embeddings import Embeddings
-from limbeck.objectives.hidden import Hidden
-from limbeck.objectives.mean_hidden import MeanHidden
+from limbeck.objectives.hidden_states import HiddenStates
+from limbeck.objectives.mean_hidden_states import MeanHiddenStates
+from limbeck.objectives.qkv import Qkv
 from limbeck.objectives.relations import Relations, repeat_heads
-from limbeck.objectives.vectors import Vectors
 from limbeck.student.projections import Projections
 
-SMALL = Shape(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=200, positions=80)
-LARGE = Shape(layers=4, hidden=24, heads=4, intermediate=48, vocabulary=200, positions=80)
+SMALL = Shape(
+    num_hidden_layers=2,
+    hidden_size=16,
+    num_attention_heads=2,
+    intermediate_size=32,
+    vocab_size=200,
+    max_position_embeddings=80,
+)
+LARGE = Shape(
+    num_hidden_layers=4,
+    hidden_size=24,
+    num_attention_heads=4,
+    intermediate_size=48,
+    vocab_size=200,
+    max_position_embeddings=80,
+)
 # Decoders whose query heads share their keys: 4 heads of 4 over 2, and 4 heads of 6 over 1.
-NARROW_KEYS = Shape(2, 16, 4, 32, 200, 80, key_value_heads=2, causal=True)
-ONE_KEY = Shape(4, 24, 4, 48, 200, 80, key_value_heads=1, causal=True)
+NARROW_KEYS = Shape(2, 16, 4, 32, 200, 80, num_key_value_heads=2, causal=True)
+ONE_KEY = Shape(4, 24, 4, 48, 200, 80, num_key_value_heads=1, causal=True)
 
 
 def states(layers, width, seed):
@@ -59,7 +73,7 @@ def squares(left, right):
 
 def test_joined_teacher_layers():
     """uniform+top of 2 and 4 layers: layer 0 learns from 1 and 2, layer 1 from 3."""
-    total, maps, places = measured(Hidden(layers="uniform+top"))
+    total, maps, places = measured(HiddenStates(layers="uniform+top"))
     student, teacher = activations(SMALL, 0).hidden, activations(LARGE, 10).hidden
     expected = 0.0
     for at in places:
@@ -70,7 +84,7 @@ def test_joined_teacher_layers():
 
 
 def test_averaged_teacher_layers():
-    total, maps, places = measured(Hidden(layers="uniform-consecutive"))
+    total, maps, places = measured(HiddenStates(layers="uniform-consecutive"))
     student, teacher = activations(SMALL, 0).hidden, activations(LARGE, 10).hidden
     expected = 0.0
     for at in places:
@@ -83,7 +97,7 @@ def test_averaged_teacher_layers():
 
 def test_one_map_for_all_pairs():
     total, maps, places = measured(
-        Hidden(layers="uniform+top", combine="each", projection="shared")
+        HiddenStates(layers="uniform+top", combine="each", projection="shared")
     )
     (shared,) = maps.values()
     student, teacher = activations(SMALL, 0).hidden, activations(LARGE, 10).hidden
@@ -96,7 +110,7 @@ def test_one_map_for_all_pairs():
 
 
 def test_cosine():
-    total, maps, places = measured(Hidden(layers="last", measure="cosine"))
+    total, maps, places = measured(HiddenStates(layers="last", measure="cosine"))
     student, teacher = activations(SMALL, 0).hidden[1], activations(LARGE, 10).hidden[3]
     expected = 0.0
     for at in places:
@@ -106,8 +120,8 @@ def test_cosine():
 
 
 def test_maps_that_come_to_the_same_are_the_same():
-    same = [Hidden(layers=n).bound(SMALL, SMALL) for n in ("uniform", "top", "uniform+top")]
-    assert same[0] == same[1] == same[2] == Hidden(layers=[0, 1]).bound(SMALL, SMALL)
+    same = [HiddenStates(layers=n).bound(SMALL, SMALL) for n in ("uniform", "top", "uniform+top")]
+    assert same[0] == same[1] == same[2] == HiddenStates(layers=[0, 1]).bound(SMALL, SMALL)
 
 
 def test_embeddings():
@@ -122,7 +136,7 @@ def test_embeddings():
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_means_over_all_layers(trained):
-    total, maps, places = measured(MeanHidden(trained=trained))
+    total, maps, places = measured(MeanHiddenStates(trainable=trained))
     weight = maps["mean_hidden"].weight[0]
     expected = 0.0
     for at in places:
@@ -130,15 +144,17 @@ def test_means_over_all_layers(trained):
         for shape, seed in ((SMALL, 0), (LARGE, 10)):
             found = activations(shape, seed)
             states = [found.embeddings[at], *(state[at] for state in found.hidden.values())]
-            means.append(sum(states) / (shape.layers + 1))
+            means.append(sum(states) / (shape.num_hidden_layers + 1))
         expected += squares(weight @ means[0], means[1])
     assert total == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ObjectiveError, match="need"):
-        MeanHidden().total(Activations(), Activations(), make_batch(), Projections({}, seed=0))
+        MeanHiddenStates().total(
+            Activations(), Activations(), make_batch(), Projections({}, seed=0)
+        )
 
 
 def test_an_untrained_map_gets_no_gradient():
-    bound = MeanHidden(trained=False).bound(SMALL, LARGE)
+    bound = MeanHiddenStates(trainable=False).bound(SMALL, LARGE)
     projections = Projections(bound.projection_sizes(SMALL, LARGE), seed=0)
     student = activations(SMALL, 0)
     student.hidden[0].requires_grad_()
@@ -149,7 +165,7 @@ def test_an_untrained_map_gets_no_gradient():
 
 @pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])
 def test_vectors(shapes):
-    total, maps, places = measured(Vectors(teacher_layer="last-1"), *shapes)
+    total, maps, places = measured(Qkv(teacher_layer="last-1"), *shapes)
     student, teacher = (activations(s, n) for s, n in zip(shapes, (0, 10), strict=True))
     expected = 0.0
     for at in places:
@@ -171,7 +187,7 @@ def shared_keys(keys, shape):
 
 @pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])
 def test_attention_maps(shapes):
-    total, _, places = measured(AttentionMaps(), *shapes)
+    total, _, places = measured(AttentionScores(), *shapes)
     heads = math.gcd(shapes[0].heads, shapes[1].heads)
     expected = 0.0
     for mine, theirs in ((0, 1), (1, 3)):
@@ -228,11 +244,11 @@ def test_heads_are_repeated_as_decoders_share_them():
 @pytest.mark.parametrize(
     ("objective", "field", "message"),
     [
-        (AttentionMaps(layers="0:4"), "layers", "the teacher's layer 4 is no layer"),
-        (AttentionMaps(heads=3), "heads", "use one of [1, 2, 4, 8]"),
-        (Vectors(heads=3), "heads", "use one of [1, 2, 4, 8]"),
-        (Vectors(student_layer=2), "student_layer", "use 0 to 1"),
-        (Hidden(layers="0:1,0:2"), "layers", "more than once"),
+        (AttentionScores(layers="0:4"), "layers", "the teacher's layer 4 is no layer"),
+        (AttentionScores(heads=3), "heads", "use one of [1, 2, 4, 8]"),
+        (Qkv(heads=3), "heads", "use one of [1, 2, 4, 8]"),
+        (Qkv(student_layer=2), "student_layer", "use 0 to 1"),
+        (HiddenStates(layers="0:1,0:2"), "layers", "more than once"),
     ],
 )
 def test_problems_name_their_field(objective, field, message):
@@ -240,7 +256,7 @@ def test_problems_name_their_field(objective, field, message):
     assert where == field and message in what
 
 
-@pytest.mark.parametrize("kind", [AttentionMaps, Vectors, Embeddings, Hidden])
+@pytest.mark.parametrize("kind", [AttentionScores, Qkv, Embeddings, HiddenStates])
 def test_a_teacher_is_needed(kind):
     assert "needs a teacher" in kind().problems_with(SMALL, None)[0][1]
     with pytest.raises(ObjectiveError, match="needs a teacher"):

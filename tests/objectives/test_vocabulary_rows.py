@@ -8,7 +8,7 @@ from limbeck.activations import Activations, Predictions
 from limbeck.batch import Batch, Tokens
 from limbeck.objectives import vocabulary_rows as module
 from limbeck.objectives.labels import Labels
-from limbeck.objectives.output import Output
+from limbeck.objectives.logits import Logits
 from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
 
@@ -55,7 +55,7 @@ def test_uld_equals_the_plain_loss(blocks, rows, tokens, theirs):
     wide = torch.randn(ROWS, 12), torch.randn(theirs, 12), torch.randn(theirs)
     student = Activations(predictions=Predictions(features, weight, bias))
     teacher = Activations(predictions=Predictions(*wide))
-    objective = Uld(tokens=tokens, vocabularies=(TOKENS, theirs))
+    objective = Uld(top_k=tokens, vocabularies=(TOKENS, theirs))
     total = objective.total(student, teacher, batch, Projections({}, seed=0))
     sides = [
         linear(*given).softmax(-1).sort(-1, descending=True).values
@@ -74,7 +74,7 @@ def test_output_equals_the_plain_loss(blocks, rows, with_bias):
     wide = torch.randn(ROWS, 12), torch.randn(TOKENS, 12), torch.randn(TOKENS)
     student = Activations(predictions=Predictions(features, weight, bias if with_bias else None))
     teacher = Activations(predictions=Predictions(*wide))
-    total = Output().total(student, teacher, batch, Projections({}, seed=0))
+    total = Logits().total(student, teacher, batch, Projections({}, seed=0))
     plain = kl_div(
         log_softmax(linear(features, weight, bias if with_bias else None), -1),
         log_softmax(linear(*wide), -1),

@@ -23,10 +23,10 @@ def of_lines(raw_recipe, tmp_path):
             (tmp_path / f"{number}.txt").write_text("\n".join(lines), encoding="utf-8")
         raw_recipe["data"] = {
             "text": [str(tmp_path / f"{number}.txt") for number in range(len(texts))],
-            "length": 16,
+            "max_length": 16,
             **data,
         }
-        raw_recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 2, "batch_size": 4}]
+        raw_recipe["stages"] = [{"objectives": {"labels": {}}, "max_steps": 2, "batch_size": 4}]
         return raw_recipe
 
     return made
@@ -39,8 +39,12 @@ def of_prompts(raw_recipe, decoder, tmp_path):
         file = tmp_path / "few.train.jsonl"
         file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         raw_recipe["teacher"] = decoder
-        raw_recipe["data"] = {"prompts": str(tmp_path / "few"), "length": 40, "response": 16}
-        raw_recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 2, "batch_size": 4}]
+        raw_recipe["data"] = {
+            "prompts": str(tmp_path / "few"),
+            "max_length": 40,
+            "max_new_tokens": 16,
+        }
+        raw_recipe["stages"] = [{"objectives": {"labels": {}}, "max_steps": 2, "batch_size": 4}]
         return raw_recipe
 
     return made
@@ -106,7 +110,7 @@ def test_eight_lines_are_distilled(of_lines, tmp_path):
 
 
 def test_a_large_share_leaves_one_to_learn_from(of_lines):
-    setup = prepare(of_lines(make_text(3), held_out={"share": 1 - 1e-9}, packed=False))
+    setup = prepare(of_lines(make_text(3), held_out={"fraction": 1 - 1e-9}, packed=False))
     assert len(stage_batches(setup, 0).table) == 1
     assert any("takes all of the few" in warning for warning in setup.warnings)
 
@@ -172,12 +176,12 @@ def test_a_broken_prompt_is_found_wherever_it_stands(of_prompts, tmp_path):
 @pytest.mark.parametrize("kind", ["mixed", "match"])
 def test_two_vocabularies_read_small_files_too(of_lines, vocabulary, kind):
     raw = of_lines(make_text(3), length=64)
-    raw["student"] |= {"tokenizer": vocabulary, "hidden": 24}
-    stage = {"alignment": {"kind": kind}, "objectives": {"output": {}}}
+    raw["student"] |= {"tokenizer": vocabulary, "hidden_size": 24}
+    stage = {"alignment": {"kind": kind}, "objectives": {"logits": {}}}
     if kind == "mixed":
         stage = {"mixed": {}}
         raw["stages"].append(raw["stages"][0])
-    raw["stages"][0] = {**stage, "steps": 2, "batch_size": 2}
+    raw["stages"][0] = {**stage, "max_steps": 2, "batch_size": 2}
     setup = prepare(raw)
     learned, held_out = stage_batches(setup, 0), stage_held_out(setup, 0)
     assert learned.batch(0).student.mask.any() and held_out[0].teacher.mask.any()

@@ -13,7 +13,7 @@ PLACE = ("stages", "0", "objectives")
 
 
 def recipe_of(objective, options):
-    stage = {"steps": 2, "objectives": {objective: options}}
+    stage = {"max_steps": 2, "objectives": {objective: options}}
     return {"teacher": "minilm-demo", "student": {}, "data": {}, "stages": [stage]}
 
 
@@ -23,7 +23,7 @@ def test_every_problem_of_an_objective_is_found_at_once():
         check_form(recipe_of("output", options))
     told = str(refused.value)
     assert "3 problems" in told
-    place = "stages.0.objectives.output"
+    place = "stages.0.objectives.logits"
     assert f"{place}.divergence: no measure is called 'skewd_kl'; did you mean 'skewed_kl'?" in told
     assert f"{place}.temperature: is 0; give 0.001 to 1000" in told
     assert f"{place}.tokens: is 0; give 1 or more" in told
@@ -79,7 +79,7 @@ def test_what_no_two_models_could_have_is_refused_without_them(
     ((where, said),) = problems
     assert where == place and message in said
     # With both models at hand it is said as often.
-    raw_recipe["stages"] = [{"steps": 2, "objectives": {name: options}}]
+    raw_recipe["stages"] = [{"max_steps": 2, "objectives": {name: options}}]
     _, problems = check(raw_recipe)
     assert problems.count((where, said)) == 1
     assert [said for path, said in problems if path == place] == [said]
@@ -118,9 +118,9 @@ BACKWARDS = {"start": 0.2, "end": 0.4, "begins": 0.9, "ends": 0.1}
 )
 def test_shares_of_mixed_stages(share, message):
     raw = {"teacher": "x", "student": {}, "data": {}}
-    raw["stages"] = [{"steps": 2, "mixed": {"share": share}}]
+    raw["stages"] = [{"max_steps": 2, "mixed": {"student_fraction": share}}]
     ((place, said),) = parse_recipe(raw)[1]
-    assert place == "stages.0.mixed.share" and message in said
+    assert place == "stages.0.mixed.student_fraction" and message in said
 
 
 @pytest.mark.parametrize(
@@ -141,11 +141,11 @@ def test_ramps_stay_within_their_stage_and_run_forwards(ramp, place):
 
 @pytest.mark.parametrize("temperature", [math.inf, math.nan, 1e38, 100.5, -1, 1e-38])
 def test_temperatures_of_generation_have_one_range(temperature):
-    stage = {"steps": 2, "objectives": {"labels": {}}}
+    stage = {"max_steps": 2, "objectives": {"labels": {}}}
     stage["policy"] = {"kind": "student", "temperature": temperature}
     raw = {"student": {}, "data": {}, "stages": [stage]}
-    raw["evaluation"] = {"writing": {"temperature": temperature}}
+    raw["evaluation"] = {"generation": {"temperature": temperature}}
     problems = dict(parse_recipe(raw)[1])
     message = f"is {temperature:g}; give 0 (greedy), or 0.001 to 100"
     assert problems["stages.0.policy.temperature"] == message
-    assert problems["evaluation.writing.temperature"].startswith(message)
+    assert problems["evaluation.generation.temperature"].startswith(message)

@@ -29,7 +29,7 @@ def test_every_recipe_of_the_house_parses(file):
 
 def test_a_recipe_becomes_plain_objects(raw_recipe):
     setup = prepare(raw_recipe)
-    assert setup.models.student.hidden == 16
+    assert setup.models.student.hidden_size == 16
     objective = setup.stages[0].objectives["relations"]
     assert (objective.teacher_layer, objective.student_layer, objective.heads) == (2, 1, 8)
     assert setup.maskings == [None] and not setup.has_trained_head
@@ -38,20 +38,20 @@ def test_a_recipe_becomes_plain_objects(raw_recipe):
 
 def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
     raw_recipe["data"]["text"] = "nowhere.txt"
-    raw_recipe["student"]["heads"] = 3
+    raw_recipe["student"]["num_attention_heads"] = 3
     raw_recipe["training"]["precison"] = "float32"
-    raw_recipe["training"]["log_every"] = 0
+    raw_recipe["training"]["logging_steps"] = 0
     raw_recipe["evaluation"]["tasks"] = ["nowhere/task"]
-    raw_recipe["evaluation"]["no_distillation"] = "no/such/run"
+    raw_recipe["evaluation"]["baseline"] = "no/such/run"
     raw_recipe["stages"][0]["objectives"] = {"relations": {"heds": 3}, "relation": {}}
-    raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "steps": 1})
+    raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "max_steps": 1})
     found = problems_of(raw_recipe)
     assert found["data.text.0"].startswith("the text file nowhere.txt does not exist")
-    assert "does not divide hidden=16" in found["student.heads"]
+    assert "does not divide hidden=16" in found["student.num_attention_heads"]
     assert found["training.precison"] == "unknown key; did you mean 'precision'?"
-    assert "greater than or equal to 1" in found["training.log_every"]
+    assert "greater than or equal to 1" in found["training.logging_steps"]
     assert "evaluation.tasks.0" in found
-    assert "does not exist" in found["evaluation.no_distillation"]
+    assert "does not exist" in found["evaluation.baseline"]
     assert "did you mean 'heads'" in found["stages.0.objectives.relations.heds"]
     assert "did you mean 'relations'" in found["stages.0.objectives.relation"]
     assert "above 0" in found["stages.1.objectives.labels.weight"]
@@ -66,27 +66,47 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
         ("stages.0.optimizer", {"learning_rat": 1}, "stages.0.optimizer.learning_rat", "rate"),
         ("stages.0.masking", {"shar": 1}, "stages.0.masking.shar", "did you mean 'share'"),
         ("data.text", [{"pth": "x"}], "data.text.0.pth", "did you mean 'path'"),
-        ("data.length", 500, "data.length", "the student reads 80 at most"),
-        ("stages.0.steps", None, "stages.0", "give either tokens or steps"),
+        ("data.max_length", 500, "data.max_length", "the student reads 80 at most"),
+        ("stages.0.max_steps", None, "stages.0", "give either tokens or steps"),
         ("stages.0.micro_batch_size", 9, "stages.0.micro_batch_size", "above batch_size=4"),
         ("stages.0.objectives.relations", {"heads": 5}, None, r"use one of \[1, 2, 4, 8\]"),
         ("stages.0.objectives.relations", {"teacher_layer": 3}, None, "use 0 to 2"),
-        ("student.copy", {"layers": [0, 3]}, "student.copy.layers", "there are 3: 0 to 2"),
-        ("student.copy", {"layers": [0]}, "student.copy.layers", "1 teacher layers for 2"),
-        ("student.copy", {"layers": [0, []]}, "student.copy.layers", "no teacher layer for"),
+        (
+            "student.init_from_teacher",
+            {"layers": [0, 3]},
+            "student.init_from_teacher.layers",
+            "there are 3: 0 to 2",
+        ),
+        (
+            "student.init_from_teacher",
+            {"layers": [0]},
+            "student.init_from_teacher.layers",
+            "1 teacher layers for 2",
+        ),
+        (
+            "student.init_from_teacher",
+            {"layers": [0, []]},
+            "student.init_from_teacher.layers",
+            "no teacher layer for",
+        ),
         ("student.model_type", "mamba", "student.model_type", "is not known"),
         ("teacher", None, "student.tokenizer", "without a teacher one must be named"),
         ("teacher", "/nowhere/at/all", "teacher.model", "does not exist"),
-        ("student.layers", 0, "student.layers", "greater than or equal to 1"),
-        ("stages.0.optimizer", {"decay": "linaer"}, "stages.0.optimizer.decay", "'linear'"),
+        ("student.num_hidden_layers", 0, "student.num_hidden_layers", "greater than or equal to 1"),
+        (
+            "stages.0.optimizer",
+            {"decay": "linaer"},
+            "stages.0.optimizer.lr_scheduler_type",
+            "'linear'",
+        ),
         ("stages.0.optimizer", {"learning_rate": -1}, "stages.0.optimizer.learning_rate", "than 0"),
-        ("stages.0.optimizer", {"clip_norm": 0}, "stages.0.optimizer.clip_norm", "than 0"),
-        ("stages.0.optimizer", {"beta2": 1.5}, "stages.0.optimizer.beta2", "less than 1"),
-        ("stages.0.optimizer", {"warmup_share": 5}, "stages.0.optimizer.warmup_share", "to 1"),
-        ("stages.0.masking", {"share": 0}, "stages.0.masking.share", "greater than 0"),
+        ("stages.0.optimizer", {"max_grad_norm": 0}, "stages.0.optimizer.max_grad_norm", "than 0"),
+        ("stages.0.optimizer", {"adam_beta2": 1.5}, "stages.0.optimizer.adam_beta2", "less than 1"),
+        ("stages.0.optimizer", {"warmup_ratio": 5}, "stages.0.optimizer.warmup_ratio", "to 1"),
+        ("stages.0.masking", {"share": 0}, "stages.0.masking.mlm_probability", "greater than 0"),
         ("data.text", [{"path": "x", "weight": -1}], "data.text.0.weight", "greater than 0"),
-        ("evaluation.settings", {"dropout": 3}, "evaluation.settings.dropout", "less than 1"),
-        ("evaluation.writing", {"batch_size": 0}, "evaluation.writing.batch_size", "to 1"),
+        ("evaluation.finetuning", {"dropout": 3}, "evaluation.finetuning.dropout", "less than 1"),
+        ("evaluation.generation", {"batch_size": 0}, "evaluation.generation.batch_size", "to 1"),
     ],
 )
 def test_problems_say_what_to_change(raw_recipe, path, value, field, message):
@@ -103,7 +123,12 @@ def test_problems_say_what_to_change(raw_recipe, path, value, field, message):
 
 
 def test_a_student_larger_than_its_teacher_is_warned_of(raw_recipe):
-    raw_recipe["student"] = {"layers": 4, "hidden": 48, "heads": 4, "intermediate": 32}
+    raw_recipe["student"] = {
+        "num_hidden_layers": 4,
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "intermediate_size": 32,
+    }
     warnings = prepare(raw_recipe).warnings
     assert [w.split("(")[0] for w in warnings] == ["the student's layers ", "the student's hidden "]
 
@@ -132,11 +157,17 @@ def test_overrides_that_are_no_yaml(tmp_path, raw_recipe):
 def test_overrides_reach_any_field(tmp_path, raw_recipe):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
-    sets = ["stages.0.steps=9", "training.device=cpu", "student.copy={layers: last}"]
+    sets = [
+        "stages.0.max_steps=9",
+        "training.device=cpu",
+        "student.init_from_teacher={layers: last}",
+    ]
     raw = read_recipe(file, sets)
-    assert raw["stages"][0]["steps"] == 9 and raw["student"]["copy"] == {"layers": "last"}
+    assert raw["stages"][0]["max_steps"] == 9 and raw["student"]["init_from_teacher"] == {
+        "layers": "last"
+    }
     for wrong, named in (
-        ("stages.5.steps=1", "no place 'stages.5.steps'"),
+        ("stages.5.max_steps=1", "no place 'stages.5.max_steps'"),
         ("data.text.path=1", "no place 'data.text.path'"),
         ("nothing", "'nothing' has no `=`"),
     ):

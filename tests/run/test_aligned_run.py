@@ -47,7 +47,7 @@ def renumbered(tmp_path_factory, teacher_folder):
 def raw(raw_recipe, vocabulary):
     recipe = {**raw_recipe, "student": {**raw_recipe["student"], "tokenizer": vocabulary}}
     recipe["stages"] = [
-        {"alignment": "match", "objectives": {"labels": {}}, "steps": 4, "batch_size": 4}
+        {"alignment": "match", "objectives": {"labels": {}}, "max_steps": 4, "batch_size": 4}
     ]
     return recipe
 
@@ -89,17 +89,17 @@ def test_renumbered_tokens_are_compared_as_if_they_were_the_same(raw, renumbered
     """With a student that is the teacher but for the numbers, everything matches: no loss."""
     shape = shape_of(make_model("bert").config, ARCHITECTURES["bert"])
     raw["student"] = {
-        "layers": shape.layers,
-        "hidden": shape.hidden,
-        "heads": shape.heads,
-        "intermediate": shape.intermediate,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "hidden_size": shape.hidden_size,
+        "num_attention_heads": shape.num_attention_heads,
+        "intermediate_size": shape.intermediate_size,
         "tokenizer": renumbered,
-        "embeddings": "mean",
-        "copy": {"layers": "first"},
+        "embedding_init": "mean",
+        "init_from_teacher": {"layers": "first"},
     }
-    objectives = {"hidden": {}, "relations": {}, "output": {}}
-    alignment = {"kind": "match", "teacher_reads": "masked"}
-    masking = {"share": 0.3, "replaced": 1.0, "random": 0.0}
+    objectives = {"hidden_states": {}, "relations": {}, "logits": {}}
+    alignment = {"kind": "match", "teacher_input": "masked"}
+    masking = {"mlm_probability": 0.3, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
     raw["stages"][0] |= {"alignment": alignment, "objectives": objectives, "masking": masking}
     raw["training"] = {**raw["training"], "precision": "float32"}
     setup = prepare(raw)
@@ -129,7 +129,7 @@ def two_of_bytes(tmp_path_factory):
     for size in (300, 275):
         folders.append(tmp_path_factory.mktemp(f"bytes{size}"))
         blank = blank_tokenizer("bytes", lowercase=False)
-        learn_tokenizer(make_text(300), blank, size=size).save_pretrained(folders[-1])
+        learn_tokenizer(make_text(300), blank, vocab_size=size).save_pretrained(folders[-1])
     make_model("llama", vocabulary=300).save_pretrained(folders[0])
     return [str(folder) for folder in folders]
 
@@ -137,7 +137,7 @@ def two_of_bytes(tmp_path_factory):
 @pytest.fixture
 def decoders(raw, two_of_bytes):
     raw["teacher"] = two_of_bytes[0]
-    raw["student"] |= {"tokenizer": two_of_bytes[1], "embeddings": "mean"}
+    raw["student"] |= {"tokenizer": two_of_bytes[1], "embedding_init": "mean"}
     return raw
 
 
@@ -146,7 +146,7 @@ def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, 
     names = ["labels", "uld", "chunks", "hidden", "relations"]
     names += [] if columns == "all" else ["output"]
     decoders["stages"][0] |= {
-        "alignment": {"kind": "ends", "columns": columns},
+        "alignment": {"kind": "boundaries", "columns": columns},
         "objectives": {name: {} for name in names},
     }
     run = distill(decoders, tmp_path / "run")
@@ -180,15 +180,15 @@ def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, 
 
 
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
-    raw["training"] = {**raw["training"], "checkpoint_every": 2}
-    raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
+    raw["training"] = {**raw["training"], "save_steps": 2}
+    raw["stages"][0]["objectives"] = {"labels": {}, "hidden_states": {}}
     mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path, size):
-    raw["stages"][0] |= {"alignment": "reduce", "objectives": {"labels": {}, "output": {}}}
+    raw["stages"][0] |= {"alignment": "reduce", "objectives": {"labels": {}, "logits": {}}}
     raw["training"] = {**raw["training"], "precision": "float32"}
     whole = distill(raw, tmp_path / "whole")
     raw["stages"][0]["micro_batch_size"] = size
@@ -200,7 +200,7 @@ def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path, size):
 
 def test_arms_may_differ_by_their_alignment_alone(raw):
     arms = {kind: {"stages.0.alignment": kind} for kind in ("match", "reduce")}
-    raw["stages"][0]["objectives"] = {"labels": {}, "hidden": {}}
+    raw["stages"][0]["objectives"] = {"labels": {}, "hidden_states": {}}
     study = {"name": "toy", "recipe": raw, "arms": arms, "control": "match"}
     _, runs = prepare_study(study)
     assert [run.arm for run in runs] == ["match", "reduce"]
@@ -210,7 +210,7 @@ def foreign(tmp_path):
     text = ["猫 日本 語学 国"] * 20
     folder = tmp_path / "foreign"
     blank = blank_tokenizer("wordpiece", lowercase=True)
-    learn_tokenizer(text, blank, size=11).save_pretrained(folder)
+    learn_tokenizer(text, blank, vocab_size=11).save_pretrained(folder)
     return str(folder)
 
 
@@ -219,25 +219,28 @@ def foreign(tmp_path):
     [
         (lambda r, t: r["student"].pop("tokenizer"), r"0\.alignment: is for a student with tokens"),
         (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with tokens"),
-        (lambda r, t: r["data"].update(packed=False), "data.packed: must be true where"),
+        (lambda r, t: r["data"].update(packed=False), "data.packing: must be true where"),
         (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no token with"),
         (
             lambda r, t: r["stages"][0].update(
-                alignment={"kind": "reduce", "teacher_reads": "masked"}
+                alignment={"kind": "reduce", "teacher_input": "masked"}
             ),
-            r"teacher_reads: is masked, but with reduce the student is compared on a view",
+            r"teacher_input: is masked, but with reduce the student is compared on a view",
         ),
         (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
         (lambda r, t: r["stages"][0].update(alignment="ends"), "encoders take match or reduce"),
-        (lambda r, t: r["stages"][0].update(objectives={"chunks": {}}), "chunks: needs `align"),
         (
-            lambda r, t: r["stages"][0].update(
-                alignment={"kind": "reduce", "of_parts": "log_sum_exp"}
-            ),
-            "of_parts: is for `columns: mapped`",
+            lambda r, t: r["stages"][0].update(objectives={"span_likelihood": {}}),
+            "chunks: needs `align",
         ),
         (
-            lambda r, t: r["stages"][0].update(alignment=None, objectives={"hidden": {}}),
+            lambda r, t: r["stages"][0].update(
+                alignment={"kind": "reduce", "logit_pooling": "log_sum_exp"}
+            ),
+            "logit_pooling: is for `columns: mapped`",
+        ),
+        (
+            lambda r, t: r["stages"][0].update(alignment=None, objectives={"hidden_states": {}}),
             "`alignment: match` or `reduce`",
         ),
     ],

@@ -26,10 +26,10 @@ from limbeck.teacher.store import SignalStore
 @pytest.fixture
 def raw(raw_recipe):
     raw_recipe["stages"] = [
-        {"objectives": {"relations": {}, "hidden": {}}, "steps": 6, "batch_size": 4},
-        {"objectives": {"output": {}, "labels": {}}, "steps": 6, "batch_size": 4},
+        {"objectives": {"relations": {}, "hidden_states": {}}, "max_steps": 6, "batch_size": 4},
+        {"objectives": {"logits": {}, "labels": {}}, "max_steps": 6, "batch_size": 4},
     ]
-    raw_recipe["training"] |= {"log_every": 1}
+    raw_recipe["training"] |= {"logging_steps": 1}
     return raw_recipe
 
 
@@ -70,7 +70,7 @@ def test_decoders(raw, decoder, prompts, text_file, tmp_path, family):
     raw["teacher"] = decoder
     raw["stages"][0] |= {"objectives": {"relations": {"heads": 2}, "embeddings": {}}}
     if family == "llama":
-        raw["data"] = {"prompts": prompts, "length": 40, "response": 16}
+        raw["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
         raw["stages"] = [{**stage, "policy": "corpus"} for stage in raw["stages"]]
     keep(raw, tmp_path / "c")
     distill(raw, tmp_path / "live")
@@ -81,7 +81,7 @@ def test_decoders(raw, decoder, prompts, text_file, tmp_path, family):
 def test_two_vocabularies(raw, vocabulary, tmp_path):
     raw["student"]["tokenizer"] = vocabulary
     raw["stages"] = [
-        {"alignment": kind, "objectives": {"output": {}, "relations": {}}, "steps": 4}
+        {"alignment": kind, "objectives": {"logits": {}, "relations": {}}, "max_steps": 4}
         for kind in ("match", "reduce")
     ]
     keep(raw, tmp_path / "c")
@@ -93,7 +93,7 @@ def test_two_vocabularies(raw, vocabulary, tmp_path):
 def test_all_tokens_of_top_k_are_exact_and_fewer_are_what_the_objective_takes(raw, tmp_path):
     """The tail is one more token for `signal: top_k`, so nothing that it reads is missing."""
     del raw["stages"][0]
-    raw["stages"][0]["objectives"]["output"] = {"signal": "top_k", "tokens": 16}
+    raw["stages"][0]["objectives"]["logits"] = {"signal": "top_k", "tokens": 16}
     keep(raw, tmp_path / "c", logits="top_k", tokens=16)
     distill(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
@@ -142,9 +142,9 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
     changes = {
         "seed": {"seed": 5},
         "data.text.0": {"data": {**raw["data"], "text": str(other)}},
-        "data ": {"data": {**raw["data"], "length": 24}},
-        "stages.1.masking": {"stages": [first, {**second, "masking": {"share": 0.3}}]},
-        "of layer 2 for 1 of the 7 steps": {"stages": [{**first, "steps": 7}, second]},
+        "data ": {"data": {**raw["data"], "max_length": 24}},
+        "stages.1.masking": {"stages": [first, {**second, "masking": {"mlm_probability": 0.3}}]},
+        "of layer 2 for 1 of the 7 steps": {"stages": [{**first, "max_steps": 7}, second]},
         "lacks keys of layer 1": {
             "stages": [{**first, "objectives": {"relations": {"teacher_layer": 1}}}, second]
         },
@@ -166,7 +166,7 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
     longer = {**cached(raw, tmp_path / "c"), **changes["of layer 2 for 1 of the 7 steps"]}
     distill(longer, tmp_path / "longer")
     # Fewer steps, and a part of the objectives, are served.
-    raw["stages"][0]["steps"], raw["stages"][0]["objectives"] = 3, {"hidden": {}}
+    raw["stages"][0]["max_steps"], raw["stages"][0]["objectives"] = 3, {"hidden": {}}
     distill(cached(raw, tmp_path / "c"), tmp_path / "less")
     assert probe(prepare(cached(raw, tmp_path / "c")), 0).seconds_per_step > 0
 
@@ -199,10 +199,10 @@ def test_writing_goes_on_where_it_was_left(raw, tmp_path, monkeypatch):
 
 
 def test_recipes_that_share_a_folder_take_nothing_from_each_other(raw, tmp_path):
-    folder, stage = tmp_path / "c", {"steps": 3, "batch_size": 4}
+    folder, stage = tmp_path / "c", {"max_steps": 3, "batch_size": 4}
     relations = {**raw, "stages": [{"objectives": {"relations": {}}, **stage}]}
-    hidden = {**raw, "stages": [{"objectives": {"hidden": {}}, **stage, "steps": 6}]}
-    longer = {**raw, "stages": [{"objectives": {"relations": {}}, **stage, "steps": 6}]}
+    hidden = {**raw, "stages": [{"objectives": {"hidden_states": {}}, **stage, "max_steps": 6}]}
+    longer = {**raw, "stages": [{"objectives": {"relations": {}}, **stage, "max_steps": 6}]}
     keep(relations, folder)
     keep(hidden, folder)
     distill(cached(relations, folder), tmp_path / "one")
@@ -283,7 +283,7 @@ def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_be_kept_is_said(raw, tmp_path, objectives, kind, named):
-    raw["stages"] = [{"objectives": objectives, "steps": 2}]
+    raw["stages"] = [{"objectives": objectives, "max_steps": 2}]
     with pytest.raises(RecipeError, match=named):
         keep(raw, tmp_path / "c", logits=kind)
     assert not (tmp_path / "c").exists()

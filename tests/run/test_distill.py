@@ -37,11 +37,14 @@ def two_stages(raw_recipe) -> dict:
     objectives = [{"relations": {}, "hidden": {"weight": 0.1}}, {"labels": {}}]
     return {
         **raw_recipe,
-        "student": {**raw_recipe["student"], "copy": {"layers": "last", "width": "svd"}},
+        "student": {
+            **raw_recipe["student"],
+            "init_from_teacher": {"layers": "last", "width": "svd"},
+        },
         "stages": [
             {
                 "objectives": part,
-                "steps": 60,
+                "max_steps": 60,
                 "batch_size": 4,
                 "micro_batch_size": 2,
                 "dropout": True,
@@ -50,9 +53,9 @@ def two_stages(raw_recipe) -> dict:
         ],
         "training": {
             **raw_recipe["training"],
-            "checkpoint_every": 7,
-            "held_out_every": 20,
-            "log_every": 1,
+            "save_steps": 7,
+            "eval_steps": 20,
+            "logging_steps": 1,
         },
     }
 
@@ -94,7 +97,7 @@ def test_labels_alone_are_pretraining_and_keep_the_head(raw_recipe, teacher_fold
         "model_type": "distilbert",
         "tokenizer": str(teacher_folder),
     }
-    recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 4, "batch_size": 4}]
+    recipe["stages"] = [{"objectives": {"labels": {}}, "max_steps": 4, "batch_size": 4}]
     run = distill(recipe, tmp_path / "run")
     model = AutoModelForMaskedLM.from_pretrained(run.student)
     assert model.config.model_type == "distilbert"
@@ -201,7 +204,7 @@ def test_a_run_that_was_stopped_before_its_student_was_written(two_stages, tmp_p
 
 def test_tensorboard_when_asked(raw_recipe, tmp_path):
     pytest.importorskip("tensorboard")
-    raw_recipe["training"]["trackers"] = ["tensorboard"]
+    raw_recipe["training"]["report_to"] = ["tensorboard"]
     distill(raw_recipe, tmp_path / "run")
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
 
@@ -218,7 +221,11 @@ def test_the_card_says_what_was_scored(raw_recipe, tmp_path):
     rows = [json.dumps({"text": "old house", "label": label}) for label in ("x", "y") * 8]
     for split in ("train", "dev"):
         (tmp_path / f"toy.{split}.jsonl").write_text("\n".join(rows))
-    settings = {"epochs": 1, "max_length": 16}
-    raw_recipe["evaluation"] |= {"tasks": [str(tmp_path / "toy")], "settings": settings, "seeds": 2}
+    settings = {"num_train_epochs": 1, "max_length": 16}
+    raw_recipe["evaluation"] |= {
+        "tasks": [str(tmp_path / "toy")],
+        "finetuning": settings,
+        "seeds": 2,
+    }
     card = (distill(raw_recipe, tmp_path / "run").student / "README.md").read_text("utf-8")
     assert "## Quality" in card and "- toy (accuracy, x 100): " in card and "teacher 50.0" in card

@@ -16,7 +16,7 @@ from limbeck.errors import DataError, EvaluationError
 from limbeck.evaluation.generation import GenerationSettings, Writer
 from limbeck.run import generate as sample
 from limbeck.run.distill import distill
-from limbeck.run.generate import write_answers, write_samples
+from limbeck.run.generate import generate_answers, generate_samples
 
 
 def lines_of(place, split):
@@ -28,11 +28,11 @@ def test_answers_are_what_the_model_writes_and_may_be_learned_from(
     raw_recipe, decoder, prompts, tmp_path
 ):
     place = tmp_path / "answers"
-    found = write_answers(decoder, place, prompts=prompts, response=12, temperature=0.0)
+    found = generate_answers(decoder, place, prompts=prompts, max_new_tokens=12, temperature=0.0)
     assert found == {"answers.train.jsonl": 100, "answers.dev.jsonl": 20}
     writer = Writer.loaded(decoder)
     rows = list(read_prompts(prompts))
-    table = writer.table(rows, settings := GenerationSettings(response=12))
+    table = writer.table(rows, settings := GenerationSettings(max_new_tokens=12))
     written, _ = writer.answers(table.prompts, settings, seed=0)
     expected = [
         {"prompt": row.text, "references": [writer.text(tokens)]}
@@ -40,15 +40,15 @@ def test_answers_are_what_the_model_writes_and_may_be_learned_from(
     ]
     assert lines_of(place, "train") == expected
     raw_recipe["teacher"] = decoder
-    raw_recipe["data"] = {"prompts": str(place), "length": 40, "response": 16}
-    raw_recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 2, "batch_size": 4}]
+    raw_recipe["data"] = {"prompts": str(place), "max_length": 40, "max_new_tokens": 16}
+    raw_recipe["stages"] = [{"objectives": {"labels": {}}, "max_steps": 2, "batch_size": 4}]
     distill(raw_recipe, tmp_path / "run")
 
 
 def test_a_stopped_call_goes_on(decoder, prompts, tmp_path, monkeypatch):
     monkeypatch.setattr(sample, "_KEPT_AT_ONCE", 30)
     options = {"prompts": prompts, "response": 8, "seed": 3}
-    write_answers(decoder, tmp_path / "whole", **options)
+    generate_answers(decoder, tmp_path / "whole", **options)
     real, calls = Writer.answers, []
 
     def failing(self, some, settings, **more):
@@ -59,9 +59,9 @@ def test_a_stopped_call_goes_on(decoder, prompts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Writer, "answers", failing)
     with pytest.raises(KeyboardInterrupt):
-        write_answers(decoder, tmp_path / "stopped", **options)
+        generate_answers(decoder, tmp_path / "stopped", **options)
     assert not list(tmp_path.glob("stopped*.jsonl"))
-    write_answers(decoder, tmp_path / "stopped", **options)
+    generate_answers(decoder, tmp_path / "stopped", **options)
     assert calls == [30, 30, 30, 30, 10, 20]
     for split in ("train", "dev"):
         assert lines_of(tmp_path / "stopped", split) == lines_of(tmp_path / "whole", split)
@@ -73,7 +73,7 @@ def test_other_settings_begin_anew(decoder, prompts, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     one, other = (
         (
-            write_answers(decoder, place, prompts=prompts, response=8, seed=seed, rows=12),
+            generate_answers(decoder, place, prompts=prompts, max_new_tokens=8, seed=seed, rows=12),
             lines_of(place, "train"),
         )[1]
         for seed in (0, 1)
@@ -96,8 +96,8 @@ def test_long_prompts_are_counted(decoder, tmp_path):
     text = json.dumps({"prompt": "the old garden " * 60}) + "\n"
     (tmp_path / "long.train.jsonl").write_text(text, encoding="utf-8")
     said = Console(record=True, file=io.StringIO())
-    write_answers(
-        decoder, tmp_path / "out", prompts=str(tmp_path / "long"), response=8, console=said
+    generate_answers(
+        decoder, tmp_path / "out", prompts=str(tmp_path / "long"), max_new_tokens=8, console=said
     )
     assert "1 of 1 prompts were too long" in said.export_text()
 
@@ -107,26 +107,30 @@ def test_temperatures_are_those_of_policies_and_of_evaluation(tmp_path, temperat
     """Refused before the model is looked for."""
     told = re.escape(f"the temperature is {temperature:g}; give 0 (greedy), or 0.001 to 100")
     with pytest.raises(DataError, match=told):
-        write_samples("nowhere", tmp_path / "out", rows=4, response=8, temperature=temperature)
+        generate_samples(
+            "nowhere", tmp_path / "out", rows=4, max_new_tokens=8, temperature=temperature
+        )
     with pytest.raises(DataError, match=told):
-        write_answers("nowhere", tmp_path / "out", prompts="x", temperature=temperature)
+        generate_answers("nowhere", tmp_path / "out", prompts="x", temperature=temperature)
 
 
 def test_problems(decoder, prompts, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is where the prompts are"):
-        write_answers(decoder, prompts, prompts=prompts)
+        generate_answers(decoder, prompts, prompts=prompts)
     with pytest.raises(DataError, match="nowhere.train.jsonl"):
-        write_answers(decoder, tmp_path / "out", prompts=str(tmp_path / "nowhere"))
+        generate_answers(decoder, tmp_path / "out", prompts=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="the temperature is -1"):
-        write_answers(decoder, tmp_path / "out", prompts=prompts, temperature=-1.0)
+        generate_answers(decoder, tmp_path / "out", prompts=prompts, temperature=-1.0)
     for wrong in (101.0, 1e9, math.inf, math.nan):
         with pytest.raises(DataError, match="the temperature is .*; give .* to 100"):
-            write_answers(decoder, tmp_path / "out", prompts=prompts, temperature=wrong)
+            generate_answers(decoder, tmp_path / "out", prompts=prompts, temperature=wrong)
         with pytest.raises(DataError, match="the temperature is .*; give .* to 100"):
-            write_samples(decoder, tmp_path / "out", rows=4, temperature=wrong)
+            generate_samples(decoder, tmp_path / "out", rows=4, temperature=wrong)
     with pytest.raises(DataError, match="no chat template"):
-        write_answers(decoder, tmp_path / "out", prompts=prompts, response=8, chat=True)
+        generate_answers(
+            decoder, tmp_path / "out", prompts=prompts, max_new_tokens=8, chat_template=True
+        )
     monkeypatch.setattr(Writer, "text", lambda self, row: " ")
     with pytest.raises(EvaluationError, match="answers none of 100 prompts"):
-        write_answers(decoder, tmp_path / "out", prompts=prompts, response=8)
+        generate_answers(decoder, tmp_path / "out", prompts=prompts, max_new_tokens=8)
     assert not list(tmp_path.glob("out.*.jsonl"))

@@ -20,12 +20,12 @@ KILLS = 50
 
 def test_fifty_kills_at_random_moments_lose_nothing(raw_recipe, tmp_path):
     raw_recipe["stages"] = [
-        {"objectives": {"relations": {}, "hidden": {"weight": 0.1}}, "steps": 30},
-        {"objectives": {"labels": {}, "output": {}}, "steps": 30, "dropout": True},
+        {"objectives": {"relations": {}, "hidden_states": {"weight": 0.1}}, "max_steps": 30},
+        {"objectives": {"labels": {}, "logits": {}}, "max_steps": 30, "dropout": True},
     ]
     for stage in raw_recipe["stages"]:
         stage |= {"batch_size": 4, "micro_batch_size": 2}
-    raw_recipe["training"] |= {"checkpoint_every": 2, "held_out_every": 10, "log_every": 3}
+    raw_recipe["training"] |= {"save_steps": 2, "eval_steps": 10, "logging_steps": 3}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
     script = str(Path(__file__).parent / "killed.py")
@@ -50,8 +50,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", ["first file", "second file", "flush", "rename", "removal"])
 def test_a_checkpoint_that_a_kill_cuts_short_costs_nothing(raw_recipe, tmp_path, monkeypatch, step):
-    raw_recipe["stages"][0]["steps"] = 8
-    raw_recipe["training"] |= {"checkpoint_every": 2, "checkpoints_kept": 1, "log_every": 1}
+    raw_recipe["stages"][0]["max_steps"] = 8
+    raw_recipe["training"] |= {"save_steps": 2, "save_total_limit": 1, "logging_steps": 1}
     distill(raw_recipe, tmp_path / "whole")
     calls = []
 
@@ -87,8 +87,8 @@ def test_a_checkpoint_that_a_kill_cuts_short_costs_nothing(raw_recipe, tmp_path,
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     raw_recipe, tmp_path, damage, capsys
 ):
-    raw_recipe["stages"][0]["steps"] = 8
-    raw_recipe["training"] |= {"checkpoint_every": 2, "checkpoints_kept": 3, "log_every": 1}
+    raw_recipe["stages"][0]["max_steps"] = 8
+    raw_recipe["training"] |= {"save_steps": 2, "save_total_limit": 3, "logging_steps": 1}
     distill(raw_recipe, tmp_path / "whole")
     distill({**raw_recipe}, tmp_path / "run")
     state = tmp_path / "run" / "state"

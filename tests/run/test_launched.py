@@ -18,11 +18,11 @@ from limbeck.run.distill import distill
 @pytest.fixture
 def recipe(raw_recipe):
     objectives = [{"relations": {}, "hidden": {"weight": 0.1}}, {"labels": {}, "output": {}}]
-    stage = {"steps": 12, "batch_size": 5, "micro_batch_size": 2}
+    stage = {"max_steps": 12, "batch_size": 5, "micro_batch_size": 2}
     return {
         **raw_recipe,
         "stages": [{"objectives": part, **stage} for part in objectives],
-        "training": {**raw_recipe["training"], "checkpoint_every": 4, "log_every": 1},
+        "training": {**raw_recipe["training"], "save_steps": 4, "logging_steps": 1},
     }
 
 
@@ -69,7 +69,7 @@ ACCELERATE = {
 @pytest.mark.parametrize("kind", ACCELERATE)
 def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
     """By the configuration of docs/scaling.md, with as many processes as there are cores."""
-    recipe["stages"] = [{**stage, "steps": 3} for stage in recipe["stages"]]
+    recipe["stages"] = [{**stage, "max_steps": 3} for stage in recipe["stages"]]
     distill(recipe, tmp_path / "one")
     text = yaml.safe_dump(recipe, sort_keys=False)
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
@@ -86,13 +86,13 @@ def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
 
 
 MIXED = [{"mixed": {}}, {"objectives": {"labels": {}, "relations": {}}}]
-ALIGNED = [{"alignment": "reduce", "objectives": {"output": {}, "hidden": {}, "labels": {}}}]
+ALIGNED = [{"alignment": "reduce", "objectives": {"logits": {}, "hidden_states": {}, "labels": {}}}]
 
 
 @pytest.mark.parametrize(("stages", "fsdp"), [(MIXED, True), (ALIGNED, False)])
 def test_two_vocabularies(recipe, vocabulary, tmp_path, stages, fsdp):
     recipe["student"]["tokenizer"] = vocabulary
-    length = {"steps": 4, "batch_size": 5, "micro_batch_size": 2}
+    length = {"max_steps": 4, "batch_size": 5, "micro_batch_size": 2}
     recipe["stages"] = [{**length, **stage} for stage in stages]
     distill(recipe, tmp_path / "one")
     ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
@@ -102,9 +102,9 @@ def test_two_vocabularies(recipe, vocabulary, tmp_path, stages, fsdp):
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_text_that_is_written(recipe, decoder, prompts, tmp_path, fsdp):
     recipe["teacher"] = decoder
-    recipe["data"] = {"prompts": prompts, "length": 40, "response": 16}
-    stage = {"objectives": {"output": {}, "labels": {}}, "steps": 4, "batch_size": 5}
-    policy = {"kind": "switch", "replay": 0.3}
+    recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
+    stage = {"objectives": {"logits": {}, "labels": {}}, "max_steps": 4, "batch_size": 5}
+    policy = {"kind": "switch", "replay_ratio": 0.3}
     recipe["stages"] = [{"policy": policy, **stage}]
     distill(recipe, tmp_path / "one")
     ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
@@ -113,7 +113,7 @@ def test_text_that_is_written(recipe, decoder, prompts, tmp_path, fsdp):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(recipe, tmp_path, fsdp):
-    recipe["stages"][0]["steps"] = 150
+    recipe["stages"][0]["max_steps"] = 150
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     distill(recipe, whole)
     process = started(recipe, broken, 2, fsdp=fsdp)
@@ -139,7 +139,7 @@ def test_a_study_is_not_for_several_processes(recipe, tmp_path):
     study = {
         "name": "study",
         "recipe": recipe,
-        "arms": {"one": {}, "two": {"student.layers": 1}},
+        "arms": {"one": {}, "two": {"student.num_hidden_layers": 1}},
         "control": "one",
     }
     file = tmp_path / "study.yaml"

@@ -37,8 +37,8 @@ from limbeck.training.stages import MixedLearner
 def raw(raw_recipe, vocabulary):
     recipe = {**raw_recipe, "student": {**raw_recipe["student"], "tokenizer": vocabulary}}
     recipe["stages"] = [
-        {"mixed": {"share": 0.5}, "steps": 6, "batch_size": 4},
-        {"objectives": {"labels": {}}, "steps": 6, "batch_size": 4},
+        {"mixed": {"student_fraction": 0.5}, "max_steps": 6, "batch_size": 4},
+        {"objectives": {"labels": {}}, "max_steps": 6, "batch_size": 4},
     ]
     return recipe
 
@@ -144,7 +144,7 @@ def test_a_whole_run_leaves_a_student_with_its_own_tokens(raw, tmp_path, vocabul
 def test_what_the_first_stage_taught_is_what_the_second_begins_with(raw, tmp_path):
     distill(raw, tmp_path / "run")
     states = tmp_path / "run" / "state"
-    raw["stages"][1]["steps"] = 1
+    raw["stages"][1]["max_steps"] = 1
     raw["stages"][1]["optimizer"] = {"learning_rate": 1e-12}
     run = distill(raw, tmp_path / "short")
     table = "bert.embeddings.word_embeddings.weight"
@@ -159,8 +159,8 @@ def test_what_the_first_stage_taught_is_what_the_second_begins_with(raw, tmp_pat
 
 
 def test_layers_may_be_copied_from_the_teacher_of_both(raw, tmp_path):
-    raw["student"]["copy"] = {"layers": "uniform", "width": "svd"}
-    raw["stages"][1]["steps"] = 1
+    raw["student"]["init_from_teacher"] = {"layers": "uniform", "width": "svd"}
+    raw["stages"][1]["max_steps"] = 1
     raw["stages"][1]["optimizer"] = {"learning_rate": 1e-12}
     run = distill(raw, tmp_path / "run")
     student = AutoModelForMaskedLM.from_pretrained(run.student)
@@ -172,9 +172,14 @@ def test_the_second_stage_may_learn_from_the_teacher_of_the_first(
     raw, tmp_path, stopped_at, monkeypatch
 ):
     """Every objective: that teacher reads the student's own tokens."""
-    raw["training"] = {**raw["training"], "checkpoint_every": 1}
+    raw["training"] = {**raw["training"], "save_steps": 1}
     raw["stages"][1]["name"] = "student"
-    raw["stages"][1]["objectives"] = {"labels": {}, "output": {}, "hidden": {}, "relations": {}}
+    raw["stages"][1]["objectives"] = {
+        "labels": {},
+        "logits": {},
+        "hidden_states": {},
+        "relations": {},
+    }
     if stopped_at:
         stop_at(stopped_at, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
@@ -190,7 +195,7 @@ def test_the_second_stage_may_learn_from_the_teacher_of_the_first(
 
 @pytest.mark.parametrize("stopped_at", [4, 9])
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, stopped_at):
-    raw["training"] = {**raw["training"], "checkpoint_every": 2}
+    raw["training"] = {**raw["training"], "save_steps": 2}
     mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, stopped_at)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -209,7 +214,7 @@ def test_a_sentence_has_as_many_tokens_as_its_words_need(raw):
 
 
 def test_plan_probes_a_mixed_stage_and_what_follows_it(raw):
-    raw["stages"][1]["objectives"] = {"labels": {}, "output": {}, "relations": {}}
+    raw["stages"][1]["objectives"] = {"labels": {}, "logits": {}, "relations": {}}
     setup = prepare(raw)
     assert probe(setup, 0).seconds_per_step > 0
     assert probe(setup, 1).seconds_per_step > 0  # from what the first stage would leave
@@ -225,7 +230,7 @@ def test_plan_probes_a_mixed_stage_and_what_follows_it(raw):
         (lambda r: r["stages"][0].update(mixed={"share": 1.0}), "must stay above 0 and below 1"),
         (lambda r: r["stages"][0].update(preset="minilmv2"), "learns from labels alone"),
         (lambda r: r["stages"].pop(0) and r["student"].update(copy={}), "begin with a `mixed`"),
-        (lambda r: r["data"].update(packed=False), "data.packed: must be true"),
+        (lambda r: r["data"].update(packed=False), "data.packing: must be true"),
     ],
 )
 def test_problems(raw, tmp_path, change, message):
@@ -242,7 +247,7 @@ def cased(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cased")
     blank = blank_tokenizer("wordpiece", lowercase=False)
     text = [text for line in make_text(300) for text in (line, line.title())]
-    learn_tokenizer(text, blank, size=150).save_pretrained(folder)
+    learn_tokenizer(text, blank, vocab_size=150).save_pretrained(folder)
     return str(folder)
 
 
@@ -250,7 +255,7 @@ def test_letters_told_apart_by_one_are_refused_or_their_cost_is_said(raw, cased,
     raw["student"]["tokenizer"] = cased
     with pytest.raises(RecipeError, match=r"student\.tokenizer: tells apart capital letters and"):
         distill(raw, tmp_path / "run")
-    raw["student"]["other_normalisation"] = True
+    raw["student"]["allow_normalizer_mismatch"] = True
     with_capitals = tmp_path / "capitals.txt"
     with_capitals.write_text("\n".join(text.title() for text in make_text(40)), encoding="utf-8")
     raw["data"]["text"] = str(with_capitals)
@@ -279,10 +284,10 @@ def test_the_fixture_is_another_vocabulary(vocabulary):
 
 def test_a_student_may_begin_with_means_of_the_teachers_tokens(raw, tmp_path):
     raw["stages"] = raw["stages"][1:]
-    raw["stages"][0] |= {"steps": 1, "optimizer": {"learning_rate": 1e-12}}
+    raw["stages"][0] |= {"max_steps": 1, "optimizer": {"learning_rate": 1e-12}}
     tables = []
     for kind in ("random", "mean", "containing", "weighted"):
-        raw["student"]["embeddings"] = kind
+        raw["student"]["embedding_init"] = kind
         weights = load_file(distill(raw, tmp_path / kind).student / "model.safetensors")
         tables.append(weights["bert.embeddings.word_embeddings.weight"])
     for one, other in combinations(tables, 2):
@@ -290,7 +295,7 @@ def test_a_student_may_begin_with_means_of_the_teachers_tokens(raw, tmp_path):
 
 
 def test_a_mixed_stage_may_begin_with_means_too(raw):
-    raw["student"]["embeddings"] = "mean"
+    raw["student"]["embedding_init"] = "mean"
     setup = prepare(raw)
     accelerator = build_accelerator(setup.recipe, ".")
     learner = build_learner(setup, build_models(setup, accelerator)[0], 0)
@@ -299,20 +304,26 @@ def test_a_mixed_stage_may_begin_with_means_too(raw):
     tokens = setup.models.teacher_tokenizer, setup.models.tokenizer
     rows = mean_of_teacher_tokens(found[:first], *tokens)
     entering = found[first : first + len(rows)]
-    assert entering.shape[1] > setup.models.student.hidden  # so a part of every row is lost
+    assert entering.shape[1] > setup.models.student.hidden_size  # so a part of every row is lost
     centred = rows - rows.mean(0)
     lost = (entering - rows).square().sum() / centred.square().sum()
     size = torch.linalg.svdvals(centred)
-    beyond = size[setup.models.student.hidden :].square().sum() / size.square().sum()
+    beyond = size[setup.models.student.hidden_size :].square().sum() / size.square().sum()
     torch.testing.assert_close(lost, beyond, rtol=1e-3, atol=1e-6)
 
 
 def test_layers_may_be_copied_with_means_for_the_new_tokens(raw):
     wide = prepare(raw).models.teacher
     raw["stages"] = raw["stages"][1:]
-    raw["student"] |= {"embeddings": "mean", "copy": {"layers": "first", "width": "cut"}}
-    raw["student"] |= {"hidden": wide.hidden, "heads": wide.heads}
-    raw["student"] |= {"intermediate": wide.intermediate}
+    raw["student"] |= {
+        "embedding_init": "mean",
+        "init_from_teacher": {"layers": "first", "width": "cut"},
+    }
+    raw["student"] |= {
+        "hidden_size": wide.hidden_size,
+        "num_attention_heads": wide.num_attention_heads,
+    }
+    raw["student"] |= {"intermediate_size": wide.intermediate_size}
     setup = prepare(raw)
     student, teacher = build_models(setup, build_accelerator(setup.recipe, "."))
     assert teacher is None
@@ -326,7 +337,7 @@ def test_layers_may_be_copied_with_means_for_the_new_tokens(raw):
 
 
 def test_means_where_they_would_do_nothing(raw, tmp_path):
-    raw["student"]["embeddings"] = "mean"
+    raw["student"]["embedding_init"] = "mean"
     raw["student"].pop("tokenizer")
     raw["stages"] = raw["stages"][1:]
     with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, but the tokens are"):
@@ -335,7 +346,7 @@ def test_means_where_they_would_do_nothing(raw, tmp_path):
 
 def test_layers_computed_again_give_the_same_student(raw, tmp_path):
     whole = distill(raw, tmp_path / "whole")
-    raw["training"] |= {"checkpointing": True}
+    raw["training"] |= {"gradient_checkpointing": True}
     again = distill(raw, tmp_path / "again")
     for part in ("student", "mixed"):
         mine, theirs = (load_file(r.folder / part / "model.safetensors") for r in (whole, again))

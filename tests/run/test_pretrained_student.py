@@ -32,8 +32,8 @@ def small_encoder(tmp_path_factory, tokenizer):
 def of_decoders(raw_recipe, decoder, prompts, tmp_path):
     """A recipe whose student is one that an earlier run has left."""
     raw_recipe["teacher"] = decoder
-    raw_recipe["data"] = {"prompts": prompts, "length": 40, "response": 16}
-    stage = {"objectives": {"labels": {}, "output": {}}, "steps": 2, "batch_size": 4}
+    raw_recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
+    stage = {"objectives": {"labels": {}, "logits": {}}, "max_steps": 2, "batch_size": 4}
     raw_recipe["stages"] = [stage]
     before = distill(raw_recipe, tmp_path / "before")
     return raw_recipe | {"student": str(before.student)}
@@ -47,7 +47,7 @@ def first_weights(raw, tmp_path):
 
 def test_a_student_begins_with_all_of_its_weights(raw_recipe, small_encoder, tmp_path):
     raw_recipe["student"] = small_encoder
-    raw_recipe["stages"][0]["objectives"] = {"labels": {}, "output": {}}
+    raw_recipe["stages"][0]["objectives"] = {"labels": {}, "logits": {}}
     mine, theirs = (
         first_weights(raw_recipe, tmp_path),
         load_file(f"{small_encoder}/model.safetensors"),
@@ -58,7 +58,7 @@ def test_a_student_begins_with_all_of_its_weights(raw_recipe, small_encoder, tmp
 
 @pytest.mark.parametrize("policy", ["corpus", "switch"])
 def test_a_stopped_run_goes_on_to_the_same_student(of_decoders, tmp_path, monkeypatch, policy):
-    of_decoders["stages"][0] |= {"policy": policy, "steps": 4}
+    of_decoders["stages"][0] |= {"policy": policy, "max_steps": 4}
     of_decoders["training"]["checkpoint_every"] = 2
     whole, again = stopped_and_whole(of_decoders, tmp_path, monkeypatch, 3)
     before = load_file(f"{of_decoders['student']}/model.safetensors")
@@ -94,7 +94,7 @@ def test_additions_by_themselves_load_upon_the_student(
         tokenizer.save_pretrained(tmp_path / "body")
         raw, automatic = raw | {"student": str(tmp_path / "body")}, AutoModel
         objectives = {"relations": {}}
-    additions = {"kind": "adapt", "layers": "all", "rank": 2, "export": "adapters"}
+    additions = {"kind": "lora", "target_modules": "all", "rank": 2, "export": "adapters"}
     raw["student"] = {"model": raw["student"], "low_rank": additions}
     raw["stages"][0] |= {"objectives": objectives, "optimizer": {"learning_rate": 0.01}}
     run = distill(raw, tmp_path / "run")
@@ -164,7 +164,7 @@ def test_a_student_may_have_tokens_of_its_own(raw_recipe, vocabulary, tmp_path):
     raw_recipe["stages"][0]["objectives"] = {"labels": {}}
     before = distill(raw_recipe, tmp_path / "before")
     raw_recipe["student"] = {"model": str(before.student)}
-    raw_recipe["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}, "output": {}}}
+    raw_recipe["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}, "logits": {}}}
     run = distill(raw_recipe, tmp_path / "run")
     sizes = [load_body(str(r.student)).config.vocab_size for r in (before, run)]
     assert sizes == [SMALL_VOCABULARY, SMALL_VOCABULARY]
@@ -173,10 +173,10 @@ def test_a_student_may_have_tokens_of_its_own(raw_recipe, vocabulary, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"layers": 2}, "student.layers", "is the model's own"),
-        ({"copy": {}}, "student.copy", "is the model's own"),
+        ({"layers": 2}, "student.num_hidden_layers", "is the model's own"),
+        ({"copy": {}}, "student.init_from_teacher", "is the model's own"),
         ({"tokenizer": "x"}, "student.tokenizer", "is the model's own"),
-        ({"embeddings": "mean"}, "student.embeddings", "is the model's own"),
+        ({"embeddings": "mean"}, "student.embedding_init", "is the model's own"),
         ({"model": "/nowhere/at/all"}, "student.model", "does not exist"),
         ({"model": "DECODER"}, "student.model", "is a decoder, but the teacher is an encoder"),
         ({"model": "VOCABULARY"}, "student.model", "has no config.json"),
@@ -196,7 +196,7 @@ def test_embeddings_are_not_learned_anew(raw_recipe, vocabulary, tmp_path):
     make_model(vocabulary=SMALL_VOCABULARY, hidden=16).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(vocabulary).save_pretrained(tmp_path)
     raw_recipe["student"] = str(tmp_path)
-    raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 2, "batch_size": 4})
+    raw_recipe["stages"].insert(0, {"mixed": {}, "max_steps": 2, "batch_size": 4})
     problems = dict(check(raw_recipe)[1])
     assert "leave one out" in problems["student.model"]
 

@@ -27,7 +27,7 @@ def raw(raw_recipe, tmp_path, vocabulary):
         json.dumps({"meeting": 1, "document": "old"})
     )
     raw_recipe["teacher"] = str(tmp_path / "teacher")
-    raw_recipe["stages"][0]["steps"] = 1
+    raw_recipe["stages"][0]["max_steps"] = 1
     raw_recipe["data"]["text"] = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
     return raw_recipe
 

@@ -49,18 +49,18 @@ def decoder(request, tmp_path, decoder_tokenizer) -> str:
 
 def test_decoders_are_distilled_as_encoders_are(raw_recipe, decoder, tmp_path):
     objectives = {
-        "output": {"divergence": "skewed_kl"},
+        "logits": {"divergence": "skewed_kl"},
         "relations": {"pairs": {"QQ": 1.0, "QK": 1.0, "VV": 1.0}},
-        "hidden": {"layers": "uniform+top"},
-        "attention_maps": {"layers": "uniform"},
+        "hidden_states": {"layers": "uniform+top"},
+        "attention_scores": {"layers": "uniform"},
         "embeddings": {},
-        "vectors": {},
+        "qkv": {},
     }
     recipe = {**raw_recipe, "teacher": decoder}
     recipe["stages"] = [
         {
             "objectives": objectives,
-            "steps": 20,
+            "max_steps": 20,
             "batch_size": 4,
             "optimizer": {"learning_rate": 3e-3},
         }
@@ -93,7 +93,7 @@ def test_options_that_change_along_the_way(raw_recipe, tmp_path):
         ("with", {"labels": {}, "relations": {"weight": gone}}),
         ("ramp", {"labels": {}, "relations": {"weight": {"start": 1.0, "end": 0.0}}}),
     ):
-        stage = {"objectives": objectives, "steps": 6, "batch_size": 4}
+        stage = {"objectives": objectives, "max_steps": 6, "batch_size": 4}
         run = distill({**raw_recipe, "stages": [stage]}, tmp_path / name)
         students.append(load_file(run.student / "model.safetensors"))
     plain, with_zero, ramp = students
@@ -105,7 +105,7 @@ def test_options_that_change_along_the_way(raw_recipe, tmp_path):
 
 def test_temperatures_may_follow_a_ramp(raw_recipe, tmp_path):
     output = {"temperature": {"start": 4.0, "end": 1.0, "form": "cosine"}}
-    raw_recipe["stages"] = [{"objectives": {"output": output}, "steps": 6, "batch_size": 4}]
+    raw_recipe["stages"] = [{"objectives": {"logits": output}, "max_steps": 6, "batch_size": 4}]
     report = distill(raw_recipe, tmp_path / "run").report
     assert report["held_out"]["output"]["after"] < report["held_out"]["output"]["before"]
 
@@ -120,16 +120,21 @@ def headless(teacher_folder, tmp_path, tokenizer) -> str:
 
 def test_a_missing_head_says_how_to_train_one(raw_recipe, headless, tmp_path):
     recipe = {**raw_recipe, "teacher": headless}
-    recipe["stages"] = [{"preset": "output", "steps": 2, "batch_size": 4}]
+    recipe["stages"] = [{"preset": "output", "max_steps": 2, "batch_size": 4}]
     with pytest.raises(RecipeError, match="no trained vocabulary head.*labels.*minilm_head"):
         distill(recipe, tmp_path / "run")
 
 
 def test_a_head_is_trained_with_the_body_frozen(raw_recipe, headless, tmp_path):
     """And then it can teach what it could not before."""
-    student = {"layers": 3, "hidden": 24, "heads": 4, "intermediate": 48}
-    student["copy"] = {"layers": "last", "width": "cut"}
-    stage = {"objectives": {"labels": {}}, "steps": 6, "batch_size": 4, "trained": "head"}
+    student = {
+        "num_hidden_layers": 3,
+        "hidden_size": 24,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+    }
+    student["init_from_teacher"] = {"layers": "last", "width": "cut"}
+    stage = {"objectives": {"labels": {}}, "max_steps": 6, "batch_size": 4, "trainable": "head"}
     recipe = {**raw_recipe, "teacher": headless, "student": student, "stages": [stage]}
     run = distill(recipe, tmp_path / "head")
     before = AutoModel.from_pretrained(headless, add_pooling_layer=False).state_dict()
@@ -137,7 +142,7 @@ def test_a_head_is_trained_with_the_body_frozen(raw_recipe, headless, tmp_path):
     for name, tensor in after.bert.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     taught = {**raw_recipe, "teacher": str(run.student)}
-    taught["stages"] = [{"preset": "output", "steps": 4, "batch_size": 4}]
+    taught["stages"] = [{"preset": "output", "max_steps": 4, "batch_size": 4}]
     assert distill(taught, tmp_path / "taught").report["held_out"]["output"]["after"] > 0
 
 
@@ -146,8 +151,8 @@ def test_tables_that_differ_by_padding(raw_recipe, tokenizer, tmp_path):
     make_model(vocabulary=len(tokenizer) + 24).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     recipe = {**raw_recipe, "teacher": str(folder)}
-    recipe["student"]["vocabulary"] = len(tokenizer)
-    recipe["stages"] = [{"preset": "output", "steps": 3, "batch_size": 4}]
+    recipe["student"]["vocab_size"] = len(tokenizer)
+    recipe["stages"] = [{"preset": "output", "max_steps": 3, "batch_size": 4}]
     report = distill(recipe, tmp_path / "run").report
     assert 0 < report["held_out_text"]["teacher_mass_on_no_piece"] < 1
     weights = load_file(tmp_path / "run" / "student" / "model.safetensors")
@@ -165,10 +170,12 @@ def test_vocabularies_that_differ_for_real(raw_recipe, tokenizer, tmp_path):
 
 
 def test_learned_maps_begin_fitted_or_random(raw_recipe, tmp_path):
-    raw_recipe["stages"] = [{"objectives": {"hidden": {"layers": "uniform"}}, "steps": 2}]
+    raw_recipe["stages"] = [
+        {"objectives": {"hidden_states": {"layers": "uniform"}}, "max_steps": 2}
+    ]
     first = {}
     for kind in ("fitted", "random"):
-        raw_recipe["stages"][0]["projections"] = kind
+        raw_recipe["stages"][0]["projection_init"] = kind
         run = distill(raw_recipe, tmp_path / kind)
         log = (run.folder / "log.jsonl").read_text(encoding="utf-8")
         records = [json.loads(line) for line in log.splitlines()]
@@ -179,10 +186,10 @@ def test_learned_maps_begin_fitted_or_random(raw_recipe, tmp_path):
 def test_two_objectives_of_a_kind_have_their_own_maps(raw_recipe, tmp_path):
     maps = {"layers": "uniform-consecutive"}
     raw_recipe["stages"][0]["objectives"] = {
-        "hidden.joined": {"kind": "hidden", **maps, "combine": "concatenate"},
-        "keys": {"kind": "hidden", **maps, "combine": "mean"},
-        "a": {"kind": "vectors", "heads": 2},
-        "b": {"kind": "vectors", "heads": 4, "teacher_layer": 1},
+        "hidden.joined": {"kind": "hidden_states", **maps, "combine": "concatenate"},
+        "keys": {"kind": "hidden_states", **maps, "combine": "mean"},
+        "a": {"kind": "qkv", "heads": 2},
+        "b": {"kind": "qkv", "heads": 4, "teacher_layer": 1},
     }
     setup = prepare(raw_recipe)
     accelerator = build_accelerator(setup.recipe, tmp_path)
@@ -210,14 +217,14 @@ def test_a_head_that_would_learn_nothing(raw_recipe, tmp_path, family, objective
         tokenizer.save_pretrained(tmp_path / "teacher")
         make_model("gpt2", vocabulary=len(tokenizer)).save_pretrained(tmp_path / "teacher")
         raw_recipe["teacher"] = str(tmp_path / "teacher")
-    raw_recipe["stages"][0] |= {"objectives": objectives, "trained": "head"}
-    with pytest.raises(RecipeError, match=f"stages.0.trained: {message}"):
+    raw_recipe["stages"][0] |= {"objectives": objectives, "trainable": "head"}
+    with pytest.raises(RecipeError, match=f"stages.0.trainable: {message}"):
         distill(raw_recipe, tmp_path / "run")
 
 
 def test_factors_that_no_objective_hangs_on(raw_recipe, tmp_path):
     raw_recipe["student"] |= {"low_rank": {"rank": 2}}
-    part = {"objectives": {"relations": {"student_layer": 0}}, "trained": "factors"}
+    part = {"objectives": {"relations": {"student_layer": 0}}, "trainable": "low_rank"}
     raw_recipe["stages"][0] |= part
     with pytest.raises(TrainingError, match=r"no objective .* hangs on what is trained in it"):
         distill(raw_recipe, tmp_path / "run")
@@ -229,7 +236,7 @@ def test_heads_that_are_not_hidden_by_heads_are_kept(raw_recipe, tmp_path, decod
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "teacher")
     decoder_tokenizer.save_pretrained(tmp_path / "teacher")
     raw_recipe["teacher"] = str(tmp_path / "teacher")
-    raw_recipe["student"] = {"layers": 2, "copy": {"layers": "uniform"}}
+    raw_recipe["student"] = {"num_hidden_layers": 2, "init_from_teacher": {"layers": "uniform"}}
     student = AutoModel.from_pretrained(distill(raw_recipe, tmp_path / "run").student)
     assert student.config.head_dim == 16
 
@@ -252,11 +259,15 @@ def test_positions_that_are_counted_from_other_padding(raw_recipe, vocabulary, t
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(1)
     tokenizer.save_pretrained(tmp_path / "teacher")
     raw_recipe["teacher"] = str(tmp_path / "teacher")
-    raw_recipe["student"] |= {"tokenizer": vocabulary, "embeddings": "mean", "copy": {}}
-    raw_recipe["stages"][0] = {"objectives": {"labels": {}}, "steps": 1}
+    raw_recipe["student"] |= {
+        "tokenizer": vocabulary,
+        "embedding_init": "mean",
+        "init_from_teacher": {},
+    }
+    raw_recipe["stages"][0] = {"objectives": {"labels": {}}, "max_steps": 1}
     with pytest.raises(RecipeError, match="padding token at number 0 and the teacher's at 1"):
         prepare(raw_recipe)
-    raw_recipe["student"] |= {"copy": None}
+    raw_recipe["student"] |= {"init_from_teacher": None}
     raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 1})
     with pytest.raises(RecipeError, match="padding token at number 0 and the teacher's at 1"):
         prepare(raw_recipe)

@@ -26,7 +26,7 @@ from limbeck.recipe.parse_policy import KINDS
 from limbeck.reports.comparison import metrics_table
 from limbeck.reports.generation import positions_table
 from limbeck.run.distill import distill
-from limbeck.run.generate import write_samples
+from limbeck.run.generate import generate_samples
 from limbeck.run.models import build_accelerator, build_models
 from limbeck.run.plan import probe
 from limbeck.run.prompt_batches import prompt_batches, written_batches
@@ -40,26 +40,26 @@ def raw(raw_recipe, decoder, prompts):
     raw_recipe["teacher"] = decoder
     raw_recipe["data"] = {
         "prompts": prompts,
-        "length": 40,
-        "response": 16,
-        "held_out": {"share": 0.1, "sequences": 8},
+        "max_length": 40,
+        "max_new_tokens": 16,
+        "held_out": {"fraction": 0.1, "sequences": 8},
     }
     raw_recipe["stages"] = [
         {
             "policy": "switch",
-            "objectives": {"output": {}, "labels": {"weight": 0.5}},
-            "steps": 4,
+            "objectives": {"logits": {}, "labels": {"weight": 0.5}},
+            "max_steps": 4,
             "batch_size": 4,
         }
     ]
-    raw_recipe["training"] |= {"log_every": 2}
+    raw_recipe["training"] |= {"logging_steps": 2}
     return raw_recipe
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_policy_gives_a_student_that_writes(raw, tmp_path, prompts, kind):
     raw["stages"][0]["policy"] = kind
-    raw["evaluation"] |= {"tasks": [prompts], "writing": {"response": 12}, "seeds": 2}
+    raw["evaluation"] |= {"tasks": [prompts], "generation": {"max_new_tokens": 12}, "seeds": 2}
     run = distill(raw, tmp_path / "run")
     student = AutoModelForCausalLM.from_pretrained(run.student)
     assert student.config.vocab_size == TOKENS
@@ -126,15 +126,15 @@ def test_rows_do_not_hang_on_those_beside_them(raw):
 
 
 def test_labels_may_learn_from_what_was_written(raw):
-    raw["stages"][0]["policy"] = {"kind": "teacher", "labels": "written"}
+    raw["stages"][0]["policy"] = {"kind": "teacher", "labels": "generated"}
     raw["stages"][0]["objectives"] = {"labels": {}}
     batch = batches_of(raw)[1].batch(0)
     assert batch.student is batch.teacher and batch.links is None
 
 
 def test_a_share_of_the_prompts_keeps_its_response(raw):
-    raw["stages"][0]["policy"] = {"kind": "mixed", "share": 0.5}
-    raw["stages"][0]["objectives"] = {"output": {}}
+    raw["stages"][0]["policy"] = {"kind": "mixed", "fraction": 0.5}
+    raw["stages"][0]["objectives"] = {"logits": {}}
     read, written, _ = batches_of(raw)
     kept = total = 0
     for number in range(20):
@@ -149,8 +149,8 @@ def test_a_share_of_the_prompts_keeps_its_response(raw):
 
 
 def test_what_was_written_is_read_again(raw):
-    raw["stages"][0]["policy"] = {"kind": "student", "replay": 0.5, "kept": 6}
-    raw["stages"][0]["objectives"] = {"output": {}}
+    raw["stages"][0]["policy"] = {"kind": "student", "replay_ratio": 0.5, "replay_buffer_size": 6}
+    raw["stages"][0]["objectives"] = {"logits": {}}
     _, written, _ = batches_of(raw)
     seen, again = set(), 0
     for number in range(12):
@@ -172,9 +172,9 @@ def test_the_end_is_predicted_where_it_is_the_padding_too():
 
 
 def test_prompts_are_predicted_where_that_is_asked_for(raw):
-    raw["stages"][0]["policy"] = {"kind": "student", "share": 0.5}
-    raw["data"]["predicted"] = "everything"
-    raw["stages"][0]["objectives"] = {"labels": {}, "output": {}}
+    raw["stages"][0]["policy"] = {"kind": "student", "fraction": 0.5}
+    raw["data"]["loss_on"] = "all"
+    raw["stages"][0]["objectives"] = {"labels": {}, "logits": {}}
     references, written, _ = batches_of(raw)
     for tokens in (references.batch(0).student, (batch := written.batch(0)).student, batch.teacher):
         for row in range(len(tokens.mask)):
@@ -183,7 +183,7 @@ def test_prompts_are_predicted_where_that_is_asked_for(raw):
 
 
 def test_long_prompts_lose_their_beginning(raw):
-    raw["data"] |= {"length": 20, "response": 12}
+    raw["data"] |= {"max_length": 20, "max_new_tokens": 12}
     table = batches_of(raw)[0].table
     assert table.cut_prompts > 0 and table.cut_responses > 0
     assert max(map(len, table.prompts)) == 8 and max(map(len, table.responses)) == 12
@@ -193,37 +193,39 @@ def test_long_prompts_lose_their_beginning(raw):
 
 def test_arms_of_a_study_share_the_prompts_that_they_cut_alike(raw):
     one, other = (prompt_batches(prepare(raw), held_out=False, size=4).table for _ in range(2))
-    raw["data"]["length"] = 30
+    raw["data"]["max_length"] = 30
     assert other is one and prompt_batches(prepare(raw), held_out=False, size=4).table is not one
 
 
 def test_layers_computed_again_give_the_same_student(raw, tmp_path):
     whole = distill(raw, tmp_path / "whole")
-    raw["training"] |= {"checkpointing": True}
+    raw["training"] |= {"gradient_checkpointing": True}
     again = distill(raw, tmp_path / "again")
     mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def test_packed_documents_that_do_not_see_one_another(raw, tmp_path, text_file):
-    raw["data"] = {"text": str(text_file), "length": 40, "held_out": {"share": 0.1}}
+    raw["data"] = {"text": str(text_file), "max_length": 40, "held_out": {"fraction": 0.1}}
     raw["stages"][0].pop("policy")
     losses = []
     for apart in (True, False):
-        raw["data"]["apart"] = apart
+        raw["data"]["isolate_documents"] = apart
         run = distill(raw, tmp_path / f"{apart}")
         losses.append(run.report["held_out"]["labels"]["before"])
     assert losses[0] != losses[1]
-    raw["data"]["packed"] = False
-    raw["data"]["apart"] = True
-    with pytest.raises(RecipeError, match="data.apart: is for packed text that decoders read"):
+    raw["data"]["packing"] = False
+    raw["data"]["isolate_documents"] = True
+    with pytest.raises(
+        RecipeError, match="data.isolate_documents: is for packed text that decoders read"
+    ):
         distill(raw, tmp_path / "run")
 
 
 @pytest.mark.parametrize("policy", ["switch", "mixed", {"kind": "student", "replay": 0.6}], ids=str)
 def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, policy):
     raw["stages"][0]["policy"] = policy
-    raw["training"] |= {"checkpoint_every": 2}
+    raw["training"] |= {"save_steps": 2}
     mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -238,7 +240,11 @@ def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path):
 
 
 def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
-    raw["evaluation"] |= {"tasks": [prompts], "writing": {"response": 8, "rows": 10}, "seeds": 1}
+    raw["evaluation"] |= {
+        "tasks": [prompts],
+        "generation": {"max_new_tokens": 8, "max_eval_samples": 10},
+        "seeds": 1,
+    }
     arms = {kind: {"stages.0.policy": kind} for kind in ("corpus", "student")}
     study = {"name": "toy", "recipe": raw, "arms": arms, "control": "corpus", "draws": 100}
     report = compare(study, tmp_path / "study")
@@ -278,13 +284,23 @@ def test_a_study_compares_policies_by_what_they_write(raw, tmp_path, prompts):
             "stages.0.policy.rate",
             "which a constant one does not",
         ),
-        ("policy", {"kind": "corpus", "replay": 0.5}, "stages.0.policy.replay", "corpus writes"),
+        (
+            "policy",
+            {"kind": "corpus", "replay": 0.5},
+            "stages.0.policy.replay_ratio",
+            "corpus writes",
+        ),
         ("policy", {"kind": "switch", "rate": -1}, "stages.0.policy.rate", "0 or more"),
-        ("policy", {"kind": "mixed", "share": 2}, "stages.0.policy.share", "give 0 to 1"),
-        ("policy", {"kind": "student", "replay": 1.0}, "stages.0.policy.replay", "less than 1"),
-        ("policy", {"kind": "student", "block": 0}, "stages.0.policy.block", "1 or more"),
+        ("policy", {"kind": "mixed", "share": 2}, "stages.0.policy.fraction", "give 0 to 1"),
+        (
+            "policy",
+            {"kind": "student", "replay": 1.0},
+            "stages.0.policy.replay_ratio",
+            "less than 1",
+        ),
+        ("policy", {"kind": "student", "block": 0}, "stages.0.policy.draft_length", "1 or more"),
         ("tokens", 1000, "stages.0.tokens", "give steps"),
-        ("response", 39, "data.response", "leave room"),
+        ("response", 39, "data.max_new_tokens", "leave room"),
         ("prompts", "./nowhere", "data.prompts.0", "neither"),
         ("prompts", [], "data.text", "give text, or prompts"),
     ],
@@ -308,18 +324,18 @@ def test_nobody_is_asked_who_is_not_there(raw, tmp_path):
 
 def test_other_tokens_cannot_be_written_with(raw, tmp_path):
     blank = blank_tokenizer("bytes", lowercase=False)
-    learn_tokenizer(make_text(300), blank, size=270).save_pretrained(tmp_path / "v")
+    learn_tokenizer(make_text(300), blank, vocab_size=270).save_pretrained(tmp_path / "v")
     raw["student"]["tokenizer"] = str(tmp_path / "v")
     raw["stages"][0]["objectives"] = {"labels": {}}
-    with pytest.raises(RecipeError, match="alignment: ends"):
+    with pytest.raises(RecipeError, match="alignment: boundaries"):
         distill(raw, tmp_path / "run")
 
 
 @pytest.mark.parametrize("embeddings", ["mean", "weighted"])
 def test_other_tokens_may_read_references(raw, tmp_path, embeddings):
     blank = blank_tokenizer("bytes", lowercase=False)
-    learn_tokenizer(make_text(300), blank, size=270).save_pretrained(tmp_path / "v")
-    raw["student"] |= {"tokenizer": str(tmp_path / "v"), "embeddings": embeddings}
+    learn_tokenizer(make_text(300), blank, vocab_size=270).save_pretrained(tmp_path / "v")
+    raw["student"] |= {"tokenizer": str(tmp_path / "v"), "embedding_init": embeddings}
     raw["stages"][0] |= {"policy": "corpus", "objectives": {"labels": {}}}
     run = distill(raw, tmp_path / "run")
     assert run.report["by_position"].keys() == {"bits_per_piece"}
@@ -357,7 +373,7 @@ def test_encoders_do_not_write(raw, teacher_folder, prompts, tmp_path):
 def test_sampled_answers_differ_by_seed_and_are_kept(decoder, prompts, tmp_path):
     options = {
         "settings": FinetuneSettings(),
-        "writing": GenerationSettings(response=8, temperature=1.0),
+        "writing": GenerationSettings(max_new_tokens=8, temperature=1.0),
         "seeds": [0, 1],
         "results": {"toy": tmp_path / "toy.json"},
     }
@@ -369,11 +385,11 @@ def test_sampled_answers_differ_by_seed_and_are_kept(decoder, prompts, tmp_path)
     assert evaluate_tasks(decoder, [task], **options)["toy"] == scores
     assert (tmp_path / "toy.json").read_text() == kept
     with pytest.raises(EvaluationError, match="leave no room"):
-        score_generation(decoder, task, settings=GenerationSettings(response=79), seed=0)
+        score_generation(decoder, task, settings=GenerationSettings(max_new_tokens=79), seed=0)
 
 
 def test_answers_are_those_of_prompts_asked_alone(decoder, prompts):
-    writer, settings = Writer.loaded(decoder), GenerationSettings(response=8, batch_size=4)
+    writer, settings = Writer.loaded(decoder), GenerationSettings(max_new_tokens=8, batch_size=4)
     rows = list(read_prompts(prompts))[:10]
     rows[3] = Prompt(" ".join(row.text for row in rows[:6]), rows[3].references)
     table = writer.table(rows, settings)
@@ -403,16 +419,19 @@ def test_rouge_knows_every_script():
     ("low_rank", "trained"),
     [
         ({"rank": 4}, "all"),
-        ({"budget": 0.5, "layers": "all", "whitened": False}, "factors"),
+        ({"parameter_ratio": 0.5, "target_modules": "all", "whiten": False}, "factors"),
         ({"energy": 0.8, "export": "dense"}, "factors"),
-        ({"kind": "adapt", "rank": 2}, "all"),
+        ({"kind": "lora", "rank": 2}, "all"),
     ],
     ids=["rank", "budget", "energy", "adapt"],
 )
 def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, trained):
-    raw["student"] = {"copy": {"layers": "first"}, "low_rank": low_rank}  # the teacher's sizes
-    raw["stages"][0] |= {"trained": trained, "optimizer": {"learning_rate": 0.01}}
-    raw["training"] |= {"checkpoint_every": 2}
+    raw["student"] = {
+        "init_from_teacher": {"layers": "first"},
+        "low_rank": low_rank,
+    }  # the teacher's sizes
+    raw["stages"][0] |= {"trainable": trained, "optimizer": {"learning_rate": 0.01}}
+    raw["training"] |= {"save_steps": 2}
     run = distill(raw, tmp_path / "whole")
     student, teacher = (load_file(f"{f}/model.safetensors") for f in (run.student, raw["teacher"]))
     dense = low_rank.get("kind") == "adapt" or low_rank.get("export") == "dense"
@@ -438,18 +457,18 @@ def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, tr
 
 
 def test_nothing_would_learn(raw, tmp_path):
-    raw["stages"][0]["trained"] = "factors"
+    raw["stages"][0]["trainable"] = "low_rank"
     with pytest.raises(RecipeError, match=r"stages\.0\.trained: is factors, but the student"):
         distill(raw, tmp_path / "run")
 
 
 def test_a_factored_teacher_teaches_a_dense_student(raw, tmp_path):
-    raw["student"] = {"copy": {"layers": "first"}, "low_rank": {"rank": 4}}
+    raw["student"] = {"init_from_teacher": {"layers": "first"}, "low_rank": {"rank": 4}}
     raw["teacher"] = str(distill(raw, tmp_path / "first").student)
-    raw["student"] = {"copy": {"layers": "first"}}
+    raw["student"] = {"init_from_teacher": {"layers": "first"}}
     with pytest.raises(RecipeError, match="cannot take layers that are in two factors"):
         distill(raw, tmp_path / "second")
-    raw["student"]["copy"] = None
+    raw["student"]["init_from_teacher"] = None
     run = distill(raw, tmp_path / "second")
     assert "model.layers.0.mlp.up_proj.weight" in load_file(run.student / "model.safetensors")
 
@@ -460,22 +479,22 @@ def test_a_factored_teacher_teaches_a_dense_student(raw, tmp_path):
         ({}, "has no size; give one"),
         ({"rank": 3, "energy": 0.5}, "has rank, energy; give one"),
         ({"rank": 16}, "is 16; two factors are smaller than one matrix up to rank 15"),
-        ({"rank": 3, "layers": ["up"]}, "no linear layer's path ends in up"),
-        ({"kind": "adapt", "budget": 0.5}, "takes `rank` alone"),
+        ({"rank": 3, "target_modules": ["up"]}, "no linear layer's path ends in up"),
+        ({"kind": "lora", "parameter_ratio": 0.5}, "takes `rank` alone"),
         ({"rank": 3, "export": "adapters"}, "to a `student.model`; name it"),
     ],
 )
 def test_low_rank_layers_that_cannot_be(raw, tmp_path, low_rank, message):
     raw["student"]["low_rank"] = low_rank
-    raw["student"] |= {"hidden": 24, "intermediate": 48}
+    raw["student"] |= {"hidden_size": 24, "intermediate_size": 48}
     with pytest.raises(RecipeError, match=message):
         distill(raw, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_one_line(raw, name):
-    raw["student"] = {"copy": {"layers": "first"}}
-    raw["stages"] = [{"steps": 2, "batch_size": 4}]
+    raw["student"] = {"init_from_teacher": {"layers": "first"}}
+    raw["stages"] = [{"max_steps": 2, "batch_size": 4}]
     setup = prepare({**raw, "method": name})
     (stage,) = setup.stages
     assert stage.policy is not None and "labels" in stage.objectives
@@ -493,7 +512,9 @@ def test_a_method_that_there_is_not(raw):
 
 def test_distillation_without_any_data(raw, tmp_path, decoder, monkeypatch):
     said = Console(record=True, file=io.StringIO())
-    found = write_samples(decoder, tmp_path / "texts", rows=40, response=20, seed=1, console=said)
+    found = generate_samples(
+        decoder, tmp_path / "texts", rows=40, max_new_tokens=20, seed=1, console=said
+    )
     assert re.search(r"\d+ of 40 texts did not come to their end in 20", said.export_text())
     assert found == {"texts.train.jsonl": 38, "texts.dev.jsonl": 2}
     lines = (tmp_path / "texts.train.jsonl").read_text(encoding="utf-8").strip().split("\n")
@@ -506,14 +527,14 @@ def test_distillation_without_any_data(raw, tmp_path, decoder, monkeypatch):
     assert written.batch(0).teacher.input_ids[:, 0].tolist() == [begin] * 4
     distill(raw, tmp_path / "run")
     with pytest.raises(EvaluationError, match="reads 80 tokens"):
-        write_samples(decoder, tmp_path / "more", rows=2, response=80)
+        generate_samples(decoder, tmp_path / "more", rows=2, max_new_tokens=80)
     with pytest.raises(DataError, match="1 texts of 20 tokens"):
-        write_samples(decoder, tmp_path / "more", rows=1, response=20)
+        generate_samples(decoder, tmp_path / "more", rows=1, max_new_tokens=20)
     with pytest.raises(DataError, match="the temperature is 0; give more than 0"):
-        write_samples(decoder, tmp_path / "more", rows=4, response=8, temperature=0.0)
+        generate_samples(decoder, tmp_path / "more", rows=4, max_new_tokens=8, temperature=0.0)
     monkeypatch.setattr(Writer, "text", lambda self, row: " ")
     with pytest.raises(EvaluationError, match="wrote 32 texts, and none has a letter"):
-        write_samples(decoder, tmp_path / "more", rows=4, response=8)
+        generate_samples(decoder, tmp_path / "more", rows=4, max_new_tokens=8)
     assert not list(tmp_path.glob("more*"))
 
 
@@ -522,9 +543,15 @@ def test_an_exported_decoder_ends_its_texts_as_its_tokenizer_does(
     raw_recipe, decoder, tmp_path, family
 ):
     del raw_recipe["teacher"]
-    sizes = {"layers": 1, "hidden": 16, "heads": 2, "intermediate": 32, "positions": 32}
+    sizes = {
+        "num_hidden_layers": 1,
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 32,
+    }
     raw_recipe["student"] = {**sizes, "model_type": family, "tokenizer": decoder}
-    raw_recipe["stages"] = [{"objectives": {"labels": {}}, "steps": 1, "batch_size": 2}]
+    raw_recipe["stages"] = [{"objectives": {"labels": {}}, "max_steps": 1, "batch_size": 2}]
     folder = distill(raw_recipe, tmp_path / "run").student
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)

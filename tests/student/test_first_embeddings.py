@@ -16,7 +16,7 @@ from limbeck.tokenization.token_map import map_tokens
 @pytest.fixture(scope="module")
 def tokenizers():
     blank = blank_tokenizer("wordpiece", lowercase=True)
-    return make_tokenizer(vocabulary=120), learn_tokenizer(make_text(300), blank, size=190)
+    return make_tokenizer(vocabulary=120), learn_tokenizer(make_text(300), blank, vocab_size=190)
 
 
 def test_tokens_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
@@ -95,7 +95,7 @@ def test_wider_tables_are_refused():
 
 def test_a_decoder_keeps_what_begins_and_ends_a_text():
     blank = blank_tokenizer("bytes", lowercase=False)
-    teacher, student = (learn_tokenizer(make_text(200), blank, size=n) for n in (300, 275))
+    teacher, student = (learn_tokenizer(make_text(200), blank, vocab_size=n) for n in (300, 275))
     torch.manual_seed(0)
     table = torch.randn(len(teacher), 12)
     rows = mean_of_teacher_tokens(table, teacher, student)

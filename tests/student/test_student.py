@@ -19,7 +19,14 @@ from limbeck.student.shape import (
 )
 from limbeck.student.width import Width
 
-TEACHER = Shape(layers=3, hidden=24, heads=4, intermediate=48, vocabulary=200, positions=80)
+TEACHER = Shape(
+    num_hidden_layers=3,
+    hidden_size=24,
+    num_attention_heads=4,
+    intermediate_size=48,
+    vocab_size=200,
+    max_position_embeddings=80,
+)
 
 
 def shaped(**sizes: int) -> Shape:
@@ -29,8 +36,8 @@ def shaped(**sizes: int) -> Shape:
 def like_family(family: str, shape: Shape) -> Shape:
     """With half as many heads of keys where the family groups them, and its other traits."""
     theirs = shape_of(make_model(family).config, ARCHITECTURES[family])
-    grouped = theirs.key_value_heads and max(1, shape.heads // 2)
-    head_size = theirs.head_size and shape.hidden // shape.heads
+    grouped = theirs.num_key_value_heads and max(1, shape.num_attention_heads // 2)
+    head_size = theirs.head_dim and shape.hidden_size // shape.num_attention_heads
     return replace(shape, key_value_heads=grouped, head_size=head_size, causal=theirs.causal)
 
 
@@ -38,7 +45,9 @@ def copied(family: str, shape: Shape, layers: list[int], width: Width):
     layers = [[layer] for layer in layers]
     teacher, architecture = make_model(family), ARCHITECTURES[family]
     shape = like_family(family, shape)
-    shape = replace(shape, positions=shape_of(teacher.config, architecture).positions - 5)
+    shape = replace(
+        shape, positions=shape_of(teacher.config, architecture).max_position_embeddings - 5
+    )
     config = student_config(teacher.config, architecture, shape, copied_layers=layers)
     student = build_student(config, seed=0, causal=architecture.causal)
     calibration = [make_batch(rows=8, padded=False).teacher]
@@ -74,7 +83,7 @@ def test_a_copy_of_every_layer_at_full_width_is_the_teacher(family, width):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", list(Width))
 def test_a_narrower_copy_runs_and_takes_its_layers_from_those_named(family, width):
-    heads = 2 if like_family(family, TEACHER).key_value_heads else 3
+    heads = 2 if like_family(family, TEACHER).num_key_value_heads else 3
     shape = shaped(layers=2, hidden=6 * heads, heads=heads, intermediate=32)
     _, student = copied(family, shape, [0, 2], width)
     tokens = make_batch(padded=False).student

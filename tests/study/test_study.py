@@ -36,13 +36,13 @@ def task(tmp_path) -> str:
 
 @pytest.fixture
 def raw(raw_recipe, task) -> dict:
-    stage = {"steps": 4, "batch_size": 4}
-    settings = {"epochs": 1, "max_length": 16}
-    evaluation = {"tasks": [task], "seeds": 2, "settings": settings, "cost": False}
+    stage = {"max_steps": 4, "batch_size": 4}
+    settings = {"num_train_epochs": 1, "max_length": 16}
+    evaluation = {"tasks": [task], "seeds": 2, "finetuning": settings, "cost": False}
     return {
         "name": "toy",
         "recipe": {**raw_recipe, "stages": [stage], "evaluation": evaluation},
-        "students": {"two": {}, "one": {"student.layers": 1}},
+        "students": {"two": {}, "one": {"student.num_hidden_layers": 1}},
         "arms": {
             "none": {"stages.0.preset": "no-distillation"},
             "MHA": {"stages.0.preset": "minilmv2"},
@@ -107,7 +107,10 @@ def test_problems_of_the_study_itself(raw, change, message):
         ({"stages.0.preset": "minilmv2"}, "one/X differs in nothing from one/MHA"),
         # Another name for what the recipe has anyway.
         ({"stages.0.objectives": {"relations": {"teacher_layer": "last"}}}, "differs in nothing"),
-        ({"stages.0.preset": "minilmv2", "stages.0.steps": 5}, "reads 320 tokens and the control"),
+        (
+            {"stages.0.preset": "minilmv2", "stages.0.max_steps": 5},
+            "reads 320 tokens and the control",
+        ),
         ({"stages.0.preset": "minilm3"}, "arms.X (two): stages.0.preset"),
         ({"stages.3.preset": "minilmv2"}, "no place 'stages.3.preset'"),
         ({"evaluation.seeds": 1}, "sets 'evaluation.seeds', but all are measured alike"),
@@ -122,7 +125,7 @@ def test_names_that_would_leave_the_folder(raw):
     raw["arms"]["../x"] = {"stages.0.preset": "output"}
     assert "may hold letters" in problems_of(raw)
     del raw["arms"]["../x"]
-    raw["students"][".."] = {"student.hidden": 32}
+    raw["students"][".."] = {"student.hidden_size": 32}
     assert "may hold letters" in problems_of(raw)
 
 
@@ -130,14 +133,14 @@ def test_files(raw, tmp_path):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw["recipe"]), encoding="utf-8")
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump({**raw, "recipe": "recipe.yaml"}), encoding="utf-8")
-    found = read_study(file, ["data.length=8"])
+    found = read_study(file, ["data.max_length=8"])
     _, runs = prepare_study(found)
-    assert {run.setup.recipe.data.length for run in runs} == {8}
+    assert {run.setup.recipe.data.max_length for run in runs} == {8}
     with pytest.raises(RecipeError, match="has no `=`"):
-        read_study(file, ["data.length"])
+        read_study(file, ["data.max_length"])
     file.write_text(yaml.safe_dump({**raw, "recipe": "recipe.yaml", "set": ["a"]}))
     with pytest.raises(RecipeError, match="set: Input should be a valid dictionary"):
-        prepare_study(read_study(file, ["data.length=8"]))
+        prepare_study(read_study(file, ["data.max_length=8"]))
 
 
 def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monkeypatch):
@@ -203,7 +206,7 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
     ],
 )
 def test_the_interval_says_what_it_knows_of(raw, tmp_path, trainings, named, heading):
-    raw = {**raw, "seeds": trainings, "students": {"one": {"student.layers": 1}}}
+    raw = {**raw, "seeds": trainings, "students": {"one": {"student.num_hidden_layers": 1}}}
     raw["arms"] = {name: raw["arms"][name] for name in ("none", "MHA")}
     raw["recipe"]["evaluation"]["seeds"] = 1
     report = compare(raw, tmp_path / "study")
@@ -318,7 +321,7 @@ def test_arms_of_other_sizes_show_what_they_cost(raw, tmp_path):
     raw["arms"] = {
         "none": none,
         "again": {**none, "seed": 7},
-        "short": {**none, "student.layers": 1},
+        "short": {**none, "student.num_hidden_layers": 1},
     }
     raw["recipe"]["evaluation"]["tasks"] = []
     report = compare(raw, tmp_path / "study")
@@ -336,7 +339,7 @@ def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
         return Probe(seconds[arm], None)
 
     monkeypatch.setattr("limbeck.study.equal_time.probe", probe)
-    raw = {**raw, "students": {"one": {"student.layers": 1}}, "equal": {"seconds": 0.08}}
+    raw = {**raw, "students": {"one": {"student.num_hidden_layers": 1}}, "equal": {"seconds": 0.08}}
     raw["recipe"]["evaluation"]["tasks"] = []
     report = compare(raw, tmp_path / "study")
     tokens = {row["arm"]: row["training"]["tokens"] for row in report["rows"]}
@@ -355,4 +358,4 @@ def test_a_study_of_maskings(raw):
     none = raw["arms"]["none"]
     raw["arms"] = {f"m{n}": {**none, "stages.0.masking": {"share": n / 100}} for n in (15, 40)}
     _, runs = prepare_study({**raw, "control": "m15"})
-    assert {run.setup.maskings[0].share for run in runs} == {0.15, 0.4}
+    assert {run.setup.maskings[0].mlm_probability for run in runs} == {0.15, 0.4}

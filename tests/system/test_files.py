@@ -45,7 +45,7 @@ def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask):
 
 @pytest.mark.parametrize("umask", [0o027], indirect=True)
 def test_all_that_a_run_and_a_cache_leave(raw_recipe, tmp_path, umask):
-    raw_recipe["training"]["checkpoint_every"] = 3
+    raw_recipe["training"]["save_steps"] = 3
     setup = prepare(raw_recipe)
     accelerator = build_accelerator(setup.recipe, tmp_path)
     write_cache(setup, tmp_path / "cache", Kind(), accelerator)

@@ -65,7 +65,7 @@ def test_no_field_takes_a_truth_value_or_text_for_a_number(hint):
 
 def test_every_field_is_tried():
     kinds = {kind.__name__ for kind in WRITTEN}
-    assert {"Recipe", "StagePart", "EvaluationPart", "EqualTime", "OutputOptions"} <= kinds
+    assert {"Recipe", "StagePart", "EvaluationPart", "EqualTime", "LogitsOptions"} <= kinds
     assert len(FIELDS) > 120 and Study in WRITTEN
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_number(text):
 
 
 def recipe_with(path, value):
-    stage = {"steps": 2, "objectives": {"output": {}}, "policy": {"kind": "speculative"}}
+    stage = {"max_steps": 2, "objectives": {"logits": {}}, "policy": {"kind": "speculative"}}
     raw = {"student": {}, "data": {}, "stages": [stage]}
     *parents, last = path.split(".")
     here = raw
@@ -108,28 +108,28 @@ def recipe_with(path, value):
     "path",
     [
         "seed",
-        "data.length",
-        "data.held_out.share",
+        "data.max_length",
+        "data.held_out.fraction",
         "evaluation.seeds",
-        "evaluation.settings.learning_rate",
-        "evaluation.writing.temperature",
-        "training.log_every",
-        "stages.0.steps",
+        "evaluation.finetuning.learning_rate",
+        "evaluation.generation.temperature",
+        "training.logging_steps",
+        "stages.0.max_steps",
         "stages.0.optimizer.learning_rate",
-        "stages.0.masking.share",
-        "stages.0.mixed.share",
-        "stages.0.mixed.share.start",
-        "stages.0.objectives.output.temperature",
-        "stages.0.objectives.output.temperature.end",
-        "stages.0.objectives.output.weight",
-        "stages.0.objectives.output.weight.begins",
-        "stages.0.objectives.output.tokens",
-        "stages.0.objectives.output.divergence_options.alpha",
+        "stages.0.masking.mlm_probability",
+        "stages.0.mixed.student_fraction",
+        "stages.0.mixed.student_fraction.start",
+        "stages.0.objectives.logits.temperature",
+        "stages.0.objectives.logits.temperature.end",
+        "stages.0.objectives.logits.weight",
+        "stages.0.objectives.logits.weight.begins",
+        "stages.0.objectives.logits.tokens",
+        "stages.0.objectives.logits.divergence_options.alpha",
         "stages.0.objectives.relations.heads",
         "stages.0.objectives.relations.pairs.VV",
-        "stages.0.policy.top",
+        "stages.0.policy.top_k",
         "stages.0.policy.temperature",
-        "stages.0.policy.kept",
+        "stages.0.policy.replay_buffer_size",
     ],
 )
 def test_a_recipe_names_the_place_and_what_was_given(path, value):
@@ -142,8 +142,8 @@ def test_a_recipe_names_the_place_and_what_was_given(path, value):
     ("path", "value"),
     [
         ("stages.0.optimizer.learning_rate", 1e-3),
-        ("stages.0.objectives.output.weight", 0.01),
-        ("stages.0.objectives.output.temperature", 2.0),
+        ("stages.0.objectives.logits.weight", 0.01),
+        ("stages.0.objectives.logits.temperature", 2.0),
     ],
 )
 def test_exponents_without_a_dot_stay_numbers(path, value):

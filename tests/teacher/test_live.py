@@ -33,7 +33,7 @@ def test_halved_weights_give_the_same_signals(family):
 
 def test_a_run_gives_the_same_student(raw_recipe, tmp_path, monkeypatch):
     raw_recipe["training"]["precision"] = "bfloat16"
-    raw_recipe["stages"][0]["objectives"] |= {"output": {}, "hidden": {}}
+    raw_recipe["stages"][0]["objectives"] |= {"logits": {}, "hidden_states": {}}
     distill(raw_recipe, tmp_path / "halved")
     kept = []
     monkeypatch.setattr(assemble, "halve_weights", kept.append)

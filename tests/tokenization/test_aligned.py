@@ -20,7 +20,7 @@ TEXT = [*make_text(80), "the 猫 house", "never 日本 always"]
 
 
 def learned(kind, size):
-    return learn_tokenizer(make_text(300), blank_tokenizer(kind, lowercase=False), size=size)
+    return learn_tokenizer(make_text(300), blank_tokenizer(kind, lowercase=False), vocab_size=size)
 
 
 @pytest.fixture(params=[("wordpiece", "wordpiece"), ("wordpiece", "unigram"), ("unigram",) * 2])
@@ -131,7 +131,10 @@ def test_student_reads_masked_and_teacher_everything_or_the_same(batches, pair):
 
 
 def test_whole_words_are_hidden(batches, pair):
-    batch = batches("match", masking=Masking(share=0.3, replaced=1.0, random=0.0)).batch(0)
+    batch = batches(
+        "match",
+        masking=Masking(mlm_probability=0.3, mask_replace_prob=1.0, random_replace_prob=0.0),
+    ).batch(0)
     text = pair[1].decode(batch.student.labels[0][batch.student.mask[0]])
     assert text
     predicted = batch.student.predicted

@@ -31,7 +31,7 @@ def chatting(tmp_path_factory):
     """A decoder whose tokenizer has a chat template."""
     folder = tmp_path_factory.mktemp("chatting")
     tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), size=TOKENS
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
@@ -42,8 +42,13 @@ def chatting(tmp_path_factory):
 @pytest.fixture
 def raw(raw_recipe, chatting, prompts):
     raw_recipe["teacher"] = chatting
-    raw_recipe["data"] = {"prompts": prompts, "length": 64, "response": 16, "chat": True}
-    stage = {"policy": "switch", "objectives": {"output": {}}, "steps": 2, "batch_size": 4}
+    raw_recipe["data"] = {
+        "prompts": prompts,
+        "max_length": 64,
+        "max_new_tokens": 16,
+        "chat_template": True,
+    }
+    stage = {"policy": "switch", "objectives": {"logits": {}}, "max_steps": 2, "batch_size": 4}
     raw_recipe["stages"] = [stage]
     return raw_recipe
 
@@ -86,12 +91,16 @@ def test_no_room_for_a_template(chatting):
 
 
 def test_a_run_asks_in_the_template_when_it_measures_too(raw, prompts, tmp_path):
-    raw["evaluation"] |= {"tasks": [prompts], "seeds": 1, "writing": {"response": 8, "rows": 4}}
-    assert prepare(raw).recipe.evaluation.writing.chat
+    raw["evaluation"] |= {
+        "tasks": [prompts],
+        "seeds": 1,
+        "generation": {"max_new_tokens": 8, "max_eval_samples": 4},
+    }
+    assert prepare(raw).recipe.evaluation.generation.chat_template
     run = distill(raw, tmp_path / "run")
     assert AutoTokenizer.from_pretrained(run.student).chat_template == TEMPLATE
     writer, row = Writer.loaded(str(run.student)), Prompt("the garden", ("a river",))
-    table = writer.table([row], prepare(raw).recipe.evaluation.writing)
+    table = writer.table([row], prepare(raw).recipe.evaluation.generation)
     assert writer.tokenizer.decode(table.prompts[0]).endswith("[user] the garden\n[answer] ")
     assert any("behind an answer" in note for note in run.report["notes"])
 
@@ -100,7 +109,7 @@ def test_what_is_read_from_a_cache_hangs_on_the_template(raw, tmp_path, chatting
     raw["stages"][0] |= {"policy": "corpus"}
     before = manifest_of(prepare(raw), Kind("exact")).identity
     assert "chat" in before["data"] and before["student.chat_template"] == TEMPLATE
-    raw["data"]["chat"] = False
+    raw["data"]["chat_template"] = False
     plain = manifest_of(prepare(raw), Kind("exact")).identity
     assert "chat" not in plain["data"] and "student.chat_template" not in plain
 
@@ -123,17 +132,21 @@ def test_templates_that_cannot_be_used(chatting, template, message):
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"teacher": "DECODER"}, "data.chat", "has no chat template"),
-        ({"data.length": 30}, "data.response", r"of which the chat template takes \d+; leave room"),
-        ({"data.prompts": [], "data.text": "TEXT"}, "data.chat", "is for prompts"),
+        ({"teacher": "DECODER"}, "data.chat_template", "has no chat template"),
         (
-            {"data.prompts": [], "data.text": "TEXT", "data.predicted": "everything"},
-            "data.predicted",
+            {"data.max_length": 30},
+            "data.max_new_tokens",
+            r"of which the chat template takes \d+; leave room",
+        ),
+        ({"data.prompts": [], "data.text": "TEXT"}, "data.chat_template", "is for prompts"),
+        (
+            {"data.prompts": [], "data.text": "TEXT", "data.loss_on": "everything"},
+            "data.loss_on",
             "always so of text",
         ),
         (
             {"teacher": "DECODER", "student": "CHATTING", "evaluation.tasks": ["PROMPTS"]},
-            "evaluation.writing.chat",
+            "evaluation.generation.chat_template",
             "and the teacher has none",
         ),
     ],
@@ -152,11 +165,11 @@ def test_recipes_that_cannot_ask(
 
 
 def test_arms_are_asked_alike(raw, prompts):
-    del raw["data"]["chat"]
+    del raw["data"]["chat_template"]
     raw["evaluation"] |= {"tasks": [prompts], "seeds": 1}
-    arms = {"plain": {}, "chat": {"data.chat": True}}
+    arms = {"plain": {}, "chat": {"data.chat_template": True}}
     study = {"recipe": raw, "arms": arms, "control": "plain"}
     with pytest.raises(RecipeError, match="changes how prompts are put"):
         prepare_study(study)
-    raw["evaluation"]["writing"] = {"chat": True, "between": " "}
+    raw["evaluation"]["generation"] = {"chat_template": True, "separator": " "}
     assert len(prepare_study(study)[1]) == 2

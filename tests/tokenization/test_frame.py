@@ -32,7 +32,9 @@ SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 def bytes_of(kind, **options):
-    learned = learn_tokenizer(make_text(100), blank_tokenizer("bytes", lowercase=False), size=300)
+    learned = learn_tokenizer(
+        make_text(100), blank_tokenizer("bytes", lowercase=False), vocab_size=300
+    )
     model = json.loads(learned.backend_tokenizer.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
     return kind(vocab=model["vocab"], merges=merges, **SPECIAL, **options)
@@ -55,7 +57,7 @@ MADE = {
     "as T5": lambda: without_frame("unigram", eos_token="[SEP]"),
     "its own": make_tokenizer,
     "bytes": lambda: learn_tokenizer(
-        make_text(100), blank_tokenizer("bytes", lowercase=False), size=300
+        make_text(100), blank_tokenizer("bytes", lowercase=False), vocab_size=300
     ),
     "GPT-2": lambda: bytes_of(GPT2Tokenizer),
     "Pythia": lambda: bytes_of(GPTNeoXTokenizer),
@@ -119,7 +121,7 @@ def test_a_learned_vocabulary_frames_with_its_own_ids():
     )
     steps = [processors.ByteLevel(trim_offsets=True), template]
     like.backend_tokenizer.post_processor = processors.Sequence(steps)
-    learned = learn_tokenizer(make_text(100), like, size=290)
+    learned = learn_tokenizer(make_text(100), like, vocab_size=290)
     assert learned("the")["input_ids"][0] == learned.bos_token_id != like.bos_token_id
 
 

@@ -28,7 +28,7 @@ def documents():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_a_folder_that_treats_text_alike(documents, kind, lowercase, tmp_path):
-    learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=lowercase), size=400)
+    learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=lowercase), vocab_size=400)
     learned.save_pretrained(tmp_path)
     again = load_tokenizer(str(tmp_path))
     assert len(again) == len(learned)
@@ -43,13 +43,13 @@ def test_a_folder_that_treats_text_alike(documents, kind, lowercase, tmp_path):
 
 
 def test_bytes_write_any_text(documents):
-    learned = learn_tokenizer(documents, blank_tokenizer("bytes", lowercase=False), size=400)
+    learned = learn_tokenizer(documents, blank_tokenizer("bytes", lowercase=False), vocab_size=400)
     assert learned.decode(learned(TRICKY)["input_ids"]) == TRICKY
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_encoders_get_the_special_tokens_that_masking_needs(documents, kind):
-    learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=400)
+    learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), vocab_size=400)
     tokens = learned.convert_ids_to_tokens(learned("cat", "кот")["input_ids"])
     assert tokens[0] == "[CLS]" and tokens.count("[SEP]") == 2
     assert learned.mask_token == "[MASK]" and learned.pad_token == "[PAD]"
@@ -60,7 +60,7 @@ def test_the_pattern_of_a_model_is_kept(tmp_path, teacher_folder):
     learn_vocabulary(
         [str(HERE / "novels.txt.gz")],
         tmp_path / "v",
-        size=300,
+        vocab_size=300,
         like=str(teacher_folder),
         characters=20000,
     )
@@ -80,7 +80,7 @@ def test_no_text_counts_for_more_than_its_characters(tmp_path):
     learn_vocabulary(
         [str(tmp_path / "long.txt"), str(tmp_path / "short.txt")],
         tmp_path / "v",
-        size=23,
+        vocab_size=23,
         characters=450,
         console=console,
     )
@@ -112,7 +112,7 @@ def test_tokens_of_single_bytes_are_not_lost_unsaid():
     model = models.BPE(tokens, [], unk_token="<unk>", byte_fallback=True)
     like = as_transformers(Tokenizer(model), {"unk_token": "<unk>"})
     with pytest.raises(DataError, match="tokens of single bytes .* `--kind bytes`, or keep"):
-        learn_tokenizer(["a a"], like, size=10)
+        learn_tokenizer(["a a"], like, vocab_size=10)
 
 
 def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
@@ -126,18 +126,22 @@ def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
         with pytest.raises(RecipeError, match=r"would be replaced, and it holds .*thesis\.txt"):
             learn_vocabulary([text], wrong, **options)
         with pytest.raises(RecipeError, match="would be replaced"):
-            trim_vocabulary(str(teacher_folder), [text], wrong, size=150)
+            trim_vocabulary(str(teacher_folder), [text], wrong, vocab_size=150)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("options", [{"kind": "bytes"}, {"lowercase": True}])
 def test_a_pattern_decides_kind_and_letters(tmp_path, teacher_folder, options):
     with pytest.raises(RecipeError, match="are those of .*leave them out"):
-        learn_vocabulary(["x.txt"], tmp_path / "v", size=9, like=str(teacher_folder), **options)
+        learn_vocabulary(
+            ["x.txt"], tmp_path / "v", vocab_size=9, like=str(teacher_folder), **options
+        )
 
 
 def test_space_before_the_first_word_belongs_to_it():
-    tokenizer = learn_tokenizer(TEXT * 50, blank_tokenizer("bytes", lowercase=False), size=270)
+    tokenizer = learn_tokenizer(
+        TEXT * 50, blank_tokenizer("bytes", lowercase=False), vocab_size=270
+    )
     text = "  кот и  пёс"
     found = coverage(tokenizer, [text])
     assert found.words == 3 and found.tokens == len(tokenizer(text)["input_ids"])

@@ -33,7 +33,7 @@ def folder_of(place, tokens, **config):
 @pytest.fixture(scope="module")
 def cased():
     blank = blank_tokenizer("wordpiece", lowercase=False)
-    vocabulary = learn_tokenizer(CAPITALS, blank, size=160).get_vocab()
+    vocabulary = learn_tokenizer(CAPITALS, blank, vocab_size=160).get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
@@ -52,7 +52,9 @@ def test_what_the_message_says_helps(cased, tmp_path):
 
 
 def test_a_tokenizer_that_was_saved_so_is_warned_of(cased, tmp_path):
-    tokenizer = learn_tokenizer(CAPITALS, blank_tokenizer("wordpiece", lowercase=False), size=160)
+    tokenizer = learn_tokenizer(
+        CAPITALS, blank_tokenizer("wordpiece", lowercase=False), vocab_size=160
+    )
     tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.save_pretrained(tmp_path / "saved")
     with pytest.warns(UserWarning, match="reads .* as"):
@@ -100,7 +102,7 @@ def test_marks_that_stay_beside_their_letters_are_no_reason(normalizer):
     texts = [normalizer.normalize_str(text) for text in [*MARKED.values(), "한국 が é"]] * 9
     blank = blank_tokenizer("wordpiece", lowercase=False)
     blank.backend_tokenizer.normalizer = normalizer
-    assert lost_tokens(learn_tokenizer(texts, blank, size=150)) == []
+    assert lost_tokens(learn_tokenizer(texts, blank, vocab_size=150)) == []
 
 
 def test_what_is_to_be_written_follows_what_most_tokens_lose(tmp_path):
@@ -130,7 +132,9 @@ def test_the_vocabulary_of_the_demo_loses_nothing():
 
 
 def test_letters_written_in_bytes_are_no_letters_of_their_own():
-    lowercase = learn_tokenizer(make_text(300), blank_tokenizer("bytes", lowercase=True), size=380)
+    lowercase = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=True), vocab_size=380
+    )
     assert lost_tokens(lowercase) == []  # though Ð and Ñ stand for bytes of Cyrillic
 
 
@@ -142,8 +146,8 @@ def test_every_command_sees_it(raw_recipe, cased, text_file, tmp_path):
     found = dict(check({**raw_recipe, "student": student})[1])
     assert "can never be made" in found["student.tokenizer"]
     for make in (
-        lambda out: trim_vocabulary(folder, [str(text_file)], out, size=100),
-        lambda out: learn_vocabulary([str(text_file)], out, size=100, like=folder),
+        lambda out: trim_vocabulary(folder, [str(text_file)], out, vocab_size=100),
+        lambda out: learn_vocabulary([str(text_file)], out, vocab_size=100, like=folder),
     ):
         with pytest.raises(LimbeckError, match="can never be made"):
             make(tmp_path / "out")

@@ -18,7 +18,10 @@ def without_mask(raw_recipe, tmp_path):
 
 
 def test_hidden_states_and_relations_need_none(without_mask, tmp_path):
-    without_mask["stages"][0] |= {"objectives": {"relations": {}, "hidden": {}}, "steps": 2}
+    without_mask["stages"][0] |= {
+        "objectives": {"relations": {}, "hidden_states": {}},
+        "max_steps": 2,
+    }
     run = distill(without_mask, tmp_path / "run")
     assert (run.student / "model.safetensors").exists()
     without_mask["student"] = str(tmp_path / "teacher")  # with a vocabulary head of its own
@@ -30,12 +33,12 @@ def test_hidden_states_and_relations_need_none(without_mask, tmp_path):
     "stage",
     [
         {"objectives": {"labels": {}}},
-        {"objectives": {"output": {}, "hidden": {}}},
-        {"objectives": {"hidden": {}}, "masking": {"share": 0.2}},
+        {"objectives": {"logits": {}, "hidden_states": {}}},
+        {"objectives": {"hidden_states": {}}, "masking": {"mlm_probability": 0.2}},
     ],
 )
 def test_what_hides_tokens_names_the_stage(without_mask, stage):
-    without_mask["stages"].append({"steps": 2, "batch_size": 4} | stage)
+    without_mask["stages"].append({"max_steps": 2, "batch_size": 4} | stage)
     setup, problems = check(without_mask)
     assert setup is None
     message = dict(problems)["stages.1"]

@@ -42,7 +42,7 @@ def numbered(tokens):
 
 @pytest.fixture(scope="module")
 def novels():
-    packed = files("limbeck.demo.run").joinpath("novels.txt.gz").read_bytes()
+    packed = files("limbeck.demo").joinpath("novels.txt.gz").read_bytes()
     return gzip.decompress(packed).decode()[:200_000].splitlines()
 
 
@@ -63,7 +63,7 @@ def test_a_token_that_stays_is_made_by_the_merge_that_is_really_used(ignore_merg
     model = models.BPE(tokens, all_merges(tokens), ignore_merges=ignore_merges)
     full = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model))
     counts = {"_Why": 9, "Why": 8, "_W": 7}
-    trimmed = trimmed_tokenizer(full, counts, size=8)
+    trimmed = trimmed_tokenizer(full, counts, vocab_size=8)
     assert len(trimmed) == 8
     assert trimmed.tokenize("_Why") == ["_Why"]
     assert trimmed.tokenize("_Why_Why_W") == ["_Why", "_Why", "_W"]
@@ -75,7 +75,7 @@ def test_no_word_whose_tokens_all_stay_is_tokenized_otherwise(novels, english, s
     if not spaces:
         full.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     assert len(all_merges(english)) > len(english) + 300
-    trimmed = trimmed_tokenizer(full, count_tokens(full, novels), size=700)
+    trimmed = trimmed_tokenizer(full, count_tokens(full, novels), vocab_size=700)
     assert len(trimmed) == 700
     proof = prove(full, trimmed, novels)
     assert proof.words > proof.all_stay > 2500
@@ -90,7 +90,7 @@ def test_no_word_whose_tokens_all_stay_is_tokenized_otherwise(novels, english, s
 
 def test_every_token_that_stays_can_be_made(novels, english):
     full = bpe(english)
-    trimmed = trimmed_tokenizer(full, count_tokens(full, novels[:300]), size=1000)
+    trimmed = trimmed_tokenizer(full, count_tokens(full, novels[:300]), vocab_size=1000)
     model = trimmed.backend_tokenizer.model
     for token in trimmed.get_vocab().keys() - set(SPECIAL):
         assert [found.value for found in model.tokenize(token)] == [token]
@@ -99,7 +99,7 @@ def test_every_token_that_stays_can_be_made(novels, english):
 def test_bytes_of_unknown_letters_stay(english):
     names = [f"<0x{byte:02X}>" for byte in range(256)]
     full = bpe(numbered([*english, *names]), byte_fallback=True)
-    trimmed = trimmed_tokenizer(full, {}, size=700)
+    trimmed = trimmed_tokenizer(full, {}, vocab_size=700)
     assert trimmed.tokenize("猫") == full.tokenize("猫") == ["▁", "<0xE7>", "<0x8C>", "<0xAB>"]
 
 
@@ -109,13 +109,13 @@ def test_a_token_that_is_never_made_takes_no_place_of_one_that_is():
     tokenizer = Tokenizer(models.BPE(tokens, merges, unk_token="<unk>"))
     full = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
     assert full.tokenize("abc") == ["ab", "c"]
-    trimmed = trimmed_tokenizer(full, {}, size=7)
+    trimmed = trimmed_tokenizer(full, {}, vocab_size=7)
     assert "abc" not in trimmed.get_vocab()
     assert trimmed.tokenize("cab") == full.tokenize("cab") == ["cab"]
     # Where whole words may be tokens without merges, it stays one as long as it stays at all.
     tokenizer.model = models.BPE(tokens, merges, unk_token="<unk>", ignore_merges=True)
     full = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    trimmed = trimmed_tokenizer(full, {"abc": 3}, size=5)
+    trimmed = trimmed_tokenizer(full, {"abc": 3}, vocab_size=5)
     assert trimmed.tokenize("abc") == full.tokenize("abc") == ["abc"]
 
 
@@ -139,7 +139,7 @@ def test_added_tokens_of_ids_between_those_of_the_model_keep_apart(added):
     tokenizer = Tokenizer(models.BPE(tokens, [("a", "b")], unk_token="<unk>"))
     tokenizer.add_special_tokens([added])
     full = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    trimmed = trimmed_tokenizer(full, {"ab": 1}, size=6)
+    trimmed = trimmed_tokenizer(full, {"ab": 1}, vocab_size=6)
     assert sorted(trimmed.get_vocab().values()) == list(range(6))
     assert trimmed.tokenize(f"ab{added}c") == ["ab", added, "c"]
 
@@ -149,6 +149,6 @@ def test_what_is_unknown_to_unigram_costs_what_it_did():
     tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=0))
     full = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
     assert full.tokenize("猫abc") == ["猫a", "b", "c"]
-    trimmed = trimmed_tokenizer(full, {"猫a": 3, "abc": 2}, size=7)
+    trimmed = trimmed_tokenizer(full, {"猫a": 3, "abc": 2}, vocab_size=7)
     assert "ab" not in trimmed.get_vocab()
     assert trimmed.tokenize("猫abc") == ["猫a", "b", "c"]

@@ -25,7 +25,7 @@ def teacher():
 def student(request):
     size = {"wordpiece": 95, "unigram": 55}[request.param]
     return learn_tokenizer(
-        make_text(300), blank_tokenizer(request.param, lowercase=True), size=size
+        make_text(300), blank_tokenizer(request.param, lowercase=True), vocab_size=size
     )
 
 
@@ -74,7 +74,7 @@ def test_words_that_only_one_knows_fall_to_it(teacher, tmp_path):
     latin = learn_tokenizer(
         ["the old house garden river. stone letter"] * 50,
         blank_tokenizer("wordpiece", lowercase=True),
-        size=58,
+        vocab_size=58,
     )
     (tmp_path / "text.txt").write_text("the красный house\n" * 40, encoding="utf-8")
     found = cut_twice(
@@ -159,7 +159,7 @@ def test_the_share_of_heads_is_that_of_the_coin_and_may_follow_a_schedule(batche
 
 
 def test_both_kinds_are_hidden_alike_each_by_its_own_mask(batches, teacher, student):
-    source = batches(size=16, masking=Masking(share=0.5))
+    source = batches(size=16, masking=Masking(mlm_probability=0.5))
     hidden = {"teacher": 0, "student": 0}
     seen = {"teacher": 0, "student": 0}
     frame = [teacher.cls_token_id, teacher.sep_token_id]

@@ -21,8 +21,8 @@ def documents():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_are_parts_of_the_teachers(documents, kind):
-    teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=900)
-    student = learn_nested(documents, teacher, size=400)
+    teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), vocab_size=900)
+    student = learn_nested(documents, teacher, vocab_size=400)
     assert len(student) == 400
     assert student.special_tokens_map == teacher.special_tokens_map
     theirs = {token.removeprefix("##") for token in teacher.get_vocab()}
@@ -43,7 +43,9 @@ def test_tokens_are_parts_of_the_teachers(documents, kind):
 
 
 def test_more_of_the_teachers_cuts_are_kept(documents):
-    teacher = learn_tokenizer(documents, blank_tokenizer("wordpiece", lowercase=True), size=900)
+    teacher = learn_tokenizer(
+        documents, blank_tokenizer("wordpiece", lowercase=True), vocab_size=900
+    )
     kept = []
     for learn in (learn_tokenizer, learn_nested):
         student = learn(documents, teacher, size=400)
@@ -67,16 +69,21 @@ def _starts(tokenizer, text):
 def test_bad_sizes(documents, kind, size, message):
     if kind == "bytes" and size == 20:
         size = 200
-    teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), size=900)
+    teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), vocab_size=900)
     with pytest.raises(DataError, match=message):
-        learn_nested(documents, teacher, size=size)
+        learn_nested(documents, teacher, vocab_size=size)
 
 
 def test_as_a_folder(tmp_path, teacher_folder):
     text = [str(HERE / "novels.txt.gz")]
     report = learn_vocabulary(
-        text, tmp_path / "v", size=100, like=str(teacher_folder), nested=True, characters=30_000
+        text,
+        tmp_path / "v",
+        vocab_size=100,
+        like=str(teacher_folder),
+        nested=True,
+        characters=30_000,
     )
     assert report["tokens"] == 100 == len(load_tokenizer(str(tmp_path / "v")))
     with pytest.raises(RecipeError, match="name it"):
-        learn_vocabulary(text, tmp_path / "w", size=100, nested=True)
+        learn_vocabulary(text, tmp_path / "w", vocab_size=100, nested=True)

@@ -31,7 +31,9 @@ def spelling(tokenizer: PreTrainedTokenizerFast) -> str:
 @pytest.fixture(scope="module")
 def decoder() -> PreTrainedTokenizerFast:
     """Bytes, with the turns of a chat and a tool that is no special token."""
-    tokenizer = learn_tokenizer(make_text(200), blank_tokenizer("bytes", lowercase=False), size=300)
+    tokenizer = learn_tokenizer(
+        make_text(200), blank_tokenizer("bytes", lowercase=False), vocab_size=300
+    )
     turns = [AddedToken(f"<|im_{side}|>", special=True) for side in ("start", "end")]
     tokenizer.add_special_tokens({"additional_special_tokens": turns})
     tokenizer.add_tokens(["<tool>"])
@@ -144,7 +146,7 @@ def test_documents(tmp_path, kind):
     file = tmp_path / "text.txt"
     file.write_text("\n".join([spelling(tokenizer)] * 20), encoding="utf-8")
     source, held_out = TextSource(str(file)), HeldOut(False, 0.0)
-    options = {"length": 24, "held_out": held_out, "cache": tmp_path / "cache"}
+    options = {"max_length": 24, "held_out": held_out, "cache": tmp_path / "cache"}
     found = tokenize_source(source, tokenizer, packed=False, **options)
     assert found.spelled == 100
     special = [tokenizer.mask_token_id, tokenizer.pad_token_id]

@@ -8,7 +8,9 @@ from limbeck.tokenization.spelling import Spelling, spellings
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_word_is_spelled_alike_in_every_notation(kind):
     size = {"wordpiece": 190, "unigram": 66, "bytes": 400}[kind]
-    tokenizer = learn_tokenizer(make_text(300), blank_tokenizer(kind, lowercase=True), size=size)
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer(kind, lowercase=True), vocab_size=size
+    )
     found, whole = spellings(tokenizer), 0
     for word in WORDS:
         token = tokenizer.tokenize(f"a {word}")[-1]
@@ -22,6 +24,8 @@ def test_the_same_word_is_spelled_alike_in_every_notation(kind):
 
 
 def test_parts_of_letters_have_no_spelling():
-    tokenizer = learn_tokenizer(make_text(300), blank_tokenizer("bytes", lowercase=True), size=300)
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=True), vocab_size=300
+    )
     half = tokenizer("猫", add_special_tokens=False)["input_ids"][0]
     assert half not in spellings(tokenizer).values()

@@ -35,7 +35,7 @@ def test_tokens_have_all_bytes_of_a_text(kind, text):
 
 def bytes_tokenizer() -> PreTrainedTokenizerFast:
     blank = blank_tokenizer("bytes", lowercase=False)
-    return learn_tokenizer(make_text(100), blank, size=300)
+    return learn_tokenizer(make_text(100), blank, vocab_size=300)
 
 
 def words_tokenizer() -> PreTrainedTokenizerFast:

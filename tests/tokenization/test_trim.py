@@ -20,13 +20,13 @@ def learned(request):
     return learn_tokenizer(
         TEXTS,
         blank_tokenizer(request.param, lowercase=False),
-        size={"wordpiece": 140, "unigram": 66, "bytes": 380}[request.param],
+        vocab_size={"wordpiece": 140, "unigram": 66, "bytes": 380}[request.param],
     )
 
 
 def test_all_tokens_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
     counts = count_tokens(learned, TEXTS[:2])
-    trimmed = trimmed_tokenizer(learned, counts, share=1.0)
+    trimmed = trimmed_tokenizer(learned, counts, fraction=1.0)
     assert len(trimmed) < len(learned)
     trimmed.save_pretrained(tmp_path)
     again = load_tokenizer(str(tmp_path))
@@ -42,7 +42,7 @@ def test_all_tokens_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
 def test_fewer_tokens_still_write_the_text(learned):
     counts = count_tokens(learned, TEXTS)
     size = len(learned) - 10
-    trimmed = trimmed_tokenizer(learned, counts, size=size)
+    trimmed = trimmed_tokenizer(learned, counts, vocab_size=size)
     assert len(trimmed) == size
     assert set(trimmed.get_vocab()) < set(learned.get_vocab())
     assert sorted(trimmed.get_vocab().values()) == list(range(size))
@@ -57,7 +57,7 @@ def test_fewer_tokens_still_write_the_text(learned):
 def test_merges_that_lead_to_a_token_stay(learned):
     model = json.loads(
         trimmed_tokenizer(
-            learned, count_tokens(learned, TEXTS), size=len(learned) - 10
+            learned, count_tokens(learned, TEXTS), vocab_size=len(learned) - 10
         ).backend_tokenizer.to_str()
     )["model"]
     if model["type"] != "BPE":
@@ -69,7 +69,7 @@ def test_merges_that_lead_to_a_token_stay(learned):
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "byte_bpe"])
 def test_special_tokens_keep_their_places_around_a_text(kind):
     tokenizer = make_tokenizer(kind)
-    trimmed = trimmed_tokenizer(tokenizer, count_tokens(tokenizer, TEXTS[:5]), share=0.9)
+    trimmed = trimmed_tokenizer(tokenizer, count_tokens(tokenizer, TEXTS[:5]), fraction=0.9)
     for cut in (trimmed, tokenizer):
         around = cut.convert_ids_to_tokens(cut("дом")["input_ids"])
         assert (around[0], around[-1]) == ("[CLS]", "[SEP]")
@@ -95,7 +95,7 @@ def test_sizes_that_cannot_be_leave_nothing(teacher_folder, text_file, tmp_path,
 
 def test_the_report_names_both_tokenizers(teacher_folder, text_file, tmp_path):
     report = trim_vocabulary(
-        str(teacher_folder), [str(text_file)], tmp_path / "v", share=0.95, characters=2000
+        str(teacher_folder), [str(text_file)], tmp_path / "v", fraction=0.95, characters=2000
     )
     written = json.loads((tmp_path / "v" / "report.json").read_text("utf-8"))
     assert written == json.loads(json.dumps(report))

@@ -30,8 +30,8 @@ def without_merges(tokenizer, *made, **model):
 
 @pytest.fixture(scope="module")
 def in_bytes():
-    full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), size=420)
-    trimmed = trimmed_tokenizer(full, count_tokens(full, TEXTS), size=380)
+    full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), vocab_size=420)
+    trimmed = trimmed_tokenizer(full, count_tokens(full, TEXTS), vocab_size=380)
     return full, trimmed
 
 
@@ -100,10 +100,10 @@ def test_special_tokens_that_a_text_spells_are_read_as_where_they_are_counted(in
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_proved_at_some_sizes(kind):
     size = {"wordpiece": 140, "unigram": 90, "bytes": 380}[kind]
-    full = learn_tokenizer(TEXTS, blank_tokenizer(kind, lowercase=False), size=size)
+    full = learn_tokenizer(TEXTS, blank_tokenizer(kind, lowercase=False), vocab_size=size)
     texts = [*TEXTS[:40], "", " ", "猫 🙂 the"]
     for less in (1, 5, 12):
-        trimmed = trimmed_tokenizer(full, count_tokens(full, texts), size=size - less)
+        trimmed = trimmed_tokenizer(full, count_tokens(full, texts), vocab_size=size - less)
         proof = prove(full, trimmed, texts)
         assert proof.cut_otherwise == proof.lost == ()
 
@@ -126,7 +126,7 @@ def test_tokens_beside_those_that_do_not_stay_are_told_apart():
     merges = [("c", "d"), ("b", "c"), ("a", "b")]
     tokens = {token: n for n, token in enumerate(names)}
     full = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(tokens, merges)))
-    trimmed = trimmed_tokenizer(full, {"ab": 9, "bc": 8}, size=7)
+    trimmed = trimmed_tokenizer(full, {"ab": 9, "bc": 8}, vocab_size=7)
     assert full.tokenize("abcd") == ["ab", "cd"] and trimmed.tokenize("abcd") == ["a", "bc", "d"]
     proof = prove(full, trimmed, ["abcd"])
     assert proof.cut_otherwise == proof.lost == () and proof.unused == ("ab",)
@@ -134,7 +134,7 @@ def test_tokens_beside_those_that_do_not_stay_are_told_apart():
 
 
 def test_the_command_names_tokens_that_are_never_made(tmp_path, monkeypatch):
-    full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), size=420)
+    full = learn_tokenizer(TEXTS, blank_tokenizer("bytes", lowercase=False), vocab_size=420)
     full.save_pretrained(tmp_path / "full")
     (tmp_path / "text.txt").write_text(
         "\n".join(t.title() for t in make_text(300)), encoding="utf-8"
@@ -146,6 +146,6 @@ def test_the_command_names_tokens_that_are_never_made(tmp_path, monkeypatch):
     monkeypatch.setattr(vocabulary, "trimmed_tokenizer", broken)
     with pytest.raises(DataError, match=r"2 tokens .*never be made \(ĠLetter, ĠRiver\)"):
         trim_vocabulary(
-            str(tmp_path / "full"), [str(tmp_path / "text.txt")], tmp_path / "v", size=380
+            str(tmp_path / "full"), [str(tmp_path / "text.txt")], tmp_path / "v", vocab_size=380
         )
     assert not (tmp_path / "v").exists()

@@ -27,7 +27,7 @@ def tokenizers():
         learn_tokenizer(
             make_text(300),
             blank_tokenizer(kind, lowercase=lowercase),
-            size={"wordpiece": 100, "unigram": 60, "bytes": 300}[kind],
+            vocab_size={"wordpiece": 100, "unigram": 60, "bytes": 300}[kind],
         )
         for kind in KINDS
         for lowercase in (True, False)
@@ -75,7 +75,7 @@ def test_one_tokenizer_with_itself_keeps_its_words(tokenizers):
 
 def test_a_token_that_reaches_over_a_border_joins_two_words():
     joining = learn_tokenizer(
-        ["it's old, isn't it"] * 50, blank_tokenizer("bytes", lowercase=False), size=269
+        ["it's old, isn't it"] * 50, blank_tokenizer("bytes", lowercase=False), vocab_size=269
     )
     plain = make_tokenizer()
     encoded, words = found("it's", plain.backend_tokenizer, joining.backend_tokenizer)

@@ -59,7 +59,7 @@ def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accele
         steps=1,
         batch_size=rows,
         micro_batch_size=micro,
-        optimizer=OptimizerSettings(clip_norm=1e9),
+        optimizer=OptimizerSettings(max_grad_norm=1e9),
     )
     wrapped = spread(learner, accelerator).train(False)
     optimizer = Still(learner.parameters(), lr=1.0)

@@ -165,7 +165,7 @@ def test_tied_weights_stay_tied(tmp_path):
 
 
 def test_learning_rates():
-    settings = OptimizerSettings(learning_rate=1.0, warmup_share=0.1)
+    settings = OptimizerSettings(learning_rate=1.0, warmup_ratio=0.1)
     rates = [learning_rate(step, 100, settings) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == 1.0 and rates[-1] == pytest.approx(1 / 90)
     cosine = [learning_rate(s, 100, replace(settings, decay="cosine")) for s in range(100)]

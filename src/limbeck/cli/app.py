@@ -13,7 +13,7 @@ from ..errors import InterruptedRunError, LimbeckError
 from ..system.progress import showing
 from ..system.threads import wait_passively
 from .evaluate import evaluate
-from .generate import sample
+from .generate import generate
 from .terminal import console, error_console, one_of, print_table
 from .vocabulary import vocabulary
 
@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(vocabulary, name="vocabulary")
 app.command()(evaluate)
-app.command()(sample)
+app.command()(generate)
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
@@ -94,7 +94,10 @@ def cache(
     output: _Output,
     set_: _Set = None,
     logits: Annotated[str, typer.Option(help="exact, top_k or sampled")] = "exact",
-    tokens: Annotated[int, typer.Option(min=1, help="Of top_k and sampled.")] = 64,
+    top_k: Annotated[int, typer.Option(min=1, help="Of top_k: tokens kept of each place.")] = 64,
+    num_samples: Annotated[
+        int, typer.Option(min=1, help="Of sampled: tokens drawn at each place.")
+    ] = 64,
 ) -> None:
     """Run a recipe's teacher once and keep its signals; goes on where the folder stands.
 
@@ -106,7 +109,10 @@ def cache(
     from ..run.models import build_accelerator
     from ..teacher.manifest import Kind
 
-    kind = Kind(one_of("logits", logits, ("exact", "top_k", "sampled")), tokens)
+    kind = Kind(
+        one_of("logits", logits, ("exact", "top_k", "sampled")),
+        num_samples if logits == "sampled" else top_k,
+    )
     accelerator = build_accelerator(setup.recipe, output)
     size = write_cache(setup, output, kind, accelerator, console=console)
     accelerator.end_training()

@@ -22,8 +22,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Model or run folder, hub name or minilm-demo.")],
     task: Annotated[list[str] | None, typer.Option(help="DIR/NAME of task files.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    rows: Annotated[int | None, typer.Option(help="Training rows at most.")] = None,
-    epochs: float = FinetuneSettings.epochs,
+    max_train_samples: Annotated[int | None, typer.Option(help="Training rows at most.")] = None,
+    num_train_epochs: float = FinetuneSettings.num_train_epochs,
     learning_rate: float = FinetuneSettings.learning_rate,
     batch_size: int = FinetuneSettings.batch_size,
     max_length: int = FinetuneSettings.max_length,
@@ -31,15 +31,17 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="auto (bfloat16 where the device has it), bfloat16 or float32")
     ] = FinetuneSettings.precision,
-    test_split: Annotated[str | None, typer.Option(help="dev or test; dev if there")] = None,
-    response: Annotated[int, typer.Option(help="Generation tasks: tokens of an answer.")] = (
-        GenerationSettings.response
-    ),
+    split: Annotated[str | None, typer.Option(help="dev or test; dev if there")] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Generation tasks: tokens of an answer.")
+    ] = GenerationSettings.max_new_tokens,
     temperature: Annotated[float, typer.Option(help="Generation tasks: 0 is greedy.")] = (
         GenerationSettings.temperature
     ),
-    prompts: Annotated[int | None, typer.Option(help="Generation tasks: prompts at most.")] = None,
-    chat: Annotated[
+    max_eval_samples: Annotated[
+        int | None, typer.Option(help="Generation tasks: prompts at most.")
+    ] = None,
+    chat_template: Annotated[
         bool, typer.Option(help="Generation tasks: prompts in the chat template.")
     ] = False,
     teacher: Annotated[
@@ -60,23 +62,28 @@ def evaluate(
     """
     from ..recipe.parse import parse_evaluation
 
-    settings = {
-        "epochs": epochs,
+    finetuning = {
+        "num_train_epochs": num_train_epochs,
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "max_length": max_length,
         "pooling": pooling,
         "precision": precision,
     }
-    writing = {"response": response, "temperature": temperature, "rows": prompts, "chat": chat}
+    generation = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "max_eval_samples": max_eval_samples,
+        "chat_template": chat_template,
+    }
     part = parse_evaluation(
         {
             "tasks": task or [],
             "seeds": seeds,
-            "training_rows": rows,
-            "test_split": test_split,
-            "settings": settings,
-            "writing": writing,
+            "max_train_samples": max_train_samples,
+            "split": split,
+            "finetuning": finetuning,
+            "generation": generation,
         }
     )
 
@@ -110,9 +117,9 @@ def _by_position(
         raise EvaluationError("--teacher is for tasks of prompts; give one, or leave it out")
     parts = {}
     for location in generation:
-        whole = load_task(location, test_split=part.test_split)
-        some = subsample(whole, rows=None, seed=0, written=part.writing.rows)
-        parts[some.name] = positions_of_task(model, teacher, some, part.writing)
+        whole = load_task(location, test_split=part.split)
+        some = subsample(whole, rows=None, seed=0, written=part.generation.max_eval_samples)
+        parts[some.name] = positions_of_task(model, teacher, some, part.generation)
         print_table(f"{some.name}, by position in its texts", position_table(parts[some.name]))
     return parts
 

@@ -21,7 +21,7 @@ _Characters = Annotated[int | None, typer.Option(help="Read at most so many of e
 def learn(
     text: _Texts,
     output: _Folder,
-    size: Annotated[int, typer.Option(help="Tokens, special tokens included.")],
+    vocab_size: Annotated[int, typer.Option(help="Tokens, special tokens included.")],
     like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
     kind: Annotated[str, typer.Option(help=" or ".join(_KINDS) + "; without --like")] = "wordpiece",
     lowercase: Annotated[
@@ -41,7 +41,7 @@ def learn(
     report = learn_vocabulary(
         text,
         output,
-        size=size,
+        vocab_size=vocab_size,
         like=like,
         kind=kind,
         lowercase=lowercase,
@@ -57,9 +57,11 @@ def trim(
     model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
     text: _Texts,
     output: _Folder,
-    size: Annotated[int | None, typer.Option(help="Tokens that stay; or give a share.")] = None,
-    share: Annotated[
-        float | None, typer.Option(help="Keep what makes up this share of the text, as 0.999.")
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Tokens that stay; or give a fraction.")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Keep what makes up this fraction of the text, as 0.999.")
     ] = None,
     characters: _Characters = None,
 ) -> None:
@@ -67,7 +69,13 @@ def trim(
     from ..tokenization.make import trim_vocabulary
 
     report = trim_vocabulary(
-        model, text, output, size=size, share=share, characters=characters, console=console
+        model,
+        text,
+        output,
+        vocab_size=vocab_size,
+        fraction=fraction,
+        characters=characters,
+        console=console,
     )
     _print_vocabulary(report, output)
 

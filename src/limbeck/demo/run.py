@@ -22,8 +22,13 @@ from ..training.processes import check_one_process
 
 HERE = Path(__file__).parent
 _TEXT = str(HERE / "novels.txt.gz")
-_TOKENS = 4928
-_STUDENT = {"layers": 3, "hidden": 192, "heads": 6, "intermediate": 768}
+_VOCAB_SIZE = 4928
+_STUDENT = {
+    "num_hidden_layers": 3,
+    "hidden_size": 192,
+    "num_attention_heads": 6,
+    "intermediate_size": 768,
+}
 # Short sequences: as many steps from half the text, which a demo has no time for, teach as much.
 _LENGTH, _MIXED_TOKENS, _TOKENS = 64, 50_000, 250_000
 _SEEDS = 1  # of fine-tuning, which is a third of the time: mostly the teacher's
@@ -33,8 +38,8 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipes of the control and of the student; the second is measured beside the first."""
     tokens = {"tokenizer": str(output / "vocabulary")}
     shared = {
-        "data": {"text": _TEXT, "length": _LENGTH, "held_out": {"sequences": 64}},
-        "training": {"held_out_every": 50},
+        "data": {"text": _TEXT, "max_length": _LENGTH, "held_out": {"sequences": 64}},
+        "training": {"eval_steps": 50},
     }
     control = shared | {
         "name": "demo-no-distillation",
@@ -53,11 +58,11 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "teacher": DEMO_TEACHER,
         "student": _STUDENT
         | tokens
-        | {"embeddings": "mean", "copy": {"layers": "uniform", "width": "svd"}},
+        | {"embedding_init": "mean", "init_from_teacher": {"layers": "uniform", "width": "svd"}},
         "stages": [
             {
                 "name": "both vocabularies",
-                "mixed": {"share": 0.5},
+                "mixed": {"student_fraction": 0.5},
                 "tokens": _MIXED_TOKENS,
                 "optimizer": {"learning_rate": 2e-4},
             },
@@ -71,9 +76,9 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "evaluation": {
             "tasks": [str(HERE / "snips")],
             "seeds": _SEEDS,
-            "training_rows": 1000,
-            "no_distillation": str(output / "no-distillation"),
-            "settings": {"learning_rate": 2e-4},
+            "max_train_samples": 1000,
+            "baseline": str(output / "no-distillation"),
+            "finetuning": {"learning_rate": 2e-4},
         },
     }
     return control, student
@@ -89,10 +94,14 @@ def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
     check_one_process("the demo")
     locate(DEMO_TEACHER)
     control, student = demo_recipes(output)
-    console.print(f"1/3  a vocabulary of {_TOKENS:,} tokens")
+    console.print(f"1/3  a vocabulary of {_VOCAB_SIZE:,} tokens")
     if not (output / "vocabulary").is_dir():
         learned = learn_vocabulary(
-            [_TEXT], output / "vocabulary", size=_TOKENS, like=DEMO_TEACHER, console=console
+            [_TEXT],
+            output / "vocabulary",
+            vocab_size=_VOCAB_SIZE,
+            like=DEMO_TEACHER,
+            console=console,
         )
         console.print(vocabulary_headline(learned), highlight=False)
     console.print("2/3  the control: the same student without a teacher")

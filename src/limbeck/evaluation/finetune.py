@@ -159,7 +159,10 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
     ):
         if value < least:
             raise EvaluationError(f"{name} is {value}; give {least} or more")
-    for name, rate in (("epochs", settings.epochs), ("learning_rate", settings.learning_rate)):
+    for name, rate in (
+        ("epochs", settings.num_train_epochs),
+        ("learning_rate", settings.learning_rate),
+    ):
         if not rate > 0:
             raise EvaluationError(f"{name} is {rate:g}; give more than 0")
 
@@ -211,7 +214,7 @@ def _learn(
         fused=True,
     )
     per_epoch = -(-len(rows) // settings.batch_size)
-    steps = max(1, round(per_epoch * settings.epochs))
+    steps = max(1, round(per_epoch * settings.num_train_epochs))
     warmup = max(1, steps // 10)
     generator = np.random.default_rng(seed)
     middle, width = _standard(rows) if task.kind is TaskKind.REGRESSION else (0.0, 1.0)

@@ -138,23 +138,23 @@ class Writer:
     @property
     def positions(self) -> int:
         """Tokens that the model can read at once."""
-        return shape_of(self.model.config, self.architecture).positions
+        return shape_of(self.model.config, self.architecture).max_position_embeddings
 
     def table(self, rows: Sequence[Prompt], settings: GenerationSettings) -> PromptTable:
         """Prompts and first references in tokens, as long as the model can read."""
-        length = min(self.positions, settings.length or 2048)
-        if settings.response >= length - 1:
+        length = min(self.positions, settings.max_length or 2048)
+        if settings.max_new_tokens >= length - 1:
             raise EvaluationError(
-                f"answers of {settings.response} tokens leave no room for a prompt in {length};"
+                f"answers of {settings.max_new_tokens} tokens leave no room for a prompt in {length};"
                 " ask for shorter ones (`response`)"
             )
         return encode_prompts(
             rows,
             self.tokenizer,
             length=length,
-            response=settings.response,
-            between="\n" if settings.between is None else settings.between,
-            chat=bool(settings.chat),
+            response=settings.max_new_tokens,
+            between="\n" if settings.separator is None else settings.separator,
+            chat=bool(settings.chat_template),
         )
 
     def answers(
@@ -168,7 +168,7 @@ class Writer:
         """Tokens written after each prompt, and whether they came to an end."""
         tokens: list[list[int]] = [[] for _ in prompts]
         ended = [False for _ in prompts]
-        longest = max(map(len, prompts), default=0) + settings.response
+        longest = max(map(len, prompts), default=0) + settings.max_new_tokens
         self._readers.expect(
             rows=min(settings.batch_size, len(prompts)),
             places=most_places(longest, Writing.block),
@@ -182,7 +182,7 @@ class Writer:
                 None,
                 [list(map(int, prompts[row])) for row in some],
                 Student(),
-                writing=Writing(settings.response, settings.temperature, seed=seed + start),
+                writing=Writing(settings.max_new_tokens, settings.temperature, seed=seed + start),
                 tokens=self._ids,
                 ends=self.ends,
                 readers=self._readers,

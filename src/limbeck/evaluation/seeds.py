@@ -168,7 +168,7 @@ def _asked(model: str, writing: GenerationSettings) -> list[Any]:
     """What else decides a text: the template that asks, and ends beside the tokenizer's own."""
     tokenizer = load_tokenizer(model)
     ends = [end for end in ends_of(tokenizer, model) if end != tokenizer.eos_token_id]
-    template = tokenizer.chat_template if writing.chat else None
+    template = tokenizer.chat_template if writing.chat_template else None
     return [fact for fact in (template, ends) if fact]
 
 

@@ -15,7 +15,7 @@ class FinetuneSettings:
     """The protocol; the same for every model that is compared.
 
     Attributes:
-        epochs: Passes over the training rows; the last weights are scored.
+        num_train_epochs: Passes over the training rows; the last weights are scored.
         batch_size: Texts in a step.
         learning_rate: At its highest, after a tenth of the steps; then linearly to 0.
         weight_decay: Of AdamW.
@@ -26,7 +26,7 @@ class FinetuneSettings:
             float32. Head and loss are always float32.
     """
 
-    epochs: Annotated[Number, Gt(0), Le(10_000)] = 3.0
+    num_train_epochs: Annotated[Number, Gt(0), Le(10_000)] = 3.0
     batch_size: Annotated[Whole, Ge(1)] = 32
     learning_rate: Annotated[Number, Gt(0), Le(10)] = 1e-4
     weight_decay: Annotated[Number, Ge(0), Le(10)] = 0.01
@@ -41,22 +41,22 @@ class GenerationSettings:
     """How texts are asked for; the same for every model that is compared.
 
     Attributes:
-        response: Tokens of an answer at most, its end included.
-        length: Tokens of prompt and answer; longer prompts lose their beginning. By
+        max_new_tokens: Tokens of an answer at most, its end included.
+        max_length: Tokens of prompt and answer; longer prompts lose their beginning. By
             default what the model can read, and at most 2,048.
-        between: Stands between prompt and answer; a line's end by default, and in a recipe
+        separator: Stands between prompt and answer; a line's end by default, and in a recipe
             what stands there in its data.
-        chat: Prompts stand in the tokenizer's chat template; in a recipe by default where
+        chat_template: Prompts stand in the tokenizer's chat template; in a recipe by default where
             those of its data do.
         temperature: 0 takes the likeliest token, and every seed writes the same.
-        rows: Prompts at most, the first ones.
+        max_eval_samples: Prompts at most, the first ones.
         batch_size: Prompts at once.
     """
 
-    response: Annotated[Whole, Ge(1)] = 256
-    length: Annotated[Whole | None, Ge(3)] = None
-    between: str | None = None
-    chat: bool | None = None
+    max_new_tokens: Annotated[Whole, Ge(1)] = 256
+    max_length: Annotated[Whole | None, Ge(3)] = None
+    separator: str | None = None
+    chat_template: bool | None = None
     temperature: GenerationTemperature = 0.0
-    rows: Annotated[Whole | None, Ge(1)] = None
+    max_eval_samples: Annotated[Whole | None, Ge(1)] = None
     batch_size: Annotated[Whole, Ge(1)] = 16

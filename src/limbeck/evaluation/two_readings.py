@@ -85,7 +85,7 @@ def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> E
     inside = [start < end and start < span[1] and end > span[0] for start, end in given.offsets]
     ids = torch.tensor([given.ids])
     predicted = torch.tensor([inside])
-    longest = shape_of(model.config, architecture).positions
+    longest = shape_of(model.config, architecture).max_position_embeddings
     if not predicted.any() or ids.shape[1] > longest:
         return []
     seen = ids.masked_fill(predicted, tokenizer.mask_token_id)

@@ -53,9 +53,9 @@ def model_card(facts: CardFacts) -> str:
         "",
         f"# {facts.name}",
         "",
-        f"{origin} with limbeck: {facts.model_type}, {shape.layers} layers, hidden size"
-        f" {shape.hidden}, {shape.heads} heads, feed-forward {shape.intermediate}, vocabulary"
-        f" {shape.vocabulary}.",
+        f"{origin} with limbeck: {facts.model_type}, {shape.num_hidden_layers} layers, hidden size"
+        f" {shape.hidden_size}, {shape.num_attention_heads} heads, feed-forward {shape.intermediate_size}, vocabulary"
+        f" {shape.vocab_size}.",
         "",
         *(
             [

@@ -85,8 +85,8 @@ class WrittenBatches(BatchSource):
             return self.prompts.batch(number, rows)
         asked, table = self.prompts.numbers(number), self.prompts.table
         chance = np.random.default_rng((self.seed, number))
-        wanted = chance.random(len(asked)) < options.share
-        again = wanted & (chance.random(len(asked)) < options.replay) & bool(self._kept)
+        wanted = chance.random(len(asked)) < options.fraction
+        again = wanted & (chance.random(len(asked)) < options.replay_ratio) & bool(self._kept)
         responses = [table.responses[prompt] for prompt in asked]
         for place in again.nonzero()[0].tolist():
             asked[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
@@ -101,7 +101,7 @@ class WrittenBatches(BatchSource):
         mine = asked[rows]
         prompts = [table.prompts[prompt] for prompt in mine]
         tokens = self.prompts.answered(prompts, responses[rows])
-        if not self.apart or options.labels == "written":
+        if not self.apart or options.labels == "generated":
             return Batch(tokens, tokens)
         return Batch(self.prompts.read(mine), tokens, _same(tokens))
 
@@ -125,9 +125,9 @@ class WrittenBatches(BatchSource):
             self._kept.extend(zip(state["rows"].tolist(), texts, strict=True))
 
     def _keep(self, texts: list[tuple[int, Ids]]) -> None:
-        if self.policy.options.replay:
+        if self.policy.options.replay_ratio:
             self._kept.extend(texts)
-            del self._kept[: -self.policy.options.kept]
+            del self._kept[: -self.policy.options.replay_buffer_size]
 
     def facts(self) -> Mapping[str, object]:
         """Of all that was written since it was last asked: by whom, how long, if to its end."""
@@ -140,8 +140,8 @@ class WrittenBatches(BatchSource):
         options = self.policy.options
         longest = max(map(len, self.prompts.table.prompts)) + self.longest
         share = -(-self.prompts.size // self.processes)
-        places = most_places(longest, options.block)
-        readers = Readers(graphs=options.graphs)
+        places = most_places(longest, options.draft_length)
+        readers = Readers(graphs=options.cuda_graphs)
         readers.expect(rows=share, places=places)
         return readers
 
@@ -163,7 +163,7 @@ class WrittenBatches(BatchSource):
                 writing=Writing(
                     self.longest,
                     self.policy.options.temperature,
-                    self.policy.options.block,
+                    self.policy.options.draft_length,
                     seed=seed,
                     first_row=rows.start,
                 ),

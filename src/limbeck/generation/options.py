@@ -45,38 +45,46 @@ class PolicyOptions:
     """What every policy may be told.
 
     Attributes:
-        share: Of the prompts, those whose response is written; the others keep theirs.
+        fraction: Of the prompts, those whose response is written; the others keep theirs.
         labels: ``references``: `labels` and all that needs no teacher learn from the
-            corpus, whatever is written; ``written``: from what is compared.
-        replay: Of the responses that would be written, the share that is taken from what
+            corpus, whatever is written; ``generated``: from what is compared.
+        replay_ratio: Of the responses that would be written, the share that is taken from what
             was written in earlier steps instead, with its prompt.
-        kept: How many of those are kept, the last ones.
+        replay_buffer_size: How many of those are kept, the last ones.
         temperature: At which is written.
-        block: Tokens drafted at most before the teacher reads them.
+        draft_length: Tokens drafted at most before the teacher reads them.
         precision: In which both read while they write. In bfloat16 what a place holds
             hangs a little on how the text is cut into blocks; small models are not
             faster in it.
-        graphs: On a GPU, forwards over a few tokens are recorded once and replayed, which is
+        cuda_graphs: On a GPU, forwards over a few tokens are recorded once and replayed, which is
             up to twice as fast for small models; a table of keys and values and what the
             forwards need stay in memory for it.
     """
 
-    share: Number = 1.0
-    labels: Literal["references", "written"] = "references"
-    replay: Number = 0.0
-    kept: Whole = 1000
+    fraction: Number = 1.0
+    labels: Literal["references", "generated"] = "references"
+    replay_ratio: Number = 0.0
+    replay_buffer_size: Whole = 1000
     temperature: Number = 1.0
-    block: Whole = 16
+    draft_length: Whole = 16
     precision: Literal["float32", "bfloat16"] = "float32"
-    graphs: bool = True
+    cuda_graphs: bool = True
 
     def problems(self) -> list[tuple[str, str]]:
         """Shares beyond 0 to 1, a temperature out of range, and counts below 1."""
         needed = [
-            (0 <= self.share <= 1, "share", f"is {self.share:g}; give 0 to 1"),
-            (0 <= self.replay < 1, "replay", f"is {self.replay:g}; give 0 to less than 1"),
-            (self.kept >= 1, "kept", f"is {self.kept}; give 1 or more"),
-            (self.block >= 1, "block", f"is {self.block}; give 1 or more"),
+            (0 <= self.fraction <= 1, "fraction", f"is {self.fraction:g}; give 0 to 1"),
+            (
+                0 <= self.replay_ratio < 1,
+                "replay_ratio",
+                f"is {self.replay_ratio:g}; give 0 to less than 1",
+            ),
+            (
+                self.replay_buffer_size >= 1,
+                "replay_buffer_size",
+                f"is {self.replay_buffer_size}; give 1 or more",
+            ),
+            (self.draft_length >= 1, "draft_length", f"is {self.draft_length}; give 1 or more"),
         ]
         found = [(name, message) for met, name, message in needed if not met]
         if problem := temperature_problem(self.temperature):
@@ -155,14 +163,14 @@ class SpeculativeOptions:
     token is y with probability q(y) [y in K] + p(y) (sum of q outside K).
 
     Attributes:
-        top: How many those are.
+        top_k: How many those are.
     """
 
-    top: Whole = 25
+    top_k: Whole = 25
 
     def problems(self) -> list[tuple[str, str]]:
         """Fewer than one token."""
-        return [("top", f"is {self.top}; give 1 or more")] if self.top < 1 else []
+        return [("top_k", f"is {self.top_k}; give 1 or more")] if self.top_k < 1 else []
 
 
 @dataclass(frozen=True)

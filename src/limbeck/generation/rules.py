@@ -147,7 +147,7 @@ class Speculative(SpeculativeOptions, Rule):
         """Where the drafted token is not among them."""
         mine = seen.teacher.gather(-1, seen.drafted[..., None])
         better = (seen.teacher > mine).sum(-1)
-        return better >= self.top, _unchanged(seen, state)
+        return better >= self.top_k, _unchanged(seen, state)
 
 
 @dataclass(frozen=True)

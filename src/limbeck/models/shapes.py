@@ -13,27 +13,27 @@ class Shape:
     """The sizes of a Transformer that decide what it costs, and what objectives compare.
 
     Attributes:
-        layers: Without the embedding output.
-        hidden: Width of the hidden states.
-        heads: Attention heads.
-        intermediate: Width of the feed-forward.
-        vocabulary: Rows of the embedding table, those that only fill it up included.
-        positions: The longest text.
-        key_value_heads: Heads of the keys and values; None for as many as ``heads``.
-        head_size: Width of a head; None for hidden / heads.
+        num_hidden_layers: Without the embedding output.
+        hidden_size: Width of the hidden states.
+        num_attention_heads: Attention heads.
+        intermediate_size: Width of the feed-forward.
+        vocab_size: Rows of the embedding table, those that only fill it up included.
+        max_position_embeddings: The longest text.
+        num_key_value_heads: Heads of the keys and values; None for as many as ``heads``.
+        head_dim: Width of a head; None for hidden / heads.
         causal: A token sees only those before it.
         tokens: Tokens that the tokenizer really has; None for all of ``vocabulary``.
         absent: Ids below its largest that no token has, in order.
     """
 
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-    positions: int
-    key_value_heads: int | None = None
-    head_size: int | None = None
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    intermediate_size: int
+    vocab_size: int
+    max_position_embeddings: int
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
     causal: bool = False
     tokens: int | None = None
     absent: tuple[int, ...] = ()
@@ -42,7 +42,7 @@ class Shape:
     def token_ids(self) -> TokenIds:
         """The rows of ``vocabulary`` that are tokens."""
         if self.tokens is None:
-            return TokenIds(self.vocabulary)
+            return TokenIds(self.vocab_size)
         return TokenIds(self.tokens + len(self.absent), self.absent)
 
     def of_tokens(self, ids: TokenIds) -> "Shape":
@@ -52,16 +52,16 @@ class Shape:
     @property
     def query_width(self) -> int:
         """Width of the queries, heads joined."""
-        return self.heads * self._head_size
+        return self.num_attention_heads * self._head_size
 
     @property
     def key_width(self) -> int:
         """Width of the keys, and of the values; less than the queries' with grouped heads."""
-        return (self.key_value_heads or self.heads) * self._head_size
+        return (self.num_key_value_heads or self.num_attention_heads) * self._head_size
 
     @property
     def _head_size(self) -> int:
-        return self.head_size or self.hidden // self.heads
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
 def shape_of(config: Any, architecture: Architecture) -> Shape:
@@ -75,14 +75,15 @@ def shape_of(config: Any, architecture: Architecture) -> Shape:
         # GPT-2 leaves the field empty where the feed-forward is four times as wide.
         intermediate = getattr(config, architecture.intermediate_field) or 4 * config.hidden_size
         return Shape(
-            layers=config.num_hidden_layers,
-            hidden=config.hidden_size,
-            heads=config.num_attention_heads,
-            intermediate=intermediate,
-            vocabulary=config.vocab_size,
-            positions=config.max_position_embeddings - unused_positions(config, architecture),
-            key_value_heads=fields.get("num_key_value_heads"),
-            head_size=fields.get("head_dim"),
+            num_hidden_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=intermediate,
+            vocab_size=config.vocab_size,
+            max_position_embeddings=config.max_position_embeddings
+            - unused_positions(config, architecture),
+            num_key_value_heads=fields.get("num_key_value_heads"),
+            head_dim=fields.get("head_dim"),
             causal=architecture.causal,
         )
     except AttributeError as error:

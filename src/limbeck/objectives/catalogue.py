@@ -3,29 +3,29 @@
 from dataclasses import fields
 from typing import Any
 
-from .attention_maps import AttentionMaps
-from .chunks import Chunks
+from .attention_scores import AttentionScores
 from .contract import Objective
 from .embeddings import Embeddings
-from .hidden import Hidden
+from .hidden_states import HiddenStates
 from .labels import Labels
-from .mean_hidden import MeanHidden
-from .output import Output
+from .logits import Logits
+from .mean_hidden_states import MeanHiddenStates
+from .qkv import Qkv
 from .relations import Relations
+from .span_likelihood import SpanLikelihood
 from .uld import Uld
-from .vectors import Vectors
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "labels": Labels,
-    "output": Output,
+    "logits": Logits,
     "uld": Uld,
-    "chunks": Chunks,
-    "hidden": Hidden,
-    "mean_hidden": MeanHidden,
+    "span_likelihood": SpanLikelihood,
+    "hidden_states": HiddenStates,
+    "mean_hidden_states": MeanHiddenStates,
     "embeddings": Embeddings,
-    "attention_maps": AttentionMaps,
+    "attention_scores": AttentionScores,
     "relations": Relations,
-    "vectors": Vectors,
+    "qkv": Qkv,
 }
 
 

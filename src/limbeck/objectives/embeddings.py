@@ -46,8 +46,8 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """One map, where the widths differ."""
-        wide = required(teacher).hidden
-        return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
+        wide = required(teacher).hidden_size
+        return {} if student.hidden_size == wide else {_NAME: MapSize(student.hidden_size, wide)}
 
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch

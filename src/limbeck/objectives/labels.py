@@ -36,7 +36,7 @@ class Labels(LabelsOptions, Objective):
     Attributes:
         vocabulary: Rows of the output map that are tokens of the tokenizer, or how many of
             the first are; the recipe's models say it. Rows that no token has get no
-            probability, as in `output`.
+            probability, as in `logits`.
     """
 
     vocabulary: TokenIds | int | None = None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..errors import Problem
 from ..system.numbers import Number, Whole
 from .layer_mapping import LayerMap, map_problems
 from .layer_names import LayerName, layer_name_problems
@@ -16,7 +17,7 @@ from .schedule import NumberOrRamp, temperature_problems
 
 Combine = Literal["concatenate", "mean", "each"]
 Measure = Literal["mse", "cosine"]
-Problem = tuple[str, str]  # (field, what is wrong and what to change)
+_COMPARED = 64
 
 
 def _count_problems(field: str, count: int | None) -> list[Problem]:
@@ -35,7 +36,7 @@ class LabelsOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
+class LogitsOptions:
     """Divergence of output distributions, summed over the predicted positions.
 
     Attributes:
@@ -47,20 +48,36 @@ class OutputOptions:
         signal: ``dense`` compares all tokens; ``top_k`` the teacher's likeliest, and
             all others as one; ``sampled`` tokens drawn from the teacher, which leaves
             the gradient of the forward KL as it is on average.
-        tokens: How many are taken or drawn where the signal is not dense.
+        top_k: How many are taken where the signal is top_k; 64 by default.
+        num_samples: How many are drawn where it is sampled; 64 by default.
     """
 
     divergence: str = "forward_kl"
     divergence_options: Mapping[str, Number] = field(default_factory=dict)
     temperature: NumberOrRamp = 1.0
     signal: Literal["dense", "top_k", "sampled"] = "dense"
-    tokens: Whole = 64
+    top_k: Whole | None = None
+    num_samples: Whole | None = None
+
+    @property
+    def compared(self) -> int:
+        """How many tokens are compared where the signal is not dense."""
+        return (self.num_samples if self.signal == "sampled" else self.top_k) or _COMPARED
 
     def problems(self) -> list[Problem]:
         """Measures, options, temperatures and numbers that no two models could be given."""
         found = divergence_problems(self.divergence, self.divergence_options)
         found += temperature_problems(self.temperature)
-        found += _count_problems("tokens", self.tokens)
+        for name, count, signal in (
+            ("top_k", self.top_k, "top_k"),
+            ("num_samples", self.num_samples, "sampled"),
+        ):
+            found += _count_problems(name, count)
+            if count is not None and signal != self.signal:
+                message = (
+                    f"is for `signal: {signal}`, and the signal is {self.signal}; leave it out"
+                )
+                found.append((name, message))
         if self.signal == "sampled" and self.divergence != "forward_kl":
             found.append(
                 ("signal", f"is sampled, which is unbiased for forward_kl, not {self.divergence}")
@@ -73,19 +90,19 @@ class UldOptions:
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
-        tokens: Only so many of the largest probabilities are compared; None compares
+        top_k: Only so many of the largest probabilities are compared; None compares
             all, which means sorting them.
     """
 
-    tokens: Whole | None = 1000
+    top_k: Whole | None = 1000
 
     def problems(self) -> list[Problem]:
         """Fewer than one token."""
-        return _count_problems("tokens", self.tokens)
+        return _count_problems("top_k", self.top_k)
 
 
 @dataclass(frozen=True)
-class ChunksOptions:
+class SpanLikelihoodOptions:
     """Divergence of the likelihoods of stretches of text, summed over them.
 
     Attributes:
@@ -101,7 +118,7 @@ class ChunksOptions:
 
 
 @dataclass(frozen=True)
-class HiddenOptions:
+class HiddenStatesOptions:
     """Distance of hidden states, summed over real tokens and layer pairs.
 
     They are what a layer gives out: of the last one of decoders and of ModernBERT the state
@@ -129,16 +146,16 @@ class HiddenOptions:
 
 
 @dataclass(frozen=True)
-class MeanHiddenOptions:
+class MeanHiddenStatesOptions:
     """Distance of the means over layers and embedding output, summed over real tokens.
 
     Attributes:
         measure: ``mse``, or ``cosine`` for one minus the cosine.
-        trained: False leaves the map to the teacher's width as random as it began.
+        trainable: False leaves the map to the teacher's width as random as it began.
     """
 
     measure: Measure = "mse"
-    trained: bool = True
+    trainable: bool = True
 
     def problems(self) -> list[Problem]:
         """None: whatever can be read can be had."""
@@ -161,11 +178,11 @@ class EmbeddingsOptions:
 
 
 @dataclass(frozen=True)
-class AttentionMapsOptions:
+class AttentionScoresOptions:
     """Squared difference of attention scores, summed over real tokens and layer pairs.
 
     Attributes:
-        layers: As for ``hidden``; with several teacher layers for one student
+        layers: As for ``hidden_states``; with several teacher layers for one student
             layer each is compared on its own.
         heads: Heads that queries and keys are cut into; by default those of the
             models, or what divides both where they differ.
@@ -224,7 +241,7 @@ class RelationsOptions:
 
 
 @dataclass(frozen=True)
-class VectorsOptions:
+class QkvOptions:
     """Squared difference of queries, keys and values, summed over real tokens.
 
     Attributes:
@@ -249,13 +266,13 @@ class VectorsOptions:
 
 OPTIONS: dict[str, type] = {
     "labels": LabelsOptions,
-    "output": OutputOptions,
+    "logits": LogitsOptions,
     "uld": UldOptions,
-    "chunks": ChunksOptions,
-    "hidden": HiddenOptions,
-    "mean_hidden": MeanHiddenOptions,
+    "span_likelihood": SpanLikelihoodOptions,
+    "hidden_states": HiddenStatesOptions,
+    "mean_hidden_states": MeanHiddenStatesOptions,
     "embeddings": EmbeddingsOptions,
-    "attention_maps": AttentionMapsOptions,
+    "attention_scores": AttentionScoresOptions,
     "relations": RelationsOptions,
-    "vectors": VectorsOptions,
+    "qkv": QkvOptions,
 }

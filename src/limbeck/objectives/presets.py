@@ -19,10 +19,10 @@ class Preset(NamedTuple):
 
 PRESETS: dict[str, Preset] = {
     "no-distillation": Preset("masked tokens of the text alone, no teacher", {"labels": {}}),
-    "output": Preset("output distributions alone (OD)", {"output": {}}),
+    "logits": Preset("output distributions alone (OD)", {"logits": {}}),
     **{
         f"hidden-{name}": Preset(
-            f"hidden states alone (HS), layer map {name}", {"hidden": {"layers": name}}
+            f"hidden states alone (HS), layer map {name}", {"hidden_states": {"layers": name}}
         )
         for name in ("last", *NAMED_MAPS)
     },
@@ -36,34 +36,34 @@ PRESETS: dict[str, Preset] = {
     ),
     "directminilm": Preset(
         "queries, keys and values of one layer, mapped, Udagawa et al. 2023, arXiv:2310.08797",
-        {"vectors": {}},
+        {"qkv": {}},
     ),
     "distilbert": Preset(
         "output at temperature 2, labels, and the direction of the last hidden states, Sanh et"
         " al. 2019, arXiv:1910.01108",
         {
-            "output": {"weight": 5.0, "temperature": 2.0},
+            "logits": {"weight": 5.0, "temperature": 2.0},
             "labels": {"weight": 2.0},
-            "hidden": {"weight": 1.0, "layers": "last", "measure": "cosine"},
+            "hidden_states": {"weight": 1.0, "layers": "last", "measure": "cosine"},
         },
     ),
     "distilrubert-tiny": Preset(
         "output at temperature 2, labels, and the means over all layers, for a vocabulary of its"
         " own (with `alignment`), Kolesnikova et al. 2022, arXiv:2205.02340",
         {
-            "output": {"weight": 2.0, "temperature": 2.0},
+            "logits": {"weight": 2.0, "temperature": 2.0},
             "labels": {"weight": 0.5},
-            "mean_hidden": {"weight": 0.1},
+            "mean_hidden_states": {"weight": 0.1},
         },
     ),
     "tinybert": Preset(
         "attention scores, hidden states, embeddings and output, Jiao et al. 2020,"
         " arXiv:1909.10351",
         {
-            "attention_maps": {"layers": "uniform"},
-            "hidden": {"layers": "uniform"},
+            "attention_scores": {"layers": "uniform"},
+            "hidden_states": {"layers": "uniform"},
             "embeddings": {},
-            "output": {},
+            "logits": {},
         },
     ),
 }

@@ -48,8 +48,8 @@ class Relations(RelationsOptions, Objective):
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += layer_problem("teacher_layer", self.teacher_layer, teacher.layers)
-        found += layer_problem("student_layer", self.student_layer, student.layers)
+        found += layer_problem("teacher_layer", self.teacher_layer, teacher.num_hidden_layers)
+        found += layer_problem("student_layer", self.student_layer, student.num_hidden_layers)
         valid = self._head_choices(student, teacher)
         if (self.heads or 0) >= 1 and self.heads not in valid:
             widths = ", ".join(map(str, sorted(self._widths(student, teacher))))
@@ -66,11 +66,14 @@ class Relations(RelationsOptions, Objective):
         """With numbers for layers and relation heads."""
         teacher = required(teacher)
         valid = self._head_choices(student, teacher)
-        sizes = student.query_width // student.heads, teacher.query_width // teacher.heads
+        sizes = (
+            student.query_width // student.num_attention_heads,
+            teacher.query_width // teacher.num_attention_heads,
+        )
         return replace(
             self,
-            teacher_layer=layer_number(self.teacher_layer, teacher.layers),
-            student_layer=layer_number(self.student_layer, student.layers),
+            teacher_layer=layer_number(self.teacher_layer, teacher.num_hidden_layers),
+            student_layer=layer_number(self.student_layer, student.num_hidden_layers),
             heads=self.heads or max(n for n in valid if n <= self._most_heads(student, teacher)),
             causal=student.causal or teacher.causal if self.causal is None else self.causal,
             head_sizes=self.head_sizes or sizes,
@@ -78,8 +81,8 @@ class Relations(RelationsOptions, Objective):
 
     def _most_heads(self, student: Shape, teacher: Shape) -> int:
         if any(set(pair) == {"Q", "K"} for pair in self.pairs):
-            return math.gcd(student.heads, teacher.heads)
-        return _MOST_OF_LARGE if teacher.hidden >= _LARGE else MOST_HEADS
+            return math.gcd(student.num_attention_heads, teacher.num_attention_heads)
+        return _MOST_OF_LARGE if teacher.hidden_size >= _LARGE else MOST_HEADS
 
     def _head_choices(self, student: Shape, teacher: Shape) -> list[int]:
         return relation_head_choices(*sorted(self._widths(student, teacher)))

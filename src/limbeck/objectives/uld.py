@@ -40,7 +40,7 @@ class Uld(UldOptions, Objective):
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        most = student.vocabulary, teacher.vocabulary
+        most = student.vocab_size, teacher.vocab_size
         given = [TokenIds.given(ids).end for ids in self.vocabularies or most]
         if not all(1 <= mine <= rows for mine, rows in zip(given, most, strict=True)):
             message = f"are {given}; give 1 to {list(most)}, or leave it out"
@@ -53,7 +53,7 @@ class Uld(UldOptions, Objective):
         if self.vocabularies is not None:
             ends = [TokenIds.given(given).end for given in self.vocabularies]
             ids = ids[0].below(ends[0]), ids[1].below(ends[1])
-        return Uld(self.tokens, ids)
+        return Uld(self.top_k, ids)
 
     def student_needs(self) -> Needs:
         """Predictions."""
@@ -82,7 +82,7 @@ class Uld(UldOptions, Objective):
 
         def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
             probabilities, target = (torch.softmax(given, -1) for given in (logits, of_teacher))
-            most = self.tokens or max(len(mine), len(theirs))
+            most = self.top_k or max(len(mine), len(theirs))
             ordered, places = probabilities.topk(min(most, len(mine)), dim=-1)
             expected = target.topk(min(most, len(theirs)), dim=-1).values
             width = max(ordered.shape[1], expected.shape[1])

@@ -70,7 +70,7 @@ def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> 
             what = "prompt to learn from" if count == 1 else "prompts to learn from"
         else:
             count = sum(_sequences(models, data, rows, size) for rows in mine)
-            what = f"training sequence{'' if count == 1 else 's'} of {data.length} tokens"
+            what = f"training sequence{'' if count == 1 else 's'} of {data.max_length} tokens"
         if count < size:
             shorter = "" if of_prompts else " or a smaller `length`,"
             are = "is" if count == 1 else "are"
@@ -82,7 +82,7 @@ def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> 
 
 
 def _all_rows(data: DataPart) -> list[_Rows]:
-    share = data.held_out.share
+    share = data.held_out.fraction
     found = [
         _Rows(f"data.text.{n}", source.path, partial(read_documents, source), share, "document")
         for n, source in enumerate(data.text)
@@ -125,10 +125,10 @@ def _problem(models: Models, rows: _Rows) -> Problem | None:
 def _sequences(models: Models, data: DataPart, rows: _Rows, most: int) -> int:
     """About how many sequences are learned from; no more than ``most`` are counted."""
     frame = frame_of(models.tokenizer)
-    room = data.length - len(frame.first) - len(frame.last)
+    room = data.max_length - len(frame.first) - len(frame.last)
     enough = most * room * _CHARACTERS_A_TOKEN
     counts = (_tokens(models, text[:enough]) for text in rows.side(held_out=False))
-    if not data.packed:
+    if not data.packing:
         return sum(1 for _ in islice(filter(None, counts), most))
     tokens = 0
     for count in counts:

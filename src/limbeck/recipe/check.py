@@ -129,9 +129,11 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
         problems += found
     if models and data:
         problems += template_problems(models, data)
-    if models and data and data.length > models.student.positions:
-        limit = models.student.positions
-        problems.append(("data.length", f"is {data.length}, but the student reads {limit} at most"))
+    if models and data and data.max_length > models.student.max_position_embeddings:
+        limit = models.student.max_position_embeddings
+        problems.append(
+            ("data.max_length", f"is {data.max_length}, but the student reads {limit} at most")
+        )
     stages: list[Stage | None] = []
     maskings = []
     mixed = False
@@ -218,16 +220,16 @@ def _evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
     texts = False
     for number, task in enumerate(evaluation.tasks):
         try:
-            load_task(task, test_split=evaluation.test_split)
+            load_task(task, test_split=evaluation.split)
             texts |= asks_for_texts(task)
         except LimbeckError as error:
             problems.append((f"evaluation.tasks.{number}", str(error)))
-    if evaluation.no_distillation:
+    if evaluation.baseline:
         try:
-            problem = _control_problem(model_of_run(evaluation.no_distillation), texts=texts)
+            problem = _control_problem(model_of_run(evaluation.baseline), texts=texts)
         except LimbeckError as error:
             problem = str(error)
-        problems += [("evaluation.no_distillation", problem)] if problem else []
+        problems += [("evaluation.baseline", problem)] if problem else []
     return problems
 
 
@@ -244,32 +246,36 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
 
 
 def _task_warnings(evaluation: EvaluationPart) -> list[str]:
-    tasks = [load_task(task, test_split=evaluation.test_split) for task in evaluation.tasks]
+    tasks = [load_task(task, test_split=evaluation.split) for task in evaluation.tasks]
     return [note for task in tasks for note in scoring_notes(task)]
 
 
 def _asked_alike(recipe: Recipe) -> EvaluationPart:
     """How the student is measured: asked as it has learned to be, where nothing else is said."""
     part, data = recipe.evaluation, recipe.data
-    between = data.between if part.writing.between is None else part.writing.between
-    chat = data.chat if part.writing.chat is None else part.writing.chat
-    writing = replace(part.writing, between=between, chat=chat)
+    between = data.separator if part.generation.separator is None else part.generation.separator
+    chat = (
+        data.chat_template
+        if part.generation.chat_template is None
+        else part.generation.chat_template
+    )
+    writing = replace(part.generation, separator=between, chat_template=chat)
     return part.model_copy(update={"writing": writing})
 
 
 def _asking_problems(recipe: Recipe, models: Models) -> list[Problem]:
     """Models that are to be asked in a chat template, and have none."""
     part = recipe.evaluation
-    if not part.writing.chat or not any(map(asks_for_texts, part.tasks)):
+    if not part.generation.chat_template or not any(map(asks_for_texts, part.tasks)):
         return []
     asked = {"the student": models.tokenizer}
     if models.teacher_tokenizer is not None and part.teacher:
         asked["the teacher"] = models.teacher_tokenizer
-    if part.no_distillation:
-        asked[part.no_distillation] = load_tokenizer(model_of_run(part.no_distillation))
+    if part.baseline:
+        asked[part.baseline] = load_tokenizer(model_of_run(part.baseline))
     message = "asks all models in their chat template, and {} has none; say false, or name one"
     return [
-        ("evaluation.writing.chat", message.format(who))
+        ("evaluation.generation.chat_template", message.format(who))
         for who, tokenizer in asked.items()
         if not tokenizer.chat_template
     ]

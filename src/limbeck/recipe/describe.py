@@ -22,7 +22,7 @@ from .sides import Models, padding_problems, same_tokens
 
 _SPECIAL = ("cls_token", "sep_token", "pad_token")
 _SPECIAL_OF_DECODERS = ("eos_token",)
-_SIZES = ("layers", "hidden", "heads", "intermediate")
+_SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 _BESIDE_A_MODEL = ("model", "low_rank", "other_normalisation")
 
 Found = tuple[Models | None, list[Problem], list[str]]
@@ -73,7 +73,7 @@ def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
     """A student that was trained before: its sizes, tokens and weights are its own."""
     defaults = StudentPart()
     problems: list[Problem] = [
-        (f"student.{field.alias or key}", "is the model's own (`student.model`); leave it out")
+        (f"student.{key}", "is the model's own (`student.model`); leave it out")
         for key, field in StudentPart.model_fields.items()
         if key not in _BESIDE_A_MODEL and getattr(student, key) != getattr(defaults, key)
     ]
@@ -157,7 +157,7 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
     ids = TokenIds.of(tokenizer)
     vocabulary = ids.end
     if teacher_shape and alike:
-        vocabulary = max(teacher_shape.vocabulary, vocabulary)
+        vocabulary = max(teacher_shape.vocab_size, vocabulary)
     sizes = {name: getattr(student, name) for name in _SIZES}
     if teacher_shape:
         sizes = {
@@ -169,10 +169,11 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         return None, [*problems, *((f"student.{name}", message) for name in missing)], []
     shape = Shape(
         **sizes,
-        vocabulary=student.vocabulary or vocabulary,
-        positions=student.positions or shape_of(like, architecture).positions,
-        key_value_heads=_key_value_heads(student, shape_of(like, architecture)),
-        head_size=_head_size(sizes, teacher_shape if same_family else None),
+        vocab_size=student.vocab_size or vocabulary,
+        max_position_embeddings=student.max_position_embeddings
+        or shape_of(like, architecture).max_position_embeddings,
+        num_key_value_heads=_key_value_heads(student, shape_of(like, architecture)),
+        head_dim=_head_size(sizes, teacher_shape if same_family else None),
         causal=architecture.causal,
         tokens=len(ids),
         absent=ids.absent,
@@ -185,19 +186,23 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
         for name, message in shape_problems(shape, rotary=architecture.rotary)
     ]
     copied = None
-    if student.copy_from_teacher and same_family:
+    if student.init_from_teacher and same_family:
         problems += padding_problems(architecture, teacher_tokenizer, tokenizer)
-    if student.copy_from_teacher:
+    if student.init_from_teacher:
         if teacher_shape is None or not same_family:
-            message = "needs a teacher of the student's model_type; use `copy: null`"
-            problems.append(("student.copy", message))
+            message = "needs a teacher of the student's model_type; use `init_from_teacher: null`"
+            problems.append(("student.init_from_teacher", message))
         elif factored_ranks(teacher_config):
             message = "cannot take layers that are in two factors; name a teacher that was exported"
-            problems.append(("student.copy", f"{message} dense, or use `copy: null`"))
+            problems.append(
+                ("student.init_from_teacher", f"{message} dense, or use `init_from_teacher: null`")
+            )
         else:
-            copied = _copied_layers(student.copy_from_teacher, shape.layers, teacher_shape.layers)
+            copied = _copied_layers(
+                student.init_from_teacher, shape.num_hidden_layers, teacher_shape.num_hidden_layers
+            )
             problems += [
-                ("student.copy.layers", message)
+                ("student.init_from_teacher.layers", message)
                 for message in copy_problems(
                     shape, teacher_shape, copied, rotary=architecture.rotary
                 )
@@ -225,9 +230,9 @@ def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart
 
 def _beyond_the_table(shape: Shape, field: str) -> list[Problem]:
     ids = shape.token_ids
-    if ids.end <= shape.vocabulary:
+    if ids.end <= shape.vocab_size:
         return []
-    message = f"has {shape.vocabulary} embeddings, and its tokenizer {len(ids)} tokens with ids up"
+    message = f"has {shape.vocab_size} embeddings, and its tokenizer {len(ids)} tokens with ids up"
     return [(field, f"{message} to {ids.end - 1}; save both as they were trained together")]
 
 
@@ -243,16 +248,22 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 
 def _key_value_heads(student: StudentPart, like: Shape) -> int | None:
     """As given, or as many query heads for each as the teacher's or the family's."""
-    if student.key_value_heads or not like.key_value_heads:
-        return student.key_value_heads
-    shared, heads = like.heads // like.key_value_heads, student.heads or like.heads
+    if student.num_key_value_heads or not like.num_key_value_heads:
+        return student.num_key_value_heads
+    shared, heads = (
+        like.num_attention_heads // like.num_key_value_heads,
+        student.num_attention_heads or like.num_attention_heads,
+    )
     return heads // shared if heads % shared == 0 else heads
 
 
 def _head_size(sizes: Mapping[str, int], teacher: Shape | None) -> int | None:
     """The teacher's, where it is not hidden / heads and the student has both alike."""
-    alike = teacher and (sizes["hidden"], sizes["heads"]) == (teacher.hidden, teacher.heads)
-    return teacher.head_size if teacher and alike else None
+    alike = teacher and (sizes["hidden_size"], sizes["num_attention_heads"]) == (
+        teacher.hidden_size,
+        teacher.num_attention_heads,
+    )
+    return teacher.head_dim if teacher and alike else None
 
 
 def _special_problems(

@@ -30,28 +30,30 @@ def low_rank_problems(
         mixed: Whether some stage is a mixed one.
         pretrained: Whether the student lies somewhere, with weights of its own.
     """
-    given = [name for name in ("rank", "energy", "budget") if getattr(part, name) is not None]
-    if part.kind == "adapt":
+    given = [
+        name for name in ("rank", "energy", "parameter_ratio") if getattr(part, name) is not None
+    ]
+    if part.kind == "lora":
         wrong = given != ["rank"]
         problems = [(_FIELD, "adapts, which takes `rank` alone")] if wrong else []
     else:
         message = f"has {', '.join(given) or 'no size'}; give one of rank, energy and budget"
         problems = [(_FIELD, message)] if len(given) != 1 else []
-    if part.export == "adapters" and (part.kind != "adapt" or not pretrained):
-        message = "is adapters, which are additions (`kind: adapt`) to a `student.model`"
+    if part.export == "adapters" and (part.kind != "lora" or not pretrained):
+        message = "is adapters, which are additions (`kind: lora`) to a `student.model`"
         problems.append((f"{_FIELD}.export", f"{message}; name it, or leave the field out"))
     if mixed:
         problems.append(
             (_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student")
         )
     try:
-        paths = chosen_layers(skeleton(models), models.architecture, part.layers)
+        paths = chosen_layers(skeleton(models), models.architecture, part.target_modules)
     except StudentError as error:
         return [*problems, (f"{_FIELD}.layers", str(error))]
     if not paths:
         return [*problems, (f"{_FIELD}.layers", "names no layer of the student; name some")]
     most = max(break_even(*size) for size in _sizes(models, paths).values())
-    if part.kind == "replace" and part.rank is not None and part.rank > most:
+    if part.kind == "factorize" and part.rank is not None and part.rank > most:
         message = f"is {part.rank}; two factors are smaller than one matrix up to rank {most}"
         problems.append((f"{_FIELD}.rank", message))
     return problems
@@ -59,21 +61,24 @@ def low_rank_problems(
 
 def factor_stage_problems(stages: Sequence[StagePart], part: LowRankPart | None) -> list[Problem]:
     """Stages that would train low-rank layers where there are none, or a head beside additions."""
-    adapted = part is not None and part.kind == "adapt"
+    adapted = part is not None and part.kind == "lora"
     wrong = {
-        "factors": (part is None, "but the student has no low-rank layers (student.low_rank)"),
-        "head": (adapted, "but with `low_rank: {kind: adapt}` the additions alone are trained"),
+        "low_rank": (part is None, "but the student has no low-rank layers (student.low_rank)"),
+        "head": (adapted, "but with `low_rank: {kind: lora}` the additions alone are trained"),
     }
     return [
-        (f"stages.{number}.trained", f"is {stage.trained}, {wrong[stage.trained][1]}; leave it out")
+        (
+            f"stages.{number}.trainable",
+            f"is {stage.trainable}, {wrong[stage.trainable][1]}; leave it out",
+        )
         for number, stage in enumerate(stages)
-        if wrong.get(stage.trained, (False, ""))[0]
+        if wrong.get(stage.trainable, (False, ""))[0]
     ]
 
 
 def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
     """Size, rank and parameters of every kind of layer, where the rank is known beforehand."""
-    paths = chosen_layers(skeleton(models), models.architecture, part.layers)
+    paths = chosen_layers(skeleton(models), models.architecture, part.target_modules)
     rows: dict[tuple[str, int, int], int] = {}
     for path, (inputs, outputs) in _sizes(models, paths).items():
         end = path.removeprefix(models.architecture.layers + ".").split(".", 1)[1]
@@ -81,8 +86,8 @@ def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
     table = [["layer", "how many", "size", "rank", "saves up to rank", "parameters kept"]]
     for (end, inputs, outputs), count in rows.items():
         rank = part.rank
-        if part.budget is not None:
-            rank = Rank(budget=part.budget).of(torch.zeros(1), inputs, outputs)
+        if part.parameter_ratio is not None:
+            rank = Rank(budget=part.parameter_ratio).of(torch.zeros(1), inputs, outputs)
         share = "" if rank is None else f"{rank * (inputs + outputs) / (inputs * outputs):.1%}"
         most = break_even(inputs, outputs)
         size = f"{inputs} x {outputs}"
@@ -100,7 +105,7 @@ def low_rank_notes(models: Models, part: LowRankPart | None, ranks: Mapping[str,
     """
     if part is None or not ranks:
         return []
-    paths = chosen_layers(skeleton(models), models.architecture, part.layers)
+    paths = chosen_layers(skeleton(models), models.architecture, part.target_modules)
     sizes = _sizes(models, paths)
     kept = sum(rank * sum(sizes[path]) for path, rank in ranks.items())
     dense = sum(inputs * outputs for inputs, outputs in (sizes[path] for path in ranks))
@@ -134,18 +139,18 @@ def lower_rank(
         StudentError: No layer would get smaller.
         MissingExtraError: What adapts is not installed.
     """
-    paths = chosen_layers(student, models.architecture, part.layers)
-    if part.kind == "adapt":
+    paths = chosen_layers(student, models.architecture, part.target_modules)
+    if part.kind == "lora":
         rank = part.rank or 1
-        add_adapters(student, paths, rank=rank, alpha=part.alpha or 2 * rank, seed=seed)
+        add_adapters(student, paths, rank=rank, alpha=part.lora_alpha or 2 * rank, seed=seed)
         return
-    rank_of = Rank(part.rank, part.energy, part.budget)
-    factor_layers(student, paths, rank_of, calibration=calibration if part.whitened else [])
+    rank_of = Rank(part.rank, part.energy, part.parameter_ratio)
+    factor_layers(student, paths, rank_of, calibration=calibration if part.whiten else [])
 
 
 def train_only_factors(student: PreTrainedModel, part: LowRankPart | None) -> None:
     """Freeze everything but low-rank layers."""
-    if part is not None and part.kind == "adapt":
+    if part is not None and part.kind == "lora":
         train_only_adapters(student)
         return
     student.requires_grad_(False)
@@ -168,7 +173,7 @@ def finish_low_rank(
     """Merge additions into what they were added to, and factors where a dense model is wanted."""
     if part is None:
         return
-    if part.kind == "adapt":
+    if part.kind == "lora":
         merge_adapters(student)
     elif part.export == "dense":
         merge_factors(student, architecture)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ..errors import Problem, nearest
 from .schema import as_model
 
-_FACTORS = {"kind": "replace", "layers": "feed_forward", "budget": 0.5}
-_TAUGHT = {"labels": {"weight": 0.5}, "output": {"weight": 0.5, "temperature": 2.0}}
+_FACTORS = {"kind": "factorize", "target_modules": "feed_forward", "parameter_ratio": 0.5}
+_TAUGHT = {"labels": {"weight": 0.5}, "logits": {"weight": 0.5, "temperature": 2.0}}
 
 
 class Method(NamedTuple):
@@ -34,7 +34,7 @@ METHODS: dict[str, Method] = {
     ),
     "lora": Method(
         "additions of rank 8 to all linear layers learn from the references",
-        {"low_rank": {"kind": "adapt", "layers": "all", "rank": 8}},
+        {"low_rank": {"kind": "lora", "target_modules": "all", "rank": 8}},
         {"policy": "corpus", "objectives": {"labels": {}}},
     ),
     "classical-distillation": Method(
@@ -51,12 +51,12 @@ METHODS: dict[str, Method] = {
         "feed-forward layers in factors of half the parameters, which alone learn, from the"
         " references",
         {"low_rank": _FACTORS},
-        {"policy": "corpus", "objectives": {"labels": {}}, "trained": "factors"},
+        {"policy": "corpus", "objectives": {"labels": {}}, "trainable": "low_rank"},
     ),
     "long-sequence": Method(
         "both: factors learn from labels, and from the teacher's output over text of the switch",
         {"low_rank": _FACTORS},
-        {"policy": "switch", "objectives": _TAUGHT, "trained": "factors"},
+        {"policy": "switch", "objectives": _TAUGHT, "trainable": "low_rank"},
     ),
     "gkd": Method(
         "the teacher's output over text of which the student writes half",

@@ -104,7 +104,7 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
         if policy:
             problems += parse_policy(policy, ("stages", str(number), "policy"))[1]
     for number, part in enumerate(recipe.stages if recipe else []):
-        if (part.tokens is None) == (part.steps is None):
+        if (part.tokens is None) == (part.max_steps is None):
             problems.append((f"stages.{number}", "give either tokens or steps"))
     return (None if problems else recipe), problems
 

@@ -45,7 +45,7 @@ def parse_policy(
         (f"{path}.{name}", f"unknown option{nearest(name, [*known, *_OWN])}")
         for name in sorted(given.keys() - {*known, *_OWN})
     ]
-    defaults = {"share": _MIXED_SHARE} if kind == "mixed" else {}
+    defaults = {"fraction": _MIXED_SHARE} if kind == "mixed" else {}
     own = defaults | {name: given[name] for name in _OWN if name in given}
     common, unread = read_options(PolicyOptions, own, place)
     problems += unread

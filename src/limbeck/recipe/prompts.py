@@ -29,36 +29,38 @@ def prompt_problems(data: DataPart) -> list[Problem]:
                 pass
         except LimbeckError as error:
             problems.append((f"data.prompts.{number}", str(error)))
-    if data.predicted == "everything" and not data.prompts:
+    if data.loss_on == "all" and not data.prompts:
         message = "is everything, which is always so of text; leave it out, or name `data.prompts`"
-        problems.append(("data.predicted", message))
-    if data.prompts and not 1 <= data.longest_response < data.length - 1:
-        message = f"is {data.longest_response}, of length {data.length}; leave room for a prompt"
-        problems.append(("data.response", message))
+        problems.append(("data.loss_on", message))
+    if data.prompts and not 1 <= data.longest_response < data.max_length - 1:
+        message = (
+            f"is {data.longest_response}, of length {data.max_length}; leave room for a prompt"
+        )
+        problems.append(("data.max_new_tokens", message))
     return problems
 
 
 def template_problems(models: Models, data: DataPart) -> list[Problem]:
     """Why prompts cannot stand in the student's chat template, where they are to."""
-    if data.chat and not data.prompts:
-        return [("data.chat", "is for prompts; name files of them (`data.prompts`)")]
-    if not data.chat:
+    if data.chat_template and not data.prompts:
+        return [("data.chat_template", "is for prompts; name files of them (`data.prompts`)")]
+    if not data.chat_template:
         return []
     try:
         before_words(models.tokenizer)
         [empty] = tokenize_said(models.tokenizer, [""])
     except DataError as error:
-        return [("data.chat", str(error))]
+        return [("data.chat_template", str(error))]
     least = len(empty.ids)
-    if data.length - data.longest_response > least:
+    if data.max_length - data.longest_response > least:
         return []
-    message = f"is {data.longest_response}, of length {data.length}, of which the chat template"
-    return [("data.response", f"{message} takes {least}; leave room for a prompt")]
+    message = f"is {data.longest_response}, of length {data.max_length}, of which the chat template"
+    return [("data.max_new_tokens", f"{message} takes {least}; leave room for a prompt")]
 
 
 def template_warnings(models: Models, data: DataPart) -> list[str]:
     """Answers that are learned with another end than the chat template gives them."""
-    if not data.chat:
+    if not data.chat_template:
         return []
     try:
         end, mine = after_answer(models.tokenizer).strip(), str(models.tokenizer.eos_token)
@@ -152,7 +154,7 @@ def stage_policy(
                 not models.two_vocabularies,
                 f"{place}.policy",
                 "writes with two models that have different tokens; use `corpus` with `labels`, or"
-                " a stage over `data.text` with `alignment: ends` and `chunks` or `uld`",
+                " a stage over `data.text` with `alignment: boundaries` and `span_likelihood` or `uld`",
             ),
         ]
     return policy, problems + [(field, message) for met, field, message in needed if not met]

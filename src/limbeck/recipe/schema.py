@@ -54,23 +54,25 @@ class CopyPart(Part):
 class LowRankPart(Part):
     """Linear layers of the student in two thin factors, or with small additions that learn."""
 
-    kind: Literal["replace", "adapt"] = Field(
-        "replace", description="replace a layer by two factors; adapt adds to a frozen one (LoRA)"
+    kind: Literal["factorize", "lora"] = Field(
+        "factorize", description="factorize a layer into two thin ones; lora adds to a frozen one"
     )
-    layers: Literal["feed_forward", "attention", "all"] | list[str] = Field(
+    target_modules: Literal["feed_forward", "attention", "all"] | list[str] = Field(
         "feed_forward", description="which, or the ends of their paths, as mlp.up_proj"
     )
     rank: Whole | None = Field(None, ge=1, description="or give energy, or budget")
     energy: Number | None = Field(
         None, gt=0, lt=1, description="share of the squared singular values that is kept"
     )
-    budget: Number | None = Field(
+    parameter_ratio: Number | None = Field(
         None, gt=0, lt=1, description="share of the layers' parameters that is kept"
     )
-    whitened: bool = Field(True, description="weigh directions by what enters on real text")
-    alpha: Whole | None = Field(None, ge=1, description="of additions; twice the rank by default")
-    export: Literal["factored", "dense", "adapters"] = Field(
-        "factored",
+    whiten: bool = Field(True, description="weigh directions by what enters on real text")
+    lora_alpha: Whole | None = Field(
+        None, ge=1, description="of additions; twice the rank by default"
+    )
+    export: Literal["low_rank", "dense", "adapters"] = Field(
+        "low_rank",
         description="dense multiplies the factors out at the end; adapters leaves additions to a"
         " `student.model` by themselves too, as a folder for peft",
     )
@@ -84,48 +86,48 @@ class StudentPart(Part):
         description="a student that was trained before, with sizes, tokens and weights of its own:"
         " a transformers folder, or a hub name",
     )
-    layers: Whole | None = Field(None, ge=1, le=_LAYERS)
-    hidden: Whole | None = Field(None, ge=1, le=_WIDTH)
-    heads: Whole | None = Field(None, ge=1, le=_WIDTH)
-    intermediate: Whole | None = Field(None, ge=1, le=_WIDTH)
+    num_hidden_layers: Whole | None = Field(None, ge=1, le=_LAYERS)
+    hidden_size: Whole | None = Field(None, ge=1, le=_WIDTH)
+    num_attention_heads: Whole | None = Field(None, ge=1, le=_WIDTH)
+    intermediate_size: Whole | None = Field(None, ge=1, le=_WIDTH)
     model_type: str | None = Field(None, description="as bert or llama; the teacher's by default")
     tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
-    positions: Whole | None = Field(
+    max_position_embeddings: Whole | None = Field(
         None, ge=1, le=_TOKENS, description="longest text; the teacher's by default"
     )
-    key_value_heads: Whole | None = Field(
+    num_key_value_heads: Whole | None = Field(
         None,
         ge=1,
         le=_WIDTH,
         description="of decoders whose heads share keys; the teacher's ratio by default",
     )
-    vocabulary: Whole | None = Field(
+    vocab_size: Whole | None = Field(
         None,
         ge=1,
         le=_TOKENS,
         description="rows of the embedding table, no fewer than tokens; the teacher's",
     )
-    embeddings: Literal["random", "mean", "containing", "weighted"] = Field(
+    embedding_init: Literal["random", "mean", "containing", "weighted"] = Field(
         "random",
         description="first embeddings of another vocabulary than the teacher's: the mean of the"
         " teacher's tokens that a token is cut into; of those that contain it; or of these,"
         " weighted by how often the text has them",
     )
-    other_normalisation: bool = Field(
+    allow_normalizer_mismatch: bool = Field(
         False,
         description="allow a tokenizer that tells letters apart which the teacher's does not (as"
         " capitals), or the other way round",
     )
     low_rank: LowRankPart | None = None
-    copy_from_teacher: CopyPart | None = Field(
-        None, alias="copy", description="start from teacher layers; null starts from random weights"
+    init_from_teacher: CopyPart | None = Field(
+        None, description="start from teacher layers; null starts from random weights"
     )
 
 
 class HeldOutPart(Part):
     """Text that is never learned from."""
 
-    share: Number = Field(0.01, gt=0, lt=1, description="share of the documents")
+    fraction: Number = Field(0.01, gt=0, lt=1, description="share of the documents")
     sequences: Whole = Field(128, ge=1, description="how many are measured")
 
 
@@ -147,27 +149,29 @@ class DataPart(Part):
     prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         [], description="DIR/NAME of files of prompts with references, for decoders"
     )
-    response: Whole | None = Field(
+    max_new_tokens: Whole | None = Field(
         None, ge=1, description="tokens that answer a prompt, at most; half of length by default"
     )
-    between: str = Field("\n", description="stands between prompt and response")
-    chat: bool = Field(
+    separator: str = Field("\n", description="stands between prompt and response")
+    chat_template: bool = Field(
         False, description="prompts stand in the tokenizer's chat template, as a user says them"
     )
-    predicted: Literal["responses", "everything"] = Field(
-        "responses", description="everything predicts the tokens of prompts as well"
+    loss_on: Literal["completion", "all"] = Field(
+        "completion", description="all predicts the tokens of prompts as well"
     )
-    length: Whole = Field(
+    max_length: Whole = Field(
         128, ge=8, le=_TOKENS, description="tokens in a sequence, special tokens included"
     )
-    packed: bool = Field(True, description="documents follow one another without padding")
-    apart: bool = Field(False, description="packed documents do not see one another; for decoders")
+    packing: bool = Field(True, description="documents follow one another without padding")
+    isolate_documents: bool = Field(
+        False, description="packed documents do not see one another; for decoders"
+    )
     held_out: HeldOutPart = HeldOutPart()
 
     @property
     def longest_response(self) -> int:
         """Tokens of a response at most, its end included."""
-        return self.response or self.length // 2
+        return self.max_new_tokens or self.max_length // 2
 
 
 def _reads_both(share: float | Ramp) -> float | Ramp:
@@ -181,7 +185,7 @@ def _reads_both(share: float | Ramp) -> float | Ramp:
 class MixedPart(Part):
     """The teacher learns to read the student's vocabulary beside its own, from labels."""
 
-    share: Annotated[NumberOrRamp, AfterValidator(_reads_both)] = Field(
+    student_fraction: Annotated[NumberOrRamp, AfterValidator(_reads_both)] = Field(
         0.5, description="of the words, those cut by the student's vocabulary; or a ramp"
     )
 
@@ -189,7 +193,7 @@ class MixedPart(Part):
 class AlignmentPart(Part):
     """How teacher and student are compared where they cut text into different tokens."""
 
-    kind: Literal["match", "reduce", "ends"] = Field(
+    kind: Literal["match", "reduce", "boundaries"] = Field(
         "match",
         description="match compares tokens that are the same; reduce every teacher token with the"
         " student tokens that it is written with; ends, for decoders, where both have read as much",
@@ -200,10 +204,10 @@ class AlignmentPart(Part):
         description="of output distributions: shared tokens; mapped, all of the teacher's, a logit"
         " of each pooled from those of its parts; or all of both, for `uld`",
     )
-    of_parts: Literal["pool", "log_sum_exp"] = Field(
+    logit_pooling: Literal["pool", "log_sum_exp"] = Field(
         "pool", description="of mapped columns: what the logits of a token's parts become"
     )
-    teacher_reads: Literal["everything", "masked"] = Field(
+    teacher_input: Literal["everything", "masked"] = Field(
         "everything", description="masked hides from the teacher what the student does not see"
     )
 
@@ -233,18 +237,18 @@ class StagePart(Part):
         " switch, speculative or adaptive; or {kind: ...} with options",
     )
     tokens: Whole | None = Field(None, ge=1, description="length in tokens; or give steps")
-    steps: Whole | None = Field(None, ge=1)
+    max_steps: Whole | None = Field(None, ge=1)
     batch_size: Whole = Field(32, ge=1, description="sequences in an optimizer step")
     micro_batch_size: Whole | None = Field(None, ge=1, description="sequences in one forward")
     optimizer: OptimizerSettings = OptimizerSettings()
     masking: Masking | None = Field(None, description="by default 15 % of words, if labels need it")
     dropout: bool = Field(False, description="train with the student's dropout")
-    projections: Literal["fitted", "random"] = Field(
+    projection_init: Literal["fitted", "random"] = Field(
         "fitted",
         description="how learned maps to the teacher's width begin: by least squares over the"
         " stage's first batches, or at random",
     )
-    trained: Literal["all", "head", "factors"] = Field(
+    trainable: Literal["all", "head", "low_rank"] = Field(
         "all",
         description="head leaves everything but the vocabulary head as it is; factors everything"
         " but low-rank layers",
@@ -260,14 +264,14 @@ class TrainingPart(Part):
     device: DeviceChoice = Field(
         "auto", description="auto takes CUDA, then Apple's mps, then the processor"
     )
-    checkpointing: bool = Field(
+    gradient_checkpointing: bool = Field(
         False, description="compute the student's layers again in the backward, to save memory"
     )
-    log_every: Whole = Field(20, ge=1)
-    held_out_every: Whole = Field(200, ge=1)
-    checkpoint_every: Whole = Field(200, ge=1)
-    checkpoints_kept: Whole = Field(2, ge=1, description="the last ones; others are removed")
-    trackers: list[Literal["tensorboard"]] = []
+    logging_steps: Whole = Field(20, ge=1)
+    eval_steps: Whole = Field(200, ge=1)
+    save_steps: Whole = Field(200, ge=1)
+    save_total_limit: Whole = Field(2, ge=1, description="the last ones; others are removed")
+    report_to: list[Literal["tensorboard"]] = []
 
 
 class EvaluationPart(Part):
@@ -275,14 +279,14 @@ class EvaluationPart(Part):
 
     tasks: list[str] = Field([], description="DIR/NAME of task files")
     seeds: Whole = Field(3, ge=1)
-    training_rows: Whole | None = Field(
+    max_train_samples: Whole | None = Field(
         None, ge=1, description="the same subsample for every model"
     )
-    test_split: str | None = None
-    settings: FinetuneSettings = FinetuneSettings()
-    writing: GenerationSettings = GenerationSettings()
+    split: str | None = None
+    finetuning: FinetuneSettings = FinetuneSettings()
+    generation: GenerationSettings = GenerationSettings()
     teacher: bool = Field(True, description="measure the teacher too")
-    no_distillation: str | None = Field(
+    baseline: str | None = Field(
         None, description="run folder or model folder of the control that is measured beside it"
     )
     cost: bool = Field(True, description="measure latency and memory")

@@ -52,8 +52,8 @@ class Models:
         if self.teacher is None or part.columns == "all":
             return self
         columns = int(np.count_nonzero(compared_tokens(self.tokens, part)))
-        student = replace(self.student, vocabulary=columns, tokens=columns, absent=())
-        teacher = replace(self.teacher, vocabulary=columns, tokens=columns, absent=())
+        student = replace(self.student, vocab_size=columns, tokens=columns, absent=())
+        teacher = replace(self.teacher, vocab_size=columns, tokens=columns, absent=())
         return replace(self, student=student, teacher=teacher)
 
     def after_mixed(self) -> "Models":
@@ -61,7 +61,7 @@ class Models:
         if self.teacher is None:
             return self
         mine = self.student
-        teacher = replace(self.teacher, vocabulary=mine.vocabulary).of_tokens(mine.token_ids)
+        teacher = replace(self.teacher, vocab_size=mine.vocab_size).of_tokens(mine.token_ids)
         return replace(self, teacher=teacher, teacher_tokenizer=self.tokenizer)
 
 

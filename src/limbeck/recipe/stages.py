@@ -42,8 +42,8 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
         if not wrong:
             bound[name] = objective.bound(student, models.teacher)
             weights[name] = weight
-    if part.alignment and part.alignment.kind != "ends":
-        message = "needs `alignment: ends`, and decoders; leave it out"
+    if part.alignment and part.alignment.kind != "boundaries":
+        message = "needs `alignment: boundaries`, and decoders; leave it out"
         problems += [
             (f"stages.{number}.objectives.{name}", message)
             for name, objective in bound.items()
@@ -53,13 +53,15 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
     if compares and not part.alignment:
         problems += comparison_problems(models, f"stages.{number}.objectives")
     problems += _size_problems(part, number, data)
-    if part.trained == "head":
+    if part.trainable == "head":
         problems += _head_problems(bound, number, models)
     policy, found = stage_policy(part, number, models, data)
     problems += found
-    if data.apart and (part.alignment or not (data.packed and models.architecture.causal)):
+    if data.isolate_documents and (
+        part.alignment or not (data.packing and models.architecture.causal)
+    ):
         message = "is for packed text that decoders read, without an alignment; leave it out"
-        problems.append(("data.apart", message))
+        problems.append(("data.isolate_documents", message))
     if part.masking and models.architecture.causal:
         message = "hides tokens, which decoders do not learn from; leave it out"
         problems.append((f"stages.{number}.masking", message))
@@ -69,17 +71,17 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
         name=part.name or "+".join(bound),
         objectives=bound,
         weights=weights,
-        trained=part.trained,
+        trainable=part.trainable,
         alignment=part.alignment is not None,
         policy=policy,
-        projections=part.projections,
+        projections=part.projection_init,
         **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
     if models.architecture.causal:
         return stage, NextToken() if predicts else None, []
     masking = part.masking or (Masking() if predicts else None)
-    both = part.alignment is not None and part.alignment.teacher_reads == "masked"
+    both = part.alignment is not None and part.alignment.teacher_input == "masked"
     if masking and (problems := _mask_problems(models, number, both=both)):
         return None, None, problems
     return stage, masking, []
@@ -100,7 +102,7 @@ def _head_problems(
     objectives: Mapping[str, Objective], number: int, models: Models
 ) -> list[Problem]:
     """Objectives that give a vocabulary head nothing to learn from, or a head without weights."""
-    place = f"stages.{number}.trained"
+    place = f"stages.{number}.trainable"
     others = [name for name, o in objectives.items() if not o.student_needs().predictions]
     if others:
         message = f"is head, but {', '.join(others)} asks for no predictions; train all, or leave"
@@ -116,7 +118,7 @@ def _head_problems(
 def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
     """Stage I of mixed-vocabulary training."""
     place = f"stages.{number}"
-    share = part.mixed.share if part.mixed else 0.5
+    share = part.mixed.student_fraction if part.mixed else 0.5
     needed = [
         (number == 0, f"{place}.mixed", "can only be the first stage"),
         (models.teacher is not None, "teacher", "is missing; a mixed stage trains a copy of it"),
@@ -130,11 +132,11 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
             "student.model_type",
             "is a decoder; a mixed stage hides words, which only encoders fill in",
         ),
-        (part.trained == "all", f"{place}.trained", "must be all in a mixed stage"),
+        (part.trainable == "all", f"{place}.trainable", "must be all in a mixed stage"),
         (part.alignment is None, f"{place}.alignment", "has no place in a mixed stage"),
         (part.policy is None, f"{place}.policy", "has no place in a mixed stage"),
         (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
-        (data.packed, "data.packed", "must be true with a mixed stage"),
+        (data.packing, "data.packing", "must be true with a mixed stage"),
     ]
     problems = [(field, message) for met, field, message in needed if not met]
     if models.teacher_architecture is not None:
@@ -155,8 +157,8 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
 
 def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem]:
     problems: list[Problem] = []
-    if part.tokens is not None and not data.packed:
-        problems.append((f"stages.{number}.tokens", "needs `data.packed`; unpacked, give steps"))
+    if part.tokens is not None and not data.packing:
+        problems.append((f"stages.{number}.tokens", "needs `data.packing`; unpacked, give steps"))
     if part.micro_batch_size and part.micro_batch_size > part.batch_size:
         problems.append(
             (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
@@ -167,7 +169,8 @@ def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem
 def _course(part: StagePart, data: DataPart) -> dict[str, Any]:
     """How long a stage is, how it is cut and how fast it learns."""
     return {
-        "steps": part.steps or steps_of_tokens(part.tokens or 0, part.batch_size, data.length),
+        "steps": part.max_steps
+        or steps_of_tokens(part.tokens or 0, part.batch_size, data.max_length),
         "batch_size": part.batch_size,
         "micro_batch_size": part.micro_batch_size or part.batch_size,
         "optimizer": part.optimizer,

@@ -6,7 +6,7 @@ from itertools import islice
 from ..data.prompts import read_prompts
 from ..data.text import read_documents
 from ..errors import Problem
-from ..objectives.output import vocabularies_differ
+from ..objectives.logits import vocabularies_differ
 from ..tokenization.coverage import coverage
 from ..tokenization.normalisation import kept_by_one, share_read_otherwise
 from ..tokenization.plain_text import count_spelled, spelled_note
@@ -86,24 +86,24 @@ def alignment_problems(
         return [(f"{place}.alignment", message)]
     needed = [
         (
-            models.architecture.causal == (part.alignment.kind == "ends"),
+            models.architecture.causal == (part.alignment.kind == "boundaries"),
             f"{place}.alignment.kind",
             f"is {part.alignment.kind}; encoders take match or reduce, decoders ends",
         ),
-        (data.packed, "data.packed", "must be true where vocabularies are aligned"),
+        (data.packing, "data.packing", "must be true where vocabularies are aligned"),
         (
-            part.alignment.teacher_reads == "everything" or not models.architecture.causal,
+            part.alignment.teacher_input == "everything" or not models.architecture.causal,
             f"{place}.alignment.teacher_reads",
             "is masked, but decoders read everything; leave it out",
         ),
         (
-            part.alignment.teacher_reads == "everything" or part.alignment.kind != "reduce",
+            part.alignment.teacher_input == "everything" or part.alignment.kind != "reduce",
             f"{place}.alignment.teacher_reads",
             "is masked, but with reduce the student is compared on a view in which nothing is"
             " hidden; leave it out, or use match",
         ),
         (
-            part.alignment.of_parts == "pool" or part.alignment.columns == "mapped",
+            part.alignment.logit_pooling == "pool" or part.alignment.columns == "mapped",
             f"{place}.alignment.of_parts",
             "is for `columns: mapped`; shared tokens have no parts",
         ),
@@ -129,19 +129,32 @@ def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) 
     if mixed and student.model:
         message = "has embeddings of its own, and a `mixed` stage learns them anew; leave one out"
         problems.append(("student.model", message))
-    learns_from_words = mixed or student.embeddings != "random"
+    learns_from_words = mixed or student.embedding_init != "random"
     if models.two_vocabularies and models.copied_layers and not learns_from_words:
         message = "would copy embeddings of other tokens; begin with a `mixed` stage or with"
-        problems.append(("student.copy", f"{message} `embeddings: mean`, or use `copy: null`"))
-    if student.embeddings != "random":
+        problems.append(
+            (
+                "student.init_from_teacher",
+                f"{message} `embedding_init: mean`, or use `init_from_teacher: null`",
+            )
+        )
+    if student.embedding_init != "random":
         if not models.two_vocabularies:
-            message = f"is {student.embeddings}, but the tokens are the teacher's own; leave it out"
-            problems.append(("student.embeddings", message))
-        elif models.teacher and models.student.hidden > models.teacher.hidden:
-            message = f"is {student.embeddings}, but the student is wider than the teacher"
-            problems.append(("student.embeddings", f"{message}; use random"))
-    if learns_from_words and not student.other_normalisation and (said := _told_apart(models)):
-        message = f"{said}; learn it with --like, or allow it (`student.other_normalisation: true`)"
+            message = (
+                f"is {student.embedding_init}, but the tokens are the teacher's own; leave it out"
+            )
+            problems.append(("student.embedding_init", message))
+        elif models.teacher and models.student.hidden_size > models.teacher.hidden_size:
+            message = f"is {student.embedding_init}, but the student is wider than the teacher"
+            problems.append(("student.embedding_init", f"{message}; use random"))
+    if (
+        learns_from_words
+        and not student.allow_normalizer_mismatch
+        and (said := _told_apart(models))
+    ):
+        message = (
+            f"{said}; learn it with --like, or allow it (`student.allow_normalizer_mismatch: true`)"
+        )
         problems.append(("student.tokenizer", message))
     return problems
 
@@ -149,7 +162,7 @@ def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) 
 def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
     """What it costs that one of the tokenizers tells letters apart and the other does not."""
     theirs, said = models.teacher_tokenizer, _told_apart(models)
-    if theirs is None or not said or not student.other_normalisation or not data.text:
+    if theirs is None or not said or not student.allow_normalizer_mismatch or not data.text:
         return []
     text = islice(read_documents(data.text[0]), _DOCUMENTS_LOOKED_AT)
     share = share_read_otherwise(theirs, models.tokenizer, text)

@@ -44,9 +44,9 @@ def read_text(
         tokenize_source(
             source,
             tokenizer or setup.models.tokenizer,
-            length=data.length,
-            packed=data.packed,
-            held_out=HeldOut(held_out, data.held_out.share),
+            length=data.max_length,
+            packed=data.packing,
+            held_out=HeldOut(held_out, data.held_out.fraction),
             cache=cache_folder() / "tokenized",
         )
         for source in data.text
@@ -150,7 +150,7 @@ def tokens_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
 
 def calibration_tokens(setup: Setup) -> Tokens:
     """A little text as it is, for what is computed from a model's own activations."""
-    size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS // setup.recipe.data.length))
+    size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS // setup.recipe.data.max_length))
     if not setup.recipe.data.text:
         return prompt_batches(setup, held_out=False, size=size).batch(0).teacher
     batches = _batches(setup, held_out=False, size=size, masking=None, seed=setup.recipe.seed)
@@ -189,7 +189,7 @@ def _batches(
         size=size,
         masking=masking,
         seed=seed,
-        apart=setup.recipe.data.apart,
+        apart=setup.recipe.data.isolate_documents,
     )
 
 
@@ -206,7 +206,7 @@ def _mixed_batches(
         order=_order(setup, sources, seed),
         teacher=models.teacher_tokenizer,
         student=models.tokenizer,
-        student_from=models.teacher.vocabulary,
+        student_from=models.teacher.vocab_size,
         size=size,
         masking=masking if isinstance(masking, Masking) else Masking(),
         shares=[ramped(stage.mixed, stage.progress(step)) for step in steps],
@@ -232,8 +232,8 @@ def _aligned_batches(
         kind=part.kind,
         size=size,
         masking=masking,
-        teacher_reads=part.teacher_reads,
-        positions=models.student.positions,
+        teacher_input=part.teacher_input,
+        positions=models.student.max_position_embeddings,
         seed=seed,
     )
 
@@ -247,8 +247,8 @@ def _cut_twice(setup: Setup, *, held_out: bool, finest: bool = False) -> list[Se
             source,
             models.teacher_tokenizer,
             models.tokenizer,
-            length=data.length,
-            held_out=HeldOut(held_out, data.held_out.share),
+            length=data.max_length,
+            held_out=HeldOut(held_out, data.held_out.fraction),
             cache=cache_folder() / "tokenized",
             finest=finest,
         )

@@ -78,7 +78,7 @@ def write_cache(
     if accelerator.is_main_process:
         names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
         manifest.with_steps(names, [stage.steps for stage in setup.stages]).write(folder)
-    tokens = sum(s.steps * s.batch_size for s in setup.stages) * setup.recipe.data.length
+    tokens = sum(s.steps * s.batch_size for s in setup.stages) * setup.recipe.data.max_length
     held = SignalStore(folder, 0).held_bytes
     return CacheSize(held / tokens, held)
 

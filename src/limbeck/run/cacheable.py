@@ -11,7 +11,7 @@ from ..data.json_lines import file_of_split
 from ..errors import RecipeError
 from ..models.load import language_model_class
 from ..models.locate import fingerprint
-from ..objectives.output import Output
+from ..objectives.logits import Logits
 from ..recipe.check import Setup
 from ..recipe.schema import DataPart
 from ..system.fingerprints import content_of
@@ -71,14 +71,14 @@ def cache_problems(setup: Setup, kind: Kind) -> list[str]:
 
 
 def _kind_problem(objective: object, kind: Kind, aligned: bool) -> str | None:
-    if not isinstance(objective, Output) or aligned:
+    if not isinstance(objective, Logits) or aligned:
         return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
     if kind.logits == "top_k":
         compared = TokenIds.given(objective.vocabulary or 0)
         if 0 < len(compared) <= kind.tokens:
             return f"compares {len(compared)} tokens; keep fewer of them, or exact logits"
-        short = objective.signal == "top_k" and objective.tokens > kind.tokens
-        return f"asks for {objective.tokens} tokens; keep as many" if short else None
+        short = objective.signal == "top_k" and objective.compared > kind.tokens
+        return f"asks for {objective.compared} tokens; keep as many" if short else None
     if objective.divergence != "forward_kl" or objective.temperature != 1.0:
         return "samples stand for forward_kl at temperature 1 alone; keep logits as exact"
     return None
@@ -98,12 +98,14 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     writer = CacheWriter(
         LiveTeacher(model, architecture), SignalStore(Path(), 0), kind, tokens=0, seed=0
     )
-    width = setup.models.teacher.hidden if setup.models.teacher else 0
+    width = setup.models.teacher.hidden_size if setup.models.teacher else 0
     element = _BYTES[setup.precision.name]
     total = tokens = 0.0
     for number, stage in enumerate(setup.stages):
         masking = setup.maskings[number]
-        share = masking.share if isinstance(masking, Masking) and not stage.alignment else 1.0
+        share = (
+            masking.mlm_probability if isinstance(masking, Masking) and not stage.alignment else 1.0
+        )
         of_kind = {
             "predictions": share * width * element,
             "top_tokens": share * kind.tokens * 4,
@@ -111,7 +113,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
             "drawn": share * kind.tokens * 4,
         }
         names = writer.names(stage.teacher_needs())
-        here = stage.steps * stage.batch_size * setup.recipe.data.length
+        here = stage.steps * stage.batch_size * setup.recipe.data.max_length
         a_token = sum(of_kind.get(name[0], width * element) for name in names)
         total += a_token * here
         tokens += here
@@ -138,7 +140,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         "seed": str(recipe.seed),
         "training.precision": setup.precision.name,
     }
-    if data.chat:
+    if data.chat_template:
         identity["student.chat_template"] = str(models.tokenizer.chat_template)
     if models.teacher_tokenizer is not None:
         identity["teacher.tokenizer"] = tokenizer_hash(models.teacher_tokenizer)
@@ -153,7 +155,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         decides = {
             "batch_size": stage.batch_size,
             "masking": str(setup.maskings[number]),
-            "alignment": str(align and (align.kind, align.teacher_reads)),
+            "alignment": str(align and (align.kind, align.teacher_input)),
         }
         identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
     return Manifest(FORMAT, model, kind, identity, {})
@@ -161,4 +163,4 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
 
 def _plain(data: DataPart) -> set[str]:
     """Fields that came after the first caches, where they say what those were made with."""
-    return {name for name in ("chat", "predicted") if getattr(data, name) == _DEFAULT[name]}
+    return {name for name in ("chat_template", "loss_on") if getattr(data, name) == _DEFAULT[name]}

@@ -71,7 +71,7 @@ class Run:
 def distill(
     recipe: Recipe | dict[str, Any], output: Path | str, *, console: Console | None = None
 ) -> Run:
-    """Carry out a recipe; goes on by itself where ``output`` holds a part of it.
+    """Carry out a recipe; goes on by itself where ``logits`` holds a part of it.
 
     Args:
         recipe: As an object, or as the mapping that YAML gives.
@@ -82,7 +82,7 @@ def distill(
     and measures: the others give an empty report.
 
     Raises:
-        RecipeError: The recipe has problems, or ``output`` holds a run of another.
+        RecipeError: The recipe has problems, or ``logits`` holds a run of another.
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     raw = recipe if isinstance(recipe, dict) else recipe.model_dump(by_alias=True)
@@ -158,9 +158,7 @@ def _train(
         RunLog(folder / "log.jsonl").cut_after(position)
         _say_machine(setup, folder, position, console)
     restart_peak()
-    rhythm = Rhythm(
-        part.log_every, part.held_out_every, part.checkpoint_every, part.checkpoints_kept
-    )
+    rhythm = Rhythm(part.logging_steps, part.eval_steps, part.save_steps, part.save_total_limit)
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
         learner = build_learner(setup, student, number)
@@ -251,7 +249,7 @@ def _card_facts(setup: Setup) -> CardFacts:
     recipe = setup.recipe
     stages = [
         f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of"
-        f" {stage.batch_size} x {recipe.data.length} tokens"
+        f" {stage.batch_size} x {recipe.data.max_length} tokens"
         for stage in setup.stages
     ]
     low_rank = recipe.student.low_rank
@@ -264,5 +262,7 @@ def _card_facts(setup: Setup) -> CardFacts:
         stages=stages,
         text=[Path(p).name for p in (*(s.path for s in recipe.data.text), *recipe.data.prompts)],
         with_head=setup.has_trained_head,
-        factored=low_rank is not None and low_rank.kind == "replace" and low_rank.export != "dense",
+        factored=low_rank is not None
+        and low_rank.kind == "factorize"
+        and low_rank.export != "dense",
     )

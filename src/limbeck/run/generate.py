@@ -32,12 +32,12 @@ _KEPT_AT_ONCE = 512  # answers
 _Answers = list[tuple[str, bool]]  # texts, and whether they came to their end
 
 
-def write_samples(
+def generate_samples(
     model: str,
     output: Path | str,
     *,
     rows: int,
-    response: int = 256,
+    max_new_tokens: int = 256,
     temperature: float = 1.0,
     dev_share: float = 0.05,
     seed: int = 0,
@@ -52,7 +52,7 @@ def write_samples(
         model: Folder or hub name of a decoder.
         output: DIR/NAME of the files.
         rows: Texts in all.
-        response: Tokens of a text at most.
+        max_new_tokens: Tokens of a text at most.
         temperature: At which is written.
         dev_share: Of the texts, for the second file.
         seed: Decides the texts.
@@ -65,20 +65,24 @@ def write_samples(
             writes nothing.
     """
     dev = max(1, round(dev_share * rows))
-    if rows < 2 or response < 2:
-        raise DataError(f"{rows} texts of {response} tokens are asked for; give 2 or more of both")
+    if rows < 2 or max_new_tokens < 2:
+        raise DataError(
+            f"{rows} texts of {max_new_tokens} tokens are asked for; give 2 or more of both"
+        )
     if temperature == 0:
         raise DataError("the temperature is 0; give more than 0, else all texts are the same")
     if problem := temperature_problem(temperature):
         raise DataError(f"the temperature {problem}")
     console = console or Console(quiet=True)
     writer = _writer(model, console)
-    settings = GenerationSettings(response=response, temperature=temperature, batch_size=batch_size)
+    settings = GenerationSettings(
+        max_new_tokens=max_new_tokens, temperature=temperature, batch_size=batch_size
+    )
     first = list(frame_of(writer.tokenizer).begin)
-    if len(first) + response > writer.positions:
+    if len(first) + max_new_tokens > writer.positions:
         raise EvaluationError(
-            f"{model} reads {writer.positions} tokens, which is less than {response} and their"
-            " beginning; ask for shorter texts (`response`)"
+            f"{model} reads {writer.positions} tokens, which is less than {max_new_tokens} and their"
+            " beginning; ask for shorter texts (`max_new_tokens`)"
         )
     found: _Answers = []
     with ProgressBar("writing", console=console) as bar:
@@ -91,25 +95,25 @@ def write_samples(
             if not some:
                 raise EvaluationError(
                     f"{model} wrote {batch_size} texts, and none has a letter; ask for longer ones"
-                    " (`response`), or name a model that writes from nothing"
+                    " (`max_new_tokens`), or name a model that writes from nothing"
                 )
             found += some
             bar.show(min(len(found), rows), rows, "")
     found = found[:rows]
-    _say_what_was_cut(found, response, console)
+    _say_what_was_cut(found, max_new_tokens, console)
     lines = [_line("", text) for text, _ in found]
     return _written(Path(output), {"train": lines[dev:], "dev": lines[:dev]})
 
 
-def write_answers(
+def generate_answers(
     model: str,
     output: Path | str,
     *,
     prompts: str,
     rows: int | None = None,
-    response: int = 256,
+    max_new_tokens: int = 256,
     temperature: float = 1.0,
-    chat: bool = False,
+    chat_template: bool = False,
     seed: int = 0,
     batch_size: int = 32,
     console: Console | None = None,
@@ -125,9 +129,9 @@ def write_answers(
         prompts: DIR/NAME of the prompts; their train and dev files are answered, whichever are
             there. References are not read.
         rows: Prompts of each file at most, the first ones.
-        response: Tokens of an answer at most.
+        max_new_tokens: Tokens of an answer at most.
         temperature: At which is written; 0 takes the likeliest tokens.
-        chat: Prompts stand in the model's chat template.
+        chat_template: Prompts stand in the model's chat template.
         seed: Decides the answers.
         batch_size: Prompts at once.
         console: For the progress bar.
@@ -145,12 +149,18 @@ def write_answers(
     splits = [split for split in _SPLITS if has_split(source, split)]
     files = [file_of_split(source, split) for split in splits or _SPLITS]
     settings = GenerationSettings(
-        response=response, temperature=temperature, chat=chat, batch_size=batch_size
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        chat_template=chat_template,
+        batch_size=batch_size,
     )
     console = console or Console(quiet=True)
     writer = _writer(model, console)
     of: dict[str, Any] = {"model": fingerprint(model), "prompts": checksum(*files)}
-    of |= {"writing": asdict(settings), "template": chat and writer.tokenizer.chat_template}
+    of |= {
+        "writing": asdict(settings),
+        "template": chat_template and writer.tokenizer.chat_template,
+    }
     of |= {"ends": list(writer.ends)}
     kept = place.with_name(f"{place.name}.parts")
     lines: dict[str, list[str]] = {}
@@ -169,13 +179,13 @@ def write_answers(
         if too_long:
             said = f"{too_long:,} of {len(asked):,} prompts were too long and lost their beginning"
             console.print(said, highlight=False)
-        _say_what_was_cut(found, response, console)
+        _say_what_was_cut(found, max_new_tokens, console)
         pairs = zip(asked, found, strict=True)
         lines[split] = [_line(row.text, text) for row, (text, _) in pairs if text.strip()]
         if not lines[split]:
             raise EvaluationError(
                 f"{model} answers none of {len(asked):,} prompts with a letter; ask for longer"
-                " answers (`response`), or name a model that answers"
+                " answers (`max_new_tokens`), or name a model that answers"
             )
     written = _written(place, lines)
     shutil.rmtree(kept, ignore_errors=True)
@@ -209,9 +219,11 @@ def _answers(
     return [(text, ended) for text, ended in found["answers"]], found["too_long"]
 
 
-def _say_what_was_cut(found: _Answers, response: int, console: Console) -> None:
+def _say_what_was_cut(found: _Answers, max_new_tokens: int, console: Console) -> None:
     if cut := [ended for _, ended in found].count(False):
-        said = f"{cut:,} of {len(found):,} texts did not come to their end in {response} tokens"
+        said = (
+            f"{cut:,} of {len(found):,} texts did not come to their end in {max_new_tokens} tokens"
+        )
         console.print(said, highlight=False)
 
 

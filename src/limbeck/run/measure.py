@@ -107,12 +107,14 @@ def evaluate_model(
     """
     keep_freed_memory()
     device = choose_device()
-    warning = emulation_warning(choose_precision(part.settings.precision, device), device)
+    warning = emulation_warning(choose_precision(part.finetuning.precision, device), device)
     if warning and tasks:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
-    loaded = [load_task(location, test_split=part.test_split) for location in tasks]
+    loaded = [load_task(location, test_split=part.split) for location in tasks]
     loaded = [
-        subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
+        subsample(
+            task, rows=part.max_train_samples, seed=0, written=part.generation.max_eval_samples
+        )
         for task in loaded
     ]
     tokenizer = load_tokenizer(model)
@@ -132,8 +134,8 @@ def evaluate_model(
             scores |= evaluate_tasks(
                 model,
                 group,
-                settings=part.settings,
-                writing=part.writing,
+                settings=part.finetuning,
+                writing=part.generation,
                 seeds=range(part.seeds),
                 results=files,
                 progress=progress,
@@ -147,7 +149,7 @@ def _compared(setup: Setup, folder: Path) -> dict[str, str]:
     models = {"student": str(folder / "student")}
     if recipe.teacher and recipe.evaluation.teacher:
         models["teacher"] = recipe.teacher.model
-    if control := recipe.evaluation.no_distillation:
+    if control := recipe.evaluation.baseline:
         models["no_distillation"] = model_of_run(control)
     return models
 
@@ -249,7 +251,7 @@ def _text_measures(setup: Setup, folder: Path) -> dict[str, Any]:
         measures["top_agreement"] = top_agreement(
             student, architecture, teacher, teacher_architecture, batches, tokens=ids
         )
-        if setup.models.teacher and setup.models.teacher.vocabulary > len(ids):
+        if setup.models.teacher and setup.models.teacher.vocab_size > len(ids):
             measures["teacher_mass_on_no_piece"] = dropped_mass(
                 teacher, teacher_architecture, batches, tokens=ids
             )
@@ -269,19 +271,23 @@ def evaluation_notes(part: EvaluationPart) -> list[str]:
     notes = []
     writes = [asks_for_texts(location) for location in part.tasks]
     if any(writes):
-        how = part.writing
+        how = part.generation
         chance = f"temperature {how.temperature:g}" if how.temperature else "the likeliest tokens"
         notes.append(
-            f"texts were asked of every model as it is: {how.response} tokens at most, {chance}"
+            f"texts were asked of every model as it is: {how.max_new_tokens} tokens at most, {chance}"
         )
     if not all(writes):
-        rows = f"{part.training_rows} training rows at most" if part.training_rows else "all rows"
-        settings: FinetuneSettings = part.settings
+        rows = (
+            f"{part.max_train_samples} training rows at most"
+            if part.max_train_samples
+            else "all rows"
+        )
+        settings: FinetuneSettings = part.finetuning
         seeds = "1 seed" if part.seeds == 1 else f"{part.seeds} seeds"
         device = choose_device()
         precision = choose_precision(settings.precision, device).name
         notes.append(
-            f"every model was fine-tuned alike: {rows}, {settings.epochs:g} epochs, learning rate"
+            f"every model was fine-tuned alike: {rows}, {settings.num_train_epochs:g} epochs, learning rate"
             f" {settings.learning_rate:g}, {seeds}, scored after the last step; in {precision} on"
             f" {describe_device(device)}"
         )

@@ -35,13 +35,13 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
     if agrees and models.teacher_architecture:
         headless = has_vocabulary_head(agrees, architecture=models.teacher_architecture) is False
         agrees = None if headless else agrees
-    settings = replace(setup.recipe.evaluation.writing, response=data.longest_response)
+    settings = replace(setup.recipe.evaluation.generation, max_new_tokens=data.longest_response)
     of: dict[str, Any] = {
         "model": fingerprint(student),
         "teacher": agrees and fingerprint(agrees),
         "held_out": data.held_out.model_dump(),
         "writing": asdict(settings),
-        "template": models.tokenizer.chat_template if settings.chat else None,
+        "template": models.tokenizer.chat_template if settings.chat_template else None,
         "ends": list(ends_of(models.tokenizer, student)),
     }
 

@@ -57,7 +57,7 @@ def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     data = setup.recipe.data
     if theirs is None or architecture is None or not setup.models.two_vocabularies or not data.text:
         return None
-    below = held_out_below(read_documents(data.text[0]), share=data.held_out.share)
+    below = held_out_below(read_documents(data.text[0]), share=data.held_out.fraction)
     held_out = split_documents(read_documents(data.text[0]), below=below, held_out=True)
     text = next((text for text in held_out if len(text) >= _CHARACTERS // 2), "")
     if len(text) > _CHARACTERS:

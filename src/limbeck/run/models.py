@@ -48,7 +48,7 @@ def build_accelerator(recipe: Recipe, folder: Path | str) -> Accelerator:
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if precision.half else "no",
-        log_with=list(recipe.training.trackers) or None,
+        log_with=list(recipe.training.report_to) or None,
         project_dir=str(folder),
     )
 
@@ -68,7 +68,7 @@ def build_models(
     teacher = None
     taught = any(stage.teacher_needs().anything or stage.asks_logits for stage in setup.stages)
     taught = taught and recipe.teacher is not None and recipe.teacher.cache is None
-    if copy and recipe.teacher and recipe.student.embeddings != "random":
+    if copy and recipe.teacher and recipe.student.embedding_init != "random":
         _begin_with_embeddings(setup, student, recipe.teacher.model)
     aligned = any(stage.alignment for stage in setup.stages)
     copied = bool(models.copied_layers) and not models.two_vocabularies
@@ -80,9 +80,9 @@ def build_models(
         if taught:
             teacher = live_teacher(setup, model, accelerator)
     if recipe.student.low_rank:
-        text = [calibration_tokens(setup)] if recipe.student.low_rank.whitened else []
+        text = [calibration_tokens(setup)] if recipe.student.low_rank.whiten else []
         lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)
-    if recipe.training.checkpointing:
+    if recipe.training.gradient_checkpointing:
         recompute_layers(student, models.architecture)
     _attend(setup, student)
     return student, teacher
@@ -120,7 +120,7 @@ def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
         raise RecipeError("this recipe has no teacher, and something asks for one; name it")
     model = load_with_head(part.model, architecture=architecture, seed=setup.recipe.seed)
     table: Any = model.get_input_embeddings()
-    rows = table.weight.new_zeros(setup.models.student.vocabulary, table.weight.shape[1])
+    rows = table.weight.new_zeros(setup.models.student.vocab_size, table.weight.shape[1])
     return with_tokens(model, architecture, rows)
 
 
@@ -163,7 +163,7 @@ def _reads_in_bfloat16(setup: Setup) -> bool:
 
 def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     """First weights of the student, where the recipe wants them to be the teacher's."""
-    models, part = setup.models, setup.recipe.student.copy_from_teacher
+    models, part = setup.models, setup.recipe.student.init_from_teacher
     if models.copied_layers and part:
         copy_layers(
             student,
@@ -188,10 +188,10 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
         for name, objective in stage.objectives.items()
     }
     student.requires_grad_(True)
-    if stage.trained == "head":
+    if stage.trainable == "head":
         student.base_model.requires_grad_(False)
     part = setup.recipe.student.low_rank
-    if stage.trained == "factors" or (part and part.kind == "adapt"):
+    if stage.trainable == "low_rank" or (part and part.kind == "lora"):
         train_only_factors(student, part)
     return Learner(
         student,
@@ -221,7 +221,7 @@ def _alignment(setup: Setup, number: int) -> Alignment:
         same = torch.from_numpy(tokens.same[compared])
         return of_kind(same, teacher)
     parts, owner = (torch.from_numpy(found) for found in tokens.written_with(compared))
-    rows = mine.vocabulary if part.of_parts == "log_sum_exp" else None
+    rows = mine.vocab_size if part.logit_pooling == "log_sum_exp" else None
     return of_kind(parts, teacher, owner=owner, summed_over=rows)
 
 
@@ -230,16 +230,16 @@ def _mixed_vocabulary(setup: Setup, student: PreTrainedModel) -> MixedVocabulary
     name = setup.recipe.teacher.model if setup.recipe.teacher else ""
     model = load_with_head(name, architecture=architecture, seed=seed)
     _attend(setup, model)
-    if setup.recipe.training.checkpointing:
+    if setup.recipe.training.gradient_checkpointing:
         recompute_layers(model, architecture)
-    random = setup.recipe.student.embeddings == "random"
+    random = setup.recipe.student.embedding_init == "random"
     rows = None if random else _first_rows(setup, model)[0]
     return MixedVocabulary(model, student, architecture, seed=seed, rows=rows)
 
 
 def _first_rows(setup: Setup, teacher: PreTrainedModel) -> tuple[Tensor, Tensor]:
     """What each of the student's tokens is to the teacher, and its weight; 0 where none is."""
-    kind, models = setup.recipe.student.embeddings, setup.models
+    kind, models = setup.recipe.student.embedding_init, setup.models
     if models.teacher_tokenizer is None:
         raise RecipeError("this recipe has no teacher to take first embeddings from; name it")
     embeddings: Any = teacher.get_input_embeddings()

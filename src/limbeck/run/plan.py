@@ -80,7 +80,14 @@ def probe(setup: Setup, number: int) -> Probe:
 def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
     """The plan as tables with headings; times only where stages were probed."""
     models = setup.models
-    fields = ("layers", "hidden", "heads", "intermediate", "vocabulary", "positions")
+    fields = (
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "vocab_size",
+        "max_position_embeddings",
+    )
     sizes: Table = [["", *fields, "parameters", "of these embeddings"]]
     named = [("student", models.student, models.student_config)]
     if models.teacher is not None:
@@ -112,7 +119,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
             said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
             options.append([stage.name, name, _weight(stage.weights[name]), said])
     tables.append(("Objectives", options))
-    length = setup.recipe.data.length
+    length = setup.recipe.data.max_length
     stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
     for number, stage in enumerate(setup.stages):
         tokens = stage.steps * stage.batch_size * length
@@ -156,23 +163,23 @@ def _with_live_teacher(setup: Setup) -> Setup:
 
 def _random_batch(setup: Setup, number: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    shape = (setup.stages[number].batch_size, setup.recipe.data.length)
-    below = setup.models.student.vocabulary
+    shape = (setup.stages[number].batch_size, setup.recipe.data.max_length)
+    below = setup.models.student.vocab_size
     if setup.stages[number].mixed is not None and setup.models.teacher is not None:
-        below += setup.models.teacher.vocabulary
+        below += setup.models.teacher.vocab_size
     ids = torch.randint(0, below, shape, generator=generator)
     masking = setup.maskings[number]
-    share = masking.share if isinstance(masking, Masking) else 1.0 if masking else 0.0
+    share = masking.mlm_probability if isinstance(masking, Masking) else 1.0 if masking else 0.0
     predicted = torch.rand(shape, generator=generator) < share
     real = torch.ones(shape, dtype=torch.bool)
     tokens = Tokens(ids, real, ids, predicted)
     part = setup.recipe.stages[number].alignment
     if part is None or setup.models.teacher is None:
         return Batch(tokens, tokens)
-    below = setup.models.teacher.vocabulary
+    below = setup.models.teacher.vocab_size
     read = torch.randint(0, below, shape, generator=generator)
     every = torch.arange(shape[1]).expand(shape)
-    following = every if part.kind == "ends" else None
+    following = every if part.kind == "boundaries" else None
     links = Links(
         Tokens(ids, real, ids, real) if part.kind == "reduce" else None,
         every,

@@ -29,7 +29,7 @@ def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) ->
     table = _prompt_table(setup, held_out=held_out)
     order = SeededOrder((len(table.prompts),), (1.0,), seed)
     pad = setup.models.tokenizer.pad_token_id or 0
-    prompts_too = setup.recipe.data.predicted == "everything"
+    prompts_too = setup.recipe.data.loss_on == "all"
     return PromptBatches(table, order, size, pad, prompts_too)
 
 
@@ -52,7 +52,7 @@ def prompt_notes(setup: Setup) -> list[str]:
 
 def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
     rows = list(chain.from_iterable(map(read_prompts, data.prompts)))
-    below = held_out_below((row.identity for row in rows), share=data.held_out.share)
+    below = held_out_below((row.identity for row in rows), share=data.held_out.fraction)
     return (row for row in rows if is_held_out(row.identity, below=below) == held_out)
 
 
@@ -89,10 +89,10 @@ def _encoded(
     return encode_prompts(
         _prompts(part, held_out=held_out),
         cutter.tokenizer,
-        length=part.length,
+        length=part.max_length,
         response=part.longest_response,
-        between=part.between,
-        chat=part.chat,
+        between=part.separator,
+        chat=part.chat_template,
     )
 
 
@@ -111,7 +111,7 @@ def written_batches(
     shares = keeps_shares(accelerator)
     options = stage.policy.options
     if shares:  # weights come anew with every step, and what was recorded reads the old ones
-        options = replace(options, graphs=False)
+        options = replace(options, cuda_graphs=False)
     return WrittenBatches(
         prompts,
         stage.policy._replace(options=options),

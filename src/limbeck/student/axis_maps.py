@@ -53,7 +53,10 @@ def axis_maps(
     """
     hidden, scale = residual
     by_role = {"hidden": hidden}
-    if wide.hidden != narrow.hidden and _embedding_width(source, architecture) == wide.hidden:
+    if (
+        wide.hidden_size != narrow.hidden_size
+        and _embedding_width(source, architecture) == wide.hidden_size
+    ):
         by_role["embedding"] = hidden
     if layer is not None:
         prefix = f"{architecture.layers}.{layer}."
@@ -97,10 +100,16 @@ def _head_maps(
     weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
 ) -> tuple[Tensor, Tensor]:  # two matrices of different sizes
     """Which query heads are kept, and which heads of keys and values, group by group."""
-    groups_narrow = narrow.key_value_heads or narrow.heads
-    groups_wide = wide.key_value_heads or wide.heads
-    per_narrow, per_wide = narrow.heads // groups_narrow, wide.heads // groups_wide
-    sizes = narrow.query_width // narrow.heads, wide.query_width // wide.heads
+    groups_narrow = narrow.num_key_value_heads or narrow.num_attention_heads
+    groups_wide = wide.num_key_value_heads or wide.num_attention_heads
+    per_narrow, per_wide = (
+        narrow.num_attention_heads // groups_narrow,
+        wide.num_attention_heads // groups_wide,
+    )
+    sizes = (
+        narrow.query_width // narrow.num_attention_heads,
+        wide.query_width // wide.num_attention_heads,
+    )
     norms = torch.zeros(groups_wide, per_wide)
     writes = weights.get(("hidden", "heads"))
     if width is Width.SVD and writes is not None:
@@ -108,7 +117,7 @@ def _head_maps(
     groups = _largest(norms.sum(1), groups_narrow)
     heads = torch.cat([group * per_wide + _largest(norms[group], per_narrow) for group in groups])
     return (
-        _selected_heads(heads, sizes, wide.heads),
+        _selected_heads(heads, sizes, wide.num_attention_heads),
         _selected_heads(groups, sizes, groups_wide),
     )
 
@@ -126,14 +135,14 @@ def _selected_heads(heads: Tensor, sizes: tuple[int, int], of: int) -> Matrix:
 def _inner_map(
     weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
 ) -> Matrix:
-    chosen = torch.arange(narrow.intermediate)
+    chosen = torch.arange(narrow.intermediate_size)
     reads, writes = weights.get(("inner", "hidden")), weights.get(("hidden", "inner"))
     if width is Width.SVD and writes is not None:
         norms = writes.square().sum(0)
         if reads is not None:
             norms = norms * reads.square().sum(1)
-        chosen = norms.topk(narrow.intermediate).indices.sort().values
-    return _selection(chosen, wide.intermediate)
+        chosen = norms.topk(narrow.intermediate_size).indices.sort().values
+    return _selection(chosen, wide.intermediate_size)
 
 
 def hidden_map(
@@ -149,12 +158,12 @@ def hidden_map(
     Raises:
         StudentError: Main directions are asked for, and there is no calibration text.
     """
-    if width is Width.CUT or narrow.hidden == wide.hidden:
-        return _selection(torch.arange(narrow.hidden), wide.hidden), 1.0
+    if width is Width.CUT or narrow.hidden_size == wide.hidden_size:
+        return _selection(torch.arange(narrow.hidden_size), wide.hidden_size), 1.0
     if not calibration:
         raise StudentError("copying by svd needs calibration text; give some, or use `width: cut`")
-    second_moment = torch.zeros(wide.hidden, wide.hidden, dtype=torch.float64)
-    everything = Needs(hidden=frozenset(range(wide.layers)))
+    second_moment = torch.zeros(wide.hidden_size, wide.hidden_size, dtype=torch.float64)
+    everything = Needs(hidden=frozenset(range(wide.num_hidden_layers)))
     with torch.no_grad():
         for tokens in calibration:
             states = capture(teacher, architecture, tokens, everything).hidden
@@ -164,15 +173,15 @@ def hidden_map(
                 second_moment += rows.mT @ rows / rows.square().sum()
     # The mean over coordinates is what a norm subtracts, so that direction is mapped to
     # itself and the rest of the basis stands at a right angle to it.
-    ones = torch.full((wide.hidden, 1), wide.hidden**-0.5, dtype=torch.float64)
-    project = torch.eye(wide.hidden, dtype=torch.float64) - ones @ ones.mT
+    ones = torch.full((wide.hidden_size, 1), wide.hidden_size**-0.5, dtype=torch.float64)
+    project = torch.eye(wide.hidden_size, dtype=torch.float64) - ones @ ones.mT
     values, vectors = torch.linalg.eigh(project @ second_moment @ project)
-    kept = vectors[:, -(narrow.hidden - 1) :]
-    energy = float(values[-(narrow.hidden - 1) :].sum() / values.sum())
-    ones_narrow = torch.full((narrow.hidden, 1), narrow.hidden**-0.5, dtype=torch.float64)
+    kept = vectors[:, -(narrow.hidden_size - 1) :]
+    energy = float(values[-(narrow.hidden_size - 1) :].sum() / values.sum())
+    ones_narrow = torch.full((narrow.hidden_size, 1), narrow.hidden_size**-0.5, dtype=torch.float64)
     basis = torch.linalg.svd(ones_narrow, full_matrices=True).U[:, 1:]
     matrix = kept @ basis.mT + ones @ ones_narrow.mT
-    return matrix.float(), (energy * wide.hidden / narrow.hidden) ** 0.5
+    return matrix.float(), (energy * wide.hidden_size / narrow.hidden_size) ** 0.5
 
 
 def axis_roles(name: str, architecture: Architecture) -> tuple[str, ...] | None:

@@ -41,41 +41,53 @@ def copy_problems(
             speed of its own, so that a head cannot be cut.
     """
     problems = []
-    if len(layers) != student.layers:
+    if len(layers) != student.num_hidden_layers:
         problems.append(
-            f"names {len(layers)} teacher layers for {student.layers} student layers; name one each"
+            f"names {len(layers)} teacher layers for {student.num_hidden_layers} student layers; name one each"
         )
     if empty := [number for number, run in enumerate(layers) if not run]:
         problems.append(
             f"names no teacher layer for student layers {empty}; name one each, or more"
         )
     named = [layer for run in layers for layer in run]
-    if outside := [layer for layer in named if not 0 <= layer < teacher.layers]:
+    if outside := [layer for layer in named if not 0 <= layer < teacher.num_hidden_layers]:
         problems.append(
-            f"names teacher layers {outside}, but there are {teacher.layers}: 0 to"
-            f" {teacher.layers - 1} (the embedding output is not counted)"
+            f"names teacher layers {outside}, but there are {teacher.num_hidden_layers}: 0 to"
+            f" {teacher.num_hidden_layers - 1} (the embedding output is not counted)"
         )
-    head_size = student.query_width // student.heads, teacher.query_width // teacher.heads
-    groups = student.key_value_heads or student.heads, teacher.key_value_heads or teacher.heads
+    head_size = (
+        student.query_width // student.num_attention_heads,
+        teacher.query_width // teacher.num_attention_heads,
+    )
+    groups = (
+        student.num_key_value_heads or student.num_attention_heads,
+        teacher.num_key_value_heads or teacher.num_attention_heads,
+    )
     sizes = {
-        "hidden": (student.hidden, teacher.hidden),
-        "intermediate": (student.intermediate, teacher.intermediate),
-        "heads": (student.heads, teacher.heads),
-        "positions": (student.positions, teacher.positions),
+        "hidden": (student.hidden_size, teacher.hidden_size),
+        "intermediate_size": (student.intermediate_size, teacher.intermediate_size),
+        "num_attention_heads": (student.num_attention_heads, teacher.num_attention_heads),
+        "max_position_embeddings": (
+            student.max_position_embeddings,
+            teacher.max_position_embeddings,
+        ),
         "hidden per head": head_size,
-        "key_value_heads": groups,
-        "heads per key_value_head": (student.heads // groups[0], teacher.heads // groups[1]),
+        "num_key_value_heads": groups,
+        "heads per key_value_head": (
+            student.num_attention_heads // groups[0],
+            teacher.num_attention_heads // groups[1],
+        ),
     }
     for name, (narrow, wide) in sizes.items():
         if narrow > wide:
             problems.append(
                 f"cannot fill {name}={narrow} from the teacher's {wide}; make it smaller, or start"
-                " from random weights (`copy: null`)"
+                " from random weights (`init_from_teacher: null`)"
             )
     if rotary and head_size[0] < head_size[1]:
         problems.append(
             f"cannot cut heads of {head_size[1]} to {head_size[0]} where positions are rotary;"
-            f" give hidden / heads = {head_size[1]}, or start from random weights (`copy: null`)"
+            f" give hidden_size / num_attention_heads = {head_size[1]}, or start from random weights (`init_from_teacher: null`)"
         )
     return problems
 
@@ -168,7 +180,7 @@ def _assign(
         if target.shape != source.shape:
             raise StudentError(
                 f"the axes of {name} (teacher {tuple(source.shape)}, student"
-                f" {tuple(target.shape)}) are not in the architecture; add them, or use `copy: null`"
+                f" {tuple(target.shape)}) are not in the architecture; add them, or use `init_from_teacher: null`"
             )
         target.data.copy_(source)
         return

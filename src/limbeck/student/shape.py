@@ -26,24 +26,37 @@ def shape_problems(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str
         for name, value in vars(shape).items()
         if isinstance(value, int) and not isinstance(value, bool) and value < 1
     ]
-    if not problems and shape.head_size is None and shape.hidden % shape.heads:
-        valid = [n for n in range(1, shape.hidden + 1) if shape.hidden % n == 0 and n <= 64]
+    if not problems and shape.head_dim is None and shape.hidden_size % shape.num_attention_heads:
+        valid = [
+            n for n in range(1, shape.hidden_size + 1) if shape.hidden_size % n == 0 and n <= 64
+        ]
         problems.append(
-            ("heads", f"is {shape.heads}, which does not divide hidden={shape.hidden}; use {valid}")
+            (
+                "num_attention_heads",
+                f"is {shape.num_attention_heads}, which does not divide hidden_size={shape.hidden_size}; use {valid}",
+            )
         )
-    if not problems and rotary and (size := shape.query_width // shape.heads) % 2:
-        message = f"is {shape.heads}, of {size} coordinates each; where positions are rotary a head"
-        problems.append(("heads", f"{message} needs an even number (hidden={shape.hidden})"))
-    groups = shape.key_value_heads
-    if not problems and groups and shape.heads % groups:
+    if not problems and rotary and (size := shape.query_width // shape.num_attention_heads) % 2:
+        message = f"is {shape.num_attention_heads}, of {size} coordinates each; where positions are rotary a head"
         problems.append(
-            ("key_value_heads", f"is {groups}, which does not divide heads={shape.heads}")
+            (
+                "num_attention_heads",
+                f"{message} needs an even number (hidden_size={shape.hidden_size})",
+            )
         )
-    if (ids := shape.token_ids).end > shape.vocabulary:
-        message = f"is {shape.vocabulary}, but the tokenizer has {len(ids)} tokens"
+    groups = shape.num_key_value_heads
+    if not problems and groups and shape.num_attention_heads % groups:
+        problems.append(
+            (
+                "num_key_value_heads",
+                f"is {groups}, which does not divide num_attention_heads={shape.num_attention_heads}",
+            )
+        )
+    if (ids := shape.token_ids).end > shape.vocab_size:
+        message = f"is {shape.vocab_size}, but the tokenizer has {len(ids)} tokens"
         if ids.absent:
             message += f" with ids up to {ids.end - 1}"
-        problems.append(("vocabulary", f"{message}; give {ids.end} or more"))
+        problems.append(("vocab_size", f"{message}; give {ids.end} or more"))
     return problems
 
 
@@ -52,7 +65,7 @@ def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
     return [
         f"the student's {name} ({getattr(shape, name)}) is larger than the teacher's"
         f" ({getattr(teacher, name)}): it will cost more than the teacher there"
-        for name in ("layers", "hidden", "intermediate")
+        for name in ("num_hidden_layers", "hidden_size", "intermediate_size")
         if getattr(shape, name) > getattr(teacher, name)
     ]
 
@@ -78,23 +91,27 @@ def student_config(
     if factored_ranks(config):
         del config.quantization_config  # the student's layers are its own
     kinds = config.to_dict().get("layer_types")
-    config.num_hidden_layers = shape.layers
-    config.num_attention_heads = shape.heads
+    config.num_hidden_layers = shape.num_hidden_layers
+    config.num_attention_heads = shape.num_attention_heads
     fields = config.to_dict()
-    if shape.key_value_heads and "num_key_value_heads" in fields:
-        config.num_key_value_heads = shape.key_value_heads
+    if shape.num_key_value_heads and "num_key_value_heads" in fields:
+        config.num_key_value_heads = shape.num_key_value_heads
     if "head_dim" in fields:
-        config.head_dim = shape.head_size or shape.hidden // shape.heads
+        config.head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
     if config.to_dict().get("embedding_size") == config.hidden_size:
-        config.embedding_size = shape.hidden
-    config.hidden_size = shape.hidden
-    setattr(config, architecture.intermediate_field, shape.intermediate)
-    config.vocab_size = shape.vocabulary
-    config.max_position_embeddings = shape.positions + unused_positions(like, architecture)
+        config.embedding_size = shape.hidden_size
+    config.hidden_size = shape.hidden_size
+    setattr(config, architecture.intermediate_field, shape.intermediate_size)
+    config.vocab_size = shape.vocab_size
+    config.max_position_embeddings = shape.max_position_embeddings + unused_positions(
+        like, architecture
+    )
     config.dtype = "float32"
     if kinds is not None:
         chosen = (
-            range(shape.layers) if copied_layers is None else [run[-1] for run in copied_layers]
+            range(shape.num_hidden_layers)
+            if copied_layers is None
+            else [run[-1] for run in copied_layers]
         )
         config.layer_types = [kinds[layer % len(kinds)] for layer in chosen]
     return config

@@ -38,7 +38,7 @@ class Study(Part):
     recipe: str | dict[str, Any] = Field(
         description="what all arms share: a recipe's path, seen from the study's file, or its keys"
     )
-    set: Overrides = Field({}, description="fields laid over it for all, as {data.length: 64}")
+    set: Overrides = Field({}, description="fields laid over it for all, as {data.max_length: 64}")
     students: dict[str, Overrides] = Field(
         {"student": {}},
         min_length=1,
@@ -117,8 +117,8 @@ def prepare_study(raw: Mapping[str, Any]) -> tuple[Study, list[ArmRun]]:
     problems += [
         (
             f"arms.{run.arm}",
-            "changes how prompts are put (data.chat, data.between), and all are measured alike; say"
-            " in the recipe how (evaluation.writing.chat, evaluation.writing.between)",
+            "changes how prompts are put (data.chat_template, data.separator), and all are measured alike; say"
+            " in the recipe how (evaluation.generation.chat_template, evaluation.generation.separator)",
         )
         for run in runs
         if run.setup.recipe.evaluation != runs[0].setup.recipe.evaluation
@@ -137,7 +137,7 @@ def evaluation_of(runs: Sequence[ArmRun]) -> EvaluationPart:
 
 def tokens_of(setup: Setup) -> int:
     """Tokens of all stages."""
-    length = setup.recipe.data.length
+    length = setup.recipe.data.max_length
     return sum(stage.steps * stage.batch_size * length for stage in setup.stages)
 
 

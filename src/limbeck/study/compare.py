@@ -40,7 +40,7 @@ _CLAIMS = "claims"
 def compare(
     raw: Mapping[str, Any], output: Path | str, *, console: Console | None = None
 ) -> dict[str, Any]:
-    """Carry out a study and give its report; goes on where ``output`` holds a part of it.
+    """Carry out a study and give its report; goes on where ``logits`` holds a part of it.
 
     Args:
         raw: The study, as `read_study` gives it.

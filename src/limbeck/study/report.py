@@ -132,8 +132,10 @@ def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, di
 
 
 def _task(location: str, part: EvaluationPart) -> Task:
-    task = load_task(location, test_split=part.test_split)
-    return subsample(task, rows=part.training_rows, seed=0, written=part.writing.rows)
+    task = load_task(location, test_split=part.split)
+    return subsample(
+        task, rows=part.max_train_samples, seed=0, written=part.generation.max_eval_samples
+    )
 
 
 def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:
@@ -202,5 +204,5 @@ def _interval_note(study: Study, part: EvaluationPart) -> str:
 
 def _tokens_line(run: ArmRun) -> str:
     stages = run.setup.stages
-    length = run.setup.recipe.data.length
+    length = run.setup.recipe.data.max_length
     return f"{sum(s.steps * s.batch_size * length for s in stages):,} tokens"

@@ -14,7 +14,7 @@ from ..system.files import write_text
 from .store import label_of
 
 _FILE = "manifest.json"
-FORMAT = 3  # raised when the folder is laid out anew, or the same seed makes other batches
+FORMAT = 4  # raised when the folder is laid out anew, or the same seed makes other batches
 
 
 @dataclass(frozen=True)

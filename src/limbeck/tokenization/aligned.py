@@ -21,7 +21,7 @@ from .masking import Masking, NextToken, mask_tokens, next_tokens
 from .token_map import Ids, TokenMap
 from .two_cuts import Cuts
 
-Kind = Literal["match", "reduce", "ends"]
+Kind = Literal["match", "reduce", "boundaries"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AlignedBatches(BatchSource):
         size: Sequences in a batch.
         masking: How the student's tokens are hidden, or that next ones are predicted; None
             leaves them all to be read.
-        teacher_reads: ``everything``, or ``masked``: what the student does not see is
+        teacher_input: ``everything``, or ``masked``: what the student does not see is
             hidden from the teacher too.
         positions: The student's longest text.
         seed: Decides the masks.
@@ -57,7 +57,7 @@ class AlignedBatches(BatchSource):
     kind: Kind
     size: int
     masking: Masking | NextToken | None
-    teacher_reads: Literal["everything", "masked"]
+    teacher_input: Literal["everything", "masked"]
     positions: int
     seed: int
 
@@ -75,7 +75,7 @@ class AlignedBatches(BatchSource):
         linked, view = self._links(sequences)
         ids = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
         read = ids
-        if self.teacher_reads == "masked":
+        if self.teacher_input == "masked":
             gaps = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
             hidden = [_spread(row, some) for row, some in zip(sequences, gaps, strict=True)]
             read = np.where(padded(hidden, False, np.bool_), self.teacher.mask_token_id, ids)
@@ -89,7 +89,7 @@ class AlignedBatches(BatchSource):
             teacher=torch.from_numpy(of_teacher),
             groups=as_tokens(nothing, real, nothing, real),
         )
-        if self.kind != "ends":
+        if self.kind != "boundaries":
             teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
             return Batch(student, teacher, groups_alone)
         labels, _ = next_tokens(ids, _real(theirs))

@@ -31,7 +31,7 @@ _AT_ONCE = 1000  # documents handed over together
 
 
 def learn_tokenizer(
-    documents: Iterable[str], like: PreTrainedTokenizerFast, *, size: int
+    documents: Iterable[str], like: PreTrainedTokenizerFast, *, vocab_size: int
 ) -> PreTrainedTokenizerFast:
     """A tokenizer of another size that treats text as ``like`` does, learned from the documents.
 
@@ -39,19 +39,19 @@ def learn_tokenizer(
         documents: Strings; they are read once.
         like: Gives the kind, the normalisation, the cutting into words and the special
             tokens; a model's tokenizer, or a `blank_tokenizer`.
-        size: Tokens, special tokens included.
+        vocab_size: Tokens, special tokens included.
 
     Raises:
-        DataError: The documents' letters alone are more than ``size``, or the
+        DataError: The documents' letters alone are more than ``vocab_size``, or the
             documents do not give so many tokens.
     """
-    learned = train_like(like, _batches(iter(documents)), size)
-    check_size(len(learned), size)
+    learned = train_like(like, _batches(iter(documents)), vocab_size)
+    check_size(len(learned), vocab_size)
     return learned
 
 
 def train_like(
-    like: PreTrainedTokenizerFast, texts: Iterator[list[str]], size: int, **options: Any
+    like: PreTrainedTokenizerFast, texts: Iterator[list[str]], vocab_size: int, **options: Any
 ) -> PreTrainedTokenizerFast:
     """A tokenizer of the same kind, trained by `tokenizers`; its size is still to be checked.
 
@@ -67,32 +67,32 @@ def train_like(
         )
     train: Any = like.train_new_from_iterator
     try:
-        learned: PreTrainedTokenizerFast = train(texts, size, show_progress=False, **options)
+        learned: PreTrainedTokenizerFast = train(texts, vocab_size, show_progress=False, **options)
     except Exception as error:  # tokenizers has no other kind
         if "not large enough to contain all chars" not in str(error):
             raise
         raise DataError(
-            f"{size} tokens are fewer than the letters and special tokens that the text needs;"
+            f"{vocab_size} tokens are fewer than the letters and special tokens that the text needs;"
             " ask for more, or leave rare letters out of the text"
         ) from error
     renumber_frame(learned)  # transformers does not where the frame is one of several steps
     return learned
 
 
-def check_size(found: int, size: int) -> None:
+def check_size(found: int, vocab_size: int) -> None:
     """Refuse a vocabulary of another size than was asked for.
 
     Raises:
         DataError: With what was found, and what to change.
     """
-    if found > size:
+    if found > vocab_size:
         raise DataError(
-            f"{size} tokens are fewer than the letters and special tokens that the text needs"
+            f"{vocab_size} tokens are fewer than the letters and special tokens that the text needs"
             f" ({found}); ask for more, or leave rare letters out of the text"
         )
-    if found < size:
+    if found < vocab_size:
         raise DataError(
-            f"the text gives {found} tokens, and {size} were asked for; ask for fewer, or give"
+            f"the text gives {found} tokens, and {vocab_size} were asked for; ask for fewer, or give"
             " more text"
         )
 

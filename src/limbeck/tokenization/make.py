@@ -31,7 +31,7 @@ def learn_vocabulary(
     texts: Sequence[str],
     output: Path | str,
     *,
-    size: int,
+    vocab_size: int,
     like: str | None = None,
     kind: str = "wordpiece",
     lowercase: bool = False,
@@ -44,7 +44,7 @@ def learn_vocabulary(
     Args:
         texts: Files or hub names, as a recipe's ``data.text``.
         output: The folder; a tokenizer that is in it is replaced.
-        size: Tokens, special tokens included.
+        vocab_size: Tokens, special tokens included.
         like: A model whose tokenizer's kind, normalisation and special tokens are kept.
         kind: Without ``like``: a name in ``KINDS``.
         lowercase: Without ``like``: letters become small.
@@ -63,13 +63,13 @@ def learn_vocabulary(
         raise RecipeError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
     if nested and not like:
         raise RecipeError("nested tokens are parts of a model's; name it (like)")
-    _check_positive(size=size, characters=characters)
+    _check_positive(vocab_size=vocab_size, characters=characters)
     if like and (kind != "wordpiece" or lowercase):
         raise RecipeError(f"kind and lowercase are those of {like} (like); leave them out")
     _check_replaceable(Path(output))
     pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
     read = _reader(texts, characters, console)
-    learned = (learn_nested if nested else learn_tokenizer)(read(), pattern, size=size)
+    learned = (learn_nested if nested else learn_tokenizer)(read(), pattern, vocab_size=vocab_size)
     return _leave(learned, Path(output), texts, like)
 
 
@@ -78,8 +78,8 @@ def trim_vocabulary(
     texts: Sequence[str],
     output: Path | str,
     *,
-    size: int | None = None,
-    share: float | None = None,
+    vocab_size: int | None = None,
+    fraction: float | None = None,
     characters: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def trim_vocabulary(
         model: Whose tokenizer it is.
         texts: Files or hub names.
         output: The folder; a tokenizer that is in it is replaced.
-        size: Tokens that stay; or give ``share``.
-        share: As few tokens stay as make up this share of the texts' tokens, and
+        vocab_size: Tokens that stay; or give ``fraction``.
+        fraction: As few tokens stay as make up this share of the texts' tokens, and
             letters, bytes and special tokens beside them.
         characters: Of each text at most so many are read.
         console: For progress; None is silent.
@@ -101,15 +101,19 @@ def trim_vocabulary(
             be made any more where the text has them.
         ModelError: The model has no fast tokenizer.
     """
-    if (size is None) == (share is None):
-        raise DataError("give either a size or a share of the texts' tokens that is covered")
-    if share is not None and not 0 < share <= 1:
-        raise DataError(f"the share is {share}; give a number above 0 and at most 1, as 0.999")
-    _check_positive(size=size, characters=characters)
+    if (vocab_size is None) == (fraction is None):
+        raise DataError(
+            "give either a size (vocab_size) or a fraction of the texts' tokens that is covered"
+        )
+    if fraction is not None and not 0 < fraction <= 1:
+        raise DataError(
+            f"the fraction is {fraction}; give a number above 0 and at most 1, as 0.999"
+        )
+    _check_positive(vocab_size=vocab_size, characters=characters)
     _check_replaceable(Path(output))
     tokenizer = load_tokenizer(model)
     counts = count_tokens(tokenizer, _reader(texts, characters, console)())
-    trimmed = trimmed_tokenizer(tokenizer, counts, size=size, share=share)
+    trimmed = trimmed_tokenizer(tokenizer, counts, vocab_size=vocab_size, fraction=fraction)
     read = (_first(TextSource(path), _MEASURED_CHARACTERS) for path in texts)
     proof = prove(tokenizer, trimmed, chain.from_iterable(read))
     if proof.cut_otherwise:
@@ -224,7 +228,7 @@ def _report(
         report |= {"like": like, "like_tokens": len(theirs), "shared_tokens": len(mine & theirs)}
         with suppress(ModelError):  # the folder of a tokenizer alone
             config = load_config(like)
-            width = shape_of(config, architecture_of(config.model_type)).hidden
+            width = shape_of(config, architecture_of(config.model_type)).hidden_size
             report["embedding_bytes_saved"] = 4 * width * (len(theirs) - len(mine))
     return report
 

@@ -25,17 +25,17 @@ class Masking:
     """How tokens are hidden.
 
     Attributes:
-        share: Probability that a word is to be predicted.
+        mlm_probability: Probability that a word is to be predicted.
         whole_word: Draw words; otherwise each token on its own.
-        replaced: Of the predicted tokens, the share that becomes the mask token.
-        random: Of the predicted tokens, the share that becomes a random token;
+        mask_replace_prob: Of the predicted tokens, the share that becomes the mask token.
+        random_replace_prob: Of the predicted tokens, the share that becomes a random token;
             what is left stands as it is.
     """
 
-    share: Annotated[Number, Field(gt=0, le=1)] = 0.15
+    mlm_probability: Annotated[Number, Field(gt=0, le=1)] = 0.15
     whole_word: bool = True
-    replaced: Annotated[Number, Field(ge=0, le=1)] = 0.8
-    random: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    mask_replace_prob: Annotated[Number, Field(ge=0, le=1)] = 0.8
+    random_replace_prob: Annotated[Number, Field(ge=0, le=1)] = 0.1
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,12 @@ def mask_tokens(
         places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
         begins = np.maximum.accumulate(np.where(continues, 0, places), axis=1)
         whether = np.take_along_axis(whether, begins, axis=1)
-    predicted = (whether < masking.share) & maskable
+    predicted = (whether < masking.mlm_probability) & maskable
     random_tokens = random_ids(which).astype(tokens.dtype)
-    hidden = np.where(predicted & (fate < masking.replaced), mask_id, tokens)
-    swapped = predicted & (fate >= masking.replaced) & (fate < masking.replaced + masking.random)
+    hidden = np.where(predicted & (fate < masking.mask_replace_prob), mask_id, tokens)
+    swapped = (
+        predicted
+        & (fate >= masking.mask_replace_prob)
+        & (fate < masking.mask_replace_prob + masking.random_replace_prob)
+    )
     return np.where(swapped, random_tokens, hidden), predicted

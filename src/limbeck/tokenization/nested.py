@@ -24,14 +24,14 @@ _DOCUMENTS_AT_ONCE = 1000
 
 
 def learn_nested(
-    documents: Iterable[str], like: PreTrainedTokenizerFast, *, size: int
+    documents: Iterable[str], like: PreTrainedTokenizerFast, *, vocab_size: int
 ) -> PreTrainedTokenizerFast:
     """A tokenizer of another size whose tokens are parts of those that ``like`` cuts text into.
 
     Args:
         documents: Strings; they are read once.
         like: Cuts the text, and gives the kind, the normalisation and the special tokens.
-        size: Tokens, special tokens included.
+        vocab_size: Tokens, special tokens included.
 
     Raises:
         DataError: As `learn_tokenizer`.
@@ -43,19 +43,19 @@ def learn_nested(
     pattern, cut = as_transformers(of_tokens, like=like), _cut(iter(documents), like, prefix)
     if prefix:
         # What goes on is learned with a mark before it, and some of it twice: without it too.
-        learned = train_like(pattern, cut, 2 * size)
+        learned = train_like(pattern, cut, 2 * vocab_size)
     else:
-        learned = train_like(pattern, cut, size, initial_alphabet=_letters(settings))
+        learned = train_like(pattern, cut, vocab_size, initial_alphabet=_letters(settings))
     found = json.loads(learned.backend_tokenizer.to_str())
     found |= {name: settings[name] for name in ("normalizer", "pre_tokenizer")}
     if prefix:
         names = sorted(found["model"]["vocab"], key=found["model"]["vocab"].__getitem__)
         unmarked = dict.fromkeys(n.replace(_GOES_ON, prefix, 1) for n in names if n != _GOES_ON)
         letters = sum(len(name.removeprefix(prefix)) == 1 for name in unmarked)
-        check_size(max(letters, min(size, len(unmarked))), size)
-        found["model"]["vocab"] = {name: n for n, name in enumerate(islice(unmarked, size))}
+        check_size(max(letters, min(vocab_size, len(unmarked))), vocab_size)
+        found["model"]["vocab"] = {name: n for n, name in enumerate(islice(unmarked, vocab_size))}
     nested = as_transformers(Tokenizer.from_str(json.dumps(found)), like=learned)
-    check_size(len(nested), size)
+    check_size(len(nested), vocab_size)
     return nested
 
 

@@ -48,8 +48,8 @@ def trimmed_tokenizer(
     tokenizer: PreTrainedTokenizerFast,
     counts: Mapping[str, int],
     *,
-    size: int | None = None,
-    share: float | None = None,
+    vocab_size: int | None = None,
+    fraction: float | None = None,
 ) -> PreTrainedTokenizerFast:
     """The tokenizer with fewer tokens, in the order that they had.
 
@@ -57,8 +57,8 @@ def trimmed_tokenizer(
         tokenizer: WordPiece, BPE or Unigram.
         counts: Uses of each token; those used most stay. With BPE a token that stays
             keeps those that it is really merged from, whatever other merges lead to it.
-        size: Tokens, special tokens included; or give ``share``.
-        share: As few stay as make up this share of all uses, and what must stay beside.
+        vocab_size: Tokens, special tokens included; or give ``fraction``.
+        fraction: As few stay as make up this share of all uses, and what must stay beside.
 
     Raises:
         DataError: The size is larger than the vocabulary or smaller than what must
@@ -68,7 +68,7 @@ def trimmed_tokenizer(
     model, numbers = settings["model"], tokenizer.get_vocab()
     if model["type"] not in ("WordPiece", "BPE", "Unigram"):
         raise DataError(f"a {model['type']} tokenizer cannot be trimmed; learn a new one")
-    most = len(numbers) if size is None else size
+    most = len(numbers) if vocab_size is None else vocab_size
     if not 0 < most <= len(numbers):
         raise DataError(f"{most} tokens are asked for of {len(numbers)}; ask for fewer")
     merging = Merging(model) if model["type"] == "BPE" else None
@@ -80,14 +80,14 @@ def trimmed_tokenizer(
             f"{most} tokens are asked for, but special tokens, letters and bytes are already"
             f" {len(kept)}; ask for more, or learn a new vocabulary"
         )
-    uses, enough = 0, sum(counts.values()) * (1.0 if share is None else share)
+    uses, enough = 0, sum(counts.values()) * (1.0 if fraction is None else fraction)
 
     def order(token: str) -> tuple[int, bool, int]:
         never = merging is not None and not merging.made_of(token)
         return -counts.get(token, 0), never, numbers[token]
 
     for token in sorted(numbers, key=order):
-        if size is None and uses >= enough:
+        if vocab_size is None and uses >= enough:
             break
         uses += counts.get(token, 0)
         if len(more := _needed(token, merging) - kept) <= most - len(kept):

@@ -23,7 +23,7 @@ def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.op
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,
-        betas=(0.9, settings.beta2),
+        betas=(0.9, settings.adam_beta2),
         eps=1e-6,
         fused=True,
     )
@@ -36,12 +36,12 @@ def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
     >>> [learning_rate(step, 8, half) for step in range(8)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
-    warmup = round(steps * settings.warmup_share)
+    warmup = round(steps * settings.warmup_ratio)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     left = (steps - step) / max(1, steps - warmup)
-    if settings.decay == "linear":
+    if settings.lr_scheduler_type == "linear":
         return settings.learning_rate * left
-    if settings.decay == "cosine":
+    if settings.lr_scheduler_type == "cosine":
         return settings.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
     return settings.learning_rate

@@ -14,16 +14,16 @@ class OptimizerSettings:
 
     Attributes:
         learning_rate: At its highest.
-        warmup_share: Share of the stage's steps in which the rate rises from zero.
-        decay: ``linear``, ``cosine`` or ``constant``.
+        warmup_ratio: Share of the stage's steps in which the rate rises from zero.
+        lr_scheduler_type: ``linear``, ``cosine`` or ``constant``.
         weight_decay: On matrices only; norms and biases are spared.
-        clip_norm: Gradients are scaled down to this norm.
-        beta2: AdamW's memory of squared gradients.
+        max_grad_norm: Gradients are scaled down to this norm.
+        adam_beta2: AdamW's memory of squared gradients.
     """
 
     learning_rate: Annotated[Number, Gt(0), Le(10)] = 5e-4
-    warmup_share: Annotated[Number, Ge(0), Le(1)] = 0.05
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: Annotated[Number, Ge(0), Le(1)] = 0.05
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Annotated[Number, Ge(0), Le(10)] = 0.01
-    clip_norm: Annotated[Number, Gt(0)] = 1.0
-    beta2: Annotated[Number, Ge(0), Lt(1)] = 0.98
+    max_grad_norm: Annotated[Number, Gt(0)] = 1.0
+    adam_beta2: Annotated[Number, Ge(0), Lt(1)] = 0.98

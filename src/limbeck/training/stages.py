@@ -38,8 +38,8 @@ class Stage:
         micro_batch_size: Sequences in one forward and backward.
         optimizer: Its settings.
         dropout: Train with the student's dropout.
-        trained: ``head``: nothing of the student but its vocabulary head; a table
-            that the head shares with the embeddings stays as it is. ``factors``:
+        trainable: ``head``: nothing of the student but its vocabulary head; a table
+            that the head shares with the embeddings stays as it is. ``low_rank``:
             nothing but low-rank layers.
         alignment: Whether teacher and student cut text into different tokens, and are
             compared where batches link them.
@@ -60,7 +60,7 @@ class Stage:
     micro_batch_size: int
     optimizer: OptimizerSettings
     dropout: bool = False
-    trained: Literal["all", "head", "factors"] = "all"
+    trainable: Literal["all", "head", "low_rank"] = "all"
     alignment: bool = False
     mixed: float | Ramp | None = None
     policy: Policy | None = None

@@ -80,7 +80,7 @@ def train_step(
             if not loss.requires_grad:
                 raise TrainingError(
                     f"no objective of stage {stage.name!r} ({', '.join(totals)}) hangs on what is"
-                    f" trained in it (trained: {stage.trained}); nothing would be learned. Train"
+                    f" trained in it (trainable: {stage.trainable}); nothing would be learned. Train"
                     " all, or name an objective that does"
                 )
             torch.autograd.backward(loss)
@@ -88,7 +88,7 @@ def train_step(
             means[name] += weight * float(total.detach()) / counts[name]
     means = summed(means, accelerator)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.clip_norm)))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.max_grad_norm)))
     if not all(map(_finite, [*means.values(), norm])):
         values = ", ".join(f"{name} {value}" for name, value in means.items())
         raise TrainingError(

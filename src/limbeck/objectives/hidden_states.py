@@ -23,11 +23,11 @@ from ..student.projections import MapSize
 from .contract import no_teacher, required
 from .layer_mapping import Link, bound_links, layer_links, map_problem
 from .mapped import Compared, MappedObjective, real_rows
-from .options import Combine, HiddenOptions
+from .options import Combine, HiddenStatesOptions
 
 
 @dataclass(frozen=True)
-class Hidden(HiddenOptions, MappedObjective):
+class HiddenStates(HiddenStatesOptions, MappedObjective):
     """Distance of hidden states, summed over real tokens and layer pairs."""
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over layer pairs"
@@ -37,12 +37,16 @@ class Hidden(HiddenOptions, MappedObjective):
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += map_problem("layers", self.layers, student.layers, teacher.layers)
+        found += map_problem(
+            "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
+        )
         return list(dict.fromkeys(found))
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "Hidden":
+    def bound(self, student: Shape, teacher: Shape | None) -> "HiddenStates":
         """With every student layer's teacher layers written out."""
-        links = layer_links(self.layers, student.layers, required(teacher).layers)
+        links = layer_links(
+            self.layers, student.num_hidden_layers, required(teacher).num_hidden_layers
+        )
         joined: Combine = "concatenate" if self.layers == "uniform+top" else "mean"
         if all(len(link.teachers) == 1 for link in links):
             joined = "each"  # nothing to combine: maps that come to the same are the same
@@ -63,10 +67,10 @@ class Hidden(HiddenOptions, MappedObjective):
         sizes = {}
         for link in bound_links(self.layers):
             for teachers in self._together(link):
-                width = required(teacher).hidden
+                width = required(teacher).hidden_size
                 width *= len(teachers) if self.combine == "concatenate" else 1
-                if width != student.hidden:
-                    sizes[self._name(link.student, teachers)] = MapSize(student.hidden, width)
+                if width != student.hidden_size:
+                    sizes[self._name(link.student, teachers)] = MapSize(student.hidden_size, width)
         return sizes
 
     def layer_pairs(self) -> list[tuple[int, int]]:

@@ -21,13 +21,13 @@ from ..models.shapes import Shape
 from ..student.projections import Projections
 from .contract import Objective, no_teacher, required
 from .layer_mapping import bound_links, layer_links, map_problem
-from .options import AttentionMapsOptions
+from .options import AttentionScoresOptions
 from .relations import repeat_heads
 from .token_pairs import compared_pairs, score_difference
 
 
 @dataclass(frozen=True)
-class AttentionMaps(AttentionMapsOptions, Objective):
+class AttentionScores(AttentionScoresOptions, Objective):
     """Squared difference of attention scores, summed over real tokens and layer pairs.
 
     Attributes:
@@ -43,21 +43,28 @@ class AttentionMaps(AttentionMapsOptions, Objective):
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += map_problem("layers", self.layers, student.layers, teacher.layers)
+        found += map_problem(
+            "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
+        )
         common = math.gcd(student.query_width, teacher.query_width)
         if self.heads is not None and self.heads >= 1 and common % self.heads:
             valid = [n for n in range(1, common + 1) if common % n == 0]
             found.append(("heads", f"is {self.heads}; to divide both widths use one of {valid}"))
         return list(dict.fromkeys(found))
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "AttentionMaps":
+    def bound(self, student: Shape, teacher: Shape | None) -> "AttentionScores":
         """With numbers for layers and heads."""
         teacher = required(teacher)
-        sizes = student.query_width // student.heads, teacher.query_width // teacher.heads
+        sizes = (
+            student.query_width // student.num_attention_heads,
+            teacher.query_width // teacher.num_attention_heads,
+        )
         return replace(
             self,
-            layers=dict(layer_links(self.layers, student.layers, teacher.layers)),
-            heads=self.heads or math.gcd(student.heads, teacher.heads),
+            layers=dict(
+                layer_links(self.layers, student.num_hidden_layers, teacher.num_hidden_layers)
+            ),
+            heads=self.heads or math.gcd(student.num_attention_heads, teacher.num_attention_heads),
             causal=student.causal or teacher.causal if self.causal is None else self.causal,
             head_sizes=self.head_sizes or sizes,
         )

@@ -20,13 +20,13 @@ from ..student.projections import Projections
 from ..token_ids import TokenIds
 from .contract import Objective, no_teacher, required
 from .labels import label_log_likelihoods
-from .options import ChunksOptions
+from .options import SpanLikelihoodOptions
 
 _CERTAIN = -1e-37  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
 
 
 @dataclass(frozen=True)
-class Chunks(ChunksOptions, Objective):
+class SpanLikelihood(SpanLikelihoodOptions, Objective):
     """Divergence of the likelihoods of stretches of text, summed over them.
 
     Attributes:
@@ -43,9 +43,9 @@ class Chunks(ChunksOptions, Objective):
             return no_teacher(teacher)
         return self.problems()
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "Chunks":
+    def bound(self, student: Shape, teacher: Shape | None) -> "SpanLikelihood":
         """With the rows that are tokens."""
-        ids = student.token_ids.below(required(teacher).vocabulary)
+        ids = student.token_ids.below(required(teacher).vocab_size)
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
         return replace(self, vocabulary=ids)

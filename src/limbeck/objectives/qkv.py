@@ -17,14 +17,14 @@ from ..student.projections import MapSize
 from .contract import no_teacher, required
 from .layer_names import layer_number, layer_problem
 from .mapped import Compared, MappedObjective, real_rows
-from .options import VectorsOptions
+from .options import QkvOptions
 from .relations import MOST_HEADS, relation_head_choices
 
 _KINDS = ("queries", "keys", "values")
 
 
 @dataclass(frozen=True)
-class Vectors(VectorsOptions, MappedObjective):
+class Qkv(QkvOptions, MappedObjective):
     """Squared difference of queries, keys and values, summed over real tokens."""
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over Q, K and V"
@@ -34,20 +34,20 @@ class Vectors(VectorsOptions, MappedObjective):
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
-        found += layer_problem("teacher_layer", self.teacher_layer, teacher.layers)
-        found += layer_problem("student_layer", self.student_layer, student.layers)
+        found += layer_problem("teacher_layer", self.teacher_layer, teacher.num_hidden_layers)
+        found += layer_problem("student_layer", self.student_layer, student.num_hidden_layers)
         valid = _head_choices(student, teacher)
         if (self.heads or 0) >= 1 and self.heads not in valid:
             found.append(("heads", f"is {self.heads}; to divide every width use one of {valid}"))
         return list(dict.fromkeys(found))
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "Vectors":
+    def bound(self, student: Shape, teacher: Shape | None) -> "Qkv":
         """With numbers for layers and heads."""
         teacher = required(teacher)
         return replace(
             self,
-            teacher_layer=layer_number(self.teacher_layer, teacher.layers),
-            student_layer=layer_number(self.student_layer, student.layers),
+            teacher_layer=layer_number(self.teacher_layer, teacher.num_hidden_layers),
+            student_layer=layer_number(self.student_layer, student.num_hidden_layers),
             heads=self.heads or max(n for n in _head_choices(student, teacher) if n <= MOST_HEADS),
         )
 

@@ -17,13 +17,13 @@ from ..models.shapes import Shape
 from ..student.projections import MapSize
 from .contract import no_teacher, required
 from .mapped import Compared, MappedObjective, real_rows
-from .options import MeanHiddenOptions
+from .options import MeanHiddenStatesOptions
 
 _NAME = "mean_hidden"
 
 
 @dataclass(frozen=True)
-class MeanHidden(MeanHiddenOptions, MappedObjective):
+class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
     """Distance of the means over layers and embedding output, summed over real tokens.
 
     Attributes:
@@ -37,10 +37,10 @@ class MeanHidden(MeanHiddenOptions, MappedObjective):
         """No teacher."""
         return no_teacher(teacher)
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "MeanHidden":
+    def bound(self, student: Shape, teacher: Shape | None) -> "MeanHiddenStates":
         """With the number of layers of both."""
-        layers = student.layers, required(teacher).layers
-        return MeanHidden(self.measure, self.trained, self.layers or layers)
+        layers = student.num_hidden_layers, required(teacher).num_hidden_layers
+        return MeanHiddenStates(self.measure, self.trainable, self.layers or layers)
 
     def student_needs(self) -> Needs:
         """All hidden states and the embedding output."""
@@ -52,8 +52,8 @@ class MeanHidden(MeanHiddenOptions, MappedObjective):
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """One map, where the widths differ."""
-        wide = required(teacher).hidden
-        return {} if student.hidden == wide else {_NAME: MapSize(student.hidden, wide)}
+        wide = required(teacher).hidden_size
+        return {} if student.hidden_size == wide else {_NAME: MapSize(student.hidden_size, wide)}
 
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch
@@ -68,7 +68,7 @@ class MeanHidden(MeanHiddenOptions, MappedObjective):
 
     def trains(self, name: str) -> bool:
         """As the option says."""
-        return self.trained
+        return self.trainable
 
     def _needs(self, whose: int) -> Needs:
         count = self.layers[whose] if self.layers else 0

@@ -20,13 +20,13 @@ from ..student.projections import Projections
 from ..token_ids import TokenIds
 from .contract import Objective, no_teacher, required
 from .divergences import Distribution, Divergence, Found, divergence_of
-from .options import OutputOptions
+from .options import LogitsOptions
 from .schedule import number
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Output(OutputOptions, Objective):
+class Logits(LogitsOptions, Objective):
     """Divergence of output distributions, summed over the predicted positions.
 
     Attributes:
@@ -48,16 +48,21 @@ class Output(OutputOptions, Objective):
         if mine != theirs:
             found.append(("", vocabularies_differ(len(mine), len(theirs))))
         most = min(len(mine), len(theirs))
-        if self.signal != "dense" and self.tokens >= most:
-            found.append(("tokens", f"is {self.tokens}; give 1 to {most - 1}"))
+        if self.signal != "dense" and self.compared >= most:
+            found.append(
+                (
+                    "num_samples" if self.signal == "sampled" else "top_k",
+                    f"is {self.compared}; give 1 to {most - 1}",
+                )
+            )
         rows = min(mine.end, theirs.end)
         if self.vocabulary is not None and not 1 <= TokenIds.given(self.vocabulary).end <= rows:
             found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out"))
         return found
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "Output":
+    def bound(self, student: Shape, teacher: Shape | None) -> "Logits":
         """With the number of tokens that are compared."""
-        ids = student.token_ids.below(required(teacher).vocabulary)
+        ids = student.token_ids.below(required(teacher).vocab_size)
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
         return replace(self, vocabulary=ids)
@@ -93,7 +98,9 @@ class Output(OutputOptions, Objective):
             if temperature != 1:
                 logits, of_teacher = logits.div_(temperature), of_teacher.div_(temperature)
             mine = Distribution.of_logits(logits)
-            values, slope = compare(mine, Distribution.of_logits(of_teacher), measure, self.tokens)
+            values, slope = compare(
+                mine, Distribution.of_logits(of_teacher), measure, self.compared
+            )
             gradient = slope.addcmul_(mine.probabilities, slope.sum(-1, keepdim=True), value=-1)
             # By the chain rule one of the two temperatures of T^2 goes into the division above.
             if temperature != 1:
