@@ -1,12 +1,12 @@
-"""Two vocabularies: how fast they are aligned, and what comparing their predictions costs.
+"""Two vocabularies: the speed of their alignment, and the cost of comparing their predictions.
 
-Speed is that of finding the groups of the tokens of demo text, in tokens of both tokenizers
-a second on one core, once they are cut; a text is wrong if a visible character stands in
-different groups for the two, or a token in none. The loss is the divergence of 600
-predictions over a teacher's 120,000 tokens, forward and backward: by a student that has them
-all, and by one with 5,000 whose logits are pooled from one to four parts each. In one run,
-taking turns; ratios are of medians, and peak memory is above the inputs, each side in a
-process of its own.
+The speed is that of finding the groups of tokens in the demo text after it is tokenized, in tokens
+of both tokenizers per second on one core. A text is wrong if a visible character is in different
+groups for the two tokenizers, or a token is in no group. The loss is the divergence of 600
+predictions over a teacher's 120,000 tokens, forward and backward: for a student that has all of
+them, and for one with 5,000 tokens whose logits are pooled from one to four parts each. Both are
+measured alternately in one run; ratios are of medians, and peak memory excludes the inputs and is
+measured in a separate process for each.
 
     python benchmarks/alignment.py [--rounds 7]
 """
@@ -32,7 +32,8 @@ from limbeck.models.locate import DEMO_TEACHER
 from limbeck.objectives.alignment import Alignment
 from limbeck.objectives.logits import Logits
 from limbeck.student.projections import Projections
-from limbeck.system.memory import keep_freed_memory, peak_process_bytes, restart_peak
+from limbeck.system.linux import keep_freed_memory
+from limbeck.system.memory import peak_process_bytes, restart_peak
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.words import SharedWords, token_groups
@@ -45,7 +46,7 @@ TEACHER_WIDTH, STUDENT_WIDTH = 768, 264
 
 
 def alignment_of_pairs() -> list[dict[str, Any]]:
-    """Tokens of both a second, and texts whose groups are wrong, for every pair of tokenizers."""
+    """Tokens per second, and texts with wrong groups, for every pair of tokenizers."""
     documents = list(islice(read_documents(TEXT), 4000))
     tokenizers = {"minilm": load_tokenizer(DEMO_TEACHER).backend_tokenizer}
     for kind in KINDS:
@@ -53,13 +54,13 @@ def alignment_of_pairs() -> list[dict[str, Any]]:
             documents, blank_tokenizer(kind, lowercase=False), vocab_size=2000
         )
         tokenizers[kind] = learned.backend_tokenizer
-    cut = {
+    encoded = {
         name: tokenizer.encode_batch(documents, add_special_tokens=False)
         for name, tokenizer in tokenizers.items()
     }
     found = []
     for one, other in combinations(tokenizers, 2):
-        texts = list(zip(documents, cut[one], cut[other], strict=True))
+        texts = list(zip(documents, encoded[one], encoded[other], strict=True))
         began = time.perf_counter()
         groups = [token_groups(*text) for text in texts]
         seconds = time.perf_counter() - began
@@ -77,7 +78,7 @@ def alignment_of_pairs() -> list[dict[str, Any]]:
 
 
 def right(text: str, first: Encoding, second: Encoding, groups: SharedWords) -> bool:
-    """Whether groups rise, and every visible character stands in the same one for both."""
+    """Whether groups never decrease, and every visible character has the same group for both."""
     places: list[dict[int, int]] = []
     for encoding, numbers in ((first, groups.first), (second, groups.second)):
         if len(numbers) != len(encoding.ids) or (np.diff(numbers) < 0).any():
@@ -91,7 +92,7 @@ def right(text: str, first: Encoding, second: Encoding, groups: SharedWords) -> 
 
 
 class Comparison:
-    """The output loss of one side, on random features."""
+    """The logits loss of one side, on random features."""
 
     def __init__(self, side: str) -> None:
         chance = torch.Generator().manual_seed(0)
@@ -114,7 +115,7 @@ class Comparison:
         self.links = Links(None, torch.arange(ROWS)[None], torch.arange(ROWS)[None], self.groups)
 
     def step(self) -> float:
-        """Seconds of loss and gradients."""
+        """Seconds for the loss and its gradients."""
         began = time.perf_counter()
         self.features.grad = self.weight.grad = None
         with torch.autocast("cpu", torch.bfloat16):
@@ -129,7 +130,7 @@ class Comparison:
 
 
 def peak_of(side: str) -> int:
-    """Bytes above the inputs."""
+    """Peak bytes without the inputs."""
     comparison = Comparison(side)
     comparison.weight.grad = torch.zeros_like(comparison.weight)
     restart_peak()

@@ -1,8 +1,8 @@
-"""A training step alone and beside another one, by how OpenMP's threads wait.
+"""A training step alone and beside another program, for different ways of OpenMP to wait.
 
-Every variant runs in a process of its own, because OpenMP reads its settings once. Beside other
-work means that a second process does the same on the same cores with the settings of the system,
-as a stranger's program would. Variants take turns; ratios are of medians.
+Every variant runs in a separate process, because OpenMP reads its settings once. Beside other work
+means that a second process does the same on the same cores, with the default settings of the
+system. Variants are measured alternately; ratios are of medians.
 
     python benchmarks/beside.py [--rounds 3] [--seconds 6]
 """
@@ -30,7 +30,7 @@ WIDTH, ROWS, LAYERS, WARM_UP = 256, 32 * 128, 3, 3
 
 
 def step_seconds(seconds: float) -> float:
-    """The median of forward and backward of feed-forward layers, as a small student has them."""
+    """Median seconds for forward and backward of feed-forward layers of a small student."""
     torch.manual_seed(0)
     layers = [
         torch.nn.Sequential(
@@ -52,7 +52,7 @@ def step_seconds(seconds: float) -> float:
 
 
 def run(settings: dict[str, str], seconds: float, *, beside: bool) -> float:
-    """Seconds of a step in a new process with those settings."""
+    """Seconds for a step in a new process with some settings."""
     command = [sys.executable, str(Path(__file__)), "--one", "--seconds"]
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
     other = None
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--one", action="store_true", help="one process of those that are timed")
+    parser.add_argument("--one", action="store_true", help="run one of the timed processes")
     given = parser.parse_args()
     if given.one:
         print(step_seconds(given.seconds))

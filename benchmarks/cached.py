@@ -1,10 +1,10 @@
-"""Training from kept signals against training beside the teacher, in one run.
+"""Training from cached signals against training with a live teacher, in one run.
 
-The same student takes the same steps on the same batches, once with the teacher beside it,
-once from what `limbeck cache` has kept. Both sides take turns, and ratios are of medians.
-Losses are compared step by step: exact signals must give the live ones, samples scatter
-around them. Last, every student is measured on held-out text against the live teacher: what
-kind of signal it learned from must not show.
+The same student takes the same steps on the same batches, once with the live teacher and once from
+the signals of `limbeck cache`. Both are measured alternately, and ratios are of medians. Losses are
+compared step by step: exact signals must give the live losses, sampled ones scatter around them.
+Finally every student is evaluated on held-out text against the live teacher: the kind of its
+signals must make no difference.
 
     python benchmarks/cached.py [--teacher minilm-demo] [--text FILE] [--objective relations]
 """
@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.demo.run import HERE
-from limbeck.recipe.check import Setup, prepare
+from limbeck.recipe.check import prepare
+from limbeck.recipe.setup import Setup
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches, stage_held_out
 from limbeck.run.cache import open_cache, write_cache
-from limbeck.run.models import build_accelerator, build_learner, build_models
-from limbeck.system.memory import keep_freed_memory
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
+from limbeck.system.linux import keep_freed_memory
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind
 from limbeck.training.ahead import made_ahead
@@ -33,13 +36,13 @@ from limbeck.training.step import mean_values, train_step
 WARM_UP = 2
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "relations": {"relations": {"heads": 16}},
-    "output": {"output": {}},
-    "hidden": {"hidden": {"layers": "uniform+top"}},
+    "logits": {"logits": {}},
+    "hidden_states": {"hidden_states": {"layers": "uniform+top"}},
 }
 
 
 def recipe(given: argparse.Namespace, objectives: dict[str, Any]) -> dict[str, Any]:
-    """A student of 3 x 256."""
+    """The recipe of a student of 3 x 256."""
     return {
         "teacher": given.teacher,
         "student": {
@@ -58,8 +61,8 @@ def recipe(given: argparse.Namespace, objectives: dict[str, Any]) -> dict[str, A
 
 
 def run(setup: Setup, steps: int, judge: LiveTeacher, *, cached: bool) -> dict[str, Any]:
-    """Seconds of each step, the loss at each, seconds without a batch, the held-out loss after."""
-    accelerator = build_accelerator(setup.recipe, ".")
+    """Seconds and loss of each step, seconds of waiting for batches, final held-out loss."""
+    accelerator = build_accelerator(setup.recipe.training, ".")
     student, live = build_models(setup, accelerator)
     learner = build_learner(setup, student, 0)
     stage = setup.stages[0]
@@ -96,7 +99,7 @@ def main() -> None:
     keep_freed_memory()
     objectives = OBJECTIVES[given.objective]
     kinds = [Kind()]
-    if given.objective == "output":
+    if given.objective == "logits":
         kinds += [Kind("top_k", 64), Kind("sampled", 64)]
     facts: dict[str, Any] = {"teacher": given.teacher, "objective": given.objective}
     with tempfile.TemporaryDirectory() as place:
@@ -104,11 +107,11 @@ def main() -> None:
         ways: dict[str, Setup] = {"live": setup}
         for kind in kinds:
             folder = Path(place) / kind.logits
-            size = write_cache(setup, folder, kind, build_accelerator(setup.recipe, place))
+            size = write_cache(setup, folder, kind, build_accelerator(setup.recipe.training, place))
             facts[f"{kind.logits}_bytes_a_token"] = size.bytes_a_token
             raw = {**recipe(given, objectives), "teacher": {"cache": str(folder)}}
             ways[kind.logits] = prepare(raw)
-        _, judge = build_models(setup, build_accelerator(setup.recipe, place))
+        _, judge = build_models(setup, build_accelerator(setup.recipe.training, place))
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         for _ in range(given.rounds):
             for name, way in ways.items():

@@ -1,10 +1,9 @@
-"""Memory and waiting on a corpus that is larger than memory should have to be, in one run.
+"""Memory and waiting time of training on a large corpus, against a small one, in one run.
 
-Real text is repeated until it fills a file of the given size, each copy marked so that no
-document is like another. The same recipe then trains once on the text as it is and once on the
-large file, each in a process of its own: what the second one holds more than the first is what
-size costs. Anonymous memory is the process's own; pages of mapped files are the system's to
-take back.
+Real text is repeated until it fills a file of the given size, each copy marked so that all
+documents differ. The same recipe then trains once on the original text and once on the large file,
+each in a separate process: the difference of their memory is the cost of size. Anonymous memory
+belongs to the process; pages of mapped files can be reclaimed by the system.
 
     python benchmarks/corpus.py [--gigabytes 2] [--text FILE] [--steps 100]
 """
@@ -26,7 +25,7 @@ from limbeck.run.distill import distill
 
 
 def repeated(text: Path, size: float, place: Path) -> int:
-    """Write copies of a text until they fill so many bytes; gives the number of bytes."""
+    """Write copies of a text until they fill ``size`` bytes; returns the number of bytes."""
     opened = gzip.open if text.suffix == ".gz" else open
     with opened(text, "rt", encoding="utf-8") as file:
         lines = [line.strip() for line in file if line.strip()]
@@ -39,7 +38,7 @@ def repeated(text: Path, size: float, place: Path) -> int:
 
 
 def held() -> dict[str, int]:
-    """Bytes that this process has in memory now, its own and of files."""
+    """Resident bytes of this process, separately for anonymous memory and files."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     names = {"own": "RssAnon", "files": "RssFile"}
@@ -47,7 +46,7 @@ def held() -> dict[str, int]:
 
 
 def train(text: str, folder: str, steps: int) -> None:
-    """One training with what it held at most, as JSON."""
+    """Train once, and print the peak memory and the times as JSON."""
     most = {"own": 0, "files": 0}
     done = threading.Event()
 

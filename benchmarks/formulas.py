@@ -1,7 +1,7 @@
-"""Losses and scores written out from their formulas: plain loops in float64, the slow and sure way.
+"""Losses and scores computed directly from their formulas, by plain loops in float64.
 
-``peers.py`` holds limbeck and other packages against them. Logits come as pairs of rows, the
-student's and the teacher's, one pair a token; a loss is averaged over the pairs.
+``peers.py`` compares limbeck and other packages with them. Logits are pairs of rows, the student's
+and the teacher's, with one pair for each token; a loss is averaged over the pairs.
 
 Source: Hinton et al. 2015, arXiv:1503.02531 (temperature); Agarwal et al. 2024, GKD,
 arXiv:2306.13649; Boizard et al. 2024, ULD, arXiv:2402.12030; Wang et al. 2021, MiniLMv2,
@@ -33,7 +33,7 @@ def forward_kl(pairs: Pairs, temperature: float) -> float:
 
 
 def forward_kl_gradient(pairs: Pairs, temperature: float) -> float:
-    """Euclidean norm of its gradient by the student's logits: T (q - p) / tokens."""
+    """Euclidean norm of the gradient with respect to the student's logits: T (q - p) / tokens."""
     squares = 0.0
     for student, teacher in pairs:
         q, p = softmax(student, temperature), softmax(teacher, temperature)
@@ -42,7 +42,7 @@ def forward_kl_gradient(pairs: Pairs, temperature: float) -> float:
 
 
 def jensen_shannon(pairs: Pairs, temperature: float) -> float:
-    """Half the KL of each of the two to their mean, times the temperature squared."""
+    """Mean of the KL of both distributions to their mean, times the temperature squared."""
     total = 0.0
     for student, teacher in pairs:
         q, p = softmax(student, temperature), softmax(teacher, temperature)
@@ -52,7 +52,7 @@ def jensen_shannon(pairs: Pairs, temperature: float) -> float:
 
 
 def uld(pairs: Pairs) -> float:
-    """Absolute differences of the probabilities, each side sorted and the shorter filled with 0."""
+    """Absolute differences of sorted probabilities, the shorter side padded with zeros."""
     total = 0.0
     for student, teacher in pairs:
         q, p = (sorted(softmax(side), reverse=True) for side in (student, teacher))
@@ -68,7 +68,7 @@ def relation_kl(student: Sequence[Row], teacher: Sequence[Row], heads: int) -> f
     Args:
         student: A vector for each real token.
         teacher: The same, of any width.
-        heads: Slices of each vector that are related on their own.
+        heads: Number of slices of each vector, with separate relations.
     """
     found = []
     for head in range(heads):

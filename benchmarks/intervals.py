@@ -1,8 +1,8 @@
-"""How often the 95 % interval of a difference holds the true one, over simulated studies.
+"""How often the 95 % interval of a difference contains the true difference, in simulated studies.
 
-Two arms answer the same test rows; rows, seeds and chance decide what each says. For every shape
-of study the true difference is known, and the interval of `limbeck compare` is held against a
-plain one, which redraws rows and seeds alike and takes the middle 95 % of the redraws.
+Two arms answer the same test rows; rows, seeds and chance decide their answers. For every shape of
+study the true difference is known. The interval of `limbeck compare` is compared with a plain one,
+which redraws rows and seeds in the same way and takes the middle 95 % of the redraws.
 
     python benchmarks/intervals.py [--studies 2000] [--draws 400]
 """
@@ -19,9 +19,9 @@ from scipy.stats import norm, rankdata
 
 from limbeck.evaluation.intervals import Redrawn, difference
 
-OF_ROWS = 2.5  # variance of what makes a row hard, beside 1 of each answer's own chance
-SKILLS = (1.3, 1.1)  # of the arm and of its control; as accuracies 90.3 % and 86.4 %
-LABELLED = 1 / 3  # share of rows with the label that F1 is of
+OF_ROWS = 2.5  # variance of the difficulty of rows; that of chance in each answer is 1
+SKILLS = (1.3, 1.1)  # the arm and its control; as accuracies 90.3 % and 86.4 %
+LABELLED = 1 / 3  # share of rows with the label of F1
 RANKED_STUDIES, RANKED_DRAWS = 400, 200  # ranking is slow
 
 
@@ -31,11 +31,11 @@ class Shape:
 
     Attributes:
         metric: One of `METRICS`.
-        seeds: Trainings of the arm.
-        rows: Of every task.
-        by_seed: Variance of what a seed does to an arm, beside 1 of each answer's own chance.
-        control_seeds: Trainings of the control, if not as many.
-        tasks: How many the mean is over.
+        seeds: Number of trainings of the arm.
+        rows: Number of rows of every task.
+        by_seed: Variance of the effect of a seed on an arm; that of chance in each answer is 1.
+        control_seeds: Number of trainings of the control; None for as many as the arm has.
+        tasks: Number of tasks in the mean.
     """
 
     metric: str
@@ -47,7 +47,7 @@ class Shape:
 
     @property
     def named(self) -> str:
-        """For a table."""
+        """The shape as a row of the table."""
         seeds = f"{self.seeds}" + (f" and {self.control_seeds}" if self.control_seeds else "")
         tasks = f"{self.tasks} × " if self.tasks > 1 else ""
         return f"{self.metric:<8} {seeds:>7} {tasks + str(self.rows):>7} {self.by_seed:>8g}"
@@ -75,17 +75,17 @@ SHAPES = [
 
 
 def accuracy(said: ndarray, _: ndarray, weights: ndarray) -> ndarray:
-    """Share of rows whose number is above 0: studies x seeds x draws."""
+    """Share of rows whose answer is above 0: studies x seeds x draws."""
     return np.asarray((said > 0).astype(np.float32) @ weights.T / weights[0].sum())
 
 
 def mean(said: ndarray, _: ndarray, weights: ndarray) -> ndarray:
-    """Mean of a number a row, as ROUGE-L is."""
+    """Mean of one number for each row, like ROUGE-L."""
     return np.asarray(said @ weights.T / weights[0].sum())
 
 
 def f1(said: ndarray, expected: ndarray, weights: ndarray) -> ndarray:
-    """F1 of a label, of rows that have it and rows that do not."""
+    """F1 of a label that some of the rows have."""
     label, right = expected[:, None] < norm.ppf(LABELLED), said > 0
     found, wrong = ((cells.astype(np.float32) @ weights.T) for cells in (label & right, ~right))
     return np.asarray(2 * found / (2 * found + wrong))
@@ -112,7 +112,7 @@ METRICS: dict[str, Callable[[ndarray, ndarray, ndarray], ndarray]] = {
 
 
 def said_by(shape: Shape, studies: int, chance: np.random.Generator) -> tuple[list[ndarray], ...]:
-    """What both arms say of each task's rows, studies x seeds x rows, and what the rows have."""
+    """Answers of both arms for every task, studies x seeds x rows, and true values of the rows."""
     size = math.sqrt(1 + OF_ROWS + shape.by_seed)
     counts = shape.seeds, shape.control_seeds or shape.seeds
     lucky = [math.sqrt(shape.by_seed) * chance.normal(size=(studies, n, 1)) for n in counts]
@@ -132,7 +132,7 @@ def said_by(shape: Shape, studies: int, chance: np.random.Generator) -> tuple[li
 
 
 def true_difference(shape: Shape) -> float:
-    """Of endless rows and seeds."""
+    """The difference over infinitely many rows and seeds."""
     lucky = math.sqrt(shape.by_seed) * norm.ppf((np.arange(4000) + 0.5) / 4000)
     size, found = math.sqrt(1 + OF_ROWS + shape.by_seed), []
     for skill in SKILLS:
@@ -193,7 +193,7 @@ def plain_interval(study: Study, chance: np.random.Generator) -> tuple[float, fl
 
 
 def coverage(shape: Shape, *, studies: int, draws: int, seed: int = 0) -> dict[str, float]:
-    """Shares of studies whose interval holds the truth, and how wide the middle one is."""
+    """Shares of studies whose interval contains the true difference, and the median widths."""
     if shape.metric == "spearman":
         studies, draws = min(studies, RANKED_STUDIES), min(draws, RANKED_DRAWS)
     true, chance = true_difference(shape), np.random.default_rng(seed)
@@ -211,7 +211,7 @@ def coverage(shape: Shape, *, studies: int, draws: int, seed: int = 0) -> dict[s
 
 
 def main() -> None:
-    """Every shape, with the share of studies whose interval holds the truth."""
+    """Print for every shape the share of studies whose interval contains the true difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=400)

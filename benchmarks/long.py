@@ -1,8 +1,8 @@
-"""Memory and time of output distributions over a long text, against the plain loss.
+"""Memory and time of the objective `logits` on a long text, against the plain loss.
 
-A text of 512 to 8,192 tokens, 32,000 tokens in the vocabulary, a student of width 256 and a
-teacher of 512: hidden states in, loss and gradients out. Each length and each way runs in a
-process of its own, so that its peak is its own.
+A text of 512 to 8,192 tokens, 32,000 tokens in the vocabulary, a student of width 256 and a teacher
+of width 512: from hidden states to loss and gradients. Each length and each way runs in a separate
+process, so that peak memory is not shared.
 
     python benchmarks/long.py [--lengths 512 2048 8192]
 """
@@ -28,12 +28,12 @@ AIM = 0.1
 
 
 def shape(width: int) -> Shape:
-    """Of a decoder; only its vocabulary matters here."""
+    """The shape of a decoder; only its vocabulary matters here."""
     return Shape(2, width, 4, 4 * width, TOKENS, 8192, causal=True, tokens=TOKENS)
 
 
 def once(way: str, length: int) -> None:
-    """Seconds and bytes above what the inputs take, as JSON."""
+    """Print seconds, and peak bytes without the inputs, as JSON."""
     generator = torch.Generator().manual_seed(0)
     sides = []
     for width in (NARROW, WIDE):
@@ -61,7 +61,7 @@ def once(way: str, length: int) -> None:
 
 
 def main() -> None:
-    """Every length both ways, and the table."""
+    """Measure every length both ways, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
     parser.add_argument("--once", nargs=2)

@@ -1,8 +1,8 @@
 """A step of mixed-vocabulary training against a plain masked-language-model step of the teacher.
 
-Both train all of all-MiniLM-L6-v2 on the same text with 32 x 128 tokens a step in bfloat16,
-through limbeck's own loop; the mixed one reads half of the words in 4,928 tokens learned from
-that text. In one run, taking turns; the ratio is of medians.
+Both train all of all-MiniLM-L6-v2 on the same text with 32 x 128 tokens per step in bfloat16,
+through limbeck's loop; the mixed one reads half of the words in 4,928 tokens learned from that
+text. Both are measured alternately in one run; the ratio is of medians.
 
     python benchmarks/mixed.py [--rounds 15]
 """
@@ -21,10 +21,12 @@ import torch
 from limbeck.demo.run import HERE
 from limbeck.models.locate import DEMO_TEACHER
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
-from limbeck.run.models import build_accelerator, build_learner, build_models
-from limbeck.system.memory import keep_freed_memory
-from limbeck.tokenization.make import learn_vocabulary
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
+from limbeck.system.linux import keep_freed_memory
+from limbeck.tokenization.folders import learn_vocabulary
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step
@@ -34,7 +36,7 @@ AIM = 1.15
 
 
 def recipe_of(side: str, vocabulary: str) -> dict[str, Any]:
-    """Plain: a copy of the teacher learns from labels. Mixed: the teacher and a student's table."""
+    """Plain: a copy of the teacher learns from labels. Mixed: teacher and student's table learn."""
     student = {
         "num_hidden_layers": 6,
         "hidden_size": 384,
@@ -50,7 +52,7 @@ def recipe_of(side: str, vocabulary: str) -> dict[str, Any]:
             "intermediate_size": 1024,
         }
         student = {**student, "tokenizer": vocabulary}
-        stages.insert(0, {"mixed": {"share": 0.5}, "steps": 100})
+        stages.insert(0, {"mixed": {"student_fraction": 0.5}, "max_steps": 100})
     return {
         "teacher": DEMO_TEACHER,
         "student": student,
@@ -61,9 +63,9 @@ def recipe_of(side: str, vocabulary: str) -> dict[str, Any]:
 
 
 def stepper(side: str, vocabulary: str) -> Callable[[int], float]:
-    """Seconds of the step of a number, data and optimizer included."""
+    """A function that times one step, data and optimizer included."""
     setup = prepare(recipe_of(side, vocabulary))
-    accelerator = build_accelerator(setup.recipe, "unused")
+    accelerator = build_accelerator(setup.recipe.training, "unused")
     student, _ = build_models(setup, accelerator)
     stage, batches = setup.stages[0], stage_batches(setup, 0)
     learner = build_learner(setup, student, 0)

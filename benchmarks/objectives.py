@@ -1,10 +1,10 @@
-"""Every objective, forward and backward, against one written plainly, and its share of a step.
+"""Every objective, forward and backward, against a plain implementation, and its share of a step.
 
-Both sides get the same captured tensors: all-MiniLM-L6-v2 (with a vocabulary head whose
-weights are random, which costs the same) and a student of 3 x 256, 32 x 128 tokens of real
-text, bfloat16. Plain means autograd over whole tensors: all logits of the predicted
-positions, all attention scores. In one run, taking turns; ratios are of medians. Peak
-memory is above the inputs, each side in a process of its own.
+Both sides get the same captured tensors: all-MiniLM-L6-v2 (with random weights in its vocabulary
+head, which cost the same) and a student of 3 x 256, 32 x 128 tokens of real text, bfloat16. Plain
+means autograd over whole tensors: all logits of the predicted positions, all attention scores. Both
+are measured alternately in one run; ratios are of medians. Peak memory excludes the inputs and is
+measured in a separate process for each side.
 
     python benchmarks/objectives.py [--rounds 7] [--device cpu]
 """
@@ -35,23 +35,26 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.objectives.contract import Objective
 from limbeck.objectives.logits import Logits
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
-from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
 from limbeck.student.projections import Projections
-from limbeck.system.memory import keep_freed_memory, peak_bytes, restart_peak
+from limbeck.system.linux import keep_freed_memory
+from limbeck.system.memory import peak_bytes, restart_peak
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step
 
 SIDES = ("plain", "limbeck")
-WIDE = "output, 120,000 tokens"
+WIDE = "logits, 120,000 tokens"
 HEADS = 16
 
 
 @dataclass
 class Case:
-    """What one objective is measured on."""
+    """The inputs of one objective."""
 
     objective: Objective
     student: Activations
@@ -65,11 +68,10 @@ class Case:
 def labels(case: Case) -> Tensor:
     """Cross-entropy of all logits."""
     tokens = case.batch.student
-    logits = logits_of(case.student)
-    return cross_entropy(logits, tokens.labels[tokens.predicted], reduction="sum")
+    return cross_entropy(logits_of(case.student), tokens.labels[tokens.predicted], reduction="sum")
 
 
-def output(case: Case) -> Tensor:
+def logits(case: Case) -> Tensor:
     """The divergence of all logits."""
     student, teacher = (log_softmax(logits_of(m), -1) for m in (case.student, case.teacher))
     return kl_div(student, teacher.detach(), reduction="sum", log_target=True)
@@ -83,8 +85,8 @@ def uld(case: Case) -> Tensor:
     return (sides[0].values - sides[1].values.detach()).abs().sum()
 
 
-def chunks(case: Case) -> Tensor:
-    """All logits; of one vocabulary every token is a stretch."""
+def span_likelihood(case: Case) -> Tensor:
+    """From all logits; with one vocabulary every token is a span."""
     tokens = case.batch.student
     right = tokens.labels[tokens.predicted][:, None]
     logs = [
@@ -95,8 +97,8 @@ def chunks(case: Case) -> Tensor:
     return 10 * (theirs.exp() * (theirs - mine) + rest[1].exp() * (rest[1] - rest[0])).sum()
 
 
-def hidden(case: Case) -> Tensor:
-    """Padding is multiplied by zero."""
+def hidden_states(case: Case) -> Tensor:
+    """Squared differences of states, with padding multiplied by zero."""
     total = torch.zeros(())
     links: Any = case.objective
     for mine, (theirs,) in links.layers.items():
@@ -105,8 +107,8 @@ def hidden(case: Case) -> Tensor:
     return total
 
 
-def mean_hidden(case: Case) -> Tensor:
-    """Likewise, of the means over layers."""
+def mean_hidden_states(case: Case) -> Tensor:
+    """Squared differences of the means over layers, with padding multiplied by zero."""
     means = []
     for model in (case.student, case.teacher):
         states = [model.embeddings, *model.hidden.values()]
@@ -115,13 +117,13 @@ def mean_hidden(case: Case) -> Tensor:
 
 
 def embeddings(case: Case) -> Tensor:
-    """Likewise."""
+    """Squared differences of embeddings, with padding multiplied by zero."""
     states = [m.embeddings for m in (case.student, case.teacher)]
     return squares(case, "embeddings", *(s.float() for s in states if s is not None))
 
 
-def vectors(case: Case) -> Tensor:
-    """Likewise, of queries, keys and values."""
+def qkv(case: Case) -> Tensor:
+    """Squared differences of queries, keys and values, with padding multiplied by zero."""
     total = torch.zeros(())
     for kind in ("queries", "keys", "values"):
         (state,), (target,) = (getattr(m, kind).values() for m in (case.student, case.teacher))
@@ -129,7 +131,7 @@ def vectors(case: Case) -> Tensor:
     return total
 
 
-def attention_maps(case: Case) -> Tensor:
+def attention_scores(case: Case) -> Tensor:
     """All scores of a layer at once."""
     objective: Any = case.objective
     mask = case.batch.student.mask
@@ -153,8 +155,8 @@ def relations(case: Case) -> Tensor:
     mask = case.batch.student.mask
 
     def relate(vectors: Tensor) -> Tensor:
-        cut = vectors.float().reshape(*vectors.shape[:2], HEADS, -1).transpose(1, 2)
-        scores = cut @ cut.mT / cut.shape[-1] ** 0.5
+        heads = vectors.float().reshape(*vectors.shape[:2], HEADS, -1).transpose(1, 2)
+        scores = heads @ heads.mT / heads.shape[-1] ** 0.5
         low = torch.finfo(scores.dtype).min
         return log_softmax(scores.masked_fill(~mask[:, None, None, :], low), dim=-1)
 
@@ -170,28 +172,28 @@ def relations(case: Case) -> Tensor:
 
 PLAIN = {
     "labels": labels,
-    "output": output,
+    "logits": logits,
     "uld": uld,
-    "chunks": chunks,
-    "hidden": hidden,
-    "mean_hidden": mean_hidden,
+    "span_likelihood": span_likelihood,
+    "hidden_states": hidden_states,
+    "mean_hidden_states": mean_hidden_states,
     "embeddings": embeddings,
-    "vectors": vectors,
-    "attention_maps": attention_maps,
+    "qkv": qkv,
+    "attention_scores": attention_scores,
     "relations": relations,
-    WIDE: output,
+    WIDE: logits,
 }
 OPTIONS: dict[str, dict[str, Any]] = {
-    "hidden": {"layers": "uniform"},
+    "hidden_states": {"layers": "uniform"},
     "relations": {"heads": HEADS},
-    "vectors": {"heads": HEADS},
+    "qkv": {"heads": HEADS},
 }
-# The step of the embeddings alone would end before the first layer.
-BESIDE: dict[str, dict[str, Any]] = {"embeddings": {"hidden": {"layers": "last"}}}
+# A step with the objective `embeddings` alone would end before the first layer.
+BESIDE: dict[str, dict[str, Any]] = {"embeddings": {"hidden_states": {"layers": "last"}}}
 
 
 def logits_of(model: Activations) -> Tensor:
-    """All of them, in float32."""
+    """All logits, in float32."""
     assert model.predictions is not None
     return model.predictions.logits().float()
 
@@ -228,7 +230,7 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
         "training": {"device": "cpu" if given.device == "cpu" else "auto"},
     }
     setup = prepare(recipe)
-    accelerator = build_accelerator(setup.recipe, "unused")
+    accelerator = build_accelerator(setup.recipe.training, "unused")
     student, teacher = build_models(setup, accelerator)
     stage, learner = setup.stages[0], build_learner(setup, student, 0)
     wrapped = accelerator.prepare(learner).train(False)
@@ -276,7 +278,7 @@ def wide_case(given: argparse.Namespace) -> Case:
 
 
 def as_leaves(states: Activations) -> tuple[Activations, list[Tensor]]:
-    """The same tensors, each of which gets a gradient and hands none on."""
+    """The same tensors as leaves of the graph, so that each gets a gradient."""
     leaves: list[Tensor] = []
 
     def leaf(tensor: Tensor) -> Tensor:
@@ -297,7 +299,7 @@ def as_leaves(states: Activations) -> tuple[Activations, list[Tensor]]:
 
 
 def seconds_of(case: Case, name: str, side: str, given: argparse.Namespace) -> float:
-    """Of loss and gradients."""
+    """Seconds for the loss and its gradients."""
     began = time.perf_counter()
     with torch.autocast(given.device, torch.bfloat16):
         if side == "plain":
@@ -310,7 +312,7 @@ def seconds_of(case: Case, name: str, side: str, given: argparse.Namespace) -> f
 
 
 def wait(given: argparse.Namespace) -> None:
-    """Let the device finish."""
+    """Wait until the device is done."""
     if given.device == "cuda":
         torch.cuda.synchronize()
 
@@ -321,7 +323,7 @@ def peak(given: argparse.Namespace) -> int:
 
 
 def peak_of_process(name: str, side: str, given: argparse.Namespace, folder: Path) -> int:
-    """What one side needs above its inputs, in a fresh process."""
+    """Peak bytes of one side without its inputs, in a new process."""
     command = [sys.executable, __file__, f"--side={side}", f"--name={name}", f"--folder={folder}"]
     command += [f"--device={given.device}", f"--batch={given.batch}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -329,7 +331,7 @@ def peak_of_process(name: str, side: str, given: argparse.Namespace, folder: Pat
 
 
 def teacher_with_head(folder: Path) -> None:
-    """The demo's teacher with random weights in the head that it lacks."""
+    """Save the demo's teacher with a vocabulary head of random weights."""
     model = AutoModelForMaskedLM.from_pretrained(locate(DEMO_TEACHER))
     model.save_pretrained(folder)
     load_tokenizer(DEMO_TEACHER).save_pretrained(folder)
@@ -361,7 +363,7 @@ def main() -> None:
 
 
 def measure(given: argparse.Namespace, folder: Path) -> None:
-    """All objectives in turn."""
+    """Measure all objectives and print the table."""
     assert set(OBJECTIVES) < set(PLAIN)
     facts: dict[str, Any] = {"threads": torch.get_num_threads(), "device": given.device}
     print(f"{'':24} {'plain ms':>9} {'ms':>8} {'faster':>7} {'plain MB':>9} {'MB':>7} {'step':>6}")

@@ -1,4 +1,4 @@
-"""What ``peers.py`` compares on: two prompts with responses, and two tiny BERTs."""
+"""The inputs of ``peers.py``: two prompts with responses, and two tiny BERTs."""
 
 import formulas
 import numpy as np
@@ -15,23 +15,23 @@ RESPONSES = [np.array([3, 8, 4]), np.array([5, 3, 6])]
 
 
 def prompts_answered() -> Tokens:
-    """The prompts with their responses, as limbeck's decoders read them."""
+    """The prompts with their responses, in the form that limbeck's decoders read."""
     return answered(PROMPTS, RESPONSES, pad=0)
 
 
 def logits(seed: int, vocabulary: int = 9) -> Tensor:
-    """Logits at every position of the texts, at padding too."""
+    """Logits at every position of the texts, including padding."""
     shape = (*prompts_answered().mask.shape, vocabulary)
     return 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def predicted(given: Tensor) -> Tensor:
-    """Rows at the positions that limbeck says predict a token of a response."""
+    """Rows at the positions where limbeck predicts a token of a response."""
     return given[prompts_answered().predicted]
 
 
 def response_pairs(student: Tensor, teacher: Tensor) -> formulas.Pairs:
-    """Rows that predict a token of a response: they stand one position before it."""
+    """Rows that predict a token of a response: those one position before it."""
     return [
         (student[row, place - 1].tolist(), teacher[row, place - 1].tolist())
         for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True))
@@ -40,7 +40,7 @@ def response_pairs(student: Tensor, teacher: Tensor) -> formulas.Pairs:
 
 
 def response_labels() -> Tensor:
-    """The tokens of the responses, and -100 elsewhere: what trl calls labels."""
+    """The tokens of the responses, and -100 elsewhere: the labels of trl."""
     labels = torch.full_like(prompts_answered().input_ids, -100)
     for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         labels[row, len(prompt) : len(prompt) + len(response)] = torch.tensor(response)
@@ -48,7 +48,7 @@ def response_labels() -> Tensor:
 
 
 def two_texts(left: int) -> Tokens:
-    """Two texts of 4 tokens in 7 positions; so many of the 3 of padding stand before them."""
+    """Two texts of 4 tokens in 7 positions, with ``left`` of the 3 padding tokens before them."""
     mask = torch.zeros(2, 7, dtype=torch.bool)
     mask[:, left : left + 4] = True
     ids = torch.full_like(mask, 3, dtype=torch.int64)
@@ -57,7 +57,7 @@ def two_texts(left: int) -> Tokens:
 
 
 def bert(seed: int, width: int) -> BertModel:
-    """Random weights, the same for a seed; without positions, so that a text may be moved."""
+    """A BERT of random weights without position embeddings, so that a text may be shifted."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = BertConfig(

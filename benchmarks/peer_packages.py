@@ -1,6 +1,6 @@
-"""What other distillation packages make of given tensors, called as they are meant to be called.
+"""Losses and scores of other packages for given tensors, called as their documentation says.
 
-Each function imports its package where it is used, so that those that are missing do no harm.
+Each function imports its package when it is called, so that missing packages do no harm.
 """
 
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from transformers import BertModel
 
 
 def textbrewer_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """TextBrewer's cross-entropy less its value where both agree: the KL that is in it."""
+    """TextBrewer's cross-entropy minus its value where both agree, which is the KL."""
     from textbrewer.losses import kd_ce_loss
 
     lowest = kd_ce_loss(teacher, teacher, temperature)
@@ -20,7 +20,7 @@ def textbrewer_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 
 
 def gkd_divergence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> float:
-    """The loss function of TRL's GKD, logits shifted as its trainer shifts them."""
+    """The loss function of TRL's GKD, with logits shifted as in its trainer."""
     from trl.experimental.gkd import GKDTrainer
 
     shifted = student[:, :-1], teacher[:, :-1], labels[:, 1:]
@@ -30,7 +30,7 @@ def gkd_divergence(student: Tensor, teacher: Tensor, labels: Tensor, temperature
 def gkd_trainer_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> float:
     """The loss of TRL's GKD trainer with two models that give these logits.
 
-    The trainer itself, which wants a data set and a tokenizer, is stood in for by what its
+    The trainer, which needs a data set and a tokenizer, is replaced by the attributes that its
     method reads.
     """
     from trl.experimental.gkd import GKDTrainer
@@ -47,7 +47,7 @@ def gkd_trainer_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperatu
 
 
 class _Fixed(nn.Module):
-    """A model that gives the same logits whatever it reads."""
+    """A model that returns the same logits for every input."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def bertdistiller_relations(
 
 
 def rouge_score(reference: str, text: str) -> float:
-    """ROUGE-L with the tokenizer that rouge-score brings."""
+    """ROUGE-L with the tokenizer of rouge-score."""
     from rouge_score.rouge_scorer import RougeScorer
 
     return float(RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure)

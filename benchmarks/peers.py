@@ -1,11 +1,10 @@
 """Losses and scores by their formulas, by limbeck and by other packages, on the same inputs.
 
 Each quantity is computed from its formula (``formulas.py``, plain loops in float64), by limbeck's
-own objective or score, and by another package where that is installed beside limbeck. What is
-missing is named, and the rest is shown.
+objective or score, and by another package if it is installed. Missing packages are named.
 
     pip install textbrewer trl rouge-score
-    pip install --no-deps bertdistiller  # it asks for transformers < 5; what is called here runs
+    pip install --no-deps bertdistiller  # requires transformers < 5; works here
     python benchmarks/peers.py
 """
 
@@ -58,7 +57,7 @@ BOOKS, FISH = "Вышло 5 новых книг.", "Поймали 5 больш�
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity, three times, and why the package's differs where it does."""
+    """One quantity, computed in three ways, and the reason if that of the package differs."""
 
     package: str
     quantity: str
@@ -69,7 +68,7 @@ class Comparison:
 
 
 def comparisons() -> list[Comparison]:
-    """All of them, package by package."""
+    """All comparisons, package by package."""
     return [*textbrewer(), *trl(), *bertdistiller(), *rouge()]
 
 
@@ -205,7 +204,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def per_token(objective: Objective, student: Tensor, teacher: Tensor) -> Tensor:
-    """What limbeck's step makes of an objective: its total divided by its count."""
+    """The loss of an objective in limbeck's step: its total divided by its count."""
     found = [
         Activations(predictions=Predictions(predicted(side), torch.eye(side.shape[-1]), None))
         for side in (student, teacher)
@@ -216,7 +215,7 @@ def per_token(objective: Objective, student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def gradient_norm(loss: Callable[[Tensor], Tensor], student: Tensor) -> float:
-    """Euclidean norm of the gradient by the student's logits."""
+    """Euclidean norm of the gradient with respect to the student's logits."""
     leaf = student.clone().requires_grad_()
     return float(torch.autograd.grad(loss(leaf), leaf)[0].norm())
 
@@ -238,7 +237,7 @@ def relations_formula() -> float:
 
 @torch.no_grad()
 def relations(left: int) -> float:
-    """The same by limbeck's objective, padding and all."""
+    """The same by limbeck's objective, with padding."""
     tokens, architecture = two_texts(left), ARCHITECTURES["bert"]
     student, teacher = both_berts()
     shapes = shape_of(student.config, architecture), shape_of(teacher.config, architecture)
@@ -258,7 +257,7 @@ def peer_relations(left: int) -> float:
 
 
 def installed(package: str) -> str | None:
-    """Its version, or None."""
+    """The version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -272,7 +271,7 @@ def main() -> None:
     print(f"{'package':16}{'quantity':44}{'formula':>11}{'limbeck':>11}{'package':>11}")
     for case in comparisons():
         formula = case.formula()
-        # limbeck's ROUGE is rouge-score with words of its own.
+        # limbeck's ROUGE is that of rouge-score, with other words.
         without = case.package == "rouge-score" and versions[case.package] is None
         mine = None if without else case.limbeck()
         theirs = case.peer() if versions[case.package] else None

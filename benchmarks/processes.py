@@ -1,8 +1,8 @@
-"""How far the gradients of a step are from those of one process that takes it at once.
+"""How much the gradients of a step differ from those of one process and one batch.
 
-For every objective, with rows of unequal lengths: the step cut into micro-batches, shared by
-two processes with DDP, and by two with FSDP2. The difference is the largest of any parameter,
-over the largest gradient of that objective.
+For every objective, with rows of unequal lengths: the step split into micro-batches, shared by two
+processes with DDP, and by two with FSDP2. The difference is the largest of any parameter, divided
+by the largest gradient of that objective.
 
     python benchmarks/processes.py
 """
@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 TESTS = Path(__file__).parent.parent / "tests"
 ROWS = 8
-# Processes, whether FSDP2, sequences in a micro-batch.
-CUTS = {
+# Number of processes, whether FSDP2 is used, sequences in a micro-batch.
+SPLITS = {
     "8 x 1": (1, False, 1),
     "4 x 2": (1, False, 2),
     "2 x 4": (1, False, 4),
@@ -31,7 +31,7 @@ CUTS = {
 
 
 def gradients(processes: int, fsdp: bool, micro: int) -> dict[str, dict[str, object]]:
-    """By objective and family, the gradients of every parameter."""
+    """The gradients of every parameter, by objective and family."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -56,15 +56,15 @@ def main() -> None:
     """Print a table and, as the last line, one JSON object."""
     whole = gradients(1, False, ROWS)
     facts: dict[str, dict[str, float]] = {case: {} for case in whole}
-    for cut, how in CUTS.items():
+    for split, how in SPLITS.items():
         found = gradients(*how)
         for case, expected in whole.items():
             largest = max(float(g.abs().max()) for g in expected.values())
             off = max(float((found[case][k] - g).abs().max()) for k, g in expected.items())
-            facts[case][cut] = off / largest
-    print(f"{'objective':24}" + "".join(f"{cut:>14}" for cut in CUTS))
+            facts[case][split] = off / largest
+    print(f"{'objective':24}" + "".join(f"{split:>14}" for split in SPLITS))
     for case, row in sorted(facts.items()):
-        print(f"{case:24}" + "".join(f"{row[cut]:14.1e}" for cut in CUTS))
+        print(f"{case:24}" + "".join(f"{row[split]:14.1e}" for split in SPLITS))
     print(json.dumps(facts))
 
 

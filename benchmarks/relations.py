@@ -1,7 +1,7 @@
-"""The relation loss, forward and backward, against one that materialises all relations.
+"""The relation loss, forward and backward, against one that materializes all relations.
 
-Three relations among queries, keys and values, in one run, taking turns. Peak
-memory is that of a process of its own for each side.
+Three relations among queries, keys and values; both sides are measured alternately in one run. Peak
+memory is measured in a separate process for each side.
 
     python benchmarks/relations.py [--heads 16] [--device cpu]
 """
@@ -29,11 +29,11 @@ WIDTHS = (256, 384)  # student, teacher
 
 
 def plain(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """All heads of the whole batch at once, by autograd."""
+    """The plain implementation: all heads of the whole batch at once, by autograd."""
 
     def relations(vectors: Tensor) -> Tensor:
-        cut = vectors.float().reshape(*vectors.shape[:2], heads, -1).transpose(1, 2)
-        scores = cut @ cut.mT / cut.shape[-1] ** 0.5
+        parts = vectors.float().reshape(*vectors.shape[:2], heads, -1).transpose(1, 2)
+        scores = parts @ parts.mT / parts.shape[-1] ** 0.5
         low = torch.finfo(scores.dtype).min
         return log_softmax(scores.masked_fill(~mask[:, None, None, :], low), dim=-1)
 
@@ -42,14 +42,14 @@ def plain(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
 
 
 def limbeck(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """The house's own."""
+    """The implementation of limbeck."""
     return compared_pairs(
         student, student, teacher, teacher, mask, loss=relation_divergence, heads=heads
     )
 
 
 def make_inputs(given: argparse.Namespace, batch: int, tokens: int) -> tuple[Any, ...]:
-    """Random queries, keys and values of both, as a model in that precision gives them."""
+    """Random queries, keys and values of both models in a precision."""
     torch.manual_seed(0)
     dtype = getattr(torch, given.dtype)
     student, teacher = (
@@ -77,7 +77,7 @@ def peak(given: argparse.Namespace) -> int:
 
 
 def peak_of_process(given: argparse.Namespace, side: str, batch: int, tokens: int) -> int:
-    """What one side needs above its inputs, in a fresh process."""
+    """Peak bytes of one side without its inputs, in a new process."""
     command = [sys.executable, str(Path(__file__)), f"--memory={side}", f"--size={batch}x{tokens}"]
     command += [f"--heads={given.heads}", f"--dtype={given.dtype}", f"--device={given.device}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -99,7 +99,7 @@ def main() -> None:
         batch, tokens = map(int, given.size.split("x"))
         inputs = make_inputs(given, batch, tokens)
         small = make_inputs(given, 1, 16)
-        step(sides[given.memory], small, given)  # libraries take their own memory first
+        step(sides[given.memory], small, given)  # libraries allocate memory at their first use
         before = peak(given)
         step(sides[given.memory], inputs, given)
         print(peak(given) - before)

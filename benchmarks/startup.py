@@ -1,7 +1,7 @@
-"""Processor time until a command answers: help, lists, refusals, and importing the package.
+"""Processor time of commands: help, lists, refusals, and importing the package.
 
-The median over several fresh processes, user and system time together; torch's own import stands
-beside them, because it says how fast the processor is.
+The median over several new processes, user and system time together. The import of torch is shown
+beside them, because it tells how fast the processor is.
 
     python benchmarks/startup.py [--rounds 5]
 """
@@ -15,11 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-MISSPELT = "teecher: minilm-demo\nstudent: {layers: 3}\ndata: {text: a.txt}\nstages: []\n"
+MISSPELT = (
+    "teecher: minilm-demo\nstudent: {num_hidden_layers: 3}\ndata: {text: a.txt}\nstages: []\n"
+)
 
 
 def commands(folder: Path) -> dict[str, tuple[list[str], float | None]]:
-    """What is timed, by what it is called, and the seconds it may take."""
+    """The timed commands by name, each with the seconds it may take."""
     limbeck = [sys.executable, "-m", "limbeck"]
     recipe = folder / "misspelt.yaml"
     recipe.write_text(MISSPELT, encoding="utf-8")
@@ -36,7 +38,7 @@ def commands(folder: Path) -> dict[str, tuple[list[str], float | None]]:
 
 
 def processor_seconds(command: list[str]) -> float:
-    """User and system time of a process of its own."""
+    """User and system time of a command in a new process."""
     before = os.times()
     subprocess.run(command, capture_output=True, check=False)
     after = os.times()
@@ -56,7 +58,7 @@ def main() -> None:
         for number in range(given.rounds + 1):
             for name, (command, _) in timed.items():
                 seconds = processor_seconds(command)
-                if number:  # the first time fills the disk's cache
+                if number:  # the first run fills the disk cache
                     times[name].append(seconds)
         torch_seconds = statistics.median(times["import torch"])
         print(f"{'':30} {'seconds':>8} {'aim':>5} {'of torch':>9}")

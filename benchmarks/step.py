@@ -1,10 +1,10 @@
-"""A whole training step against the same step written plainly, in one run.
+"""A whole training step against a plain implementation of the same step, in one run.
 
-Plain means what the usual example code does: the models give all hidden states
-and attention maps, queries, keys and values are computed again from them, and the
-relations of all heads are materialised. Both sides have the same weights, text,
-objective and optimizer. Every variant runs in a process of its own, so that its
-peak memory is its own; variants take turns, and ratios are of medians.
+Plain means what typical example code does: the models return all hidden states and attention maps,
+queries, keys and values are computed again from them, and the relations of all heads are
+materialized. Both sides have the same weights, text, objective and optimizer. Every variant runs in
+a separate process, so that peak memory is not shared; variants are measured alternately, and ratios
+are of medians.
 
     python benchmarks/step.py [--rounds 3] [--batch 32] [--length 128] [--device cpu]
 """
@@ -23,10 +23,14 @@ from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.demo.run import HERE
 from limbeck.models.capture import capture
-from limbeck.recipe.check import Setup, prepare
+from limbeck.recipe.check import prepare
+from limbeck.recipe.setup import Setup
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
-from limbeck.run.models import build_accelerator, build_learner, build_models
-from limbeck.system.memory import keep_freed_memory, peak_bytes
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
+from limbeck.system.linux import keep_freed_memory
+from limbeck.system.memory import peak_bytes
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer, learning_rate
 from limbeck.training.step import train_step
@@ -65,10 +69,10 @@ def make_setup(given: argparse.Namespace, precision: str) -> Setup:
 
 
 def run_limbeck(given: argparse.Namespace, precision: str) -> dict[str, Any]:
-    """Losses and times of limbeck's own step, and the share of each of its parts."""
+    """Losses and times of limbeck's step, and the time of each of its parts."""
     keep_freed_memory()
     setup = make_setup(given, precision)
-    accelerator = build_accelerator(setup.recipe, "unused")
+    accelerator = build_accelerator(setup.recipe.training, "unused")
     student, teacher = build_models(setup, accelerator)
     stage, batches = setup.stages[0], stage_batches(setup, 0)
     learner = build_learner(setup, student, 0)
@@ -99,7 +103,7 @@ def profile(
     optimizer: Any,
     batches: Any,
 ) -> dict[str, float]:
-    """Median seconds of every part of the step, each waited for."""
+    """Median seconds of every part of the step, with a wait for the device after each."""
     stage = setup.stages[0]
     objective = stage.objectives["relations"]
     found: dict[str, list[float]] = {}
@@ -134,9 +138,9 @@ def profile(
 
 
 def run_plain(given: argparse.Namespace, precision: str) -> dict[str, Any]:
-    """Losses and times of the same step as example code has it."""
+    """Losses and times of the same step in the plain implementation."""
     setup = make_setup(given, "float32")
-    accelerator = build_accelerator(setup.recipe, "unused")
+    accelerator = build_accelerator(setup.recipe.training, "unused")
     student, teacher_ = build_models(setup, accelerator)
     teacher = teacher_.model
     for model in (student, teacher):
@@ -175,7 +179,7 @@ def run_plain(given: argparse.Namespace, precision: str) -> dict[str, Any]:
 
 
 def projections(model: Any, tokens: Any) -> list[torch.Tensor]:
-    """Queries, keys and values of the last layer, from all that the model can give."""
+    """Queries, keys and values of the last layer, from all outputs of the model."""
     output = model.base_model(
         input_ids=tokens.input_ids,
         attention_mask=tokens.mask.long(),
@@ -206,7 +210,7 @@ def memory(given: argparse.Namespace) -> int:
 
 
 def wait(given: argparse.Namespace) -> None:
-    """Let the device finish."""
+    """Wait until the device is done."""
     if given.device == "cuda":
         torch.cuda.synchronize()
 

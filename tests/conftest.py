@@ -5,7 +5,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"  # models this small only wait for a second thread
+os.environ["OMP_NUM_THREADS"] = "1"  # a second thread only slows models of this size down
 
 import random
 import sys
@@ -122,7 +122,7 @@ def make_model(
             config.layer_types = ["full_attention"] * layers
         config.bos_token_id, config.eos_token_id = 1, 2
     model = language_model_class(causal=ARCHITECTURES[family].causal).from_config(config)
-    # Larger than real first weights, so that a wrong layer or head shows in every number.
+    # Larger than a real initialization, so that a wrong layer or head shows in every number.
     for parameter in model.parameters():
         if parameter.dim() == 2:
             parameter.data.mul_(4)
@@ -197,7 +197,7 @@ SMALL_VOCABULARY = 95
 
 @pytest.fixture(scope="session")
 def vocabulary(tmp_path_factory) -> str:
-    """The folder of a tokenizer that is not the teacher's."""
+    """The folder of a tokenizer other than that of the teacher."""
     folder = tmp_path_factory.mktemp("vocabulary")
     blank = blank_tokenizer("wordpiece", lowercase=True)
     learn_tokenizer(make_text(300), blank, vocab_size=SMALL_VOCABULARY).save_pretrained(folder)
@@ -205,7 +205,7 @@ def vocabulary(tmp_path_factory) -> str:
 
 
 def rows_are_those_of_the_whole(source, number):
-    """What each of two processes makes of a batch is what stands there when one makes it all."""
+    """The rows that each of two processes makes are those of one process that makes them all."""
     whole = source.batch(number)
     count = len(whole.student.mask)
     for start, stop in ((0, count // 2), (count // 2, count)):
@@ -222,7 +222,7 @@ def rows_are_those_of_the_whole(source, number):
 
 
 def stop_at(count, monkeypatch):
-    """The training is interrupted before it takes that many steps and one."""
+    """Interrupt the training after ``count`` steps."""
     real, steps = loop.train_step, []
 
     def failing(*arguments):
@@ -235,7 +235,7 @@ def stop_at(count, monkeypatch):
 
 
 def stopped_and_whole(raw, folder, monkeypatch, count):
-    """The students of a run that was never stopped, and of one that was after that many steps."""
+    """The students of an uninterrupted run, and of one that was stopped after ``count`` steps."""
     whole = distill(raw, folder / "whole")
     stop_at(count, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -261,7 +261,7 @@ def same_run(one: Path, other: Path) -> None:
 
 
 def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str, str]]:
-    """How a command begins that starts several processes as torchrun does, and what it needs."""
+    """The start of a command that runs several processes like torchrun, and its environment."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
@@ -277,7 +277,7 @@ TOKENS = 300
 
 @pytest.fixture(scope="session")
 def decoder(tmp_path_factory):
-    """A decoder whose padding is its end."""
+    """A decoder whose padding token is its end-of-text token."""
     folder = tmp_path_factory.mktemp("decoder")
     tokenizer = learn_tokenizer(
         make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS

@@ -8,7 +8,7 @@ from house import SOURCE, tree
 from pydantic import TypeAdapter
 
 from limbeck.recipe.parse import parse_recipe
-from limbeck.study.arms import Study, arm_recipe, read_study
+from limbeck.study.schema import Study, arm_recipe, read_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,3 +54,13 @@ def test_files_that_documents_name_are_there(folder):
     for page in PAGES:
         for name in re.findall(rf"\b{folder}/\w+\.(?:yaml|py)", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_every_example_of_the_python_page_runs(text_file, tmp_path, monkeypatch):
+    """In one namespace, from top to bottom, as a reader would type them."""
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names = {"TEXT": str(text_file), "RUNS": tmp_path, "__name__": "page"}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"docs/python.md, example {number + 1}", "exec"), names)
+    assert names["means"][-1] < names["means"][0]

@@ -1,7 +1,7 @@
-"""More than ten thousand broken inputs: each ends in success or in a LimbeckError, and never hangs.
+"""More than ten thousand broken inputs: each ends in success or a LimbeckError, and never hangs.
 
 Inputs are good ones with a few places changed: values of other types, numbers out of any range,
-bytes that were flipped, cut or added.
+bytes that were flipped, removed or added.
 """
 
 import copy
@@ -27,11 +27,12 @@ from safetensors.torch import save_file
 from limbeck.data.prompts import read_prompts
 from limbeck.data.text import TextSource, check_source, read_documents
 from limbeck.errors import LimbeckError
-from limbeck.evaluation.tasks import load_task
+from limbeck.evaluation.task_files import load_task
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_config, load_model
 from limbeck.recipe.check import check
-from limbeck.recipe.parse import parse_recipe, read_recipe
+from limbeck.recipe.parse import parse_recipe
+from limbeck.recipe.read import read_recipe
 from limbeck.run.sources import check_sources
 from limbeck.teacher.manifest import FORMAT, Kind, Manifest, read_manifest
 from limbeck.teacher.store import SignalStore
@@ -54,7 +55,7 @@ def many(count):
 
 @pytest.fixture(autouse=True)
 def ended_where_it_hangs():
-    """A test that never ends takes its process with it, and says at which line."""
+    """A test that never ends kills its process, and reports the line."""
     faulthandler.dump_traceback_later(HANG, exit=True, file=sys.__stderr__)
     yield
     faulthandler.cancel_dump_traceback_later()
@@ -83,7 +84,7 @@ CHANGES = st.lists(
 )
 DAMAGES = st.lists(
     st.tuples(
-        st.sampled_from(["flip", "cut", "insert", "set"]),
+        st.sampled_from(["flip", "remove", "insert", "set"]),
         st.floats(0, 1),
         st.binary(min_size=1, max_size=9),
     ),
@@ -106,7 +107,7 @@ def places(value, path=()):
 
 
 def changed(value, changes):
-    """A copy with some of its places set, deleted or added to."""
+    """A copy with some values changed, deleted or added."""
     value = copy.deepcopy(value)
     for number, how, new in changes:
         every = list(places(value))
@@ -128,13 +129,13 @@ def changed(value, changes):
 
 
 def damaged(data, damages):
-    """A copy of bytes with some of them changed."""
+    """A copy of some bytes with damages."""
     data = bytearray(data)
     for how, place, new in damages:
         at = int(place * len(data))
         if how == "flip" and at < len(data):
             data[at] ^= new[0] or 1
-        elif how == "cut":
+        elif how == "remove":
             del data[at:]
         elif how == "insert":
             data[at:at] = new
@@ -144,7 +145,7 @@ def damaged(data, damages):
 
 
 def refused_or_fine(action):
-    """Any other error leaves this, and is a failure."""
+    """Run an action that may raise a LimbeckError; any other error fails the test."""
     with suppress(LimbeckError):
         action()
 
@@ -164,7 +165,7 @@ def model(place):
 
 @pytest.fixture(scope="module")
 def recipe(model, text_file):
-    """With a value of every kind."""
+    """A recipe with values of every kind."""
     return {
         "name": "run",
         "seed": 0,
@@ -284,7 +285,7 @@ def shard(place):
 @many(1000)
 @given(damages=DAMAGES, number=st.integers(0, 10**9))
 def test_shards(shard, place, damages, number):
-    """One that reads well has every byte of its records as it was written."""
+    """A shard that is read without an error has the original bytes of its records."""
     data, keys = shard
     folder = place / f"shard-{number}"
     (folder / "hidden-1").mkdir(parents=True, exist_ok=True)
@@ -330,7 +331,7 @@ def test_weights(model, place, damages):
     more=VALUES,
 )
 def test_indices_of_shards(model, place, names, more):
-    """No path in an index leaves its folder, whatever lies there."""
+    """No path in an index leads out of its folder."""
     folder = copied(model, place, "indexed")
     save_file({"bert.x": torch.ones(1)}, place / "escaped.safetensors")
     (folder / "model.safetensors").unlink()
@@ -417,7 +418,7 @@ def test_tables(tables, place, damages, kind):
 
 @many(100)
 @given(changes=CHANGES)
-def test_notes_of_what_a_run_is_made_of(recipe, place, changes):
+def test_records_of_the_sources_of_a_run(recipe, place, changes):
     made_of, _ = parse_recipe(recipe)
     note = place / "sources.json"
     note.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Tokenizers whose ids have holes, or go beyond their number, from recipe to report."""
+"""Tokenizers whose ids have holes or exceed their number, from recipe to report."""
 
 import json
 
@@ -11,14 +11,16 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.activations import Activations
 from limbeck.errors import ModelError, RecipeError
+from limbeck.generation.decoding import DecodingOptions, generate
 from limbeck.generation.rules import Speculative, Student, Teacher
-from limbeck.generation.write import Writing, write
 from limbeck.models.load import load_model
 from limbeck.recipe.check import check, prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import held_out_batches, stage_batches
 from limbeck.run.cache import open_cache, write_cache
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
 from limbeck.teacher.manifest import Kind
 from limbeck.token_ids import TokenIds
 from limbeck.tokenization.load import load_tokenizer
@@ -26,7 +28,7 @@ from limbeck.tokenization.masking import Masking
 from limbeck.tokenization.token_map import map_tokens
 
 HOLES = range(100, 147)  # of 200 tokens the largest id is 246
-ROWS = 250  # and the last rows of the table only fill it up
+ROWS = 250  # and the last rows of the table are padding
 
 
 def moved(number):
@@ -67,7 +69,7 @@ def test_ids_of_tokenizers(tokenizer, holed):
     assert set(drawn.tolist()) == set(holed.get_vocab().values())
 
 
-def test_a_tokenizer_that_learns_a_token_has_another_id():
+def test_an_added_token_gets_an_id():
     tokenizer = make_tokenizer()
     before = TokenIds.of(tokenizer)
     tokenizer.add_tokens(["[NEW]"])
@@ -82,13 +84,13 @@ def test_an_id_that_no_table_has_is_refused():
 
 def test_both_tables_hold_the_largest_id(raw, holed):
     setup = prepare(raw)
-    for side in (setup.models.student, setup.models.teacher):
+    for side in (setup.models.student.shape, setup.models.teacher.shape):
         assert side.token_ids == TokenIds.of(holed)
-    assert setup.models.student_config.vocab_size == ROWS
-    for name in ("output", "labels"):
+    assert setup.models.student.config.vocab_size == ROWS
+    for name in ("logits", "labels"):
         assert setup.stages[0].objectives[name].vocabulary == TokenIds.of(holed)
     raw["student"]["vocab_size"] = 247
-    assert prepare(raw).models.student_config.vocab_size == 247
+    assert prepare(raw).models.student.config.vocab_size == 247
     raw["student"]["vocab_size"] = 246
     with pytest.raises(RecipeError, match="has 200 tokens with ids up to 246; give 247 or more"):
         prepare(raw)
@@ -104,10 +106,10 @@ def test_a_teacher_without_a_row_for_every_id_is_refused(raw, holed, tmp_path, r
 
 
 def held_out_by_hand(setup, folder):
-    """Forward KL, label loss and agreement over the tokens, a row after another."""
-    real = torch.tensor(sorted(setup.models.tokenizer.get_vocab().values()))
+    """Forward KL, label loss and agreement over the tokens, computed row by row."""
+    real = torch.tensor(sorted(setup.models.student.tokenizer.get_vocab().values()))
     student, teacher = (
-        load_model(str(place), architecture=setup.models.architecture)
+        load_model(str(place), architecture=setup.models.student.architecture)
         for place in (folder / "student", setup.recipe.teacher.model)
     )
     kl = labels = same = count = 0.0
@@ -132,7 +134,7 @@ def test_a_whole_run_is_measured_over_the_tokens(raw, tmp_path):
     run = distill(raw, tmp_path / "run")
     report = run.report
     kl, labels, same = held_out_by_hand(prepare(raw), run.folder)
-    assert report["held_out"]["output"]["after"] == pytest.approx(kl, rel=1e-4)
+    assert report["held_out"]["logits"]["after"] == pytest.approx(kl, rel=1e-4)
     assert report["held_out"]["labels"]["after"] == pytest.approx(labels, rel=1e-4)
     assert report["held_out_text"]["top_agreement"] == pytest.approx(same)
     assert 0 < report["held_out_text"]["teacher_mass_on_no_piece"] < 1
@@ -140,10 +142,10 @@ def test_a_whole_run_is_measured_over_the_tokens(raw, tmp_path):
 
 
 @pytest.mark.parametrize("logits", ["top_k", "sampled", "exact"])
-def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
+def test_cached_signals_are_of_tokens(raw, tmp_path, logits):
     raw["stages"][0]["objectives"] = {"logits": {}}
     setup = prepare(raw)
-    accelerator = build_accelerator(setup.recipe, tmp_path)
+    accelerator = build_accelerator(setup.recipe.training, tmp_path)
     kind = Kind(logits=logits, tokens=150)
     write_cache(setup, tmp_path / "kept", kind, accelerator)
     kept = {**raw, "teacher": {"cache": str(tmp_path / "kept")}}
@@ -154,7 +156,7 @@ def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
     if logits == "exact":
         assert torch.equal(found.features, true.features)
         return
-    known, ids = found.selected, TokenIds.of(setup.models.tokenizer)
+    known, ids = found.selected, TokenIds.of(setup.models.student.tokenizer)
     assert not set(known.tokens.unique().tolist()) & set(HOLES)
     assert int(known.tokens.max()) in range(200, ids.end)
     of_tokens = known.logits(slice(None), ids).exp().sum(-1)
@@ -164,7 +166,7 @@ def test_kept_signals_are_of_tokens(raw, tmp_path, logits):
         torch.testing.assert_close(known.logs, every.gather(-1, known.tokens), atol=5e-3, rtol=0)
 
 
-def test_random_tokens_in_the_place_of_hidden_ones_are_tokens(raw):
+def test_random_replacements_are_tokens(raw):
     raw["stages"][0] |= {
         "objectives": {"labels": {}},
         "masking": {"mlm_probability": 0.9, "mask_replace_prob": 0.0, "random_replace_prob": 1.0},
@@ -188,19 +190,19 @@ def test_two_vocabularies_one_of_them_with_holes(
         shift_all(other).save_pretrained(tmp_path / "other")
         raw["teacher"], raw["student"]["tokenizer"] = str(teacher_folder), str(tmp_path / "other")
     raw["student"]["embedding_init"] = "mean"
-    objective = "uld" if alignment == {"columns": "all"} else "output"
+    objective = "uld" if alignment == {"columns": "all"} else "logits"
     kind = {"kind": "match", **alignment} if isinstance(alignment, dict) else alignment
     raw["stages"][0] |= {"alignment": kind, "objectives": {objective: {}, "labels": {}}}
     setup = prepare(raw)
-    ids = TokenIds.of(setup.models.tokenizer)
-    assert setup.models.student_config.vocab_size == ids.end
+    ids = TokenIds.of(setup.models.student.tokenizer)
+    assert setup.models.student.config.vocab_size == ids.end
     assert setup.stages[0].objectives["labels"].vocabulary == ids
     assert_learns(setup, tmp_path)
 
 
 def assert_learns(setup, folder):
-    """Every loss is a number, and rows that are no tokens learn nothing from being predicted."""
-    student, teacher = build_models(setup, build_accelerator(setup.recipe, folder))
+    """Every loss is finite, and rows that belong to no token get no gradient from predictions."""
+    student, teacher = build_models(setup, build_accelerator(setup.recipe.training, folder))
     learner = build_learner(setup, student, 0)
     batch, needs = stage_batches(setup, 0).batch(0), setup.stages[0].teacher_needs()
     signals = teacher.signals(batch, needs) if teacher else Activations()
@@ -208,12 +210,12 @@ def assert_learns(setup, folder):
     assert losses and all(np.isfinite(loss.item()) for loss in losses.values())
     sum(losses.values()).backward()
     bias = student.get_output_embeddings().bias.grad
-    absent = list(TokenIds.of(setup.models.tokenizer).absent)
+    absent = list(TokenIds.of(setup.models.student.tokenizer).absent)
     assert bias is None or (bias.any() and not bias[absent].any())
 
 
 def shift_all(tokenizer):
-    """Every id doubled: a hole behind each."""
+    """Double every id, so that each is followed by a hole."""
     raw = json.loads(tokenizer.backend_tokenizer.to_str())
     raw["model"]["vocab"] = {token: 2 * n for token, n in raw["model"]["vocab"].items()}
     for special in raw["post_processor"]["special_tokens"].values():
@@ -241,51 +243,54 @@ def test_a_mixed_stage_reads_and_predicts_tokens_alone(raw, vocabulary, tmp_path
     source = stage_batches(setup, 0)
     seen = torch.cat([source.batch(n).student.input_ids.flatten() for n in range(20)]).tolist()
     assert not set(seen) & {*HOLES, *range(247, ROWS)} and max(seen) > ROWS
-    student, _ = build_models(setup, build_accelerator(setup.recipe, tmp_path))
+    student, _ = build_models(setup, build_accelerator(setup.recipe.training, tmp_path))
     learner = build_learner(setup, student, 0)
-    assert learner.vocabularies == (TokenIds(247, tuple(HOLES)), setup.models.student.token_ids)
+    assert learner.vocabularies == (
+        TokenIds(247, tuple(HOLES)),
+        setup.models.student.shape.token_ids,
+    )
     learner(source.batch(0), Activations())["labels"].backward()
     bias = learner.mixed.body.get_output_embeddings().bias.grad
     assert bias.any() and not bias[list(HOLES)].any() and not bias[247:].any()
 
 
-def test_the_map_of_two_vocabularies_goes_by_ids(tokenizer, holed):
+def test_the_map_of_two_vocabularies_uses_ids(tokenizer, holed):
     found = map_tokens(holed, tokenizer)
-    assert len(found.same) == len(found.written) == 247
+    assert len(found.same) == len(found.spellable) == 247
     for token, number in tokenizer.get_vocab().items():
         if token != "[UNK]" and found.same[moved(number)] >= 0:
             assert found.same[moved(number)] == number
-    assert (found.same[list(HOLES)] == -1).all() and not found.written[list(HOLES)].any()
+    assert (found.same[list(HOLES)] == -1).all() and not found.spellable[list(HOLES)].any()
 
 
 @pytest.mark.parametrize("rule", [Student(), Teacher(), Speculative(top_k=3)], ids=str)
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 3.0])
-def test_only_tokens_are_written_and_those_of_large_ids_too(rule, temperature):
+def test_only_tokens_are_generated_and_those_of_large_ids_too(rule, temperature):
     ids = TokenIds(40, absent=(3, 4, 20, 30))
     pair = []
     for seed in (0, 1):
         model = make_model("gpt2", vocabulary=48, layers=1, seed=seed)
         wide = torch.zeros(48)
-        wide[list(ids.absent)] = wide[ids.end :] = 50.0  # what a model would rather write
+        wide[list(ids.absent)] = wide[ids.end :] = 50.0  # what a model would generate without this
         wide[37:40] = 4.0  # beyond the number of tokens
         with torch.no_grad():
             head = model.get_output_embeddings()
             head.weight = torch.nn.Parameter(head.weight.clone())
             head.bias = torch.nn.Parameter(wide)
         pair.append(model)
-    writing = Writing(12, temperature=temperature, block=4)
+    options = DecodingOptions(12, temperature=temperature, draft_length=4)
     prompts = [[5, 6], [7], [8, 9, 10]] * 4
-    found = write(*pair, prompts, rule, writing=writing, tokens=ids, ends=(2,))
-    written = {
+    found = generate(*pair, prompts, rule, options=options, vocabulary=ids, eos_token_id=(2,))
+    generated = {
         token
         for row, length in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
         for token in row[:length]
     }
-    assert not written & set(ids.absent) and max(written) < ids.end
-    assert written & {37, 38, 39}
+    assert not generated & set(ids.absent) and max(generated) < ids.end
+    assert generated & {37, 38, 39}
 
 
-def test_ids_in_a_table_are_a_number():
+def test_ids_as_text_for_a_table():
     assert str(TokenIds(30522)) == "30522 ids"
     assert str(TokenIds(6, absent=(1, 4))) == "4 of 6 ids"
 
@@ -298,7 +303,7 @@ def test_ids_in_a_table_are_a_number():
         (lambda special: special.pop("[SEP]"), r"'\[SEP\]' no id"),
     ],
 )
-def test_a_frame_that_says_half_of_itself_is_refused(tmp_path, change, said):
+def test_an_incomplete_frame_is_refused(tmp_path, change, said):
     make_tokenizer().save_pretrained(tmp_path)
     raw = json.loads((tmp_path / "tokenizer.json").read_text())
     raw["post_processor"]["single"].pop()  # a text is read well, and a pair is not

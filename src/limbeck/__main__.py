@@ -1,5 +1,5 @@
-"""`python -m limbeck`, which is how a launcher of several processes starts it."""
+"""`python -m limbeck`: how a launcher starts the command line in each of its processes."""
 
-from .cli.app import main
+from .cli.main import main
 
 main()

@@ -1,6 +1,6 @@
-"""What one model computed on a batch, and only what was asked for.
+"""The activations of one model on a batch, limited to those that objectives need.
 
-An objective declares what it needs of a model, and reads what came by kind and layer.
+An objective declares its needs and reads the captured tensors by kind and layer.
 """
 
 import math
@@ -16,10 +16,10 @@ from .token_ids import TokenIds
 
 Layers = frozenset[int]
 Name = tuple[str, int]  # (kind, layer)
-# Logits of some rows -> logits over other tokens, and what makes of a gradient by those the
-# gradient by the ones given.
+# Maps the logits of some rows to logits over other tokens, and returns a second function that maps
+# a gradient with respect to the new logits to the gradient with respect to the given ones.
 Merge = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-OutputMap = tuple[Tensor, Tensor | None]  # weight, a row a token, and bias
+OutputMap = tuple[Tensor, Tensor | None]  # the weight, one row for each token, and the bias
 PREDICTIONS: Name = ("predictions", 0)
 EMBEDDINGS: Name = ("embeddings", 0)
 _NONE: Layers = frozenset()
@@ -27,10 +27,10 @@ _NONE: Layers = frozenset()
 
 @dataclass(frozen=True)
 class Needs:
-    """Which activations an objective asks of one model.
+    """Which activations of one model an objective needs.
 
-    Layers count from 0 and never include the embedding output. Likelihoods of stretches of
-    text are made of predictions where two vocabularies are aligned.
+    Layers count from 0 and never include the embedding output. Likelihoods of spans of text are
+    computed from predictions where two vocabularies are aligned.
 
     >>> both = Needs(hidden=frozenset({1})) | Needs(hidden=frozenset({2}), predictions=True)
     >>> sorted(both.hidden), both.predictions
@@ -62,7 +62,7 @@ class Needs:
         return self != Needs()
 
     def tensors(self) -> set[Name]:
-        """Every tensor asked for, as (kind, layer); kinds without layers stand at 0."""
+        """Every needed tensor as (kind, layer); kinds without layers have layer 0."""
         kinds = {
             "predictions": {0} if self.predictions else _NONE,
             "embeddings": {0} if self.embeddings else _NONE,
@@ -76,12 +76,13 @@ class Needs:
 
 @dataclass(frozen=True)
 class Selected:
-    """What is known of distributions of which some tokens alone were kept.
+    """Distributions of which only the probabilities of some tokens were stored.
 
     Attributes:
-        tokens: Which; a token may stand more than once.
+        tokens: The ids of the stored tokens; an id may occur more than once.
         logs: Their log-probabilities.
-        rest: Log of what all other tokens have together, who share it alike.
+        rest: Log of the total probability of all other tokens, which is divided equally among
+            them.
     """
 
     tokens: Int[Tensor, "predicted kept"]
@@ -100,32 +101,33 @@ class Selected:
 def log_rest(
     logits: Float[Tensor, "rows vocabulary"], places: Int[Tensor, "rows some"]
 ) -> Float[Tensor, "rows 1"]:
-    """Log of the sum of exponentials of all but some.
+    """Log of the sum of exponentials of all entries but the listed ones.
 
-    One minus the sum of these would be made of rounding errors where little is left.
+    One minus the probability of the listed ones would consist of rounding errors where little
+    probability remains.
 
     Args:
-        logits: Log-probabilities, or such that differ by a constant.
-        places: Which are left out.
+        logits: Log-probabilities, up to a constant.
+        places: Columns that are left out.
     """
     return logits.scatter(-1, places, -math.inf).logsumexp(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Vocabulary logits at the predicted positions, not yet multiplied out.
+    """Vocabulary logits at the predicted positions, stored as features and a linear map.
 
-    A matrix of all positions and all tokens is the largest tensor of a step;
-    objectives make it a few rows at a time.
+    The matrix of all positions and all tokens would be the largest tensor of a step; objectives
+    compute a few of its rows at a time.
 
     Attributes:
-        features: What enters the linear map to the vocabulary, in the order of
+        features: Inputs of the linear map to the vocabulary, in the order of
             ``tensor[tokens.predicted]``.
-        weight: Of that map; a row a token.
-        bias: Likewise; None where the family has none.
-        merge: What makes logits over other tokens of those of the map; None leaves them.
-        selected: What is known instead, where features and map were not kept: they are
-            empty.
+        weight: Weight of that map, one row for each token.
+        bias: Bias of that map; None where the family has none.
+        merge: Maps the logits to logits over other tokens; None leaves them unchanged.
+        selected: The stored probabilities, where features and map were not stored; those are
+            then empty.
     """
 
     features: Float[Tensor, "predicted width"]
@@ -135,10 +137,10 @@ class Predictions:
     selected: Selected | None = None
 
     def logits(self) -> Float[Tensor, "predicted vocabulary"]:
-        """All of them at once; log-probabilities where no more is known."""
+        """All logits at once; log-probabilities where only those were stored."""
         if self.selected is not None:
             return self.selected.logits(slice(None), len(self.weight))
-        kind = self.features.dtype  # the map may be kept in less
+        kind = self.features.dtype  # the map may be stored in a lower precision
         bias = None if self.bias is None else self.bias.to(kind)
         logits = linear(self.features, self.weight.to(kind), bias)
         return logits if self.merge is None else self.merge(logits)[0]
@@ -149,12 +151,14 @@ class Activations:
     """The captured tensors, by layer.
 
     Attributes:
-        predictions: At the predicted positions only.
-        embeddings: What enters the first layer.
-        hidden: Output of a layer; of the last one, before any norm that follows it.
-        queries: Projected queries of a layer, attention heads joined, before
-            any rotation for positions; keys and values likewise.
-        likelihoods: Of the stretches of text that two vocabularies share, in nats.
+        predictions: Vocabulary logits, at the predicted positions only.
+        embeddings: The input of the first layer.
+        hidden: Output of each layer; that of the last layer before any norm that follows it.
+        queries: Projected queries of each layer, attention heads joined, before any rotation for
+            positions.
+        keys: Projected keys, in the same form.
+        values: Projected values, in the same form.
+        likelihoods: Log-likelihoods of the spans of text that two vocabularies share, in nats.
     """
 
     predictions: Predictions | None = None
@@ -163,11 +167,11 @@ class Activations:
     queries: dict[int, Float[Tensor, "batch tokens width"]] = field(default_factory=dict)
     keys: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
     values: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
-    likelihoods: Float[Tensor, " stretches"] | None = None
+    likelihoods: Float[Tensor, " spans"] | None = None
 
 
 def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Activations:
-    """Tensors by name, as objectives read them; predictions need the map to the vocabulary."""
+    """Captured tensors in the form that objectives read; predictions need ``output``."""
     by_kind: dict[str, dict[int, Tensor]] = {}
     for (kind, layer), tensor in found.items():
         by_kind.setdefault(kind, {})[layer] = tensor
@@ -183,5 +187,5 @@ def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Ac
 
 
 def float32_region(tensor: Tensor) -> torch.autocast:
-    """A context in which autocast is off on the tensor's device: losses are float32."""
+    """A context without autocast on the tensor's device, so that losses are float32."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""The values that travel from the data to the loss: tokens, and the batch that pairs them."""
+"""The values that travel from the data to the loss: tokens, and batches that pair them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -11,16 +11,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tokens:
-    """One tokenization of the texts of a batch, as one model reads it.
+    """The tokens of a batch as one model reads them.
 
     Attributes:
-        input_ids: Token ids, some of them replaced where a label is asked for.
+        input_ids: Token ids; where a label is to be predicted, they may be masked.
         mask: True at real tokens, False at padding.
         labels: The original token ids.
         predicted: True where the model must predict the label; never at padding.
-        positions: Of each token in its document, where several that do not see one
-            another stand in a row; None where a row is one text.
-        utf8_bytes: Of the text that each label stands for; None where that is not known.
+        positions: Position of each token in its document, where a row holds several documents
+            that do not attend to each other; None where a row is one text.
+        utf8_bytes: UTF-8 bytes of the text that each label stands for; None where not known.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -32,7 +32,7 @@ class Tokens:
 
     @property
     def documents(self) -> Int[Tensor, "batch tokens"] | None:
-        """The document of each token, counted along its row; None where a row is one text."""
+        """The number of each token's document within its row; None where a row is one text."""
         return None if self.positions is None else (self.positions == 0).cumsum(-1)
 
     def to(self, device: torch.device | str) -> "Tokens":
@@ -54,14 +54,15 @@ class Links:
     """Which tokens of student and teacher stand for the same text: those of the same group.
 
     Attributes:
-        view: What the student reads where it is compared; None if that is what it
-            reads anyway.
-        student: The group of each of the tokens that it reads there; -1 for none.
-        teacher: The group of each of the teacher's tokens; likewise.
-        groups: The groups in the place of tokens, for what compares token by token.
-        student_next: The group that the token belongs to which the student predicts at
-            each of its tokens; -1 for none. Decoders alone have it.
-        teacher_next: Likewise of the teacher.
+        view: A second tokenization that the student reads for the comparison; None where its
+            usual tokens are compared.
+        student: The group of each student token that is compared; -1 for no group.
+        teacher: The group of each teacher token; -1 for no group.
+        groups: One entry for each group, in the place of tokens, for objectives that compare
+            token by token.
+        student_next: For decoders, the group of the token that the student predicts at each of
+            its tokens; -1 for no group. None for encoders.
+        teacher_next: The same for the teacher.
     """
 
     view: Tokens | None
@@ -76,7 +77,7 @@ class Links:
         return self._each(lambda part: part.to(device))
 
     def rows(self, start: int, stop: int) -> "Links":
-        """Of the texts ``start`` to ``stop``."""
+        """The links of the texts ``start`` to ``stop``."""
         return self._each(
             lambda part: part.rows(start, stop) if isinstance(part, Tokens) else part[start:stop]
         )
@@ -89,10 +90,10 @@ class Links:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the student and the teacher read of the same texts.
+    """The tokens of the same texts for the student and for the teacher.
 
-    With one vocabulary both are the same object. With two, links say where they can
-    be compared.
+    With one vocabulary both are the same object. With two vocabularies, links say which tokens
+    can be compared.
     """
 
     student: Tokens
@@ -106,14 +107,14 @@ class Batch:
         return Batch(student, teacher, self.links.to(device) if self.links else None)
 
     def rows(self, start: int, stop: int) -> "Batch":
-        """The texts ``start`` to ``stop`` as a batch of their own: a micro-batch."""
+        """The texts ``start`` to ``stop`` as a batch: a micro-batch."""
         student = self.student.rows(start, stop)
         teacher = student if self.one_vocabulary else self.teacher.rows(start, stop)
         return Batch(student, teacher, self.links.rows(start, stop) if self.links else None)
 
     @property
     def compared(self) -> "Batch":
-        """What a comparison of the two goes over: groups where there are links, else tokens."""
+        """The batch of what is compared: groups of tokens where there are links, else tokens."""
         return Batch(self.links.groups, self.links.groups) if self.links else self
 
     @property

@@ -1,4 +1,4 @@
-"""What can go wrong by the user's hand, one class a room.
+"""The errors that a user can cause, one class for each room.
 
 Every message says what was given, what was needed and what to change.
 """
@@ -6,11 +6,11 @@ Every message says what was given, what was needed and what to change.
 import difflib
 from collections.abc import Iterable
 
-Problem = tuple[str, str]  # (path of the field, what is wrong and what to change)
+Problem = tuple[str, str]  # (path of the field in the recipe, what is wrong and what to change)
 
 
 class LimbeckError(Exception):
-    """Anything limbeck raises on purpose; the command line prints it without a traceback."""
+    """Base of every error that limbeck raises on purpose; the CLI prints it without a traceback."""
 
 
 class MissingExtraError(LimbeckError):
@@ -18,35 +18,35 @@ class MissingExtraError(LimbeckError):
 
 
 class DataError(LimbeckError):
-    """A text or task file cannot be read as what it should be."""
+    """A text, prompt or task file cannot be read, or does not hold what it should."""
 
 
 class ModelError(LimbeckError):
-    """A model folder cannot be loaded safely, or is of an unknown architecture."""
+    """A model cannot be loaded safely, or its architecture is not known."""
 
 
 class StudentError(LimbeckError):
-    """A student of the given shape cannot be built, or not from this teacher."""
+    """A student of the given shape cannot be built, or cannot be built from this teacher."""
 
 
 class ObjectiveError(LimbeckError):
-    """An objective was given activations or options that it cannot be measured on."""
+    """An objective cannot be computed with the options or activations that it was given."""
 
 
 class TrainingError(LimbeckError):
-    """The training had to stop; what was checkpointed is whole."""
+    """Training had to stop; the checkpoints that were saved before are complete."""
 
 
 class InterruptedRunError(TrainingError):
-    """The user stopped the run; a checkpoint of the last whole step is on disk."""
+    """The user stopped the run; a checkpoint of the last completed step is on disk."""
 
 
 class CacheError(LimbeckError):
-    """Signals that were kept are damaged, incomplete, or of another teacher or text."""
+    """Cached signals are damaged, incomplete, or belong to another teacher or text."""
 
 
 class DeviceError(LimbeckError):
-    """The device that was named is not there."""
+    """The requested device does not exist on this machine."""
 
 
 class EvaluationError(LimbeckError):
@@ -54,16 +54,16 @@ class EvaluationError(LimbeckError):
 
 
 class RecipeError(LimbeckError):
-    """A recipe has problems; all of them are in the message, each with its field's path."""
+    """A recipe has problems; the message lists all of them, each with the path of its field."""
 
 
 def first_line(error: BaseException) -> str:
-    """What another library says of an error, as far as it fits into one of ours."""
+    """The first line of an error message, or the name of its class where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that was perhaps meant, or all of them, as the end of a message.
+    """The end of an error message: the known word closest to ``word``, or all known words.
 
     >>> nearest("layer", ["layers", "heads"])
     "; did you mean 'layers'?"

@@ -1,7 +1,8 @@
-"""Which ids a tokenizer really gives: a table may have rows that no token has, also in between.
+"""The ids that a tokenizer really has: an embedding table may have rows that belong to no token.
 
-Everything that is counted, compared, drawn or normalised over a vocabulary goes by these ids,
-never by how many tokens there are: where ids have holes, the largest is beyond that number.
+Such rows can also lie between others. Everything that is counted, compared, drawn or normalized
+over a vocabulary uses these ids and never the number of tokens: where ids have holes, the largest
+id exceeds that number.
 """
 
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ _NEVER = -1e9  # a logit that is never drawn: finite, so that 0 times it is 0
 
 @dataclass(frozen=True)
 class TokenIds:
-    """The ids below an end, without those that no token has.
+    """The ids of a vocabulary.
 
     Attributes:
-        end: One more than the largest id: so many rows of a table are looked at.
-        absent: Ids below it that no token has, in order.
+        end: One more than the largest id, so the number of table rows that are used.
+        absent: Ids below ``end`` that belong to no token, in ascending order.
 
     >>> ids = TokenIds(6, absent=(1, 4))
     >>> len(ids), ids.present.tolist(), ids.columns_of(torch.tensor([0, 2, 5])).tolist()
@@ -41,55 +42,55 @@ class TokenIds:
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "TokenIds":
-        """Those of a tokenizer, added tokens included.
+        """The ids of a tokenizer, added tokens included.
 
         Raises:
-            ModelError: Its largest id is beyond any table.
+            ModelError: The largest id is beyond the rows of any embedding table.
         """
         return _of(tokenizer, len(tokenizer))
 
     @classmethod
     def given(cls, ids: Union["TokenIds", int]) -> "TokenIds":
-        """Themselves, or so many from 0 on."""
+        """``ids`` unchanged; a number n becomes the ids 0 to n - 1."""
         return ids if isinstance(ids, TokenIds) else cls(ids)
 
     def __len__(self) -> int:
-        """How many tokens there are."""
+        """The number of tokens."""
         return self.end - len(self.absent)
 
     def __str__(self) -> str:
-        """As a table shows them: how many, and below which id where some are absent."""
+        """For tables: the number of tokens, and the end of the ids where some are absent."""
         return f"{len(self)} of {self.end} ids" if self.absent else f"{len(self)} ids"
 
     def below(self, end: int) -> "TokenIds":
-        """Those below another end."""
+        """The ids that are also below another end."""
         return TokenIds(min(end, self.end), tuple(n for n in self.absent if n < end))
 
     @cached_property
     def present(self) -> Int[ndarray, " tokens"]:
-        """All of them, in order."""
+        """The ids that belong to a token, in ascending order."""
         ids = np.arange(self.end)
         return np.delete(ids, list(self.absent)) if self.absent else ids
 
     def columns(self, device: torch.device | str) -> Int[Tensor, " tokens"] | slice:
-        """What picks their rows out of a table; a slice where none is absent, which copies nothing.
+        """An index for the rows of these ids; a slice, which copies nothing, where none is absent.
 
         Args:
-            device: Of the table.
+            device: The device of the table that is indexed.
         """
         if not self.absent:
             return slice(0, self.end)
         return torch.from_numpy(self.present).to(device)
 
     def columns_of(self, ids: Int[Tensor, "*ids"]) -> Int[Tensor, "*ids"]:
-        """Where each id stands among them; itself where none is absent."""
+        """The rank of each id among the present ones; the id itself where none is absent."""
         if not self.absent:
             return ids
         absent = torch.tensor(self.absent, device=ids.device, dtype=ids.dtype)
         return ids - torch.searchsorted(absent, ids.contiguous())
 
     def at(self, shares: Float[ndarray, "*places"]) -> Int[ndarray, "*places"]:
-        """The id that stands so far into them, from 0 up to but not 1.
+        """The ids at relative positions in the vocabulary, each in [0, 1).
 
         >>> TokenIds(4, absent=(0,)).at(np.array([0.0, 0.5, 0.9])).tolist()
         [1, 2, 3]
@@ -99,9 +100,9 @@ class TokenIds:
         return found
 
     def only(self, logits: Float[Tensor, "*rows vocabulary"]) -> Float[Tensor, "*rows end"]:
-        """Float32 logits of the ids below the end; what no token has is never drawn.
+        """Float32 logits of the ids below ``end``, in which absent ids are never drawn.
 
-        Columns are ids, and a softmax over them is one over the tokens.
+        Each column is an id, and a softmax over the columns is a softmax over the tokens.
         """
         found = logits[..., : self.end].float()
         if not self.absent:
@@ -109,7 +110,7 @@ class TokenIds:
         return found.index_fill(-1, _on_device(self.absent, found.device), _NEVER)
 
 
-# By the number too: a tokenizer may be given more tokens later.
+# The number of tokens is part of the key, because tokens may be added to a tokenizer later.
 @lru_cache(maxsize=8)
 def _of(tokenizer: "PreTrainedTokenizerBase", count: int) -> TokenIds:
     ids = np.unique(np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64))
@@ -124,7 +125,7 @@ def _of(tokenizer: "PreTrainedTokenizerBase", count: int) -> TokenIds:
     return TokenIds(end, tuple(np.setdiff1d(np.arange(end), ids).tolist()))
 
 
-# Kept, for what is recorded on a GPU may bring nothing onto it.
+# Cached, because nothing may be copied to a GPU while a CUDA graph is being recorded.
 @lru_cache(maxsize=8)
 def _on_device(ids: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(ids, device=device)

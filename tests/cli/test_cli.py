@@ -6,13 +6,13 @@ import sys
 import pytest
 import yaml
 
-from limbeck.cli import app as cli
+from limbeck.cli.main import main
 
 
 def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["limbeck", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     said = capsys.readouterr()
     return int(ended.value.code or 0), said.out, said.err
 
@@ -47,7 +47,7 @@ def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
     for split in ("train", "dev"):
         (tmp_path / f"toy.{split}.jsonl").write_text("\n".join(rows))
     student, task = tmp_path / "run" / "student", tmp_path / "toy"
-    options = ["--task", task, "--seeds", 2, "--epochs", 1, "--max-length", 16]
+    options = ["--task", task, "--seeds", 2, "--num-train-epochs", 1, "--max-length", 16]
     code, out, _ = run(monkeypatch, capsys, "evaluate", student, *options, "--json")
     assert code == 0
     found = json.loads(out.strip().splitlines()[-1])
@@ -62,11 +62,14 @@ def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--rows", 0], "training_rows: Input should be greater than or equal to 1"),
-        (["--epochs", "inf"], "settings.epochs"),
-        (["--response", 0], "writing.response"),
-        (["--prompts", -1], "writing.rows"),
-        (["--pooling", "most"], "settings.pooling"),
+        (
+            ["--max-train-samples", 0],
+            "max_train_samples: Input should be greater than or equal to 1",
+        ),
+        (["--num-train-epochs", "inf"], "finetuning.num_train_epochs"),
+        (["--max-new-tokens", 0], "generation.max_new_tokens"),
+        (["--max-eval-samples", -1], "generation.max_eval_samples"),
+        (["--pooling", "most"], "finetuning.pooling"),
     ],
 )
 def test_evaluate_refuses_what_makes_no_sense(monkeypatch, capsys, teacher_folder, options, named):
@@ -88,18 +91,20 @@ def test_a_full_disk_and_a_folder_that_may_not_be_written(
         assert "table.arrow: " + os.strerror(number) in " ".join(err.split())
 
 
-def test_evaluate_says_where_a_writer_agrees_with_its_teacher(
+def test_evaluate_says_where_a_decoder_agrees_with_its_teacher(
     monkeypatch, capsys, decoder, prompts, teacher_folder
 ):
-    asked = ["evaluate", decoder, "--task", prompts, "--seeds", 1, "--response", 12]
-    code, out, _ = run(monkeypatch, capsys, *asked, "--prompts", 4, "--teacher", decoder, "--json")
+    words = ["evaluate", decoder, "--task", prompts, "--seeds", 1, "--max-new-tokens", 12]
+    code, out, _ = run(
+        monkeypatch, capsys, *words, "--max-eval-samples", 4, "--teacher", decoder, "--json"
+    )
     parts = json.loads(out.strip().splitlines()[-1])["by_position"]["toy"]
     assert code == 0 and "last minus" in " ".join(out.split())
     assert parts["agreement_on_references"] == parts["agreement_on_own_text"] == [1.0] * 3
-    code, _, err = run(monkeypatch, capsys, *asked, "--teacher", teacher_folder)
-    assert code == 1 and "only decoders write texts" in " ".join(err.split())
+    code, _, err = run(monkeypatch, capsys, *words, "--teacher", teacher_folder)
+    assert code == 1 and "only decoders generate texts" in " ".join(err.split())
     code, _, err = run(monkeypatch, capsys, "evaluate", decoder, "--teacher", decoder)
-    assert code == 1 and "--teacher is for tasks of prompts" in " ".join(err.split())
+    assert code == 1 and "--teacher needs a task of prompts" in " ".join(err.split())
 
 
 def test_plan_counts_the_prompts_that_are_too_long(
@@ -128,6 +133,7 @@ def test_list(monkeypatch, capsys):
         ("presets", "uniform+top"),
         ("divergences", "alpha 0.2,"),
         ("layer-maps", "0: 1+3"),
+        ("policies", "fraction 0.5"),
     ):
         code, out, _ = run(monkeypatch, capsys, "list", what)
         assert code == 0 and named in " ".join(out.split())

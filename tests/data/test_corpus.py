@@ -1,4 +1,4 @@
-"""Shares of many sources; order and held-out text are in test_data.py."""
+"""Shares of many sources; order and held-out text are tested in test_data.py."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from limbeck.errors import DataError
 
 
 def drawn(weights, *, places=1000):
-    """How often each source comes."""
+    """How often each source occurs."""
     size = 3
     order = SeededOrder((size,) * len(weights), tuple(weights), seed=0)
     return np.bincount(order.indices(0, places) // size, minlength=len(weights))
@@ -24,12 +24,12 @@ def test_every_share_is_right_within_one_place(weights):
 
 
 @pytest.mark.parametrize("count", [7, 60, 300, 600, 1000])
-def test_equal_sources_come_equally_often(count):
+def test_equal_sources_are_equally_frequent(count):
     times = drawn([1.0] * count)
     assert times.sum() == 1000 and times.max() - times.min() <= 1
 
 
-def test_the_least_source_comes_once_in_a_thousand_places():
+def test_the_smallest_source_occurs_once_in_a_thousand_places():
     assert list(drawn([1.0, 1e-300])) == [999, 1]
     times = drawn([1.0] * 300 + [1e-9] * 500)
     assert times.sum() == 1000 and times.min() == 1 and (times[300:] == 1).all()
@@ -40,7 +40,7 @@ def test_very_large_weights_are_shares_too():
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0])
-def test_weights_that_are_no_share(weight):
+def test_invalid_weights(weight):
     with pytest.raises(DataError, match="finite number above 0"):
         SeededOrder((5, 5), (1.0, weight), 0)
 
@@ -50,7 +50,7 @@ def test_too_many_sources():
         SeededOrder((5,) * 1001, (1.0,) * 1001, 0)
 
 
-def test_a_place_far_on_is_found_without_those_before_it():
+def test_a_distant_place_needs_none_of_those_before_it():
     order = SeededOrder((70, 30), (2.0, 1.0), seed=4)
     far = 10**9 + 123
     assert (order.indices(far, 50)[20:] == order.indices(far + 20, 30)).all()

@@ -92,11 +92,11 @@ def test_a_line_of_50_megabytes(tmp_path):
     refused(TextSource(str(file)), "line 2 of .* is longer than 10000000 bytes")
 
 
-def test_gzip_cut_short_and_false_gzip(tmp_path):
+def test_truncated_and_false_gzip(tmp_path):
     whole = gzip.compress("\n".join(f"line {n}" for n in range(10_000)).encode())
-    cut = tmp_path / "cut.txt.gz"
-    cut.write_bytes(whole[: len(whole) // 2])
-    refused(TextSource(str(cut)), "is cut short or broken after line")
+    short = tmp_path / "short.txt.gz"
+    short.write_bytes(whole[: len(whole) // 2])
+    refused(TextSource(str(short)), "is truncated or broken after line")
     false = tmp_path / "false.txt.gz"
     false.write_bytes(b"plain text")
     refused(TextSource(str(false)), "ends in .gz but is no gzip file")
@@ -109,7 +109,7 @@ def test_bad_json_lines(tmp_path):
 
 
 def test_a_hub_name_out_of_reach_says_so():
-    refused(TextSource("someone/something"), "give a local file if the hub is not in reach")
+    refused(TextSource("someone/something"), "give a local file if the hub cannot be reached")
 
 
 def test_a_documents_text_alone_decides_whether_it_is_held_out():
@@ -123,8 +123,8 @@ def test_a_documents_text_alone_decides_whether_it_is_held_out():
     assert all(is_held_out(text, below=math.ceil(0.2 * 2**64)) for text in held_out)
 
 
-def test_the_split_of_a_corpus_is_what_it_has_always_been():
-    """Kept tables and published numbers rest on it."""
+def test_the_split_of_a_corpus_never_changes():
+    """Cached tables and published numbers depend on it."""
     documents = [f"document {n}" for n in range(100)]
     below = held_out_below(iter(documents), share=0.05)
     held_out = list(split_documents(documents, below=below, held_out=True))
@@ -165,15 +165,15 @@ def test_fingerprints_follow_the_content(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=3),
-    cuts=st.lists(st.integers(1, 700), min_size=1, max_size=5),
+    counts=st.lists(st.integers(1, 700), min_size=1, max_size=5),
     seed=st.integers(0, 9),
 )
-def test_any_cut_of_the_stream_gives_the_same_order(sizes, cuts, seed):
+def test_any_division_of_the_stream_gives_the_same_order(sizes, counts, seed):
     order = SeededOrder(tuple(sizes), tuple(float(n + 1) for n in range(len(sizes))), seed)
     parts, position = [], 0
-    for cut in cuts:
-        parts.append(order.indices(position, cut))
-        position += cut
+    for count in counts:
+        parts.append(order.indices(position, count))
+        position += count
     assert (np.concatenate(parts) == order.indices(0, position)).all()
 
 
@@ -196,6 +196,6 @@ def test_sources_are_drawn_by_weight_and_each_wholly():
     ("sizes", "weights", "message"),
     [((0,), (1.0,), "empty"), ((5,), (0.0,), "above 0"), ((5, 5), (1.0,), "2 sources have 1")],
 )
-def test_orders_that_cannot_be(sizes, weights, message):
+def test_impossible_orders(sizes, weights, message):
     with pytest.raises(DataError, match=message):
         SeededOrder(sizes, weights, 0)

@@ -1,4 +1,4 @@
-"""Tables as people export them: every cell comes through, or the row is named."""
+"""Tables as people export them: every field is read, or the message names the row."""
 
 import gzip
 import itertools
@@ -42,7 +42,7 @@ def refused(source, pattern):
         (f'text\n"{"long " * 100_000}"\n', [("long " * 100_000).strip()]),
     ],
 )
-def test_csv_as_it_may_be(tmp_path, content, expected):
+def test_valid_csv(tmp_path, content, expected):
     for name, stored in (
         ("a.csv", content.encode()),
         ("a.csv.gz", gzip.compress(content.encode())),
@@ -93,30 +93,30 @@ RAGGED = r"row 1 of .*a\.csv \(line 2\) has 2 field\(s\) \('Hello', "
         ),
     ],
 )
-def test_csv_that_would_lose_something(tmp_path, content, pattern):
+def test_csv_that_would_lose_text_is_refused(tmp_path, content, pattern):
     refused(write(tmp_path / "a.csv", content), pattern)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "text\n", "text,n\n,1\n"])
-def test_csv_without_a_text(tmp_path, content):
+def test_csv_without_text(tmp_path, content):
     with pytest.raises(DataError, match="holds no document"):
         check_source(write(tmp_path / "a.csv", content))
 
 
-def test_csv_gzip_that_was_cut_short(tmp_path):
+def test_truncated_csv_gzip(tmp_path):
     rows = "text\n" + "".join(f"line {n}\n" for n in range(10_000))
     whole = gzip.compress(rows.encode())
-    refused(write(tmp_path / "a.csv.gz", whole[: len(whole) // 2]), "is cut short or broken after")
+    refused(write(tmp_path / "a.csv.gz", whole[: len(whole) // 2]), "is truncated or broken after")
     refused(write(tmp_path / "b.csv.gz", rows), "ends in .gz but is no gzip file")
 
 
-def test_every_row_of_a_csv_is_looked_at_before_a_run(tmp_path):
+def test_every_row_of_a_csv_is_checked_before_a_run(tmp_path):
     rows = "text\n" + "plain\n" * 5000 + "Hello, world\n"
     with pytest.raises(DataError, match=r"row 5001 of .*\(line 5002\)"):
         check_source(write(tmp_path / "a.csv", rows))
 
 
-def test_a_csv_is_not_held_whole(tmp_path):
+def test_a_csv_is_streamed(tmp_path):
     source = write(tmp_path / "a.csv", "id,text\n" + "1,some words of a text\n" * 200_000)
     tracemalloc.start()
     try:
@@ -140,7 +140,7 @@ def test_parquet_of_every_kind_of_string(tmp_path):
         assert list(read_documents(source)) == ["one", "two"]
 
 
-def test_parquet_that_holds_no_text(tmp_path):
+def test_parquet_without_text(tmp_path):
     some = pa.array(["one"] * 3000 + [None])
     refused(parquet(tmp_path / "a.parquet", {"text": some}), r"row 3001 of .*'text' holds null")
     for column in (pa.array([1]), pa.array([["a"]]), pa.array([b"a"]), pa.nulls(1)):
@@ -175,11 +175,11 @@ def test_parquet_that_is_broken(tmp_path):
         ('{"text": "a"}\n'.encode("utf-16-le"), "line 1 of .* holds a NUL byte"),
     ],
 )
-def test_json_lines_that_would_lose_something(tmp_path, content, pattern):
+def test_json_lines_that_would_lose_text_are_refused(tmp_path, content, pattern):
     refused(write(tmp_path / "a.jsonl", content), pattern)
 
 
-def test_json_lines_as_they_may_be(tmp_path):
+def test_valid_json_lines(tmp_path):
     content = (
         '\ufeff{"text": "one\\n"}\r\n\r\n{"n": 1, "text": ""}\n  \n{"text": "two \u2028 three"}'
     )

@@ -1,4 +1,4 @@
-"""Problems and oddities of single files; the plain ways of reading are in test_data.py."""
+"""Problems of single files; ordinary reading is tested in test_data.py."""
 
 import gzip
 import tracemalloc
@@ -28,12 +28,12 @@ def refused(source, pattern):
         (b'\xef\xbb\xbftext,n\r\nhello,1\r\n"two, three",2\r\n', ["hello", "two, three"]),
     ],
 )
-def test_cells_of_csv_are_text_verbatim(tmp_path, content, expected):
+def test_fields_of_csv_are_verbatim(tmp_path, content, expected):
     for name, stored in (("a.csv", content), ("a.csv.gz", gzip.compress(content))):
         assert list(read_documents(write(tmp_path / name, stored))) == expected
 
 
-def test_a_name_with_brackets_is_no_pattern(tmp_path):
+def test_brackets_in_a_name_are_no_glob_pattern(tmp_path):
     write(tmp_path / "a1.csv", b"text\nthe other file\n")
     source = write(tmp_path / "a[1].csv", b"text\nthis file\n")
     assert list(read_documents(source)) == ["this file"]
@@ -47,26 +47,26 @@ def test_broken_tables(tmp_path):
     refused(write(tmp_path / "e.parquet", b"PAR1"), "cannot be read.*give a readable file")
 
 
-def test_endings_are_told_whole(tmp_path):
+def test_messages_name_the_whole_ending(tmp_path):
     refused(write(tmp_path / "a.parquet.gz", b"x"), r"ends in \.parquet\.gz; known are")
     refused(write(tmp_path / "a.pdf.gz", b"x"), r"ends in \.pdf\.gz; known are")
     refused(write(tmp_path / "README", b"x"), "ends in nothing; known are")
 
 
-def test_paths_that_are_none():
+def test_impossible_paths():
     refused(TextSource("x" * 5000), "cannot be looked up: File name too long")
     refused(TextSource(""), "'' is a folder")
 
 
 @pytest.mark.parametrize("text", [b"one\ntwo\nthree\n", b"one line without an end"])
-def test_gzip_with_a_false_check_sum_or_more_behind_it(tmp_path, text):
+def test_gzip_with_a_wrong_checksum_or_trailing_bytes(tmp_path, text):
     whole = gzip.compress(text)
     false_sum = whole[:-8] + b"\0\0\0\0" + whole[-4:]
-    refused(write(tmp_path / "a.txt.gz", false_sum), "cut short or broken after line .*CRC")
-    refused(write(tmp_path / "b.txt.gz", whole + b"more"), "cut short or broken after line")
+    refused(write(tmp_path / "a.txt.gz", false_sum), "truncated or broken after line .*CRC")
+    refused(write(tmp_path / "b.txt.gz", whole + b"more"), "truncated or broken after line")
 
 
-def test_json_that_is_text_for_nobody(tmp_path):
+def test_json_that_is_not_valid_text(tmp_path):
     deep = write(tmp_path / "a.jsonl", b'{"text": "a"}\n' + b"[" * 200_000)
     refused(deep, "line 2 of .* is not JSON")
     half = write(tmp_path / "b.jsonl", b'{"text": "a \\ud83d\\ude42"}\n{"text": "a \\ud83d"}\n')
@@ -74,7 +74,7 @@ def test_json_that_is_text_for_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
-def test_a_line_that_is_too_long_is_not_held_whole(tmp_path, name):
+def test_a_line_that_is_too_long_is_not_read_completely(tmp_path, name):
     source = TextSource(str(tmp_path / name))
     million = b"x" * 1_000_000
     part = gzip.compress(million) if name.endswith(".gz") else million

@@ -117,7 +117,7 @@ def test_fine_tunings_of_one_training_are_averaged():
     np.testing.assert_allclose(both.observed, [0.625])
 
 
-def test_answers_that_were_not_kept():
+def test_predictions_that_were_not_kept():
     task, _, _ = classification("accuracy", np.random.default_rng(0))
-    with pytest.raises(EvaluationError, match="kept without the answers; remove the file"):
+    with pytest.raises(EvaluationError, match="kept without the predictions; remove the file"):
         redrawn_scores(task, {0: [SeedScore(0, {}, 0.0)]}, draw_rows(ROWS, draws=3, seed=0))

@@ -58,7 +58,7 @@ def test_decoders_write_and_encoders_do_not(family, tmp_path):
     assert found is None or found > 0
 
 
-def test_a_decoder_without_a_head_writes_nothing(tmp_path):
+def test_a_decoder_without_a_head_generates_nothing(tmp_path):
     make_model("llama").base_model.save_pretrained(tmp_path)
     assert quick(tmp_path).cpu_ms_per_written_piece is None
 

@@ -82,14 +82,17 @@ def test_every_kind_of_task_is_learned(folders, kind):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_family_can_be_fine_tuned(folders, family, precision):
-    settings = replace(SETTINGS, epochs=0.5, precision=precision)
+    settings = replace(SETTINGS, num_train_epochs=0.5, precision=precision)
     task = make_task(TaskKind.JOINT, rows=64)
     score = finetune(str(folders[family]), task, settings=settings, seed=0).score(task)
     assert score.metrics.keys() == {"intent_accuracy", "span_f1", "exact_sentence"}
 
 
 def test_a_seed_decides_everything(folders):
-    task, settings = make_task(TaskKind.REGRESSION, rows=64), replace(SETTINGS, epochs=1.0)
+    task, settings = (
+        make_task(TaskKind.REGRESSION, rows=64),
+        replace(SETTINGS, num_train_epochs=1.0),
+    )
     one, two, other = (
         finetune(str(folders["bert"]), task, settings=settings, seed=s).score(task).metrics
         for s in (0, 0, 1)
@@ -98,7 +101,10 @@ def test_a_seed_decides_everything(folders):
 
 
 def test_finished_seeds_are_kept_until_something_changes(folders, tmp_path, monkeypatch):
-    task, settings = make_task(TaskKind.CLASSIFICATION, rows=64), replace(SETTINGS, epochs=0.5)
+    task, settings = (
+        make_task(TaskKind.CLASSIFICATION, rows=64),
+        replace(SETTINGS, num_train_epochs=0.5),
+    )
     ran = []
     real = module.finetune
     monkeypatch.setattr(
@@ -119,7 +125,7 @@ def test_finished_seeds_are_kept_until_something_changes(folders, tmp_path, monk
     assert ran == [0, 1]
     assert both.seeds[0] == first.seeds[0]
     assert both.mean == pytest.approx(sum(both.values) / 2)
-    assert first.spread is None and both.to_json()["means"]["accuracy"] == both.mean
+    assert first.deviation is None and both.to_json()["means"]["accuracy"] == both.mean
     run([0], settings=replace(settings, learning_rate=1e-3))
     run([0], task=replace(task, train=task.train[:20]))
     assert ran == [0, 1, 0, 0]
@@ -135,7 +141,7 @@ def test_tasks_that_learn_from_the_same_rows_are_learned_once(folders, tmp_path,
     ran = []
     real = module.finetune
     monkeypatch.setattr(module, "finetune", lambda *a, **k: ran.append(a) or real(*a, **k))
-    settings = replace(SETTINGS, epochs=0.5)
+    settings = replace(SETTINGS, num_train_epochs=0.5)
     model, options = str(folders["bert"]), {"settings": settings, "seeds": [0]}
     files = {task.name: tmp_path / f"{task.name}.json" for task in (here, there)}
     evaluate_tasks(model, [here], results=files, **options)

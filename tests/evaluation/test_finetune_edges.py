@@ -46,14 +46,14 @@ def model(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("task", [classes(20), tagged(20)], ids=["classes", "tags"])
-def test_texts_beyond_the_positions_are_cut(tmp_path, family, task):
+def test_texts_beyond_the_positions_are_truncated(tmp_path, family, task):
     place = save(tmp_path, family, "byte_bpe")
     score = finetune(place, task, settings=QUICK, seed=0).score(task)
     assert 0 <= score.metrics[task.headline] <= 1
 
 
 @pytest.mark.parametrize("tokenizer", ["wordpiece", "byte_bpe", "unigram"])
-def test_words_are_cut_into_the_tokens_of_the_text_they_make(tmp_path, monkeypatch, tokenizer):
+def test_words_are_split_into_the_tokens_of_the_text_they_make(tmp_path, monkeypatch, tokenizer):
     # Byte-level tokens carry the space before a word; read one by one, words would run together.
     seen = []
 
@@ -98,7 +98,7 @@ def test_predictions_that_are_not_finite_are_no_score(model):
     [
         ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
         ({"max_length": 2}, "max_length is 2; give 3 or more"),
-        ({"epochs": 0.0}, "epochs is 0; give more than 0"),
+        ({"num_train_epochs": 0.0}, "num_train_epochs is 0; give more than 0"),
         ({"learning_rate": -1.0}, "learning_rate is -1; give more than 0"),
     ],
 )
@@ -114,5 +114,7 @@ def test_a_task_without_rows_is_refused(model):
 
 def test_a_task_with_other_labels_cannot_be_scored(model):
     tuned = finetune(model, classes(), settings=QUICK, seed=0)
-    with pytest.raises(EvaluationError, match="other cannot be scored by what has learned texts"):
+    with pytest.raises(
+        EvaluationError, match="other cannot be scored by a model that has learned texts"
+    ):
         tuned.score(replace(classes(), name="other", labels=("a", "z")))

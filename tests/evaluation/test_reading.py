@@ -14,10 +14,11 @@ from limbeck.evaluation.examples import encode_example
 from limbeck.evaluation.finetune import FinetuneSettings, finetune
 from limbeck.evaluation.reading_notes import reading_notes
 from limbeck.evaluation.scoring_notes import scoring_notes
-from limbeck.evaluation.tasks import Example, Task, TaskKind, load_task
+from limbeck.evaluation.task_files import load_task
+from limbeck.evaluation.tasks import Example, Task, TaskKind
 from limbeck.recipe.check import check
 from limbeck.recipe.schema import EvaluationPart
-from limbeck.run.measure import evaluate_model
+from limbeck.run.evaluate import evaluate_model
 
 SETTINGS = FinetuneSettings(num_train_epochs=0.5, batch_size=2, max_length=16, precision="float32")
 

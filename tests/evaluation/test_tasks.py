@@ -4,7 +4,8 @@ import json
 import pytest
 
 from limbeck.errors import DataError
-from limbeck.evaluation.tasks import TASKS, TaskKind, load_task, subsample
+from limbeck.evaluation.task_files import load_task
+from limbeck.evaluation.tasks import TASKS, TaskKind, subsample
 
 
 def write(folder, name, rows):
@@ -85,11 +86,11 @@ def test_missing_files_name_the_tasks_that_are_there(tmp_path):
         load_task(str(tmp_path / "task"))
 
 
-def test_gzip_cut_short_and_not_utf8(tmp_path):
+def test_truncated_gzip_and_not_utf8(tmp_path):
     location = pair(tmp_path, TEXTS * 500, TEXTS * 500)
     file = tmp_path / "task.dev.jsonl.gz"
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(DataError, match="cut short or broken"):
+    with pytest.raises(DataError, match="truncated or broken"):
         load_task(location)
     (tmp_path / "task.train.jsonl").write_bytes('{"text": "а"}'.encode("cp1251"))
     with pytest.raises(DataError, match="is not UTF-8"):

@@ -6,7 +6,8 @@ import pytest
 
 from limbeck.errors import DataError
 from limbeck.evaluation.scoring_notes import scoring_notes
-from limbeck.evaluation.tasks import load_task, subsample
+from limbeck.evaluation.task_files import load_task
+from limbeck.evaluation.tasks import subsample
 
 TEXTS = [{"text": "ein Haus", "label": "b"}, {"text": "старый дом", "label": "a"}]
 

@@ -4,7 +4,7 @@ import pytest
 from conftest import make_model, make_text, make_tokenizer
 from transformers import AutoModelForMaskedLM
 
-from limbeck.evaluation.two_readings import Reader, two_readings
+from limbeck.evaluation.two_readings import TokenizedModel, two_readings
 from limbeck.models.families import ARCHITECTURES
 from limbeck.reports.report import as_markdown
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
@@ -17,8 +17,8 @@ def readers():
     )
     architecture = ARCHITECTURES["bert"]
     return {
-        "teacher": Reader(make_tokenizer(), make_model("bert"), architecture),
-        "student": Reader(small, None, architecture),
+        "teacher": TokenizedModel(make_tokenizer(), make_model("bert"), architecture),
+        "student": TokenizedModel(small, None, architecture),
     }
 
 
@@ -38,8 +38,8 @@ def test_the_longest_word_is_hidden_from_who_can_expect_something(readers):
     assert found.hidden == "garden" and found.expected["student"] == []
     gaps = found.expected["teacher"]
     assert len(gaps) == len(readers["teacher"].tokenizer.tokenize("garden"))
-    for likeliest in gaps:
-        shares = [share for _, share in likeliest]
+    for best in gaps:
+        shares = [share for _, share in best]
         assert len(shares) == 3 and shares == sorted(shares, reverse=True) and sum(shares) <= 1
 
 

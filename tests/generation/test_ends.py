@@ -12,20 +12,22 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.data.prompts import Prompt
 from limbeck.errors import EvaluationError, ModelError
-from limbeck.evaluation.generation import GenerationSettings, Writer, score_generation
+from limbeck.evaluation.generation_scores import score_generation
 from limbeck.evaluation.seeds import evaluate_tasks
-from limbeck.evaluation.settings import FinetuneSettings
-from limbeck.evaluation.tasks import load_task
+from limbeck.evaluation.settings import FinetuneSettings, GenerationSettings
+from limbeck.evaluation.task_files import load_task
+from limbeck.evaluation.text_generator import TextGenerator
 from limbeck.generation.ends import ends_notes, ends_of
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.parse_policy import KINDS
 from limbeck.recipe.prompts import ends_of_recipe
 from limbeck.recipe.schema import EvaluationPart
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
-from limbeck.run.generate import generate_answers, generate_samples
-from limbeck.run.measure import evaluate_model
-from limbeck.run.models import build_accelerator
-from limbeck.run.prompt_batches import prompt_batches, written_batches
+from limbeck.run.evaluate import evaluate_model
+from limbeck.run.generate_answers import generate_answers
+from limbeck.run.generate_samples import generate_samples
+from limbeck.run.prompt_batches import generated_batches, prompt_batches
 from limbeck.tokenization.chat import turn_end
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
@@ -73,8 +75,8 @@ def id_of(folder, token):
     return AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(token)
 
 
-def said_freely(folder, prompts, longest=24):
-    """What the model finds likeliest after each prompt, with no end at all."""
+def greedy_without_end(folder, prompts, longest=24):
+    """The greedy text of the model after each prompt, with no end at all."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.generation_config.eos_token_id = None
     return stopped_at(model, None, prompts, longest)
@@ -110,30 +112,32 @@ def ends_within(texts):
 @pytest.mark.parametrize("place", ["generation", "config"])
 def test_texts_end_where_those_of_transformers_end(folder_of, place):
     plain = folder_of(config=1)
-    ends = [END, *ends_within(said_freely(plain, PROMPTS))]
+    ends = [END, *ends_within(greedy_without_end(plain, PROMPTS))]
     folder = folder_of(**{"config": 1, place: ends})
     model = AutoModelForCausalLM.from_pretrained(folder)
     expected = stopped_at(model, None, PROMPTS)
     assert len({len(text) for text in expected}) > 2 and min(map(len, expected)) < 24
     assert {text[-1] for text in expected} & set(ends[1:]) != set()
-    writer = Writer.loaded(folder)
-    assert set(writer.ends) == set(ends)
+    generator = TextGenerator.load(folder)
+    assert set(generator.ends) == set(ends)
     for size in (1, 3, 16):
         settings = GenerationSettings(max_new_tokens=24, batch_size=size)
-        texts, ended = writer.answers(PROMPTS, settings, seed=0)
+        texts, ended = generator.answers(PROMPTS, settings, seed=0)
         assert texts == expected
         assert ended == [text[-1] in ends for text in expected]
 
 
-def test_evaluate_and_sample_end_where_transformers_ends(folder_of, prompts, tmp_path):
+def test_evaluate_and_generate_end_where_transformers_ends(folder_of, prompts, tmp_path):
     plain = folder_of(config=1)
     task = load_task(prompts)
     settings = GenerationSettings(max_new_tokens=24)
-    table = Writer.loaded(plain).table([Prompt(e.text, e.references) for e in task.test], settings)
-    asked = [prompt.tolist() for prompt in table.prompts]
-    ends = [END, *ends_within(said_freely(plain, asked))]
+    table = TextGenerator.load(plain).table(
+        [Prompt(e.text, e.references) for e in task.test], settings
+    )
+    prompt_ids = [prompt.tolist() for prompt in table.prompts]
+    ends = [END, *ends_within(greedy_without_end(plain, prompt_ids))]
     folder = folder_of(config=1, generation=ends)
-    texts = stopped_at(AutoModelForCausalLM.from_pretrained(folder), None, asked)
+    texts = stopped_at(AutoModelForCausalLM.from_pretrained(folder), None, prompt_ids)
     score = score_generation(folder, task, settings=settings, seed=0)
     ended = [text[-1] in ends for text in texts]
     assert score.metrics["ended"] == pytest.approx(sum(ended) / len(texts)) and sum(ended) > 1
@@ -156,7 +160,7 @@ def test_kept_scores_are_those_of_the_same_ends(folder_of, prompts, tmp_path):
     folder = folder_of(config=1)
     options = {
         "settings": FinetuneSettings(),
-        "writing": GenerationSettings(max_new_tokens=24, max_eval_samples=4),
+        "generation": GenerationSettings(max_new_tokens=24, max_eval_samples=4),
         "seeds": [0],
         "results": {"toy": tmp_path / "toy.json"},
     }
@@ -182,11 +186,11 @@ def test_ends_are_those_of_the_generation_configuration_else_of_the_configuratio
 
 def test_a_generation_configuration_is_alone_as_with_transformers(folder_of):
     plain = folder_of(config=1)
-    first, second, third = ends_within(said_freely(plain, PROMPTS))
+    first, second, third = ends_within(greedy_without_end(plain, PROMPTS))
     folder = folder_of(config=[first, second], generation=[END, third])
-    writer = Writer.loaded(folder)
-    assert writer.ends == (END, third)
-    texts, _ = writer.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
+    generator = TextGenerator.load(folder)
+    assert generator.ends == (END, third)
+    texts, _ = generator.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
     assert texts == stopped_at(AutoModelForCausalLM.from_pretrained(folder), None, PROMPTS)
 
 
@@ -197,9 +201,9 @@ def test_the_end_of_a_configuration_class_is_none_of_the_file(folder_of):
     assert said.pop("eos_token_id", None) is None
     file.write_text(json.dumps(said), encoding="utf-8")
     assert AutoConfig.from_pretrained(folder).eos_token_id == 2
-    writer = Writer.loaded(folder)
-    assert writer.ends == (END,)
-    texts, _ = writer.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
+    generator = TextGenerator.load(folder)
+    assert generator.ends == (END,)
+    texts, _ = generator.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.generation_config.eos_token_id is None
     assert texts == stopped_at(model, [END], PROMPTS)
@@ -210,10 +214,10 @@ BEYOND = [99999, 10**30, TOKENS + len(ADDED)]
 
 @pytest.mark.parametrize("never", BEYOND)
 @pytest.mark.parametrize("place", ["generation", "config"])
-def test_ends_that_no_token_is_are_left_out_and_named(folder_of, never, place):
+def test_ends_without_a_token_are_left_out_and_named(folder_of, never, place):
     folder = folder_of(**{place: [never, 9]})
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert ends_of(tokenizer, folder) == (END, 9) == Writer.loaded(folder).ends
+    assert ends_of(tokenizer, folder) == (END, 9) == TextGenerator.load(folder).ends
     [note] = ends_notes(tokenizer, folder)
     name = "generation_config.json" if place == "generation" else "config.json"
     assert note.startswith(f"{name} of {folder!r} names ") and note.endswith("texts end at 1, 9")
@@ -227,21 +231,21 @@ def test_the_first_end_that_is_a_token_is_that_of_the_tokenizer(folder_of):
     known = json.loads(file.read_text("utf-8"))
     del known["eos_token"]
     file.write_text(json.dumps(known), encoding="utf-8")
-    writer = Writer.loaded(folder)
-    assert writer.ends == (9,) and writer.tokenizer.eos_token_id == 9
+    generator = TextGenerator.load(folder)
+    assert generator.ends == (9,) and generator.tokenizer.eos_token_id == 9
     rewrite(folder, '{"eos_token_id": [99999]}')
     with pytest.raises(EvaluationError, match=r"ends a text \(generation_config.* names 99999"):
-        Writer.loaded(folder)
+        TextGenerator.load(folder)
 
 
-def test_ends_that_no_token_is_are_told_wherever_texts_are_generated(raw, prompts, tmp_path):
+def test_ends_without_a_token_are_noted_wherever_texts_are_generated(raw, prompts, tmp_path):
     rewrite(raw["teacher"], json.dumps({"eos_token_id": [1, 99999, 9, 10**30]}))
     setup = prepare(raw)
     assert [w for w in setup.warnings if "names 99999, 1e+30 as an end" in w]
     assert ends_of_recipe(setup.recipe, setup.models)[0] == 1
     assert max(ends_of_recipe(setup.recipe, setup.models)) < TOKENS + len(ADDED)
     said = Console(record=True, file=io.StringIO(), width=1000)
-    options = {"response": 8, "rows": 2, "console": said}
+    options = {"max_new_tokens": 8, "rows": 2, "console": said}
     generate_answers(raw["teacher"], tmp_path / "out", prompts=prompts, **options)
     generate_samples(raw["teacher"], tmp_path / "free", **options)
     part = EvaluationPart(
@@ -276,18 +280,20 @@ def test_answers_are_learned_to_end_as_the_template_ends_them(folder_of):
     tokenizer = AutoTokenizer.from_pretrained(folder_of(template=CHAT))
     rows = [Prompt("the garden", ("a river",)), Prompt("", ("stone",))]
     for chat, end in ((True, "<|im_end|>"), (False, "</s>")):
-        table = encode_prompts(rows, tokenizer, length=60, response=20, chat=chat)
+        table = encode_prompts(
+            rows, tokenizer, max_length=60, max_new_tokens=20, chat_template=chat
+        )
         assert [tokenizer.convert_ids_to_tokens(int(r[-1])) for r in table.responses] == [end] * 2
     tokenizer.chat_template = TURN
-    table = encode_prompts(rows, tokenizer, length=60, response=20, chat=True)
+    table = encode_prompts(rows, tokenizer, max_length=60, max_new_tokens=20, chat_template=True)
     assert {int(r[-1]) for r in table.responses} == {tokenizer.eos_token_id}
 
 
 def test_an_end_that_is_no_special_token_is_left_out_of_the_text(folder_of):
     folder = folder_of(generation=[END, 40, 41])
-    writer = Writer.loaded(folder)
-    assert writer.text([45, 46, 40]) == writer.text([45, 46]) == writer.text([45, 46, END])
-    assert writer.text([]) == "" and writer.text([45, 40, 46]) != writer.text([45, 46])
+    generator = TextGenerator.load(folder)
+    assert generator.text([45, 46, 40]) == generator.text([45, 46]) == generator.text([45, 46, END])
+    assert generator.text([]) == "" and generator.text([45, 40, 46]) != generator.text([45, 46])
 
 
 def test_the_ends_of_the_files_do_where_the_tokenizer_has_none(folder_of, prompts):
@@ -297,11 +303,11 @@ def test_the_ends_of_the_files_do_where_the_tokenizer_has_none(folder_of, prompt
     del known["eos_token"]
     file.write_text(json.dumps(known), encoding="utf-8")
     settings = GenerationSettings(max_new_tokens=8, max_eval_samples=4)
-    assert Writer.loaded(folder).ends == (END, 9)
+    assert TextGenerator.load(folder).ends == (END, 9)
     score_generation(folder, load_task(prompts), settings=settings, seed=0)
     rewrite(folder, "{}")
     with pytest.raises(EvaluationError, match="ends a text"):
-        Writer.loaded(folder)
+        TextGenerator.load(folder)
 
 
 @pytest.fixture
@@ -331,8 +337,10 @@ def test_every_policy_stops_at_every_end_of_both(raw, folder_of, kind):
         for weight in models[0].parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     read = prompt_batches(setup, held_out=False, size=16)
-    written = written_batches(setup, 0, read, *models, build_accelerator(setup.recipe, "."))
-    tokens = written.batch(0).student
+    batches = generated_batches(
+        setup, 0, read, *models, build_accelerator(setup.recipe.training, ".")
+    )
+    tokens = batches.batch(0).student
     last = set()
     for labels, real in zip(tokens.labels, tokens.predicted, strict=True):
         text = labels[real].tolist()
@@ -346,11 +354,11 @@ def test_an_exported_student_names_the_ends_at_which_it_stops(raw, tmp_path):
     run = distill(raw, tmp_path / "run")
     files = [json.loads((run.student / f"{n}.json").read_text()) for n in FILES]
     assert files[0]["eos_token_id"] == files[1]["eos_token_id"]
-    writer = Writer.loaded(str(run.student))
-    teacher = Writer.loaded(raw["teacher"])
-    assert set(files[0]["eos_token_id"]) == set(writer.ends) == set(teacher.ends)
+    generator = TextGenerator.load(str(run.student))
+    teacher = TextGenerator.load(raw["teacher"])
+    assert set(files[0]["eos_token_id"]) == set(generator.ends) == set(teacher.ends)
     model = AutoModelForCausalLM.from_pretrained(run.student)
-    texts, _ = writer.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
+    texts, _ = generator.answers(PROMPTS, GenerationSettings(max_new_tokens=24), seed=0)
     assert texts == stopped_at(model, None, PROMPTS)
     assert min(map(len, texts)) < 24
 
@@ -367,7 +375,7 @@ def test_an_exported_student_names_the_ends_at_which_it_stops(raw, tmp_path):
 def test_generation_configurations_that_cannot_be_read(raw, content, message):
     rewrite(raw["teacher"], content)
     with pytest.raises(ModelError, match=message):
-        Writer.loaded(raw["teacher"])
+        TextGenerator.load(raw["teacher"])
     setup, problems = check(raw)
     assert setup is None and message in dict(problems)["teacher.model"]
 
@@ -382,7 +390,7 @@ def test_a_problem_of_a_file_stands_where_its_model_is_named(raw, folder_of, who
     assert field == f"{whose}.model" and broken in message
 
 
-def test_problems_of_both_files_are_told(raw, folder_of):
+def test_problems_of_both_files_are_reported(raw, folder_of):
     raw["student"] = {"model": folder_of(generation=["a"], config=1)}
     rewrite(raw["teacher"], '{"eos_token_id": 1.5}')
     _, problems = check(raw)
@@ -396,5 +404,5 @@ def test_a_wrong_end_of_a_configuration_is_said_to_be_there(folder_of, wrong):
     said = {**json.loads(file.read_text("utf-8")), "eos_token_id": wrong}
     file.write_text(json.dumps(said), encoding="utf-8")
     with pytest.raises(ModelError, match="configuration.*eos_token_id") as caught:
-        Writer.loaded(folder)
+        TextGenerator.load(folder)
     assert "tokenizer.json" not in str(caught.value) and repr(wrong) in str(caught.value)

@@ -10,10 +10,10 @@ import torch
 from conftest import make_model
 
 from limbeck.data.corpus import SeededOrder
-from limbeck.generation.batches import Policy, PolicyOptions, WrittenBatches
+from limbeck.generation.batches import GeneratedBatches, Policy, PolicyOptions
+from limbeck.generation.decoding import DecodingOptions, generate
 from limbeck.generation.noise import gumbel_noise, row_keys
 from limbeck.generation.rules import RULES, Adaptive, Speculative, Student, Switch, Teacher
-from limbeck.generation.write import Writing, write
 from limbeck.recipe.parse_policy import KINDS
 from limbeck.tokenization.prompts import PromptBatches, PromptTable
 
@@ -97,7 +97,7 @@ def by_prefix(fires):
 
 def speculative(rule, p, q, history, place, temperature):
     top = np.zeros(TOKENS, dtype=bool)
-    top[np.argsort(p)[::-1][: rule.top]] = True
+    top[np.argsort(p)[::-1][: rule.top_k]] = True
     of_teacher, of_student = at(temperature, p), at(temperature, q)
     return of_student * top + of_teacher * of_student[~top].sum()
 
@@ -146,16 +146,16 @@ def texts_by_law(rule, first, temperature):
 
 
 def generated(rule, first, temperature, block=3, rows=ROWS, seed=5):
-    written = write(
+    found = generate(
         reader_of(STUDENT),
         reader_of(TEACHER),
         [[first]] * rows,
         rule,
-        writing=Writing(LONGEST, temperature, block, seed=seed),
-        tokens=TOKENS,
-        ends=[END],
+        options=DecodingOptions(LONGEST, temperature, block, seed=seed),
+        vocabulary=TOKENS,
+        eos_token_id=[END],
     )
-    rows = zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)
+    rows = zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
     return [tuple(text[:length]) for text, length in rows]
 
 
@@ -190,8 +190,12 @@ def test_the_worked_example_of_speculative():
     p, q = [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]
     models = reader_of([q] * 3), reader_of([p] * 3)
     rows = 20_000
-    options = {"writing": Writing(2, seed=11), "tokens": 3, "ends": []}
-    tokens = write(*models, [[0]] * rows, Speculative(top_k=1), **options).tokens
+    arguments = {
+        "options": DecodingOptions(2, seed=11),
+        "vocabulary": 3,
+        "eos_token_id": [],
+    }
+    tokens = generate(*models, [[0]] * rows, Speculative(top_k=1), **arguments).tokens
     law = dict(enumerate((0.68, 0.24, 0.08)))
     for place in range(2):
         agree(Counter(tokens[:, place].tolist()), law, rows)
@@ -225,18 +229,18 @@ def test_the_ends_of_the_switch_are_the_two_models_token_for_token(temperature):
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_a_mixed_policy_follows_its_share(share):
+def test_a_mixed_policy_follows_its_fraction(share):
     reference = np.array([1, 2, END])
     rows = 4000
     table = PromptTable([np.array([0])], [reference], 0, 0)
-    batches = WrittenBatches(
+    batches = GeneratedBatches(
         PromptBatches(table, SeededOrder((1,), (1.0,), 0), rows, pad=0),
         Policy(Student(), PolicyOptions(fraction=share)),
         reader_of(STUDENT),
         None,
-        longest=LONGEST,
-        tokens=TOKENS,
-        ends=(END,),
+        max_new_tokens=LONGEST,
+        vocabulary=TOKENS,
+        eos_token_id=(END,),
         steps=2,
         seed=4,
         apart=False,

@@ -75,7 +75,7 @@ def test_logits_are_the_full_models_at_the_predicted_positions(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_forward_stops_after_the_last_tensor_asked_for(family):
+def test_the_forward_stops_after_the_last_needed_tensor(family):
     model, architecture = make_model(family), ARCHITECTURES[family]
     ran = []
     layers = list(submodule(model.base_model, architecture.layers).children())
@@ -88,7 +88,7 @@ def test_the_forward_stops_after_the_last_tensor_asked_for(family):
     assert found.hidden == {}
 
 
-def test_gradients_flow_through_a_forward_that_was_left_early():
+def test_gradients_flow_through_a_forward_that_stopped_early():
     model = make_model()
     found = capture(
         model, ARCHITECTURES["bert"], make_batch().student, Needs(queries=frozenset({1}))
@@ -128,7 +128,7 @@ def test_a_wrong_path_lists_what_is_there():
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if ARCHITECTURES[f].causal])
-def test_documents_that_are_kept_apart_are_read_as_if_alone(family):
+def test_isolated_documents_are_read_as_if_alone(family):
     model, architecture = make_model(family), ARCHITECTURES[family]
     between = 7
     generator = torch.Generator().manual_seed(0)

@@ -3,12 +3,14 @@ import json
 import pytest
 import torch
 from conftest import make_model
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from limbeck.errors import MissingExtraError, ModelError
 from limbeck.models import locate as model_folders
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config, load_model
 from limbeck.models.locate import locate
+from limbeck.models.weight_plan import weight_plan
 from limbeck.tokenization.load import load_tokenizer
 
 BERT = ARCHITECTURES["bert"]
@@ -28,7 +30,7 @@ def test_a_folder_loads_in_evaluation_mode(teacher_folder):
     assert load_tokenizer(str(teacher_folder)).is_fast
 
 
-def test_a_body_without_head_is_told_from_one_with(tmp_path):
+def test_a_body_without_a_head_is_recognized(tmp_path):
     make_model().base_model.save_pretrained(tmp_path)
     assert type(load_model(str(tmp_path), architecture=BERT)).__name__ == "BertModel"
     with pytest.raises(ModelError, match="no trained vocabulary head.*train one by a run"):
@@ -61,7 +63,7 @@ def test_safetensors_of_another_name_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("base", ["some/base", None])
-def test_an_adapter_is_to_be_merged_first(tmp_path, whole, base):
+def test_an_adapter_must_be_merged_first(tmp_path, whole, base):
     if whole:
         make_model().save_pretrained(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
@@ -91,6 +93,15 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
         load_model(str(tmp_path), architecture=BERT)
+
+
+def test_a_family_without_a_class_of_a_kind_has_no_plan(tmp_path):
+    """Fails when transformers changes its public tables of models."""
+    make_model("gpt2").save_pretrained(tmp_path)
+    files, config = [tmp_path / "model.safetensors"], load_config(str(tmp_path))
+    for kind in (AutoModel, AutoModelForCausalLM):
+        assert weight_plan("gpt2", kind, config, files) is not None
+    assert weight_plan("gpt2", AutoModelForMaskedLM, config, files) is None
 
 
 def test_a_hub_name_out_of_reach_says_so():

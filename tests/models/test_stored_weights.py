@@ -10,8 +10,9 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model
 from limbeck.recipe.check import prepare
 from limbeck.run import models as assemble
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_models
+from limbeck.run.models import build_models
 from limbeck.teacher.live import LiveTeacher
 
 NEEDS = Needs(hidden=frozenset({0, 1}), queries=frozenset({1}), predictions=True)
@@ -50,7 +51,7 @@ def test_tied_weights_stay_tied_and_are_held_once(tmp_path):
 
 
 def change(folder, extra):
-    """Weights of a folder's file, with others over them."""
+    """Replace some weights in the file of a folder."""
     file = folder / "model.safetensors"
     weights = load_file(file) | extra
     save_file(weights, file, metadata={"format": "pt"})
@@ -64,7 +65,7 @@ def precisions(model):
 @pytest.mark.parametrize("widest", [torch.float32, torch.float16])
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.filterwarnings("ignore:.*from within a wrapper")
-def test_norms_are_as_precise_as_in_their_file_and_decide_nothing(tmp_path, widest, prefix):
+def test_norms_keep_the_precision_of_their_file_and_decide_nothing(tmp_path, widest, prefix):
     make_model("llama").bfloat16().save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     weights = {f"{prefix}{name}": weight for name, weight in load_file(file).items()}
@@ -81,7 +82,7 @@ def test_norms_are_as_precise_as_in_their_file_and_decide_nothing(tmp_path, wide
 
 
 @pytest.mark.parametrize("other", [torch.float32, torch.float16])
-def test_a_matrix_of_another_precision_decides(tmp_path, other):
+def test_one_matrix_of_another_precision_makes_all_float32(tmp_path, other):
     make_model("llama").bfloat16().save_pretrained(tmp_path)
     name = "model.layers.1.mlp.up_proj.weight"
     weights = change(tmp_path, {name: torch.rand(48, 24).to(other)})
@@ -155,7 +156,7 @@ def test_a_body_in_shards(tmp_path):
 
 @pytest.fixture
 def coarse(raw_recipe, tokenizer, tmp_path):
-    """A recipe whose teacher is kept in bfloat16."""
+    """A recipe whose teacher is stored in bfloat16."""
     make_model(vocabulary=len(tokenizer)).bfloat16().save_pretrained(tmp_path / "coarse")
     tokenizer.save_pretrained(tmp_path / "coarse")
     objectives = {"relations": {}, "hidden_states": {}, "logits": {}}
@@ -163,9 +164,9 @@ def coarse(raw_recipe, tokenizer, tmp_path):
     return raw_recipe | {"teacher": str(tmp_path / "coarse")}
 
 
-def test_a_teacher_is_held_as_it_is_kept(coarse, tmp_path):
+def test_a_teacher_is_held_in_the_precision_of_its_file(coarse, tmp_path):
     setup = prepare(coarse)
-    student, teacher = build_models(setup, build_accelerator(setup.recipe, tmp_path))
+    student, teacher = build_models(setup, build_accelerator(setup.recipe.training, tmp_path))
     assert {p.dtype for p in student.parameters()} == {torch.float32}
     assert {p.dtype for p in teacher.model.parameters() if p.dim() == 2} == {torch.bfloat16}
 
@@ -176,7 +177,7 @@ def test_a_run_gives_the_student_of_a_teacher_in_float32(
     coarse, tmp_path, monkeypatch, precision, copy
 ):
     coarse["training"]["precision"] = precision
-    coarse["student"]["copy"] = copy
+    coarse["student"]["init_from_teacher"] = copy
     distill(coarse, tmp_path / "stored")
     monkeypatch.setattr(
         assemble, "load_model", lambda name, stored=False, **given: load_model(name, **given)

@@ -1,4 +1,4 @@
-"""A head that the file has, and the configuration says is the embedding table."""
+"""A file with a separate head, although the configuration says that it is tied."""
 
 import json
 
@@ -27,7 +27,7 @@ def logits(model):
 
 
 def untied(family):
-    """A model whose configuration says tied, and whose head has numbers of its own."""
+    """A model whose configuration says tied, and whose head has other numbers."""
     model = make_model(family)
     head = model.get_output_embeddings()
     table = model.get_input_embeddings()
@@ -68,7 +68,7 @@ def test_a_whole_copy_gives_what_its_teacher_gives(family, shards, tokenizer, tm
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_a_head_that_is_written_out_and_the_same_stays_tied(family, tmp_path):
+def test_a_head_that_is_saved_and_the_same_stays_tied(family, tmp_path):
     model = make_model(family)
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
     head.weight = torch.nn.Parameter(table.weight.detach().clone())
@@ -109,7 +109,7 @@ def test_the_same_numbers_in_another_precision_are_tied(halved, precision, tmp_p
         )  # the head is the table, and decides nothing
 
 
-def test_a_configuration_that_is_read_again_builds_nothing(tmp_path, monkeypatch):
+def test_reading_a_configuration_again_builds_no_model(tmp_path, monkeypatch):
     untied("bert").save_pretrained(tmp_path)
     assert not load_config(str(tmp_path)).tie_word_embeddings
     monkeypatch.setattr(tied_head, "AutoModel", None)

@@ -1,4 +1,4 @@
-"""Weights and a configuration that are not of the same model are refused, with what is missing."""
+"""Weights and a configuration that do not match are refused, with what is missing."""
 
 import json
 
@@ -14,7 +14,7 @@ from transformers import (
 
 import limbeck
 from limbeck.errors import LimbeckError, ModelError
-from limbeck.evaluation.generation import Writer
+from limbeck.evaluation.text_generator import TextGenerator
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model, load_with_head
 from limbeck.models.weight_headers import check_weights, has_vocabulary_head
@@ -25,7 +25,7 @@ INDEX = "model.safetensors.index.json"
 
 @pytest.fixture
 def saved(tmp_path, tokenizer):
-    """Saves a model, its weights under other names or without some, and its configuration."""
+    """Save a model with changed names, missing weights, or a changed configuration."""
 
     def save(family="bert", *, model=None, rename=lambda name: name, config=None, **sizes):
         made = model or make_model(family, vocabulary=len(tokenizer), **sizes)
@@ -43,7 +43,7 @@ def saved(tmp_path, tokenizer):
 
 
 def refusals(place, family, raw_recipe):
-    """What each way of using a model says of it."""
+    """The message of each way of using a model."""
     architecture = ARCHITECTURES[family]
     with pytest.raises(ModelError) as loaded:
         load_model(place, architecture=architecture)
@@ -70,7 +70,7 @@ def test_more_layers_than_the_file_has(saved, raw_recipe):
         assert "config.json has 5 layers (num_hidden_layers) and the files have 3" in said
 
 
-def test_a_number_of_layers_that_nobody_could_build(saved, raw_recipe):
+def test_an_absurd_number_of_layers(saved, raw_recipe):
     place = saved(config={"num_hidden_layers": 10**9})
     message = "has 1000000000 layers .* but its files hold 58 weights in all"
     with pytest.raises(ModelError, match=message):
@@ -116,13 +116,13 @@ def test_weights_of_other_sizes(saved, raw_recipe):
         assert "intermediate.dense.weight is [48, 24] and should be [40, 24]" in said
 
 
-def test_a_prefix_that_no_wrapper_leaves(saved, raw_recipe):
+def test_a_prefix_that_no_wrapper_adds(saved, raw_recipe):
     place = saved(rename=lambda name: f"student.net.{name}")
     for said in refusals(place, "bert", raw_recipe):
         assert "unexpected names begin with 'student.net.'; save the weights without it" in said
 
 
-def test_additions_that_were_never_merged(saved, raw_recipe):
+def test_adapters_that_were_never_merged(saved, raw_recipe):
     model = make_model("llama")
     layer = model.model.layers[0].mlp
     layer.up_proj.lora_A = torch.nn.Linear(24, 2, bias=False)
@@ -166,7 +166,7 @@ def test_adapters_beside_all_weights_of_the_model(saved):
         ({}, {3, 4}, "has 3 layers (num_hidden_layers) and the files have 5; correct it"),
     ],
 )
-def test_which_layers_the_files_have(saved, missing, extra, said):
+def test_missing_and_additional_layers_are_named(saved, missing, extra, said):
     place = saved()
     file = f"{place}/model.safetensors"
     weights = load_file(file)
@@ -183,7 +183,7 @@ def test_which_layers_the_files_have(saved, missing, extra, said):
     assert said in problem
 
 
-def test_a_last_layer_in_part_is_not_counted_away(saved):
+def test_an_incomplete_last_layer_is_not_ignored(saved):
     lacking = "layer.2.output.dense.bias"
     place = saved(rename=lambda name: None if name.endswith(lacking) else name)
     problem, _ = check_weights(place, architecture=ARCHITECTURES["bert"])
@@ -198,7 +198,7 @@ DOUBLED = {
 
 
 @pytest.mark.parametrize("family", sorted(DOUBLED))
-def test_what_a_body_is_called_stands_twice(saved, family):
+def test_a_double_prefix_of_the_body(saved, family):
     architecture = ARCHITECTURES[family]
     model = make_model(family)
     place = saved(family, model=model, rename=DOUBLED[family])
@@ -214,7 +214,7 @@ def test_what_a_body_is_called_stands_twice(saved, family):
     assert problem is None and "it is left out" in note
 
 
-def test_an_architecture_without_a_head_is_checked_alike(saved, raw_recipe):
+def test_an_architecture_without_a_head_is_checked_too(saved, raw_recipe):
     place = saved(rename=lambda name: None if "layer.1." in name else name)
     architecture = {
         "layers": "encoder.layer",
@@ -231,7 +231,7 @@ def test_an_architecture_without_a_head_is_checked_alike(saved, raw_recipe):
 @pytest.mark.parametrize(
     "kind", [torch.int8, torch.uint8, torch.int32, torch.bool, torch.float8_e4m3fn]
 )
-def test_matrices_of_types_that_mean_nothing_without_their_scales(saved, raw_recipe, kind):
+def test_quantized_matrices_without_their_method(saved, raw_recipe, kind):
     place = saved()
     file = f"{place}/model.safetensors"
     weights = load_file(file)
@@ -262,7 +262,7 @@ def test_weights_that_are_not_finite(saved, value, stored):
             load()
 
 
-def test_the_model_without_distillation_is_looked_through(saved, raw_recipe, tmp_path_factory):
+def test_the_baseline_model_is_checked(saved, raw_recipe, tmp_path_factory):
     def said(place):
         evaluation = {"cost": False, "baseline": str(place)}
         problems = check(raw_recipe | {"evaluation": evaluation})[1]
@@ -297,7 +297,7 @@ WRAPPED = {
 @pytest.mark.filterwarnings("ignore:.*were saved from within a wrapper")
 @pytest.mark.parametrize("family", ["bert", "gpt2", "modernbert", "llama"])
 @pytest.mark.parametrize("wrapped", sorted(WRAPPED))
-def test_what_wrappers_leave_in_names_is_left_out(saved, family, wrapped):
+def test_parts_of_names_from_wrappers_are_removed(saved, family, wrapped):
     architecture = ARCHITECTURES[family]
     model = make_model(family).bfloat16()
     batch = make_batch()
@@ -328,7 +328,7 @@ def test_one_weight_under_two_wrappings(saved):
     weights = load_file(file)
     name = next(iter(weights))
     save_file(weights | {f"module.{name}": weights[name] + 1}, file)
-    with pytest.raises(ModelError, match="are one weight of two wrappings"):
+    with pytest.raises(ModelError, match="are the same weight from two wrappers"):
         load_body(place)
 
 
@@ -346,7 +346,7 @@ def test_a_body_alone_may_lack_pooler_and_head(saved, raw_recipe, family):
     load_with_head(place, architecture=architecture, seed=0)
 
 
-def test_heads_that_nobody_asked_for(saved):
+def test_heads_that_are_not_needed(saved):
     config = make_model().config
     config.num_labels = 3
     place = saved(model=AutoModelForSequenceClassification.from_config(config))
@@ -354,10 +354,10 @@ def test_heads_that_nobody_asked_for(saved):
     load_body(place)
 
 
-def test_half_of_a_head(saved, raw_recipe):
+def test_an_incomplete_head(saved, raw_recipe):
     architecture = ARCHITECTURES["bert"]
     place = saved(rename=lambda name: None if "transform.dense.weight" in name else name)
-    load_body(place)  # nobody asks for it
+    load_body(place)  # the head is not needed
     problem, note = check_weights(place, architecture=architecture)
     assert problem is None and "lacks 1 of its weights: cls.predictions.transform.dense" in note
     assert "The head is left out; only the body is used" in note
@@ -416,7 +416,7 @@ def test_a_shard_is_missing(sharded, raw_recipe):
         assert "of which 1 are missing: " + shard.name in said
 
 
-def test_a_shard_is_cut_short(sharded, raw_recipe):
+def test_a_shard_is_truncated(sharded, raw_recipe):
     shard = sorted(sharded.glob("*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:-9])
     for said in refusals_of_files(sharded, raw_recipe):
@@ -439,12 +439,12 @@ def test_a_shard_lacks_what_the_index_says(sharded, raw_recipe):
         ("{", "is no index of shards"),
         ("{}", "is no index of shards"),
         ('{"weight_map": {}}', "names no files"),
-        ('{"weight_map": {"a": "../x.safetensors"}}', "only safetensors that lie beside it"),
-        ('{"weight_map": {"a": "x.bin"}}', "only safetensors that lie beside it"),
-        ('{"weight_map": {"a": 3}}', "only safetensors that lie beside it"),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "only safetensors beside it"),
+        ('{"weight_map": {"a": "x.bin"}}', "only safetensors beside it"),
+        ('{"weight_map": {"a": 3}}', "only safetensors beside it"),
     ],
 )
-def test_an_index_that_is_none(sharded, raw_recipe, content, message):
+def test_broken_indices(sharded, raw_recipe, content, message):
     (sharded / INDEX).write_text(content)
     for said in refusals_of_files(sharded, raw_recipe):
         assert message in said
@@ -459,7 +459,7 @@ def refusals_of_files(folder, raw_recipe):
     ]
 
 
-def test_what_evaluate_and_sample_say(saved):
+def test_what_evaluate_and_generate_say(saved):
     place = saved("llama", config={"num_hidden_layers": 4, "layer_types": None})
     with pytest.raises(LimbeckError, match="the files have 3"):
-        Writer.loaded(place)
+        TextGenerator.load(place)

@@ -1,4 +1,4 @@
-"""Losses over ids of which some, in between or at the end, are no tokens."""
+"""Losses over ids of which some, in between or at the end, are not tokens."""
 
 import math
 
@@ -57,7 +57,7 @@ def batch():
 
 
 def without_absent(predictions, ids):
-    """The same over a table that has a row for each token and no other."""
+    """The same predictions over a table that has only the rows of tokens."""
     rows = torch.from_numpy(ids.present)
     weight, bias = predictions.weight[rows], predictions.bias[rows]
     return Predictions(predictions.features, weight, bias)
@@ -80,8 +80,13 @@ def same(one, other, student):
 
 @pytest.mark.parametrize("signal", ["dense", "top_k"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_output(blocks, student, teacher, batch, divergence, signal):
-    objective = Logits(divergence=divergence, signal=signal, tokens=5, temperature=2.0)
+def test_logits(blocks, student, teacher, batch, divergence, signal):
+    objective = Logits(
+        divergence=divergence,
+        signal=signal,
+        top_k=5 if signal == "top_k" else None,
+        temperature=2.0,
+    )
     shapes = shape(IDS), shape(IDS, TEACHER_TABLE)
     assert objective.problems_with(*shapes) == []
     found = total_of(objective.bound(*shapes), student, teacher, batch)
@@ -111,7 +116,7 @@ def test_the_forward_kl_in_plain_loops(student, teacher, batch):
 
 
 def test_samples_of_the_teacher_are_tokens(student, teacher, batch):
-    bound = Logits(signal="sampled", tokens=500).bound(shape(IDS), shape(IDS, TEACHER_TABLE))
+    bound = Logits(signal="sampled", num_samples=500).bound(shape(IDS), shape(IDS, TEACHER_TABLE))
     torch.manual_seed(3)
     total = total_of(bound, student, teacher, batch)
     (gradient,) = torch.autograd.grad(total, student.bias)
@@ -135,7 +140,7 @@ def test_labels(blocks, student, batch):
     same(found, -sum(logs[row, place] for row, place in enumerate(places)), student)
 
 
-def test_chunks_of_one_vocabulary(student, teacher, batch):
+def test_span_likelihood_of_one_vocabulary(student, teacher, batch):
     objective = SpanLikelihood()
     found = total_of(
         objective.bound(shape(IDS), shape(IDS, TEACHER_TABLE)), student, teacher, batch

@@ -26,7 +26,7 @@ def links():
 
 
 def read(groups):
-    """Tokens of which every linked one is predicted."""
+    """Tokens; those that are linked are predicted."""
     nothing = torch.zeros_like(groups)
     return Tokens(nothing, torch.ones_like(groups) > 0, nothing, groups >= 0)
 
@@ -77,7 +77,7 @@ def predictions(positions, tokens, seed, bias=True):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("pool", ["sum", "mean"])
 @pytest.mark.parametrize("mapped", [True, False])
-def test_logits_of_a_group_are_pooled_from_those_of_its_tokens(links, pool, mapped, bias):
+def test_logits_of_a_group_are_pooled_from_the_logits_of_its_tokens(links, pool, mapped, bias):
     mine = predictions(int((links.student >= 0).sum()), 7, 1, bias)
     theirs = predictions(int((links.teacher >= 0).sum()), 9, 2, bias)
     parts = [[3], [0, 5], [5, 5, 6]] if mapped else [[2], [0], [6]]
@@ -126,7 +126,7 @@ def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
 
 @pytest.mark.parametrize("pool", ["sum", "mean"])
 @pytest.mark.parametrize("summed_over", [None, 7])
-def test_the_output_loss_reaches_features_and_the_whole_map(links, summed_over, pool):
+def test_the_logits_loss_reaches_features_and_the_whole_map(links, summed_over, pool):
     mine = predictions(int((links.student >= 0).sum()), 7, 1)
     theirs = predictions(int((links.teacher >= 0).sum()), 9, 2)
     flat, owner = torch.tensor([3, 0, 5, 5, 6]), torch.tensor([0, 1, 1, 2, 2])
@@ -150,7 +150,7 @@ def test_the_output_loss_reaches_features_and_the_whole_map(links, summed_over, 
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_likelihoods_of_stretches_are_sums_over_their_tokens(links):
+def test_likelihoods_of_spans_are_sums_over_their_tokens(links):
     following = torch.tensor([[0, 0, 1, -1, 2, -1], [0, 1, 1, 1, -1, -1]])
     links = replace(links, student_next=following)
     predicted = torch.ones(2, 6, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""What every objective must keep, run over the one list of them."""
+"""The rules that every objective must keep, checked for all of `OBJECTIVES`."""
 
 import itertools
 import sys
@@ -15,7 +15,7 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.student import recompute
 from limbeck.student.projections import Projections
 from limbeck.student.recompute import recompute_layers
-from limbeck.training.stages import Learner
+from limbeck.training.learner import Learner
 
 FAMILIES = ("bert", "gpt2", "llama")
 
@@ -71,11 +71,11 @@ def case(request) -> tuple[str, str]:
     return request.param
 
 
-def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(case):
+def test_any_split_into_micro_batches_gives_the_same_sum_and_gradients(case):
     pair, batch = Pair(case), make_batch(rows=5)
     whole = pair.gradients([batch])
-    for cuts in ([0, 1, 5], [0, 2, 3, 4, 5]):
-        parts = [batch.rows(a, b) for a, b in itertools.pairwise(cuts)]
+    for bounds in ([0, 1, 5], [0, 2, 3, 4, 5]):
+        parts = [batch.rows(a, b) for a, b in itertools.pairwise(bounds)]
         assert sum(map(pair.objective.count, parts)) == pair.objective.count(batch)
         torch.testing.assert_close(
             sum(pair.total(part) for part in parts), pair.total(batch), rtol=1e-5, atol=1e-5
@@ -84,13 +84,13 @@ def test_any_cut_into_micro_batches_gives_the_same_sum_and_gradients(case):
             torch.testing.assert_close(gradient, whole[parameter], rtol=2e-4, atol=2e-5)
 
 
-def test_layers_that_are_computed_again_give_the_same_gradients(case, monkeypatch):
+def test_recomputed_layers_give_the_same_gradients(case, monkeypatch):
     pair, batch = Pair(case), make_batch()
     whole = pair.gradients([batch])
     recompute_layers(pair.student, pair.architecture)
     for parameter, gradient in pair.gradients([batch]).items():
         torch.testing.assert_close(gradient, whole[parameter], rtol=1e-4, atol=1e-6)
-    # Where nothing is kept, nothing is set up: what a GPU records may hold no more than kernels.
+    # Without gradients no checkpoint is set up: a CUDA graph may record only kernels.
     monkeypatch.setattr(recompute, "checkpoint", None)
     with torch.no_grad():
         pair.total(batch)
@@ -105,7 +105,7 @@ def test_padding_never_counts(case):
 
 def test_gradients_reach_the_student_and_projections_only(case):
     pair = Pair(case)
-    pair.teacher.requires_grad_(True)  # even then nothing may flow into it
+    pair.teacher.requires_grad_(True)  # even then the teacher may get no gradient
     pair.total(make_batch()).backward()
     assert all(p.grad is None for p in pair.teacher.parameters())
     reached = [n for n, p in pair.learner.named_parameters() if p.grad is not None]
@@ -138,7 +138,9 @@ def test_a_batch_of_padding_alone_counts_nothing_and_is_finite(case):
 def test_zero_where_student_and_teacher_are_equal(case):
     pair = Pair(case, same=True)
     if not pair.objective.teacher_needs().anything:
-        assert float(pair.total(make_batch()).detach()) > 0  # labels are never met for certain
+        assert (
+            float(pair.total(make_batch()).detach()) > 0
+        )  # labels are never predicted with certainty
         return
     assert float(pair.total(make_batch()).detach()) == pytest.approx(0.0, abs=1e-3)
 

@@ -70,7 +70,7 @@ def mixture(p, q, beta):
     return beta * p + (1 - beta) * q
 
 
-# The definitions as written, for one row of probabilities.
+# The published definitions, for one row of probabilities.
 PLAIN = {
     "forward_kl": kl,
     "reverse_kl": lambda p, q: kl(q, p),
@@ -128,7 +128,7 @@ def test_the_gradients_of_both_kullback_leibler_divergences():
         ("forward_kl", Q - P),
         ("reverse_kl", Q * ((Q / P).log() - 0.19208365115031967)),
     ):
-        total = output_total(logits, P.log(), divergence=name)
+        total = logits_total(logits, P.log(), divergence=name)
         (gradient,) = torch.autograd.grad(total, logits)
         torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
 
@@ -151,7 +151,7 @@ def test_unknown_measures_and_options_are_named():
         divergence_of("skewed_kl", {"lambda": 0.1})
 
 
-def output_total(student_logits, teacher_logits, **options):
+def logits_total(student_logits, teacher_logits, **options):
     """The objective on rows whose output map is the identity, so that features are logits."""
     rows, columns = student_logits.shape
     tokens = Tokens(
@@ -173,7 +173,7 @@ def output_total(student_logits, teacher_logits, **options):
 
 
 def test_top_k_keeps_the_rest_as_one_token():
-    total = output_total(Q.log(), P.log(), signal="top_k", tokens=2)
+    total = logits_total(Q.log(), P.log(), signal="top_k", top_k=2)
     assert float(total) == pytest.approx(0.15194056474169212, rel=2e-5)
 
 
@@ -182,7 +182,7 @@ def test_top_k_gradients_are_those_of_autograd(divergence):
     torch.manual_seed(0)
     logits = torch.randn(5, 12, requires_grad=True)
     teacher = torch.randn(5, 12)
-    total = output_total(logits, teacher, signal="top_k", tokens=3, divergence=divergence)
+    total = logits_total(logits, teacher, signal="top_k", top_k=3, divergence=divergence)
     (gradient,) = torch.autograd.grad(total, logits)
     top = teacher.topk(3, -1).indices
     joined = []
@@ -195,14 +195,14 @@ def test_top_k_gradients_are_those_of_autograd(divergence):
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_sampled_tokens_leave_the_gradient_as_it_is_on_average():
+def test_sampled_tokens_give_the_right_gradient_on_average():
     torch.manual_seed(0)
     rows = 4000
     logits = Q.log().repeat(rows, 1).requires_grad_(True)
-    total = output_total(logits, P.log().repeat(rows, 1), signal="sampled", tokens=8)
+    total = logits_total(logits, P.log().repeat(rows, 1), signal="sampled", num_samples=8)
     (gradient,) = torch.autograd.grad(total, logits)
-    spread = math.sqrt(0.6 * 0.4 / 8 / rows)  # of the mean of the likeliest token's share
-    torch.testing.assert_close(gradient.mean(0), (Q - P)[0], rtol=0.0, atol=4 * spread)
+    deviation = math.sqrt(0.6 * 0.4 / 8 / rows)  # of the mean of the top token's share
+    torch.testing.assert_close(gradient.mean(0), (Q - P)[0], rtol=0.0, atol=4 * deviation)
     exact = 0.1545463647986428
     assert float(total.detach()) / rows == pytest.approx(exact, abs=0.01)
 
@@ -210,7 +210,7 @@ def test_sampled_tokens_leave_the_gradient_as_it_is_on_average():
 def test_temperatures_keep_the_size_of_the_gradients():
     torch.manual_seed(0)
     student, teacher = torch.randn(3, 9, requires_grad=True), torch.randn(3, 9)
-    total = output_total(student, teacher, temperature=2.0)
+    total = logits_total(student, teacher, temperature=2.0)
     (gradient,) = torch.autograd.grad(total, student)
     log_q, log_p = (torch.log_softmax(x / 2, -1) for x in (student, teacher))
     value = 4 * (log_p.exp() * (log_p - log_q)).sum()
@@ -223,7 +223,7 @@ def shape(vocabulary, tokens=None):
     return Shape(2, 16, 2, 32, vocabulary, max_position_embeddings=80, tokens=tokens)
 
 
-def test_rows_that_only_fill_the_table_up_do_not_count():
+def test_padding_rows_of_the_table_do_not_count():
     torch.manual_seed(0)
     count, student, teacher = 7, torch.randn(4, 8, requires_grad=True), torch.randn(4, 12)
     bound = Logits().bound(shape(8, count), shape(12, count))
@@ -253,7 +253,7 @@ def test_labels_and_distributions_are_over_the_same_rows():
     """Where the teacher is certain, the divergence from it is the cross-entropy."""
     torch.manual_seed(0)
     logits, certain = torch.randn(1, 8), torch.full((1, 12), -1e4)
-    logits[0, 7] = 9.0  # a row that no token has: neither may count it
+    logits[0, 7] = 9.0  # a row without a token: neither objective may count it
     certain[0, 0] = 0.0
     one = torch.ones(1, 1, dtype=torch.bool)
     ids = torch.zeros(1, 1, dtype=torch.long)
@@ -278,7 +278,8 @@ def test_labels_and_distributions_are_over_the_same_rows():
         ({"divergence": "kl"}, "divergence", "no measure is called 'kl'; known: adaptive_kl"),
         ({"divergence": "skewd_kl"}, "divergence", "did you mean 'skewed_kl'?"),
         ({"temperature": 0.0}, "temperature", "is 0; give 0.001 to 1000"),
-        ({"signal": "top_k", "tokens": 200}, "tokens", "give 1 to 199"),
+        ({"signal": "top_k", "top_k": 200}, "top_k", "give 1 to 199"),
+        ({"signal": "sampled", "num_samples": 200}, "num_samples", "give 1 to 199"),
         ({"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased for forward_kl"),
         ({"vocabulary": 300}, "vocabulary", "give 1 to 200"),
     ],

@@ -11,7 +11,7 @@ def links(name, student, teacher):
 @pytest.mark.parametrize(
     ("name", "student", "teacher", "expected"),
     [
-        # Written from the formulas with layers from 1, less one.
+        # Computed from the formulas with layers from 1, minus one.
         ("uniform", 3, 12, {0: [3], 1: [7], 2: [11]}),
         ("uniform", 4, 6, {0: [1], 1: [2], 2: [4], 3: [5]}),
         ("top", 3, 12, {0: [9], 1: [10], 2: [11]}),
@@ -60,8 +60,8 @@ def test_named_maps_fit_models_of_any_depth(name):
         ("0:1,0:2", "names layer 0 of the student more than once"),
         ("0:1,1:1", "names layer 1 of the teacher more than once"),
         ({0: [1, 1]}, "names layer 1 of the teacher more than once"),
-        ({0: []}, "has a hole"),
-        ({}, "has a hole"),
+        ({0: []}, "has no teacher layer"),
+        ({}, "has no teacher layer"),
         ("0:1,,2:3", "'' in the layer map .* is no pair"),
         ("0:1,2", "'2' in the layer map .* is no pair"),
         ([0, 1], "names 2 teacher layers for 3 student layers"),

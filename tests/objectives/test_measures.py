@@ -1,4 +1,4 @@
-"""What an option may be is said where it is declared; within it every divergence is a number."""
+"""Every option declares its range, and within the range every divergence is finite."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from limbeck.objectives.relations import Relations
 from limbeck.objectives.schedule import Ramp
 from limbeck.objectives.span_likelihood import SpanLikelihood
 from limbeck.recipe.check import check
-from limbeck.recipe.parse import parse_objective
+from limbeck.recipe.parse_objective import parse_objective
 
 SHAPE = Shape(2, 16, 2, 32, 200, max_position_embeddings=80)
 
@@ -28,7 +28,7 @@ def test_every_measure_is_declared_as_it_is():
 
 @pytest.mark.parametrize("name", [name for name, known in MEASURES.items() if known.options])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, -1e-9, 5.0, 1e30])
-def test_what_no_option_may_be(name, value):
+def test_values_out_of_range_are_refused(name, value):
     for option in MEASURES[name].options:
         ((field, message),) = divergence_problems(name, {option: value})
         assert field == f"divergence_options.{option}"
@@ -83,12 +83,12 @@ def test_ends_that_are_other_measures(name, options, same_as):
 )
 @pytest.mark.parametrize("student", [(0.0, -100.0), (0.0, -85.0), (-200.0, 0.0)])
 @pytest.mark.parametrize("teacher", [(-3.0, 0.0), (0.0, 0.0), (0.0, -100.0)])
-def test_skewed_by_nothing_they_learn_where_a_probability_vanishes(name, same_as, student, teacher):
-    """In float32 q underflows, and forward_kl still learns by the whole of p."""
+def test_without_skew_they_learn_where_a_probability_vanishes(name, same_as, student, teacher):
+    """In float32 q underflows, and forward_kl still has the whole of p as its gradient."""
     logits = [torch.tensor([side]) for side in (student, teacher)]
     expected = gradient_of(same_as, {}, *logits)
     assert torch.equal(gradient_of(name, {"alpha": 0.0}, *logits), expected)
-    # Nor does it leap away where alpha is all but nothing.
+    # The gradient does not jump where alpha is almost 0.
     nearly = gradient_of(name, {"alpha": 1e-40}, *logits)
     torch.testing.assert_close(nearly, expected, rtol=1e-4, atol=1e-5)
 
@@ -100,7 +100,7 @@ def test_the_worked_example_of_a_confident_student():
 
 
 def gradient_of(name, options, student, teacher):
-    """By the student's logits, in the precision that is given."""
+    """The gradient by the student's logits, in the precision of its arguments."""
     mine = Distribution.of_logits(student.clone())
     value, slope = divergence_of(name, options)(mine, Distribution.of_logits(teacher.clone()))
     assert torch.isfinite(value).all() and torch.isfinite(slope).all(), (name, options)
@@ -123,7 +123,7 @@ AT_THE_ENDS = [
 
 @pytest.mark.parametrize(("name", "options"), AT_THE_ENDS)
 def test_every_measure_learns_at_the_ends_of_its_options(name, options):
-    """In float32 as in float64, from students that are far from their teacher and near to it."""
+    """In float32 as in float64, for students that are far from their teacher and near it."""
     torch.manual_seed(0)
     teacher = 3 * torch.randn(20, 30, dtype=torch.float64)
     for far in (3.0, 0.1):
@@ -160,7 +160,7 @@ def test_ramps_of_temperatures_are_refused_by_their_end():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0, True, "much"])
 def test_weights_are_finite_and_above_0(value):
-    _, _, problems = parse_objective("labels", {"weight": value}, ("stages", "0"))
+    _, problems = parse_objective("labels", {"weight": value}, ("stages", "0"))
     assert [field for field, _ in problems] == ["stages.0.weight"]
     if isinstance(value, float):
         (problem,) = Relations(pairs={"QQ": value}).problems_with(SHAPE, SHAPE)
@@ -176,8 +176,8 @@ def test_weights_are_finite_and_above_0(value):
     ],
 )
 def test_ramps_are_finite_and_within_their_stage(ramp):
-    assert parse_objective("labels", {"weight": ramp}, ("stages", "0"))[2]
-    assert parse_objective("output", {"temperature": ramp}, ("stages", "0"))[2]
+    assert parse_objective("labels", {"weight": ramp}, ("stages", "0"))[1]
+    assert parse_objective("logits", {"temperature": ramp}, ("stages", "0"))[1]
 
 
 def test_a_recipe_is_refused_with_the_place_of_the_option(raw_recipe):

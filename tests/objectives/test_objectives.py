@@ -113,7 +113,7 @@ def test_relations_bind_names_to_numbers():
         ({"student_layer": "last-2"}, "student_layer", "use 0 to 1"),
         ({"student_layer": "deepest"}, "student_layer", "names no layer"),
         ({"pairs": {"QX": 1.0}}, "pairs.QX", "no pair of Q, K and V"),
-        ({"pairs": {"QQ": -1.0}}, "pairs.QQ", "weigh it above 0"),
+        ({"pairs": {"QQ": -1.0}}, "pairs.QQ", "give it a finite weight above 0"),
         ({"pairs": {}}, "pairs", "is empty"),
     ],
 )
@@ -185,7 +185,7 @@ def test_relation_heads_by_default(pairs, student, teacher, heads):
 
 
 def test_queries_with_keys_are_the_attention_itself():
-    """Turned within its heads alone, a model attends where it did, and the loss sees no change."""
+    """Rotation within the heads does not change the attention, and the loss stays 0."""
     objective = Relations(pairs={"QK": 1.0}).bound(LARGE, LARGE)
     batch = make_batch()
     torch.manual_seed(0)

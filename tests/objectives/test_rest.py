@@ -1,4 +1,4 @@
-"""Where little is left beside what is likely, losses and gradients are those of float64."""
+"""Where the rest has little probability, losses and gradients equal those of float64."""
 
 import math
 
@@ -18,7 +18,7 @@ RESTS = [-1.0, -5.0, -10.0, -20.0, -40.0, -70.0]
 
 
 def with_rest(log_rest: float, tokens: int = 12, top: int = 3) -> Tensor:
-    """Log-probabilities, float64, of which the last have so much together, unevenly."""
+    """Log-probabilities, float64, whose last tokens have this sum, unevenly shared."""
     torch.manual_seed(0)
     first = torch.log_softmax(0.2 * torch.randn(top, dtype=torch.float64), -1)
     first += math.log1p(-math.exp(log_rest))
@@ -27,7 +27,7 @@ def with_rest(log_rest: float, tokens: int = 12, top: int = 3) -> Tensor:
 
 
 def total_of(objective, student: Tensor, teacher: Tensor) -> Tensor:
-    """On rows whose output map is the identity, so that features are logits."""
+    """The objective on rows whose output map is the identity, so that features are logits."""
     rows, columns = student.shape
     every = torch.ones(1, rows, dtype=torch.bool)
     ids = torch.zeros(1, rows, dtype=torch.long)
@@ -47,11 +47,11 @@ def test_the_rest_is_what_is_outside(rest):
 
 
 def test_no_gradient_of_the_rest_is_lost():
-    """The teacher has a half outside, the student next to nothing: it should go up by a half."""
+    """The teacher's rest has a half, the student's almost nothing: it should grow by a half."""
     for rest in RESTS[1:]:
         student = with_rest(rest).float().requires_grad_()
-        output = Logits(signal="top_k", tokens=3)
-        total = total_of(output, student, with_rest(math.log(0.5)).float())
+        objective = Logits(signal="top_k", top_k=3)
+        total = total_of(objective, student, with_rest(math.log(0.5)).float())
         (gradient,) = torch.autograd.grad(total, student)
         assert float(gradient[0, 3:].sum()) == pytest.approx(math.exp(rest) - 0.5, abs=1e-5)
         assert float(gradient.sum()) == pytest.approx(0.0, abs=1e-5)
@@ -63,7 +63,7 @@ def test_no_gradient_of_the_rest_is_lost():
 def test_top_k_is_that_of_float64(divergence, mine, theirs):
     if divergence in ("total_variation", "adaptive_kl") and mine == theirs:
         return  # where both are equal these have a corner, or weights of nothing
-    objective = Logits(signal="top_k", tokens=3, divergence=divergence)
+    objective = Logits(signal="top_k", top_k=3, divergence=divergence)
     found = []
     for dtype in (torch.float32, torch.float64):
         student = with_rest(mine).to(dtype).requires_grad_()
@@ -76,7 +76,7 @@ def test_top_k_is_that_of_float64(divergence, mine, theirs):
 
 
 def joined(name: str, student: Tensor, teacher: Tensor) -> Tensor:
-    """The definition over the likeliest and all others as one, by autograd."""
+    """The definition over the top tokens and all others as one, by autograd."""
     top = teacher.topk(3, -1).indices
     logs = []
     for given in (teacher, student.log_softmax(-1)):
@@ -119,7 +119,7 @@ def test_likelihoods_of_labels_that_are_nearly_certain(rest):
 @pytest.mark.parametrize("theirs", [-0.7, -10.0])
 @pytest.mark.parametrize("mine", RESTS)
 @pytest.mark.parametrize("temperature", [1.0, 10.0])
-def test_chunks_are_those_of_float64(mine, theirs, temperature):
+def test_span_likelihood_is_that_of_float64(mine, theirs, temperature):
     student = with_rest(mine, top=1).float().requires_grad_()
     total = total_of(
         SpanLikelihood(temperature=temperature), student, with_rest(theirs, top=1).float()
@@ -139,12 +139,12 @@ def test_chunks_are_those_of_float64(mine, theirs, temperature):
     torch.testing.assert_close(gradient.double(), exactly, rtol=1e-3, atol=1e-6)
 
 
-def test_a_student_that_is_certain_beyond_float32_goes_on_learning():
-    """Nothing outside the top has a probability that float32 holds, yet it is pulled up alike."""
+def test_a_student_that_is_certain_beyond_float32_continues_to_learn():
+    """Outside the top no probability fits float32, yet all tokens there are pulled up equally."""
     student = torch.full((1, 12), -200.0)
     student[0, 0] = 0.0
     student.requires_grad_()
-    total = total_of(Logits(signal="top_k", tokens=3), student, with_rest(math.log(0.5)).float())
+    total = total_of(Logits(signal="top_k", top_k=3), student, with_rest(math.log(0.5)).float())
     (gradient,) = torch.autograd.grad(total, student)
     torch.testing.assert_close(gradient[0, 3:], torch.full((9,), -0.5 / 9))
     (gradient,) = torch.autograd.grad(

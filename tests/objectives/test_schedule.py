@@ -3,7 +3,7 @@ import pytest
 from limbeck.objectives.logits import Logits
 from limbeck.objectives.presets import PRESETS
 from limbeck.objectives.schedule import Ramp, at_progress, number
-from limbeck.recipe.parse import parse_objective
+from limbeck.recipe.parse_objective import parse_objective
 
 
 def test_ramps():
@@ -16,7 +16,7 @@ def test_ramps():
     assert number(2.0) == 2.0 and number(ramp, 0.0) == 4.0
 
 
-def test_objectives_at_a_moment_hold_numbers():
+def test_objectives_at_one_point_of_a_stage_hold_numbers():
     output = Logits(temperature=Ramp(4.0, 2.0))
     assert at_progress(output, 0.5).temperature == 3.0
     plain = Logits()
@@ -24,6 +24,6 @@ def test_objectives_at_a_moment_hold_numbers():
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_is_made_of_objectives_as_they_are(name):
+def test_every_preset_is_made_of_known_objectives_and_options(name):
     for objective, options in PRESETS[name].objectives.items():
-        assert parse_objective(objective, dict(options), ("stages", "0"))[2] == []
+        assert parse_objective(objective, dict(options), ("stages", "0"))[1] == []

@@ -20,9 +20,9 @@ def by_loops(student_left, student_right, teacher_left, teacher_right, mask, hea
                 rows = []
                 for left, right in ((teacher_left, teacher_right), (student_left, student_right)):
                     size = left.shape[-1] // heads
-                    cut = slice(head * size, (head + 1) * size)
+                    part = slice(head * size, (head + 1) * size)
                     scores = [
-                        float(left[text, i, cut] @ right[text, j, cut]) / math.sqrt(size)
+                        float(left[text, i, part] @ right[text, j, part]) / math.sqrt(size)
                         for j in real
                     ]
                     norm = math.log(sum(math.exp(s) for s in scores))
@@ -98,7 +98,7 @@ def test_gradients_equal_autograd_whatever_is_held_at_once(
 def plain_scores(student_left, student_right, teacher_left, teacher_right, mask, heads, causal):
     """Squared differences of scores, a pair of tokens at a time, for autograd."""
 
-    def cut(vectors, text, token, head):
+    def split(vectors, text, token, head):
         size = vectors.shape[-1] // heads
         return vectors[text, token, head * size : (head + 1) * size].double() / size**0.25
 
@@ -110,7 +110,7 @@ def plain_scores(student_left, student_right, teacher_left, teacher_right, mask,
             for j in seen:
                 for head in range(heads):
                     mine, theirs = (
-                        cut(left, text, i, head) @ cut(right, text, j, head)
+                        split(left, text, i, head) @ split(right, text, j, head)
                         for left, right in (
                             (student_left, student_right),
                             (teacher_left, teacher_right),

@@ -1,4 +1,4 @@
-"""What is compared beside outputs and relations equals plain loops over its definition."""
+"""Objectives over states, vectors and scores equal plain loops over their definitions."""
 
 import math
 
@@ -45,11 +45,11 @@ def states(layers, width, seed):
 
 def activations(shape, seed):
     return Activations(
-        embeddings=states(1, shape.hidden, seed)[0],
-        hidden=states(shape.layers, shape.hidden, seed + 1),
-        queries=states(shape.layers, shape.query_width, seed + 2),
-        keys=states(shape.layers, shape.key_width, seed + 3),
-        values=states(shape.layers, shape.key_width, seed + 4),
+        embeddings=states(1, shape.hidden_size, seed)[0],
+        hidden=states(shape.num_hidden_layers, shape.hidden_size, seed + 1),
+        queries=states(shape.num_hidden_layers, shape.query_width, seed + 2),
+        keys=states(shape.num_hidden_layers, shape.key_width, seed + 3),
+        values=states(shape.num_hidden_layers, shape.key_width, seed + 4),
     )
 
 
@@ -119,7 +119,7 @@ def test_cosine():
     assert total == pytest.approx(expected, rel=1e-5)
 
 
-def test_maps_that_come_to_the_same_are_the_same():
+def test_layer_maps_with_the_same_links_are_equal():
     same = [HiddenStates(layers=n).bound(SMALL, SMALL) for n in ("uniform", "top", "uniform+top")]
     assert same[0] == same[1] == same[2] == HiddenStates(layers=[0, 1]).bound(SMALL, SMALL)
 
@@ -164,7 +164,7 @@ def test_an_untrained_map_gets_no_gradient():
 
 
 @pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])
-def test_vectors(shapes):
+def test_qkv(shapes):
     total, maps, places = measured(Qkv(teacher_layer="last-1"), *shapes)
     student, teacher = (activations(s, n) for s, n in zip(shapes, (0, 10), strict=True))
     expected = 0.0
@@ -179,16 +179,22 @@ def test_vectors(shapes):
 
 
 def shared_keys(keys, shape):
-    """Of every query head its keys: neighbours share them."""
-    groups = shape.key_width // (shape.query_width // shape.heads)
+    """The keys of every query head: neighbouring heads share them."""
+    groups = shape.key_width // (shape.query_width // shape.num_attention_heads)
     parts = keys.chunk(groups, dim=-1)
-    return torch.cat([parts[head * groups // shape.heads] for head in range(shape.heads)], dim=-1)
+    return torch.cat(
+        [
+            parts[head * groups // shape.num_attention_heads]
+            for head in range(shape.num_attention_heads)
+        ],
+        dim=-1,
+    )
 
 
 @pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])
-def test_attention_maps(shapes):
+def test_attention_scores(shapes):
     total, _, places = measured(AttentionScores(), *shapes)
-    heads = math.gcd(shapes[0].heads, shapes[1].heads)
+    heads = math.gcd(shapes[0].num_attention_heads, shapes[1].num_attention_heads)
     expected = 0.0
     for mine, theirs in ((0, 1), (1, 3)):
         for row, place in places:

@@ -1,4 +1,4 @@
-"""Losses a block of rows at a time equal the plain ones, values and gradients."""
+"""Losses in blocks of rows equal plain losses, in values and gradients."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ ROWS, WIDTH, TOKENS = 23, 8, 40
     ids=["all at once", "groups, blocks and parts with a rest", "one by one"],
 )
 def blocks(request, monkeypatch):
-    """How rows and tokens are cut."""
+    """How rows and tokens are split."""
     group, block, tokens = request.param
     monkeypatch.setattr(module, "_GROUP", group)
     monkeypatch.setattr(module, "_BLOCK", block)
@@ -68,7 +68,7 @@ def test_uld_equals_the_plain_loss(blocks, rows, tokens, theirs):
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_output_equals_the_plain_loss(blocks, rows, with_bias):
+def test_logits_equal_the_plain_loss(blocks, rows, with_bias):
     features, weight, bias, batch = rows
     torch.manual_seed(1)
     wide = torch.randn(ROWS, 12), torch.randn(TOKENS, 12), torch.randn(TOKENS)
@@ -107,7 +107,7 @@ def test_no_block_is_larger_than_its_bound(rows, monkeypatch):
     ]
 
 
-def test_nothing_is_differentiated_where_nothing_learns(rows):
+def test_the_loss_needs_no_gradient_where_nothing_learns(rows):
     features, weight, bias, batch = rows
     student = Predictions(features.detach(), weight.detach(), bias.detach())
     total = Labels().total(
@@ -116,13 +116,13 @@ def test_nothing_is_differentiated_where_nothing_learns(rows):
     assert not total.requires_grad
 
 
-def test_nothing_is_made_for_gradients_that_nobody_wants(rows, monkeypatch):
+def test_no_gradients_are_computed_where_none_are_needed(rows, monkeypatch):
     features, weight, bias, batch = rows
-    asked = []
-    monkeypatch.setattr(module._Map, "add_gradients", lambda *given: asked.append(given))
+    made = []
+    monkeypatch.setattr(module._Map, "add_gradients", lambda *given: made.append(given))
     student = Activations(predictions=Predictions(features, weight, bias))
     arguments = student, Activations(), batch, Projections({}, seed=0)
     with torch.no_grad():
         measured = Labels().total(*arguments)
-    assert not asked and not measured.requires_grad
-    assert torch.equal(measured, Labels().total(*arguments).detach()) and asked
+    assert not made and not measured.requires_grad
+    assert torch.equal(measured, Labels().total(*arguments).detach()) and made

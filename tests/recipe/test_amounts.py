@@ -71,7 +71,7 @@ def problems_of(raw):
     ],
 )
 def test_two_lines_that_differ_are_enough(of_lines, lines, length, packed):
-    setup = prepare(of_lines(lines, length=length, packed=packed))
+    setup = prepare(of_lines(lines, max_length=length, packing=packed))
     learned = stage_batches(setup, 0)
     held_out = stage_held_out(setup, 0)
     assert len(learned.table) >= 1 and len(held_out) >= 1
@@ -105,12 +105,12 @@ def test_each_text_needs_two(of_lines):
 def test_eight_lines_are_distilled(of_lines, tmp_path):
     run = distill(of_lines(make_text(8)), tmp_path / "run")
     assert run.report["held_out"]["labels"]["after"] > 0
-    [warning] = [note for note in run.report["notes"] if "held_out.share" in note]
-    assert "a held_out.share of 0.01 takes none of the few documents of" in warning
+    [warning] = [note for note in run.report["notes"] if "held_out.fraction" in note]
+    assert "a held_out.fraction of 0.01 takes none of the few documents of" in warning
 
 
 def test_a_large_share_leaves_one_to_learn_from(of_lines):
-    setup = prepare(of_lines(make_text(3), held_out={"fraction": 1 - 1e-9}, packed=False))
+    setup = prepare(of_lines(make_text(3), held_out={"fraction": 1 - 1e-9}, packing=False))
     assert len(stage_batches(setup, 0).table) == 1
     assert any("takes all of the few" in warning for warning in setup.warnings)
 
@@ -120,7 +120,7 @@ def test_a_large_share_leaves_one_to_learn_from(of_lines):
     [(["the", "a"], 16, True, 1), (make_text(4), 16, False, 3), (make_text(6), 64, True, None)],
 )
 def test_less_than_a_batch_is_said(of_lines, lines, length, packed, count):
-    setup = prepare(of_lines(lines, length=length, packed=packed))
+    setup = prepare(of_lines(lines, max_length=length, packing=packed))
     there = len(stage_batches(setup, 0).table)
     [warning] = [warning for warning in setup.warnings if "a step reads 4 rows" in warning]
     are, plural = ("is", "") if there == 1 else ("are", "s")
@@ -175,7 +175,7 @@ def test_a_broken_prompt_is_found_wherever_it_stands(of_prompts, tmp_path):
 
 @pytest.mark.parametrize("kind", ["mixed", "match"])
 def test_two_vocabularies_read_small_files_too(of_lines, vocabulary, kind):
-    raw = of_lines(make_text(3), length=64)
+    raw = of_lines(make_text(3), max_length=64)
     raw["student"] |= {"tokenizer": vocabulary, "hidden_size": 24}
     stage = {"alignment": {"kind": kind}, "objectives": {"logits": {}}}
     if kind == "mixed":

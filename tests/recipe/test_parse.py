@@ -7,7 +7,8 @@ import pytest
 from limbeck.errors import RecipeError
 from limbeck.objectives.options import OPTIONS
 from limbeck.recipe.check import check
-from limbeck.recipe.parse import check_form, parse_objective, parse_recipe
+from limbeck.recipe.parse import check_form, parse_recipe
+from limbeck.recipe.parse_objective import parse_objective
 
 PLACE = ("stages", "0", "objectives")
 
@@ -18,57 +19,67 @@ def recipe_of(objective, options):
 
 
 def test_every_problem_of_an_objective_is_found_at_once():
-    options = {"divergence": "skewd_kl", "temperature": 0, "tokens": 0, "signal": "top_k"}
+    options = {"divergence": "skewd_kl", "temperature": 0, "top_k": 0, "signal": "top_k"}
     with pytest.raises(RecipeError) as refused:
-        check_form(recipe_of("output", options))
+        check_form(recipe_of("logits", options))
     told = str(refused.value)
     assert "3 problems" in told
     place = "stages.0.objectives.logits"
     assert f"{place}.divergence: no measure is called 'skewd_kl'; did you mean 'skewed_kl'?" in told
     assert f"{place}.temperature: is 0; give 0.001 to 1000" in told
-    assert f"{place}.tokens: is 0; give 1 or more" in told
+    assert f"{place}.top_k: is 0; give 1 or more" in told
 
 
 @pytest.mark.parametrize(
     ("name", "options", "field", "message"),
     [
-        ("output", {"divergence_options": {"alpha": 1}}, "divergence_options.alpha", "no options"),
+        ("logits", {"divergence_options": {"alpha": 1}}, "divergence_options.alpha", "no options"),
         (
-            "output",
+            "logits",
             {"divergence": "skewed_kl", "divergence_options": {"alhpa": 0.1}},
             "divergence_options.alhpa",
             "did you mean 'alpha'",
         ),
         (
-            "output",
+            "logits",
             {"divergence": "skewed_kl", "divergence_options": {"alpha": 1}},
             "divergence_options.alpha",
             "skewed_kl takes 0 to 0.95",
         ),
-        ("output", {"temperature": {"start": 4, "end": 0}}, "temperature.end", "0.001 to 1000"),
-        ("output", {"temperature": math.nan}, "temperature", "is nan"),
-        ("output", {"tokens": -5}, "tokens", "give 1 or more"),
-        ("output", {"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased"),
-        ("chunks", {"temperature": 0}, "temperature", "give 0.001 to 1000"),
-        ("chunks", {"temperature": math.inf}, "temperature", "is inf"),
-        ("uld", {"tokens": 0}, "tokens", "give 1 or more"),
+        ("logits", {"temperature": {"start": 4, "end": 0}}, "temperature.end", "0.001 to 1000"),
+        ("logits", {"temperature": math.nan}, "temperature", "is nan"),
+        ("logits", {"signal": "top_k", "top_k": -5}, "top_k", "give 1 or more"),
+        ("logits", {"signal": "sampled", "divergence": "reverse_kl"}, "signal", "unbiased"),
+        ("span_likelihood", {"temperature": 0}, "temperature", "give 0.001 to 1000"),
+        ("span_likelihood", {"temperature": math.inf}, "temperature", "is inf"),
+        ("uld", {"top_k": 0}, "top_k", "give 1 or more"),
         ("relations", {"heads": 0}, "heads", "give 1 or more"),
         ("relations", {"pairs": {}}, "pairs", "name at least one"),
         ("relations", {"pairs": {"QX": 1}}, "pairs.QX", "no pair of Q, K and V"),
         ("relations", {"pairs": {"QQ": 0}}, "pairs.QQ", "above 0"),
         ("relations", {"teacher_layer": "lsat"}, "teacher_layer", "'lsat' names no layer"),
         ("relations", {"student_layer": -1}, "student_layer", "-1 is no layer"),
-        ("vectors", {"heads": -2}, "heads", "give 1 or more"),
-        ("vectors", {"student_layer": "last-"}, "student_layer", "'last-' names no layer"),
-        ("attention_maps", {"heads": 0}, "heads", "give 1 or more"),
-        ("attention_maps", {"layers": "unifrom"}, "layers", "no layer map is called 'unifrom'"),
-        ("hidden", {"layers": "last-x"}, "layers", "'last-x' names no layer"),
-        ("hidden", {"layers": "0:1,2"}, "layers", "is no pair"),
-        ("hidden", {"layers": "lst:1"}, "layers", "the student's layer 'lst' names no layer"),
-        ("hidden", {"layers": {0: ["last", "lats"]}}, "layers", "no layer map is called 'lats'"),
-        ("hidden", {"layers": {0: []}}, "layers", "has a hole"),
-        ("hidden", {"layers": {}}, "layers", "has a hole"),
-        ("hidden", {"layers": [-1, 0]}, "layers", "the teacher's layer -1 is no layer"),
+        ("qkv", {"heads": -2}, "heads", "give 1 or more"),
+        ("qkv", {"student_layer": "last-"}, "student_layer", "'last-' names no layer"),
+        ("attention_scores", {"heads": 0}, "heads", "give 1 or more"),
+        ("attention_scores", {"layers": "unifrom"}, "layers", "no layer map is called 'unifrom'"),
+        ("hidden_states", {"layers": "last-x"}, "layers", "'last-x' names no layer"),
+        ("hidden_states", {"layers": "0:1,2"}, "layers", "is no pair"),
+        (
+            "hidden_states",
+            {"layers": "lst:1"},
+            "layers",
+            "the student's layer 'lst' names no layer",
+        ),
+        (
+            "hidden_states",
+            {"layers": {0: ["last", "lats"]}},
+            "layers",
+            "no layer map is called 'lats'",
+        ),
+        ("hidden_states", {"layers": {0: []}}, "layers", "has no teacher layer"),
+        ("hidden_states", {"layers": {}}, "layers", "has no teacher layer"),
+        ("hidden_states", {"layers": [-1, 0]}, "layers", "the teacher's layer -1 is no layer"),
     ],
 )
 def test_what_no_two_models_could_have_is_refused_without_them(
@@ -87,18 +98,19 @@ def test_what_no_two_models_could_have_is_refused_without_them(
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_objective_is_without_problems_as_it_is(name):
-    found, _, problems = parse_objective(name, {}, (*PLACE, name))
-    assert problems == [] and found.problems() == []
+    found, problems = parse_objective(name, {}, (*PLACE, name))
+    assert problems == [] and found.options.problems() == []
 
 
 def test_what_cannot_be_read_hides_nothing_else():
-    options = {"temperature": True, "tokens": 0, "weight": -1, "sginal": "dense"}
-    _, _, problems = parse_objective("output", options, ("output",))
+    options = {"temperature": True, "weight": -1, "sginal": "dense", "num_samples": 0}
+    _, problems = parse_objective("logits", options, ("logits",))
     assert sorted(field for field, _ in problems) == [
-        "output.tokens",
-        "output.sginal",
-        "output.temperature",
-        "output.weight",
+        "logits.num_samples",
+        "logits.num_samples",
+        "logits.sginal",
+        "logits.temperature",
+        "logits.weight",
     ]
 
 
@@ -116,7 +128,7 @@ BACKWARDS = {"start": 0.2, "end": 0.4, "begins": 0.9, "ends": 0.1}
         (math.nan, "must stay above 0 and below 1"),
     ],
 )
-def test_shares_of_mixed_stages(share, message):
+def test_fractions_of_mixed_stages(share, message):
     raw = {"teacher": "x", "student": {}, "data": {}}
     raw["stages"] = [{"max_steps": 2, "mixed": {"student_fraction": share}}]
     ((place, said),) = parse_recipe(raw)[1]
@@ -135,8 +147,8 @@ def test_shares_of_mixed_stages(share, message):
 )
 def test_ramps_stay_within_their_stage_and_run_forwards(ramp, place):
     for field in ("weight", "temperature"):
-        _, _, problems = parse_objective("output", {field: ramp}, ("output",))
-        assert [where for where, _ in problems] == [f"output.{field}{place}"]
+        _, problems = parse_objective("logits", {field: ramp}, ("logits",))
+        assert [where for where, _ in problems] == [f"logits.{field}{place}"]
 
 
 @pytest.mark.parametrize("temperature", [math.inf, math.nan, 1e38, 100.5, -1, 1e-38])

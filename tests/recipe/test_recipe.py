@@ -7,7 +7,8 @@ from conftest import make_model, make_tokenizer
 
 from limbeck.errors import RecipeError
 from limbeck.recipe.check import check, prepare
-from limbeck.recipe.parse import dump_recipe, parse_recipe, read_recipe
+from limbeck.recipe.parse import parse_recipe
+from limbeck.recipe.read import dump_recipe, read_recipe
 from limbeck.recipe.schema import Recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -29,7 +30,7 @@ def test_every_recipe_of_the_house_parses(file):
 
 def test_a_recipe_becomes_plain_objects(raw_recipe):
     setup = prepare(raw_recipe)
-    assert setup.models.student.hidden_size == 16
+    assert setup.models.student.shape.hidden_size == 16
     objective = setup.stages[0].objectives["relations"]
     assert (objective.teacher_layer, objective.student_layer, objective.heads) == (2, 1, 8)
     assert setup.maskings == [None] and not setup.has_trained_head
@@ -47,7 +48,7 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
     raw_recipe["stages"].append({"objectives": {"labels": {"weight": -1}}, "max_steps": 1})
     found = problems_of(raw_recipe)
     assert found["data.text.0"].startswith("the text file nowhere.txt does not exist")
-    assert "does not divide hidden=16" in found["student.num_attention_heads"]
+    assert "does not divide hidden_size=16" in found["student.num_attention_heads"]
     assert found["training.precison"] == "unknown key; did you mean 'precision'?"
     assert "greater than or equal to 1" in found["training.logging_steps"]
     assert "evaluation.tasks.0" in found
@@ -62,12 +63,12 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
 @pytest.mark.parametrize(
     ("path", "value", "field", "message"),
     [
-        ("student.hiden", 3, "student.hiden", "did you mean 'hidden'"),
+        ("student.hiden", 3, "student.hiden", "did you mean 'hidden_size'"),
         ("stages.0.optimizer", {"learning_rat": 1}, "stages.0.optimizer.learning_rat", "rate"),
-        ("stages.0.masking", {"shar": 1}, "stages.0.masking.shar", "did you mean 'share'"),
+        ("stages.0.masking", {"whole_wrd": 1}, "stages.0.masking.whole_wrd", "mean 'whole_word'"),
         ("data.text", [{"pth": "x"}], "data.text.0.pth", "did you mean 'path'"),
         ("data.max_length", 500, "data.max_length", "the student reads 80 at most"),
-        ("stages.0.max_steps", None, "stages.0", "give either tokens or steps"),
+        ("stages.0.max_steps", None, "stages.0", "give either tokens or max_steps"),
         ("stages.0.micro_batch_size", 9, "stages.0.micro_batch_size", "above batch_size=4"),
         ("stages.0.objectives.relations", {"heads": 5}, None, r"use one of \[1, 2, 4, 8\]"),
         ("stages.0.objectives.relations", {"teacher_layer": 3}, None, "use 0 to 2"),
@@ -95,7 +96,7 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
         ("student.num_hidden_layers", 0, "student.num_hidden_layers", "greater than or equal to 1"),
         (
             "stages.0.optimizer",
-            {"decay": "linaer"},
+            {"lr_scheduler_type": "linaer"},
             "stages.0.optimizer.lr_scheduler_type",
             "'linear'",
         ),
@@ -103,7 +104,12 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
         ("stages.0.optimizer", {"max_grad_norm": 0}, "stages.0.optimizer.max_grad_norm", "than 0"),
         ("stages.0.optimizer", {"adam_beta2": 1.5}, "stages.0.optimizer.adam_beta2", "less than 1"),
         ("stages.0.optimizer", {"warmup_ratio": 5}, "stages.0.optimizer.warmup_ratio", "to 1"),
-        ("stages.0.masking", {"share": 0}, "stages.0.masking.mlm_probability", "greater than 0"),
+        (
+            "stages.0.masking",
+            {"mlm_probability": 0},
+            "stages.0.masking.mlm_probability",
+            "greater than 0",
+        ),
         ("data.text", [{"path": "x", "weight": -1}], "data.text.0.weight", "greater than 0"),
         ("evaluation.finetuning", {"dropout": 3}, "evaluation.finetuning.dropout", "less than 1"),
         ("evaluation.generation", {"batch_size": 0}, "evaluation.generation.batch_size", "to 1"),
@@ -130,7 +136,10 @@ def test_a_student_larger_than_its_teacher_is_warned_of(raw_recipe):
         "intermediate_size": 32,
     }
     warnings = prepare(raw_recipe).warnings
-    assert [w.split("(")[0] for w in warnings] == ["the student's layers ", "the student's hidden "]
+    assert [w.split("(")[0] for w in warnings] == [
+        "the student's num_hidden_layers ",
+        "the student's hidden_size ",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,12 @@ def cost(parameters: int, milliseconds: float) -> dict:
 
 @pytest.fixture
 def report() -> dict:
-    roles = {"teacher": 0.9, "student": 0.855, "baseline": 0.8}
+    roles = {"teacher": 0.9, "student": 0.855, "no_distillation": 0.8}
     return {
         "name": "a <b>test</b> отчёт",
         "teacher": cost(20_000_000, 12.0),
         "student": cost(5_000_000, 4.0),
-        "baseline": cost(5_000_000, 4.0),
+        "no_distillation": cost(5_000_000, 4.0),
         "quality": {
             "snips": {
                 "metric": "intent_accuracy",
@@ -180,7 +180,7 @@ def full_cost(name: str, parameters: int, milliseconds: float) -> dict:
 
 
 def scores(metric: str, teacher: float, student: float, control: float) -> dict:
-    by_role = {"teacher": teacher, "student": student, "baseline": control}
+    by_role = {"teacher": teacher, "student": student, "no_distillation": control}
     return {
         "metric": metric,
         **by_role,
@@ -198,7 +198,7 @@ def full() -> dict:
         "command": "limbeck distill recipe.yaml -o run",
         "teacher": full_cost("MiniLM <i>teacher</i>", 20_000_000, 9.3),
         "student": full_cost("student", 5_000_000, 3.0),
-        "baseline": full_cost("control", 5_000_000, 3.0),
+        "no_distillation": full_cost("control", 5_000_000, 3.0),
         "quality": {
             "sst2": scores("accuracy", 0.9, 0.8, 0.7),
             "тест|<u>": scores("span_f1", 0.5, 0.4, 0.3),
@@ -208,7 +208,7 @@ def full() -> dict:
             "seconds": 4000.0,
             "tokens_per_second": 2048.0,
             "peak_memory_bytes": 1_500_000_000,
-            "stages": [{"name": "связи", "max_steps": 10, "tokens": 4096, "seconds": 75.0}],
+            "stages": [{"name": "связи", "steps": 10, "tokens": 4096, "seconds": 75.0}],
         },
         "held_out": {
             "relations": {"before": 1.5, "after": 0.5, "unit": "nats per token", "count": 1234}
@@ -266,7 +266,7 @@ def test_a_teacher_without_a_positive_score_gives_no_share(full):
 
 def test_means_are_of_models_scored_on_every_task(full):
     full["quality"]["sst2"]["teacher"] = None
-    assert mean_scores(full) == pytest.approx({"student": 0.6, "baseline": 0.5})
+    assert mean_scores(full) == pytest.approx({"student": 0.6, "no_distillation": 0.5})
 
 
 def test_the_summary_has_a_row_a_model(full):
@@ -280,7 +280,7 @@ def test_the_summary_has_a_row_a_model(full):
     assert {len(row) for row in table} == {8}
 
 
-def test_one_seed_has_no_spread(full):
+def test_one_seed_has_no_deviation(full):
     full["quality"]["sst2"]["seeds"]["student"] = [0.8]
     full["quality"]["sst2"]["spread"]["student"] = 0.0
     assert summary_table(full)[2][5] == "80.0"
@@ -338,10 +338,10 @@ def test_names_are_text_wherever_they_stand(full, records):
     "absent",
     [
         {"teacher": None},
-        {"baseline": None},
+        {"no_distillation": None},
         {"quality": {}},
         {"quality": None, "training": {}, "held_out": {}, "held_out_text": {}, "notes": []},
-        {"teacher": None, "baseline": None, "quality": {}},
+        {"teacher": None, "no_distillation": None, "quality": {}},
     ],
 )
 @pytest.mark.parametrize("logged", [True, False])

@@ -13,9 +13,11 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
 from limbeck.run.plan import probe
 from limbeck.study.arms import prepare_study
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
@@ -56,16 +58,16 @@ def raw(raw_recipe, vocabulary):
     "alignment",
     [
         "match",
-        {"kind": "match", "teacher_reads": "masked"},
+        {"kind": "match", "teacher_input": "masked"},
         "reduce",
         {"kind": "reduce", "pool": "mean"},
         {"kind": "reduce", "columns": "mapped"},
-        {"kind": "reduce", "columns": "mapped", "of_parts": "log_sum_exp"},
+        {"kind": "reduce", "columns": "mapped", "logit_pooling": "log_sum_exp"},
     ],
     ids=str,
 )
 def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
-    names = OBJECTIVES.keys() - {"chunks"}  # of decoders alone
+    names = OBJECTIVES.keys() - {"span_likelihood"}  # of decoders alone
     raw["stages"][0] |= {"alignment": alignment, "objectives": {name: {} for name in names}}
     run = distill(raw, tmp_path / "run")
     held_out = run.report["held_out"]
@@ -103,16 +105,16 @@ def test_renumbered_tokens_are_compared_as_if_they_were_the_same(raw, renumbered
     raw["stages"][0] |= {"alignment": alignment, "objectives": objectives, "masking": masking}
     raw["training"] = {**raw["training"], "precision": "float32"}
     setup = prepare(raw)
-    accelerator = build_accelerator(setup.recipe, ".")
+    accelerator = build_accelerator(setup.recipe.training, ".")
     student, teacher = build_models(setup, accelerator)
     with torch.no_grad():
         # The bias is the one thing that means of tokens do not carry over.
-        last = len(setup.models.tokenizer) - 1
+        last = len(setup.models.student.tokenizer) - 1
         bias = teacher.model.cls.predictions.bias
         student.cls.predictions.bias[: last + 1] = bias[: last + 1].flip(0)
     batch = stage_batches(setup, 0).batch(0)
     frames = 2 * len(batch.student.mask)
-    words = batch.student.labels != setup.models.tokenizer.sep_token_id
+    words = batch.student.labels != setup.models.student.tokenizer.sep_token_id
     text = (batch.student.mask & words).sum() - len(batch.student.mask)
     assert batch.links.groups.mask.sum() == text and text > frames
     learner = build_learner(setup, student, 0)
@@ -143,8 +145,8 @@ def decoders(raw, two_of_bytes):
 
 @pytest.mark.parametrize("columns", ["shared", "mapped", "all"])
 def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, columns):
-    names = ["labels", "uld", "chunks", "hidden", "relations"]
-    names += [] if columns == "all" else ["output"]
+    names = ["labels", "uld", "span_likelihood", "hidden_states", "relations"]
+    names += [] if columns == "all" else ["logits"]
     decoders["stages"][0] |= {
         "alignment": {"kind": "boundaries", "columns": columns},
         "objectives": {name: {} for name in names},
@@ -154,32 +156,32 @@ def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, 
     setup = prepare(decoders)
     assert probe(setup, 0).seconds_per_step > 0
     batch = stage_batches(setup, 0).batch(0)
-    cuts = setup.models.tokenizer, setup.models.teacher_tokenizer
+    tokenizers = setup.models.student.tokenizer, setup.models.teacher.tokenizer
     sides = (batch.student, batch.links.student), (batch.teacher, batch.links.teacher)
     compared = 0
     for text in range(4):
         for group in range(int(batch.links.groups.mask[text].sum())):
             read = []
-            for (tokens, groups), cut in zip(sides, cuts, strict=True):
+            for (tokens, groups), tokenizer in zip(sides, tokenizers, strict=True):
                 place = int((groups[text] == group).nonzero())
-                read.append(cut.decode(tokens.input_ids[text, : place + 1].tolist()))
+                read.append(tokenizer.decode(tokens.input_ids[text, : place + 1].tolist()))
             assert read[0] == read[1]
             compared += 1
     assert compared > 20
-    # Every stretch is predicted token by token, by both, and spells the same.
+    # Every span is predicted token by token, by both, and spells the same.
     for text in range(4):
         for group in range(int(batch.links.groups.mask[text].sum())):
             spelled = []
-            for (tokens, _), next_, cut in zip(
-                sides, (batch.links.student_next, batch.links.teacher_next), cuts, strict=True
+            for (tokens, _), next_, tokenizer in zip(
+                sides, (batch.links.student_next, batch.links.teacher_next), tokenizers, strict=True
             ):
                 places = next_[text] == group
                 assert tokens.predicted[text][places].all()
-                spelled.append(cut.decode(tokens.labels[text][places].tolist()))
+                spelled.append(tokenizer.decode(tokens.labels[text][places].tolist()))
             assert spelled[0] == spelled[1] != ""
 
 
-def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_to_the_same_student(raw, tmp_path, monkeypatch):
     raw["training"] = {**raw["training"], "save_steps": 2}
     raw["stages"][0]["objectives"] = {"labels": {}, "hidden_states": {}}
     mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, 3)
@@ -187,13 +189,13 @@ def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_cutting_a_step_differently_gives_the_same_student(raw, tmp_path, size):
+def test_other_micro_batches_give_the_same_student(raw, tmp_path, size):
     raw["stages"][0] |= {"alignment": "reduce", "objectives": {"labels": {}, "logits": {}}}
     raw["training"] = {**raw["training"], "precision": "float32"}
     whole = distill(raw, tmp_path / "whole")
     raw["stages"][0]["micro_batch_size"] = size
-    cut = distill(raw, tmp_path / "cut")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, cut))
+    split = distill(raw, tmp_path / "split")
+    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, split))
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
 
@@ -219,7 +221,7 @@ def foreign(tmp_path):
     [
         (lambda r, t: r["student"].pop("tokenizer"), r"0\.alignment: is for a student with tokens"),
         (lambda r, t: r.update(teacher=None), r"0\.alignment: is for a student with tokens"),
-        (lambda r, t: r["data"].update(packed=False), "data.packing: must be true where"),
+        (lambda r, t: r["data"].update(packing=False), "data.packing: must be true where"),
         (lambda r, t: r["student"].update(tokenizer=foreign(t)), "shares no token with"),
         (
             lambda r, t: r["stages"][0].update(
@@ -228,10 +230,13 @@ def foreign(tmp_path):
             r"teacher_input: is masked, but with reduce the student is compared on a view",
         ),
         (lambda r, t: r["stages"][0].update(alignment="guess"), "alignment"),
-        (lambda r, t: r["stages"][0].update(alignment="ends"), "encoders take match or reduce"),
+        (
+            lambda r, t: r["stages"][0].update(alignment="boundaries"),
+            "encoders take match or reduce",
+        ),
         (
             lambda r, t: r["stages"][0].update(objectives={"span_likelihood": {}}),
-            "chunks: needs `align",
+            "span_likelihood: needs `align",
         ),
         (
             lambda r, t: r["stages"][0].update(
@@ -254,13 +259,13 @@ def test_problems(raw, tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_no_shared_token_is_asked_for_where_probabilities_are_compared_in_order(raw, tmp_path):
+def test_no_shared_token_is_needed_where_probabilities_are_compared_in_order(raw, tmp_path):
     raw["student"]["tokenizer"] = foreign(tmp_path)
     raw["stages"][0] |= {
         "alignment": {"kind": "match", "columns": "all"},
         "objectives": {"uld": {}},
     }
-    with pytest.raises(RecipeError) as refused:  # for letters that it cannot write
+    with pytest.raises(RecipeError) as refused:  # for letters that it does not cover
         prepare(raw)
     assert "shares no token" not in str(refused.value)
 

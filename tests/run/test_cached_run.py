@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from limbeck.errors import CacheError, RecipeError
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
 from limbeck.run.cache import open_cache, write_cache
 from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_models
+from limbeck.run.models import build_models
 from limbeck.run.plan import plan_tables, probe
 from limbeck.teacher.manifest import Kind
 from limbeck.teacher.store import SignalStore
@@ -35,7 +36,9 @@ def raw(raw_recipe):
 
 def keep(raw, folder, **kind):
     setup = prepare(raw)
-    return write_cache(setup, folder, Kind(**kind), build_accelerator(setup.recipe, folder))
+    return write_cache(
+        setup, folder, Kind(**kind), build_accelerator(setup.recipe.training, folder)
+    )
 
 
 def cached(raw, folder):
@@ -52,7 +55,7 @@ def close(left, right, tolerance):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_exact_signals_give_the_losses_of_the_live_teacher(raw, tmp_path, precision):
     raw["training"]["precision"] = precision
-    raw["stages"][1]["micro_batch_size"] = 3  # cut otherwise than when it was kept
+    raw["stages"][1]["micro_batch_size"] = 3  # split otherwise than when it was kept
     keep({**raw, "stages": [{**s, "micro_batch_size": 2} for s in raw["stages"]]}, tmp_path / "c")
     distill(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
@@ -93,7 +96,7 @@ def test_two_vocabularies(raw, vocabulary, tmp_path):
 def test_all_tokens_of_top_k_are_exact_and_fewer_are_what_the_objective_takes(raw, tmp_path):
     """The tail is one more token for `signal: top_k`, so nothing that it reads is missing."""
     del raw["stages"][0]
-    raw["stages"][0]["objectives"]["logits"] = {"signal": "top_k", "tokens": 16}
+    raw["stages"][0]["objectives"]["logits"] = {"signal": "top_k", "top_k": 16}
     keep(raw, tmp_path / "c", logits="top_k", tokens=16)
     distill(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
@@ -103,7 +106,7 @@ def test_all_tokens_of_top_k_are_exact_and_fewer_are_what_the_objective_takes(ra
 def test_samples_give_the_gradient_on_average(raw, tmp_path):
     del raw["stages"][0]
     setup = prepare(raw)
-    accelerator = build_accelerator(setup.recipe, tmp_path)
+    accelerator = build_accelerator(setup.recipe.training, tmp_path)
     _, live = build_models(setup, accelerator)
     keep(raw, tmp_path / "c", logits="sampled", tokens=2000)
     teacher = open_cache(prepare(cached(raw, tmp_path / "c")), "cpu")
@@ -158,20 +161,20 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
                 keep({**raw, **change}, tmp_path / "c")
     with pytest.raises(CacheError, match="predictions are kept as"):
         keep(raw, tmp_path / "c", logits="top_k")
-    with pytest.raises(RecipeError, match="teacher.cache.*holds no kept signals"):
+    with pytest.raises(RecipeError, match="teacher.cache.*holds no cached signals"):
         distill(cached(raw, tmp_path / "nowhere"), tmp_path / "run")
-    # A longer recipe goes on in the same folder, and a shorter one forgets nothing of it.
+    # A longer recipe adds to the same folder, and a shorter one removes nothing from it.
     keep({**raw, **changes["of layer 2 for 1 of the 7 steps"]}, tmp_path / "c")
     keep(raw, tmp_path / "c")
     longer = {**cached(raw, tmp_path / "c"), **changes["of layer 2 for 1 of the 7 steps"]}
     distill(longer, tmp_path / "longer")
     # Fewer steps, and a part of the objectives, are served.
-    raw["stages"][0]["max_steps"], raw["stages"][0]["objectives"] = 3, {"hidden": {}}
+    raw["stages"][0]["max_steps"], raw["stages"][0]["objectives"] = 3, {"hidden_states": {}}
     distill(cached(raw, tmp_path / "c"), tmp_path / "less")
     assert probe(prepare(cached(raw, tmp_path / "c")), 0).seconds_per_step > 0
 
 
-def test_writing_goes_on_where_it_was_left(raw, tmp_path, monkeypatch):
+def test_an_interrupted_cache_is_resumed(raw, tmp_path, monkeypatch):
     whole = keep(raw, tmp_path / "whole")
     monkeypatch.setattr("limbeck.teacher.store._SHARD", 20_000)
     real, calls = SignalStore.flush, []
@@ -213,8 +216,8 @@ def test_recipes_that_share_a_folder_take_nothing_from_each_other(raw, tmp_path)
     distill(cached(longer, folder), tmp_path / "three")
 
 
-@pytest.mark.parametrize("damage", ["a byte", "cut"])
-def test_a_damaged_shard_is_found_and_written_anew(raw, tmp_path, damage, capsys):
+@pytest.mark.parametrize("damage", ["a byte", "truncated"])
+def test_a_damaged_shard_is_found_and_rewritten(raw, tmp_path, damage, capsys):
     keep(raw, tmp_path / "c")
     file = next((tmp_path / "c").glob("hidden-*/*.safetensors"))
     data = bytearray(file.read_bytes())
@@ -225,13 +228,17 @@ def test_a_damaged_shard_is_found_and_written_anew(raw, tmp_path, damage, capsys
     setup = prepare(raw)
     console = Console(width=1000)
     write_cache(
-        setup, tmp_path / "c", Kind(), build_accelerator(setup.recipe, "."), console=console
+        setup,
+        tmp_path / "c",
+        Kind(),
+        build_accelerator(setup.recipe.training, "."),
+        console=console,
     )
-    assert f"{file} is damaged and is written anew" in capsys.readouterr().out
+    assert f"{file} is damaged and is made again" in capsys.readouterr().out
     distill(cached(raw, tmp_path / "c"), tmp_path / "run")
 
 
-def test_damaged_maps_are_made_anew(raw, tmp_path):
+def test_damaged_maps_are_computed_again(raw, tmp_path):
     keep(raw, tmp_path / "c")
     maps = tmp_path / "c" / "maps.safetensors"
     maps.write_bytes(maps.read_bytes()[:-9])
@@ -261,7 +268,7 @@ def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):
     setup, folder = prepare(raw), tmp_path / "c"
     folder.mkdir()
     (folder / "manifest.json.part").write_text("half of it")  # as another one, or a kill, leaves it
-    accelerator, waits = build_accelerator(setup.recipe, folder), []
+    accelerator, waits = build_accelerator(setup.recipe.training, folder), []
     monkeypatch.setattr(
         accelerator,
         "wait_for_everyone",
@@ -278,8 +285,8 @@ def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):
     [
         ({"labels": {}}, "exact", "asks nothing of a teacher"),
         ({"uld": {}}, "top_k", "needs every logit"),
-        ({"output": {"signal": "top_k", "tokens": 80}}, "top_k", "asks for 80 tokens"),
-        ({"output": {"temperature": 2.0}}, "sampled", "forward_kl at temperature 1 alone"),
+        ({"logits": {"signal": "top_k", "top_k": 80}}, "top_k", "needs 80 tokens"),
+        ({"logits": {"temperature": 2.0}}, "sampled", "forward_kl at temperature 1 alone"),
     ],
 )
 def test_what_cannot_be_kept_is_said(raw, tmp_path, objectives, kind, named):

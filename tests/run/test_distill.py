@@ -21,7 +21,7 @@ from limbeck.run.distill import distill
 
 CODE = """
 import sys, yaml
-from limbeck.run import distill
+from limbeck.run.distill import distill
 distill(yaml.safe_load(open(sys.argv[1])), sys.argv[2])
 """
 
@@ -34,7 +34,7 @@ def command(recipe: dict, folder: Path, before: str = "") -> list[str]:
 
 @pytest.fixture
 def two_stages(raw_recipe) -> dict:
-    objectives = [{"relations": {}, "hidden": {"weight": 0.1}}, {"labels": {}}]
+    objectives = [{"relations": {}, "hidden_states": {"weight": 0.1}}, {"labels": {}}]
     return {
         **raw_recipe,
         "student": {
@@ -108,7 +108,7 @@ def test_labels_alone_are_pretraining_and_keep_the_head(raw_recipe, teacher_fold
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_stopped_goes_on_bit_by_bit(two_stages, tmp_path, kill):
+def test_a_run_that_was_stopped_resumes_bit_by_bit(two_stages, tmp_path, kill):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     distill(two_stages, whole)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(two_stages, tmp_path, kill):
     assert process.returncode != 0
     assert not (broken / "student").exists(), "it was not stopped in time to show anything"
     if kill is signal.SIGINT:
-        assert "Run the same command again to go on" in error
+        assert "Run the same command again to resume" in error
     distill(two_stages, broken)
     same_run(broken, whole)
 
@@ -175,15 +175,15 @@ def test_a_folder_with_another_run_is_refused(raw_recipe, tmp_path):
         distill(other, tmp_path / "run")
 
 
-def test_a_run_of_an_older_version_goes_on(raw_recipe, tmp_path):
+def test_a_run_of_an_older_version_resumes(raw_recipe, tmp_path):
     """Its recipe lacks a field that has come since, which then had its default."""
     distill(raw_recipe, tmp_path / "run")
     file = tmp_path / "run" / "recipe.yaml"
     older = yaml.safe_load(file.read_text(encoding="utf-8"))
-    del older["student"]["embeddings"]
+    del older["student"]["embedding_init"]
     file.write_text(yaml.safe_dump(older), encoding="utf-8")
     distill(raw_recipe, tmp_path / "run")
-    assert "embeddings" in yaml.safe_load(file.read_text(encoding="utf-8"))["student"]
+    assert "embedding_init" in yaml.safe_load(file.read_text(encoding="utf-8"))["student"]
 
 
 def test_the_same_command_again_trains_nothing(raw_recipe, tmp_path):

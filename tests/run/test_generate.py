@@ -1,4 +1,4 @@
-"""Answers of a decoder to prompts, as files to learn from: whose they are, resuming, and problems."""
+"""Answers of a decoder to prompts, as files to learn from: their text, resuming, and problems."""
 
 import io
 import json
@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from limbeck.cli.app import app
 from limbeck.data.prompts import read_prompts
 from limbeck.errors import DataError, EvaluationError
-from limbeck.evaluation.generation import GenerationSettings, Writer
-from limbeck.run import generate as sample
+from limbeck.evaluation.settings import GenerationSettings
+from limbeck.evaluation.text_generator import TextGenerator
+from limbeck.run import generate_answers as answers
 from limbeck.run.distill import distill
-from limbeck.run.generate import generate_answers, generate_samples
+from limbeck.run.generate_answers import generate_answers
+from limbeck.run.generate_samples import generate_samples
 
 
 def lines_of(place, split):
@@ -24,19 +26,19 @@ def lines_of(place, split):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_answers_are_what_the_model_writes_and_may_be_learned_from(
+def test_answers_are_what_the_model_generates_and_may_be_learned_from(
     raw_recipe, decoder, prompts, tmp_path
 ):
     place = tmp_path / "answers"
     found = generate_answers(decoder, place, prompts=prompts, max_new_tokens=12, temperature=0.0)
     assert found == {"answers.train.jsonl": 100, "answers.dev.jsonl": 20}
-    writer = Writer.loaded(decoder)
+    generator = TextGenerator.load(decoder)
     rows = list(read_prompts(prompts))
-    table = writer.table(rows, settings := GenerationSettings(max_new_tokens=12))
-    written, _ = writer.answers(table.prompts, settings, seed=0)
+    table = generator.table(rows, settings := GenerationSettings(max_new_tokens=12))
+    generated, _ = generator.answers(table.prompts, settings, seed=0)
     expected = [
-        {"prompt": row.text, "references": [writer.text(tokens)]}
-        for row, tokens in zip(rows, written, strict=True)
+        {"prompt": row.text, "references": [generator.text(tokens)]}
+        for row, tokens in zip(rows, generated, strict=True)
     ]
     assert lines_of(place, "train") == expected
     raw_recipe["teacher"] = decoder
@@ -45,11 +47,11 @@ def test_answers_are_what_the_model_writes_and_may_be_learned_from(
     distill(raw_recipe, tmp_path / "run")
 
 
-def test_a_stopped_call_goes_on(decoder, prompts, tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "_KEPT_AT_ONCE", 30)
-    options = {"prompts": prompts, "response": 8, "seed": 3}
+def test_a_stopped_call_resumes(decoder, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "_KEPT_AT_ONCE", 30)
+    options = {"prompts": prompts, "max_new_tokens": 8, "seed": 3}
     generate_answers(decoder, tmp_path / "whole", **options)
-    real, calls = Writer.answers, []
+    real, calls = TextGenerator.answers, []
 
     def failing(self, some, settings, **more):
         calls.append(len(some))
@@ -57,7 +59,7 @@ def test_a_stopped_call_goes_on(decoder, prompts, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, some, settings, **more)
 
-    monkeypatch.setattr(Writer, "answers", failing)
+    monkeypatch.setattr(TextGenerator, "answers", failing)
     with pytest.raises(KeyboardInterrupt):
         generate_answers(decoder, tmp_path / "stopped", **options)
     assert not list(tmp_path.glob("stopped*.jsonl"))
@@ -68,7 +70,7 @@ def test_a_stopped_call_goes_on(decoder, prompts, tmp_path, monkeypatch):
     assert not (tmp_path / "stopped.parts").exists()
 
 
-def test_other_settings_begin_anew(decoder, prompts, tmp_path, monkeypatch):
+def test_other_settings_take_no_kept_answers(decoder, prompts, tmp_path, monkeypatch):
     place = tmp_path / "answers"
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     one, other = (
@@ -85,7 +87,7 @@ def test_the_command_takes_prompts_without_references(decoder, tmp_path):
     rows = "".join(json.dumps({"prompt": f"the old {n}"}) + "\n" for n in range(5))
     (tmp_path / "asked.train.jsonl").write_text(rows, encoding="utf-8")
     place, asked = str(tmp_path / "out"), str(tmp_path / "asked")
-    command = ["sample", decoder, "-o", place, "--prompts", asked, "--response", "6"]
+    command = ["generate", decoder, "-o", place, "--prompts", asked, "--max-new-tokens", "6"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0 and "5 of 5 texts did not come to their end" in result.output
     assert len(lines_of(tmp_path / "out", "train")) == 5
@@ -130,7 +132,7 @@ def test_problems(decoder, prompts, tmp_path, monkeypatch):
         generate_answers(
             decoder, tmp_path / "out", prompts=prompts, max_new_tokens=8, chat_template=True
         )
-    monkeypatch.setattr(Writer, "text", lambda self, row: " ")
+    monkeypatch.setattr(TextGenerator, "text", lambda self, row: " ")
     with pytest.raises(EvaluationError, match="answers none of 100 prompts"):
         generate_answers(decoder, tmp_path / "out", prompts=prompts, max_new_tokens=8)
     assert not list(tmp_path.glob("out.*.jsonl"))

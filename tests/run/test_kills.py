@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on to the same student, bit by bit."""
+"""A run that is killed at any moment resumes to the same student, bit by bit."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_fifty_kills_at_random_moments_lose_nothing(raw_recipe, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
-    assert facts["kills"] >= KILLS, facts  # how many cut a file is for the disk to say
+    assert facts["kills"] >= KILLS, facts  # how many left half a file depends on the disk
     for number in range(facts["runs"]):
         same_run(tmp_path / f"run-{number}", tmp_path / "whole")
         assert not list((tmp_path / f"run-{number}").rglob("*.part"))
@@ -49,7 +49,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", ["first file", "second file", "flush", "rename", "removal"])
-def test_a_checkpoint_that_a_kill_cuts_short_costs_nothing(raw_recipe, tmp_path, monkeypatch, step):
+def test_a_checkpoint_that_a_kill_interrupts_costs_nothing(raw_recipe, tmp_path, monkeypatch, step):
     raw_recipe["stages"][0]["max_steps"] = 8
     raw_recipe["training"] |= {"save_steps": 2, "save_total_limit": 1, "logging_steps": 1}
     distill(raw_recipe, tmp_path / "whole")
@@ -83,7 +83,7 @@ def test_a_checkpoint_that_a_kill_cuts_short_costs_nothing(raw_recipe, tmp_path,
     same_run(tmp_path / "broken", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage", ["a byte", "cut", "missing", "facts", "alone"])
+@pytest.mark.parametrize("damage", ["a byte", "truncated", "missing", "facts", "alone"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     raw_recipe, tmp_path, damage, capsys
 ):
@@ -107,14 +107,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         if damage in ("a byte", "alone"):
             data[len(data) // 2] ^= 1
             file.write_bytes(data)
-        elif damage == "cut":
+        elif damage == "truncated":
             file.write_bytes(data[:-5])
         elif damage == "missing":
             file.unlink()
         else:
             (state / name / "checkpoint.json").write_text('{"position": 3}')
     if damage == "alone":
-        with pytest.raises(TrainingError, match="damaged.*remove .*state to begin anew"):
+        with pytest.raises(TrainingError, match="damaged.*remove .*state to start again"):
             distill(raw_recipe, tmp_path / "run")
         return
     distill(raw_recipe, tmp_path / "run", console=Console(width=1000))

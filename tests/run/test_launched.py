@@ -17,7 +17,7 @@ from limbeck.run.distill import distill
 
 @pytest.fixture
 def recipe(raw_recipe):
-    objectives = [{"relations": {}, "hidden": {"weight": 0.1}}, {"labels": {}, "output": {}}]
+    objectives = [{"relations": {}, "hidden_states": {"weight": 0.1}}, {"labels": {}, "logits": {}}]
     stage = {"max_steps": 12, "batch_size": 5, "micro_batch_size": 2}
     return {
         **raw_recipe,
@@ -100,7 +100,7 @@ def test_two_vocabularies(recipe, vocabulary, tmp_path, stages, fsdp):
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
-def test_text_that_is_written(recipe, decoder, prompts, tmp_path, fsdp):
+def test_text_that_is_generated(recipe, decoder, prompts, tmp_path, fsdp):
     recipe["teacher"] = decoder
     recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
     stage = {"objectives": {"logits": {}, "labels": {}}, "max_steps": 4, "batch_size": 5}
@@ -112,7 +112,7 @@ def test_text_that_is_written(recipe, decoder, prompts, tmp_path, fsdp):
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
-def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(recipe, tmp_path, fsdp):
+def test_a_process_that_dies_ends_the_run_which_resumes_with_another_number(recipe, tmp_path, fsdp):
     recipe["stages"][0]["max_steps"] = 150
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     distill(recipe, whole)

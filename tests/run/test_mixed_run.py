@@ -23,14 +23,16 @@ from limbeck.errors import RecipeError
 from limbeck.models.families import architecture_of
 from limbeck.models.load import load_body
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.costs import students_sentence
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
 from limbeck.run.plan import probe
-from limbeck.student.first_embeddings import mean_of_teacher_tokens
+from limbeck.student.embedding_init import mean_of_teacher_tokens
 from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_tokens
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-from limbeck.training.stages import MixedLearner
+from limbeck.training.learner import MixedLearner
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_both_kinds_are_read_and_predicted_as_written_plainly(pair):
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_student_tokens_enter_as_spread_out_as_the_teachers(pair):
+def test_student_tokens_enter_with_the_deviation_of_the_teachers(pair):
     mixed, _ = pair
     table = mixed.embedding.teacher.weight
     rows = mixed.embedding.map(mixed.embedding.student.weight)
@@ -188,13 +190,13 @@ def test_the_second_stage_may_learn_from_the_teacher_of_the_first(
     report = distill(raw, tmp_path / "run").report
     after = {name: facts["after"] for name, facts in report["held_out"].items()}
     assert set(after) == {"mixed: labels"} | {
-        f"student: {name}" for name in ("labels", "output", "hidden", "relations")
+        f"student: {name}" for name in ("labels", "logits", "hidden_states", "relations")
     }
     assert all(value >= 0 for value in after.values())
 
 
 @pytest.mark.parametrize("stopped_at", [4, 9])
-def test_a_stopped_run_goes_on_to_the_same_student(raw, tmp_path, monkeypatch, stopped_at):
+def test_a_stopped_run_resumes_to_the_same_student(raw, tmp_path, monkeypatch, stopped_at):
     raw["training"] = {**raw["training"], "save_steps": 2}
     mine, theirs = stopped_and_whole(raw, tmp_path, monkeypatch, stopped_at)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -204,8 +206,8 @@ def test_a_sentence_has_as_many_tokens_as_its_words_need(raw):
     setup = prepare(raw)
     text = "".join(make_text(40))
     mine, theirs = (
-        len(cut(text, add_special_tokens=False)["input_ids"])
-        for cut in (setup.models.tokenizer, setup.models.teacher_tokenizer)
+        len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        for tokenizer in (setup.models.student.tokenizer, setup.models.teacher.tokenizer)
     )
     assert students_sentence(setup) == pytest.approx(64 * mine / theirs, rel=0.1)
     raw["student"].pop("tokenizer")
@@ -227,10 +229,16 @@ def test_plan_probes_a_mixed_stage_and_what_follows_it(raw):
         (lambda r: r["student"].pop("tokenizer"), "student.tokenizer: is the teacher's own"),
         (lambda r: r["stages"].reverse(), "stages.1.mixed: can only be the first stage"),
         (lambda r: r["stages"].pop(), "a mixed stage trains only the student's table"),
-        (lambda r: r["stages"][0].update(mixed={"share": 1.0}), "must stay above 0 and below 1"),
+        (
+            lambda r: r["stages"][0].update(mixed={"student_fraction": 1.0}),
+            "must stay above 0 and below 1",
+        ),
         (lambda r: r["stages"][0].update(preset="minilmv2"), "learns from labels alone"),
-        (lambda r: r["stages"].pop(0) and r["student"].update(copy={}), "begin with a `mixed`"),
-        (lambda r: r["data"].update(packed=False), "data.packing: must be true"),
+        (
+            lambda r: r["stages"].pop(0) and r["student"].update(init_from_teacher={}),
+            "begin with a `mixed`",
+        ),
+        (lambda r: r["data"].update(packing=False), "data.packing: must be true"),
     ],
 )
 def test_problems(raw, tmp_path, change, message):
@@ -251,9 +259,11 @@ def cased(tmp_path_factory):
     return str(folder)
 
 
-def test_letters_told_apart_by_one_are_refused_or_their_cost_is_said(raw, cased, tmp_path):
+def test_letters_that_one_side_distinguishes_are_refused_or_their_cost_is_said(
+    raw, cased, tmp_path
+):
     raw["student"]["tokenizer"] = cased
-    with pytest.raises(RecipeError, match=r"student\.tokenizer: tells apart capital letters and"):
+    with pytest.raises(RecipeError, match=r"student\.tokenizer: distinguishes capital letters and"):
         distill(raw, tmp_path / "run")
     raw["student"]["allow_normalizer_mismatch"] = True
     with_capitals = tmp_path / "capitals.txt"
@@ -297,23 +307,25 @@ def test_a_student_may_begin_with_means_of_the_teachers_tokens(raw, tmp_path):
 def test_a_mixed_stage_may_begin_with_means_too(raw):
     raw["student"]["embedding_init"] = "mean"
     setup = prepare(raw)
-    accelerator = build_accelerator(setup.recipe, ".")
+    accelerator = build_accelerator(setup.recipe.training, ".")
     learner = build_learner(setup, build_models(setup, accelerator)[0], 0)
     found = learner.mixed.plain().get_input_embeddings().weight.detach()
     first = learner.mixed.embedding.student_from
-    tokens = setup.models.teacher_tokenizer, setup.models.tokenizer
+    tokens = setup.models.teacher.tokenizer, setup.models.student.tokenizer
     rows = mean_of_teacher_tokens(found[:first], *tokens)
     entering = found[first : first + len(rows)]
-    assert entering.shape[1] > setup.models.student.hidden_size  # so a part of every row is lost
+    assert (
+        entering.shape[1] > setup.models.student.shape.hidden_size
+    )  # so a part of every row is lost
     centred = rows - rows.mean(0)
     lost = (entering - rows).square().sum() / centred.square().sum()
     size = torch.linalg.svdvals(centred)
-    beyond = size[setup.models.student.hidden_size :].square().sum() / size.square().sum()
+    beyond = size[setup.models.student.shape.hidden_size :].square().sum() / size.square().sum()
     torch.testing.assert_close(lost, beyond, rtol=1e-3, atol=1e-6)
 
 
 def test_layers_may_be_copied_with_means_for_the_new_tokens(raw):
-    wide = prepare(raw).models.teacher
+    wide = prepare(raw).models.teacher.shape
     raw["stages"] = raw["stages"][1:]
     raw["student"] |= {
         "embedding_init": "mean",
@@ -325,10 +337,10 @@ def test_layers_may_be_copied_with_means_for_the_new_tokens(raw):
     }
     raw["student"] |= {"intermediate_size": wide.intermediate_size}
     setup = prepare(raw)
-    student, teacher = build_models(setup, build_accelerator(setup.recipe, "."))
+    student, teacher = build_models(setup, build_accelerator(setup.recipe.training, "."))
     assert teacher is None
     body = load_body(raw["teacher"])
-    tokens = setup.models.teacher_tokenizer, setup.models.tokenizer
+    tokens = setup.models.teacher.tokenizer, setup.models.student.tokenizer
     rows = mean_of_teacher_tokens(body.get_input_embeddings().weight, *tokens)
     torch.testing.assert_close(student.get_input_embeddings().weight, rows)
     mine, theirs = (model.encoder.layer[1].state_dict() for model in (student.bert, body))
@@ -340,7 +352,7 @@ def test_means_where_they_would_do_nothing(raw, tmp_path):
     raw["student"]["embedding_init"] = "mean"
     raw["student"].pop("tokenizer")
     raw["stages"] = raw["stages"][1:]
-    with pytest.raises(RecipeError, match=r"student\.embeddings: is mean, but the tokens are"):
+    with pytest.raises(RecipeError, match=r"student\.embedding_init: is mean, but the tokens are"):
         distill(raw, tmp_path / "run")
 
 

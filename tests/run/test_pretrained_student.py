@@ -1,4 +1,4 @@
-"""Students that were trained before: their first weights, whole runs, and what they cannot be."""
+"""Students that were trained before: their initialization, whole runs, and what they cannot be."""
 
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config
 from limbeck.models.weight_headers import has_vocabulary_head
 from limbeck.recipe.check import check, prepare
-from limbeck.recipe.parse import override
+from limbeck.recipe.read import override
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_models
+from limbeck.run.models import build_models
 from limbeck.run.plan import plan_tables, probe
 
 
@@ -39,9 +40,9 @@ def of_decoders(raw_recipe, decoder, prompts, tmp_path):
     return raw_recipe | {"student": str(before.student)}
 
 
-def first_weights(raw, tmp_path):
+def initial_weights(raw, tmp_path):
     setup = prepare(raw)
-    student, _ = build_models(setup, build_accelerator(setup.recipe, tmp_path))
+    student, _ = build_models(setup, build_accelerator(setup.recipe.training, tmp_path))
     return student.state_dict()
 
 
@@ -49,7 +50,7 @@ def test_a_student_begins_with_all_of_its_weights(raw_recipe, small_encoder, tmp
     raw_recipe["student"] = small_encoder
     raw_recipe["stages"][0]["objectives"] = {"labels": {}, "logits": {}}
     mine, theirs = (
-        first_weights(raw_recipe, tmp_path),
+        initial_weights(raw_recipe, tmp_path),
         load_file(f"{small_encoder}/model.safetensors"),
     )
     assert theirs.keys() <= mine.keys()
@@ -57,9 +58,9 @@ def test_a_student_begins_with_all_of_its_weights(raw_recipe, small_encoder, tmp
 
 
 @pytest.mark.parametrize("policy", ["corpus", "switch"])
-def test_a_stopped_run_goes_on_to_the_same_student(of_decoders, tmp_path, monkeypatch, policy):
+def test_a_stopped_run_resumes_to_the_same_student(of_decoders, tmp_path, monkeypatch, policy):
     of_decoders["stages"][0] |= {"policy": policy, "max_steps": 4}
-    of_decoders["training"]["checkpoint_every"] = 2
+    of_decoders["training"]["save_steps"] = 2
     whole, again = stopped_and_whole(of_decoders, tmp_path, monkeypatch, 3)
     before = load_file(f"{of_decoders['student']}/model.safetensors")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
@@ -72,16 +73,14 @@ def test_a_method_stands_over_a_name_alone(of_decoders, tmp_path):
     del recipe["stages"][0]["objectives"]
     run = distill(recipe, tmp_path / "run")
     card = (run.student / "README.md").read_text(encoding="utf-8")
-    assert f"going on from `{of_decoders['student']}`" in card and "in two factors" in card
+    assert f"continued from `{of_decoders['student']}`" in card and "are low-rank" in card
     problems = dict(check({**of_decoders, "student": str(run.student)})[1])
-    assert "is in two factors; export it dense" in problems["student.model"]
+    assert "has low-rank layers; export it dense" in problems["student.model"]
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # asked by peft
 @pytest.mark.parametrize("kind", ["llama", "bert", "body"])
-def test_additions_by_themselves_load_upon_the_student(
-    request, small_encoder, tokenizer, tmp_path, kind
-):
+def test_adapters_alone_load_upon_the_student(request, small_encoder, tokenizer, tmp_path, kind):
     automatic: type = AutoModelForMaskedLM
     if kind == "llama":
         raw, automatic = request.getfixturevalue("of_decoders"), AutoModelForCausalLM
@@ -112,7 +111,7 @@ def test_additions_by_themselves_load_upon_the_student(
 
 
 def test_a_head_that_came_with_the_student_stays(of_decoders, tmp_path):
-    of_decoders["stages"][0]["objectives"] = {"hidden": {"layers": "uniform"}}
+    of_decoders["stages"][0]["objectives"] = {"hidden_states": {"layers": "uniform"}}
     run = distill(of_decoders, tmp_path / "run")
     _, facts = AutoModelForCausalLM.from_pretrained(run.student, output_loading_info=True)
     assert not facts["missing_keys"]
@@ -124,7 +123,7 @@ def test_a_checkpoint_in_bfloat16_is_trained_in_float32(of_decoders, tmp_path):
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "coarse")
     of_decoders["student"] = {"model": str(tmp_path / "coarse"), "low_rank": {"rank": 4}}
     setup = prepare(of_decoders)
-    accelerator = build_accelerator(setup.recipe, tmp_path)
+    accelerator = build_accelerator(setup.recipe.training, tmp_path)
     for copy in (True, False):
         student, _ = build_models(setup, accelerator, copy=copy)
         assert {weight.dtype for weight in student.parameters()} == {torch.float32}
@@ -152,11 +151,11 @@ def test_a_body_on_the_hub_gets_no_head(of_decoders, tmp_path, monkeypatch):
     assert has_vocabulary_head("some/model", architecture=architecture) is None
 
 
-def test_the_plan_says_where_first_weights_come_from(of_decoders):
+def test_the_plan_says_where_the_initialization_comes_from(of_decoders):
     setup = prepare(of_decoders)
     assert probe(setup, 0).seconds_per_step > 0
     tables = dict(plan_tables(setup, None))
-    assert tables["First weights"][1] == ["student", of_decoders["student"]]
+    assert tables["Initialization"][1] == ["student", of_decoders["student"]]
 
 
 def test_a_student_may_have_tokens_of_its_own(raw_recipe, vocabulary, tmp_path):
@@ -173,10 +172,10 @@ def test_a_student_may_have_tokens_of_its_own(raw_recipe, vocabulary, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"layers": 2}, "student.num_hidden_layers", "is the model's own"),
-        ({"copy": {}}, "student.init_from_teacher", "is the model's own"),
+        ({"num_hidden_layers": 2}, "student.num_hidden_layers", "is the model's own"),
+        ({"init_from_teacher": {}}, "student.init_from_teacher", "is the model's own"),
         ({"tokenizer": "x"}, "student.tokenizer", "is the model's own"),
-        ({"embeddings": "mean"}, "student.embedding_init", "is the model's own"),
+        ({"embedding_init": "mean"}, "student.embedding_init", "is the model's own"),
         ({"model": "/nowhere/at/all"}, "student.model", "does not exist"),
         ({"model": "DECODER"}, "student.model", "is a decoder, but the teacher is an encoder"),
         ({"model": "VOCABULARY"}, "student.model", "has no config.json"),
@@ -192,7 +191,7 @@ def test_problems_say_what_to_change(
     assert setup is None and message in dict(problems)[field]
 
 
-def test_embeddings_are_not_learned_anew(raw_recipe, vocabulary, tmp_path):
+def test_a_student_with_embeddings_takes_no_mixed_stage(raw_recipe, vocabulary, tmp_path):
     make_model(vocabulary=SMALL_VOCABULARY, hidden=16).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(vocabulary).save_pretrained(tmp_path)
     raw_recipe["student"] = str(tmp_path)

@@ -1,4 +1,4 @@
-"""A run goes on only with the text, prompts and models that it was begun with."""
+"""A run resumes only with the text, prompts and models that it was begun with."""
 
 import json
 import os
@@ -195,7 +195,7 @@ def test_a_run_is_neither_trained_nor_measured_on_other_text(raw, tmp_path):
         distill(raw, run.folder)
 
 
-def test_a_run_of_a_version_that_kept_no_sources_goes_on(raw, tmp_path):
+def test_a_run_of_a_version_that_kept_no_sources_resumes(raw, tmp_path):
     run = distill(raw, tmp_path / "run")
     (run.folder / "sources.json").unlink()
     distill(raw, run.folder)

@@ -17,8 +17,10 @@ from transformers import (
 
 from limbeck.errors import RecipeError, TrainingError
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator, build_learner, build_models
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,8 @@ def test_decoders_are_distilled_as_encoders_are(raw_recipe, decoder, tmp_path):
     assert all(loss["after"] < 1.1 * loss["before"] for loss in losses)
     student = AutoModelForCausalLM.from_pretrained(run.student)
     tokenizer = AutoTokenizer.from_pretrained(run.student)
-    written = student.generate(**tokenizer("the old", return_tensors="pt"), max_new_tokens=5)
-    assert written.shape[1] > 3
+    generated = student.generate(**tokenizer("the old", return_tensors="pt"), max_new_tokens=5)
+    assert generated.shape[1] > 3
     assert report["held_out_text"]["teacher_bits_per_byte"] > 0
 
 
@@ -104,10 +106,10 @@ def test_options_that_change_along_the_way(raw_recipe, tmp_path):
 
 
 def test_temperatures_may_follow_a_ramp(raw_recipe, tmp_path):
-    output = {"temperature": {"start": 4.0, "end": 1.0, "form": "cosine"}}
-    raw_recipe["stages"] = [{"objectives": {"logits": output}, "max_steps": 6, "batch_size": 4}]
+    logits = {"temperature": {"start": 4.0, "end": 1.0, "form": "cosine"}}
+    raw_recipe["stages"] = [{"objectives": {"logits": logits}, "max_steps": 6, "batch_size": 4}]
     report = distill(raw_recipe, tmp_path / "run").report
-    assert report["held_out"]["output"]["after"] < report["held_out"]["output"]["before"]
+    assert report["held_out"]["logits"]["after"] < report["held_out"]["logits"]["before"]
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def headless(teacher_folder, tmp_path, tokenizer) -> str:
 
 def test_a_missing_head_says_how_to_train_one(raw_recipe, headless, tmp_path):
     recipe = {**raw_recipe, "teacher": headless}
-    recipe["stages"] = [{"preset": "output", "max_steps": 2, "batch_size": 4}]
+    recipe["stages"] = [{"preset": "logits", "max_steps": 2, "batch_size": 4}]
     with pytest.raises(RecipeError, match="no trained vocabulary head.*labels.*minilm_head"):
         distill(recipe, tmp_path / "run")
 
@@ -142,8 +144,8 @@ def test_a_head_is_trained_with_the_body_frozen(raw_recipe, headless, tmp_path):
     for name, tensor in after.bert.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     taught = {**raw_recipe, "teacher": str(run.student)}
-    taught["stages"] = [{"preset": "output", "max_steps": 4, "batch_size": 4}]
-    assert distill(taught, tmp_path / "taught").report["held_out"]["output"]["after"] > 0
+    taught["stages"] = [{"preset": "logits", "max_steps": 4, "batch_size": 4}]
+    assert distill(taught, tmp_path / "taught").report["held_out"]["logits"]["after"] > 0
 
 
 def test_tables_that_differ_by_padding(raw_recipe, tokenizer, tmp_path):
@@ -152,7 +154,7 @@ def test_tables_that_differ_by_padding(raw_recipe, tokenizer, tmp_path):
     tokenizer.save_pretrained(folder)
     recipe = {**raw_recipe, "teacher": str(folder)}
     recipe["student"]["vocab_size"] = len(tokenizer)
-    recipe["stages"] = [{"preset": "output", "max_steps": 3, "batch_size": 4}]
+    recipe["stages"] = [{"preset": "logits", "max_steps": 3, "batch_size": 4}]
     report = distill(recipe, tmp_path / "run").report
     assert 0 < report["held_out_text"]["teacher_mass_on_no_piece"] < 1
     weights = load_file(tmp_path / "run" / "student" / "model.safetensors")
@@ -165,7 +167,7 @@ def test_vocabularies_that_differ_for_real(raw_recipe, tokenizer, tmp_path):
     smaller.add_tokens(["newword"])
     PreTrainedTokenizerFast(tokenizer_object=smaller, **SPECIAL).save_pretrained(other)
     raw_recipe["student"]["tokenizer"] = str(other)
-    with pytest.raises(RecipeError, match="cut the text differently.*alignment: match"):
+    with pytest.raises(RecipeError, match="tokenize the text differently.*alignment: match"):
         distill(raw_recipe, tmp_path / "run")
 
 
@@ -179,20 +181,20 @@ def test_learned_maps_begin_fitted_or_random(raw_recipe, tmp_path):
         run = distill(raw_recipe, tmp_path / kind)
         log = (run.folder / "log.jsonl").read_text(encoding="utf-8")
         records = [json.loads(line) for line in log.splitlines()]
-        first[kind] = next(r["held_out"]["hidden"] for r in records if "held_out" in r)
+        first[kind] = next(r["held_out"]["hidden_states"] for r in records if "held_out" in r)
     assert first["fitted"] < 0.8 * first["random"]
 
 
 def test_two_objectives_of_a_kind_have_their_own_maps(raw_recipe, tmp_path):
     maps = {"layers": "uniform-consecutive"}
     raw_recipe["stages"][0]["objectives"] = {
-        "hidden.joined": {"kind": "hidden_states", **maps, "combine": "concatenate"},
+        "hidden_states.joined": {"kind": "hidden_states", **maps, "combine": "concatenate"},
         "keys": {"kind": "hidden_states", **maps, "combine": "mean"},
         "a": {"kind": "qkv", "heads": 2},
         "b": {"kind": "qkv", "heads": 4, "teacher_layer": 1},
     }
     setup = prepare(raw_recipe)
-    accelerator = build_accelerator(setup.recipe, tmp_path)
+    accelerator = build_accelerator(setup.recipe.training, tmp_path)
     learner = build_learner(setup, build_models(setup, accelerator)[0], 0)
     sizes = [sorted({w.shape for w in maps.parameters()}) for maps in learner.projections]
     assert sizes == [[(1, 24, 16), (1, 48, 16)], [(1, 24, 16)], [(2, 12, 8)], [(4, 6, 4)]]
@@ -202,7 +204,7 @@ def test_two_objectives_of_a_kind_have_their_own_maps(raw_recipe, tmp_path):
 @pytest.mark.parametrize(
     ("family", "objectives", "message"),
     [
-        ("bert", {"relations": {}}, "is head, but relations asks for no predictions"),
+        ("bert", {"relations": {}}, "is head, but relations needs no predictions"),
         (
             "gpt2",
             {"labels": {}},
@@ -222,11 +224,11 @@ def test_a_head_that_would_learn_nothing(raw_recipe, tmp_path, family, objective
         distill(raw_recipe, tmp_path / "run")
 
 
-def test_factors_that_no_objective_hangs_on(raw_recipe, tmp_path):
+def test_low_rank_layers_that_no_objective_depends_on(raw_recipe, tmp_path):
     raw_recipe["student"] |= {"low_rank": {"rank": 2}}
     part = {"objectives": {"relations": {"student_layer": 0}}, "trainable": "low_rank"}
     raw_recipe["stages"][0] |= part
-    with pytest.raises(TrainingError, match=r"no objective .* hangs on what is trained in it"):
+    with pytest.raises(TrainingError, match=r"no objective .* depends on what is trained in it"):
         distill(raw_recipe, tmp_path / "run")
 
 
@@ -268,6 +270,6 @@ def test_positions_that_are_counted_from_other_padding(raw_recipe, vocabulary, t
     with pytest.raises(RecipeError, match="padding token at number 0 and the teacher's at 1"):
         prepare(raw_recipe)
     raw_recipe["student"] |= {"init_from_teacher": None}
-    raw_recipe["stages"].insert(0, {"mixed": {}, "steps": 1})
+    raw_recipe["stages"].insert(0, {"mixed": {}, "max_steps": 1})
     with pytest.raises(RecipeError, match="padding token at number 0 and the teacher's at 1"):
         prepare(raw_recipe)

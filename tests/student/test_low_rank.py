@@ -1,4 +1,4 @@
-"""Layers in two factors: what is lost, what is kept, and folders that load like any other."""
+"""Low-rank layers: what is lost, what is kept, and folders that load like any other."""
 
 import json
 
@@ -12,10 +12,16 @@ from limbeck.errors import ModelError, StudentError
 from limbeck.evaluation.cost import model_size
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model
-from limbeck.models.low_rank_layers import FactoredLinear, factored_ranks, sizes_of
+from limbeck.models.low_rank_layers import LowRankLinear, low_rank_ranks, sizes_of
 from limbeck.models.low_rank_loading import QUANT_METHOD
-from limbeck.student.adapters import add_adapters, merge_adapters
-from limbeck.student.low_rank import Rank, break_even, chosen_layers, factor_layers, merge_factors
+from limbeck.student.adapters import add_adapters, merge_adapters, train_only_adapters
+from limbeck.student.low_rank import (
+    Rank,
+    break_even,
+    chosen_layers,
+    factorize_layers,
+    merge_factors,
+)
 
 FAMILIES = sorted(ARCHITECTURES)
 
@@ -41,12 +47,12 @@ def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, whi
     batch = make_batch()
     before = logits(model, batch)
     count = sum(p.numel() for p in model.parameters())
-    ranks = factor_layers(model, paths, Rank(energy=0.99999999))
+    ranks = factorize_layers(model, paths, Rank(energy=0.99999999))
     assert set(ranks) == set(paths) and max(ranks.values()) <= 4
     assert sum(p.numel() for p in model.parameters()) < count
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
     merge_factors(model, ARCHITECTURES[family])
-    assert not any(isinstance(m, FactoredLinear) for m in model.modules())
+    assert not any(isinstance(m, LowRankLinear) for m in model.modules())
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
 
 
@@ -63,7 +69,7 @@ def test_every_direction_is_as_long_in_both_factors(whitened):
     model = make_model("llama")
     paths = chosen_layers(model, ARCHITECTURES["llama"], "feed_forward")
     text = [make_batch(rows=8, length=20).student] if whitened else []
-    factor_layers(model, paths, Rank(number=6), calibration=text)
+    factorize_layers(model, paths, Rank(number=6), calibration=text)
     for path in paths:
         layer = model.base_model.get_submodule(path)
         up, down = layer.up.weight.detach().norm(dim=0), layer.down.weight.detach().norm(dim=1)
@@ -85,7 +91,7 @@ def test_whitened_the_lost_output_is_what_the_dropped_values_say(family):
         weight = layer.weight.double()
         weight = weight.mT if sizes_of(layer) == tuple(weight.shape) else weight
         weight = weight if weight.shape[1] == x.shape[1] else weight.mT
-        factor_layers(model, [path], Rank(number=5), calibration=[batch.student] * whitened)
+        factorize_layers(model, [path], Rank(number=5), calibration=[batch.student] * whitened)
         with torch.no_grad():
             lost[whitened] = float((model.base_model.get_submodule(path)(x) - right).norm())
         if whitened:
@@ -97,11 +103,11 @@ def test_whitened_the_lost_output_is_what_the_dropped_values_say(family):
     assert lost[True] < lost[False]
 
 
-def test_ranks_by_number_energy_and_budget():
+def test_ranks_by_number_energy_and_parameter_ratio():
     values = torch.tensor([3.0, 2.0, 1.0])
     assert Rank(number=2).of(values, 10, 10) == 2
     assert [Rank(energy=e).of(values, 10, 10) for e in (0.5, 0.7, 0.95)] == [1, 2, 3]
-    assert Rank(budget=0.5).of(values, 100, 100) == 25
+    assert Rank(parameter_ratio=0.5).of(values, 100, 100) == 25
     for inputs, outputs in ((10, 10), (256, 1024), (7, 3)):
         most = break_even(inputs, outputs)
         assert most * (inputs + outputs) < inputs * outputs
@@ -118,29 +124,29 @@ def test_layers_by_the_ends_of_their_paths():
     with pytest.raises(StudentError, match=r"ends in up; there are .*mlp\.up_proj"):
         chosen_layers(model, architecture, ["up"])
     with pytest.raises(StudentError, match="saves anything is 15"):
-        factor_layers(model, chosen_layers(model, architecture, "feed_forward"), Rank(number=16))
+        factorize_layers(model, chosen_layers(model, architecture, "feed_forward"), Rank(number=16))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_factored_folder_loads_again_and_is_smaller(family, tmp_path):
+def test_a_low_rank_folder_loads_again_and_is_smaller(family, tmp_path):
     kind = AutoModelForCausalLM if ARCHITECTURES[family].causal else AutoModelForMaskedLM
     model = make_model(family)
     model.save_pretrained(tmp_path / "dense")
     architecture = ARCHITECTURES[family]
-    factor_layers(model, chosen_layers(model, architecture, "all"), Rank(budget=0.4))
-    model.save_pretrained(tmp_path / "factored")
+    factorize_layers(model, chosen_layers(model, architecture, "all"), Rank(parameter_ratio=0.4))
+    model.save_pretrained(tmp_path / "low_rank")
     batch = make_batch()
     before = logits(model, batch)
-    again = kind.from_pretrained(tmp_path / "factored")
+    again = kind.from_pretrained(tmp_path / "low_rank")
     torch.testing.assert_close(logits(again, batch), before)
     again.float()  # forbidden to models that are really quantized
     again.save_pretrained(tmp_path / "again")
     third = load_model(str(tmp_path / "again"), architecture=architecture, with_head=True)
     torch.testing.assert_close(logits(third, batch), before)
-    assert factored_ranks(third.config) == factored_ranks(model.config) != {}
+    assert low_rank_ranks(third.config) == low_rank_ranks(model.config) != {}
     for body in (AutoModel.from_pretrained(tmp_path / "again"), load_body(str(tmp_path / "again"))):
-        assert any(isinstance(m, FactoredLinear) for m in body.modules())
-    sizes = [model_size(str(tmp_path / name)) for name in ("factored", "dense")]
+        assert any(isinstance(m, LowRankLinear) for m in body.modules())
+    sizes = [model_size(str(tmp_path / name)) for name in ("low_rank", "dense")]
     assert sizes[0]["megabytes"] < sizes[1]["megabytes"]
     assert sizes[0]["parameters"] < sizes[1]["parameters"]
     body = model.base_model
@@ -151,13 +157,15 @@ def test_a_factored_folder_loads_again_and_is_smaller(family, tmp_path):
 @pytest.mark.parametrize(
     ("ranks", "message"),
     [
-        ({"layers.9.mlp.up_proj": 2}, "is in two factors, but"),
+        ({"layers.9.mlp.up_proj": 2}, "is a low-rank layer, but"),
         ({"layers.0.mlp.up_proj": 0}, "rank 0"),
     ],
 )
-def test_a_configuration_that_lies(tmp_path, ranks, message):
+def test_a_configuration_with_wrong_ranks_is_refused(tmp_path, ranks, message):
     model = make_model("llama")
-    factor_layers(model, chosen_layers(model, ARCHITECTURES["llama"], "all"), Rank(budget=0.4))
+    factorize_layers(
+        model, chosen_layers(model, ARCHITECTURES["llama"], "all"), Rank(parameter_ratio=0.4)
+    )
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"]["ranks"] = ranks
@@ -174,7 +182,7 @@ def test_load_gives_model_and_tokenizer(teacher_folder):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_additions_change_nothing_until_they_learn_and_are_merged_at_the_end(family):
+def test_additions_change_nothing_before_training_and_are_merged_at_the_end(family):
     model = make_model(family)
     batch = make_batch()
     before = logits(model, batch)
@@ -195,9 +203,22 @@ def test_additions_change_nothing_until_they_learn_and_are_merged_at_the_end(fam
     assert [name for name, _ in model.named_parameters()] == names
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_only_the_additions_are_trained(before):
+    """By peft's own `set_adapter`, and by the names that peft gives to LoRA weights."""
+    model = make_model("llama")
+    paths = chosen_layers(model, ARCHITECTURES["llama"], "feed_forward")
+    add_adapters(model, paths, rank=2, alpha=4, seed=0)
+    model.requires_grad_(before)
+    train_only_adapters(model)
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert learning == {name for name, _ in model.named_parameters() if "lora_" in name}
+    assert len(learning) == 2 * len(paths)
+
+
 @pytest.mark.parametrize("ranks", [None, [3], {"a": "b"}])
 def test_a_configuration_without_ranks(ranks):
     config = make_model("bert").config
     config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": ranks}
-    with pytest.raises(ModelError, match="needed is the rank of each by its path"):
-        factored_ranks(config)
+    with pytest.raises(ModelError, match="needed is the rank of each layer by its path"):
+        low_rank_ranks(config)

@@ -34,11 +34,11 @@ def shaped(**sizes: int) -> Shape:
 
 
 def like_family(family: str, shape: Shape) -> Shape:
-    """With half as many heads of keys where the family groups them, and its other traits."""
+    """The shape with what the family sets: half as many key heads if grouped, causal or not."""
     theirs = shape_of(make_model(family).config, ARCHITECTURES[family])
     grouped = theirs.num_key_value_heads and max(1, shape.num_attention_heads // 2)
     head_size = theirs.head_dim and shape.hidden_size // shape.num_attention_heads
-    return replace(shape, key_value_heads=grouped, head_size=head_size, causal=theirs.causal)
+    return replace(shape, num_key_value_heads=grouped, head_dim=head_size, causal=theirs.causal)
 
 
 def copied(family: str, shape: Shape, layers: list[int], width: Width):
@@ -46,7 +46,8 @@ def copied(family: str, shape: Shape, layers: list[int], width: Width):
     teacher, architecture = make_model(family), ARCHITECTURES[family]
     shape = like_family(family, shape)
     shape = replace(
-        shape, positions=shape_of(teacher.config, architecture).max_position_embeddings - 5
+        shape,
+        max_position_embeddings=shape_of(teacher.config, architecture).max_position_embeddings - 5,
     )
     config = student_config(teacher.config, architecture, shape, copied_layers=layers)
     student = build_student(config, seed=0, causal=architecture.causal)
@@ -56,9 +57,12 @@ def copied(family: str, shape: Shape, layers: list[int], width: Width):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_has_the_shape_asked_for(family):
+def test_a_student_has_the_required_shape(family):
     architecture, causal = ARCHITECTURES[family], ARCHITECTURES[family].causal
-    shape = like_family(family, shaped(layers=2, hidden=16, heads=2, intermediate=20))
+    shape = like_family(
+        family,
+        shaped(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, intermediate_size=20),
+    )
     config = student_config(make_model(family).config, architecture, shape)
     student = build_student(config, seed=0, causal=causal)
     assert shape_of(student.config, architecture) == shape
@@ -82,16 +86,20 @@ def test_a_copy_of_every_layer_at_full_width_is_the_teacher(family, width):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", list(Width))
-def test_a_narrower_copy_runs_and_takes_its_layers_from_those_named(family, width):
+def test_a_narrower_copy_of_named_layers_runs(family, width):
     heads = 2 if like_family(family, TEACHER).num_key_value_heads else 3
-    shape = shaped(layers=2, hidden=6 * heads, heads=heads, intermediate=32)
+    shape = shaped(
+        num_hidden_layers=2, hidden_size=6 * heads, num_attention_heads=heads, intermediate_size=32
+    )
     _, student = copied(family, shape, [0, 2], width)
     tokens = make_batch(padded=False).student
     assert torch.isfinite(student(input_ids=tokens.input_ids).logits).all()
 
 
 def test_cut_keeps_the_first_coordinates():
-    teacher, student = copied("bert", shaped(hidden=18, heads=3), [0, 1, 2], Width.CUT)
+    teacher, student = copied(
+        "bert", shaped(hidden_size=18, num_attention_heads=3), [0, 1, 2], Width.CUT
+    )
     name = "bert.encoder.layer.1.attention.self.query.weight"
     theirs, ours = teacher.get_parameter(name), student.get_parameter(name)
     assert torch.equal(ours, theirs[:18, :18])
@@ -114,7 +122,7 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
     for part in (layer.attention.output.dense, layer.output.dense):
         part.weight.data.copy_(project @ part.weight)
         part.bias.data.zero_()
-    shape = shaped(layers=1, hidden=16, heads=4)
+    shape = shaped(num_hidden_layers=1, hidden_size=16, num_attention_heads=4)
     found = {}
     for width in Width:
         config = student_config(teacher.config, architecture, shape, copied_layers=[[0]])
@@ -134,17 +142,22 @@ def test_svd_loses_nothing_where_the_states_fill_a_smaller_space():
 def test_modernbert_students_take_the_kind_of_the_layer_copied():
     teacher = make_model("modernbert")
     config = student_config(
-        teacher.config, ARCHITECTURES["modernbert"], shaped(layers=2), copied_layers=[[1], [1, 2]]
+        teacher.config,
+        ARCHITECTURES["modernbert"],
+        shaped(num_hidden_layers=2),
+        copied_layers=[[1], [1, 2]],
     )
     assert config.layer_types == ["sliding_attention", "full_attention"]
 
 
-def test_copies_that_cannot_be_are_refused_with_every_reason():
-    problems = copy_problems(shaped(layers=2, hidden=48, heads=8), TEACHER, [[0], [3], [1]])
+def test_impossible_copies_are_refused_with_every_reason():
+    problems = copy_problems(
+        shaped(num_hidden_layers=2, hidden_size=48, num_attention_heads=8), TEACHER, [[0], [3], [1]]
+    )
     text = "; ".join(problems)
     assert "3 teacher layers for 2 student layers" in text
     assert "[3], but there are 3: 0 to 2" in text
-    assert "cannot fill hidden=48 from the teacher's 24" in text
+    assert "cannot fill hidden_size=48 from the teacher's 24" in text
     teacher, architecture = make_model(), ARCHITECTURES["bert"]
     student = make_model(hidden=16)
     with pytest.raises(StudentError, match="needs calibration text"):
@@ -157,7 +170,7 @@ def test_copies_that_cannot_be_are_refused_with_every_reason():
 def test_a_layer_may_be_the_mean_of_several(family):
     teacher, architecture = make_model(family), ARCHITECTURES[family]
     shape = shape_of(teacher.config, architecture)
-    config = student_config(teacher.config, architecture, replace(shape, layers=2))
+    config = student_config(teacher.config, architecture, replace(shape, num_hidden_layers=2))
     student = build_student(config, seed=0, causal=architecture.causal)
     copy_layers(
         student, teacher, architecture, layers=[[0], [1, 2]], width=Width.CUT, calibration=[]
@@ -174,15 +187,22 @@ def test_a_layer_may_be_the_mean_of_several(family):
 
 def test_shape_problems_and_warnings():
     assert shape_problems(TEACHER) == []
-    assert dict(shape_problems(shaped(heads=5)))["heads"].startswith("is 5, which does not")
-    assert "layers" in dict(shape_problems(shaped(layers=0)))
-    assert "vocabulary" in dict(shape_problems(replace(TEACHER, tokens=300)))
-    assert "key_value_heads" in dict(shape_problems(replace(TEACHER, key_value_heads=3)))
-    odd = shaped(hidden=12, heads=4)
+    assert dict(shape_problems(shaped(num_attention_heads=5)))["num_attention_heads"].startswith(
+        "is 5, which does not"
+    )
+    assert "num_hidden_layers" in dict(shape_problems(shaped(num_hidden_layers=0)))
+    assert "vocab_size" in dict(shape_problems(replace(TEACHER, tokens=300)))
+    assert "num_key_value_heads" in dict(shape_problems(replace(TEACHER, num_key_value_heads=3)))
+    odd = shaped(hidden_size=12, num_attention_heads=4)
     assert shape_problems(odd) == []
-    assert "needs an even number (hidden=12)" in dict(shape_problems(odd, rotary=True))["heads"]
-    warned = shape_warnings(shaped(layers=9, hidden=48), TEACHER)
-    assert len(warned) == 2 and "layers (9) is larger than the teacher's (3)" in warned[0]
+    assert (
+        "needs an even number (hidden_size=12)"
+        in dict(shape_problems(odd, rotary=True))["num_attention_heads"]
+    )
+    warned = shape_warnings(shaped(num_hidden_layers=9, hidden_size=48), TEACHER)
+    assert (
+        len(warned) == 2 and "num_hidden_layers (9) is larger than the teacher's (3)" in warned[0]
+    )
 
 
 def test_projections_leave_equal_widths_alone():
@@ -192,7 +212,7 @@ def test_projections_leave_equal_widths_alone():
     assert projections("b", states) is states
 
 
-def test_projections_of_several_heads_map_each_slice_by_itself():
+def test_projections_of_several_heads_map_each_slice_separately():
     projections = Projections({"a": MapSize(4, 6, 2)}, seed=0)
     states = torch.randn(5, 4)
     weight = projections.maps["a"].weight

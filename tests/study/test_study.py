@@ -1,4 +1,4 @@
-"""Studies: what they come to, what is wrong with them, and one carried out, killed and gone on."""
+"""Studies: their trainings, their problems, and one that is carried out, killed and resumed."""
 
 import json
 import subprocess
@@ -17,11 +17,13 @@ from conftest import make_model
 from limbeck.errors import RecipeError, TrainingError
 from limbeck.recipe.check import prepare
 from limbeck.reports.comparison import as_markdown, tables
+from limbeck.reports.study_results import StudyResult
 from limbeck.run.distill import distill
 from limbeck.run.plan import Probe
 from limbeck.study import compare as module
-from limbeck.study.arms import prepare_study, read_study, tokens_of
+from limbeck.study.arms import prepare_study, tokens_of
 from limbeck.study.compare import compare
+from limbeck.study.schema import read_study
 from limbeck.system.locks import anyone_has, claim
 
 
@@ -105,7 +107,7 @@ def test_problems_of_the_study_itself(raw, change, message):
     ("arm", "message"),
     [
         ({"stages.0.preset": "minilmv2"}, "one/X differs in nothing from one/MHA"),
-        # Another name for what the recipe has anyway.
+        # Another name for the same value.
         ({"stages.0.objectives": {"relations": {"teacher_layer": "last"}}}, "differs in nothing"),
         (
             {"stages.0.preset": "minilmv2", "stages.0.max_steps": 5},
@@ -113,7 +115,10 @@ def test_problems_of_the_study_itself(raw, change, message):
         ),
         ({"stages.0.preset": "minilm3"}, "arms.X (two): stages.0.preset"),
         ({"stages.3.preset": "minilmv2"}, "no place 'stages.3.preset'"),
-        ({"evaluation.seeds": 1}, "sets 'evaluation.seeds', but all are measured alike"),
+        (
+            {"evaluation.seeds": 1},
+            "sets 'evaluation.seeds', but all arms must be measured in the same way",
+        ),
     ],
 )
 def test_problems_of_arms_are_named(raw, arm, message):
@@ -122,11 +127,11 @@ def test_problems_of_arms_are_named(raw, arm, message):
 
 
 def test_names_that_would_leave_the_folder(raw):
-    raw["arms"]["../x"] = {"stages.0.preset": "output"}
-    assert "may hold letters" in problems_of(raw)
+    raw["arms"]["../x"] = {"stages.0.preset": "logits"}
+    assert "may hold only letters" in problems_of(raw)
     del raw["arms"]["../x"]
     raw["students"][".."] = {"student.hidden_size": 32}
-    assert "may hold letters" in problems_of(raw)
+    assert "may hold only letters" in problems_of(raw)
 
 
 def test_files(raw, tmp_path):
@@ -143,7 +148,7 @@ def test_files(raw, tmp_path):
         prepare_study(read_study(file, ["data.max_length=8"]))
 
 
-def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monkeypatch):
+def test_a_study_is_carried_out_and_resumes_where_it_stopped(raw, tmp_path, monkeypatch):
     folder, started = tmp_path / "study", []
     real = module.train_run
 
@@ -183,7 +188,7 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
             assert gap["mean"] == pytest.approx(row["mean"] - control["mean"])
             assert gap["low"] <= gap["mean"] <= gap["high"] and gap["seeds"] == 2
     assert report["teacher"]["quality"]["toy"]["mean"] > 0
-    text = as_markdown(report)
+    text = as_markdown(StudyResult.from_json(report))
     for named in (
         "two: scores",
         "one: scores",
@@ -195,7 +200,7 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
     ):
         assert named in text
     assert "<svg" in (folder / "report" / "report.html").read_text(encoding="utf-8")
-    assert not (folder / "signals").exists()  # nobody will ask for them again
+    assert not (folder / "signals").exists()  # nobody needs them again
 
 
 @pytest.mark.parametrize(
@@ -205,15 +210,16 @@ def test_a_study_is_carried_out_and_goes_on_where_it_stopped(raw, tmp_path, monk
         (2, "for other test rows and other trainings", "95 % interval"),
     ],
 )
-def test_the_interval_says_what_it_knows_of(raw, tmp_path, trainings, named, heading):
+def test_the_interval_names_the_chance_that_it_covers(raw, tmp_path, trainings, named, heading):
     raw = {**raw, "seeds": trainings, "students": {"one": {"student.num_hidden_layers": 1}}}
     raw["arms"] = {name: raw["arms"][name] for name in ("none", "MHA")}
     raw["recipe"]["evaluation"]["seeds"] = 1
     report = compare(raw, tmp_path / "study")
     (gap,) = (row["against_control"] for row in report["rows"] if row["arm"] == "MHA")
     assert gap["seeds"] == trainings
-    assert named in as_markdown(report)
-    assert heading in tables(report)[0][1][0]
+    result = StudyResult.from_json(report)
+    assert named in as_markdown(result)
+    assert heading in tables(result)[0][1][0]
 
 
 def test_another_process_takes_what_is_left_and_does_not_report(raw, tmp_path):
@@ -254,7 +260,7 @@ def test_the_first_process_waits_for_what_others_have_taken(raw, tmp_path):
     assert len(report["rows"]) == 6
 
 
-def test_an_arm_that_fails_at_last_costs_no_other_its_place(raw, tmp_path, monkeypatch):
+def test_an_arm_that_fails_in_the_end_leaves_the_others_in_the_report(raw, tmp_path, monkeypatch):
     folder, held = tmp_path / "study", ["arms/two/none/0", "arms/one/none/0"]
     real = module.train_run
 
@@ -290,7 +296,7 @@ def test_a_process_that_dies_leaves_its_arm_to_others(tmp_path):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_one_arm_alone_gives_the_same_student(raw, tokenizer, tmp_path, precision):
-    """Sharing the teacher's signals changes nothing, and the row's recipe is all of it."""
+    """Sharing the teacher's signals changes nothing; the recipe in the arm's folder is complete."""
     raw["recipe"]["training"]["precision"] = precision
     raw = {
         **raw,
@@ -349,13 +355,15 @@ def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
     alone = pytest.raises(TrainingError, match="another process is at .* equal tokens")
     with claim(tmp_path / "study" / "claims", "study"), alone:
         compare(raw, tmp_path / "study")
-    raw["equal"] = {"seconds": 0.16}  # trained arms are of another study now
+    raw["equal"] = {"seconds": 0.16}  # the trained arms belong to another study now
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         compare(raw, tmp_path / "study")
 
 
 def test_a_study_of_maskings(raw):
     none = raw["arms"]["none"]
-    raw["arms"] = {f"m{n}": {**none, "stages.0.masking": {"share": n / 100}} for n in (15, 40)}
+    raw["arms"] = {
+        f"m{n}": {**none, "stages.0.masking": {"mlm_probability": n / 100}} for n in (15, 40)
+    }
     _, runs = prepare_study({**raw, "control": "m15"})
     assert {run.setup.maskings[0].mlm_probability for run in runs} == {0.15, 0.4}

@@ -1,4 +1,4 @@
-"""Precision follows what the device has, and is said with its reason."""
+"""Precision follows the hardware, and its reason is given."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_a_processor(monkeypatch, instructions, name):
 
 
 @pytest.mark.parametrize("limit", ["AVX2", "avx512_core"])
-def test_onednn_may_be_held_back(monkeypatch, limit):
+def test_onednn_may_be_limited(monkeypatch, limit):
     processor(monkeypatch, "avx512_bf16", "amx_bf16")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     found = choose_precision("auto", CPU)
@@ -59,7 +59,7 @@ def test_a_gpu(monkeypatch, capability, name):
     assert found.name == name and "a GPU, compute capability" in found.reason
 
 
-def test_what_is_asked_for_is_done_and_warned_of(monkeypatch):
+def test_the_requested_precision_is_used_with_a_warning(monkeypatch):
     processor(monkeypatch, "avx2")
     monkeypatch.setattr(module, "bf16_time_ratio", lambda _: 13.9)
     asked = choose_precision("bfloat16", CPU)

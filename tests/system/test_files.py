@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and may be read by whoever the umask lets read."""
+"""Files appear completely or not at all, with the permissions of the umask."""
 
 import os
 import stat
@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import write_cache
 from limbeck.run.distill import distill
-from limbeck.run.models import build_accelerator
 from limbeck.system.files import whole_file, whole_folder
 from limbeck.teacher.manifest import Kind
 
@@ -23,7 +23,7 @@ def umask(request):
 
 
 def modes(folder):
-    """The modes that files and folders have."""
+    """The modes of files and folders."""
     found = {"file": set(), "folder": set()}
     for place in folder.rglob("*"):
         found["folder" if place.is_dir() else "file"].add(stat.S_IMODE(place.stat().st_mode))
@@ -44,10 +44,10 @@ def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask):
 
 
 @pytest.mark.parametrize("umask", [0o027], indirect=True)
-def test_all_that_a_run_and_a_cache_leave(raw_recipe, tmp_path, umask):
+def test_all_files_of_a_run_and_a_cache(raw_recipe, tmp_path, umask):
     raw_recipe["training"]["save_steps"] = 3
     setup = prepare(raw_recipe)
-    accelerator = build_accelerator(setup.recipe, tmp_path)
+    accelerator = build_accelerator(setup.recipe.training, tmp_path)
     write_cache(setup, tmp_path / "cache", Kind(), accelerator)
     distill(raw_recipe, tmp_path / "run")
     names = {place.name for place in tmp_path.rglob("*")}

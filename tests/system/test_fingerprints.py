@@ -1,4 +1,4 @@
-"""Files are known by what they hold, and are read again only where they may have changed."""
+"""Files are identified by their contents, and read again only if they may have changed."""
 
 import os
 
@@ -11,7 +11,7 @@ from limbeck.system.fingerprints import content_of
 
 @pytest.fixture
 def reads(monkeypatch, tmp_path):
-    """Which files were read; all are old enough to be remembered, by this process alone."""
+    """The files that were read; all are old enough to be remembered, in a separate cache."""
     found = []
 
     def counted(*files):
@@ -36,7 +36,7 @@ def test_an_unchanged_file_is_read_once(tmp_path, reads):
     assert content_of(file, other) == checksum(file, other) != first
 
 
-def test_a_touched_file_is_the_same(tmp_path, reads):
+def test_a_touched_file_has_the_same_hash(tmp_path, reads):
     file = tmp_path / "a.txt"
     file.write_text("one")
     first = content_of(file)
@@ -65,7 +65,7 @@ def test_a_file_just_written_is_not_remembered(tmp_path, reads, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", [b"", b"\xff", b"x" * 63])
-def test_a_note_that_is_broken_or_cannot_be_kept_does_no_harm(tmp_path, reads, harm):
+def test_a_broken_or_unwritable_cache_entry_does_no_harm(tmp_path, reads, harm):
     file = tmp_path / "a.txt"
     file.write_text("one")
     content_of(file)

@@ -1,4 +1,4 @@
-"""What a user may write for a number: one rule for every field that there is."""
+"""Which values are numbers: one rule for every field that users write."""
 
 import dataclasses
 from typing import get_type_hints
@@ -14,8 +14,8 @@ from limbeck.models.architecture import Architecture
 from limbeck.objectives.options import OPTIONS
 from limbeck.objectives.schedule import Ramp
 from limbeck.recipe.parse import parse_evaluation, parse_recipe
-from limbeck.recipe.schema import Part
-from limbeck.study.arms import Study
+from limbeck.recipe.part import Part
+from limbeck.study.schema import Study
 from limbeck.system.numbers import Number, Whole
 from limbeck.tokenization.masking import Masking
 from limbeck.training.settings import OptimizerSettings
@@ -48,7 +48,7 @@ def leaves(value):
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in leaves(item)]
     if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-        return []  # its own fields are tried by themselves
+        return []  # its fields are tried separately
     return [value]
 
 
@@ -73,18 +73,18 @@ def test_every_field_is_tried():
     ("text", "number"),
     [("2", 2.0), ("0.5", 0.5), ("1e-3", 1e-3), ("-2E+1", -20.0), ("1.5e3", 1500.0), (".5e1", 5.0)],
 )
-def test_what_yaml_writes_for_a_number(text, number):
+def test_numbers_as_yaml_has_them(text, number):
     """PyYAML reads 1e-3 as text, and users write it."""
     assert TypeAdapter(Number).validate_python(yaml.safe_load(text)) == number
 
 
 @pytest.mark.parametrize("text", ["5000000", "5e6", "5.0e+6"])
-def test_what_yaml_writes_for_a_whole_number(text):
+def test_whole_numbers_as_yaml_has_them(text):
     assert TypeAdapter(Whole).validate_python(yaml.safe_load(text)) == 5_000_000
 
 
 @pytest.mark.parametrize("text", ["true", "no", '"2"', "2x", "1e", "e5", "[1]", "1e3e4", "''"])
-def test_what_is_no_number(text):
+def test_text_that_is_no_number(text):
     for kind in (Number, Whole):
         with pytest.raises(ValidationError):
             TypeAdapter(kind).validate_python(yaml.safe_load(text))
@@ -123,7 +123,7 @@ def recipe_with(path, value):
         "stages.0.objectives.logits.temperature.end",
         "stages.0.objectives.logits.weight",
         "stages.0.objectives.logits.weight.begins",
-        "stages.0.objectives.logits.tokens",
+        "stages.0.objectives.logits.top_k",
         "stages.0.objectives.logits.divergence_options.alpha",
         "stages.0.objectives.relations.heads",
         "stages.0.objectives.relations.pairs.VV",
@@ -132,7 +132,7 @@ def recipe_with(path, value):
         "stages.0.policy.replay_buffer_size",
     ],
 )
-def test_a_recipe_names_the_place_and_what_was_given(path, value):
+def test_a_recipe_names_the_field_and_the_given_value(path, value):
     _, problems = parse_recipe(recipe_with(path, value))
     kind = "a truth value" if value is True else "text"
     assert (path, f"must be a number, and is {kind} (given: {value!r})") in problems
@@ -155,6 +155,6 @@ def test_exponents_without_a_dot_stay_numbers(path, value):
         assert recipe.stages[0].optimizer.learning_rate == value
 
 
-def test_the_command_line_of_evaluate_is_refused_likewise():
+def test_the_command_line_of_evaluate_is_refused_too():
     with pytest.raises(Exception, match="seeds: must be a number, and is a truth value"):
         parse_evaluation({"seeds": True})

@@ -1,4 +1,4 @@
-"""Where nobody watches, a line every 30 seconds at most."""
+"""Without a terminal, a line every 30 seconds at most."""
 
 import io
 
@@ -21,7 +21,7 @@ def shown(clock, bar, *events):
         bar.show(done, total, "900 tokens/s  relations 0.5")
 
 
-def test_a_line_now_and_then(clock):
+def test_a_line_every_30_seconds(clock):
     text = io.StringIO()
     console = Console(file=text, width=40)
     with ProgressBar("student", console=console, clock=lambda: clock[0]) as bar:
@@ -34,7 +34,7 @@ def test_a_line_now_and_then(clock):
     ]
 
 
-def test_many_short_jobs_are_told_of_as_one(clock):
+def test_many_short_jobs_are_reported_as_one(clock):
     text = io.StringIO()
     console = Console(file=text, width=80)
     for number in range(10):

@@ -1,4 +1,4 @@
-"""A teacher beside a student: its weights in half of the memory give the same signals."""
+"""A teacher that runs beside the student gives the same signals from bfloat16 weights."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from conftest import FAMILIES, make_batch, make_model, same_run
 from limbeck.activations import Needs
 from limbeck.models.attention import use_float32_attention
 from limbeck.models.families import ARCHITECTURES
-from limbeck.run import models as assemble
+from limbeck.run import teacher as module
 from limbeck.run.distill import distill
 from limbeck.teacher.live import LiveTeacher, halve_weights
 
@@ -36,7 +36,7 @@ def test_a_run_gives_the_same_student(raw_recipe, tmp_path, monkeypatch):
     raw_recipe["stages"][0]["objectives"] |= {"logits": {}, "hidden_states": {}}
     distill(raw_recipe, tmp_path / "halved")
     kept = []
-    monkeypatch.setattr(assemble, "halve_weights", kept.append)
+    monkeypatch.setattr(module, "halve_weights", kept.append)
     distill(raw_recipe, tmp_path / "whole")
     assert len(kept) == 1
     same_run(tmp_path / "whole", tmp_path / "halved")

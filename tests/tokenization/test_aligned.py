@@ -1,4 +1,4 @@
-"""Links between two vocabularies: what is linked is the same text, for every pair of kinds."""
+"""Links between two vocabularies: linked tokens are the same text, for every pair of kinds."""
 
 import datasets
 import numpy as np
@@ -14,7 +14,7 @@ from limbeck.tokenization.masking import Masking
 from limbeck.tokenization.packing import HeldOut
 from limbeck.tokenization.spelling import spellings
 from limbeck.tokenization.token_map import map_tokens
-from limbeck.tokenization.two_cuts import cut_twice
+from limbeck.tokenization.two_tokenizations import tokenize_twice
 
 TEXT = [*make_text(80), "the 猫 house", "never 日本 always"]
 
@@ -36,7 +36,7 @@ def batches(pair, tmp_path):
     teacher, student = pair
 
     def made(kind, positions=80, **options):
-        found = cut_twice(
+        found = tokenize_twice(
             TextSource(str(tmp_path / "text.txt")),
             teacher,
             student,
@@ -45,7 +45,7 @@ def batches(pair, tmp_path):
             cache=tmp_path / "cache",
             finest=True,
         )
-        given = {"masking": Masking(), "teacher_reads": "everything", **options}
+        given = {"masking": Masking(), "teacher_input": "everything", **options}
         return AlignedBatches(
             table=datasets.concatenate_datasets([found.table]),
             order=SeededOrder((len(found.table),), (1.0,), 0),
@@ -95,8 +95,8 @@ def test_linked_tokens_are_the_same_text(pair, batches, kind):
     assert linked > 100
 
 
-def test_what_is_linked_by_matching_stands_at_the_same_characters(pair, batches):
-    """Tokens between two matched ones are of the same letters for both, marks and spaces apart."""
+def test_matched_tokens_are_at_the_same_characters(pair, batches):
+    """The tokens between two matched ones have the same letters, except marks and spaces."""
     teacher, student = map(letters_of, pair)
     batch = batches("match").batch(0)
     for text in range(4):
@@ -114,9 +114,9 @@ def test_what_is_linked_by_matching_stands_at_the_same_characters(pair, batches)
         assert between[0] == between[1]
 
 
-def test_student_reads_masked_and_teacher_everything_or_the_same(batches, pair):
+def test_the_teacher_reads_everything_or_the_same_masks(batches, pair):
     plain = batches("match").batch(1)
-    hidden = batches("match", teacher_reads="masked").batch(1)
+    hidden = batches("match", teacher_input="masked").batch(1)
     assert torch.equal(plain.student.input_ids, hidden.student.input_ids)
     assert torch.equal(plain.teacher.input_ids, plain.teacher.labels)
     teacher, student = pair
@@ -130,7 +130,7 @@ def test_student_reads_masked_and_teacher_everything_or_the_same(batches, pair):
     assert student.mask_token_id in plain.student.input_ids
 
 
-def test_whole_words_are_hidden(batches, pair):
+def test_whole_words_are_masked(batches, pair):
     batch = batches(
         "match",
         masking=Masking(mlm_probability=0.3, mask_replace_prob=1.0, random_replace_prob=0.0),
@@ -142,12 +142,12 @@ def test_whole_words_are_hidden(batches, pair):
     assert (batch.student.input_ids[predicted] == pair[1].mask_token_id).all()
 
 
-def test_where_nothing_is_predicted_everything_is_read(batches):
+def test_without_masking_every_token_is_read(batches):
     student = batches("match", masking=None).batch(0).student
     assert torch.equal(student.input_ids, student.labels) and not student.predicted.any()
 
 
-def test_a_view_is_no_longer_than_the_student_reads(batches):
+def test_a_view_is_no_longer_than_the_position_table(batches):
     links = batches("reduce", positions=12).batch(0).links
     assert links.view.input_ids.shape[1] == 12
     assert int(links.student.max()) == int(links.teacher.max())
@@ -163,17 +163,17 @@ def test_batches_are_a_function_of_their_number(batches):
 
 
 @pytest.mark.parametrize("kind", ["match", "reduce"])
-def test_rows_do_not_hang_on_those_beside_them(batches, kind):
-    rows_are_those_of_the_whole(batches(kind, teacher_reads="masked"), 2)
+def test_rows_do_not_depend_on_the_other_rows(batches, kind):
+    rows_are_those_of_the_whole(batches(kind, teacher_input="masked"), 2)
 
 
-def test_every_token_of_the_teacher_is_written_with_the_students(pair):
+def test_every_token_of_the_teacher_is_spelled_by_those_of_the_student(pair):
     teacher, student = pair
     tokens = map_tokens(teacher, student)
     mine, theirs = letters_of(student), letters_of(teacher)
     for number, letters in theirs.items():
         parts = tokens.parts[tokens.offsets[number] : tokens.offsets[number + 1]].tolist()
-        assert tokens.written[number]
+        assert tokens.spellable[number]
         assert "".join(mine[part] for part in parts) == letters
         if tokens.same[number] >= 0:
             assert parts == [tokens.same[number]]

@@ -1,4 +1,4 @@
-"""Prompts in a chat template: its own tokens, cut ones, whole runs, and problems."""
+"""Prompts in a chat template: its special tokens, truncation, whole runs, and problems."""
 
 import re
 
@@ -8,9 +8,9 @@ from transformers import AutoTokenizer
 
 from limbeck.data.prompts import Prompt
 from limbeck.errors import DataError, RecipeError
-from limbeck.evaluation.generation import Writer
+from limbeck.evaluation.text_generator import TextGenerator
 from limbeck.recipe.check import check, prepare
-from limbeck.recipe.parse import override
+from limbeck.recipe.read import override
 from limbeck.run.cacheable import manifest_of
 from limbeck.run.distill import distill
 from limbeck.study.arms import prepare_study
@@ -53,30 +53,30 @@ def raw(raw_recipe, chatting, prompts):
     return raw_recipe
 
 
-def test_prompts_are_those_of_the_template(chatting):
+def test_prompts_equal_those_of_transformers(chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     texts = [" the old garden", "Дом у реки\nи сад", ""]
     rows = [Prompt(text, ("an answer",)) for text in texts]
-    table = encode_prompts(rows, tokenizer, length=99, response=16, chat=True)
+    table = encode_prompts(rows, tokenizer, max_length=99, max_new_tokens=16, chat_template=True)
     for text, tokens in zip(texts, table.prompts, strict=True):
         said = [{"role": "user", "content": text}]
         rendered = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=True)
         assert tokens.tolist() == rendered["input_ids"]
-    assert table.cut_prompts == 0
+    assert table.truncated_prompts == 0
     assert tokenizer.decode(table.responses[0][:-1]) == "an answer"
 
 
 def test_a_long_prompt_loses_its_beginning_and_keeps_the_template(chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     rows = [Prompt("the old garden " * 40 + "and the river", ("yes",))]
-    table = encode_prompts(rows, tokenizer, length=60, response=16, chat=True)
+    table = encode_prompts(rows, tokenizer, max_length=60, max_new_tokens=16, chat_template=True)
     text = tokenizer.decode(table.prompts[0])
-    assert table.cut_prompts == 1 and len(table.prompts[0]) == 44
+    assert table.truncated_prompts == 1 and len(table.prompts[0]) == 44
     assert text.startswith(f"{tokenizer.bos_token}[user] ")
     assert text.endswith("garden and the river\n[answer] ")
 
 
-def test_a_template_that_tells_the_date_tells_the_same_every_day(chatting):
+def test_a_template_with_the_date_gives_the_same_prompt_every_day(chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     tokenizer.chat_template = DATED
     assert as_said(tokenizer, "a").startswith("[26 Jul 2024] ")
@@ -87,10 +87,12 @@ def test_a_template_that_tells_the_date_tells_the_same_every_day(chatting):
 def test_no_room_for_a_template(chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     with pytest.raises(DataError, match=r"leave no room for a prompt in 24 beside the \d+ of"):
-        encode_prompts([Prompt("a", ("b",))], tokenizer, length=24, response=16, chat=True)
+        encode_prompts(
+            [Prompt("a", ("b",))], tokenizer, max_length=24, max_new_tokens=16, chat_template=True
+        )
 
 
-def test_a_run_asks_in_the_template_when_it_measures_too(raw, prompts, tmp_path):
+def test_a_run_is_evaluated_with_the_template(raw, prompts, tmp_path):
     raw["evaluation"] |= {
         "tasks": [prompts],
         "seeds": 1,
@@ -99,13 +101,13 @@ def test_a_run_asks_in_the_template_when_it_measures_too(raw, prompts, tmp_path)
     assert prepare(raw).recipe.evaluation.generation.chat_template
     run = distill(raw, tmp_path / "run")
     assert AutoTokenizer.from_pretrained(run.student).chat_template == TEMPLATE
-    writer, row = Writer.loaded(str(run.student)), Prompt("the garden", ("a river",))
+    writer, row = TextGenerator.load(str(run.student)), Prompt("the garden", ("a river",))
     table = writer.table([row], prepare(raw).recipe.evaluation.generation)
     assert writer.tokenizer.decode(table.prompts[0]).endswith("[user] the garden\n[answer] ")
     assert any("behind an answer" in note for note in run.report["notes"])
 
 
-def test_what_is_read_from_a_cache_hangs_on_the_template(raw, tmp_path, chatting):
+def test_the_cached_text_depends_on_the_template(raw, tmp_path, chatting):
     raw["stages"][0] |= {"policy": "corpus"}
     before = manifest_of(prepare(raw), Kind("exact")).identity
     assert "chat" in before["data"] and before["student.chat_template"] == TEMPLATE
@@ -118,15 +120,17 @@ def test_what_is_read_from_a_cache_hangs_on_the_template(raw, tmp_path, chatting
     ("template", "message"),
     [
         (None, "has no chat template"),
-        ("{% for m in messages %}[{{ m['role'] }}]{% endfor %}", "leaves out what a user says"),
+        ("{% for m in messages %}[{{ m['role'] }}]{% endfor %}", "drops the message of the user"),
         ("{{ raise_exception('only systems speak') }}", "only systems speak"),
     ],
 )
-def test_templates_that_cannot_be_used(chatting, template, message):
+def test_unusable_templates(chatting, template, message):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     tokenizer.chat_template = template
     with pytest.raises(DataError, match=message):
-        encode_prompts([Prompt("a", ("b",))], tokenizer, length=64, response=16, chat=True)
+        encode_prompts(
+            [Prompt("a", ("b",))], tokenizer, max_length=64, max_new_tokens=16, chat_template=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_templates_that_cannot_be_used(chatting, template, message):
         ),
     ],
 )
-def test_recipes_that_cannot_ask(
+def test_recipes_without_a_usable_template(
     raw, decoder, chatting, prompts, text_file, changes, field, message
 ):
     named = {"DECODER": decoder, "CHATTING": chatting, "TEXT": str(text_file)}
@@ -164,12 +168,12 @@ def test_recipes_that_cannot_ask(
     assert setup is None and re.search(message, dict(problems)[field])
 
 
-def test_arms_are_asked_alike(raw, prompts):
+def test_all_arms_use_the_same_template(raw, prompts):
     del raw["data"]["chat_template"]
     raw["evaluation"] |= {"tasks": [prompts], "seeds": 1}
     arms = {"plain": {}, "chat": {"data.chat_template": True}}
     study = {"recipe": raw, "arms": arms, "control": "plain"}
-    with pytest.raises(RecipeError, match="changes how prompts are put"):
+    with pytest.raises(RecipeError, match="changes how prompts are worded"):
         prepare_study(study)
     raw["evaluation"]["generation"] = {"chat_template": True, "separator": " "}
     assert len(prepare_study(study)[1]) == 2

@@ -1,4 +1,4 @@
-"""One frame around a text: trained on, evaluated and exported."""
+"""The same frame is around a text in training, evaluation and export."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def tokenizer(request, tmp_path):
     return load_tokenizer(str(tmp_path / "own"))
 
 
-def test_training_evaluation_and_export_frame_alike(tokenizer, tmp_path):
+def test_training_evaluation_and_export_use_the_same_frame(tokenizer, tmp_path):
     lines = make_text(20)
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     table = tokenize_source(
@@ -99,19 +99,19 @@ def test_training_evaluation_and_export_frame_alike(tokenizer, tmp_path):
     frame = frame_of(exported)
     assert frame == frame_of(tokenizer) and frame.begin
     if tokenizer.eos_token is not None:
-        table = encode_prompts([Prompt("the", ("a",))], tokenizer, length=20, response=9)
+        table = encode_prompts([Prompt("the", ("a",))], tokenizer, max_length=20, max_new_tokens=9)
         assert tuple(table.prompts[0][: len(frame.begin)]) == frame.begin
 
 
-def test_exporting_leaves_the_tokenizer_of_the_run_as_it_is(tokenizer, tmp_path):
+def test_exporting_does_not_change_the_tokenizer_of_the_run(tokenizer, tmp_path):
     before = tokenizer.backend_tokenizer.to_str()
     model = make_model("gpt2", vocabulary=len(tokenizer))
     export_student(model, tokenizer, tmp_path / "student", with_head=True, card="")
     assert tokenizer.backend_tokenizer.to_str() == before
 
 
-def test_a_learned_vocabulary_frames_with_its_own_ids():
-    """transformers leaves the old ids where the frame is one of several steps, as in Llama 3."""
+def test_the_frame_of_a_learned_vocabulary_has_its_ids():
+    """transformers keeps the old ids if the frame is one of several steps, as in Llama 3."""
     like = bytes_of(GPT2Tokenizer)
     like.add_special_tokens({"bos_token": "<|begin|>"})
     template = processors.TemplateProcessing(
@@ -142,7 +142,7 @@ TEMPLATE = processors.TemplateProcessing(
     ],
     ids=["template", "steps", "bert", "roberta"],
 )
-def test_a_frame_of_ids_that_are_other_tokens_is_refused(frame, tmp_path):
+def test_a_frame_with_the_ids_of_other_tokens_is_refused(frame, tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.backend_tokenizer.post_processor = frame
     tokenizer.save_pretrained(tmp_path)
@@ -153,7 +153,7 @@ def test_a_frame_of_ids_that_are_other_tokens_is_refused(frame, tmp_path):
     assert "SEP" not in str(error.value) and "MASK" not in str(error.value)
 
 
-def test_a_frame_of_tokens_that_are_not_there_is_refused(tmp_path):
+def test_a_frame_of_missing_tokens_is_refused(tmp_path):
     tokenizer = make_tokenizer()
     frame = processors.TemplateProcessing(single="<s> $A", pair=None, special_tokens=[("<s>", 8)])
     tokenizer.backend_tokenizer.post_processor = frame
@@ -163,7 +163,7 @@ def test_a_frame_of_tokens_that_are_not_there_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])
-def test_sides_and_the_last_use_of_a_tokenizer_change_nothing(kind, tmp_path):
+def test_saved_sides_truncation_and_padding_change_nothing(kind, tmp_path):
     plain = make_tokenizer(kind)
     plain.eos_token = "[SEP]"
     odd = deepcopy(plain)
@@ -182,7 +182,9 @@ def test_sides_and_the_last_use_of_a_tokenizer_change_nothing(kind, tmp_path):
             held_out=HeldOut(False, 0.0),
             cache=tmp_path / place,
         )
-        prompts = encode_prompts([Prompt(text, (other,))], tokenizer, length=99, response=50)
+        prompts = encode_prompts(
+            [Prompt(text, (other,))], tokenizer, max_length=99, max_new_tokens=50
+        )
         rows = [
             encode_example(Example(text=text, text_pair=second, label="a"), TASK, tokenizer, limit)
             for second in (None, other, "the")
@@ -194,7 +196,7 @@ def test_sides_and_the_last_use_of_a_tokenizer_change_nothing(kind, tmp_path):
     assert tables[0] == tables[1]
 
 
-def test_pairs_are_cut_as_transformers_cuts_them():
+def test_pairs_are_truncated_as_transformers_truncates_them():
     tokenizer, (text, other) = make_tokenizer(), make_text(2)
     for second in (None, other, "the red", f"{other} {other}"):
         for limit in (3, 4, 5, 9, 12, 25, 200):

@@ -1,4 +1,4 @@
-"""Learned tokenizers: any text survives, the pattern's rules are kept, bad sizes are refused."""
+"""Learned tokenizers: any text survives, the rules of a model are kept, bad sizes are refused."""
 
 import json
 from itertools import islice
@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models
 from limbeck.data.text import TextSource, read_documents
 from limbeck.demo.run import HERE
 from limbeck.errors import DataError, ModelError, RecipeError
-from limbeck.tokenization.coverage import coverage
+from limbeck.tokenization.text_coverage import coverage
+from limbeck.tokenization.folders import learn_vocabulary, trim_vocabulary
 from limbeck.tokenization.learn import KINDS, as_transformers, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
-from limbeck.tokenization.make import learn_vocabulary, trim_vocabulary
 
 TEXT = ["Ёжик и ёлка, кот и пёс; ночь, улица.", "It was naïve: no cat, 12,5 dogs.", "être — là-bas"]
 TRICKY = "Ёжик, it was naïve: être 12,5 — 日本 😀 e\u0301."
@@ -27,7 +27,7 @@ def documents():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_a_folder_that_treats_text_alike(documents, kind, lowercase, tmp_path):
+def test_a_saved_tokenizer_treats_text_alike(documents, kind, lowercase, tmp_path):
     learned = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=lowercase), vocab_size=400)
     learned.save_pretrained(tmp_path)
     again = load_tokenizer(str(tmp_path))
@@ -42,7 +42,7 @@ def test_a_folder_that_treats_text_alike(documents, kind, lowercase, tmp_path):
     }
 
 
-def test_bytes_write_any_text(documents):
+def test_bytes_tokenize_any_text(documents):
     learned = learn_tokenizer(documents, blank_tokenizer("bytes", lowercase=False), vocab_size=400)
     assert learned.decode(learned(TRICKY)["input_ids"]) == TRICKY
 
@@ -73,7 +73,7 @@ def test_the_pattern_of_a_model_is_kept(tmp_path, teacher_folder):
     assert len(mine["model"]["vocab"]) == 300
 
 
-def test_no_text_counts_for_more_than_its_characters(tmp_path):
+def test_characters_bounds_what_is_read_of_each_text(tmp_path):
     (tmp_path / "long.txt").write_text("aaaa bbbb\n" * 5000, encoding="utf-8")
     (tmp_path / "short.txt").write_text("xyxy zyzy\n" * 50, encoding="utf-8")
     console = Console(record=True, width=200)
@@ -91,23 +91,27 @@ def test_no_text_counts_for_more_than_its_characters(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"size": 10}, DataError, r"10 tokens are fewer than the letters .* \(\d+\)"),
-        ({"size": 100_000}, DataError, r"the text gives \d+ tokens, and 100000 were asked for"),
-        ({"size": 10, "kind": "unigram"}, DataError, "10 tokens are fewer than the letters"),
-        ({"size": 0}, DataError, "size is 0; give 1 or more"),
-        ({"size": 90, "characters": 0}, DataError, "characters is 0"),
-        ({"size": 90, "kind": "words"}, RecipeError, "use one of wordpiece, unigram, bytes"),
-        ({"size": 90, "like": "./nowhere"}, ModelError, "nowhere"),
+        ({"vocab_size": 10}, DataError, r"10 tokens are fewer than the letters .* \(\d+\)"),
+        (
+            {"vocab_size": 100_000},
+            DataError,
+            r"the text gives \d+ tokens, and 100000 were requested",
+        ),
+        ({"vocab_size": 10, "kind": "unigram"}, DataError, "10 tokens are fewer than the letters"),
+        ({"vocab_size": 0}, DataError, "vocab_size is 0; give 1 or more"),
+        ({"vocab_size": 90, "characters": 0}, DataError, "characters is 0"),
+        ({"vocab_size": 90, "kind": "words"}, RecipeError, "use one of wordpiece, unigram, bytes"),
+        ({"vocab_size": 90, "like": "./nowhere"}, ModelError, "nowhere"),
     ],
 )
-def test_bad_sizes_and_kinds_leave_nothing(options, error, message, tmp_path):
+def test_bad_sizes_and_kinds_leave_no_folder(options, error, message, tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(TEXT * 50), encoding="utf-8")
     with pytest.raises(error, match=message):
         learn_vocabulary([str(tmp_path / "text.txt")], tmp_path / "v", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
 
 
-def test_tokens_of_single_bytes_are_not_lost_unsaid():
+def test_a_tokenizer_with_tokens_of_single_bytes_is_refused():
     tokens = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}, "a": 257}
     model = models.BPE(tokens, [], unk_token="<unk>", byte_fallback=True)
     like = as_transformers(Tokenizer(model), {"unk_token": "<unk>"})
@@ -118,7 +122,7 @@ def test_tokens_of_single_bytes_are_not_lost_unsaid():
 def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
     text, folder = str(HERE / "novels.txt.gz"), tmp_path / "work"
     folder.mkdir()
-    options = {"size": 200, "characters": 20_000}
+    options = {"vocab_size": 200, "characters": 20_000}
     learn_vocabulary([text], folder, **options)  # an empty folder has nothing to lose
     learn_vocabulary([text], folder, **options)
     (tmp_path / "thesis.txt").write_text("years of work")
@@ -131,7 +135,7 @@ def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
 
 
 @pytest.mark.parametrize("options", [{"kind": "bytes"}, {"lowercase": True}])
-def test_a_pattern_decides_kind_and_letters(tmp_path, teacher_folder, options):
+def test_kind_and_lowercase_are_refused_beside_a_model(tmp_path, teacher_folder, options):
     with pytest.raises(RecipeError, match="are those of .*leave them out"):
         learn_vocabulary(
             ["x.txt"], tmp_path / "v", vocab_size=9, like=str(teacher_folder), **options

@@ -1,4 +1,4 @@
-"""A vocabulary whose capitals or accents its tokenizer takes away is seen before all else."""
+"""A vocabulary whose normalizer removes capitals or accents is noticed when it is loaded."""
 
 import json
 import unicodedata
@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 from limbeck.cli.app import app
 from limbeck.errors import LimbeckError, ModelError
 from limbeck.recipe.check import check
+from limbeck.tokenization.folders import learn_vocabulary, trim_vocabulary
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.lost_letters import lost_tokens
-from limbeck.tokenization.make import learn_vocabulary, trim_vocabulary
 
 CAPITALS = [text.title() for text in make_text(300)]
 TYPE = {"model_type": "bert"}
 
 
 def folder_of(place, tokens, **config):
-    """A vocab.txt as older models have it: no tokenizer.json, and a configuration only if given."""
+    """A vocab.txt as in older models: without tokenizer.json, and with a configuration if given."""
     place.mkdir()
     (place / "vocab.txt").write_text("\n".join(tokens), encoding="utf-8")
     (place / "config.json").write_text(json.dumps(TYPE), encoding="utf-8")
@@ -37,13 +37,13 @@ def cased():
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def test_capitals_that_are_made_small_without_a_word_are_refused(cased, tmp_path):
+def test_an_unintended_lowercase_normalizer_is_refused(cased, tmp_path):
     folder = folder_of(tmp_path / "m", cased)
     with pytest.raises(ModelError, match="of the 160 tokens .* can never be made.*do_lower_case"):
         load_tokenizer(folder)
 
 
-def test_what_the_message_says_helps(cased, tmp_path):
+def test_following_the_message_solves_the_problem(cased, tmp_path):
     kept = load_tokenizer(folder_of(tmp_path / "kept", cased, do_lower_case=False))
     assert kept.tokenize(CAPITALS[0]) and "[UNK]" not in kept.tokenize(CAPITALS[0])
     with pytest.warns(UserWarning, match="can never be made"):
@@ -51,7 +51,7 @@ def test_what_the_message_says_helps(cased, tmp_path):
     assert not any(letter.isupper() for letter in small.decode(small("The Old")["input_ids"][1:-1]))
 
 
-def test_a_tokenizer_that_was_saved_so_is_warned_of(cased, tmp_path):
+def test_an_intended_lowercase_normalizer_is_warned_of(cased, tmp_path):
     tokenizer = learn_tokenizer(
         CAPITALS, blank_tokenizer("wordpiece", lowercase=False), vocab_size=160
     )
@@ -64,7 +64,7 @@ def test_a_tokenizer_that_was_saved_so_is_warned_of(cased, tmp_path):
 @pytest.mark.parametrize(
     ("word", "read"), [("дай", "даи"), ("café", "cafe"), ("한국", None), ("が", "か")]
 )
-def test_small_letters_with_accents_are_seen_too(tmp_path, word, read):
+def test_lost_accents_are_noticed_too(tmp_path, word, read):
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"абвг", word]
     with pytest.raises(ModelError, match='"strip_accents": false') as error:
         load_tokenizer(folder_of(tmp_path / "m", tokens))
@@ -86,7 +86,7 @@ MARKED = {
 
 
 @pytest.mark.parametrize("name", MARKED)
-def test_vowel_signs_and_points_are_seen_too(tmp_path, name):
+def test_lost_vowel_signs_and_points_are_noticed_too(tmp_path, name):
     words = MARKED[name].split()
     letters = sorted({f"{side}{letter}" for letter in "".join(words) for side in ("", "##")})
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *words]
@@ -97,15 +97,15 @@ def test_vowel_signs_and_points_are_seen_too(tmp_path, name):
 
 
 @pytest.mark.parametrize("normalizer", [normalizers.NFC(), normalizers.NFKC(), normalizers.NFD()])
-def test_marks_that_stay_beside_their_letters_are_no_reason(normalizer):
-    """Taken from its word, a mark may be composed or stand alone, and both are made."""
+def test_marks_that_stay_beside_their_letters_are_no_problem(normalizer):
+    """A mark may be composed with its letter or stand alone, and both tokens can occur."""
     texts = [normalizer.normalize_str(text) for text in [*MARKED.values(), "한국 が é"]] * 9
     blank = blank_tokenizer("wordpiece", lowercase=False)
     blank.backend_tokenizer.normalizer = normalizer
     assert lost_tokens(learn_tokenizer(texts, blank, vocab_size=150)) == []
 
 
-def test_what_is_to_be_written_follows_what_most_tokens_lose(tmp_path):
+def test_the_advice_follows_what_most_tokens_lose(tmp_path):
     words = MARKED["Hindi"].split()
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "İ"]
     tokens += [f"{first}{second}" for first in "abcdefgh" for second in "abcdefgh"]
@@ -113,7 +113,7 @@ def test_what_is_to_be_written_follows_what_most_tokens_lose(tmp_path):
         load_tokenizer(folder_of(tmp_path / "m", tokens))
 
 
-def test_special_tokens_and_a_few_odd_ones_are_no_reason(cased, tmp_path):
+def test_special_tokens_and_a_few_lost_ones_are_no_problem(cased, tmp_path):
     letters = [f"{a}{b}" for a in "abcdefghijklmnopqrst" for b in "abcdefghij"]
     unused = [f"[unused{n}]" for n in range(99)] + ["[UNUSED]", "<S>"]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -131,14 +131,14 @@ def test_the_vocabulary_of_the_demo_loses_nothing():
     assert len(tokenizer) == 30_522 and lost_tokens(tokenizer) == []
 
 
-def test_letters_written_in_bytes_are_no_letters_of_their_own():
+def test_letters_of_byte_level_tokens_are_decoded_first():
     lowercase = learn_tokenizer(
         make_text(300), blank_tokenizer("bytes", lowercase=True), vocab_size=380
     )
     assert lost_tokens(lowercase) == []  # though Ð and Ñ stand for bytes of Cyrillic
 
 
-def test_every_command_sees_it(raw_recipe, cased, text_file, tmp_path):
+def test_every_command_refuses_it(raw_recipe, cased, text_file, tmp_path):
     folder = folder_of(tmp_path / "m", cased)
     make_model(vocabulary=len(cased)).save_pretrained(folder)
     assert "can never be made" in dict(check({**raw_recipe, "teacher": folder})[1])["teacher.model"]

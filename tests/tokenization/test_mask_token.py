@@ -1,4 +1,4 @@
-"""Only stages that hide tokens need a mask token."""
+"""Only stages that mask tokens need a mask token."""
 
 import pytest
 from conftest import SPECIAL, make_model, make_tokenizer
@@ -17,7 +17,7 @@ def without_mask(raw_recipe, tmp_path):
     return raw_recipe | {"teacher": str(tmp_path / "teacher")}
 
 
-def test_hidden_states_and_relations_need_none(without_mask, tmp_path):
+def test_hidden_states_and_relations_need_no_mask_token(without_mask, tmp_path):
     without_mask["stages"][0] |= {
         "objectives": {"relations": {}, "hidden_states": {}},
         "max_steps": 2,
@@ -37,7 +37,7 @@ def test_hidden_states_and_relations_need_none(without_mask, tmp_path):
         {"objectives": {"hidden_states": {}}, "masking": {"mlm_probability": 0.2}},
     ],
 )
-def test_what_hides_tokens_names_the_stage(without_mask, stage):
+def test_stages_with_masking_need_a_mask_token(without_mask, stage):
     without_mask["stages"].append({"max_steps": 2, "batch_size": 4} | stage)
     setup, problems = check(without_mask)
     assert setup is None

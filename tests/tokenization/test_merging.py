@@ -1,4 +1,4 @@
-"""BPE with several merges a token, as converted from SentencePiece: what stays is still made."""
+"""BPE with several merges for each token, as converted from SentencePiece: kept tokens occur."""
 
 import gzip
 import json
@@ -15,17 +15,17 @@ SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
 def all_merges(vocabulary):
-    """Every pair of tokens that is a token, in the order of the tokens they make."""
+    """Every pair of tokens that joins to a token, in the order of the joined tokens."""
     found = []
     for token, number in vocabulary.items():
-        cuts = [(token[:n], token[n:]) for n in range(1, len(token))]
-        known = [cut for cut in cuts if set(cut) <= vocabulary.keys()]
-        found += sorted((number, *(vocabulary[part] for part in cut), *cut) for cut in known)
+        splits = [(token[:n], token[n:]) for n in range(1, len(token))]
+        known = [pair for pair in splits if set(pair) <= vocabulary.keys()]
+        found += sorted((number, *(vocabulary[part] for part in pair), *pair) for pair in known)
     return [(left, right) for *_, left, right in sorted(found)]
 
 
 def bpe(vocabulary, *, spaces=True, added=SPECIAL, **options):
-    """As Llama 2's: a text is one word, and spaces are letters of it."""
+    """A tokenizer like that of Llama 2: a text is one word, and spaces are letters."""
     merges = all_merges(vocabulary)
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", **options))
     if spaces:
@@ -58,7 +58,7 @@ def english(novels):
 
 
 @pytest.mark.parametrize("ignore_merges", [False, True])
-def test_a_token_that_stays_is_made_by_the_merge_that_is_really_used(ignore_merges):
+def test_a_kept_token_keeps_the_merges_that_really_make_it(ignore_merges):
     tokens = numbered("_ W h y _W _Wh Wh _Why Why".split())
     model = models.BPE(tokens, all_merges(tokens), ignore_merges=ignore_merges)
     full = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model))
@@ -79,7 +79,7 @@ def test_no_word_whose_tokens_all_stay_is_tokenized_otherwise(novels, english, s
     assert len(trimmed) == 700
     proof = prove(full, trimmed, novels)
     assert proof.words > proof.all_stay > 2500
-    assert proof.cut_otherwise == () and proof.lost == ()
+    assert proof.tokenized_otherwise == () and proof.lost == ()
     # And whole texts, where borders between words are no borders for the merges.
     kept = trimmed.get_vocab().keys()
     for text in novels[:2000]:
@@ -103,7 +103,7 @@ def test_bytes_of_unknown_letters_stay(english):
     assert trimmed.tokenize("猫") == full.tokenize("猫") == ["▁", "<0xE7>", "<0x8C>", "<0xAB>"]
 
 
-def test_a_token_that_is_never_made_takes_no_place_of_one_that_is():
+def test_a_token_that_is_never_made_does_not_displace_another():
     tokens = numbered("a b c ab bc abc cab <unk>".split())  # c+ab: from "cab" as a+b comes first
     merges = [("a", "b"), ("b", "c"), ("a", "bc"), ("c", "ab")]
     tokenizer = Tokenizer(models.BPE(tokens, merges, unk_token="<unk>"))
@@ -134,7 +134,7 @@ def test_merges_in_both_notations_and_marks_of_words():
 
 
 @pytest.mark.parametrize("added", ["<late>", "<extra>"])
-def test_added_tokens_of_ids_between_those_of_the_model_keep_apart(added):
+def test_added_tokens_with_ids_between_those_of_the_model_stay(added):
     tokens = {"a": 0, "b": 2, "ab": 9, "c": 5, "<unk>": 1}
     tokenizer = Tokenizer(models.BPE(tokens, [("a", "b")], unk_token="<unk>"))
     tokenizer.add_special_tokens([added])
@@ -144,7 +144,7 @@ def test_added_tokens_of_ids_between_those_of_the_model_keep_apart(added):
     assert trimmed.tokenize(f"ab{added}c") == ["ab", added, "c"]
 
 
-def test_what_is_unknown_to_unigram_costs_what_it_did():
+def test_the_score_of_the_unknown_token_of_unigram_stays():
     scores = {"[UNK]": 0, "a": -3, "b": -9, "c": -9, "猫a": -12, "abc": -5, "rare": -20, "ab": -9}
     tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=0))
     full = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")

@@ -1,4 +1,4 @@
-"""Mixed sequences: every word whole in the cut that its coin gives, masked alike, repeatable."""
+"""Mixed sequences: each word is whole in the vocabulary of its coin, masked alike, repeatable."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking
 from limbeck.tokenization.mixed import MixedBatches, mix_words
 from limbeck.tokenization.packing import HeldOut
-from limbeck.tokenization.two_cuts import Cuts, cut_twice
+from limbeck.tokenization.two_tokenizations import tokenize_twice
+from limbeck.tokenization.word_runs import TokenizedBy
 
 LENGTH, FIRST = 24, 1000
 
@@ -33,7 +34,7 @@ def student(request):
 def sequences(teacher, student, tmp_path):
     lines = [*make_text(60), "the 猫 house", "never 日本 always"]
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    return cut_twice(
+    return tokenize_twice(
         TextSource(str(tmp_path / "text.txt")),
         teacher,
         student,
@@ -43,16 +44,16 @@ def sequences(teacher, student, tmp_path):
     )
 
 
-def test_sequences_fit_whatever_the_coins_show(sequences):
+def test_sequences_fit_for_all_coin_flips(sequences):
     for row in sequences.table:
         teacher, student = row["teacher_lengths"], row["student_lengths"]
         assert len(teacher) == len(student) == len(row["cuts"])
         assert sum(teacher) == len(row["teacher_ids"]) and sum(student) == len(row["student_ids"])
         assert np.maximum(teacher, student).sum() <= LENGTH
-        assert row["cuts"][0] == row["cuts"][-1] == Cuts.FRAME
+        assert row["cuts"][0] == row["cuts"][-1] == TokenizedBy.FRAME
 
 
-def test_all_of_the_text_is_there_in_both_cuts(sequences, teacher, student):
+def test_all_of_the_text_is_there_in_both_tokenizations(sequences, teacher, student):
     lines = make_text(60)
     for name, tokenizer in (("teacher_ids", teacher), ("student_ids", student)):
         stream = [
@@ -70,14 +71,14 @@ def test_words_that_a_tokenizer_does_not_know_are_counted(sequences):
     assert sequences.counts["to_teacher"] == sequences.counts["to_student"] == 0
 
 
-def test_words_that_only_one_knows_fall_to_it(teacher, tmp_path):
+def test_words_that_only_one_knows_are_left_to_it(teacher, tmp_path):
     latin = learn_tokenizer(
         ["the old house garden river. stone letter"] * 50,
         blank_tokenizer("wordpiece", lowercase=True),
         vocab_size=58,
     )
     (tmp_path / "text.txt").write_text("the красный house\n" * 40, encoding="utf-8")
-    found = cut_twice(
+    found = tokenize_twice(
         TextSource(str(tmp_path / "text.txt")),
         teacher,
         latin,
@@ -92,7 +93,7 @@ def test_words_that_only_one_knows_fall_to_it(teacher, tmp_path):
     assert [int(i) for i in ids if i < FIRST][: len(red)] == red
 
 
-def test_every_word_is_whole_in_the_cut_of_its_coin(sequences):
+def test_every_word_is_whole_in_the_vocabulary_of_its_coin(sequences):
     chance = np.random.default_rng(0)
     for row in sequences.table:
         heads = chance.random(len(row["cuts"])) < 0.5
@@ -101,13 +102,13 @@ def test_every_word_is_whole_in_the_cut_of_its_coin(sequences):
         for coin, of_teacher, of_student in zip(
             heads, row["teacher_lengths"], row["student_lengths"], strict=True
         ):
-            cut = (
+            tokens = (
                 [int(i) + FIRST for i in row["student_ids"][s : s + of_student]]
                 if coin
                 else [int(i) for i in row["teacher_ids"][t : t + of_teacher]]
             )
-            expected += cut
-            flags += [n > 0 for n in range(len(cut))]
+            expected += tokens
+            flags += [n > 0 for n in range(len(tokens))]
             t, s = t + of_teacher, s + of_student
         assert mixed.ids.tolist() == expected
         assert mixed.continues.tolist() == flags
@@ -140,11 +141,11 @@ def test_batches_are_functions_of_seed_and_number(batches):
     assert not batches(seed=4).batch(5).student.input_ids.equal(first.input_ids)
 
 
-def test_rows_do_not_hang_on_those_beside_them(batches):
+def test_rows_do_not_depend_on_the_other_rows(batches):
     rows_are_those_of_the_whole(batches(), 5)
 
 
-def test_the_share_of_heads_is_that_of_the_coin_and_may_follow_a_schedule(batches):
+def test_the_share_of_heads_follows_the_schedule(batches):
     shares = []
     for share in (0.2, 0.8):
         source = batches(shares=[share], size=8)
@@ -158,7 +159,7 @@ def test_the_share_of_heads_is_that_of_the_coin_and_may_follow_a_schedule(batche
     assert not kinds[0].any() and kinds[1].all() and kinds[2].all()
 
 
-def test_both_kinds_are_hidden_alike_each_by_its_own_mask(batches, teacher, student):
+def test_both_vocabularies_are_masked_alike_with_their_mask_tokens(batches, teacher, student):
     source = batches(size=16, masking=Masking(mlm_probability=0.5))
     hidden = {"teacher": 0, "student": 0}
     seen = {"teacher": 0, "student": 0}

@@ -1,4 +1,4 @@
-"""Tokens learned from a teacher's cut never reach over it, whatever the kind of the tokenizer."""
+"""Nested tokens are parts of the teacher's tokens, for every kind of tokenizer."""
 
 from itertools import islice
 
@@ -7,9 +7,9 @@ import pytest
 from limbeck.data.text import TextSource, read_documents
 from limbeck.demo.run import HERE
 from limbeck.errors import DataError, RecipeError
+from limbeck.tokenization.folders import learn_vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
-from limbeck.tokenization.make import learn_vocabulary
 from limbeck.tokenization.nested import learn_nested
 
 
@@ -36,22 +36,22 @@ def test_tokens_are_parts_of_the_teachers(documents, kind):
     text = documents[3]
     assert student.unk_token_id not in student(text)["input_ids"]
     words = [
-        cut.decode(cut(text)["input_ids"], skip_special_tokens=True) for cut in (teacher, student)
+        one.decode(one(text)["input_ids"], skip_special_tokens=True) for one in (teacher, student)
     ]
     assert words[0] == words[1]
     assert student.tokenize("ёлка улица")[0][0] in "ёеÑ▁"
 
 
-def test_more_of_the_teachers_cuts_are_kept(documents):
+def test_more_of_the_teachers_borders_are_kept(documents):
     teacher = learn_tokenizer(
         documents, blank_tokenizer("wordpiece", lowercase=True), vocab_size=900
     )
     kept = []
     for learn in (learn_tokenizer, learn_nested):
-        student = learn(documents, teacher, size=400)
+        student = learn(documents, teacher, vocab_size=400)
         starts = [
-            {(n, start) for n, text in enumerate(documents) for start in _starts(cut, text)}
-            for cut in (teacher, student)
+            {(n, start) for n, text in enumerate(documents) for start in _starts(one, text)}
+            for one in (teacher, student)
         ]
         kept.append(len(starts[0] & starts[1]) / len(starts[0]))
     assert kept[0] < kept[1]
@@ -74,7 +74,7 @@ def test_bad_sizes(documents, kind, size, message):
         learn_nested(documents, teacher, vocab_size=size)
 
 
-def test_as_a_folder(tmp_path, teacher_folder):
+def test_a_folder_of_nested_tokens(tmp_path, teacher_folder):
     text = [str(HERE / "novels.txt.gz")]
     report = learn_vocabulary(
         text,
@@ -85,5 +85,5 @@ def test_as_a_folder(tmp_path, teacher_folder):
         characters=30_000,
     )
     assert report["tokens"] == 100 == len(load_tokenizer(str(tmp_path / "v")))
-    with pytest.raises(RecipeError, match="name it"):
+    with pytest.raises(RecipeError, match="name the model"):
         learn_vocabulary(text, tmp_path / "w", vocab_size=100, nested=True)

@@ -39,14 +39,14 @@ def bytes_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def words_tokenizer() -> PreTrainedTokenizerFast:
-    """As WikiText's: whole words, and all others unknown."""
+    """A tokenizer of whole words, as for WikiText; all other words are unknown."""
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "The": 2}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
 
 
 @pytest.mark.parametrize("made", [bytes_tokenizer, words_tokenizer])
-def test_bits_of_held_out_text_go_by_all_of_its_bytes(tmp_path, made):
+def test_bits_per_byte_count_all_bytes_of_held_out_text(tmp_path, made):
     tokenizer = made()
     file = tmp_path / "wiki.txt"
     file.write_text(WIKI + "\n", encoding="utf-8")
@@ -64,7 +64,7 @@ def test_bits_of_held_out_text_go_by_all_of_its_bytes(tmp_path, made):
     assert predicted_bytes(tokenizer, tokens, spaces=True) == 24
 
 
-def test_hidden_words_have_the_bytes_that_are_seen(tmp_path):
+def test_masked_words_have_their_visible_bytes(tmp_path):
     tokenizer = make_tokenizer("unigram")
     file = tmp_path / "text.txt"
     file.write_text("The house\tand  river\n", encoding="utf-8")
@@ -85,7 +85,7 @@ def test_hidden_words_have_the_bytes_that_are_seen(tmp_path):
 def test_references_have_all_their_bytes():
     tokenizer = bytes_tokenizer()
     rows = [Prompt("say", (WIKI,)), Prompt("", ("é</s>",)), Prompt("a", ("x" * 50,))]
-    table = encode_prompts(rows, tokenizer, length=40, response=30)
+    table = encode_prompts(rows, tokenizer, max_length=40, max_new_tokens=30)
     assert [int(row.sum()) for row in table.response_bytes] == [24, 6, 30]
     batches = PromptBatches(table, SeededOrder((3,), (1.0,), 0), 3, 0)
     assert predicted_bytes(tokenizer, batches.read([0, 1, 2]), spaces=True) == 60
@@ -93,7 +93,7 @@ def test_references_have_all_their_bytes():
     assert predicted_bytes(tokenizer, everything.read([0]), spaces=True) == 24 + len("say\n")
 
 
-def test_of_ids_alone_a_special_token_that_stands_for_text_has_the_bytes_of_its_name():
+def test_without_text_a_special_token_has_the_bytes_of_its_name():
     tokenizer = bytes_tokenizer()
     ids = torch.tensor([[*tokenizer(WIKI)["input_ids"], tokenizer.eos_token_id]])
     assert (ids == tokenizer.unk_token_id).sum() == 2

@@ -46,14 +46,14 @@ def test_packing_keeps_every_token_in_order(tmp_path, kind):
     assert found.utf8_bytes == sum(len(line.encode()) for line in lines)
 
 
-def test_unpacked_documents_are_cut_and_counted(text_file, tokenizer, tmp_path):
+def test_unpacked_documents_are_truncated_and_counted(text_file, tokenizer, tmp_path):
     found = tokenized(text_file, tokenizer, tmp_path, packed=False)
     lengths = [len(row) for row in found.table["input_ids"]]
     assert max(lengths) == 16 and min(lengths) < 16
     assert found.truncated_tokens > 0
 
 
-def test_held_out_text_is_apart_and_the_cache_is_used(text_file, tokenizer, tmp_path):
+def test_held_out_text_is_separate_and_the_cache_is_used(text_file, tokenizer, tmp_path):
     learned = tokenized(text_file, tokenizer, tmp_path, packed=False)
     held_out = tokenized(text_file, tokenizer, tmp_path, packed=False, held_out=True)
     assert len(learned.table) + len(held_out.table) == 600
@@ -63,7 +63,7 @@ def test_held_out_text_is_apart_and_the_cache_is_used(text_file, tokenizer, tmp_
     assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.arrow")) == before
 
 
-def test_a_build_that_was_cut_off_is_built_again(text_file, tokenizer, tmp_path):
+def test_a_build_that_was_interrupted_is_built_again(text_file, tokenizer, tmp_path):
     whole = tokenized(text_file, tokenizer, tmp_path)
     facts = next(tmp_path.rglob("facts.json"))
     facts.unlink()
@@ -78,8 +78,8 @@ def test_too_little_text_says_so(tmp_path, tokenizer):
         tokenized(file, tokenizer, tmp_path / "cache", held_out=True)
 
 
-def test_less_text_than_a_sequence_is_a_shorter_one(tmp_path, tokenizer):
-    """A single held-out line would otherwise be cut off whole."""
+def test_less_text_than_a_sequence_gives_a_shorter_one(tmp_path, tokenizer):
+    """A single held-out line would otherwise be removed completely."""
     file = tmp_path / "short.txt"
     file.write_text("the old house\nthe red garden\nnever\n", encoding="utf-8")
     sides = [tokenized(file, tokenizer, tmp_path, held_out=side) for side in (True, False)]
@@ -131,14 +131,14 @@ def test_batches_are_a_function_of_seed_and_number(text_file, tokenizer, tmp_pat
     assert not np.isin(one.labels[one.predicted], special).any()
 
 
-def test_rows_do_not_hang_on_those_beside_them(text_file, tokenizer, tmp_path):
+def test_rows_do_not_depend_on_the_other_rows(text_file, tokenizer, tmp_path):
     table = tokenized(text_file, tokenizer, tmp_path).table
     order = SeededOrder((len(table),), (1.0,), seed=3)
     source = Batches(table, order, tokenizer, size=5, masking=Masking(), seed=3)
     rows_are_those_of_the_whole(source, 7)
 
 
-def test_padding_is_no_real_token_even_where_pad_stands_for_something_else(tokenizer):
+def test_padding_is_not_real_even_if_pad_is_another_special_token(tokenizer):
     pad = tokenizer.pad_token_id
     rows = [np.array([1, 7, pad, 8]), np.array([1, 9])]  # a real token that looks like padding
     flags = [np.zeros(len(row), dtype=np.bool_) for row in rows]

@@ -1,4 +1,4 @@
-"""Tokenizers that read text differently have different names, and only these."""
+"""Tokenizers have different hashes exactly if they read text differently."""
 
 import hashlib
 
@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 from limbeck.tokenization.packing import tokenizer_hash
 
 
-def test_a_name_follows_from_the_file_alone_where_all_follows_from_it():
-    """So that what was kept by older versions is found."""
+def test_the_hash_is_that_of_the_file_if_the_file_says_everything():
+    """So that tables cached by older versions are found."""
     tokenizer = make_tokenizer()
     whole = tokenizer.backend_tokenizer.to_str()
     assert tokenizer_hash(tokenizer) == hashlib.sha256(whole.encode()).hexdigest()
@@ -19,7 +19,7 @@ def test_a_name_follows_from_the_file_alone_where_all_follows_from_it():
 
 
 @pytest.mark.parametrize("token", ["the", "[SEP]"])
-def test_special_tokens_that_transformers_alone_knows_are_named(token):
+def test_special_tokens_that_only_transformers_knows_are_hashed(token):
     plain, other = make_tokenizer("byte_bpe"), make_tokenizer("byte_bpe")
     plain.backend_tokenizer.post_processor = other.backend_tokenizer.post_processor = None
     other.cls_token = token
@@ -27,7 +27,7 @@ def test_special_tokens_that_transformers_alone_knows_are_named(token):
     assert tokenizer_hash(plain) != tokenizer_hash(other)
 
 
-def test_special_tokens_of_a_folder_are_named(tmp_path):
+def test_special_tokens_of_a_folder_are_hashed(tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     names = {

@@ -1,4 +1,4 @@
-"""Trimmed tokenizers: what stays is cut as before, nothing known becomes unknown."""
+"""Trimmed tokenizers: what stays is tokenized as before, nothing known becomes unknown."""
 
 import json
 
@@ -6,10 +6,10 @@ import pytest
 from conftest import make_text, make_tokenizer
 
 from limbeck.errors import DataError
-from limbeck.tokenization.coverage import coverage
+from limbeck.tokenization.text_coverage import coverage
+from limbeck.tokenization.folders import trim_vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
-from limbeck.tokenization.make import trim_vocabulary
 from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
 
 TEXTS = make_text(300)
@@ -24,7 +24,7 @@ def learned(request):
     )
 
 
-def test_all_tokens_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
+def test_keeping_all_used_tokens_changes_no_text(learned, tmp_path):
     counts = count_tokens(learned, TEXTS[:2])
     trimmed = trimmed_tokenizer(learned, counts, fraction=1.0)
     assert len(trimmed) < len(learned)
@@ -33,13 +33,13 @@ def test_all_tokens_that_are_used_leave_every_text_as_it_was(learned, tmp_path):
     for text in TEXTS[:2]:
         assert again.tokenize(text) == learned.tokenize(text)
         both = [
-            cut.convert_ids_to_tokens(cut(text, "дом")["input_ids"]) for cut in (again, learned)
+            one.convert_ids_to_tokens(one(text, "дом")["input_ids"]) for one in (again, learned)
         ]
         assert both[0] == both[1]
     assert again.special_tokens_map == learned.special_tokens_map
 
 
-def test_fewer_tokens_still_write_the_text(learned):
+def test_fewer_tokens_still_spell_the_text(learned):
     counts = count_tokens(learned, TEXTS)
     size = len(learned) - 10
     trimmed = trimmed_tokenizer(learned, counts, vocab_size=size)
@@ -54,7 +54,7 @@ def test_fewer_tokens_still_write_the_text(learned):
         )
 
 
-def test_merges_that_lead_to_a_token_stay(learned):
+def test_the_merges_of_a_kept_token_stay(learned):
     model = json.loads(
         trimmed_tokenizer(
             learned, count_tokens(learned, TEXTS), vocab_size=len(learned) - 10
@@ -67,11 +67,11 @@ def test_merges_that_lead_to_a_token_stay(learned):
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "byte_bpe"])
-def test_special_tokens_keep_their_places_around_a_text(kind):
+def test_special_tokens_stay_around_a_text(kind):
     tokenizer = make_tokenizer(kind)
     trimmed = trimmed_tokenizer(tokenizer, count_tokens(tokenizer, TEXTS[:5]), fraction=0.9)
-    for cut in (trimmed, tokenizer):
-        around = cut.convert_ids_to_tokens(cut("дом")["input_ids"])
+    for one in (trimmed, tokenizer):
+        around = one.convert_ids_to_tokens(one("дом")["input_ids"])
         assert (around[0], around[-1]) == ("[CLS]", "[SEP]")
     assert trimmed.mask_token_id == trimmed.convert_tokens_to_ids("[MASK]")
 
@@ -79,15 +79,15 @@ def test_special_tokens_keep_their_places_around_a_text(kind):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 3}, r"3 tokens are asked for, but .* are already \d+"),
-        ({"size": 100_000}, "100000 tokens are asked for of"),
-        ({"size": 0}, "size is 0; give 1 or more"),
-        ({"share": 0.0}, "the share is 0.0"),
-        ({}, "either a size or a share"),
-        ({"size": 100, "share": 0.9}, "either a size or a share"),
+        ({"vocab_size": 3}, r"3 tokens were requested, but .* are already \d+"),
+        ({"vocab_size": 100_000}, "100000 tokens were requested of"),
+        ({"vocab_size": 0}, "vocab_size is 0; give 1 or more"),
+        ({"fraction": 0.0}, "the fraction is 0.0"),
+        ({}, "either a size .* or the fraction"),
+        ({"vocab_size": 100, "fraction": 0.9}, "either a size .* or the fraction"),
     ],
 )
-def test_sizes_that_cannot_be_leave_nothing(teacher_folder, text_file, tmp_path, options, message):
+def test_impossible_sizes_leave_no_folder(teacher_folder, text_file, tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         trim_vocabulary(str(teacher_folder), [str(text_file)], tmp_path / "v", **options)
     assert not list(tmp_path.iterdir())
@@ -109,9 +109,9 @@ def test_the_report_names_both_tokenizers(teacher_folder, text_file, tmp_path):
 def test_coverage_by_hand():
     tokenizer = make_tokenizer("wordpiece")
     found = coverage(tokenizer, ["the дом 猫", "", "猫猫 the"])
-    cut = [len(tokenizer.tokenize(word)) for word in ("the", "дом", "猫", "猫猫", "the")]
+    lengths = [len(tokenizer.tokenize(word)) for word in ("the", "дом", "猫", "猫猫", "the")]
     assert found.words == 5
-    assert found.tokens_per_word == pytest.approx(sum(cut) / 5)
+    assert found.tokens_per_word == pytest.approx(sum(lengths) / 5)
     assert (found.letters, found.letters_not_covered) == (7, ("猫",))
     unknown = sum(tokenizer.tokenize(t).count("[UNK]") for t in ("the дом 猫", "猫猫 the"))
-    assert found.unknown_share == pytest.approx(unknown / sum(cut))
+    assert found.unknown_share == pytest.approx(unknown / sum(lengths))

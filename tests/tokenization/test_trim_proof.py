@@ -1,4 +1,4 @@
-"""The proof of a trim sees every token that the text holds, those that begin with spaces too."""
+"""The proof of a trim covers every token of the text, also those that begin with spaces."""
 
 import json
 
@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.errors import DataError
-from limbeck.tokenization import make as vocabulary
+from limbeck.tokenization import folders as vocabulary
+from limbeck.tokenization.folders import trim_vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.make import trim_vocabulary
 from limbeck.tokenization.trim import count_tokens, prove, trimmed_tokenizer
 
 TEXTS = [f"{text}\n\n   {text.title()}  " for text in make_text(300)]
@@ -36,33 +36,35 @@ def in_bytes():
 
 
 @pytest.mark.parametrize("trim_offsets", [True, False])
-def test_tokens_that_begin_with_a_space_are_seen(in_bytes, trim_offsets):
+def test_lost_tokens_that_begin_with_a_space_are_noticed(in_bytes, trim_offsets):
     full, trimmed = in_bytes
     for each in in_bytes:
         each.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
     sound = prove(full, trimmed, TEXTS)
-    assert sound.cut_otherwise == sound.lost == () and sound.all_stay > 30
+    assert sound.tokenized_otherwise == sound.lost == () and sound.all_stay > 30
     begin = [token for token in trimmed.get_vocab() if token.startswith("Ġ") and len(token) > 1]
     used = set(count_tokens(full, TEXTS)) & set(begin)
     assert len(used) > 10 and "ĠĠ" in used
     proof = prove(full, without_merges(trimmed, *begin), TEXTS)
     assert set(proof.lost) >= used
-    assert " River" in proof.cut_otherwise
+    assert " River" in proof.tokenized_otherwise
 
 
-def test_one_merge_is_seen(in_bytes):
+def test_one_lost_merge_is_noticed(in_bytes):
     full, trimmed = in_bytes
     proof = prove(full, without_merges(trimmed, "ĠRiver"), TEXTS)
-    assert proof.lost == ("ĠRiver",) and " River" in proof.cut_otherwise
+    assert proof.lost == ("ĠRiver",) and " River" in proof.tokenized_otherwise
 
 
-def test_whole_words_that_need_no_merge_do_not_hide_one_that_is_missing():
+def test_words_without_merges_do_not_hide_a_missing_merge():
     tokens = {token: n for n, token in enumerate(["Ġ", "a", "b", "c", "Ġa", "Ġab"])}
     full = of_bytes(tokens, [("Ġ", "a"), ("Ġa", "b")], ignore_merges=True)
     broken = without_merges(full, "Ġab")
     assert broken.tokenize(" ab") == ["Ġab"]
     proof = prove(full, broken, ["c ab abc"])
-    assert proof.cut_otherwise == (" ab",) and proof.lost == ()  # it is made where it is a word
+    assert (
+        proof.tokenized_otherwise == (" ab",) and proof.lost == ()
+    )  # it is made where it is a word
 
 
 def of_bytes(tokens, merges, **options):
@@ -73,8 +75,8 @@ def of_bytes(tokens, merges, **options):
 
 
 @pytest.mark.parametrize("text", ["the red the", "\n\n\nthe", "the red\t", "the  the"])
-def test_white_space_and_what_reaches_over_it_are_seen(text):
-    """As SentencePiece may have it: no words at all, and tokens of any letters."""
+def test_tokens_of_and_across_white_space_are_noticed(text):
+    """A tokenizer as in some SentencePiece models: without words, and tokens of any letters."""
     letters = ["<unk>", *"▁\n\tthered"]
     pairs = ["▁▁", "\n\n", "e▁", "e▁r", "he", "d\t", "ed", "red"]
     tokens = {token: n for n, token in enumerate(dict.fromkeys([*letters, *pairs]))}
@@ -84,16 +86,16 @@ def test_white_space_and_what_reaches_over_it_are_seen(text):
     backend.normalizer = normalizers.Replace(" ", "▁")
     full = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     white = [token for token in full.tokenize(text) if token[1:] and set(token) & set("▁\n\t")]
-    assert white and prove(full, full, [text]).cut_otherwise == ()
+    assert white and prove(full, full, [text]).tokenized_otherwise == ()
     for token in white:
         assert token in prove(full, without_merges(full, token), [text]).lost
 
 
-def test_special_tokens_that_a_text_spells_are_read_as_where_they_are_counted(in_bytes):
+def test_spelled_special_tokens_are_read_in_the_proof_as_in_the_counts(in_bytes):
     full, trimmed = in_bytes
     for text in ("a<s> red", "</s>", "red <unk>"):
         proof = prove(full, trimmed, [text])
-        assert proof.cut_otherwise == proof.lost == ()
+        assert proof.tokenized_otherwise == proof.lost == ()
         assert not set(count_tokens(full, [text])) & set(full.all_special_tokens)
 
 
@@ -105,22 +107,22 @@ def test_every_kind_is_proved_at_some_sizes(kind):
     for less in (1, 5, 12):
         trimmed = trimmed_tokenizer(full, count_tokens(full, texts), vocab_size=size - less)
         proof = prove(full, trimmed, texts)
-        assert proof.cut_otherwise == proof.lost == ()
+        assert proof.tokenized_otherwise == proof.lost == ()
 
 
-def test_which_of_two_as_likely_is_taken_is_no_problem():
+def test_equally_likely_tokenizations_are_no_problem():
     def unigram(**scores):
         model = models.Unigram([("?", -9.0), *scores.items()], unk_id=0)
         return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="?")
 
     full = unigram(a=-3.0, aa=-4.1, b=-2.3)
     assert sorted(full.tokenize("baaa")) == ["a", "aa", "b"]
-    assert prove(full, unigram(a=-3.0, aa=-4.1 + 1e-14, b=-2.3), ["baaa"]).cut_otherwise == ()
+    assert prove(full, unigram(a=-3.0, aa=-4.1 + 1e-14, b=-2.3), ["baaa"]).tokenized_otherwise == ()
     proof = prove(full, unigram(a=-2.0, aa=-4.1, b=-2.3), ["baaa"])
-    assert proof.cut_otherwise and proof.lost == ("aa",)
+    assert proof.tokenized_otherwise and proof.lost == ("aa",)
 
 
-def test_tokens_beside_those_that_do_not_stay_are_told_apart():
+def test_unused_tokens_beside_removed_ones_are_reported_separately():
     """Without "cd" the letters of "abcd" are merged in another order."""
     names = ["a", "b", "c", "d", "cd", "bc", "ab", "x"]
     merges = [("c", "d"), ("b", "c"), ("a", "b")]
@@ -129,7 +131,7 @@ def test_tokens_beside_those_that_do_not_stay_are_told_apart():
     trimmed = trimmed_tokenizer(full, {"ab": 9, "bc": 8}, vocab_size=7)
     assert full.tokenize("abcd") == ["ab", "cd"] and trimmed.tokenize("abcd") == ["a", "bc", "d"]
     proof = prove(full, trimmed, ["abcd"])
-    assert proof.cut_otherwise == proof.lost == () and proof.unused == ("ab",)
+    assert proof.tokenized_otherwise == proof.lost == () and proof.unused == ("ab",)
     assert prove(full, trimmed, ["abcd", "abx"]).unused == ()
 
 

@@ -50,8 +50,8 @@ def test_words_cover_all_tokens_in_order(tokenizers):
                 assert not len(numbers) or 0 <= numbers.min() <= numbers.max() < words.total
 
 
-def test_both_cuts_of_a_word_are_of_the_same_letters(tokenizers):
-    """No visible character stands in one word for one tokenizer and in another for the other."""
+def test_both_tokenizations_of_a_word_have_the_same_letters(tokenizers):
+    """Every visible character is in the same word for both tokenizers."""
     for first, second in itertools.product(tokenizers, repeat=2):
         for text in TRICKY:
             encoded, words = found(text, first, second)
@@ -73,7 +73,7 @@ def test_one_tokenizer_with_itself_keeps_its_words(tokenizers):
             assert words.first.tolist() == [numbers.index(n) for n in encoding.word_ids]
 
 
-def test_a_token_that_reaches_over_a_border_joins_two_words():
+def test_a_token_across_a_border_joins_two_words():
     joining = learn_tokenizer(
         ["it's old, isn't it"] * 50, blank_tokenizer("bytes", lowercase=False), vocab_size=269
     )
@@ -111,7 +111,7 @@ def by_characters(text, encoded):
     return group
 
 
-def test_groups_are_the_finest_that_no_token_reaches_over(tokenizers):
+def test_groups_are_the_finest_that_no_token_crosses(tokenizers):
     for first, second in itertools.product(tokenizers, repeat=2):
         for text in TRICKY:
             encoded, groups = grouped(text, first, second)
@@ -148,6 +148,6 @@ def test_one_tokenizer_with_itself_has_a_group_for_every_token(tokenizers):
             assert groups.first.tolist() == groups.second.tolist()
 
 
-def test_white_space_is_what_python_calls_so():
+def test_white_space_is_that_of_python():
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     assert [not c.isspace() for c in every] == visible(every).tolist()

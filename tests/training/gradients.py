@@ -1,9 +1,9 @@
-"""What every objective's gradients are when a step is shared: started by a launcher.
+"""Every objective's gradients in a step that a launcher's processes share.
 
     gradients.py DEVICE FOLDER ROWS MICRO_BATCH_SIZE ...
 
-Writes, for every objective of the list, the gradients that the optimizer would see and the
-means that the log would show, once per way of cutting the step.
+Writes, for every objective in `OBJECTIVES`, the gradients that the optimizer would get and the
+means that the log would show, once for each way of splitting the step.
 """
 
 import os
@@ -23,15 +23,17 @@ from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher
 from limbeck.training.checkpoint import Position
-from limbeck.training.processes import Share, shard_layers, spread, whole
-from limbeck.training.stages import Learner, OptimizerSettings, Stage
+from limbeck.training.learner import Learner
+from limbeck.training.processes import Share, distribute, shard_layers, whole
+from limbeck.training.settings import OptimizerSettings
+from limbeck.training.stage import Stage
 from limbeck.training.step import train_step
 
 FAMILIES = ("bert", "llama")
 
 
 class Still(torch.optim.SGD):
-    """Keeps everything as it is, so that the gradients can be looked at."""
+    """Changes nothing, so that the gradients can be compared."""
 
     def step(self, closure=None):
         return None
@@ -46,8 +48,8 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
     projections = Projections(objective.projection_sizes(*shapes), seed=0)
     learner = Learner(student, {name: projections}, architecture, {name: objective}).train(False)
     shard_layers(submodule(teacher.base_model, architecture.layers), accelerator)
-    asks = objective.teacher_needs() != Needs()
-    return learner, objective, LiveTeacher(teacher, architecture) if asks else None
+    needs_teacher = objective.teacher_needs() != Needs()
+    return learner, objective, LiveTeacher(teacher, architecture) if needs_teacher else None
 
 
 def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accelerator):
@@ -61,7 +63,7 @@ def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accele
         micro_batch_size=micro,
         optimizer=OptimizerSettings(max_grad_norm=1e9),
     )
-    wrapped = spread(learner, accelerator).train(False)
+    wrapped = distribute(learner, accelerator).train(False)
     optimizer = Still(learner.parameters(), lr=1.0)
     share = Share.of(rows, accelerator).rows
     batch = make_batch(rows=rows, length=20).rows(share.start, share.stop)
@@ -85,7 +87,7 @@ def main(device: str, folder: str, rows: str, *micros: str) -> None:
         if accelerator.is_main_process:
             save_file(found, Path(folder) / f"micro-{micro}.safetensors")
     accelerator.end_training()
-    os._exit(0)  # as limbeck's own command leaves a group
+    os._exit(0)  # as limbeck's own command leaves a process group
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from limbeck.teacher.live import LiveTeacher
 from limbeck.tokenization.batching import ALL_ROWS, BatchSource
 from limbeck.training import fitted_maps as module
 from limbeck.training.fitted_maps import fit_maps
-from limbeck.training.stages import Learner, OptimizerSettings, Stage
+from limbeck.training.learner import Learner
+from limbeck.training.settings import OptimizerSettings
+from limbeck.training.stage import Stage
 from limbeck.training.step import mean_values
 
 BERT = ARCHITECTURES["bert"]
-MAPPED = ["embeddings", "hidden", "mean_hidden", "vectors"]
+MAPPED = ["embeddings", "hidden_states", "mean_hidden_states", "qkv"]
 ACCELERATOR = Accelerator(cpu=True)
 
 
@@ -51,7 +53,7 @@ def weights_of(learner):
     return [weight.detach().clone() for weight in learner.projections.parameters()]
 
 
-def test_every_objective_with_a_map_is_told_apart():
+def test_the_objectives_with_a_map_are_the_mapped_ones():
     _, _, learner = make()
     has_maps = {n for n, m in zip(learner.objectives, learner.projections, strict=True) if m.sizes}
     mapped = {n for n, o in learner.objectives.items() if isinstance(o, MappedObjective)}
@@ -59,13 +61,13 @@ def test_every_objective_with_a_map_is_told_apart():
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_least_squares_equal_those_of_every_head(heads):
+def test_least_squares_are_solved_for_every_head(heads):
     torch.manual_seed(0)
     states, targets = torch.randn(200, 12), torch.randn(200, 18)
     fit = LeastSquares(MapSize(12, 18, heads))
     fit.add(states[:70], targets[:70])
     fit.add(states[70:], targets[70:])
-    fit.add(states[:0], targets[:0])  # a text may have nothing that is compared
+    fit.add(states[:0], targets[:0])  # a text may have no compared tokens
     assert fit.rows == 200
     for head, weight in enumerate(fit.weight()):
         mine = states.view(200, heads, -1)[:, head]
@@ -87,7 +89,7 @@ def test_few_rows_and_idle_coordinates_leave_a_small_map():
 
 
 @pytest.mark.parametrize("measure", ["mse", "cosine"])
-def test_fitted_maps_are_nearer_and_nothing_else_changes(measure):
+def test_fitted_maps_are_nearer_and_change_nothing_else(measure):
     options = {name: {"measure": measure} for name in MAPPED}
     teacher, stage, learner = make(**options)
     before = {name: weight.clone() for name, weight in learner.student.named_parameters()}
@@ -103,7 +105,7 @@ def test_fitted_maps_are_nearer_and_nothing_else_changes(measure):
         assert torch.equal(weight, before[name])
 
 
-def test_maps_are_fitted_to_the_first_batches_however_they_are_cut(monkeypatch):
+def test_maps_are_fitted_to_the_first_batches_however_they_are_split(monkeypatch):
     monkeypatch.setattr(module, "_TOKENS", 40)
     teacher, stage, learner = make()
     fit_maps(learner, teacher, stage, Made(), ACCELERATOR)
@@ -127,19 +129,19 @@ def test_maps_are_fitted_to_the_first_batches_however_they_are_cut(monkeypatch):
 
     monkeypatch.setattr(module, "_TOKENS", tokens)
     whole = weights_of(learner)
-    _, stage, cut = make(micro=2)
-    fit_maps(cut, teacher, stage, Made(), ACCELERATOR)
-    for one, other in zip(whole, weights_of(cut), strict=True):
+    _, stage, split = make(micro=2)
+    fit_maps(split, teacher, stage, Made(), ACCELERATOR)
+    for one, other in zip(whole, weights_of(split), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_maps_stay_random_where_that_is_wanted():
+def test_maps_stay_random_where_the_stage_or_objective_says_so():
     teacher, stage, learner = make(projections="random")
     before = weights_of(learner)
     fit_maps(learner, teacher, stage, Made(), ACCELERATOR)
     assert all(torch.equal(*pair) for pair in zip(before, weights_of(learner), strict=True))
 
-    teacher, stage, learner = make(mean_hidden={"trained": False})
+    teacher, stage, learner = make(mean_hidden_states={"trainable": False})
     before = {
         name: [w.clone() for w in m.parameters()]
         for name, m in zip(learner.objectives, learner.projections, strict=True)
@@ -147,4 +149,4 @@ def test_maps_stay_random_where_that_is_wanted():
     fit_maps(learner, teacher, stage, Made(), ACCELERATOR)
     for name, maps in zip(learner.objectives, learner.projections, strict=True):
         same = [torch.equal(*pair) for pair in zip(before[name], maps.parameters(), strict=True)]
-        assert all(same) if name == "mean_hidden" else not any(same)
+        assert all(same) if name == "mean_hidden_states" else not any(same)

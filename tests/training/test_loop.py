@@ -22,9 +22,11 @@ from limbeck.training.checkpoint import (
     read_position,
     save_checkpoint,
 )
+from limbeck.training.learner import Learner
 from limbeck.training.optimizer import build_optimizer, learning_rate
 from limbeck.training.records import RunLog
-from limbeck.training.stages import Learner, OptimizerSettings, Stage
+from limbeck.training.settings import OptimizerSettings
+from limbeck.training.stage import Stage
 from limbeck.training.step import train_step
 
 BERT = ARCHITECTURES["bert"]
@@ -43,7 +45,11 @@ def make_stage(*, micro: int = 5, learning_rate: float = 1e-3, names=tuple(OBJEC
     stage = Stage(
         name="all",
         objectives=objectives,
-        weights={**dict.fromkeys(objectives, 1.0), "relations": 2.0, "hidden": Ramp(0.5, 0.25)},
+        weights={
+            **dict.fromkeys(objectives, 1.0),
+            "relations": 2.0,
+            "hidden_states": Ramp(0.5, 0.25),
+        },
         steps=10,
         batch_size=5,
         micro_batch_size=micro,
@@ -65,7 +71,7 @@ def steps(teacher, stage, learner, optimizer, count, first=0):
 
 
 @pytest.mark.parametrize("micro", [1, 2, 4])
-def test_a_step_does_not_depend_on_how_it_is_cut(micro):
+def test_a_step_does_not_depend_on_how_it_is_split(micro):
     """Rows have unequal numbers of real tokens, so a mean of means would show."""
     gradients, means = [], []
     for size in (5, micro):
@@ -74,8 +80,8 @@ def test_a_step_does_not_depend_on_how_it_is_cut(micro):
         means.append(steps(teacher, stage, learner, optimizer, 1))
         gradients.append([p.grad for p in learner.parameters() if p.grad is not None])
     assert means[0] == pytest.approx(means[1], rel=1e-5)
-    for whole, cut in zip(*gradients, strict=True):
-        torch.testing.assert_close(whole, cut, rtol=1e-3, atol=1e-6)
+    for whole, split in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, split, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -102,7 +108,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step():
         assert torch.equal(parameter, before[name])
 
 
-def test_a_checkpoint_brings_everything_back(tmp_path):
+def test_a_checkpoint_restores_everything(tmp_path):
     """k steps, a checkpoint, n - k steps elsewhere: the same bits as n steps."""
     teacher, stage, learner = make_stage()
     optimizer = build_optimizer(learner, stage.optimizer)
@@ -127,7 +133,7 @@ def test_a_checkpoint_brings_everything_back(tmp_path):
             assert torch.equal(value, again.state[other][kind]), (name, kind)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_leaves_earlier_ones(tmp_path, monkeypatch):
     _, stage, learner = make_stage()
     optimizer = build_optimizer(learner, stage.optimizer)
     save_checkpoint(tmp_path, replace(START, step=1), learner, optimizer)
@@ -141,7 +147,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-000-000000001"]
 
 
-def test_a_half_written_checkpoint_is_not_seen(tmp_path):
+def test_an_incomplete_checkpoint_is_not_used(tmp_path):
     _, _, learner = make_stage()
     save_checkpoint(tmp_path, replace(START, step=1), learner, None)
     (tmp_path / "checkpoint-000-000000009.part").mkdir()
@@ -168,22 +174,24 @@ def test_learning_rates():
     settings = OptimizerSettings(learning_rate=1.0, warmup_ratio=0.1)
     rates = [learning_rate(step, 100, settings) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == 1.0 and rates[-1] == pytest.approx(1 / 90)
-    cosine = [learning_rate(s, 100, replace(settings, decay="cosine")) for s in range(100)]
+    cosine = [
+        learning_rate(s, 100, replace(settings, lr_scheduler_type="cosine")) for s in range(100)
+    ]
     assert cosine[55] == pytest.approx(0.5) and cosine[-1] < 0.001
-    assert learning_rate(99, 100, replace(settings, decay="constant")) == 1.0
+    assert learning_rate(99, 100, replace(settings, lr_scheduler_type="constant")) == 1.0
 
 
-def test_the_log_forgets_what_will_come_again(tmp_path):
+def test_the_log_drops_records_after_the_checkpoint(tmp_path):
     log = RunLog(tmp_path / "log.jsonl")
     for stage, step in ((0, 0), (0, 10), (0, 20), (1, 0), (1, 5)):
         log.write({"stage_number": stage, "step": step})
     with log.path.open("a") as file:
-        file.write('{"stage_number": 1, "st')  # cut short by a kill
+        file.write('{"stage_number": 1, "st')  # incomplete, because of a kill
     places = [(r["stage_number"], r["step"]) for r in log.records()]
     assert places == [(0, 0), (0, 10), (0, 20), (1, 0), (1, 5)]
-    log.cut_after(Position(0, 10, 0, 0.0))
+    log.drop_after(Position(0, 10, 0, 0.0))
     assert [r["step"] for r in log.records()] == [0, 10]
     log.write({"stage_number": 1, "step": 0})
-    log.cut_after(Position(1, 0, 0, 0.0))
+    log.drop_after(Position(1, 0, 0, 0.0))
     assert [r["step"] for r in log.records()] == [0, 10]
     assert json.loads(log.path.read_text().splitlines()[-1])["step"] == 10

@@ -1,4 +1,4 @@
-"""One process or several, one micro-batch or many: the same step."""
+"""The step is the same with one process or several, with one micro-batch or many."""
 
 import subprocess
 from pathlib import Path
@@ -23,7 +23,7 @@ def launch(processes: int, *script: str, fsdp: bool = False):
 
 
 def in_one_process(device, folder):
-    """The gradients of a step that is taken at once, and of one in micro-batches."""
+    """The gradients of a step in one forward, and of the step in micro-batches."""
     done = launch(1, str(HERE / "gradients.py"), device, str(folder), ROWS, "7", "2")
     assert done.returncode == 0, done.stderr
     return load_file(folder / "micro-7.safetensors"), load_file(folder / "micro-2.safetensors")
@@ -35,7 +35,7 @@ def one(tmp_path_factory):
 
 
 def same(found, whole, rounding=1e-5):
-    """To float32 rounding: of the largest gradient, for what is nearly 0 only rounds."""
+    """Equal up to float32 rounding of the largest gradient: entries near 0 are only rounding."""
     assert found.keys() == whole.keys()
     largest = {}
     for key, gradient in whole.items():

@@ -1,4 +1,4 @@
-"""What there is to choose from, as `limbeck list` shows it."""
+"""What a recipe can choose from, as `limbeck list` shows it."""
 
 from collections.abc import Callable
 from dataclasses import fields as fields_of
@@ -11,35 +11,35 @@ from ..objectives.measures import MEASURES
 from ..objectives.options import OPTIONS
 from ..objectives.presets import PRESETS
 from ..recipe.methods import METHODS
-from ..recipe.parse import option_names
+from ..recipe.parse_objective import option_names
 from ..reports.tables import Table
 
 _SINGLE_MAPS = {
     "last": "The last student layer and the teacher's last.",
     "last-1": "The last student layer and the teacher's last but one; last-2 and so on.",
-    "0:1,2:5": "Pairs of student and teacher layer, written out.",
+    "0:1,2:5": "Pairs of a student layer and a teacher layer.",
 }
 
 
 def _objectives() -> Table:
     rows = [[n, ", ".join(option_names(n)), _about(kind)] for n, kind in OPTIONS.items()]
-    return [["name", "options", ""], *rows]
+    return [["name", "options", "description"], *rows]
 
 
 def _presets() -> Table:
     rows = [[n, ", ".join(preset.objectives), preset.about] for n, preset in PRESETS.items()]
-    return [["name", "objectives", ""], *rows]
+    return [["name", "objectives", "description"], *rows]
 
 
 def _methods() -> Table:
-    return [["name", ""], *([name, method.about] for name, method in METHODS.items())]
+    return [["name", "description"], *([name, method.about] for name, method in METHODS.items())]
 
 
 def _policies() -> Table:
     return [
-        ["name", "options", ""],
-        ["corpus", "", "The references of the files."],
-        ["mixed", "share 0.5", "Some responses the student writes, others are references."],
+        ["name", "options", "description"],
+        ["corpus", "", "The references in the files of prompts."],
+        ["mixed", "fraction 0.5", "The student generates a fraction; the rest are references."],
         *([n, ", ".join(_fields(rule)), _about(rule)] for n, rule in RULE_OPTIONS.items()),
     ]
 
@@ -49,12 +49,12 @@ def _divergences() -> Table:
     for name, measure in MEASURES.items():
         taken = [f"{option} {known.default:g}" for option, known in measure.options.items()]
         rows.append([name, ", ".join(taken), measure.about])
-    return [["name", "options", ""], *rows]
+    return [["name", "options", "description"], *rows]
 
 
 def _layer_maps() -> Table:
     return [
-        ["name", "student layer: teacher layers, of 3 and 6", ""],
+        ["name", "student layer: teacher layers, of 3 and 6", "description"],
         *([n, _links(n), _about(function)] for n, function in NAMED_MAPS.items()),
         *([n, _links(n), about] for n, about in _SINGLE_MAPS.items()),
     ]
@@ -62,7 +62,7 @@ def _layer_maps() -> Table:
 
 def _tasks() -> Table:
     rows = [[n, task.headline, task.language, task.about] for n, task in TASKS.items()]
-    return [["task", "metric", "language", ""], *rows]
+    return [["task", "metric", "language", "description"], *rows]
 
 
 CHOICES: dict[str, Callable[[], Table]] = {

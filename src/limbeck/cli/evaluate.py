@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,49 +17,65 @@ if TYPE_CHECKING:
     from ..recipe.schema import EvaluationPart
 
 RESULTS = "evaluation.json"
+_Model = Annotated[
+    str, typer.Argument(help="A model folder, a run folder, a hub name or minilm-demo.")
+]
+_Task = Annotated[
+    list[str] | None, typer.Option(help="DIR/NAME of a task's files. May be repeated.")
+]
+_Seeds = Annotated[int, typer.Option(min=1, help="Fine-tunings, each from its own seed.")]
+_TrainSamples = Annotated[int | None, typer.Option(help="Use at most this many training rows.")]
+_Pooling = Annotated[str, typer.Option(help="mean or first")]
+_Precision = Annotated[
+    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the hardware has it.")
+]
+_Split = Annotated[
+    str | None, typer.Option(help="dev or test; without it dev, or test where there is no dev.")
+]
+_NewTokens = Annotated[int, typer.Option(help="Decoder tasks: tokens of an answer at most.")]
+_Temperature = Annotated[float, typer.Option(help="Decoder tasks: 0 is greedy.")]
+_EvalSamples = Annotated[
+    int | None, typer.Option(help="Decoder tasks: use at most this many prompts.")
+]
+_Chat = Annotated[bool, typer.Option(help="Decoder tasks: put prompts in the chat template.")]
+_Teacher = Annotated[
+    str | None,
+    typer.Option(help="Decoder tasks: report agreement with this teacher by position."),
+]
+_Cost = Annotated[bool, typer.Option(help="Measure size, memory and latency too.")]
+_Threads = Annotated[int | None, typer.Option(help="With --cost: processor threads.")]
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help=f"Folder for {RESULTS}; a second call resumes there."),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON too.")]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model or run folder, hub name or minilm-demo.")],
-    task: Annotated[list[str] | None, typer.Option(help="DIR/NAME of task files.")] = None,
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
-    max_train_samples: Annotated[int | None, typer.Option(help="Training rows at most.")] = None,
+    model: _Model,
+    task: _Task = None,
+    seeds: _Seeds = 3,
+    max_train_samples: _TrainSamples = None,
     num_train_epochs: float = FinetuneSettings.num_train_epochs,
     learning_rate: float = FinetuneSettings.learning_rate,
     batch_size: int = FinetuneSettings.batch_size,
     max_length: int = FinetuneSettings.max_length,
-    pooling: Annotated[str, typer.Option(help="mean or first")] = FinetuneSettings.pooling,
-    precision: Annotated[
-        str, typer.Option(help="auto (bfloat16 where the device has it), bfloat16 or float32")
-    ] = FinetuneSettings.precision,
-    split: Annotated[str | None, typer.Option(help="dev or test; dev if there")] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Generation tasks: tokens of an answer.")
-    ] = GenerationSettings.max_new_tokens,
-    temperature: Annotated[float, typer.Option(help="Generation tasks: 0 is greedy.")] = (
-        GenerationSettings.temperature
-    ),
-    max_eval_samples: Annotated[
-        int | None, typer.Option(help="Generation tasks: prompts at most.")
-    ] = None,
-    chat_template: Annotated[
-        bool, typer.Option(help="Generation tasks: prompts in the chat template.")
-    ] = False,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="Generation tasks: agreement with this teacher by position."),
-    ] = None,
-    cost: Annotated[bool, typer.Option(help="Measure size, memory and latency too.")] = False,
-    threads: Annotated[int | None, typer.Option(help="For the cost.")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help=f"Folder of results and {RESULTS}; resumes there."),
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON too.")] = False,
+    pooling: _Pooling = FinetuneSettings.pooling,
+    precision: _Precision = FinetuneSettings.precision,
+    split: _Split = None,
+    max_new_tokens: _NewTokens = GenerationSettings.max_new_tokens,
+    temperature: _Temperature = GenerationSettings.temperature,
+    max_eval_samples: _EvalSamples = None,
+    chat_template: _Chat = False,
+    teacher: _Teacher = None,
+    cost: _Cost = False,
+    threads: _Threads = None,
+    output: _Output = None,
+    json_: _Json = False,
 ) -> None:
-    """Score any model folder on tasks, over several seeds.
+    """Score a model folder on tasks, over several seeds.
 
-    Encoders are fine-tuned first. Decoders answer the prompts of generation tasks as they are.
+    Encoders are fine-tuned first. Decoders answer the prompts of their tasks without fine-tuning.
     """
     from ..recipe.parse import parse_evaluation
 
@@ -76,49 +93,55 @@ def evaluate(
         "max_eval_samples": max_eval_samples,
         "chat_template": chat_template,
     }
-    part = parse_evaluation(
-        {
-            "tasks": task or [],
-            "seeds": seeds,
-            "max_train_samples": max_train_samples,
-            "split": split,
-            "finetuning": finetuning,
-            "generation": generation,
-        }
-    )
+    evaluation = {
+        "tasks": task or [],
+        "seeds": seeds,
+        "max_train_samples": max_train_samples,
+        "split": split,
+        "finetuning": finetuning,
+        "generation": generation,
+    }
+    found = _scores(model, parse_evaluation(evaluation), teacher, output)
+    if cost:
+        found["cost"] = _cost(model, threads)
+    _save(found, output, printed=json_)
 
+
+def _scores(
+    model: str, part: "EvaluationPart", teacher: str | None, output: Path | None
+) -> dict[str, Any]:
+    """Measure the model on all tasks, show the table, and return the results as JSON holds them."""
     from ..models.locate import model_of_run
-    from ..run.measure import evaluate_model
+    from ..run.evaluate import evaluate_model
 
     model = model_of_run(model)
-    # First, so that another teacher is refused before anything is long.
+    # First, so that a teacher that does not fit is refused before anything takes long.
     parts = _by_position(model, model_of_run(teacher), part) if teacher else None
     scores = evaluate_model(model, part.tasks, part, results=output, console=console)
     head = ["task", "metric", "mean", "standard deviation"]
     print_table(model, [head, *map(_row, scores.items())])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
-    if parts is not None:
-        found["by_position"] = parts
-    if cost:
-        found["cost"] = _cost(model, threads)
-    _give(found, output, printed=json_)
+    return found if parts is None else {**found, "by_position": parts}
 
 
 def _by_position(
     model: str, teacher: str, part: "EvaluationPart"
 ) -> dict[str, dict[str, list[float]]]:
-    """Agreement with a teacher in each third of the generation tasks' texts."""
-    from ..evaluation.generation import positions_of_task
-    from ..evaluation.tasks import asks_for_texts, load_task, subsample
+    """Agreement with a teacher in each third of the texts of the decoder tasks."""
+    from ..evaluation.by_position import positions_of_task
+    from ..evaluation.task_files import is_generation_task, load_task
+    from ..evaluation.tasks import subsample
     from ..reports.generation import position_table
 
-    generation = list(filter(asks_for_texts, part.tasks))
+    generation = list(filter(is_generation_task, part.tasks))
     if not generation:
-        raise EvaluationError("--teacher is for tasks of prompts; give one, or leave it out")
+        raise EvaluationError(
+            "--teacher needs a task of prompts; name one with --task, or leave --teacher out"
+        )
     parts = {}
     for location in generation:
         whole = load_task(location, test_split=part.split)
-        some = subsample(whole, rows=None, seed=0, written=part.generation.max_eval_samples)
+        some = subsample(whole, rows=None, seed=0, prompts=part.generation.max_eval_samples)
         parts[some.name] = positions_of_task(model, teacher, some, part.generation)
         print_table(f"{some.name}, by position in its texts", position_table(parts[some.name]))
     return parts
@@ -126,20 +149,19 @@ def _by_position(
 
 def _row(item: "tuple[str, TaskScore]") -> list[str]:
     name, score = item
-    deviation = "" if score.spread is None else f"{100 * score.spread:.1f}"
+    deviation = "" if score.deviation is None else f"{100 * score.deviation:.1f}"
     return [name, score.metric, f"{100 * score.mean:.1f}", deviation]
 
 
 def _cost(model: str, threads: int | None) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from ..evaluation.cost import measure_cost
+    from ..models.locate import model_of_run
 
-    return asdict(measure_cost(model, threads=threads))
+    return asdict(measure_cost(model_of_run(model), threads=threads))
 
 
-def _give(found: dict[str, Any], output: Path | None, *, printed: bool) -> None:
-    """Keep the results in the folder, and print them where that is wanted."""
+def _save(found: dict[str, Any], output: Path | None, *, printed: bool) -> None:
+    """Save the results in the folder, and print them if that is requested."""
     from ..system.files import write_text
 
     if output:

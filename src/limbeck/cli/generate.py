@@ -1,4 +1,4 @@
-"""The command that generates texts to learn from."""
+"""The command that generates texts for training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,22 +12,28 @@ _ROWS = 2000
 
 def generate(
     model: Annotated[str, typer.Argument(help="Folder or hub name of a decoder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files to write.")],
     prompts: Annotated[
-        str | None, typer.Option(help="DIR/NAME of files of prompts that are to be answered.")
+        str | None, typer.Option(help="DIR/NAME of files of prompts to answer.")
     ] = None,
     max_samples: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Texts: {_ROWS:,} from nothing; of prompts all, or the first."),
+        typer.Option(min=1, help=f"Texts at most; by default {_ROWS:,}, or one for each prompt."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 is greedy, for answers to prompts.")] = 1.0,
-    chat_template: Annotated[bool, typer.Option(help="Ask in the model's chat template.")] = False,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; it needs --prompts.")] = 1.0,
+    chat_template: Annotated[
+        bool, typer.Option(help="Put prompts in the model's chat template.")
+    ] = False,
     seed: int = 0,
 ) -> None:
-    """Generate texts with a decoder, from nothing or from prompts, as files to learn from."""
+    """Generate training texts with a decoder, as files of prompts.
+
+    With --prompts the texts are answers; without it each text begins from nothing.
+    """
     from ..models.locate import model_of_run
-    from ..run.generate import generate_answers, generate_samples
+    from ..run.generate_answers import generate_answers
+    from ..run.generate_samples import generate_samples
 
     model = model_of_run(model)
     if prompts:

@@ -1,6 +1,7 @@
-"""What the commands print, and how they refuse a word."""
+"""What the commands print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ console = Console(soft_wrap=False)
 
 
 def error_console() -> Console:
-    """Where errors go: never into what a command gives to the next one."""
+    """The console of errors: they never go into what a command passes to the next one."""
     return Console(stderr=True)
 
 
@@ -21,7 +22,7 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> Any:
     """The value, if it is one of the choices.
 
     Raises:
-        LimbeckError: It is not; says what is.
+        LimbeckError: It is not; the message names the choices.
     """
     if value not in choices:
         raise LimbeckError(f"{name} is {value!r}; use {' or '.join(choices)}")
@@ -29,9 +30,10 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> Any:
 
 
 def print_table(heading: str, rows: Table) -> None:
-    """Show a table of which the first row names the columns.
+    """Show a table, whose first row names the columns.
 
-    One that is wider than the terminal has its long cells broken between words, or is turned.
+    A table that is wider than the terminal has its long cells broken between words, or has its
+    rows and columns exchanged.
     """
     rows, widths = fitted(rows, console.width)
     table = RichTable(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 1))
@@ -46,3 +48,31 @@ def print_table(heading: str, rows: Table) -> None:
         table.add_row(*row)
     console.print(table)
     console.print()
+
+
+def print_report(report: Mapping[str, Any], output: Path) -> None:
+    """Show the report of a run and where it is."""
+    from ..reports.report import headline, summary_table
+
+    print_table(report["name"], summary_table(report))
+    console.print(headline(report), highlight=False)
+    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
+    console.print(f"student: {output / 'student'}", highlight=False)
+
+
+def print_study_report(report: Mapping[str, Any], output: Path) -> None:
+    """Show the report of a study and where it is; without one, say which process will report."""
+    from ..reports.comparison import comparison_headline, tables
+    from ..reports.study_results import StudyResult
+
+    if not report:
+        console.print(
+            "no arm is left; the process that began first waits for all others and reports (if"
+            " it has ended, run the command again)"
+        )
+        return
+    result = StudyResult.from_json(report)
+    for heading, table in tables(result):
+        print_table(heading, table)
+    console.print(comparison_headline(result), highlight=False)
+    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)

@@ -1,4 +1,4 @@
-"""The commands that make vocabularies."""
+"""The commands that learn or trim a tokenizer."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,36 +7,42 @@ import typer
 
 from .terminal import console, print_table
 
-vocabulary = typer.Typer(no_args_is_help=True, help="Make vocabularies for students.")
+vocabulary = typer.Typer(no_args_is_help=True, help="Make a tokenizer for a student.")
 _Texts = Annotated[list[str], typer.Argument(help="Text files or hub names.")]
 _Folder = Annotated[
     Path,
-    typer.Option("--output", "-o", help="The tokenizer's folder, new or made by this command."),
+    typer.Option(
+        "--output", "-o", help="Folder of the tokenizer: a new one, or one that this command made."
+    ),
 ]
 _KINDS = ("wordpiece", "unigram", "bytes")  # as `tokenization.learn` has them
-_Characters = Annotated[int | None, typer.Option(help="Read at most so many of each text.")]
+_Characters = Annotated[
+    int | None, typer.Option(help="Read at most this many characters of each text.")
+]
 
 
 @vocabulary.command()
 def learn(
     text: _Texts,
     output: _Folder,
-    vocab_size: Annotated[int, typer.Option(help="Tokens, special tokens included.")],
-    like: Annotated[str | None, typer.Option(help="Treat text as this model does.")] = None,
-    kind: Annotated[str, typer.Option(help=" or ".join(_KINDS) + "; without --like")] = "wordpiece",
+    vocab_size: Annotated[int, typer.Option(help="Number of tokens, with the special tokens.")],
+    like: Annotated[
+        str | None, typer.Option(help="Normalize and split text as this model does.")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="Without --like: " + ", ".join(_KINDS))] = "wordpiece",
     lowercase: Annotated[
         bool,
         typer.Option(
-            help="Without --like: all letters become small, and with wordpiece lose their accents."
+            help="Without --like: lowercase all letters; wordpiece also strips their accents."
         ),
     ] = False,
     nested: Annotated[
-        bool, typer.Option(help="With --like: no token over a place where that model cuts.")
+        bool, typer.Option(help="With --like: no token crosses a token boundary of that model.")
     ] = False,
     characters: _Characters = None,
 ) -> None:
     """Learn a tokenizer from text."""
-    from ..tokenization.make import learn_vocabulary
+    from ..tokenization.folders import learn_vocabulary
 
     report = learn_vocabulary(
         text,
@@ -54,19 +60,20 @@ def learn(
 
 @vocabulary.command()
 def trim(
-    model: Annotated[str, typer.Argument(help="Model folder, hub name or minilm-demo.")],
+    model: Annotated[str, typer.Argument(help="A model folder, a hub name or minilm-demo.")],
     text: _Texts,
     output: _Folder,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Tokens that stay; or give a fraction.")
+        int | None, typer.Option(help="Number of tokens to keep; or give --fraction.")
     ] = None,
     fraction: Annotated[
-        float | None, typer.Option(help="Keep what makes up this fraction of the text, as 0.999.")
+        float | None,
+        typer.Option(help="Keep the tokens that cover this fraction of the text, as 0.999."),
     ] = None,
     characters: _Characters = None,
 ) -> None:
-    """Keep those tokens of a model's tokenizer that texts use most."""
-    from ..tokenization.make import trim_vocabulary
+    """Keep the tokens of a model's tokenizer that the texts use most."""
+    from ..tokenization.folders import trim_vocabulary
 
     report = trim_vocabulary(
         model,
@@ -81,7 +88,7 @@ def trim(
 
 
 def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
-    from ..tokenization.make import vocabulary_headline, vocabulary_table
+    from ..tokenization.vocabulary_report import vocabulary_headline, vocabulary_table
 
     print_table("vocabulary", vocabulary_table(report))
     console.print(vocabulary_headline(report), highlight=False)

@@ -1,1 +1,1 @@
-"""Text in: strings only."""
+"""Text and prompts are read from files, as strings."""

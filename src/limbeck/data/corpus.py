@@ -1,8 +1,8 @@
-"""Which documents are held out, and which sequence comes when.
+"""Which documents are held out, and the order of the sequences.
 
-Both are pure functions: a document's own text decides whether it is held out,
-and a place in the endless stream of sequences depends on the seed alone. So a
-run resumes at any place without a state to restore.
+Both are pure functions: the text of a document decides whether it is held out, and the sequence at
+a place of the endless stream depends on the seed alone. So a run can resume at any place without
+restoring a state.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ from ..errors import DataError
 from ..system.fingerprints import content_of
 from .text import TextSource
 
-_BLOCK = 1000  # places over which the sources' shares hold exactly
+_BLOCK = 1000  # places within which each source has exactly its share
 
 
 def held_out_below(documents: Iterable[str], *, share: float) -> int:
-    """The number of a document (up to 2^64) below which it is held out.
+    """The threshold for held-out documents: those whose hash, below 2^64, is smaller.
 
-    That is the share of all numbers; but where this would hold out none of some different
-    documents, or all of them, just so much more or less that one is on the other side.
+    The threshold is ``share * 2^64``. If it would hold out none or all of several different
+    documents, it is moved just so far that one document is on the other side.
 
     Args:
-        documents: All of them; of many, only the first are read.
-        share: Held out of many; 0 holds out none of any.
+        documents: All documents; reading stops once both sides have a document.
+        share: The share of documents to hold out; 0 holds out none.
     """
     below = math.ceil(share * 2**64)
     least = most = None
@@ -48,12 +48,12 @@ def held_out_below(documents: Iterable[str], *, share: float) -> int:
 
 
 def is_held_out(document: str, *, below: int) -> bool:
-    """Whether a document belongs to the held-out text; equal documents fall on one side."""
+    """Whether a document belongs to the held-out text; equal documents are on the same side."""
     return _number(document) < below
 
 
 def split_documents(documents: Iterable[str], *, below: int, held_out: bool) -> Iterator[str]:
-    """The held-out documents, or all the others; ``below`` as `held_out_below` gives it."""
+    """The held-out documents, or all others; ``below`` is the threshold of `held_out_below`."""
     return (text for text in documents if is_held_out(text, below=below) == held_out)
 
 
@@ -63,7 +63,7 @@ def _number(document: str) -> int:
 
 
 def corpus_fingerprint(sources: Sequence[TextSource]) -> str:
-    """A name for what the sources hold now, and how it is read: content, kind and column."""
+    """A hash of the contents of the sources and of how they are read: kind, column and split."""
     facts = []
     for source in sources:
         file = Path(source.path)
@@ -76,14 +76,13 @@ def corpus_fingerprint(sources: Sequence[TextSource]) -> str:
 class SeededOrder:
     """An endless stream of sequence numbers.
 
-    Sources are drawn in proportion to their weights, evenly within every
-    thousand places; each goes through a permutation of its own, a fresh one
-    each time it has been seen whole.
+    Sources are drawn in proportion to their weights, evenly within every thousand places. Each
+    source is read in a random order, with a new permutation for every epoch.
 
     Attributes:
-        sizes: Sequences of every source, which lie one after another.
-        weights: Relative shares.
-        seed: Decides every order.
+        sizes: Number of sequences of every source; the sources are concatenated.
+        weights: Relative shares of the sources.
+        seed: Seed of all permutations.
 
     Raises:
         DataError: A source is empty, its weight is not above 0, or there are over a thousand.
@@ -104,7 +103,7 @@ class SeededOrder:
             raise DataError(f"{len(self.sizes)} sources are more than {_BLOCK}; join some files")
 
     def indices(self, position: int, count: int) -> Int64[ndarray, " count"]:
-        """The sequences at ``count`` places from ``position`` on."""
+        """The sequence numbers at ``count`` places, starting at ``position``."""
         quota = _quota(self.weights)
         places = np.arange(position, position + count)
         found = np.empty(count, dtype=np.int64)
@@ -132,8 +131,8 @@ class SeededOrder:
 
 @lru_cache(maxsize=4)
 def _quota(weights: tuple[float, ...]) -> tuple[int, ...]:
-    """Places of every source in a block: its share within one place, but at least 1."""
-    shares = np.array(weights) / max(weights)  # first, so that the sum stays finite
+    """The number of places of every source in a block: its share, rounded, but at least 1."""
+    shares = np.array(weights) / max(weights)  # scaled first, so that the sum stays finite
     shares *= _BLOCK / shares.sum()
     quota = np.maximum(1, np.floor(shares)).astype(int)
     while (missing := _BLOCK - quota.sum()) > 0:

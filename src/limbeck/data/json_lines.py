@@ -1,4 +1,4 @@
-"""Files of JSON lines, a row an object, with the place of every problem."""
+"""Files of JSON lines, with one object in each line; every problem is reported with its place."""
 
 import json
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ _ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every row of a file, with its place for messages.
+    """Every row of a file, with its place for error messages.
 
     Raises:
-        DataError: The file is empty or cannot be read, or a line is no object.
+        DataError: The file is empty or cannot be read, or a line is not a JSON object.
     """
     rows = 0
     for number, line in read_lines(file):
@@ -24,7 +24,7 @@ def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
             place = f"line {number} of {file}"
             row = row_of(line, place)
             try:
-                # JSON may spell half a character, which no tokenizer takes.
+                # JSON can escape half of a surrogate pair, which no tokenizer accepts.
                 json.dumps(row, ensure_ascii=False).encode()
             except UnicodeEncodeError as error:
                 message = f"{place} holds half a character; write whole Unicode text"
@@ -35,10 +35,10 @@ def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def file_of_split(place: Path, split: str) -> Path:
-    """The file of a split, as sst2.train.jsonl.gz of DIR/sst2 and train.
+    """The file of a split, e.g. DIR/sst2.train.jsonl.gz for DIR/sst2 and train.
 
     Raises:
-        DataError: There is none; the message says what lies beside it.
+        DataError: There is none; the message lists the files beside it.
     """
     if not place.name:
         raise DataError(f"{place} names no file; give DIR/NAME, as data/sst2")
@@ -55,7 +55,7 @@ def file_of_split(place: Path, split: str) -> Path:
 
 
 def has_split(place: Path, split: str) -> bool:
-    """Whether there is such a file."""
+    """Whether the split has a file."""
     return bool(place.name) and any(
         place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS
     )
@@ -65,11 +65,11 @@ def row_of(line: str, place: str) -> dict[str, Any]:
     """A line as a JSON object.
 
     Args:
-        line: Not blank.
-        place: Of it, for the error.
+        line: A line that is not blank.
+        place: The place of the line, for error messages.
 
     Raises:
-        DataError: It is something else, or has a key twice, of which all but the last are lost.
+        DataError: It is not a JSON object, or has a key twice, where the first value would be lost.
     """
     try:
         row = json.loads(line, object_pairs_hook=_keys_once)
@@ -83,7 +83,7 @@ def row_of(line: str, place: str) -> dict[str, Any]:
 
 
 class _KeyTwiceError(Exception):
-    """Of a JSON object."""
+    """A JSON object has a key twice."""
 
 
 def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lines of text files, gzipped or not, with the number of each and the place of every problem."""
+"""Numbered lines of text files, gzipped or not; every problem is reported with its line."""
 
 import gzip
 import io
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from ..errors import DataError
 
-LONGEST_LINE = 10_000_000  # bytes; longer ones are rarely text and would stall a tokenizer
+LONGEST_LINE = 10_000_000  # bytes; longer lines are rarely text and would stall a tokenizer
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """The number of every line, counted from 1, and the line with its end.
+    """The number of every line, counted from 1, and the line with its line end.
 
     Args:
-        file: UTF-8, with or without its mark; gzipped where its name ends in .gz.
+        file: A file in UTF-8, with or without a byte order mark; gzipped if its name ends in .gz.
 
     Raises:
-        DataError: With the line at which the file stops being text or cannot be read.
+        DataError: A line is not text, or cannot be read; the message names it.
     """
     number = 0
     try:
@@ -33,7 +33,9 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 text = line.decode("utf-8")
-                if "\0" in text:  # UTF-16 without its mark reads as UTF-8 with these between
+                if (
+                    "\0" in text
+                ):  # UTF-16 without a byte order mark often decodes as UTF-8 with NULs
                     raise DataError(
                         f"line {number} of {file} holds a NUL byte (at {line.index(0)} of the"
                         " line), which no text has; if the file is UTF-16, convert it: iconv -f"
@@ -53,7 +55,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
                 f"{file} ends in .gz but is no gzip file ({error}); rename it or compress it"
             ) from error
         raise DataError(
-            f"{file} is cut short or broken after line {number} ({error}); fetch it again"
+            f"{file} is truncated or broken after line {number} ({error}); download it again"
         ) from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Prompts with the texts that answer them: what decoders learn to write."""
+"""Prompts with reference answers, from which decoders learn to generate."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import Any
 from ..errors import DataError
 from .json_lines import file_of_split, has_split, read_rows
 
-_DOCUMENTS = "_meetings"  # behind the name of the prompts that are asked of them
-_NOTHING = "-"  # stands where an answer is still to be written
+_DOCUMENTS = "_meetings"  # end of the name of the file with the documents of prompts
+_NOTHING = "-"  # placeholder where an answer is still to be generated
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Prompt:
     """A row of a file of prompts.
 
     Attributes:
-        text: What is asked, behind the document that it is asked of, if there is one;
-            empty where a text begins with nothing.
-        references: Answers, each as good as the others.
+        text: The prompt, after the document that it refers to, if there is one; empty where text
+            is generated without a prompt.
+        references: Equally good answers.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Prompt:
 
     @property
     def identity(self) -> str:
-        """What decides whether it is held out: what it asks, or says where it asks for nothing."""
+        """The text that decides whether it is held out: the prompt, or the answer without one."""
         return self.text or self.references[0]
 
 
@@ -36,24 +36,24 @@ def read_prompts(location: str, split: str = "train", *, answered: bool = True) 
 
     Args:
         location: DIR/NAME.
-        split: Of the files.
-        answered: False takes prompts without references too, and leaves all references out.
+        split: The split in the name of the files.
+        answered: False also accepts prompts without references, and ignores all references.
 
     Raises:
-        DataError: The file is missing or broken, or a row is no prompt.
+        DataError: The file is missing or broken, or a row is not a prompt.
     """
     for row, place in read_with_documents(Path(location), split):
         yield as_prompt(row if answered else {**row, "references": [_NOTHING]}, place)
 
 
 def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """The rows of DIR/NAME.SPLIT.jsonl with their places, and the documents that they name.
+    """The rows of DIR/NAME.SPLIT.jsonl with their documents and places.
 
-    A row with a ``meeting`` asks of the ``document`` that the row of the same ``meeting`` in
-    DIR/NAME_meetings.SPLIT.jsonl has: many are asked of one.
+    A row with a ``meeting`` refers to a document: the ``document`` in the row of the same
+    ``meeting`` in DIR/NAME_meetings.SPLIT.jsonl. Several prompts can share a document.
 
     Raises:
-        DataError: A file is missing or broken, or a document is not there.
+        DataError: A file is missing or broken, or a document is missing.
     """
     documents: dict[Any, Any] | None = None
     for row, place in read_rows(file_of_split(location, split)):
@@ -66,17 +66,17 @@ def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, 
             documents = {str(found.get("meeting")): found.get("document") for found in named}
         if (document := documents.get(str(row["meeting"]))) is None:
             raise DataError(
-                f"{place} asks of the meeting {row['meeting']!r}, which is not among the"
+                f"{place} refers to the meeting {row['meeting']!r}, which is not among the"
                 f" {len(documents)} of {location.name}_meetings.{split}; add its row there"
             )
         yield {**row, "document": document}, place
 
 
 def files_of_prompts(location: str, split: str = "train") -> list[Path]:
-    """The file of prompts, and that of the documents that they are asked of, if there is one.
+    """The file of prompts, and the file of their documents, if there is one.
 
     Raises:
-        DataError: There are no prompts.
+        DataError: The file of prompts is missing.
     """
     place = Path(location)
     documents = place.with_name(f"{place.name}{_DOCUMENTS}")
@@ -85,10 +85,10 @@ def files_of_prompts(location: str, split: str = "train") -> list[Path]:
 
 
 def as_prompt(row: dict[str, Any], place: str) -> Prompt:
-    """A row with ``prompt``, ``references`` and perhaps the ``document`` that is asked of.
+    """A row with ``prompt``, ``references`` and, optionally, a ``document``, as a prompt.
 
     Raises:
-        DataError: Fields are missing or of another kind.
+        DataError: Fields are missing or have a wrong type.
     """
     text, references, document = row.get("prompt"), row.get("references"), row.get("document")
     if not isinstance(text, str) or not isinstance(document, (str, type(None))):

@@ -1,7 +1,7 @@
-"""One column of a table: csv, parquet, or a dataset on the hub. No row and no field is passed over.
+"""One column of a table: csv, parquet, or a dataset on the hub. No row or field is skipped.
 
-What a row holds beyond its header, or lacks, is an error: the comma that made a field of
-half a text would otherwise take the other half with it.
+A row with more or fewer fields than the header is an error: an unquoted comma within a text would
+otherwise silently remove a part of the text.
 """
 
 import csv
@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .lines import LONGEST_LINE, read_lines
 
-_SHOWN = 5  # fields of a row, in messages
+_SHOWN = 5  # fields of a row in error messages
 _ROWS_AT_ONCE = 1000
-_CSV_PROBLEMS = {  # how the csv module's messages begin -> what it means in a file of texts
+# How the messages of the csv module begin -> what they mean in a file of texts. The module has one
+# error class for all problems, so only the text distinguishes them; where it is not known, the
+# original message is shown. tests/data/test_tables.py fails when a message changes.
+_CSV_PROBLEMS = {
     "unexpected end of data": 'begins a text with a quote (") that is never closed; close it, or'
     ' double a quote that belongs to the text ("")',
     "',' expected": 'has more text after the quote (") that closes a field, so an earlier quote was'
@@ -27,13 +30,13 @@ _CSV_PROBLEMS = {  # how the csv module's messages begin -> what it means in a f
 
 
 def csv_column(file: Path, column: str) -> Iterator[str]:
-    """The cells of a column of a csv file whose first row names the columns; blank rows are none.
+    """The fields of a column of a csv file with a header; blank rows are ignored.
 
     Raises:
-        DataError: The column is not there or stands twice; or, with the place, a row has more or
-            fewer fields than the header, a quote is not closed, or the file is no text.
+        DataError: The column is missing or occurs twice; a row has more or fewer fields than the
+            header; a quote is not closed; or the file is not text.
     """
-    csv.field_size_limit(LONGEST_LINE)  # texts are longer than the module's 131,072 characters
+    csv.field_size_limit(LONGEST_LINE)  # the default of 131,072 characters is short for texts
     rows = csv.reader((line for _, line in read_lines(file)), strict=True)
     header: list[str] = []
     place, number = -1, 0
@@ -73,8 +76,8 @@ def parquet_column(file: Path, column: str) -> Iterator[str]:
     """The values of a column of a parquet file.
 
     Raises:
-        DataError: The column is not there, stands twice, or holds something else than strings or
-            no value in some row; or the file cannot be read.
+        DataError: The column is missing, occurs twice, does not hold strings, or has no value in
+            some row; or the file cannot be read.
     """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
@@ -101,14 +104,13 @@ def parquet_column(file: Path, column: str) -> Iterator[str]:
                         )
                     yield text
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{file} cannot be read after row {number}: {first}; give a readable file"
+            f"{file} cannot be read after row {number}: {first_line(error)}; give a readable file"
         ) from error
 
 
 def hub_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
-    """The rows of a dataset on the hub, one after another as they come.
+    """The rows of a dataset on the hub, streamed.
 
     Raises:
         DataError: It cannot be reached or read.
@@ -120,19 +122,19 @@ def hub_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
         for row in datasets.load_dataset(name, split=split, streaming=True):
             number += 1
             yield row
-    except Exception as error:  # `datasets` raises whatever the reader below it raised
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # `datasets` passes on the errors of many readers
         where = f" after row {number}" if number else ""
         raise DataError(
-            f"{name} cannot be read{where}: {first}; give a local file if the hub is not in reach"
+            f"{name} cannot be read{where}: {first_line(error)}; give a local file if the hub"
+            " cannot be reached"
         ) from error
 
 
 def _place_of(column: str, names: Sequence[str], where: str) -> int:
-    """Where a column stands among all.
+    """The index of a column.
 
     Raises:
-        DataError: Nowhere, or twice.
+        DataError: The column is missing or occurs twice.
     """
     if names.count(column) == 1:
         return names.index(column)

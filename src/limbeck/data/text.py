@@ -1,6 +1,6 @@
-"""Files and hub names become documents.
+"""Documents from files and from datasets on the hub.
 
-A line of a txt file is a document; jsonl, csv and parquet give a column.
+Every line of a txt file is a document; of jsonl, csv and parquet files one column is read.
 """
 
 import difflib
@@ -22,19 +22,19 @@ from .lines import read_lines
 from .tables import csv_column, hub_rows, parquet_column
 
 _KNOWN = (".txt", ".jsonl", ".csv", ".parquet")
-_WHOLLY_CHECKED = 1_000_000_000  # bytes on disk
+_FULLY_CHECKED = 1_000_000_000  # bytes on disk up to which a file is checked to its end
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """Where documents come from.
+    """A source of documents.
 
     Attributes:
-        path: A .txt, .jsonl, .csv or .parquet file (all but parquet also .gz),
-            or the name of a hub dataset.
-        column: Which column holds the text; txt files have none.
+        path: A .txt, .jsonl, .csv or .parquet file (all but parquet also .gz), or the name of a
+            dataset on the hub.
+        column: The column that holds the text; txt files have none.
         weight: Share of the sequences, relative to the other sources.
-        split: Of a hub dataset.
+        split: The split of a hub dataset.
     """
 
     path: str
@@ -44,37 +44,52 @@ class TextSource:
 
 
 def check_source(source: TextSource) -> None:
-    """Read a source before anything heavy depends on it; of a very large one only the start.
+    """Read a source once before anything expensive starts; of a very large one only the beginning.
 
     Raises:
-        DataError: It is missing, empty, or not the text that it should be.
+        DataError: The source is missing or empty, or does not hold text.
     """
     try:
         content = content_of(Path(source.path)) if ending_of(source.path) else ""
     except OSError as error:
         raise DataError(f"{source.path} cannot be read: {error.strerror or error}") from error
-    if not _looked_through(source, content):
+    if not _checked_documents(source, content):
         raise DataError(f"{source.path} holds no document; give a file with text in it")
 
 
-# Every arm of a study asks for the same ones.
+# Cached, because every arm of a study checks the same sources.
 @lru_cache(maxsize=256)
-def _looked_through(source: TextSource, content: str) -> int:
-    """How many documents were read; the content is here only to tell it from another."""
-    wholly = content and Path(source.path).stat().st_size < _WHOLLY_CHECKED
+def _checked_documents(source: TextSource, content: str) -> int:
+    """The number of documents that were read; ``content`` is a hash, as a key of the cache."""
+    fully = content and Path(source.path).stat().st_size < _FULLY_CHECKED
     documents = read_documents(source)
-    return sum(1 for _ in (documents if wholly else islice(documents, 1000)))
+    return sum(1 for _ in (documents if fully else islice(documents, 1000)))
 
 
 def read_documents(source: TextSource) -> Iterator[str]:
-    """Every document of a source in order, stripped; blank ones are left out.
+    """Every document of a source in order, without surrounding white space or blank documents.
 
     Raises:
-        DataError: With the line or document at which the source stops being text.
+        DataError: A line or row is not text; the message names it.
     """
     for text in _texts(source):
         if text := text.strip():
             yield text
+
+
+def read_documents_up_to(source: TextSource, characters: int | None) -> Iterator[str]:
+    """Documents from the beginning of a source, until they have so many characters.
+
+    Args:
+        source: The source.
+        characters: The limit, which the last document may exceed; None reads all documents.
+    """
+    read = 0
+    for document in read_documents(source):
+        if characters is not None and read >= characters:
+            return
+        read += len(document)
+        yield document
 
 
 def _texts(source: TextSource) -> Iterator[str]:
@@ -92,10 +107,10 @@ def _texts(source: TextSource) -> Iterator[str]:
 
 
 def ending_of(path: str) -> str:
-    """The known ending, without .gz; empty for a hub name.
+    """The known file ending, without .gz; empty for a hub name.
 
     Raises:
-        DataError: The file is not there, is a folder, or has an unknown ending.
+        DataError: The file does not exist, is a folder, or has an unknown ending.
     """
     file = Path(path)
     plain = file.with_suffix("") if file.suffix == ".gz" else file
@@ -136,7 +151,7 @@ def _column(row: Mapping[str, Any], source: TextSource, place: str) -> str:
     text = row.get(source.column)
     if isinstance(text, str):
         try:
-            text.encode()  # JSON may spell half a character, which no tokenizer takes
+            text.encode()  # JSON can escape half of a surrogate pair, which no tokenizer accepts
         except UnicodeEncodeError as error:
             raise DataError(
                 f"{place}: the column {source.column!r} holds half a character"

@@ -1,9 +1,9 @@
-"""The main job on what ships with the package: a real teacher, real text, a real task.
+"""A whole distillation on data that ships with limbeck: a real teacher, real text, a real task.
 
 The student gets 4,928 tokens of its own and a tenth of the teacher's size by
 mixed-vocabulary training, and then learns the teacher's relations.
 
-The text is a cut of English novels in the public domain, the task is SNIPS
+The text is an excerpt of English novels in the public domain, the task is SNIPS
 (Coucke et al. 2018, arXiv:1805.10190, CC0), the teacher all-MiniLM-L6-v2 from
 the package of the extra ``demo``.
 """
@@ -17,7 +17,8 @@ from rich.console import Console
 from ..evaluation.cost import SENTENCE_LENGTH
 from ..models.locate import DEMO_TEACHER, locate
 from ..run.distill import distill
-from ..tokenization.make import learn_vocabulary, vocabulary_headline
+from ..tokenization.folders import learn_vocabulary
+from ..tokenization.vocabulary_report import vocabulary_headline
 from ..training.processes import check_one_process
 
 HERE = Path(__file__).parent
@@ -29,13 +30,13 @@ _STUDENT = {
     "num_attention_heads": 6,
     "intermediate_size": 768,
 }
-# Short sequences: as many steps from half the text, which a demo has no time for, teach as much.
+# Short sequences: they give as many steps from half of the text, and the student learns as much.
 _LENGTH, _MIXED_TOKENS, _TOKENS = 64, 50_000, 250_000
-_SEEDS = 1  # of fine-tuning, which is a third of the time: mostly the teacher's
+_SEEDS = 1  # of fine-tuning, which takes a third of the time, mostly for the teacher
 
 
 def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recipes of the control and of the student; the second is measured beside the first."""
+    """The recipes of the control and of the student, which is compared with the control."""
     tokens = {"tokenizer": str(output / "vocabulary")}
     shared = {
         "data": {"text": _TEXT, "max_length": _LENGTH, "held_out": {"sequences": 64}},
@@ -85,7 +86,7 @@ def demo_recipes(output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
-    """Learn tokens, pretrain the control, distil, evaluate; gives the report.
+    """Learn tokens, pretrain the control, distil, evaluate; returns the report.
 
     Raises:
         TrainingError: A launcher has started several processes.
@@ -111,7 +112,7 @@ def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
 
 
 def explanation(report: Mapping[str, Any], output: Path) -> list[str]:
-    """What each number of the demo means, and what to do next, a sentence each."""
+    """What each number of the demo means, and what to do next; one sentence for each."""
     scores = report["quality"]["snips"]
     teacher, student, control = (
         100 * scores[role] for role in ("teacher", "student", "no_distillation")
@@ -120,14 +121,14 @@ def explanation(report: Mapping[str, Any], output: Path) -> list[str]:
     text = _MIXED_TOKENS + _TOKENS
     return [
         f"Intent accuracy: of 100 requests of the SNIPS test, how many are understood after"
-        f" fine-tuning on {scores['training_rows']:,} others, once ({_SEEDS} seed).",
-        f"  teacher {teacher:.1f}: all-MiniLM-L6-v2 itself, which is what there is to keep;",
-        f"  student {student:.1f}: {smaller:.0f} times smaller, taught over {text:,} tokens of"
-        " novels, which is little: more text brings it nearer (docs/english.md);",
+        f" fine-tuning on {scores['training_rows']:,} other requests, once ({_SEEDS} seed).",
+        f"  teacher {teacher:.1f}: all-MiniLM-L6-v2 itself, the score to keep;",
+        f"  student {student:.1f}: {smaller:.0f} times smaller, taught over {text:,} tokens"
+        " of novels, which is little: with more text it comes closer (docs/english.md);",
         f"  no distillation {control:.1f}: the same student on the same text without a teacher, so"
         f" distillation gave {student - control:+.1f}.",
-        f"Milliseconds: a sentence of {SENTENCE_LENGTH} of the teacher's tokens on this processor,"
-        " the body alone, in float32.",
+        f"Milliseconds: for a sentence of {SENTENCE_LENGTH} of the teacher's tokens on this"
+        " processor, the body alone, in float32.",
         "Next:",
         f"  every metric, latency and loss curve: open {output / 'report' / 'report.html'}",
         f"  use the student: AutoModel.from_pretrained('{output / 'student'}')",

@@ -1,1 +1,1 @@
-"""Did it work: tasks, cost, agreement, report."""
+"""How good the student is: tasks, generated text, agreement with the teacher, and cost."""

@@ -1,4 +1,4 @@
-"""How often student and teacher would fill a gap with the same token."""
+"""How often student and teacher predict the same token."""
 
 from collections.abc import Sequence
 
@@ -22,15 +22,15 @@ def top_agreement(
     *,
     tokens: TokenIds | int,
 ) -> float:
-    """Share of predicted positions at which both put the same token first; one vocabulary.
+    """Share of predicted positions at which both predict the same token, with one vocabulary.
 
     Args:
         student: In evaluation mode.
         student_architecture: Of its family.
         teacher: In evaluation mode.
         teacher_architecture: Of its family.
-        batches: What both read.
-        tokens: Rows of both output maps that are tokens, or how many of the first are.
+        batches: Read by both.
+        tokens: The ids that the tokenizer has, or how many from 0 on.
 
     Raises:
         ModelError: One of them has no vocabulary head.
@@ -55,9 +55,9 @@ def dropped_mass(
     *,
     tokens: TokenIds | int,
 ) -> float:
-    """Mean probability that a teacher gives to rows of its table that are no tokens.
+    """Mean probability that a teacher gives to ids that are no tokens.
 
-    Output distributions leave them out; much mass there would be much left out.
+    Objectives leave these ids out, so much probability there would be much left out.
 
     Raises:
         ModelError: The teacher has no vocabulary head.

@@ -1,7 +1,7 @@
 """Bits per byte of masked words: a loss that can be compared across vocabularies.
 
 Loss per token and perplexity cannot: a token of a small vocabulary is shorter
-and easier to guess. Bytes of the hidden text are the same for everyone.
+and easier to guess. Bytes of the hidden text are the same for all models.
 """
 
 import math
@@ -33,8 +33,8 @@ def masked_bits_per_byte(
     Args:
         model: In evaluation mode.
         architecture: Of its family.
-        tokenizer: Tells the bytes of a token.
-        batches: Masked as the model reads them.
+        tokenizer: Gives the bytes of a token.
+        batches: With the masks that the model reads.
 
     Raises:
         ModelError: The model has no vocabulary head.
@@ -58,11 +58,11 @@ def predicted_bytes(
 ) -> int:
     """UTF-8 bytes of the predicted tokens' text, with or without spaces.
 
-    Decoders predict spaces and the end of a text, whose bits count as those of the text. What
-    begins, ends, parts, pads or hides has no bytes; any other special token, as <unk>, has those
-    of its name. Where the batches know the bytes of the text itself, those are taken. Else
-    neighbours are decoded together, because a token alone may be half a character; notations such
-    as ``##`` are left to the tokenizer's decoder.
+    Decoders also predict spaces and the end of a text, whose bits count as bits of the text.
+    Tokens that begin, end, separate, pad or mask have no bytes; other special tokens, such as
+    <unk>, have those of their name. Where a batch holds the bytes of the text itself, these are
+    taken. Otherwise adjacent tokens are decoded together, because a token alone may be half a
+    character; notations such as ``##`` are left to the tokenizer's decoder.
     """
     if tokens.utf8_bytes is not None:
         return int(tokens.utf8_bytes[tokens.predicted].sum())

@@ -1,8 +1,8 @@
 """Scores of a model on redrawn test rows.
 
 Every model sees the same redrawn rows, so what is easy or hard for all of them
-cancels out. Scores are computed from sums over rows weighed by how often each was
-drawn, which gives a thousand redraws in the time of a few.
+cancels out. Scores are computed from sums over rows weighted by how often each was
+drawn, so a thousand redraws take the time of a few.
 
 Source: paired bootstrap, Koehn 2004, "Statistical significance tests for machine
 translation evaluation"; Efron and Tibshirani 1993.
@@ -23,31 +23,31 @@ from .tasks import Task
 
 Draws = Int[ndarray, "draws rows"]
 _TOGETHER = 100  # redraws that are ranked at once
-_OF_NUMBERS = ("spearman", "pearson", "rouge_l")  # metrics of rows that are not right or wrong
+_OF_NUMBERS = ("spearman", "pearson", "rouge_l")  # metrics whose rows are not right or wrong
 
 
 def draw_rows(rows: int, *, draws: int, seed: int) -> Draws:
-    """Row numbers drawn with replacement, a redraw a line."""
+    """Row numbers drawn with replacement, a row of the array for each redraw."""
     return np.random.default_rng(seed).integers(0, rows, (draws, rows))
 
 
 def redrawn_scores(task: Task, by_seed: Mapping[int, Sequence[SeedScore]], drawn: Draws) -> Redrawn:
-    """The headline metric of every seed, on the rows as they are and on every redraw.
+    """The headline metric of every seed, on the test rows themselves and on every redraw.
 
     Args:
         task: With its test rows.
-        by_seed: What was measured of each; several, as the fine-tunings of one training, are
+        by_seed: Scores of each training seed; several fine-tunings of one training are
             averaged.
         drawn: Of the test rows.
 
     Raises:
-        EvaluationError: A seed's answers were not kept with its score.
+        EvaluationError: The predictions of a seed were not kept with its score.
     """
     every = [score for scores in by_seed.values() for score in scores]
     if any(len(score.labels or score.tags) != len(task.test) for score in every):
         raise EvaluationError(
-            f"the results on {task.name} were kept without the answers; remove the file of results"
-            " and evaluate again"
+            f"the results on {task.name} were kept without the predictions; remove the file of"
+            " results and evaluate again"
         )
     weights = np.stack([np.bincount(row, minlength=len(task.test)) for row in drawn])
     return Redrawn(
@@ -78,8 +78,8 @@ def _scores(
     if metric == "span_f1":
         return _span_f1(task, score, weights)
     if metric == "exact_sentence":
-        said = _tags_said(task, score)
-        right = [list(e.tags or ()) == row for e, row in zip(task.test, said, strict=True)]
+        predicted = _predicted_tags(task, score)
+        right = [list(e.tags or ()) == row for e, row in zip(task.test, predicted, strict=True)]
         return _shares(np.array(right), weights)
     places = {label: number for number, label in enumerate(task.labels)}
     expected = np.array([places[str(example.label)] for example in task.test])
@@ -108,13 +108,13 @@ def _from_confusions(
     cells[np.arange(len(expected)), expected * labels + answered] = 1.0
     counts = (weights @ cells).reshape(-1, labels, labels)
     right = np.diagonal(counts, axis1=1, axis2=2)
-    of_label, said = counts.sum(2), counts.sum(1)
+    of_label, predicted = counts.sum(2), counts.sum(1)
     if task.headline == "matthews":
         total, hits = counts.sum((1, 2)), right.sum(1)
-        above = hits * total - (of_label * said).sum(1)
-        below = (total**2 - (of_label**2).sum(1)) * (total**2 - (said**2).sum(1))
+        above = hits * total - (of_label * predicted).sum(1)
+        below = (total**2 - (of_label**2).sum(1)) * (total**2 - (predicted**2).sum(1))
         return np.where(below > 0, above / np.sqrt(np.maximum(below, 1e-12)), 0.0)
-    both = of_label + said
+    both = of_label + predicted
     f1 = np.where(both > 0, 2 * right / np.maximum(both, 1), 0.0)
     if task.headline == "f1" and task.positive is not None:
         return np.array(f1[:, task.labels.index(task.positive)])
@@ -142,26 +142,26 @@ def _correlations(
     return np.concatenate(found)
 
 
-def _tags_said(task: Task, score: SeedScore) -> list[list[str]]:
+def _predicted_tags(task: Task, score: SeedScore) -> list[list[str]]:
     return [[task.tags[place] if place >= 0 else "O" for place in row] for row in score.tags]
 
 
 def _span_f1(
     task: Task, score: SeedScore, weights: Int[ndarray, "draws rows"]
 ) -> Float[ndarray, " draws"]:
-    said = _tags_said(task, score)
+    predicted = _predicted_tags(task, score)
     counts = [
         _span_counts(row, list(example.tags or ()))
-        for row, example in zip(said, task.test, strict=True)
+        for row, example in zip(predicted, task.test, strict=True)
     ]
     right, answered, expected = (weights @ np.array(counts, float)).T
     return np.array(2 * right / np.maximum(answered + expected, 1))
 
 
-def _span_counts(said: Sequence[str], expected: Sequence[str]) -> tuple[int, int, int]:
-    """(right, said, expected) spans of a row."""
+def _span_counts(predicted: Sequence[str], expected: Sequence[str]) -> tuple[int, int, int]:
+    """Spans of a row: (right, predicted, expected)."""
     spans = [
         {(e.tag, e.start, e.end) for row in Entities([list(tags)], IOB2).entities for e in row}
-        for tags in (said, expected)
+        for tags in (predicted, expected)
     ]
     return len(spans[0] & spans[1]), len(spans[0]), len(spans[1])

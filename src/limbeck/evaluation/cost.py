@@ -1,7 +1,7 @@
 """What a model folder costs: parameters, disk, memory, and milliseconds on a CPU.
 
-Measured in a process of its own, so that peak memory is the model's and the
-number of threads is what is said. Run as a module it prints one JSON line.
+Measured in a process of its own, so that peak memory is the model's alone and the
+number of threads is as given. That process prints one JSON line.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from ..errors import EvaluationError
 from ..models.families import ARCHITECTURES
 from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
-from ..models.low_rank_layers import add_factors, factored_ranks
+from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..models.modules import parameter_counts
 from ..system.memory import peak_process_bytes
 
 BATCHES = (1, 32)
 LENGTHS = (16, 64, 128)
 _WARM_UP = 3
-_FEWEST, _LONGEST = 3, 4  # forwards at least, where those asked for take so many times as long
-_WRITTEN = 32  # tokens that a decoder writes, each time
+_FEWEST, _LONGEST = 3, 4  # forwards at least, where those requested take so many times too long
+_GENERATED = 32  # tokens that a decoder generates, each time
 SENTENCE_LENGTH = 64  # tokens of the one text that "milliseconds a sentence" means, by default
-# Nothing is imported from the folder in which the user happens to stand.
+# Nothing is imported from the user's current folder.
 _PROGRAM = (
     "import sys; sys.path[:] = [place for place in sys.path if place];"
     " from limbeck.evaluation.cost import print_cost; print_cost()"
@@ -61,20 +61,20 @@ class Cost:
 
     Attributes:
         parameters: Of the body, without any head or pooler; tied weights once.
-        embedding_parameters: Of these, in every `torch.nn.Embedding`: tables of
-            tokens, positions and segments, without what projects or normalises them.
+        embedding_parameters: Those of them in `torch.nn.Embedding` modules: tables of
+            tokens, positions and segments, without projections and normalisation.
         megabytes: The safetensors on disk, in 1e6 bytes; of a hub name, as float32.
         vocabulary_size: Tokens.
-        peak_memory_bytes: What the process held at most, above its peak before
-            loading: all weights, memory-mapped ones too, and the activations of
-            the largest batch. None where it cannot be asked.
-        threads: Of the processor.
+        peak_memory_bytes: Peak memory of the process above its peak before loading: all weights,
+            memory-mapped ones too, and the activations of the largest batch. None where the
+            system does not say.
+        threads: That compute.
         precision: Of weights and arithmetic.
-        pieces_per_sentence: Tokens of the one text that a sentence stands for.
+        pieces_per_sentence: Tokens of the text that counts as one sentence.
         cpu_ms_per_sentence: Median for one such text.
         latencies: Every batch size and length that the model can read.
-        cpu_ms_per_written_piece: Median of one more token of such a text, the likeliest,
-            with keys and values kept; None of an encoder, or without a vocabulary head.
+        cpu_ms_per_written_piece: Median for generating one more token after such a text, greedily,
+            with a cache; None of an encoder, or without a vocabulary head.
     """
 
     parameters: int
@@ -90,7 +90,7 @@ class Cost:
     cpu_ms_per_written_piece: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For files."""
+        """As it stands in report.json."""
         return asdict(self)
 
 
@@ -108,15 +108,15 @@ def measure_cost(
 
     The body alone runs, in float32, on random tokens, with the attention that
     transformers chooses. One sentence is always timed too; lengths that the
-    model cannot read are left out. Decoders also write, with their heads.
+    model cannot read are left out. Decoders with a head also generate.
 
     Args:
         model: Folder, hub name or package name.
         batches: Texts at once.
         lengths: Tokens a text.
-        sentence: Tokens of a sentence, or all that the model can read. A vocabulary
-            that cuts the same words into more tokens is to be given more.
-        threads: Of the processor; by default what torch uses here.
+        sentence: Tokens of a sentence, or all that the model can read. Give more for a
+            vocabulary that splits the same words into more tokens.
+        threads: That compute; by default as many as torch uses here.
         seconds_each: Time spent on each combination, at least.
         minimum_runs: Forwards timed for each combination, at least; three do where so many
             would take more than four times ``seconds_each``.
@@ -134,23 +134,17 @@ def measure_cost(
         )
     command = [sys.executable, "-c", _PROGRAM, locate(model)]
     command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
-    command += [
-        "--seconds",
-        str(seconds_each),
-        "--sentence",
-        str(sentence),
-        "--batches",
-        *map(str, batches),
-    ]
-    command += ["--lengths", *map(str, lengths)]
+    command += ["--seconds", str(seconds_each), "--sentence", str(sentence)]
+    command += ["--batches", *map(str, batches), "--lengths", *map(str, lengths)]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it said nothing"
+        tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it printed nothing"
         raise EvaluationError(
             f"the cost of {model} could not be measured: the process ended with {done.returncode},"
-            f" not 0 (below 0 it was killed, often for memory; give smaller batches):\n{tail}"
+            f" not 0 (below 0 it was killed, often for lack of memory; give smaller"
+            f" batches):\n{tail}"
         )
     facts = json.loads(done.stdout.strip().splitlines()[-1])
     return Cost(**{**facts, "latencies": tuple(Latency(**row) for row in facts["latencies"])})
@@ -162,7 +156,7 @@ def model_size(model: str) -> dict[str, Any]:
     config = load_config(place)
     with torch.device("meta"):
         body = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-        add_factors(body, factored_ranks(config))
+        add_low_rank_layers(body, low_rank_ranks(config))
     parameters, embeddings = parameter_counts(_without_pooler(body))
     on_disk = sum(file.stat().st_size for file in Path(place).glob("*.safetensors"))
     return {
@@ -187,7 +181,7 @@ def _measure(
     size = model_size(folder)  # before the baseline: it imports the code of the architecture
     before = peak_process_bytes()
     model = load_body(folder)
-    model.config.use_cache = False  # a decoder would keep keys and values that nobody asks for
+    model.config.use_cache = False  # a decoder would keep keys and values that nothing needs
     with torch.inference_mode():
         for parameter in model.parameters():
             parameter.sum()  # memory-mapped weights count only once they have been read
@@ -204,12 +198,12 @@ def _measure(
         pieces_per_sentence=one[1],
         cpu_ms_per_sentence=1000 * latencies[one].p50,
         latencies=tuple(latencies.values()),
-        cpu_ms_per_written_piece=_written_token(folder, one[1], longest, seconds),
+        cpu_ms_per_written_piece=_generated_token(folder, one[1], longest, seconds),
     )
 
 
 def _without_pooler(model: Any) -> PreTrainedModel:
-    """A pooler is in some folders and not in others, and plays no part here."""
+    """The model without its pooler, which some folders have and others lack."""
     if "pooler" in dict(model.named_children()):
         model.pooler = None
     return model  # type: ignore[no-any-return]
@@ -244,12 +238,12 @@ def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: 
     return Latency(batch, length, float(p50), float(p95))
 
 
-def _written_token(folder: str, sentence: int, longest: int, seconds: float) -> float | None:
-    """Milliseconds of a token after so many; None where nothing is written."""
+def _generated_token(folder: str, sentence: int, longest: int, seconds: float) -> float | None:
+    """Milliseconds of a token after so many; None of a model that generates nothing."""
     architecture = ARCHITECTURES.get(load_config(folder).model_type)
     if architecture is None or not architecture.causal:
         return None
-    prompt = max(1, min(sentence, longest - _WRITTEN))
+    prompt = max(1, min(sentence, longest - _GENERATED))
     model: Any = load_model(folder, architecture=architecture)
     if model is model.base_model or prompt == longest:  # without a head, or without room
         return None
@@ -258,7 +252,7 @@ def _written_token(folder: str, sentence: int, longest: int, seconds: float) -> 
         while sum(times) < seconds or not times:
             kept = DynamicCache(config=model.config)
             found = model(input_ids=_random_tokens(model, 1, prompt), cache=kept, use_cache=True)
-            for _ in range(min(_WRITTEN, longest - prompt)):
+            for _ in range(min(_GENERATED, longest - prompt)):
                 began = time.perf_counter()
                 best = found.logits[:, -1:].argmax(-1)
                 found = model(input_ids=best, cache=kept, use_cache=True)
@@ -274,7 +268,7 @@ def _random_tokens(model: Any, batch: int, length: int) -> Tensor:
 
 
 def print_cost() -> None:
-    """The program of the process that is measured."""
+    """Print the cost of a model folder: the program of the process that is measured."""
     parser = argparse.ArgumentParser(description="Print the cost of a model folder as JSON.")
     parser.add_argument("folder")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

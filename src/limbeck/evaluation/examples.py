@@ -1,4 +1,4 @@
-"""Rows of a task as tokens: what a model reads of an example, and what it is asked there."""
+"""Rows of a task as tokens: what a model reads of an example, and what it has to predict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Row:
     """An example as tokens.
 
     Attributes:
-        tokens: What the tokenizer gives, by the name that the model reads it by.
+        tokens: Inputs of the model, by name.
         label: Number of the class, or the number to be predicted.
-        tags: Number of the tag at each token; -100 where none is asked.
+        tags: Number of the tag at each token; -100 where none is predicted.
         word_of_token: Number of the word that each token begins; -1 elsewhere.
     """
 
@@ -38,18 +38,18 @@ def encode_example(
     *,
     segments: int = 0,
 ) -> Row:
-    """The example as tokens; words that are cut off are not asked for.
+    """The example as tokens; tags of words that are truncated are not predicted.
 
-    Special tokens are those of the frame alone, whatever the text spells; the longer text of a
-    pair is cut, at its end. A text without any token has one where there is no frame.
+    Only the frame gives special tokens, whatever the text spells. Of a pair the longer text is
+    truncated, at its end. Without a frame, a text without any token gets one.
 
     Args:
         example: Of the task.
         task: Its labels and tags.
         tokenizer: Of the model.
         limit: Tokens at most.
-        segments: That the model tells apart; tokens have them where those of a pair are among
-            them.
+        segments: Token types that the model distinguishes; tokens get theirs where the model
+            has enough for a pair.
     """
     # Words are read as one text: byte-level tokens know a word's start by the space before it.
     text = example.text or "" if example.words is None else " ".join(example.words)
@@ -76,7 +76,7 @@ def encode_example(
 
 
 def least_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
-    """How many tokens hold one of every text of the longest row, and how many of them are special.
+    """Tokens that the longest kind of row needs at least, and how many of them are special.
 
     Args:
         task: Whose rows may be pairs.
@@ -96,7 +96,7 @@ def _kept(encoded: Encoding, limit: int) -> list[int]:
     ]
     room = max(0, limit - sum(special))
     shorter, longer = sorted(places, key=len)
-    # As transformers cuts pairs: the longer one, until both are of one length.
+    # As transformers truncates pairs: the longer one, until both are of one length.
     of_shorter = min(len(shorter), room // 2) if longer else 0
     kept = {*shorter[:of_shorter], *longer[: room - of_shorter]}
     return [n for n, other in enumerate(special) if other or n in kept]
@@ -112,7 +112,7 @@ def _word_at_each_character(words: Sequence[str]) -> list[int]:
 def collate_rows(
     rows: list[Row], tokenizer: PreTrainedTokenizerFast, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """What the model is called with, padded to the longest row, and the tags asked for."""
+    """The inputs of the model, padded to the longest row, and the tags to predict."""
     longest = max(len(row.tags) for row in rows)
     fill = {"input_ids": tokenizer.pad_token_id or 0}
 

@@ -2,8 +2,8 @@
 
 The head is a linear layer on the mean of the last hidden states (or on the
 first one), and for tags on the first token of each word. It is our own, so that
-every architecture is treated alike: a pooler that some folders carry, trained or
-not, plays no part.
+every architecture is treated alike: a pooler that some folders have, trained or
+not, is not used.
 """
 
 import time
@@ -35,9 +35,9 @@ class SeedScore:
         seed: Its seed.
         metrics: Scores on the test rows.
         seconds: Spent.
-        labels: What was said of each test row: the place of the label among the task's,
+        labels: The prediction for each test row: the index of the label among the task's,
             or the number; empty where the task has none.
-        tags: Places of each word's tag among the task's, a row a test row.
+        tags: The index of each word's tag among the task's, a row for each test row.
     """
 
     seed: int
@@ -57,9 +57,9 @@ class Finetuned:
         task: What was learned.
         settings: The protocol.
         seed: Of the fine-tuning.
-        seconds: It took.
+        seconds: Of the fine-tuning.
         limit: Tokens of a text that are read.
-        segments: That the model tells apart.
+        segments: Token types that the model distinguishes.
     """
 
     network: TaskModel
@@ -72,16 +72,17 @@ class Finetuned:
     segments: int
 
     def score(self, task: Task) -> SeedScore:
-        """On the test rows of a task with the same labels and tags.
+        """Score the test rows of a task with the same labels and tags.
 
         Raises:
-            EvaluationError: It has others, no room for a text, or a prediction is not finite.
+            EvaluationError: Labels or tags differ, there is no room for a text, or a prediction is
+                not finite.
         """
         learned = self.task
         if (task.kind, task.labels, task.tags) != (learned.kind, learned.labels, learned.tags):
             raise EvaluationError(
-                f"{task.name} cannot be scored by what has learned {learned.name}: labels or tags"
-                " differ; fine-tune on it"
+                f"{task.name} cannot be scored by a model that has learned {learned.name}: labels"
+                " or tags differ; fine-tune on it"
             )
         _check_room(task, self.tokenizer, self.limit)
         began = time.perf_counter()
@@ -160,7 +161,7 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
         if value < least:
             raise EvaluationError(f"{name} is {value}; give {least} or more")
     for name, rate in (
-        ("epochs", settings.num_train_epochs),
+        ("num_train_epochs", settings.num_train_epochs),
         ("learning_rate", settings.learning_rate),
     ):
         if not rate > 0:
@@ -168,7 +169,7 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
 
 
 def _check_room(task: Task, tokenizer: PreTrainedTokenizerFast, limit: int) -> None:
-    """See that something of every text is read."""
+    """See that at least one token of every text is read."""
     least, special = least_tokens(task, tokenizer)
     if limit < least:
         texts = "both texts of a pair need" if least - special == 2 else "a text needs"
@@ -189,7 +190,7 @@ def _positions(body: PreTrainedModel) -> int:
 
 
 def _segments(body: PreTrainedModel) -> int:
-    """How many texts of a pair and the like the model tells apart, whatever its tokenizer does."""
+    """How many token types (the texts of a pair) the model distinguishes."""
     for name, module in body.named_modules():
         if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
             return module.num_embeddings
@@ -237,10 +238,10 @@ def _learn(
             classes = torch.tensor([int(row.label) for row in batch], device=device)
             loss = loss + cross_entropy(of_text, classes)
         if of_words is not None:
-            # A mean over no tag at all would be no number.
-            asked = (tags != -100).sum().clamp_min(1)
+            # A mean over no tag at all would be NaN.
+            count = (tags != -100).sum().clamp_min(1)
             total = cross_entropy(of_words.flatten(0, 1), tags.flatten(), reduction="sum")
-            loss = loss + total / asked
+            loss = loss + total / count
         if not torch.isfinite(loss):
             raise EvaluationError(
                 f"the loss on {task.name} is not finite at step {step} with seed {seed}; lower the"
@@ -257,7 +258,7 @@ def _learn(
 def _shuffled(
     rows: list[Row], batch_size: int, generator: np.random.Generator
 ) -> Iterator[list[int]]:
-    """Batches of texts of like length, in random order: little padding, little bias."""
+    """Batches of texts of similar length, in random order: little padding, little bias."""
     lengths = np.array([len(row.tags) for row in rows])
     noisy = lengths * generator.uniform(0.8, 1.25, len(rows))
     order = np.argsort(noisy, kind="stable")

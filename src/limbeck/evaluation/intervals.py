@@ -1,11 +1,11 @@
-"""How sure a difference between two models is, for other test rows and for other seeds.
+"""How certain a difference between two models is, for other test rows and for other seeds.
 
-A model's score depends on the rows, on the seed, and on how the two fall together. Redrawn
-rows show the first and the last, and the scores of several seeds the second and the last;
-what both show is counted once. Of n redrawn rows the variance is n/(n-1) too small, and few
-seeds tell little of theirs, so each part is stretched by the t quantile of its own degrees of
-freedom. The parts' half-widths add up as their squares do, which for independent normal parts
-covers at least as often as it says.
+A model's score depends on the rows, on the seed, and on the interaction of the two. Redrawn
+rows show the variance of the first and the last, the scores of several seeds that of the second
+and the last; what both show is counted once. The variance over n redrawn rows is too small by
+n/(n-1), and that over few seeds is uncertain, so each part is multiplied by the t quantile of its
+own degrees of freedom. Half-widths of the parts are added in squares, which for independent
+normal parts covers the true difference at least as often as stated.
 
 Source: Banerjee 1960, Sankhya 22, 357; the parts, two-way random effects, Searle, Casella and
 McCulloch 1992, Variance Components; proportions of few rows, Agresti and Min 2005, Statistics
@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 from ..errors import EvaluationError
 
 _LEAST_P = 1e-12
-_ROUNDING = 1e-12  # of scores of 1: a smaller difference is that of two orders of summing
+_ROUNDING = 1e-12  # of scores of 1: smaller differences come from the order of summation
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Redrawn:
 
     Attributes:
         seeds: Their numbers.
-        observed: On the rows as they are.
+        observed: On the test rows themselves.
         redrawn: On redrawn rows; every model of a comparison on the same ones.
-        rows: How many there are.
-        counted: Whether each row is either right or wrong, and the score made of counts.
+        rows: How many test rows there are.
+        counted: Whether each row is either right or wrong, and the score is computed from counts.
     """
 
     seeds: tuple[int, ...]
@@ -51,11 +51,11 @@ class Difference(NamedTuple):
     """A model's mean score minus the control's.
 
     Attributes:
-        mean: On the rows as they are.
+        mean: On the test rows themselves.
         low: Lower end of the 95 % interval.
         high: Upper end of it.
-        p: Two-sided: one minus the level of the interval that ends at zero.
-        seeds: Of how many the interval knows; with one it is of the test rows alone.
+        p: Two-sided: one minus the level of the interval that just reaches zero.
+        seeds: How many the interval takes into account; with one it is of the test rows alone.
     """
 
     mean: float
@@ -66,12 +66,12 @@ class Difference(NamedTuple):
 
 
 class _Variances(NamedTuple):
-    """Of the difference: of its parts, rows alone first, and of all that rows do to it.
+    """Variances of the difference: of its parts, rows alone first, and of all effects of rows.
 
     Attributes:
         parts: Of rows alone, then of the seeds of each side.
         freedoms: Degrees of freedom of the estimate of each part.
-        rows: Where the seeds stay as they are, with the freedom of the first part.
+        rows: With the seeds fixed; it has the degrees of freedom of the first part.
     """
 
     parts: list[float]
@@ -80,7 +80,7 @@ class _Variances(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """Means over tasks: of each seed, and how redrawn rows move them."""
+    """Means over tasks of each seed, and how far redrawn rows move them."""
 
     observed: Float[ndarray, " seeds"]
     moved: Float[ndarray, "seeds draws"]
@@ -89,9 +89,9 @@ class _Side(NamedTuple):
 def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> Difference:
     """The difference of two models' means over tasks, with its 95 % interval.
 
-    Where both have the same seeds, in whatever order, these are taken in pairs: arms of a study
-    read the same text in the same order with one seed, so what is lucky or unlucky in it cancels
-    out as easy rows do. Where one has others, or more, none are: both means stay those of all.
+    Where both have the same seeds, in whatever order, seeds are paired: with one seed the arms of
+    a study read the same text in the same order, so that luck with it cancels out, as easy rows
+    do. Otherwise no seeds are paired, and each mean is over all seeds of its model.
 
     Args:
         model: Its scores by task.
@@ -116,13 +116,13 @@ def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> 
 
 
 def _by_seed(scores: Mapping[str, Redrawn]) -> dict[str, Redrawn]:
-    """The same with seeds ascending, so that those of two models and of all tasks stand alike."""
+    """The same with seeds ascending, the same order for both models and all tasks."""
     ordered = {}
     for task, found in scores.items():
         if not (np.isfinite(found.observed).all() and np.isfinite(found.redrawn).all()):
             raise EvaluationError(
                 f"{task}: of the scores {found.observed.tolist()} or of their redraws some are no"
-                " numbers, so no difference can be told; train or evaluate that arm again"
+                " numbers, so there is no difference to compute; train or evaluate that arm again"
             )
         order = np.argsort(found.seeds)
         seeds = tuple(found.seeds[place] for place in order)
@@ -138,7 +138,7 @@ def _by_seed(scores: Mapping[str, Redrawn]) -> dict[str, Redrawn]:
 
 
 def _sides(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> list[_Side]:
-    """One of pairs, or the model and the negative of its control."""
+    """The differences of paired seeds, or the model and the negative of its control."""
     mine, theirs = (_over_tasks([scores[task] for task in model]) for scores in (model, control))
     if all(model[task].seeds == control[task].seeds for task in model):
         return [_Side(mine.observed - theirs.observed, mine.moved - theirs.moved)]
@@ -153,7 +153,7 @@ def _over_tasks(scores: Sequence[Redrawn]) -> _Side:
 
 
 def _moved(scores: Redrawn) -> Float[ndarray, "seeds draws"]:
-    """How far redrawn rows move each score from its mean, as far as other rows would."""
+    """How far redrawn rows move each score from its mean, scaled to what other rows would do."""
     moved = scores.redrawn - scores.redrawn.mean(1, keepdims=True)
     return np.array(moved * np.sqrt(scores.rows / max(1, scores.rows - 1)))
 
@@ -166,22 +166,23 @@ def _variances(
     longest = max(sides, key=lambda side: len(side.observed))
     parts, freedoms, both = [], [], 0.0
     for side in sides if len(longest.observed) > 1 else ():
-        # A single seed tells nothing of its variance: that of the other side's stands for it.
-        told, number = (side if len(side.observed) > 1 else longest), len(side.observed)
-        others = len(told.observed) - 1
-        parts.append(float(told.observed.var(ddof=1)) / number)
+        # A single seed has no variance: the one of the other side is taken instead.
+        known, number = (side if len(side.observed) > 1 else longest), len(side.observed)
+        others = len(known.observed) - 1
+        parts.append(float(known.observed.var(ddof=1)) / number)
         freedoms.append(float(others))
-        both += float((told.moved - told.moved.mean(0)).var(1).sum()) / others / number
+        both += float((known.moved - known.moved.mean(0)).var(1).sum()) / others / number
     return _Variances([max(0.0, rows - both), *parts], [freedom, *freedoms], rows + unseen)
 
 
 def _of_rows(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> tuple[float, float]:
     """Degrees of freedom of all tasks' rows, and the variance that no redraw shows.
 
-    Two models that are right on the same few rows would differ by exactly nothing; half a row
-    more on which one alone is right, and half a row for the other, says what is not known. Scores
-    that are no counts show their own variance, but for rows that are all alike (each perfect, or
-    each the same): then it is as much, for no row changes such a mean by more than 1 either.
+    Two models that are right on the same few rows seem to differ by exactly zero. Half a row added
+    on which only one is right, and half a row on which only the other is, accounts for what the
+    few rows cannot show. Scores that are not counts show their own variance, unless all rows are
+    the same (all perfect, for example): then the same amount is taken, as no row changes such a
+    mean by more than 1 either.
     """
     unseen, variances, freedoms = 0.0, list[float](), list[float]()
     for task in model:
@@ -197,7 +198,7 @@ def _of_rows(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> tu
 
 
 def _beyond(level: float, found: _Variances, distance: float) -> float:
-    """How much the half-width at a level exceeds a distance; never less than rows alone give."""
+    """How much the half-width at a level exceeds a distance; at least what rows alone give."""
     quantiles = [stdtrit(freedom, level / 2) ** 2 for freedom in found.freedoms]
     squares = [part * quantile for part, quantile in zip(found.parts, quantiles, strict=True)]
     return float(max(sum(squares), found.rows * quantiles[0]) ** 0.5 - distance)

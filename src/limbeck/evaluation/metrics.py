@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 def classification_metrics(
     predicted: Sequence[str], expected: Sequence[str], *, positive: str | None = None
 ) -> dict[str, float]:
-    """Accuracy, macro F1, Matthews correlation, and F1 of the positive label if one is meant.
+    """Accuracy, macro F1, Matthews correlation, and F1 of the positive label if there is one.
 
     >>> classification_metrics(["a", "b"], ["a", "a"], positive="a")["f1"]
     0.6666666666666666
@@ -46,7 +46,7 @@ def regression_metrics(predicted: Sequence[float], expected: Sequence[float]) ->
 def tagging_metrics(
     predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Strict span F1 (type and both ends right, IOB2), and the share of sentences without a problem.
+    """Strict span F1 (type and both ends right, IOB2), and the share of sentences without error.
 
     >>> tagging_metrics([["B-X", "O"]], [["B-X", "B-X"]])["span_f1"]
     0.6666666666666666

@@ -1,4 +1,4 @@
-"""What student tokens came to mean to a teacher: the teacher's tokens that lie nearest to them."""
+"""What student tokens mean to a teacher of both vocabularies: its nearest teacher tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _AT_ONCE = 1024  # student tokens compared with all of the teacher's
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of student tokens among teacher tokens, by the cosine of their embeddings.
+    """The nearest teacher tokens of student tokens, by the cosine of their embeddings.
 
     Attributes:
         shared: Tokens that both vocabularies have.
-        itself: Of these, the share whose nearest teacher token is themselves.
-        nearest: Some student tokens, each with its nearest teacher tokens and cosines.
+        itself: Share of these whose nearest teacher token is the same token.
+        nearest: Some student tokens with their nearest teacher tokens and cosines.
     """
 
     shared: int
@@ -35,14 +35,14 @@ def neighbours(
     shown: Sequence[int],
     count: int = 5,
 ) -> Neighbours:
-    """Who lies nearest to whom.
+    """The teacher tokens nearest to student tokens.
 
     Args:
-        student: Rows of the student's tokens at the teacher's width.
-        teacher: Rows of the teacher's.
-        shared: Number of the same token for the teacher, by its number for the student.
-        names: Of all tokens, the student's and the teacher's.
-        shown: Student tokens that ``nearest`` tells of.
+        student: Embeddings of the student's tokens, at the teacher's width.
+        teacher: Embeddings of the teacher's tokens.
+        shared: The teacher's id of each shared token, by the student's id.
+        names: Names of all tokens, the student's and the teacher's.
+        shown: Ids of the student tokens in ``nearest``.
         count: Teacher tokens for each of them.
     """
     rows, others = normalize(student.float(), dim=-1), normalize(teacher.float(), dim=-1)

@@ -1,4 +1,4 @@
-"""What of a task a tokenizer does not read as it is written."""
+"""Notes on texts of a task that a tokenizer cannot read exactly as they stand in the file."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ from ..tokenization.plain_text import count_spelled, plain_tokenizer, spelled_no
 from .examples import encode_example
 from .tasks import Example, Task, TaskKind
 
-_WHOLE = 2**31  # tokens: nothing is cut
+_WHOLE = 2**31  # tokens: nothing is truncated
 
 
 def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Texts that spell special tokens, and rows of which a tokenizer leaves no token."""
+    """Notes on texts that spell special tokens, and on texts that become no token at all."""
     rows = [*task.train, *task.test]
     notes = spelled_note(task.name, count_spelled(tokenizer, _texts(rows)))
     if task.kind is TaskKind.GENERATION:

@@ -1,10 +1,10 @@
-"""What a task is scored as, where its rows might have meant something else."""
+"""A note on tasks whose labels are numbers and may have been meant as classes."""
 
 from .tasks import TASKS, Task, TaskKind, numbers_of
 
 
 def scoring_notes(task: Task) -> list[str]:
-    """That numbers which could be classes are not, or nothing.
+    """A note that whole numbers are scored as regression and not as classes, or nothing.
 
     >>> from limbeck.evaluation.tasks import Example
     >>> rows = [Example(text="a", label=1.0), Example(text="b", label=0.0)]
@@ -13,7 +13,7 @@ def scoring_notes(task: Task) -> list[str]:
     mine: its labels are whole numbers (0, 1), so it is scored as regression ...
     """
     if task.kind is not TaskKind.REGRESSION or task.scored_as in TASKS:
-        return []  # of a published task it is known that its labels are numbers
+        return []  # the labels of a published regression task are numbers
     if not all(float(row.label or 0).is_integer() for row in [*task.train, *task.test]):
         return []
     least = min(float(row.label or 0) for row in [*task.train, *task.test])

@@ -1,7 +1,5 @@
-"""A model on a task over several seeds; finished seeds are kept, so an interrupted one goes on."""
+"""The scores of a model on tasks over several seeds; finished seeds are kept in files."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,21 +7,19 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ..errors import EvaluationError
 from ..generation.ends import ends_of
-from ..models.locate import fingerprint
 from ..system.device import choose_device, choose_precision
-from ..system.files import write_text
 from ..tokenization.load import load_tokenizer
 from .finetune import SeedScore, finetune
-from .generation import score_generation
+from .generation_scores import score_generation
+from .kept_seeds import KeptSeeds
 from .settings import FinetuneSettings, GenerationSettings
 from .tasks import Task, TaskKind
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """A model on a task, over seeds."""
+    """The scores of a model on a task, over seeds."""
 
     task: str
     metric: str
@@ -43,18 +39,18 @@ class TaskScore:
         return mean(self.values)
 
     @property
-    def spread(self) -> float | None:
+    def deviation(self) -> float | None:
         """Standard deviation of the headline metric between seeds; None of one seed."""
-        return self.spread_of(self.values)
+        return self.deviation_of(self.values)
 
     @staticmethod
-    def spread_of(values: Sequence[float]) -> float | None:
-        """Standard deviation; None of fewer than two values, which tell nothing of it."""
+    def deviation_of(values: Sequence[float]) -> float | None:
+        """Standard deviation; None of fewer than two values, which have none."""
         return stdev(values) if len(values) > 1 else None
 
     @staticmethod
     def joined(scores: Sequence["TaskScore"]) -> "TaskScore":
-        """The seeds of several models that differ by chance alone, as those of one."""
+        """The seeds of several models that differ only by chance, as those of one."""
         return replace(scores[0], seeds=tuple(seed for score in scores for seed in score.seeds))
 
     @staticmethod
@@ -71,11 +67,11 @@ class TaskScore:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """For programs: every score, without what was said of each row."""
+        """For programs: every score, without the predictions of each row."""
         plain = asdict(self)
         for seed in plain["seeds"]:
             del seed["labels"], seed["tags"]
-        return plain | {"mean": self.mean, "spread": self.spread, "means": self.means()}
+        return plain | {"mean": self.mean, "spread": self.deviation, "means": self.means()}
 
 
 def evaluate_tasks(
@@ -83,25 +79,24 @@ def evaluate_tasks(
     tasks: Sequence[Task],
     *,
     settings: FinetuneSettings,
-    writing: GenerationSettings | None = None,
+    generation: GenerationSettings | None = None,
     seeds: Sequence[int],
     results: Mapping[str, Path] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> dict[str, TaskScore]:
     """The scores of a model folder on tasks that learn from the same rows, over seeds.
 
-    Every seed is fine-tuned once, and scored on each task's test rows. Tasks that ask for
-    texts are not learned first: the model writes them as it is.
+    Every seed is fine-tuned once, and scored on the test rows of each task. Generation tasks are
+    not fine-tuned: the model answers their prompts as it is.
 
     Args:
         model: Folder, hub name or package name.
-        tasks: Read and, if wanted, subsampled; as `learned_together` groups them.
-        settings: The protocol.
-        writing: That of tasks that ask for texts.
+        tasks: Read and, if wanted, subsampled; a group of `learned_together`.
+        settings: The protocol of fine-tuning.
+        generation: The protocol of generation tasks.
         seeds: One fine-tuning each.
-        results: For every task a JSON file in which finished seeds are kept; those
-            that are in it for the same model, rows and settings are not run again,
-            and those of others stay.
+        results: For every task a JSON file in which finished seeds are kept. Seeds that it
+            holds for the same model, rows and settings are not run again; those of others stay.
         progress: Called with (seed, step, steps).
 
     Raises:
@@ -109,28 +104,20 @@ def evaluate_tasks(
             no sense, or a file is not one of results.
         ModelError: The model cannot be loaded.
     """
-    writes = tasks[0].kind is TaskKind.GENERATION
-    writing = writing or GenerationSettings()
-    protocol = writing if writes else _resolved(settings)
-    asked = _asked(model, writing) if writes else []
-    keys = {task.name: _fingerprint(model, task, protocol, asked) for task in tasks if results}
-    kept = {
-        task.name: _kept(results[task.name], keys[task.name]) if results else {} for task in tasks
-    }
+    generation = generation or GenerationSettings()
+    kept = _kept_seeds(model, tasks, settings, generation, results or {})
     for seed in seeds:
-        if not (open_ := [task for task in tasks if seed not in kept[task.name]]):
+        if not (open_ := [task for task in tasks if seed not in kept[task.name].scores]):
             continue
         score: Callable[[Task], SeedScore]
-        if writes:
+        if tasks[0].kind is TaskKind.GENERATION:
             score = partial(
-                _written, model, writing=writing, seed=seed, kept=kept, progress=progress
+                _generated, model, generation=generation, seed=seed, kept=kept, progress=progress
             )
         else:
             score = finetune(model, tasks[0], settings=settings, seed=seed, progress=progress).score
         for task in open_:
-            kept[task.name][seed] = score(task)
-            if results:
-                _keep(results[task.name], keys[task.name], kept[task.name])
+            kept[task.name].keep(score(task))
     return {
         task.name: TaskScore(
             task=task.name,
@@ -138,42 +125,60 @@ def evaluate_tasks(
             test_split=task.test_split,
             training_rows=len(task.train),
             test_rows=len(task.test),
-            seeds=tuple(kept[task.name][seed] for seed in seeds),
+            seeds=tuple(kept[task.name].scores[seed] for seed in seeds),
         )
         for task in tasks
     }
 
 
-def _written(
+def _kept_seeds(
+    model: str,
+    tasks: Sequence[Task],
+    settings: FinetuneSettings,
+    generation: GenerationSettings,
+    results: Mapping[str, Path],
+) -> dict[str, KeptSeeds]:
+    """What is kept of each task, under the protocol that it is scored by."""
+    protocol: FinetuneSettings | GenerationSettings
+    if tasks[0].kind is TaskKind.GENERATION:
+        protocol, facts = generation, _prompt_facts(model, generation)
+    else:
+        protocol, facts = _resolved(settings), []
+    return {
+        task.name: KeptSeeds(results.get(task.name), model, task, protocol, facts) for task in tasks
+    }
+
+
+def _generated(
     model: str,
     task: Task,
     *,
-    writing: GenerationSettings,
+    generation: GenerationSettings,
     seed: int,
-    kept: Mapping[str, Mapping[int, SeedScore]],
+    kept: Mapping[str, KeptSeeds],
     progress: Callable[[int, int, int], None] | None,
 ) -> SeedScore:
-    """Without chance every seed writes the same, so it is written once."""
-    if writing.temperature == 0 and kept[task.name]:
-        return replace(next(iter(kept[task.name].values())), seed=seed)
-    return score_generation(model, task, settings=writing, seed=seed, progress=progress)
+    """The score of a seed; at temperature 0 all seeds generate the same, so one is enough."""
+    if generation.temperature == 0 and kept[task.name].scores:
+        return replace(next(iter(kept[task.name].scores.values())), seed=seed)
+    return score_generation(model, task, settings=generation, seed=seed, progress=progress)
 
 
 def _resolved(settings: FinetuneSettings) -> FinetuneSettings:
-    """With the precision that is run in, so that another machine's results are not taken for it."""
+    """With the precision that `auto` means here: results of another precision are not reused."""
     return replace(settings, precision=choose_precision(settings.precision, choose_device()).name)
 
 
-def _asked(model: str, writing: GenerationSettings) -> list[Any]:
-    """What else decides a text: the template that asks, and ends beside the tokenizer's own."""
+def _prompt_facts(model: str, generation: GenerationSettings) -> list[Any]:
+    """What else decides a text: the chat template, and ends beside the tokenizer's own."""
     tokenizer = load_tokenizer(model)
     ends = [end for end in ends_of(tokenizer, model) if end != tokenizer.eos_token_id]
-    template = tokenizer.chat_template if writing.chat_template else None
+    template = tokenizer.chat_template if generation.chat_template else None
     return [fact for fact in (template, ends) if fact]
 
 
 def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Tasks in groups that learn the same from the same rows, in the order of their first."""
+    """Tasks in groups that learn from the same rows, in the order of their first members."""
     groups: list[list[Task]] = []
     for task in tasks:
         learned = task.kind, task.labels, task.tags, task.train
@@ -184,46 +189,3 @@ def learned_together(tasks: Sequence[Task]) -> list[list[Task]]:
         else:
             groups.append([task])
     return groups
-
-
-def _fingerprint(
-    model: str, task: Task, settings: FinetuneSettings | GenerationSettings, asked: list[Any]
-) -> str:
-    """Names the model's files, the rows and the settings: stale results are not reused."""
-    facts = [fingerprint(model), task.name, asdict(settings), task.test_split]
-    facts += asked
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for example in [*task.train, *task.test]:
-        digest.update(repr(example).encode())
-    return digest.hexdigest()
-
-
-def _all_kept(results: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every finished seed in the file, by fingerprint."""
-    if not results.exists():
-        return {}
-    try:
-        saved: dict[str, list[dict[str, Any]]] = json.loads(results.read_text(encoding="utf-8"))
-        for scores in saved.values():
-            _ = [_restored(score) for score in scores]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise EvaluationError(
-            f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
-            " give another place for results"
-        ) from error
-    return saved
-
-
-def _kept(results: Path, key: str) -> dict[int, SeedScore]:
-    return {score["seed"]: _restored(score) for score in _all_kept(results).get(key, [])}
-
-
-def _restored(saved: Mapping[str, Any]) -> SeedScore:
-    """JSON has lists where a score has tuples."""
-    tags = tuple(tuple(row) for row in saved.get("tags", ()))
-    return SeedScore(**{**saved, "labels": tuple(saved.get("labels", ())), "tags": tags})
-
-
-def _keep(results: Path, key: str, kept: dict[int, SeedScore]) -> None:
-    content = {**_all_kept(results), key: [asdict(score) for score in kept.values()]}
-    write_text(results, json.dumps(content, indent=1))

@@ -1,4 +1,4 @@
-"""How models are measured: what a recipe may set, apart from what carries it out."""
+"""How models are evaluated, as far as a recipe may set it. Torch is not imported here."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,16 +12,16 @@ from ..system.numbers import Number, Whole
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """The protocol; the same for every model that is compared.
+    """The protocol of fine-tuning, the same for every model that is compared.
 
     Attributes:
         num_train_epochs: Passes over the training rows; the last weights are scored.
         batch_size: Texts in a step.
-        learning_rate: At its highest, after a tenth of the steps; then linearly to 0.
+        learning_rate: The highest, reached after a tenth of the steps; then it falls linearly to 0.
         weight_decay: Of AdamW.
-        max_length: Tokens; longer texts are cut, and cut words count as tagged O.
+        max_length: Tokens; longer texts are truncated, and words left out count as tagged O.
         dropout: Before the head.
-        pooling: Which states stand for the text.
+        pooling: Which hidden states represent the text.
         precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware, else
             float32. Head and loss are always float32.
     """
@@ -38,17 +38,17 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How texts are asked for; the same for every model that is compared.
+    """The protocol of generation tasks, the same for every model that is compared.
 
     Attributes:
         max_new_tokens: Tokens of an answer at most, its end included.
         max_length: Tokens of prompt and answer; longer prompts lose their beginning. By
             default what the model can read, and at most 2,048.
-        separator: Stands between prompt and answer; a line's end by default, and in a recipe
-            what stands there in its data.
-        chat_template: Prompts stand in the tokenizer's chat template; in a recipe by default where
-            those of its data do.
-        temperature: 0 takes the likeliest token, and every seed writes the same.
+        separator: Text between prompt and answer; a line break by default, and in a recipe the
+            separator of its data.
+        chat_template: Put prompts into the tokenizer's chat template; in a recipe by default as
+            its data does.
+        temperature: 0 takes the most likely token, and every seed generates the same.
         max_eval_samples: Prompts at most, the first ones.
         batch_size: Prompts at once.
     """

@@ -1,4 +1,4 @@
-"""A body with the head of a task, and what it says of the task's test rows."""
+"""A body with the heads of a task, and its predictions for the task's test rows."""
 
 from typing import Literal
 
@@ -14,13 +14,13 @@ from .tasks import Task, TaskKind
 
 
 class TaskModel(nn.Module):
-    """A body with the heads that a task asks for.
+    """A body with the heads that a task needs.
 
     Args:
-        body: Fine-tuned with them.
-        task: Tells how many labels and tags there are.
+        body: Fine-tuned together with the heads.
+        task: With its labels and tags.
         dropout: Before the heads.
-        pooling: Which states stand for the text.
+        pooling: Which hidden states represent the text.
         half: Run the body in bfloat16; heads are always float32.
     """
 
@@ -62,7 +62,7 @@ class TaskModel(nn.Module):
 def predict(
     network: TaskModel, rows: list[Row], task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[float], list[list[str]]]:
-    """What is said of a task's test rows: labels by their places (or numbers), and tags.
+    """Predictions for a task's test rows: labels as indices (or numbers), and tags.
 
     Args:
         network: Changed to evaluation mode.
@@ -97,23 +97,23 @@ def predict(
                 best = of_words.argmax(-1).tolist()
                 for number, tokens in zip(numbers, best, strict=True):
                     words = len(task.test[number].tags or ())
-                    said = ["O"] * words
+                    predicted = ["O"] * words
                     for place, word in enumerate(rows[number].word_of_token):
                         if word >= 0:
-                            said[word] = task.tags[tokens[place]]
-                    tags[number] = said
+                            predicted[word] = task.tags[tokens[place]]
+                    tags[number] = predicted
     return labels, tags
 
 
 def score_predictions(task: Task, labels: list[float], tags: list[list[str]]) -> dict[str, float]:
-    """Every metric of a task, by name, from what `predict` gave."""
+    """Every metric of a task, by name, from what `predict` returned."""
     expected_tags = [list(example.tags or ()) for example in task.test]
     if task.kind is TaskKind.TAGGING:
         return tagging_metrics(tags, expected_tags)
     if task.kind is TaskKind.REGRESSION:
         return regression_metrics(labels, [float(example.label or 0) for example in task.test])
-    said = [task.labels[int(label)] for label in labels]
+    predicted = [task.labels[int(label)] for label in labels]
     expected = [str(example.label) for example in task.test]
     if task.kind is TaskKind.JOINT:
-        return joint_metrics(said, expected, tags, expected_tags)
-    return classification_metrics(said, expected, positive=task.positive)
+        return joint_metrics(predicted, expected, tags, expected_tags)
+    return classification_metrics(predicted, expected, positive=task.positive)

@@ -1,4 +1,4 @@
-"""One sentence as teacher and student read it, and what both expect at a hidden word."""
+"""One sentence in the tokens of teacher and student, and what both expect at a hidden word."""
 
 import re
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from ..tokenization.words import token_groups
 Expected = list[list[tuple[str, float]]]
 
 
-class Reader(NamedTuple):
-    """A model with its tokenizer; without a vocabulary head it expects nothing."""
+class TokenizedModel(NamedTuple):
+    """A tokenizer with its model; None where the model has no vocabulary head."""
 
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel | None
@@ -30,14 +30,14 @@ class Reader(NamedTuple):
 
 @dataclass(frozen=True)
 class TwoReadings:
-    """Of one sentence.
+    """One sentence as two models read it.
 
     Attributes:
-        text: As both were given it.
+        text: The sentence.
         groups: The teacher's and the student's tokens over the same characters.
         hidden: The word that was hidden from both.
-        expected: For every token of it that each reader was to fill in, the likeliest
-            tokens with their probabilities; nothing where it reads less than the sentence.
+        expected: For each model and each of its tokens of the hidden word, the most likely tokens
+            with their probabilities; nothing where the sentence is too long for the model.
     """
 
     text: str
@@ -46,8 +46,12 @@ class TwoReadings:
     expected: dict[str, Expected]
 
 
-def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) -> TwoReadings:
-    """How two readers cut a sentence, and what they expect at its longest word, the first apart.
+def two_readings(
+    text: str, readers: Mapping[str, TokenizedModel], *, count: int = 5
+) -> TwoReadings:
+    """How two models tokenize a sentence, and what they expect at its longest word.
+
+    The first word is never the hidden one: nothing before it helps to predict it.
 
     Args:
         text: Short enough for both.
@@ -66,7 +70,6 @@ def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) ->
         names = map(str, reader.tokenizer.convert_ids_to_tokens(encoded[side].ids))
         for token, group in zip(names, numbers.tolist(), strict=True):
             groups[group][side].append(token)
-    # The first word has nothing before it to be guessed from.
     words = [match.span() for match in re.finditer(r"\w+", text)]
     span = max(words[1:] or words or [(0, 0)], key=lambda place: place[1] - place[0])
     return TwoReadings(
@@ -77,7 +80,7 @@ def two_readings(text: str, readers: Mapping[str, Reader], *, count: int = 5) ->
     )
 
 
-def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> Expected:
+def _expected(text: str, span: tuple[int, int], reader: TokenizedModel, count: int) -> Expected:
     tokenizer, model, architecture = reader
     if model is None or tokenizer.mask_token_id is None:
         return []
@@ -94,13 +97,11 @@ def _expected(text: str, span: tuple[int, int], reader: Reader, count: int) -> E
         found = capture(model, architecture, tokens, Needs(predictions=True)).predictions
     if found is None:
         return []
-    likeliest = TokenIds.of(tokenizer).only(found.logits()).softmax(-1).topk(count)
+    best = TokenIds.of(tokenizer).only(found.logits()).softmax(-1).topk(count)
     return [
         [
             (str(tokenizer.convert_ids_to_tokens(number)), share)
             for number, share in zip(numbers, shares, strict=True)
         ]
-        for numbers, shares in zip(
-            likeliest.indices.tolist(), likeliest.values.tolist(), strict=True
-        )
+        for numbers, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]

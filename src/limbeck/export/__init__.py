@@ -1,1 +1,1 @@
-"""Leaving the house: plain transformers folders."""
+"""Models as plain transformers folders: written, loaded, described by a card."""

@@ -19,15 +19,15 @@ _FACTS = "mixed.json"
 
 
 def export_both(mixed: MixedVocabulary, tokenizer: PreTrainedTokenizerFast, run: Path) -> None:
-    """Write it into the run's folder, whole or not at all.
+    """Write the teacher of both vocabularies into the run folder, whole or not at all.
 
     Args:
-        mixed: As it stands after its stage.
-        tokenizer: The teacher's; the student's tokens come after its own.
+        mixed: As its stage has trained it.
+        tokenizer: The teacher's; the ids of the student's tokens follow its own.
         run: The run folder.
 
     Raises:
-        TrainingError: It could not be written, as when the disk is full.
+        TrainingError: The folder could not be written, for example because the disk is full.
     """
     facts = {"student_from": mixed.embedding.student_from}
     try:
@@ -43,12 +43,12 @@ def export_both(mixed: MixedVocabulary, tokenizer: PreTrainedTokenizerFast, run:
 
 
 def both_folder(run: Path) -> Path:
-    """Where it lies in a run folder."""
+    """The folder of the teacher of both vocabularies in a run folder."""
     return run / "mixed"
 
 
 def load_both(run: Path, *, architecture: Architecture) -> tuple[PreTrainedModel, int]:
-    """The model, and the number of the student's first token in it."""
+    """The model, and the id of the student's first token in it."""
     folder = both_folder(run)
     model = load_model(str(folder), architecture=architecture, with_head=True)
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))

@@ -8,38 +8,38 @@ from ..models.shapes import Shape
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card says.
+    """What a model card says.
 
     Attributes:
         name: Of the student.
         teacher: Name of the teacher; None for plain pretraining.
-        begun_from: Name of the student that the run went on with, if it was trained before.
-        student: Its shape.
-        model_type: Its model type.
-        stages: A line for each.
+        initial_student: Name of the model that the run continued to train; None for a new one.
+        student: Shape of the student.
+        model_type: Of the student.
+        stages: A line for each stage.
         text: Where the text came from.
         with_head: Whether the vocabulary head was trained and is there.
-        factored: Whether layers stand in two factors, which only limbeck can load.
+        low_rank: Whether layers are low-rank, which transformers loads only with limbeck.
         quality: A line of results for each task.
     """
 
     name: str
     teacher: str | None
-    begun_from: str | None
+    initial_student: str | None
     student: Shape
     model_type: str
     stages: list[str]
     text: list[str]
     with_head: bool
-    factored: bool = False
+    low_rank: bool = False
     quality: Mapping[str, str] = field(default_factory=dict)
 
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown with the hub's metadata on top."""
     origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Trained from labels"
-    if facts.begun_from:
-        origin += f", going on from `{facts.begun_from}`,"
+    if facts.initial_student:
+        origin += f", continued from `{facts.initial_student}`,"
     with_head = "AutoModelForCausalLM" if facts.student.causal else "AutoModelForMaskedLM"
     task = "text-generation" if facts.student.causal else "fill-mask"
     kind = with_head if facts.with_head else "AutoModel"
@@ -54,21 +54,21 @@ def model_card(facts: CardFacts) -> str:
         f"# {facts.name}",
         "",
         f"{origin} with limbeck: {facts.model_type}, {shape.num_hidden_layers} layers, hidden size"
-        f" {shape.hidden_size}, {shape.num_attention_heads} heads, feed-forward {shape.intermediate_size}, vocabulary"
-        f" {shape.vocab_size}.",
+        f" {shape.hidden_size}, {shape.num_attention_heads} heads, feed-forward"
+        f" {shape.intermediate_size}, vocabulary {shape.vocab_size}.",
         "",
         *(
             [
-                "Some layers stand in two factors. `import limbeck` tells transformers how to load"
-                " them; without it they would be random. (The recipe's `low_rank: {export: dense}`"
-                " leaves a folder that needs no limbeck.)",
+                "Some layers are low-rank. `import limbeck` tells transformers how to load them;"
+                " without it their weights would be random. (The recipe's"
+                " `low_rank: {export: dense}` leaves a folder that needs no limbeck.)",
                 "",
             ]
-            if facts.factored
+            if facts.low_rank
             else []
         ),
         "```python",
-        *(["import limbeck"] if facts.factored else []),
+        *(["import limbeck"] if facts.low_rank else []),
         f"from transformers import {kind}, AutoTokenizer",
         "",
         f'model = {kind}.from_pretrained("path/to/this/folder")',

@@ -1,4 +1,4 @@
-"""Any model folder, ready to use, from Python."""
+"""A model folder, loaded ready to use."""
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -11,14 +11,15 @@ from ..tokenization.load import load_tokenizer
 def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A model in evaluation mode, with its vocabulary head if it has one, and its tokenizer.
 
-    Warns which weights are missing where only a part of the head is there; it is left out.
+    Where only a part of the head is in the files, the head is left out and a warning names what
+    is missing.
 
     Args:
-        name: A model or run folder, a hub name, or ``minilm-demo``; layers in two
-            factors are built as they were saved.
+        name: A model or run folder, a hub name, or ``minilm-demo``; low-rank layers are built
+            as they were saved.
 
     Raises:
-        ModelError: It cannot be loaded.
+        ModelError: The model cannot be loaded.
     """
     place = model_of_run(name)
     architecture = architecture_of(load_config(place).model_type)

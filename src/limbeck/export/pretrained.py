@@ -1,4 +1,4 @@
-"""The student as a plain transformers folder, which loads where limbeck is not installed."""
+"""The student as a plain transformers folder, which loads without limbeck installed."""
 
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ def export_student(
     """Write config, safetensors, tokenizer and model card; whole, or not at all.
 
     Args:
-        student: Projections are no part of it and are never exported.
+        student: Projections are not part of the student and are never exported.
         tokenizer: Written beside it.
         folder: Replaced if it is there.
         with_head: Keep the vocabulary head; without training it would be noise.
         card: The text of README.md.
-        ends: Token ids that end what a decoder writes: its configuration and its generation
-            configuration name them all, so that it stops with transformers where it does here.
+        ends: Token ids that end what a decoder generates: its configuration and its generation
+            configuration name them all, so that transformers stops at the same tokens as limbeck.
 
     Raises:
-        TrainingError: It could not be written, as when the disk is full.
+        TrainingError: The folder could not be written, for example because the disk is full.
     """
     model: Any = student if with_head else student.base_model
     if ends:

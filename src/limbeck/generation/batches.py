@@ -1,6 +1,6 @@
-"""Batches of text that student and teacher write themselves, from prompts.
+"""Batches of text that student and teacher generate from prompts.
 
-Source: replay of what was written before, Ko et al. 2024, DistiLLM, arXiv:2402.03898.
+Source: replay of what was generated in earlier steps, Ko et al. 2024, DistiLLM, arXiv:2402.03898.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,20 @@ from ..batch import Batch, Links, Tokens
 from ..token_ids import TokenIds
 from ..tokenization.batching import ALL_ROWS, BatchSource
 from ..tokenization.prompts import Ids, PromptBatches
+from .decoding import DecodingOptions, Generated, generate
+from .drafting import most_places
 from .options import PolicyOptions
-from .parts import means_by_part, parts_of
+from .readers import Readers
 from .rules import Rule
-from .shared import written_by_all
-from .tables import Readers
-from .write import Writing, Written, most_places, write
+from .shared import generated_by_all
+from .thirds import means_by_third, thirds_of
 
 
 class Policy(NamedTuple):
-    """Where the text comes from that a stage learns on.
+    """Where the text that a stage learns from comes from.
 
     Attributes:
-        rule: Who writes; None leaves every text to the corpus.
+        rule: Decides who generates; None takes every text from the corpus.
         options: Of the policy as a whole.
     """
 
@@ -38,24 +39,25 @@ class Policy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WrittenBatches(BatchSource):
-    """The batches of a stage whose text is written with the weights as they are.
+class GeneratedBatches(BatchSource):
+    """The batches of a stage whose text is generated with the weights of the current step.
 
     Batch number n is a pure function of the seed, of n, of the weights, and of what is kept
     of earlier batches.
 
     Attributes:
-        prompts: With the corpus's own responses.
+        prompts: With the responses of the corpus.
         policy: Where text comes from.
-        student: Writes as it is now.
-        teacher: Whom the rule may ask.
-        longest: Tokens of a response at most.
-        tokens: The ids that the tokenizer has, or how many from 0 on.
-        ends: Tokens that end a response, each of them.
+        student: Generates with its current weights.
+        teacher: Generates where the rule says so; None where the rule does not need one.
+        max_new_tokens: Tokens of a response at most.
+        vocabulary: The ids that the tokenizer has, or how many from 0 on.
+        eos_token_id: Each token that ends a response.
         steps: Of the stage.
-        seed: Decides the noise, and whose response is written.
-        apart: Whether something learns from the references beside what is compared.
-        process: Which of several processes this is, where each writes a share.
+        seed: Decides the noise, and which responses are generated.
+        apart: Whether some objective learns from the references, and not from the text in
+            which the models are compared.
+        process: Number of this process, where each generates a share.
         processes: How many there are.
     """
 
@@ -63,42 +65,44 @@ class WrittenBatches(BatchSource):
     policy: Policy
     student: PreTrainedModel
     teacher: PreTrainedModel | None
-    longest: int
-    tokens: TokenIds | int
-    ends: tuple[int, ...]
+    max_new_tokens: int
+    vocabulary: TokenIds | int
+    eos_token_id: tuple[int, ...]
     steps: int
     seed: int
     apart: bool
     process: int = 0
     processes: int = 1
-    hangs_on_weights: ClassVar[bool] = True
-    _since: list[Written] = field(default_factory=list)  # the last record
-    _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and what was written
+    depends_on_weights: ClassVar[bool] = True
+    _since: list[Generated] = field(default_factory=list)  # the last record
+    _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and generated responses
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
         """The batch of that number, counted from 0, or some rows of it.
 
-        All of it is written in any case, by all processes together.
+        The whole batch is generated in any case, by all processes together.
         """
         rule, options = self.policy.rule, self.policy.options
         if rule is None:
             return self.prompts.batch(number, rows)
-        asked, table = self.prompts.numbers(number), self.prompts.table
+        numbers, table = self.prompts.numbers(number), self.prompts.table
         chance = np.random.default_rng((self.seed, number))
-        wanted = chance.random(len(asked)) < options.fraction
-        again = wanted & (chance.random(len(asked)) < options.replay_ratio) & bool(self._kept)
-        responses = [table.responses[prompt] for prompt in asked]
+        wanted = chance.random(len(numbers)) < options.fraction
+        again = wanted & (chance.random(len(numbers)) < options.replay_ratio) & bool(self._kept)
+        responses = [table.responses[prompt] for prompt in numbers]
         for place in again.nonzero()[0].tolist():
-            asked[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
+            numbers[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
         new: list[int] = (wanted & ~again).nonzero()[0].tolist()
         if new:
-            written = self._write([table.prompts[asked[place]] for place in new], rule, number)
-            texts = zip(new, written.tokens.tolist(), written.lengths.tolist(), strict=True)
+            generated = self._generate(
+                [table.prompts[numbers[place]] for place in new], rule, number
+            )
+            texts = zip(new, generated.tokens.tolist(), generated.lengths.tolist(), strict=True)
             for place, ids, length in texts:
                 responses[place] = np.array(ids[:length])
-            self._since.append(written)
-            self._keep([(asked[place], responses[place]) for place in new])
-        mine = asked[rows]
+            self._since.append(generated)
+            self._keep([(numbers[place], responses[place]) for place in new])
+        mine = numbers[rows]
         prompts = [table.prompts[prompt] for prompt in mine]
         tokens = self.prompts.answered(prompts, responses[rows])
         if not self.apart or options.labels == "generated":
@@ -106,7 +110,7 @@ class WrittenBatches(BatchSource):
         return Batch(self.prompts.read(mine), tokens, _same(tokens))
 
     def state(self) -> dict[str, Tensor]:
-        """What is kept of earlier batches, for a checkpoint."""
+        """What a checkpoint keeps of earlier batches."""
         if not self._kept:
             return {}
         rows, texts = zip(*self._kept, strict=True)
@@ -117,7 +121,7 @@ class WrittenBatches(BatchSource):
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with what a checkpoint has kept."""
+        """Continue with what a checkpoint has kept."""
         self._kept.clear()
         if state:
             ends = state["lengths"].cumsum(0).numpy()
@@ -130,7 +134,7 @@ class WrittenBatches(BatchSource):
             del self._kept[: -self.policy.options.replay_buffer_size]
 
     def facts(self) -> Mapping[str, object]:
-        """Of all that was written since it was last asked: by whom, how long, if to its end."""
+        """Who generated how much since the last call, how long, and how often to an end."""
         some = list(self._since)
         self._since.clear()
         return _facts(some) if some else {}
@@ -138,45 +142,45 @@ class WrittenBatches(BatchSource):
     @cached_property
     def _readers(self) -> Readers:
         options = self.policy.options
-        longest = max(map(len, self.prompts.table.prompts)) + self.longest
+        longest = max(map(len, self.prompts.table.prompts)) + self.max_new_tokens
         share = -(-self.prompts.size // self.processes)
         places = most_places(longest, options.draft_length)
-        readers = Readers(graphs=options.cuda_graphs)
+        readers = Readers(cuda_graphs=options.cuda_graphs)
         readers.expect(rows=share, places=places)
         return readers
 
-    def _write(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Written:
+    def _generate(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Generated:
         was_training = self.student.training
         self.student.train(False)
         kind = self.student.device.type
         coarse = self.policy.options.precision == "bfloat16"
         seed = int(np.random.default_rng((self.seed, number, 1)).integers(2**31))
 
-        def some(rows: range) -> Written | None:
+        def some(rows: range) -> Generated | None:
             if not rows:
                 return None
-            return write(
+            return generate(
                 self.student,
                 self.teacher,
                 [prompts[row].tolist() for row in rows],
                 rule,
-                writing=Writing(
-                    self.longest,
+                options=DecodingOptions(
+                    self.max_new_tokens,
                     self.policy.options.temperature,
                     self.policy.options.draft_length,
                     seed=seed,
                     first_row=rows.start,
                 ),
-                tokens=self.tokens,
-                ends=self.ends,
+                vocabulary=self.vocabulary,
+                eos_token_id=self.eos_token_id,
                 progress=min(1.0, number / max(1, self.steps - 1)),
                 readers=self._readers,
             )
 
         with torch.autocast(kind, torch.bfloat16, enabled=coarse):
-            written = written_by_all(len(prompts), self.process, self.processes, some)
+            generated = generated_by_all(len(prompts), self.process, self.processes, some)
         self.student.train(was_training)
-        return written
+        return generated
 
 
 def _same(tokens: Tokens) -> Links:
@@ -186,13 +190,13 @@ def _same(tokens: Tokens) -> Links:
     return Links(view=tokens, student=linked, teacher=linked, groups=tokens)
 
 
-def _facts(some: Sequence[Written]) -> dict[str, object]:
-    lengths = torch.cat([written.lengths for written in some])
-    ended = torch.cat([written.ended for written in some])
-    parts = parts_of(lengths)
-    by_teacher = torch.cat([written.by_teacher for written in some])[:, : parts.shape[1]]
+def _facts(some: Sequence[Generated]) -> dict[str, object]:
+    lengths = torch.cat([one.lengths for one in some])
+    ended = torch.cat([one.ended for one in some])
+    thirds = thirds_of(lengths)
+    by_teacher = torch.cat([one.by_teacher for one in some])[:, : thirds.shape[1]]
     return {
-        "teacher_wrote": means_by_part(by_teacher, parts),
+        "teacher_wrote": means_by_third(by_teacher, thirds),
         "written_length": float(lengths.float().mean()),
         "written_ended": float(ended.float().mean()),
     }

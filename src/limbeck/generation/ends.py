@@ -1,7 +1,7 @@
 """Which tokens end a generated text: all that a model's files, tokenizer and chat template name.
 
 A chat model ends its turn with another token than the one that ends a document, and names both in
-`generation_config.json`; transformers stops at each of them.
+`generation_config.json`; transformers stops at either of them.
 """
 
 from pathlib import Path
@@ -28,8 +28,8 @@ _NAMED = 5  # ids, in a sentence
 def ends_of(tokenizer: PreTrainedTokenizerFast, name: str | None = None) -> tuple[int, ...]:
     """Token ids that end a text, the tokenizer's own first; each is a token of the tokenizer.
 
-    Of a model, those that its generation configuration names; where that names none, those that
-    its configuration file names, as transformers has it.
+    A model adds those that its generation configuration names, or, where that names none, those
+    of its configuration file, as transformers does.
 
     Args:
         tokenizer: Of the model; its end of text, and what its chat template puts behind an answer.
@@ -47,7 +47,7 @@ def ends_of(tokenizer: PreTrainedTokenizerFast, name: str | None = None) -> tupl
 
 
 def ends_notes(tokenizer: PreTrainedTokenizerFast, name: str) -> list[str]:
-    """A sentence on the ends that a model's files name and that are never generated, or nothing.
+    """A sentence on ends that a model's files name but that cannot be generated, or nothing.
 
     Args:
         tokenizer: Of the model.
@@ -109,10 +109,10 @@ def set_ends(model: PreTrainedModel, ends: tuple[int, ...]) -> None:
         model: A decoder.
         ends: At least one token id.
     """
-    said = ends[0] if len(ends) == 1 else list(ends)
-    model.config.eos_token_id = said
+    value = ends[0] if len(ends) == 1 else list(ends)
+    model.config.eos_token_id = value
     if model.can_generate() and model.generation_config is not None:  # a body has none
-        model.generation_config.eos_token_id = said
+        model.generation_config.eos_token_id = value
 
 
 def _generation_config(name: str) -> Any:
@@ -125,5 +125,5 @@ def _generation_config(name: str) -> Any:
         if not Path(place, _FILE).exists():
             return None
         raise ModelError(
-            f"cannot read {Path(place, _FILE)}: {error}. Copy it anew, or remove it"
+            f"cannot read {Path(place, _FILE)}: {error}. Copy it again, or remove it"
         ) from error

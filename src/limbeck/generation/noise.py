@@ -1,18 +1,22 @@
 """Chance that belongs to a place: the same row, position and token always get the same number.
 
-Text is drawn by adding such noise to log-probabilities and taking the largest (Gumbel-max). What
-a row draws then depends neither on the rows beside it nor on how its writing is cut into
-blocks, and two models that nearly agree draw nearly always the same token.
+A token is drawn by adding such noise to log-probabilities and taking the largest (Gumbel-max).
+What a row draws then depends neither on the rows beside it nor on how long the drafts are, and two
+models that nearly agree nearly always draw the same token.
 
 Source: Maddison, Tarlow, Minka 2014, A* sampling, arXiv:1411.0030; the mixing of bits is the
 finaliser of MurmurHash3 (Appleby).
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_SPREAD = 0x9E3779B9 - 2**32  # 2^32 over the golden ratio: near numbers become far ones
+from ..token_ids import TokenIds
+
+_GOLDEN = 0x9E3779B9 - 2**32  # 2^32 over the golden ratio: near numbers become far ones
 _FIRST, _SECOND = 0x85EBCA6B - 2**32, 0xC2B2AE35 - 2**32
 _BITS = 23  # as many as a float32 keeps apart near 1
 
@@ -23,7 +27,7 @@ def gumbel_noise(
     """Independent draws from the standard Gumbel distribution.
 
     Args:
-        keys: Of each row, 32 bits: what tells it from the others, the seed included.
+        keys: Of each row, 32 bits: what distinguishes it from the others, the seed included.
         positions: Where in its text each row stands.
         tokens: Draws for each row.
 
@@ -32,8 +36,8 @@ def gumbel_noise(
     >>> bool((found[0] == found[2]).all()), bool((found[0] == found[1]).any())
     (True, False)
     """
-    here = _mixed(_mixed(keys.int()) + positions.int() * _SPREAD)
-    numbers = torch.arange(1, tokens + 1, dtype=torch.int32, device=keys.device) * _SPREAD
+    here = _mixed(_mixed(keys.int()) + positions.int() * _GOLDEN)
+    numbers = torch.arange(1, tokens + 1, dtype=torch.int32, device=keys.device) * _GOLDEN
     bits = _mixed(here[:, None] + numbers) & (2**_BITS - 1)
     uniform = (bits.float() + 0.5) / 2**_BITS
     return -torch.log(-torch.log(uniform))
@@ -49,13 +53,69 @@ def row_keys(
         rows: Numbers of the rows.
         second: Another draw for the same rows and positions, independent of the first.
     """
-    # The bit that no seed has tells the two draws apart.
+    # The bit that no seed has distinguishes the two draws.
     start = torch.tensor(seed % 2**31 - second * 2**31, dtype=torch.int32, device=rows.device)
-    return _mixed(_mixed(start) + rows.int() * _SPREAD)
+    return _mixed(_mixed(start) + rows.int() * _GOLDEN)
 
 
 def _mixed(bits: Tensor) -> Tensor:
-    """Every bit of the result hangs on every bit given; 32 bits that overflow are meant."""
+    """Bits of which each depends on every bit given; the overflow of 32 bits is intended."""
     bits = (bits ^ ((bits >> 16) & 0xFFFF)) * _FIRST
     bits = (bits ^ ((bits >> 13) & 0x7FFFF)) * _SECOND
     return bits ^ ((bits >> 16) & 0xFFFF)
+
+
+class TokenDraws:
+    """Tokens drawn from log-probabilities with the noise of their row and place.
+
+    Args:
+        rows: Numbers of the rows.
+        seed: Decides the noise, with the number of each row.
+        temperature: Log-probabilities are divided by it; 0 takes the most likely token.
+        vocabulary: The ids that the tokenizer has; no other is drawn.
+        independent: Whether the teacher draws with noise of its own, and not with the student's.
+    """
+
+    def __init__(
+        self,
+        rows: Int[Tensor, " rows"],
+        *,
+        seed: int,
+        temperature: float,
+        vocabulary: TokenIds,
+        independent: bool,
+    ) -> None:
+        self._student_keys = row_keys(seed, rows)
+        self._teacher_keys = row_keys(seed, rows, second=independent)
+        self._temperature = temperature
+        self._ids = vocabulary.end
+        self._absent = torch.tensor(vocabulary.absent, dtype=torch.long, device=rows.device)
+
+    def student_noise(
+        self, rows: Int[Tensor, " open"], places: Int[Tensor, "open draft"]
+    ) -> Float[Tensor, "open draft vocabulary"] | None:
+        """What the student draws with in some rows; None at temperature 0."""
+        return self._noise(self._student_keys[rows], places)
+
+    def teacher_noise(
+        self, rows: Int[Tensor, " open"], places: Int[Tensor, "open draft"]
+    ) -> Float[Tensor, "open draft vocabulary"] | None:
+        """What the teacher draws with in some rows; None at temperature 0."""
+        return self._noise(self._teacher_keys[rows], places)
+
+    def draw(
+        self, logs: Float[Tensor, "*places vocabulary"], noise: Tensor | None
+    ) -> Int[Tensor, "*places"]:
+        """A token for each place."""
+        if noise is None:
+            return logs.argmax(-1)
+        # After the division: a high temperature brings absent ids near to the tokens.
+        scores = (logs / self._temperature + noise).index_fill(-1, self._absent, -math.inf)
+        return scores.argmax(-1)
+
+    def _noise(self, keys: Tensor, places: Tensor) -> Tensor | None:
+        if self._temperature == 0:
+            return None
+        rows, draft = places.shape
+        noise = gumbel_noise(keys.repeat_interleave(draft), places.reshape(-1), self._ids)
+        return noise.view(rows, draft, self._ids)

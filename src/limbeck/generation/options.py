@@ -1,4 +1,4 @@
-"""What a recipe may say of every policy; apart, so that checking a recipe loads no torch.
+"""What a recipe may set of every policy. Torch is not imported, as recipes are checked without it.
 
 Each rule derives from its options, and adds how it decides.
 """
@@ -45,20 +45,20 @@ class PolicyOptions:
     """What every policy may be told.
 
     Attributes:
-        fraction: Of the prompts, those whose response is written; the others keep theirs.
-        labels: ``references``: `labels` and all that needs no teacher learn from the
-            corpus, whatever is written; ``generated``: from what is compared.
-        replay_ratio: Of the responses that would be written, the share that is taken from what
-            was written in earlier steps instead, with its prompt.
-        replay_buffer_size: How many of those are kept, the last ones.
-        temperature: At which is written.
+        fraction: Share of the prompts whose response is generated; the others keep theirs.
+        labels: What `labels` and all other objectives without a teacher learn from:
+            ``references``: the responses of the corpus, whatever is generated; ``generated``:
+            the text in which student and teacher are compared.
+        replay_ratio: Share of the responses to generate that are instead taken, with their
+            prompts, from what was generated in earlier steps.
+        replay_buffer_size: How many generated responses are kept for that, the latest ones.
+        temperature: Of generation.
         draft_length: Tokens drafted at most before the teacher reads them.
-        precision: In which both read while they write. In bfloat16 what a place holds
-            hangs a little on how the text is cut into blocks; small models are not
-            faster in it.
+        precision: Of both models while they generate. In bfloat16 a result depends slightly on
+            how the text is split into drafts; small models are not faster in it.
         cuda_graphs: On a GPU, forwards over a few tokens are recorded once and replayed, which is
-            up to twice as fast for small models; a table of keys and values and what the
-            forwards need stay in memory for it.
+            up to twice as fast for small models; a static cache and the buffers of the forwards
+            stay in memory for it.
     """
 
     fraction: Number = 1.0
@@ -71,7 +71,7 @@ class PolicyOptions:
     cuda_graphs: bool = True
 
     def problems(self) -> list[tuple[str, str]]:
-        """Shares beyond 0 to 1, a temperature out of range, and counts below 1."""
+        """Fractions outside 0 to 1, a temperature out of range, and counts below 1."""
         needed = [
             (0 <= self.fraction <= 1, "fraction", f"is {self.fraction:g}; give 0 to 1"),
             (
@@ -94,43 +94,43 @@ class PolicyOptions:
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """The student writes everything (on-policy).
+    """The student generates everything (on-policy).
 
     Source: Agarwal et al. 2024, GKD, arXiv:2306.13649.
     """
 
     def problems(self) -> list[tuple[str, str]]:
-        """None: there is nothing to say."""
+        """None: there is nothing to set."""
         return []
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """The teacher writes everything (sequence-level distillation).
+    """The teacher generates everything (sequence-level distillation).
 
     Source: Kim and Rush 2016, arXiv:1606.07947.
     """
 
     def problems(self) -> list[tuple[str, str]]:
-        """None: there is nothing to say."""
+        """None: there is nothing to set."""
         return []
 
 
 @dataclass(frozen=True)
 class SwitchOptions:
-    """The teacher writes where the two disagree by more than a threshold, which falls.
+    """The teacher generates where the two disagree by more than a threshold, which falls.
 
-    They disagree by the Jensen-Shannon divergence of what they expect, 0 to ln 2 nats, at
-    temperature 1 whatever the temperature at which text is generated. Where the threshold is 0 the
-    teacher always writes, where it is ln 2 never.
+    Disagreement is the Jensen-Shannon divergence of what both expect, 0 to ln 2 nats, at
+    temperature 1 whatever the temperature of generation. Where the threshold is 0 the teacher
+    always generates, where it is ln 2 never.
 
     Attributes:
         tau: The threshold at the beginning, in nats.
         decay: ``exponential``: tau e^(-rate t); ``linear``: tau (1 - rate t), never
             below 0; ``constant``.
-        rate: How fast it falls, by token. By default it falls to a tenth over the
+        rate: How fast the threshold falls, by token. By default it falls to a tenth over the
             longest response.
-        by: ``position``: t is the place in the response; ``step``: the share of the
+        by: ``position``: t is the place in the response; ``step``: the fraction of the
             stage that is done, times the longest response.
     """
 
@@ -163,7 +163,7 @@ class SpeculativeOptions:
     token is y with probability q(y) [y in K] + p(y) (sum of q outside K).
 
     Attributes:
-        top_k: How many those are.
+        top_k: How many top tokens K has.
     """
 
     top_k: Whole = 25
@@ -178,8 +178,8 @@ class AdaptiveOptions:
     """The teacher takes over for good once the divergence is far above its running mean.
 
     Attributes:
-        times: How often the mean of all places before.
-        first: Places that are only counted.
+        times: The divergence as a multiple of the mean of all places before.
+        first: Places at the beginning that only count towards the mean.
     """
 
     times: Number = 3.0

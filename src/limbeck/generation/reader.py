@@ -1,4 +1,4 @@
-"""A decoder that remembers what it has read, row by row, and can forget some of it."""
+"""A decoder with a cache of keys and values, from which rows and places can be taken out."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from ..token_ids import TokenIds
 
 
 class Reader:
-    """A model with its keys and values, of which some places may be empty.
+    """A model with the keys and values of what it has read; some places may be empty.
 
     Args:
         model: A decoder with a vocabulary head.
         ids: Those that the tokenizer has, or how many from 0 on.
 
     Raises:
-        ModelError: Some layer sees only the last tokens, or keeps something else than
+        ModelError: Some layer sees only the last tokens, or keeps something other than
             keys and values, so that places cannot be left empty.
     """
 
@@ -29,7 +29,7 @@ class Reader:
         if any(type(layer) is not DynamicLayer for layer in kinds):
             names = ", ".join(sorted({type(layer).__name__ for layer in kinds}))
             raise ModelError(
-                f"{type(model).__name__} keeps {names}; text can be written by two models only"
+                f"{type(model).__name__} keeps {names}; two models can generate text together only"
                 " where every layer keeps all keys and values (full attention)"
             )
         self.model = model
@@ -42,12 +42,12 @@ class Reader:
         positions: Int[Tensor, "rows new"],
         mask: Bool[Tensor, "rows places"],
     ) -> Float[Tensor, "rows new vocabulary"]:
-        """Log-probabilities of what follows each new token, float32; a column an id.
+        """Float32 log-probabilities of what follows each new token, a column for each id.
 
         Args:
-            ids: Read after all that was read before.
+            ids: New tokens, which follow all that was read before.
             positions: Of each new token in its text.
-            mask: True where a place holds a token, of those before and of the new ones.
+            mask: True where a place holds a token; of the places before and of the new ones.
         """
         output = self.model(
             input_ids=ids,
@@ -64,7 +64,7 @@ class Reader:
         positions: Int[Tensor, "rows new"],
         mask: Bool[Tensor, "rows places"],
     ) -> None:
-        """Read without asking what follows."""
+        """Read without computing what follows."""
         self.model.base_model(
             input_ids=ids,
             attention_mask=mask,
@@ -74,18 +74,18 @@ class Reader:
         )
 
     def forget_after(self, places: int) -> None:
-        """Only the first places stay."""
+        """Keep the first places only."""
         for layer in self._layers():
             layer.keys = layer.keys[:, :, :places]
             layer.values = layer.values[:, :, :places]
 
     def keep_rows(self, rows: Int[Tensor, " kept"]) -> None:
-        """Only some rows stay."""
+        """Keep some rows only."""
         for layer in self._layers():
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
     def keep_places(self, places: Int[Tensor, "rows kept"]) -> None:
-        """Of every row only some places stay, in the order given."""
+        """Keep some places of every row, in the order given."""
         index = places[:, None, :, None]
         for layer in self._layers():
             shape = (-1, layer.keys.shape[1], -1, layer.keys.shape[3])

@@ -1,11 +1,11 @@
-"""Who writes the next token of a text, student or teacher: one rule a policy.
+"""Who generates the next token of a text, student or teacher: one rule a policy.
 
 A rule sees what both models expect next and nothing of what comes after, so that a block of
 drafted tokens can be judged at once. It sees both distributions at temperature 1, whatever the
 temperature at which text is generated.
 
 Source: the switch, Koo et al. 2025, SWITCH, arXiv:2410.19503, and Mokretsov, Tatarnikova 2025,
-doi:10.17586/2226-1494-2025-25-4-737-743; likeliest tokens, Xu et al. 2024, Speculative Knowledge
+doi:10.17586/2226-1494-2025-25-4-737-743; top tokens, Xu et al. 2024, Speculative Knowledge
 Distillation, arXiv:2410.11325; the running mean, arXiv:2510.07842.
 """
 
@@ -27,7 +27,7 @@ from .options import (
     TeacherOptions,
 )
 
-_FALLS_TO = 0.1  # of the first threshold, over the longest response, by default
+_FALLS_TO = 0.1  # of the threshold at the beginning, over the longest response, by default
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,18 @@ class Seen:
     Attributes:
         drafted: The student's token.
         student: Log-probabilities; each place given what was drafted before it.
-        teacher: Likewise; of no tokens where the rule never asks it.
+        teacher: Log-probabilities at the same places; of no tokens where the rule does not need
+            the teacher.
         position: Of the place in its response, counted from 0.
-        longest: Tokens of a response at most.
-        progress: Share of the stage that is done.
+        max_new_tokens: Tokens of a response at most.
+        progress: Fraction of the stage that is done, 0 to 1.
     """
 
     drafted: Int[Tensor, "rows block"]
     student: Float[Tensor, "rows block vocabulary"]
     teacher: Float[Tensor, "rows block _"]
     position: Int[Tensor, "rows block"]
-    longest: int
+    max_new_tokens: int
     progress: float
 
 
@@ -60,13 +61,13 @@ class Rule(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
     Attributes:
-        asks_teacher: Whether the teacher has to read at all.
-        judges_draft: Whether the decision depends on the drafted token, and not on the text before
-            it alone. The teacher's token is then drawn with noise of its own: the noise of the
-            draft is no longer random once the draft has been looked at.
+        needs_teacher: Whether the teacher has to read the text at all.
+        judges_draft: Whether the decision depends on the drafted token too, and not only on the
+            text before it. The teacher's token is then drawn with noise of its own: the noise of
+            the draft is no longer random once the draft has been looked at.
     """
 
-    asks_teacher: ClassVar[bool]
+    needs_teacher: ClassVar[bool]
     judges_draft: ClassVar[bool] = False
 
     def problems(self) -> list[tuple[str, str]]:
@@ -74,11 +75,13 @@ class Rule(Protocol):
         return []
 
     def begin(self, rows: int) -> State:
-        """What it remembers of each row before the first token; nothing by default."""
+        """What the rule remembers of each row before the first token; nothing by default."""
         return torch.zeros(rows, 0)
 
-    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
-        """True where the teacher writes, and what is remembered after each place.
+    def teacher_generates(
+        self, seen: Seen, state: State
+    ) -> tuple[Bool[Tensor, "rows block"], States]:
+        """True where the teacher generates, and what is remembered after each place.
 
         Args:
             seen: The block.
@@ -89,33 +92,39 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Student(StudentOptions, Rule):
-    """The student writes everything (on-policy)."""
+    """The student generates everything (on-policy)."""
 
-    asks_teacher: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
 
-    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+    def teacher_generates(
+        self, seen: Seen, state: State
+    ) -> tuple[Bool[Tensor, "rows block"], States]:
         """Nowhere."""
         return torch.zeros_like(seen.drafted, dtype=torch.bool), _unchanged(seen, state)
 
 
 @dataclass(frozen=True)
 class Teacher(TeacherOptions, Rule):
-    """The teacher writes everything (sequence-level distillation)."""
+    """The teacher generates everything (sequence-level distillation)."""
 
-    asks_teacher: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
 
-    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+    def teacher_generates(
+        self, seen: Seen, state: State
+    ) -> tuple[Bool[Tensor, "rows block"], States]:
         """Everywhere."""
         return torch.ones_like(seen.drafted, dtype=torch.bool), _unchanged(seen, state)
 
 
 @dataclass(frozen=True)
 class Switch(SwitchOptions, Rule):
-    """The teacher writes where the two disagree by more than a threshold, which falls."""
+    """The teacher generates where the two disagree by more than a threshold, which falls."""
 
-    asks_teacher: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
 
-    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
+    def teacher_generates(
+        self, seen: Seen, state: State
+    ) -> tuple[Bool[Tensor, "rows block"], States]:
         """Where the divergence is above the threshold, or the threshold is 0."""
         threshold = self.threshold(seen)
         # Divergences of nearly equal distributions are rounded to 0.
@@ -126,12 +135,12 @@ class Switch(SwitchOptions, Rule):
         """In nats, at each place."""
         place = seen.position.float()
         if self.by == "step":
-            place = torch.full_like(place, seen.progress * seen.longest)
+            place = torch.full_like(place, seen.progress * seen.max_new_tokens)
         if self.decay == "exponential":
-            rate = -math.log(_FALLS_TO) / seen.longest if self.rate is None else self.rate
+            rate = -math.log(_FALLS_TO) / seen.max_new_tokens if self.rate is None else self.rate
             return self.tau * torch.exp(-rate * place)
         if self.decay == "linear":
-            rate = (1 - _FALLS_TO) / seen.longest if self.rate is None else self.rate
+            rate = (1 - _FALLS_TO) / seen.max_new_tokens if self.rate is None else self.rate
             return self.tau * (1 - rate * place).clamp_min(0)
         return torch.full_like(place, self.tau)
 
@@ -140,11 +149,13 @@ class Switch(SwitchOptions, Rule):
 class Speculative(SpeculativeOptions, Rule):
     """The student's token stays if it is among the teacher's top ones, else it is the teacher's."""
 
-    asks_teacher: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
     judges_draft: ClassVar[bool] = True
 
-    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
-        """Where the drafted token is not among them."""
+    def teacher_generates(
+        self, seen: Seen, state: State
+    ) -> tuple[Bool[Tensor, "rows block"], States]:
+        """Where the drafted token is not among the teacher's top tokens."""
         mine = seen.teacher.gather(-1, seen.drafted[..., None])
         better = (seen.teacher > mine).sum(-1)
         return better >= self.top_k, _unchanged(seen, state)
@@ -154,14 +165,16 @@ class Speculative(SpeculativeOptions, Rule):
 class Adaptive(AdaptiveOptions, Rule):
     """The teacher takes over for good once the divergence is far above its running mean."""
 
-    asks_teacher: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
 
     def begin(self, rows: int) -> State:
         """Sum of divergences, number of places, and whether the teacher has taken over."""
         return torch.zeros(rows, 3)
 
-    def teacher_writes(self, seen: Seen, state: State) -> tuple[Bool[Tensor, "rows block"], States]:
-        """From the first place on where the divergence is that far above the mean before it."""
+    def teacher_generates(
+        self, seen: Seen, state: State
+    ) -> tuple[Bool[Tensor, "rows block"], States]:
+        """From the first place on where the divergence is `times` the mean of the places before."""
         divergence = jensen_shannon(seen.student, seen.teacher)
         sums = state[:, :1] + divergence.cumsum(-1)
         numbers = state[:, 1:2] + torch.ones_like(divergence).cumsum(-1)
@@ -182,7 +195,7 @@ RULES: dict[str, type[Rule]] = {
 
 
 def rule_of(options: Any) -> Rule | None:
-    """The rule of its options, an object of `options.RULE_OPTIONS`; None of None."""
+    """The rule that has these options, an object of `options.RULE_OPTIONS`; None of None."""
     if options is None:
         return None
     name = next(name for name, kind in RULE_OPTIONS.items() if type(options) is kind)

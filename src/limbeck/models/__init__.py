@@ -1,1 +1,1 @@
-"""Any transformers model: where its parts are, how it loads, what it computes on the way."""
+"""Any transformers model: where its parts are, how it loads, and its activations."""

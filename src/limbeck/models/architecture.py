@@ -1,10 +1,10 @@
-"""Where a Transformer keeps its parts: what is said of one family, or by a recipe of its own."""
+"""Where a Transformer keeps its parts, as the table of families or a recipe describes it."""
 
 from dataclasses import dataclass
 
-# The roles that an axis of a weight can play. "qkv" is three stacked "heads", "groups" the
-# heads that keys and values have, "gated" two stacked "inner"; "same" axes (the vocabulary)
-# never change size.
+# The role of each axis of a weight: "hidden", "embedding", "heads", "inner", "positions"; "qkv" for
+# three stacked "heads", "groups" for the heads of keys and values, "gated" for two stacked "inner",
+# and "same" for an axis that never changes its size, such as the vocabulary.
 Axes = tuple[str, ...]
 
 
@@ -13,23 +13,22 @@ class Architecture:
     """Module paths of one family.
 
     Attributes:
-        layers: The list of layers, from the model's body.
-        query: The query projection, from a layer.
-        key: The key projection; the same path as ``query`` where one module
-            gives queries, keys and values joined in this order.
-        value: The value projection.
-        head: Modules from last hidden state to vocabulary logits, in turn,
-            from the language model; empty where the family has none.
-        output: The linear map to the vocabulary at the end of the head; by
-            default the head's last module.
-        causal: A token sees only those before it, and the model is a decoder.
-        inputs_first: Linear layers keep their weights turned, inputs first.
+        layers: Path of the list of layers within the model's body.
+        query: Path of the query projection within a layer.
+        key: Path of the key projection; the same as ``query`` where one module returns queries,
+            keys and values joined in this order.
+        value: Path of the value projection.
+        head: Paths within the language model of the modules that map the last hidden state to
+            vocabulary logits, in the order of their use; empty where the family has no head.
+        output: Path of the linear map to the vocabulary at the end of the head; by default the
+            last module of ``head``.
+        causal: A token attends only to the tokens before it: the model is a decoder.
+        inputs_first: Linear layers store their weights transposed, inputs first.
         intermediate_field: The configuration's name for the feed-forward width.
-        positions_after_padding: Positions are counted from behind the padding
-            token's number, so that the table is longer than the longest text.
-        axes: Roles of the axes of every weight, by the end of its name; needed
-            only to copy layers into a student of another width. A bias has
-            the role of its weight's outputs.
+        positions_after_padding: Positions are numbered from the padding token's id + 1, so the
+            position table has more rows than the longest text has tokens.
+        axes: Roles of the axes of every weight, by the end of its name; needed only to copy
+            layers into a student of another width. A bias has the role of its weight's outputs.
     """
 
     layers: str
@@ -46,17 +45,17 @@ class Architecture:
 
     @property
     def fused(self) -> bool:
-        """Whether one module gives queries, keys and values."""
+        """Whether one module returns queries, keys and values."""
         return self.query == self.key == self.value
 
     @property
     def projections(self) -> dict[str, tuple[str, ...]]:
-        """What each module gives of queries, keys and values, by its path from a layer."""
+        """What each projection returns (queries, keys, values), by its path within a layer."""
         if self.fused:
             return {self.query: ("queries", "keys", "values")}
         return {self.query: ("queries",), self.key: ("keys",), self.value: ("values",)}
 
     @property
     def rotary(self) -> bool:
-        """Whether positions turn queries and keys instead of standing in a table."""
+        """Whether positions rotate queries and keys, instead of being rows of a table."""
         return not any("positions" in roles for _, roles in self.axes)

@@ -1,7 +1,7 @@
-"""Attention in float32 inside a bf16 forward: on a CPU its backward is several times faster.
+"""Attention in float32 within a bfloat16 forward: on a CPU its backward is several times faster.
 
-Only the scaled dot product is affected; the projections around it stay bf16.
-benchmarks/step.py measures what it gives.
+Only the scaled dot product is affected; the projections around it stay in bfloat16.
+benchmarks/step.py measures the gain.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ FLOAT32_ATTENTION = "limbeck_float32"
 
 
 def use_float32_attention(model: PreTrainedModel) -> None:
-    """Let the model's attention run in float32, whatever autocast says around it."""
+    """Let the model compute attention in float32, also under autocast."""
     AttentionInterface.register(FLOAT32_ATTENTION, _float32_sdpa)
     AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
     model.set_attn_implementation(FLOAT32_ATTENTION)
@@ -28,7 +28,7 @@ def _float32_sdpa(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    **options: Any,  # transformers' own calling convention
+    **options: Any,  # transformers passes more arguments by name
 ) -> tuple[Tensor, None]:
     with torch.autocast(query.device.type, enabled=False):
         if attention_mask is not None and attention_mask.is_floating_point():

@@ -1,7 +1,7 @@
-"""One forward of a model, left as soon as it has given what was asked for.
+"""One forward of a model, which stops as soon as all needed activations are captured.
 
-Hooks stand on exactly the modules that compute it: deeper layers and the vocabulary head
-cost nothing.
+Hooks are set on exactly the modules that compute them, so deeper layers and an unused vocabulary
+head cost nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,18 +26,18 @@ from .architecture import Architecture
 from .modules import submodule
 
 
-class _Complete(Exception):  # noqa: N818 - not an error: the forward has given all that was asked
-    """Leaves a forward that has nothing more to give."""
+class _Complete(Exception):  # noqa: N818 - not an error, but the end of a forward
+    """Stops a forward of which everything needed has been captured."""
 
 
 def capture(
     model: PreTrainedModel, architecture: Architecture, tokens: Tokens, needs: Needs
 ) -> Activations:
-    """The activations that ``needs`` names, with their gradients where the model has them.
+    """The activations that ``needs`` names, with gradients where the model has them.
 
     Raises:
-        ModelError: The model has no vocabulary head though logits are asked
-            for, has no such layer, or never computed what was asked for.
+        ModelError: Logits are needed and the model has no vocabulary head, a layer does not
+            exist, or the forward did not compute one of the needed activations.
     """
     if not needs.anything:
         return Activations()
@@ -48,9 +48,10 @@ def capture(
 def capture_tensors(
     model: PreTrainedModel, architecture: Architecture, tokens: Tokens, wanted: set[Name]
 ) -> dict[Name, Tensor]:
-    """The tensors of those names; of predictions, the features alone.
+    """The tensors with the wanted names; for predictions, only the features.
 
-    Beside the kinds of `Needs` there is ``entered``: what queries, keys and values are made of.
+    Besides the kinds of `Needs` there is ``entered``: the input of the query, key and value
+    projections.
 
     Raises:
         ModelError: As `capture`.
@@ -62,10 +63,11 @@ def capture_tensors(
     handles = _hook(body, architecture, hooked, found, stop=not head)
     try:
         arguments: dict[str, Any] = {"use_cache": False} if architecture.causal else {}
-        # Without a mask transformers keeps apart what positions that begin anew say are documents.
-        apart = tokens.positions is not None
-        arguments |= {"position_ids": tokens.positions} if apart else {}
-        mask = None if apart else tokens.mask
+        # Without an attention mask, transformers isolates the documents of a row by their
+        # positions: a new document begins wherever the positions restart.
+        isolated = tokens.positions is not None
+        arguments |= {"position_ids": tokens.positions} if isolated else {}
+        mask = None if isolated else tokens.mask
         states = body(input_ids=tokens.input_ids, attention_mask=mask, **arguments)
     except _Complete:
         pass
@@ -81,7 +83,7 @@ def capture_tensors(
 
 
 def output_map(model: PreTrainedModel, architecture: Architecture) -> OutputMap:
-    """The last linear map to the vocabulary.
+    """Weight and bias of the linear map to the vocabulary.
 
     Raises:
         ModelError: The model has no vocabulary head.
@@ -93,7 +95,7 @@ def output_map(model: PreTrainedModel, architecture: Architecture) -> OutputMap:
 def _vocabulary_head(
     model: PreTrainedModel, architecture: Architecture
 ) -> tuple[list[nn.Module], nn.Linear]:
-    """The modules that turn last hidden states into logits, in turn, and the last linear map."""
+    """The modules that map last hidden states to logits, in order, and their final linear map."""
     children = dict(model.named_children())
     if not architecture.head or any(
         name.split(".")[0] not in children for name in architecture.head
@@ -113,7 +115,7 @@ def _vocabulary_head(
 
 
 def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Tensor:
-    """What the head gives to its last linear map, which is not run."""
+    """The input of the head's final linear map, which is not run."""
     entered: list[Tensor] = []
 
     def hook(module: nn.Module, arguments: Any) -> None:
@@ -168,7 +170,7 @@ def _hook(
     for layer in sorted({layer for name, layer in wanted - {EMBEDDINGS}}):
         if not 0 <= layer < len(layers):
             raise ModelError(
-                f"layer {layer} was asked for, but there are {len(layers)} layers: 0 to"
+                f"layer {layer} was requested, but there are {len(layers)} layers: 0 to"
                 f" {len(layers) - 1} (the embedding output is not counted)"
             )
         here = layers[layer]

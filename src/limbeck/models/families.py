@@ -1,8 +1,8 @@
 """Where each family of Transformers keeps its layers, projections and vocabulary head.
 
-One row a family; everything that looks inside a model reads this table, so a
-new family is one more row. A model that is not in it can be described by the
-same fields in a recipe.
+One entry for each family. Everything that looks inside a model reads this table, so a new family
+needs one more entry. A model whose family is missing can be described by the same fields in a
+recipe.
 """
 
 from dataclasses import replace
@@ -83,7 +83,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         key=_BERT.key,
         value=_BERT.value,
         head=("generator_predictions", "generator_lm_head"),
-        # The head's norm stands on the embedding width, unlike every other one.
+        # Unlike every other norm, that of the head has the width of the embeddings.
         axes=(("generator_predictions.LayerNorm.weight", ("embedding",)), *_BERT_AXES),
     ),
     "distilbert": Architecture(
@@ -157,15 +157,16 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """The table's row for ``config.model_type``.
+    """The architecture of a family, by ``config.model_type``.
 
     Raises:
         ModelError: The family is not in the table.
     """
     if model_type not in ARCHITECTURES:
         raise ModelError(
-            f"the architecture {model_type!r} is not known (known: {', '.join(sorted(ARCHITECTURES))});"
-            " for a teacher, and a student of the same, give its module paths in the recipe, as"
+            f"the architecture {model_type!r} is not known (known:"
+            f" {', '.join(sorted(ARCHITECTURES))}); for a teacher, and for a student of the same"
+            " architecture, give the module paths in the recipe, as"
             " `teacher: {model: ..., architecture: {layers: encoder.layer,"
             " query: attention.self.query, key: ..., value: ..., head: [cls]}}`"
         )

@@ -1,4 +1,4 @@
-"""Models, loaded from where they lie.
+"""Models are loaded from a folder or the hub.
 
 Only safetensors are read, and no code that comes with a model is run.
 """
@@ -36,12 +36,12 @@ def load_config(name: str) -> Any:
     """The transformers configuration of a model.
 
     Raises:
-        ModelError: It cannot be had; the message says why.
+        ModelError: It cannot be read; the message says why.
     """
     place = locate(name)
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-    except Exception as error:  # whatever the library raises at a field that it does not expect
+    except Exception as error:  # transformers raises errors of many types for unexpected fields
         raise ModelError(
             f"cannot read the configuration of {name!r}: {_reason(error)}. Give a transformers"
             " folder, or a hub name where the hub can be reached"
@@ -57,16 +57,16 @@ def load_model(
     """A model in evaluation mode, which computes in float32.
 
     Args:
-        name: As for `locate`.
-        architecture: Tells which modules are the vocabulary head.
-        with_head: True asks for the vocabulary head, False leaves it away, None
-            takes it if the weights are there, and warns where only some are.
-        stored: Weights keep the precision of their file, and are widened where they are used;
+        name: A folder or hub name, as for `locate`.
+        architecture: Says which modules are the vocabulary head.
+        with_head: True requires the vocabulary head, False leaves it out, None loads it if the
+            files have its weights, and warns where they have only some of them.
+        stored: Weights keep the precision of their file and are widened where they are used;
             for a model that is not trained.
 
     Raises:
-        ModelError: It cannot be loaded, or ``with_head`` is True and the
-            weights of the vocabulary head are not in it.
+        ModelError: It cannot be loaded, or ``with_head`` is True and its files lack weights of
+            the vocabulary head.
     """
     if with_head is False:
         return load_body(name, stored=stored)
@@ -84,15 +84,15 @@ def load_model(
 
 
 def load_with_head(name: str, *, architecture: Architecture, seed: int) -> PreTrainedModel:
-    """A model with a vocabulary head, of random weights where it has none; otherwise `load_model`.
+    """A model with a vocabulary head, which has random weights where the files have no head.
 
     Args:
-        name: As for `locate`.
-        architecture: Its family's.
-        seed: Decides the weights that are missing.
+        name: A folder or hub name, as for `locate`.
+        architecture: The architecture of its family.
+        seed: Seed of the random weights.
 
     Raises:
-        ModelError: It cannot be loaded, or has a part of a vocabulary head.
+        ModelError: It cannot be loaded, or its files have only some weights of the head.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -106,7 +106,7 @@ def load_with_head(name: str, *, architecture: Architecture, seed: int) -> PreTr
 
 
 def no_head(name: str) -> str:
-    """That a model has no vocabulary head, and how it gets one."""
+    """The error that a model has no vocabulary head, and how to train one."""
     return (
         f"{name!r} has no trained vocabulary head, which labels and output distributions need;"
         " train one by a run with `labels` alone whose student is a copy of it"
@@ -115,19 +115,19 @@ def no_head(name: str) -> str:
 
 
 def language_model_class(*, causal: bool) -> Any:
-    """The transformers class with a vocabulary head: of decoders, or of encoders."""
+    """The transformers class of models with a vocabulary head: decoders or encoders."""
     return AutoModelForCausalLM if causal else AutoModelForMaskedLM
 
 
 def load_body(
     name: str, *, attention_dropout: bool = True, stored: bool = False
 ) -> PreTrainedModel:
-    """A model without any head, of any architecture, in evaluation mode.
+    """A model of any architecture without a head, in evaluation mode.
 
     Args:
-        name: As for `locate`.
-        attention_dropout: False leaves dropout out of the attention, which
-            takes a processor off its fast path.
+        name: A folder or hub name, as for `locate`.
+        attention_dropout: False disables dropout within attention, which would keep a processor
+            from using its fast implementation.
         stored: As for `load_model`.
 
     Raises:
@@ -146,10 +146,10 @@ def load_body(
 def _load(
     kind: Any, config: Any, name: str, *, stored: bool = False
 ) -> tuple[PreTrainedModel | None, WeightFit | None]:
-    """A model, and what of it was not in its files; neither where there is no such class.
+    """A model and how its weights fit; None twice where transformers has no such class for it.
 
     Raises:
-        ModelError: It cannot be loaded, or its body and its configuration do not fit together.
+        ModelError: It cannot be loaded, or its weights do not match its configuration.
     """
     place = locate(name)
     files = weight_files(place, download=True) or []
@@ -165,7 +165,7 @@ def _load(
             weights = _read(files, plan.renamed)
             model, facts = load_named(plan.own, config, weights, dtype=precision)
         else:
-            # Missing heads are expected and told apart below; transformers' table is noise.
+            # Missing heads are expected and reported below; transformers' table of them is noise.
             with quiet_transformers():
                 model, facts = kind.from_pretrained(
                     place,
@@ -176,7 +176,7 @@ def _load(
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,
                 )
-    except Exception as error:  # likewise
+    except Exception as error:  # errors of many types, as above
         raise ModelError(
             f"cannot load {name!r}: {first_line(error)}. Give a transformers folder with"
             " safetensors, or a hub name where the hub can be reached"
@@ -192,7 +192,7 @@ def _load(
 
 
 def _read(files: Sequence[Path], renamed: Mapping[str, str]) -> dict[str, Tensor]:
-    """Weights by their plain names, still on disk until they are used."""
+    """Weights by their plain names; they are memory-mapped until they are used."""
     found: dict[str, Tensor] = {}
     for file in files:
         found |= load_file(file)
@@ -200,7 +200,7 @@ def _read(files: Sequence[Path], renamed: Mapping[str, str]) -> dict[str, Tensor
 
 
 def _reason(error: BaseException) -> str:
-    """In one line: which field it is stands in the first line, and what is wrong in the second."""
+    """An error of transformers in one line: its first names the field, its second the problem."""
     lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
     return (
         " ".join(lines if lines and lines[0].endswith(":") else lines[:1]) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Where a model lies, a folder, the hub or a package, and what it is made of; nothing is loaded."""
+"""Where a model is stored (folder, hub, package), and its fingerprint; nothing is loaded."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ _MERGED = (
     " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
     " save the tokenizer beside it, and name that folder"
 )
-# All that a tokenizer is made of: how it tokenizes, its special tokens, its chat templates; and
-# the configuration by which transformers chooses its kind.
+# All files that decide what a tokenizer does: its vocabulary, its special tokens, its chat
+# templates, and the configuration by which transformers chooses its class.
 _OF_TOKENIZERS = (
     "config.json",
     "tokenizer*.json",
@@ -39,23 +39,23 @@ _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
 
 def locate(name: str, *, tokenizer_only: bool = False) -> str:
-    """The folder or hub name behind what the user wrote, after cheap checks.
+    """The folder or hub name that the user's name stands for, after cheap checks.
 
     Args:
-        name: A transformers folder, a hub name, or ``minilm-demo`` for the
-            weights inside the package of the extra ``demo``.
-        tokenizer_only: A folder needs no model in it.
+        name: A transformers folder, a hub name, or ``minilm-demo`` for the weights in the
+            package of the extra ``demo``.
+        tokenizer_only: The folder of a tokenizer without a model is allowed.
 
     Raises:
         ModelError: A folder is missing, has no safetensors, or needs remote code.
-        MissingExtraError: The demo's package is not installed.
+        MissingExtraError: The package of the demo is not installed.
     """
     if name == DEMO_TEACHER:
         return str(_demo_folder())
     folder = Path(name).expanduser()
     if not folder.exists():
         if name.count("/") <= 1 and not name.startswith((".", "/", "~")) and name.strip():
-            return name  # a hub name; from_pretrained says if the hub lacks it
+            return name  # a hub name; from_pretrained reports where the hub does not have it
         raise ModelError(
             f"the model folder {name!r} does not exist; give a transformers folder, a hub name"
             f" or {DEMO_TEACHER!r}"
@@ -74,7 +74,7 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / 'config.json'} is not JSON: {error}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{folder / 'config.json'} is no JSON object; copy the model anew")
+        raise ModelError(f"{folder / 'config.json'} is no JSON object; copy the model again")
     if "auto_map" in config:
         raise ModelError(
             f"{name!r} needs remote code (auto_map: {config['auto_map']}), which"
@@ -93,7 +93,7 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
 
 
 def _not_merged(folder: Path) -> str:
-    """That a folder holds what is added to a model, and how both become one."""
+    """The error that a folder holds an adapter, and how to merge it into its base model."""
     try:
         base = json.loads((folder / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -113,23 +113,23 @@ def _not_merged(folder: Path) -> str:
 
 
 def model_of_run(name: str) -> str:
-    """The student's folder where a run folder is named; anything else as it is."""
+    """The student's folder where ``name`` is a run folder; any other name unchanged."""
     inside = Path(name) / "student"
     return str(inside) if inside.is_dir() else name
 
 
 def fingerprint(name: str, *, tokenizer_only: bool = False) -> str:
-    """A name for what decides what a model computes, reads and where its texts end.
+    """A name for everything that decides what a model computes and generates.
 
-    That of a model on the hub is its own. A folder's follows every file of weights,
-    configuration, tokenizer and chat template that is read, by its name; what lies beside them,
-    as a README or the state of an optimizer, changes nothing.
+    The fingerprint of a hub model is its name. That of a folder is a hash of the names and
+    contents of its weights, configuration, tokenizer and chat templates; other files, such as a
+    README or the state of an optimizer, change nothing.
 
     Args:
-        name: As for `locate`.
-        tokenizer_only: What the tokenizer alone reads.
+        name: A folder or hub name, as for `locate`.
+        tokenizer_only: Hash only the files that the tokenizer reads.
     """
-    from .weight_files import weight_files  # torch, which looking for a folder does not need
+    from .weight_files import weight_files  # imports torch, which `locate` does not need
 
     place = Path(locate(name, tokenizer_only=tokenizer_only))
     if not place.is_dir():
@@ -144,7 +144,7 @@ def fingerprint(name: str, *, tokenizer_only: bool = False) -> str:
 
 def _demo_folder() -> Path:
     try:
-        # Found on disk, never imported: weights need no code to be run.
+        # The package is found on disk and never imported: weights need no code to be run.
         weights = Path(str(metadata.distribution(_DEMO_PACKAGE).locate_file(_DEMO_WEIGHTS)))
     except metadata.PackageNotFoundError as error:
         raise MissingExtraError(

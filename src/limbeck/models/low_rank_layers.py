@@ -1,8 +1,8 @@
-"""Linear layers in two factors.
+"""Low-rank linear layers: a product of two thin matrices in the place of a weight.
 
-Which layers are factored, and at what rank, stands in the model's config.json where
-transformers looks for weights of another form than usual (`quantization_config`), so every
-`AutoModel...from_pretrained` builds them, once limbeck has been imported.
+The model's config.json says which layers are low-rank, and their ranks, in the field where
+transformers looks for weights in an unusual format (`quantization_config`). So every
+`AutoModel...from_pretrained` builds them once limbeck has been imported.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ from ..errors import ModelError
 from .low_rank_loading import QUANT_METHOD
 
 
-class FactoredLinear(nn.Module):
+class LowRankLinear(nn.Module):
     """A linear map through a narrower space: up(down(x)).
 
     Args:
-        inputs: Width of what enters.
-        outputs: Width of what leaves.
-        rank: Width between.
-        bias: Whether something is added to what leaves.
+        inputs: Width of the input.
+        outputs: Width of the output.
+        rank: Width between the two matrices.
+        bias: Whether a bias is added to the output.
     """
 
     def __init__(self, inputs: int, outputs: int, rank: int, *, bias: bool) -> None:
@@ -33,25 +33,25 @@ class FactoredLinear(nn.Module):
         self.up = nn.Linear(rank, outputs, bias=bias)
 
     def forward(self, x: Float[Tensor, "*places inputs"]) -> Float[Tensor, "*places outputs"]:
-        """The map."""
+        """The output of the layer."""
         mapped: Tensor = self.up(self.down(x))
         return mapped
 
     @property
     def weight(self) -> Float[Tensor, "outputs inputs"]:
-        """The factors multiplied out: families read it where they draw the weights of layers.
+        """The product of both matrices, for code of transformers that initializes weights.
 
-        What is written to it is lost, so weights that were loaded stay as they are.
+        Writing to it has no effect, so loaded weights are never overwritten.
         """
         return self.up.weight @ self.down.weight
 
     @property
     def bias(self) -> Float[Tensor, " outputs"] | None:
-        """What is added to what leaves."""
+        """The bias that is added to the output."""
         return self.up.bias
 
     def dense(self) -> nn.Linear:
-        """The same map with its factors multiplied out."""
+        """The same map as a dense linear layer."""
         inputs, outputs = self.down.in_features, self.up.out_features
         bias, kind = self.bias, self.up.weight.dtype
         layer = nn.Linear(inputs, outputs, bias=bias is not None, dtype=kind)
@@ -63,7 +63,7 @@ class FactoredLinear(nn.Module):
 
 
 def sizes_of(layer: nn.Module) -> tuple[int, int]:
-    """(inputs, outputs) of a linear layer, GPT-2's own kind included."""
+    """(inputs, outputs) of a linear layer, also of GPT-2's Conv1D."""
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
     if isinstance(layer, Conv1D):
@@ -72,13 +72,13 @@ def sizes_of(layer: nn.Module) -> tuple[int, int]:
 
 
 def set_submodule(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module at a dotted path, in place of the one that is there."""
+    """Replace the module at a dotted path."""
     parent, _, name = path.rpartition(".")
     model.get_submodule(parent).add_module(name, module)
 
 
-def add_factors(model: PreTrainedModel, ranks: dict[str, int]) -> None:
-    """Give a model layers in two factors, of untrained weights, at paths from its body.
+def add_low_rank_layers(model: PreTrainedModel, ranks: dict[str, int]) -> None:
+    """Replace linear layers by untrained low-rank ones, at paths within the model's body.
 
     Raises:
         ModelError: There is no such linear layer, or a rank is no number above 0.
@@ -90,30 +90,30 @@ def add_factors(model: PreTrainedModel, ranks: dict[str, int]) -> None:
             inputs, outputs = sizes_of(layer)
         except (AttributeError, TypeError) as error:
             raise ModelError(
-                f"config.json says that {path!r} is in two factors, but {error}; take the model"
+                f"config.json says that {path!r} is a low-rank layer, but {error}; use the model"
                 " folder as it was saved"
             ) from error
         if not isinstance(rank, int) or rank < 1:
             raise ModelError(f"config.json gives {path!r} the rank {rank!r}; it must be 1 or more")
         with torch.device(layer.weight.device):
             set_submodule(
-                body, path, FactoredLinear(inputs, outputs, rank, bias=layer.bias is not None)
+                body, path, LowRankLinear(inputs, outputs, rank, bias=layer.bias is not None)
             )
 
 
-def factored_ranks(config: Any) -> dict[str, int]:
-    """The rank of every factored layer of a configuration, by its path from the body.
+def low_rank_ranks(config: Any) -> dict[str, int]:
+    """The rank of every low-rank layer of a configuration, by its path within the body.
 
     Raises:
-        ModelError: The configuration speaks of factors and does not say their ranks.
+        ModelError: The configuration names low-rank layers without valid ranks.
     """
     found = getattr(config, "quantization_config", None)
     if isinstance(found, dict) and found.get("quant_method") == QUANT_METHOD:
         ranks = found.get("ranks")
         if not isinstance(ranks, dict) or not all(isinstance(n, int) for n in ranks.values()):
             raise ModelError(
-                f"the configuration's layers in two factors have the ranks {ranks!r:.80}; needed is"
-                " the rank of each by its path, as export writes them: copy config.json anew"
+                f"the configuration's low-rank layers have the ranks {ranks!r:.80}; needed is the"
+                " rank of each layer by its path, as export writes them: copy config.json again"
             )
         return dict(ranks)
     return {}

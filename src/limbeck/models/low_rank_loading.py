@@ -1,6 +1,9 @@
-"""Tells transformers how models with low-rank layers are loaded, without importing it.
+"""Registers the loader of low-rank layers with transformers, without importing transformers.
 
-Transformers takes seconds to import, so limbeck waits until somebody needs it.
+transformers takes seconds to import, so limbeck waits until the user's program imports it.
+Python has no callback for "after this module was imported", so a finder in `sys.meta_path` wraps
+the loader of the one module that must exist first. tests/models/test_low_rank_loading.py fails
+when transformers moves that module.
 """
 
 import sys
@@ -15,7 +18,7 @@ _AWAITED = "transformers.quantizers.auto"
 
 
 def register() -> None:
-    """Register the loader of low-rank layers, as soon as transformers' quantizers are imported."""
+    """Register the loader of low-rank layers as soon as transformers' quantizers are imported."""
     if _AWAITED in sys.modules:
         _register_now()
     elif not any(isinstance(finder, _Waiting) for finder in sys.meta_path):
@@ -27,12 +30,12 @@ def _register_now() -> None:
 
 
 class _Waiting(MetaPathFinder):
-    """Finds the awaited module as Python does, and is called back once it has been run."""
+    """Finds the awaited module as Python would, and wraps its loader."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's usual spec, its loader wrapped; None for every other module."""
+        """The usual spec of the awaited module, with its loader wrapped; None for other modules."""
         spec = PathFinder.find_spec(fullname, path, target) if fullname == _AWAITED else None
         if spec and spec.loader:
             spec.loader = _ThenRegister(spec.loader, self)
@@ -40,18 +43,18 @@ class _Waiting(MetaPathFinder):
 
 
 class _ThenRegister(Loader):
-    """A loader that registers after the module has been run, and then is gone."""
+    """A loader that registers low-rank layers after the module has run, and then removes itself."""
 
     def __init__(self, usual: Loader, finder: _Waiting) -> None:
         self.usual = usual
         self.finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the usual loader does."""
+        """Create the module as the usual loader does."""
         return self.usual.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """As the usual loader does; it is the module's loader from then on."""
+        """Run the module, restore its usual loader, and register."""
         self.usual.exec_module(module)
         module.__loader__ = self.usual
         if module.__spec__:

@@ -1,8 +1,11 @@
-"""How transformers loads a model that has low-rank layers: importing this module registers it.
+"""How transformers loads a model with low-rank layers; importing this module registers it.
 
-Transformers looks for weights of another form than usual in a configuration's
-`quantization_config`. `low_rank_loading` imports this module while transformers is still being
-imported, so what stands on models is imported later, when a model is loaded.
+Low-rank layers pose as a quantization method, because that is the only supported way to let
+`AutoModel...from_pretrained` build other layers from config.json without running code of the
+model's author. tests/models/test_low_rank_loading.py fails when transformers changes it.
+
+`low_rank_loading` imports this module while transformers is still being imported, so the layers,
+which need all of transformers, are imported later, when a model is loaded.
 """
 
 from typing import Any
@@ -17,10 +20,10 @@ from .low_rank_loading import QUANT_METHOD
 
 @register_quantization_config(QUANT_METHOD)
 class LowRankConfig(QuantizationConfigMixin):
-    """What config.json says of low-rank layers.
+    """The entry of config.json for low-rank layers.
 
     Args:
-        ranks: Rank of every low-rank layer, by its path from the model's body.
+        ranks: Rank of every low-rank layer, by its path within the model's body.
         quant_method: Always ``limbeck_low_rank``.
     """
 
@@ -31,26 +34,26 @@ class LowRankConfig(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class LowRankQuantizer(HfQuantizer):
-    """Builds low-rank layers before transformers fills in the weights."""
+    """Builds low-rank layers before transformers loads the weights into them."""
 
     def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
-        from .low_rank_layers import add_factors, factored_ranks
+        from .low_rank_layers import add_low_rank_layers, low_rank_ranks
 
         built: Any = model
         built.config.quantization_config = self.quantization_config.to_dict()
-        add_factors(built, factored_ranks(built.config))
+        add_low_rank_layers(built, low_rank_ranks(built.config))
 
     def postprocess_model(self, model: nn.Module, **_: Any) -> Any:
-        """The weights are as precise as any: nothing is forbidden that other models may do."""
+        """Remove the marks of a quantized model, for which transformers forbids `.to(dtype)`."""
         for name in ("is_quantized", "quantization_method", "hf_quantizer"):
             vars(model).pop(name, None)
         return model
 
     def is_serializable(self) -> bool:
-        """It is saved as it is."""
+        """Whether the model can be saved: it can."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Low-rank layers learn as others do."""
+        """Whether the model can be trained: it can."""
         return True

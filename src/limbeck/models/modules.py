@@ -1,4 +1,4 @@
-"""What stands inside a loaded model: the module at a path, and how many parameters there are."""
+"""The modules of a loaded model: the module at a path, and the number of parameters."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
     """The module at a dotted path.
 
     Raises:
-        ModelError: There is none; the message lists what stands beside it.
+        ModelError: There is none; the message lists the modules beside it.
     """
     here, walked = model, "the model"
     for name in path.split("."):
@@ -24,7 +24,7 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """Parameters in all and in embedding tables; tied weights once."""
+    """The number of all parameters and of those in embedding tables; tied weights count once."""
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     parameters = list(model.parameters())
     embeddings = sum(p.numel() for p in parameters if id(p) in tables)

@@ -1,4 +1,4 @@
-"""transformers prints neither bars nor warnings while limbeck speaks for it."""
+"""Silences transformers where limbeck reports what matters."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Within it transformers prints neither bars nor warnings; errors still come."""
+    """A context in which transformers prints neither progress bars nor warnings, only errors."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)

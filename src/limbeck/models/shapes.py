@@ -1,4 +1,4 @@
-"""What is asked of a Transformer's insides: where its parts are, and how large they are."""
+"""The sizes of a Transformer."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,20 +10,21 @@ from .architecture import Architecture
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Transformer that decide what it costs, and what objectives compare.
+    """The sizes of a Transformer, which decide its cost and what objectives can compare.
 
     Attributes:
-        num_hidden_layers: Without the embedding output.
+        num_hidden_layers: Number of layers, without the embedding output.
         hidden_size: Width of the hidden states.
-        num_attention_heads: Attention heads.
+        num_attention_heads: Number of attention heads.
         intermediate_size: Width of the feed-forward.
-        vocab_size: Rows of the embedding table, those that only fill it up included.
-        max_position_embeddings: The longest text.
-        num_key_value_heads: Heads of the keys and values; None for as many as ``heads``.
-        head_dim: Width of a head; None for hidden / heads.
-        causal: A token sees only those before it.
-        tokens: Tokens that the tokenizer really has; None for all of ``vocabulary``.
-        absent: Ids below its largest that no token has, in order.
+        vocab_size: Rows of the embedding table, padding rows included.
+        max_position_embeddings: The largest number of tokens in a text.
+        num_key_value_heads: Number of heads of the keys and values; None for
+            ``num_attention_heads``.
+        head_dim: Width of a head; None for ``hidden_size / num_attention_heads``.
+        causal: A token attends only to the tokens before it.
+        tokens: Number of tokens that the tokenizer really has; None for ``vocab_size``.
+        absent: Ids below the largest that belong to no token, in ascending order.
     """
 
     num_hidden_layers: int
@@ -40,23 +41,23 @@ class Shape:
 
     @property
     def token_ids(self) -> TokenIds:
-        """The rows of ``vocabulary`` that are tokens."""
+        """The ids of the embedding rows that belong to tokens."""
         if self.tokens is None:
             return TokenIds(self.vocab_size)
         return TokenIds(self.tokens + len(self.absent), self.absent)
 
     def of_tokens(self, ids: TokenIds) -> "Shape":
-        """The same with a tokenizer of those ids."""
+        """The same sizes with the ids of a tokenizer."""
         return replace(self, tokens=len(ids), absent=ids.absent)
 
     @property
     def query_width(self) -> int:
-        """Width of the queries, heads joined."""
+        """Width of the queries with all heads joined."""
         return self.num_attention_heads * self._head_size
 
     @property
     def key_width(self) -> int:
-        """Width of the keys, and of the values; less than the queries' with grouped heads."""
+        """Width of the keys and of the values; with grouped heads less than that of the queries."""
         return (self.num_key_value_heads or self.num_attention_heads) * self._head_size
 
     @property
@@ -72,7 +73,7 @@ def shape_of(config: Any, architecture: Architecture) -> Shape:
     """
     fields = config.to_dict()
     try:
-        # GPT-2 leaves the field empty where the feed-forward is four times as wide.
+        # GPT-2 leaves the field empty where the feed-forward is four times as wide as the states.
         intermediate = getattr(config, architecture.intermediate_field) or 4 * config.hidden_size
         return Shape(
             num_hidden_layers=config.num_hidden_layers,
@@ -90,7 +91,7 @@ def shape_of(config: Any, architecture: Architecture) -> Shape:
         raise ModelError(
             f"the configuration of {config.model_type!r} has no field {error.name!r}, so its sizes"
             " are not known; only models that name their sizes as BERT or Llama do can be used"
-            " (`architecture.intermediate_field` says what the feed-forward's width is called)"
+            " (`architecture.intermediate_field` names the field of the feed-forward's width)"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Weights stay in the precision of their file, and are computed with in the run's.
+"""Weights are held in the precision of their file and computed with in the precision of the run.
 
-A model in bfloat16 takes half of the memory that it would take in float32, and gives the same
-numbers: every weight is widened where it is used, which changes nothing of its value.
+A model held in bfloat16 takes half of the memory that it takes in float32 and computes the same
+numbers: every weight is widened where it is used, which does not change its value.
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ from transformers.pytorch_utils import Conv1D
 
 
 class StoredLinear(nn.Linear):
-    """A linear layer that widens its weights to the precision of what enters."""
+    """A linear layer that widens its weights to the precision of its input."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The map."""
+        """The output of the layer."""
         return functional.linear(input, *_as_precise(self, input))
 
 
 class StoredConv1D(Conv1D):
-    """GPT-2's linear layer, likewise."""
+    """GPT-2's linear layer, which widens its weights in the same way."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map."""
+        """The output of the layer."""
         weight, bias = _as_precise(self, x)
         bias = weight.new_zeros(self.nf) if bias is None else bias
         rows = torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight)
@@ -33,10 +33,10 @@ class StoredConv1D(Conv1D):
 
 
 class StoredEmbedding(nn.Embedding):
-    """A table whose rows are widened to float32 as they are looked up."""
+    """An embedding table whose rows are widened to float32 as they are looked up."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The rows."""
+        """The rows of the given ids."""
         return super().forward(input).float()
 
 
@@ -48,21 +48,21 @@ _KINDS: dict[type, type] = {
 
 
 def keep_stored(model: PreTrainedModel) -> None:
-    """Let a model of any precision compute in float32, or as autocast says, in place.
+    """Let a model in any precision compute in float32, or in that of autocast, in place.
 
     Matrices and tables keep their precision; the few other weights become float32.
     """
     for module in model.modules():
         kind = _KINDS.get(type(module))
         if kind is not None:
-            module.__class__ = kind  # in place: weights that are tied stay tied
+            module.__class__ = kind  # in place, so that tied weights stay tied
         for name, parameter in module.named_parameters(recurse=False):
             if kind is None or name != "weight":
                 parameter.data = parameter.data.float()
 
 
 def _as_precise(layer: Any, entering: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias; under autocast as they are, for it brings all to one precision."""
+    """Weight and bias, widened; unchanged under autocast, which casts them."""
     weight, bias = layer.weight, layer.bias
     if torch.is_autocast_enabled(entering.device.type):
         return weight, bias

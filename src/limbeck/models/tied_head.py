@@ -1,7 +1,7 @@
-"""Whether a vocabulary head is really the embedding table, as a configuration says.
+"""Whether a vocabulary head is really tied to the embedding table, as the configuration says.
 
-transformers keeps a head of other numbers, whatever the configuration says; what is built from
-the configuration alone would be another model.
+transformers keeps a head with other numbers, whatever the configuration says; a model that is
+built from the configuration alone would be a different one.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from .families import ARCHITECTURES
 from .weight_files import read_headers, same_in_files, weight_files
 from .weight_fit import check_layers
@@ -21,9 +21,9 @@ from .weight_names import unwrapped
 
 
 def has_head_of_its_own(place: str, config: Any) -> bool:
-    """Whether a model's files hold a vocabulary head of other numbers than its embeddings.
+    """Whether a model's files hold a vocabulary head with other numbers than its embeddings.
 
-    False where it cannot be told, as for a name on the hub that has not been loaded yet.
+    False where this is not known, as for a hub model that has not been downloaded yet.
 
     Args:
         place: A folder, or a hub name.
@@ -43,13 +43,13 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Config:
-    """A configuration that is the same as another one where its text is."""
+    """A hashable configuration: two are equal where their texts are."""
 
     text: str
     built: Any = field(compare=False)
 
 
-# Configurations are read again and again.
+# Cached, because the configuration of a model is read many times.
 @lru_cache(maxsize=64)
 def _in_state(
     place: str, config: _Config, head: str, state: tuple[tuple[Path, int, int], ...]
@@ -66,7 +66,7 @@ def _in_state(
 
 
 def _ending_in(path: str, names: Sequence[str] | dict[str, str]) -> list[str]:
-    """Names of the weight at a path, which may stand in a larger model."""
+    """Names of the weight at a path, with any prefix before it."""
     return [name for name in names if f".{name}".endswith(f".{path}.weight")]
 
 
@@ -75,9 +75,10 @@ def _embedding_path(config: Any) -> str:
     try:
         with torch.device("meta"):
             body: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    except Exception as error:  # whatever the library raises at a field that it does not expect
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"cannot build a model as config.json says: {first}") from error
+    except Exception as error:  # transformers raises errors of many types for unexpected fields
+        raise ModelError(
+            f"cannot build a model as config.json says: {first_line(error)}"
+        ) from error
     table = body.get_input_embeddings()
     path: str = next(path for path, module in body.named_modules() if module is table)
     return path

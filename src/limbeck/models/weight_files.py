@@ -1,4 +1,4 @@
-"""The files of a model's weights: which there are, and what their headers say."""
+"""The files of a model's weights, and what their headers say."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -20,15 +20,15 @@ PRECISIONS = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-_ROWS = 4096  # of a table, read at once
+_ROWS = 4096  # rows of a table that are read at once
 
 
 def weight_files(place: str, *, download: bool = False) -> list[Path] | None:
-    """The files that transformers reads for a model; None where they are not on this machine.
+    """The files of weights that transformers reads; None where they are not on this machine.
 
     Args:
-        place: A folder, or a hub name.
-        download: Fetch the files of a hub name that are not there yet.
+        place: A folder or a hub name.
+        download: Download the files of a hub model that are not here yet.
 
     Raises:
         ModelError: Shards are missing, the index is damaged, or a file cannot be fetched.
@@ -52,21 +52,20 @@ def shard_names(index: Path) -> list[str]:
     """The files that an index of shards names.
 
     Raises:
-        ModelError: It is no index, or leads out of its folder.
+        ModelError: It is no index, or names files outside its folder.
     """
     try:
         shards = json.loads(index.read_text("utf-8"))["weight_map"]
         names = sorted(set(shards.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"{index} is no index of shards ({error!r:.80}); copy the model anew"
+            f"{index} is no index of shards ({error!r:.80}); copy the model again"
         ) from error
     wrong = [n for n in names if Path(str(n)).name != n or not n.endswith(".safetensors")]
     if wrong or not names:
         named = first_few(repr(name) for name in wrong) or "no files"
         raise ModelError(
-            f"{index} names {named}; only safetensors that lie beside it are read: copy the model"
-            " anew"
+            f"{index} names {named}; only safetensors beside it are read: copy the model again"
         )
     return names
 
@@ -93,22 +92,21 @@ def _fetched(name: str) -> list[Path]:
             index = Path(hf_hub_download(name, INDEX))
             return [Path(hf_hub_download(name, shard)) for shard in shard_names(index)]
     except (EntryNotFoundError, OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"cannot fetch the weights of {name!r}: {first}. Give a folder with safetensors, or a"
-            " hub name where the hub can be reached"
+            f"cannot download the weights of {name!r}: {first_line(error)}. Give a folder with"
+            " safetensors, or a hub name where the hub can be reached"
         ) from error
 
 
 class Header(NamedTuple):
-    """What a file says of a weight: its shape, and its type as safetensors calls it."""
+    """The header of a weight: its shape, and its type under the name that safetensors uses."""
 
     shape: tuple[int, ...]
     kind: str
 
 
 def read_headers(files: Sequence[Path]) -> dict[str, Header]:
-    """What the files say of every weight, by its name.
+    """The header of every weight in the files, by its name.
 
     Raises:
         ModelError: A file is damaged.
@@ -121,14 +119,14 @@ def read_headers(files: Sequence[Path]) -> dict[str, Header]:
                     part = weights.get_slice(name)
                     found[name] = Header(tuple(part.get_shape()), part.get_dtype())
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} is damaged ({error}); copy the model anew") from error
+            raise ModelError(f"{file} is damaged ({error}); copy the model again") from error
     return found
 
 
 def same_in_files(files: Sequence[Path], one: str, other: str) -> bool:
-    """Whether two tables of the files hold the same numbers, in whichever precisions.
+    """Whether two tables in the files hold the same numbers, whatever their precisions.
 
-    Some rows are read at a time.
+    A few thousand rows are read at a time.
     """
     headers = read_headers(files)
     if headers[one].shape != headers[other].shape:
@@ -152,7 +150,7 @@ def _holding(files: Sequence[Path], name: str) -> Path:
 
 
 def first_few(names: Iterable[str]) -> str:
-    """The first four of them, and how many more there are.
+    """The first four names, and the number of the others.
 
     >>> first_few("abcdef")
     'a, b, c, d and 2 more'

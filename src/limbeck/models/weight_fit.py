@@ -1,7 +1,7 @@
-"""Whether a model's weights and its configuration are of the same model.
+"""Whether the weights and the configuration of a model match.
 
-transformers draws the weights that a file lacks at random and leaves out those that it does not
-know; here nothing of either is passed over but what nobody asked for.
+transformers initializes missing weights at random and ignores weights that it does not know. Here
+both are errors, unless they concern parts that are not needed.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,27 +24,27 @@ from .weight_names import (
     with_and_without,
 )
 
-# Buffers of older versions of transformers, which are computed today.
+# Buffers that older versions of transformers saved, and that are computed today.
 COMPUTED = {"position_ids", "token_type_ids", "inv_freq", "masked_bias"}
 
 
 @dataclass(frozen=True)
 class WeightFit:
-    """What of a model's weights and its configuration does not fit together.
+    """The differences between a model's weights and its configuration.
 
     Attributes:
-        described: How many weights the body has by its configuration.
-        missing: Weights of the body that the files lack, without its pooler.
-        missing_in_head: Weights of the vocabulary head that they lack.
-        head_in_part: Whether some of the head is there, and some is not.
-        unexpected: Weights that the files have and the configuration does not describe.
-        unplaced: Those of them that lie inside the body.
-        adapters: Those of them that only adapters have.
-        prefix: With what all unexpected names begin, where they are those of missing weights
-            without it; otherwise empty.
-        reshaped: Weights of other sizes: name, size in the files, size by the configuration.
-        layers: The layers that the configuration describes.
-        absent: Those of them of which the files have nothing.
+        described: Number of weights that the body has according to the configuration.
+        missing: Weights of the body, except its pooler, that the files lack.
+        missing_in_head: Weights of the vocabulary head that the files lack.
+        head_in_part: Whether the files have some weights of the head and lack others.
+        unexpected: Weights in the files that the configuration does not describe.
+        unplaced: The unexpected weights that lie inside the body.
+        adapters: The unexpected weights that only adapters have.
+        prefix: The common beginning of all unexpected names, where they are the names of missing
+            weights without it; otherwise empty.
+        reshaped: Weights of other sizes: name, size in the files, size in the configuration.
+        layers: Number of layers that the configuration describes.
+        absent: The layers of which the files have no weight.
     """
 
     described: int
@@ -63,8 +63,8 @@ class WeightFit:
         """Why the model cannot be used; None where it can.
 
         Args:
-            name: What the user called it.
-            head_in_part: Half of a vocabulary head is fine: nobody asks for it.
+            name: The name that the user gave.
+            head_in_part: An incomplete vocabulary head is no problem, as it is not needed.
         """
         lacking = self.missing
         if self.head_in_part and not head_in_part:
@@ -88,7 +88,7 @@ class WeightFit:
         return f"{name!r} " + ", and ".join(said) + f". {self._advice()}" if said else None
 
     def head_note(self, name: str) -> str | None:
-        """That a model has half of a vocabulary head, which nobody reads; None where it has not."""
+        """A note that an incomplete vocabulary head is left out; None where there is none."""
         if not self.head_in_part:
             return None
         return (
@@ -130,12 +130,12 @@ class WeightFit:
 
 
 def check_layers(name: str, config: Any, weights: Collection[str]) -> None:
-    """See that a model is worth building: every layer has a weight at least.
+    """Check, before a model is built, that its files have at least one weight for each layer.
 
     Args:
-        name: What the user called it.
-        config: Its configuration.
-        weights: The names in its files.
+        name: The name that the user gave.
+        config: The model's configuration.
+        weights: The names of the weights in its files.
 
     Raises:
         ModelError: The configuration has more layers than the files have weights.
@@ -149,13 +149,13 @@ def check_layers(name: str, config: Any, weights: Collection[str]) -> None:
 
 
 def with_shared_biases(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers says of a loading, once biases of two names have been filled in, in place.
+    """The loading information, after biases that have two names were completed in place.
 
-    Some families have the bias of their head under two names, of which files hold one; where
-    the head is not tied to the embedding table, transformers leaves the other one at 0.
+    Some families have the bias of their head under two names, of which files hold one. Where the
+    head is not tied to the embedding table, transformers leaves the other one at 0.
 
     Args:
-        model: As it was loaded.
+        model: The loaded model.
         facts: transformers' loading information.
     """
     missing = set(facts["missing_keys"])
@@ -171,7 +171,7 @@ def with_shared_biases(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict
 def load_named(
     own: type[PreTrainedModel], config: Any, weights: Mapping[str, Tensor], **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """A model of weights under their names, and what transformers says of the loading."""
+    """A model built from named weights, and transformers' loading information."""
     with quiet_transformers():
         loaded: Any = own.from_pretrained(
             None,
@@ -186,10 +186,10 @@ def load_named(
 
 
 def fit_of(model: PreTrainedModel, facts: Mapping[str, Any]) -> WeightFit:
-    """What did not fit when a model was loaded.
+    """The differences that were found when a model was loaded.
 
     Args:
-        model: As it was built.
+        model: The loaded model.
         facts: transformers' loading information.
     """
     prefix = "" if model is model.base_model else f"{model.base_model_prefix}."
@@ -226,13 +226,13 @@ def fit_of(model: PreTrainedModel, facts: Mapping[str, Any]) -> WeightFit:
 
 
 def not_finite(name: str, model: PreTrainedModel) -> str | None:
-    """That weights of a loaded model are NaN or infinite; None where all are numbers.
+    """The problem that weights of a model are NaN or infinite; None where all are finite.
 
     Args:
-        name: What the user called the model.
-        model: As it was loaded.
+        name: The name that the user gave.
+        model: The loaded model.
     """
-    # Both ends of the range are NaN where one number is; the fastest look at all of them.
+    # Minimum and maximum are NaN where any number is, and are the fastest test of all numbers.
     wrong = [
         key
         for key, weight in model.named_parameters()
@@ -243,5 +243,5 @@ def not_finite(name: str, model: PreTrainedModel) -> str | None:
     return (
         f"{name!r} holds {len(wrong)} weights that are not finite (NaN or infinite):"
         f" {first_few(in_order(wrong))}. The file is damaged, or the training that made it has"
-        " diverged; copy the model anew, or take an earlier checkpoint"
+        " diverged; copy the model again, or use an earlier checkpoint"
     )

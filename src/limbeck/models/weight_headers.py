@@ -1,4 +1,4 @@
-"""What the headers of a model's files tell of it, before a weight is loaded."""
+"""Checks of a model by the headers of its files, before a weight is loaded."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +16,15 @@ from .weight_plan import WeightPlan, weight_plan
 def check_weights(
     name: str, *, architecture: Architecture, head_in_part: bool = True
 ) -> tuple[str | None, str | None]:
-    """Why a model's weights cannot be used, and what is done with them, or None.
+    """The problem with a model's weights, or None, and a note on how they are loaded, or None.
 
-    Both with its vocabulary head and without, for it may be loaded either way. Nothing is said of
-    a name on the hub that has not been loaded yet.
+    The model is checked with and without its vocabulary head, because it may be loaded either
+    way. Hub models that have not been downloaded yet are not checked.
 
     Args:
-        name: As for `locate`.
-        architecture: Its family's.
-        head_in_part: Half of a vocabulary head is fine: nobody asks for it.
+        name: A folder or hub name, as for `locate`.
+        architecture: The architecture of its family.
+        head_in_part: An incomplete vocabulary head is no problem, as it is not needed.
 
     Raises:
         ModelError: Files are missing or damaged.
@@ -43,16 +43,16 @@ def check_body(name: str) -> str | None:
     """Why a model of any architecture cannot be used without a head; None where it can.
 
     Raises:
-        ModelError: Its configuration cannot be had, or files are missing or damaged.
+        ModelError: Its configuration cannot be read, or files are missing or damaged.
     """
     body = _plan(name, AutoModel)
     return body.problem(name) if body else None
 
 
 def has_vocabulary_head(name: str, *, architecture: Architecture) -> bool | None:
-    """Whether a model's files have all of the vocabulary head.
+    """Whether a model's files have all weights of the vocabulary head.
 
-    None where it cannot be told, as for a name on the hub that has not been loaded yet.
+    None where this is not known, as for a hub model that has not been downloaded yet.
     """
     found = _with_head(name, architecture)
     return None if found is None else not found.fit.missing_in_head
@@ -72,7 +72,7 @@ def _plan(name: str, kind: Any) -> WeightPlan | None:
     return _plan_in_state(name, kind, load_config(name).to_json_string(), state)
 
 
-# A plan asks again and again, and a study for every arm.
+# Cached, because a plan checks a model several times, and a study once for every arm.
 @lru_cache(maxsize=64)
 def _plan_in_state(
     name: str, kind: Any, config: str, state: tuple[tuple[str, int, int], ...]

@@ -1,15 +1,15 @@
-"""The names of a model's weights: what wrappers left in them, and what they tell."""
+"""The names of a model's weights: marks of wrappers and adapters in them, layers, prefixes."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..errors import ModelError
 
-# What torch's wrappers of a model leave in the names of its weights.
+# Parts of names that torch's wrappers of a model add to the names of its weights.
 _WRAPPERS = re.compile(
     r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-# What peft calls the weights of adapters, and those of a model that still carries some.
+# peft's names for the weights of adapters, and of a model that still has unmerged ones.
 _ADAPTERS = re.compile(
     r"^base_model\.model\.|(?<![^.])"
     r"(base_layer|modules_to_save|original_module|(lora|ia3|vera|hada|oft|boft)_\w+)(?![^.])"
@@ -19,14 +19,14 @@ _ADAPTERS = re.compile(
 def unwrapped(
     name: str, weights: Iterable[str], *, base: str = "", described: Iterable[str] = ()
 ) -> dict[str, str]:
-    """The weights' names without what wrappers of a model left in them, and what they were.
+    """The names of weights without the parts that wrappers added, each with its original name.
 
     Args:
-        name: What the user called the model.
-        weights: Names in its files.
-        base: What transformers calls the body within a model; it is left once where it stands
+        name: The name that the user gave to the model.
+        weights: Names of the weights in its files.
+        base: transformers' name of the body within a model; it is kept once where a name has it
             several times.
-        described: Names by the configuration; where these have it twice it stays.
+        described: Names according to the configuration; a double ``base`` in them is kept.
 
     Raises:
         ModelError: Two weights would get the same name.
@@ -46,15 +46,15 @@ def unwrapped(
     for weight, plain in plain_names.items():
         if plain in found:
             raise ModelError(
-                f"{name!r} holds both {found[plain]} and {weight}, which are one weight of two"
-                " wrappings; save the model anew"
+                f"{name!r} holds both {found[plain]} and {weight}, which are the same weight from"
+                " two wrappers; save the model again"
             )
         found[plain] = weight
     return found
 
 
 def wrapping_note(name: str, renamed: Mapping[str, str]) -> str | None:
-    """That names were unwrapped; None where none was."""
+    """A note that parts of wrappers were removed from names; None where none were."""
     wrapped = {plain: weight for plain, weight in renamed.items() if plain != weight}
     if not wrapped:
         return None
@@ -67,12 +67,12 @@ def wrapping_note(name: str, renamed: Mapping[str, str]) -> str | None:
 
 
 def of_adapters(names: Iterable[str]) -> list[str]:
-    """Those names that only adapters have, or a model that still carries some."""
+    """The names that only occur in adapters, or in a model with unmerged adapters."""
     return [name for name in names if _ADAPTERS.search(name)]
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Layer 2 stands before layer 10."""
+    """Names in natural order: layer 2 stands before layer 10."""
     return tuple(
         sorted(
             names,
@@ -84,13 +84,13 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def layer_numbers(names: Iterable[str]) -> set[int]:
-    """The layers that names speak of."""
+    """The numbers of the layers that occur in the names."""
     found = (re.search(r"(?<![^.])\d+(?![^.])", name) for name in names)
     return {int(match.group()) for match in found if match}
 
 
 def listed_layers(layers: Collection[int]) -> str:
-    """Layers as a sentence lists them.
+    """Layers as text, for a sentence.
 
     >>> listed_layers({9}), listed_layers({0, 1, 2, 5, 7, 8})
     ('layer 9', 'layers 0 to 2, 5, 7 and 8')
@@ -111,13 +111,13 @@ def listed_layers(layers: Collection[int]) -> str:
 
 
 def with_and_without(names: set[str], prefix: str) -> set[str]:
-    """Names as they are in a model with a head, and in its body alone."""
+    """The names in both forms: in a model with a head, and in its body alone."""
     plain = {name.removeprefix(f"{prefix}.") for name in names}
     return names | plain | {f"{prefix}.{name}" for name in plain}
 
 
 def prefix_of(names: Sequence[str], wanted: set[str]) -> str:
-    """With what all names begin, where some of them are wanted without it."""
+    """The common beginning of all names, where some wanted name is one of them without it."""
     parts = [name.split(".") for name in names]
     prefix = ""
     for number, here in enumerate(zip(*parts, strict=False)):

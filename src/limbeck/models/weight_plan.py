@@ -1,4 +1,4 @@
-"""How the files of a model will load, as their headers say, before a weight is read."""
+"""How the files of a model will load, decided from their headers before a weight is read."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,14 +9,29 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+)
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from .low_rank_loading import QUANT_METHOD
 from .quiet import quiet_transformers
 from .weight_files import PRECISIONS, Header, first_few, read_headers
 from .weight_fit import COMPUTED, WeightFit, check_layers, fit_of, load_named, with_shared_biases
 from .weight_names import in_order, unwrapped, wrapping_note
+
+# The configurations for which each of transformers' automatic classes has a model.
+_CONFIGURATIONS: dict[Any, Any] = {
+    AutoModel: MODEL_MAPPING,
+    AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForMaskedLM: MODEL_FOR_MASKED_LM_MAPPING,
+}
 
 
 @dataclass(frozen=True)
@@ -25,13 +40,13 @@ class WeightPlan:
 
     Attributes:
         own: transformers' class of the model.
-        fit: What of the weights and the configuration does not fit together.
-        renamed: The weights' names without what wrappers left in them, and what they were.
-        note: That names were unwrapped, if they were.
-        wrong_types: Weights of types that are no floating-point numbers, with their type.
-        precision: That of all matrices and tables that the model has, or float32.
-        exact: Parameters of one axis that the file keeps in another precision: their names in the
-            model, and in the files.
+        fit: The differences between weights and configuration.
+        renamed: Names of the weights without the parts of wrappers, each with its original name.
+        note: A note that names were changed; None where none were.
+        wrong_types: Weights whose type is no floating-point number, with their type.
+        precision: The precision of all matrices and tables, or float32 where they differ.
+        exact: Parameters with one axis that the files hold in another precision: each name in
+            the model with its name in the files.
     """
 
     own: type[PreTrainedModel]
@@ -43,7 +58,7 @@ class WeightPlan:
     exact: Mapping[str, str]
 
     def problem(self, name: str, *, head_in_part: bool = True) -> str | None:
-        """Why the model cannot be used; None where it can. As for `WeightFit.problem`."""
+        """Why the model cannot be used; None where it can. Arguments as for `WeightFit.problem`."""
         if not self.wrong_types:
             return self.fit.problem(name, head_in_part=head_in_part)
         types = first_few(
@@ -52,8 +67,8 @@ class WeightPlan:
         return (
             f"{name!r} holds {len(self.wrong_types)} weights of types that are not read"
             f" ({', '.join(PRECISIONS)} are): {types}. Such a model is quantized, and its numbers"
-            " mean nothing without their scales; dequantize it with what has quantized it, and"
-            " save it in bfloat16"
+            " mean nothing without their scales; dequantize it with the tool that quantized it,"
+            " and save it in bfloat16"
         )
 
 
@@ -61,16 +76,18 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
     """How files load into a model; None where transformers has no such class for it.
 
     Args:
-        name: What the user called the model.
+        name: The name that the user gave to the model.
         kind: One of transformers' automatic classes.
         config: The model's configuration.
-        files: Its weights.
+        files: The files of its weights.
 
     Raises:
         ModelError: A file is damaged, or the configuration describes no model.
     """
     headers = read_headers(files)
     check_layers(name, config, headers)
+    if type(config) not in _CONFIGURATIONS[kind]:
+        return None
     try:
         with quiet_transformers(), torch.device("meta"):
             empty: PreTrainedModel = kind.from_config(config)
@@ -86,12 +103,10 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
         )
     except ModelError:
         raise
-    except Exception as error:  # whatever the library raises at a field that it does not expect
-        if "Unrecognized configuration class" in str(error):
-            return None
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # transformers raises errors of many types for unexpected fields
         raise ModelError(
-            f"cannot build {name!r} as its config.json says: {first}. Copy the model anew"
+            f"cannot build {name!r} as its config.json says: {first_line(error)}. Copy the model"
+            " again"
         ) from error
     fit = fit_of(model, with_shared_biases(model, facts))
     used = _used(model, given, facts["unexpected_keys"])
@@ -105,12 +120,12 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
 def restore_exactly(
     model: PreTrainedModel, exact: Mapping[str, str], files: Sequence[Path]
 ) -> None:
-    """Give parameters the values of their files in float32, in place.
+    """Load some parameters again, in float32, in place.
 
     Args:
-        model: As transformers has loaded it in one precision.
+        model: The model as transformers loaded it in one precision.
         exact: As in `WeightPlan`.
-        files: Of its weights.
+        files: The files of its weights.
     """
     for file in files if exact else ():
         with safe_open(file, framework="pt") as weights:
@@ -124,7 +139,7 @@ def restore_exactly(
 def _used(
     model: PreTrainedModel, given: Mapping[str, Header], unexpected: Iterable[str]
 ) -> dict[str, Header]:
-    """The weights of the files that become parameters: no buffers, no heads that it has not."""
+    """The weights in the files that become parameters: no buffers, no unused heads."""
     prefix = f"{model.base_model_prefix}."
     parameters = {name.removeprefix(prefix) for name, _ in model.named_parameters()}
     left = {name.removeprefix(prefix) for name in unexpected}
@@ -146,7 +161,7 @@ def _wrong_types(used: Mapping[str, Header]) -> dict[str, str]:
 
 
 def _quantized(config: Any) -> bool:
-    """Whether transformers itself knows what the model's numbers mean."""
+    """Whether the model is quantized by a method that transformers supports."""
     said = getattr(config, "quantization_config", None)
     method = said.get("quant_method") if isinstance(said, dict) else said and said.quant_method
     return method not in (None, QUANT_METHOD)
@@ -155,9 +170,10 @@ def _quantized(config: Any) -> bool:
 def _precision(
     model: PreTrainedModel, used: Mapping[str, Header]
 ) -> tuple[torch.dtype, dict[str, str]]:
-    """The precision that matrices and tables keep, and parameters that then need their own.
+    """The precision in which to hold matrices and tables, and parameters that need their own.
 
-    It is float32 unless all are in the same half precision, for it holds the values of any.
+    It is float32, which holds the values of every other, unless all are in the same half
+    precision.
     """
     prefix = f"{model.base_model_prefix}."
     parameters = {name.removeprefix(prefix): name for name, _ in model.named_parameters()}

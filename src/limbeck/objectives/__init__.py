@@ -1,17 +1,77 @@
-"""What "alike" means: one file, one idea, one Source line."""
+"""What "alike" means: how near a student is to its teacher, one idea a file.
 
-from typing import TYPE_CHECKING, Any
+`DistillationLoss` makes any of these objectives the loss of a training loop of one's own;
+`OBJECTIVES` has them by the names that recipes use.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..system.lazy import lazily
 
 if TYPE_CHECKING:
+    from .attention_scores import AttentionScores
     from .catalogue import OBJECTIVES
+    from .contract import Objective
+    from .divergences import DIVERGENCES, divergence_of
+    from .embeddings import Embeddings
+    from .hidden_states import HiddenStates
+    from .labels import Labels
+    from .layer_mapping import layer_links
+    from .logits import Logits
+    from .loss import DistillationLoss, Total, tokens_of
+    from .mean_hidden_states import MeanHiddenStates
+    from .presets import PRESETS
+    from .qkv import Qkv
+    from .relations import Relations
+    from .schedule import Ramp
+    from .span_likelihood import SpanLikelihood
+    from .uld import Uld
 
-__all__ = ["OBJECTIVES"]
+__all__ = [
+    "DIVERGENCES",
+    "OBJECTIVES",
+    "PRESETS",
+    "AttentionScores",
+    "DistillationLoss",
+    "Embeddings",
+    "HiddenStates",
+    "Labels",
+    "Logits",
+    "MeanHiddenStates",
+    "Objective",
+    "Qkv",
+    "Ramp",
+    "Relations",
+    "SpanLikelihood",
+    "Total",
+    "Uld",
+    "divergence_of",
+    "layer_links",
+    "tokens_of",
+]
 
-
-def __getattr__(name: str) -> Any:
-    """`OBJECTIVES`, imported when it is first asked for: what computes with torch is heavy."""
-    if name == "OBJECTIVES":
-        from .catalogue import OBJECTIVES
-
-        return OBJECTIVES
-    raise AttributeError(f"module 'limbeck.objectives' has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "DIVERGENCES": ".divergences",
+        "OBJECTIVES": ".catalogue",
+        "PRESETS": ".presets",
+        "AttentionScores": ".attention_scores",
+        "DistillationLoss": ".loss",
+        "Embeddings": ".embeddings",
+        "HiddenStates": ".hidden_states",
+        "Labels": ".labels",
+        "Logits": ".logits",
+        "MeanHiddenStates": ".mean_hidden_states",
+        "Objective": ".contract",
+        "Qkv": ".qkv",
+        "Ramp": ".schedule",
+        "Relations": ".relations",
+        "SpanLikelihood": ".span_likelihood",
+        "Total": ".loss",
+        "Uld": ".uld",
+        "divergence_of": ".divergences",
+        "layer_links": ".layer_mapping",
+        "tokens_of": ".loss",
+    },
+)

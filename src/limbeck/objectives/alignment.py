@@ -1,8 +1,8 @@
 """Activations of two vocabularies made comparable: tokens are pooled to groups of the same text.
 
-What comes out has a row a group for student and teacher alike, so every objective that
-compares token by token compares them. Output maps are cut to the tokens of both, or the
-student's is made one over the teacher's tokens.
+The result has one row for each group, for student and teacher alike, so that every objective
+that compares token by token can compare groups. Output maps are reduced to the tokens that both
+vocabularies have, or the student's map is turned into one over the teacher's tokens.
 
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
@@ -30,16 +30,16 @@ class Alignment(nn.Module):
     """How the vectors and predictions of both models are brought to the same rows.
 
     Args:
-        pool: What the vectors of a group's tokens become.
-        student_columns: The student's tokens that are compared, one for each below;
-            or with ``owner`` the parts of each, one after another; None is all.
+        pool: How the vectors of a group's tokens are combined.
+        student_columns: The student's tokens that are compared, one for each teacher column;
+            or, with ``owner``, the parts of each teacher column in order; None is all.
         teacher_columns: The teacher's tokens that are compared; None is all.
-        owner: Which of them each part belongs to; None compares shared tokens.
-        summed_over: Rows of the student's output map, where the logits of parts become
-            the logarithm of the sum of their exponentials; None pools them as vectors are.
-        likelihoods: Whether those of the groups are asked for; decoders have them.
-        student_ids: Rows of the student's output map that are its tokens; None is all.
-        teacher_ids: Likewise of the teacher's.
+        owner: Which teacher column each part belongs to; None compares shared tokens.
+        summed_over: Rows of the student's output map, where the logits of a token's parts are
+            combined by log-sum-exp; None pools them in the same way as vectors.
+        likelihoods: Whether the log-likelihoods of groups are needed; decoders have them.
+        student_ids: Rows of the student's output map that are tokens; None is all.
+        teacher_ids: Rows of the teacher's output map that are tokens; None is all.
     """
 
     student_columns: Tensor | None
@@ -78,12 +78,12 @@ class Alignment(nn.Module):
         self.register_buffer("summed", summed, persistent=False)
 
     def student(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
-        """The student's, a row a group; of predictions, those at the linked tokens.
+        """The student's activations, one row for each group; predictions at the linked tokens only.
 
         Args:
-            found: At its own tokens.
-            links: Of its tokens with the teacher's.
-            tokens: What it read, with the positions of its predictions.
+            found: The student's activations at its own tokens.
+            links: Which student tokens and teacher tokens belong together.
+            tokens: What the student read, with the positions of its predictions.
         """
         aligned = self._vectors(found, links.student, links.groups)
         if found.predictions is None:
@@ -97,7 +97,7 @@ class Alignment(nn.Module):
         if given.bias is not None:
             bias = self._student_map(given.bias[:, None]).squeeze(1)
             if self.pool == "sum":
-                # Logits of several tokens add up, and so does what is added to each.
+                # Logits of several tokens are added, and so are their biases.
                 features = torch.cat([features, counts[:, None].to(features.dtype)], dim=1)
                 weight = torch.cat([weight, bias[:, None].to(weight.dtype)], dim=1)
                 bias = None
@@ -106,7 +106,7 @@ class Alignment(nn.Module):
         return replace(aligned, predictions=made)
 
     def teacher(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
-        """The teacher's; a group has one linked token of it."""
+        """The teacher's activations; every group has exactly one linked teacher token."""
         aligned = self._vectors(found, links.teacher, links.groups)
         if found.predictions is None:
             return aligned
@@ -138,7 +138,7 @@ class Alignment(nn.Module):
     def _features(
         self, features: Tensor, groups: Tensor, tokens: Tokens
     ) -> tuple[Float[Tensor, "groups width"], Int[Tensor, " groups"]]:
-        """What enters the output map for every real group, and how many tokens it has."""
+        """What enters the output map for every real group, and how many tokens the group has."""
         owner, total = _owners(groups, tokens), int(tokens.mask.sum())
         counts = torch.bincount(owner, minlength=total)
         return _summed(features, owner, total, mean=self.pool == "mean"), counts
@@ -152,7 +152,7 @@ class Alignment(nn.Module):
         tokens: Tokens,
         ids: TokenIds | None,
     ) -> Activations:
-        """With the likelihood of every group: the sum over its tokens, predicted one by one."""
+        """Add the log-likelihood of every group: the sum over its tokens, predicted one by one."""
         if not self.likelihoods or following is None:
             return aligned
         here = following >= 0
@@ -170,12 +170,12 @@ class Alignment(nn.Module):
 
 
 def _linked(given: Predictions, groups: Tensor, tokens: Tokens) -> Predictions:
-    """Those at the tokens that are in groups."""
+    """The predictions at tokens that are in groups."""
     return replace(given, features=given.features[(groups >= 0)[tokens.predicted]])
 
 
 def _owners(groups: Tensor, tokens: Tokens) -> Int[Tensor, " linked"]:
-    """Of every token that is in a group, the number of the group in the whole batch."""
+    """For every token that is in a group, the number of the group in the whole batch."""
     number = (tokens.mask.flatten().cumsum(0) - 1).view_as(tokens.mask)
     return number.gather(1, groups.clamp_min(0))[groups >= 0]
 
@@ -183,7 +183,7 @@ def _owners(groups: Tensor, tokens: Tokens) -> Int[Tensor, " linked"]:
 def _log_sum_exp(
     parts: Tensor, logits: Float[Tensor, "rows student_vocabulary"]
 ) -> tuple[Float[Tensor, "rows vocabulary"], Callable[[Tensor], Tensor]]:
-    """Of the parts of every token, and the gradient by the logits from that by the result."""
+    """Log-sum-exp over the parts of every token, and a function that takes gradients back."""
     largest = logits.amax(-1, keepdim=True)
     sizes = (logits - largest).exp_()
     sums = (parts @ sizes.mT).mT.clamp_min(_LEAST)
@@ -202,7 +202,7 @@ def _pooled(
     *,
     mean: bool,
 ) -> Float[Tensor, "batch groups width"]:
-    """The sum, or the mean, of the vectors of every group, padding groups included."""
+    """The sum, or the mean, of the vectors of every group, with padding groups."""
     texts, _, width = vectors.shape
     linked = groups >= 0
     owner = (groups + most * torch.arange(texts, device=groups.device)[:, None])[linked]

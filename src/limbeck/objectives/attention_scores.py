@@ -1,8 +1,8 @@
 """The student attends where its teacher attends: attention scores before the softmax, compared.
 
-The scores are made from captured queries and keys, so that neither model has to give
-attention maps; with rotary positions they are those before the rotation. Where the
-models have different numbers of heads, both are cut into a number that divides both.
+The scores are computed from captured queries and keys, so neither model has to return its
+attentions; with rotary positions they are the scores before the rotation. Where the models
+have different numbers of heads, both are split into a number of heads that divides both.
 
 Source: Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
 """
@@ -32,7 +32,7 @@ class AttentionScores(AttentionScoresOptions, Objective):
 
     Attributes:
         head_sizes: Widths of an attention head of student and teacher, where
-            several query heads share their keys; by default as the models have it.
+            several query heads share their keys; by default those of the models.
     """
 
     head_sizes: tuple[int, int] | None = None
@@ -53,7 +53,7 @@ class AttentionScores(AttentionScoresOptions, Objective):
         return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "AttentionScores":
-        """With numbers for layers and heads."""
+        """The same objective with layers and heads as numbers."""
         teacher = required(teacher)
         sizes = (
             student.query_width // student.num_attention_heads,
@@ -70,17 +70,17 @@ class AttentionScores(AttentionScoresOptions, Objective):
         )
 
     def student_needs(self) -> Needs:
-        """Queries and keys of the student layers named."""
+        """Queries and keys of the named student layers."""
         here = frozenset(link.student for link in bound_links(self.layers))
         return Needs(queries=here, keys=here)
 
     def teacher_needs(self) -> Needs:
-        """Queries and keys of the teacher layers named."""
+        """Queries and keys of the named teacher layers."""
         here = frozenset(layer for link in bound_links(self.layers) for layer in link.teachers)
         return Needs(queries=here, keys=here)
 
     def layer_pairs(self) -> list[tuple[int, int]]:
-        """(student, teacher)."""
+        """All pairs of layers, as (student, teacher)."""
         return [
             (link.student, layer) for link in bound_links(self.layers) for layer in link.teachers
         ]

@@ -30,6 +30,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def objective_of(kind: str, options: Any) -> Objective:
-    """The objective of a name with its options, an object of `options.OPTIONS`."""
+    """The objective of that name; ``options`` is an instance of its class in `OPTIONS`."""
     given = {field.name: getattr(options, field.name) for field in fields(options)}
     return OBJECTIVES[kind](**given)

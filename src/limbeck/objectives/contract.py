@@ -1,10 +1,13 @@
-"""What the loop asks of every objective: what it needs, on how many items, and their sum.
+"""What every objective gives the loop: its needs, its number of items, and its sum over them.
 
 An objective never divides by its items. The loop divides once, over all
-micro-batches and processes of the step, so that cutting a step differently
-gives the same gradients.
+micro-batches and processes of the step, so that the gradients do not depend on
+how a step is split.
 """
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -20,8 +23,7 @@ from ..student.projections import MapSize, Projections
 class Objective(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
-    Without a word of its own it has no learned map, links no single layers, and is
-    counted over real tokens.
+    By default an objective has no learned map, links no layers, and counts real tokens.
 
     Attributes:
         unit: Unit of one item, for logs and plots.
@@ -30,26 +32,26 @@ class Objective(Protocol):
     unit: ClassVar[str]
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Everything that makes it impossible between two models of these shapes."""
+        """Every problem of this objective between two models of these shapes."""
         ...
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Objective":
-        """The same objective with every default and layer name made a number.
+        """The same objective with every default and layer name replaced by a number.
 
-        Only a bound objective is asked anything of what follows.
+        All methods below are called on bound objectives only.
         """
         ...
 
     def student_needs(self) -> Needs:
-        """What it reads of the student."""
+        """The activations of the student that the objective reads."""
         ...
 
     def teacher_needs(self) -> Needs:
-        """What it reads of the teacher; nothing if it can do without one."""
+        """The activations of the teacher that the objective reads; nothing if it needs no teacher."""
         ...
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """Every learned map that it uses, by name."""
+        """The sizes of every learned map that the objective uses, by name."""
         return {}
 
     def layer_pairs(self) -> list[tuple[int, int]]:
@@ -68,12 +70,12 @@ class Objective(Protocol):
 
 
 def no_teacher(teacher: Shape | None) -> list[Problem]:
-    """The problem of having no teacher, where an objective cannot do without one."""
+    """The problem of a missing teacher, for an objective that needs one; empty if there is one."""
     return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
 
 
 def required(teacher: Shape | None) -> Shape:
-    """The teacher's shape, where an objective cannot do without one.
+    """The teacher's shape, for an objective that needs a teacher.
 
     Raises:
         ObjectiveError: There is no teacher.
@@ -81,3 +83,13 @@ def required(teacher: Shape | None) -> Shape:
     if teacher is None:
         raise ObjectiveError("this objective needs a teacher; give one, or use `labels`")
     return teacher
+
+
+def compares_with_teacher(objective: Objective) -> bool:
+    """Whether the objective reads the teacher beside the student."""
+    return objective.teacher_needs().anything
+
+
+def joint_needs(needs: Iterable[Needs]) -> Needs:
+    """The union of several needs; nothing where there are none."""
+    return reduce(or_, needs, Needs())

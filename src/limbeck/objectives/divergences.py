@@ -1,9 +1,9 @@
 """How far a student's distribution is from its teacher's: every measure, one interface.
 
-Each takes two distributions a row and gives, a row each, the divergence, and its slope:
-the student's probability q times the derivative of the divergence by q. With it the
-gradient by the student's logits is ``slope - q * slope.sum()``, whatever the measure.
-A derivative may lack a constant, which that subtraction takes away.
+Each takes two distributions for every row and returns, for every row, the divergence and its
+slope: the student's probability q times the derivative of the divergence by q. The gradient
+by the student's logits is then ``slope - q * slope.sum()``, whatever the measure. A derivative
+may lack a constant, because the subtraction removes it.
 
 Source: skewed KL, Ko et al. 2024, DistiLLM, arXiv:2402.03898; total variation, Wen et
 al. 2023, arXiv:2307.15190; generalised Jensen-Shannon, Agarwal et al. 2024, GKD,
@@ -26,29 +26,29 @@ from .measures import MEASURES, divergence_problems
 Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows vocabulary"]]
 
 # Smaller probabilities count as this one: a ratio of two of them is finite in float32,
-# and a token that one side excludes altogether costs much, but not everything.
+# and a token to which one side gives no probability has a large but finite cost.
 LOWEST_LOG = -80.0
 _LOWEST = math.exp(LOWEST_LOG)
 
 
 class Distribution(NamedTuple):
-    """Probabilities, a row each, and their logarithms, which are held above the lowest."""
+    """Probabilities in rows, and their logarithms, clamped from below at `LOWEST_LOG`."""
 
     probabilities: Float[Tensor, "rows vocabulary"]
     logs: Float[Tensor, "rows vocabulary"]
 
     @classmethod
     def of_logits(cls, logits: Float[Tensor, "rows vocabulary"]) -> "Distribution":
-        """Their softmax; the logits themselves become the logarithms."""
+        """The softmax of logits; the logits are overwritten with the logarithms."""
         probabilities = torch.softmax(logits, dim=-1)
         # At the largest logit the softmax cannot have vanished, so its logarithm is exact;
-        # this way only one exponential and one logarithm a row are taken.
+        # this way each row needs only one exponential and one logarithm.
         size = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log_()
         return cls(probabilities, logits.sub_(size).clamp_min_(LOWEST_LOG))
 
     @classmethod
     def of_logs(cls, logs: Float[Tensor, "rows vocabulary"]) -> "Distribution":
-        """From logarithms of probabilities."""
+        """The distribution with these logarithms of probabilities."""
         logs = logs.clamp_min(LOWEST_LOG)
         return cls(logs.exp(), logs)
 
@@ -76,7 +76,7 @@ def total_variation(student: Distribution, teacher: Distribution) -> Found:
 
 
 def jensen_shannon(student: Distribution, teacher: Distribution, *, beta: float) -> Found:
-    """KL of both to their mixture, beta of it the teacher's."""
+    """KL of both to their mixture, whose share beta is the teacher's."""
     p, q = teacher.probabilities, student.probabilities
     middle = (beta * p + (1 - beta) * q).clamp_min_(_LOWEST).log_()
     from_student = (1 - beta) * q * (student.logs - middle)
@@ -84,17 +84,17 @@ def jensen_shannon(student: Distribution, teacher: Distribution, *, beta: float)
 
 
 def skewed_kl(student: Distribution, teacher: Distribution, *, alpha: float) -> Found:
-    """KL(teacher || mixture), alpha of the mixture the teacher's."""
+    """KL(teacher || mixture), where the share alpha of the mixture is the teacher's."""
     if alpha == 0:
         return forward_kl(student, teacher)
-    # Held above the lowest as logarithms are: where q vanishes and alpha is tiny, the slope is -p.
+    # Clamped as the logarithms are: where q vanishes and alpha is tiny, the slope is -p.
     p, q = teacher.probabilities, student.probabilities.clamp_min(_LOWEST)
     middle = alpha * p + (1 - alpha) * q
     return (p * (teacher.logs - middle.log())).sum(-1), (alpha - 1) * q * p / middle
 
 
 def skewed_reverse_kl(student: Distribution, teacher: Distribution, *, alpha: float) -> Found:
-    """KL(student || mixture), alpha of the mixture the student's."""
+    """KL(student || mixture), where the share alpha of the mixture is the student's."""
     if alpha == 0:
         return reverse_kl(student, teacher)
     p, q = teacher.probabilities, student.probabilities
@@ -106,8 +106,8 @@ def skewed_reverse_kl(student: Distribution, teacher: Distribution, *, alpha: fl
 def alpha_beta(student: Distribution, teacher: Distribution, *, alpha: float, beta: float) -> Found:
     """The alpha-beta family: (1, 0) is the forward KL, (0, 1) the reverse.
 
-    alpha weighs the teacher's probabilities, beta the student's. None is below 0: there both
-    would be infinite where a probability is 0.
+    alpha weights the teacher's probabilities, beta the student's. Neither may be below 0, where
+    the divergence is infinite if a probability is 0.
     """
     both = (alpha * teacher.logs + beta * student.logs).exp()
     ratio, total = teacher.logs - student.logs, alpha + beta
@@ -128,16 +128,16 @@ def alpha_beta(student: Distribution, teacher: Distribution, *, alpha: float, be
 
 
 def adaptive_kl(student: Distribution, teacher: Distribution, *, head: float) -> Found:
-    """Forward and reverse KL, weighed by where the student is wrong.
+    """Forward and reverse KL, weighted by where the student is wrong.
 
-    The forward one by its error on the likeliest tokens, which hold ``head`` of the
-    teacher's probability, the reverse one by its error on the rest. The weights are
-    taken as given: no gradient goes through them.
+    The forward KL is weighted by the student's error on the most likely tokens, which hold
+    ``head`` of the teacher's probability, the reverse KL by its error on the rest. The weights
+    are constants: no gradient passes through them.
     """
     p = teacher.probabilities
-    likeliest, places = p.sort(dim=-1, descending=True, stable=True)
+    ordered, places = p.sort(dim=-1, descending=True, stable=True)
     error = (p - student.probabilities).abs().gather(-1, places)
-    in_head = likeliest.cumsum(-1) - likeliest < head
+    in_head = ordered.cumsum(-1) - ordered < head
     all_error = error.sum(-1)
     share = torch.where(in_head, error, 0).sum(-1) / all_error.clamp_min(1e-30)
     forward, forward_slope = forward_kl(student, teacher)
@@ -159,11 +159,11 @@ DIVERGENCES: dict[str, Callable[..., Found]] = {
 
 
 def divergence_of(name: str, options: Mapping[str, float]) -> Divergence:
-    """The measure of that name, its options filled in.
+    """The measure of that name, with its options filled in.
 
     Raises:
-        ObjectiveError: There is no such measure, it has no such option, or an option may not
-            be what is given.
+        ObjectiveError: There is no such measure, it has no such option, or the value of an
+            option is out of range.
 
     >>> p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
     >>> student, teacher = Distribution.of_logs(q.log()), Distribution.of_logs(p.log())

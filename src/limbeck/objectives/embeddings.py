@@ -1,6 +1,6 @@
-"""The student's embedding output comes to lie where the teacher's lies.
+"""The student's embedding output learns to equal the teacher's.
 
-The embedding output is what enters the first layer; it is no layer and has no number.
+The embedding output is what enters the first layer; it is not a layer and has no number.
 
 Source: Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
 """
@@ -28,11 +28,11 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """No teacher."""
+        """A missing teacher."""
         return no_teacher(teacher)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Embeddings":
-        """Itself."""
+        """The objective itself: it names no layers."""
         required(teacher)
         return self
 
@@ -41,7 +41,7 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
         return Needs(embeddings=True)
 
     def teacher_needs(self) -> Needs:
-        """Likewise."""
+        """The embedding output."""
         return Needs(embeddings=True)
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
@@ -52,10 +52,10 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch
     ) -> Iterator[Compared]:
-        """The one with the other.
+        """The embedding outputs of both models.
 
         Raises:
-            ObjectiveError: One of them gave no embedding output.
+            ObjectiveError: One of the models returned no embedding output.
         """
         if student.embeddings is None or teacher.embeddings is None:
             raise ObjectiveError("embeddings need the embedding output of student and teacher")

@@ -1,6 +1,6 @@
-"""The student's hidden states come to lie where the teacher's lie, layer by layer.
+"""The student's hidden states learn to equal the teacher's, layer by layer.
 
-Where the widths differ, a learned linear map carries the student's state to the
+Where the widths differ, a learned linear map takes the student's state to the
 teacher's width.
 
 Source: Romero et al. 2015, FitNets, arXiv:1412.6550; for Transformers Jiao et al. 2020,
@@ -43,27 +43,27 @@ class HiddenStates(HiddenStatesOptions, MappedObjective):
         return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "HiddenStates":
-        """With every student layer's teacher layers written out."""
+        """The same objective with the teacher layers of every student layer listed."""
         links = layer_links(
             self.layers, student.num_hidden_layers, required(teacher).num_hidden_layers
         )
         joined: Combine = "concatenate" if self.layers == "uniform+top" else "mean"
         if all(len(link.teachers) == 1 for link in links):
-            joined = "each"  # nothing to combine: maps that come to the same are the same
+            joined = "each"  # nothing to combine, so that layer maps with the same links are equal
         return replace(self, layers=dict(links), combine=self.combine or joined)
 
     def student_needs(self) -> Needs:
-        """Hidden states of the student layers named."""
+        """Hidden states of the named student layers."""
         return Needs(hidden=frozenset(link.student for link in bound_links(self.layers)))
 
     def teacher_needs(self) -> Needs:
-        """Hidden states of the teacher layers named."""
+        """Hidden states of the named teacher layers."""
         return Needs(
             hidden=frozenset(t for link in bound_links(self.layers) for t in link.teachers)
         )
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """One map a comparison, or one for all of a width, where the widths differ."""
+        """One map for each comparison, or one for each width, where the widths differ."""
         sizes = {}
         for link in bound_links(self.layers):
             for teachers in self._together(link):
@@ -74,7 +74,7 @@ class HiddenStates(HiddenStatesOptions, MappedObjective):
         return sizes
 
     def layer_pairs(self) -> list[tuple[int, int]]:
-        """(student, teacher), every teacher layer of a student layer on its own."""
+        """All pairs of layers, as (student, teacher), with one pair for every teacher layer."""
         return [
             (link.student, teacher)
             for link in bound_links(self.layers)

@@ -1,7 +1,7 @@
-"""The student predicts the hidden tokens of the text itself: masked-language-model labels.
+"""The student predicts the text's own hidden tokens: masked-language-model labels.
 
-Needs no teacher: alone in a stage it is plain pretraining, the control of every
-comparison and the way to a missing vocabulary head.
+This objective needs no teacher: alone in a stage it is plain pretraining. It is the control of
+every comparison, and it trains a missing vocabulary head.
 
 Source: Devlin et al. 2019, BERT, arXiv:1810.04805.
 """
@@ -26,7 +26,7 @@ from .divergences import Distribution
 from .options import LabelsOptions
 from .vocabulary_rows import vocabulary_loss
 
-_TOGETHER = 2**23  # logits that are held at once where each row's likelihood is asked for
+_TOGETHER = 2**23  # logits that are held at once where the likelihood of each row is needed
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Labels(LabelsOptions, Objective):
 
     Attributes:
         vocabulary: Rows of the output map that are tokens of the tokenizer, or how many of
-            the first are; the recipe's models say it. Rows that no token has get no
+            the first rows are; by default as the models have it. Rows without a token get no
             probability, as in `logits`.
     """
 
@@ -50,7 +50,7 @@ class Labels(LabelsOptions, Objective):
         return [("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out")]
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Labels":
-        """With the rows that are tokens."""
+        """The same objective with the rows that are tokens."""
         ids = student.token_ids
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
@@ -74,7 +74,7 @@ class Labels(LabelsOptions, Objective):
         """Nats, summed over the predicted positions.
 
         Raises:
-            ObjectiveError: The student gave no predictions.
+            ObjectiveError: The student returned no predictions.
         """
         if student.predictions is None:
             raise ObjectiveError("labels need the student's predictions, and none were captured")
@@ -88,13 +88,13 @@ def label_loss(
     *,
     vocabulary: TokenIds | int | None = None,
 ) -> Float[Tensor, ""]:
-    """Nats, summed over the predicted rows: the cross-entropy against their labels.
+    """The cross-entropy of the predicted rows against their labels, in nats, summed.
 
     Args:
-        predictions: Of the rows.
-        labels: The id of each.
+        predictions: The predictions of the rows.
+        labels: The label of each row, as an id.
         vocabulary: Rows of the output map that are tokens, over which probabilities sum to
-            one; by default all.
+            one; by default all rows.
     """
     ids = TokenIds.given(vocabulary or len(predictions.weight))
     columns = ids.columns_of(labels)
@@ -116,11 +116,12 @@ def label_log_likelihoods(
 ) -> Float[Tensor, " predicted"]:
     """Logarithm of the probability of each row's label, in nats, float32.
 
-    Some rows at a time, and made again for the gradient: rows x tokens is never held.
+    Computed for some rows at a time, and recomputed for the gradient, so that the matrix of rows x
+    tokens is never held.
 
     Args:
-        predictions: Of the rows.
-        labels: The id of each.
+        predictions: The predictions of the rows.
+        labels: The label of each row, as an id.
         vocabulary: As for `label_loss`.
     """
     ids = TokenIds.given(vocabulary or len(predictions.weight))
@@ -136,7 +137,7 @@ def label_log_likelihoods(
             ids,
         )
         found.append(checkpoint(_likelihoods, *given, use_reentrant=False))
-    # Of no rows an empty column: it belongs to the graph as all others do.
+    # Without rows, an empty column: it belongs to the graph as any other result does.
     return torch.cat(found) if found else predictions.features.float()[:, 0]
 
 
@@ -146,7 +147,7 @@ def _likelihoods(
     logits = linear(features, weight, bias)
     with float32_region(logits):
         logits = ids.only(logits)
-        # Against all others, not against all: a label that is nearly certain keeps its distance
-        # from certainty, which a softmax rounds away.
+        # Compared with all other tokens, not with all tokens: the distance of a nearly certain
+        # label from certainty is kept, which a softmax would round away.
         others = log_rest(logits, labels[:, None])
         return logsigmoid(logits.gather(-1, labels[:, None]) - others).squeeze(1)

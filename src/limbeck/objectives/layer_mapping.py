@@ -1,9 +1,9 @@
-"""Which teacher layers each student layer learns from: the maps by name, or pair by pair.
+"""Which teacher layers each student layer learns from: maps with names, or explicit pairs.
 
-Source: ``skip`` and its like are of Sun et al. 2019, PKD, arXiv:1908.09355; ``uniform`` of
-Jiao et al. 2020, TinyBERT, arXiv:1909.10351; the others as compared by Udagawa et al.
+Source: ``skip`` is that of Sun et al. 2019, PKD, arXiv:1908.09355; ``uniform`` of
+Jiao et al. 2020, TinyBERT, arXiv:1909.10351; the other maps as compared by Udagawa et al.
 2023, arXiv:2310.08797. Layers count from 0 here, and from 1 in the papers' formulas; the
-embedding output is none of them.
+embedding output is not a layer.
 """
 
 import re
@@ -31,13 +31,13 @@ def _uniform(student: int, teacher: int) -> list[Link]:
 
 
 def _top(student: int, teacher: int) -> list[Link]:
-    """The last teacher layers, one each; a deeper student's first layers learn nothing."""
+    """The last teacher layers, one each; the first layers of a deeper student learn nothing."""
     shift = teacher - student
     return [Link(i, (i + shift,)) for i in range(student) if i + shift >= 0]
 
 
 def _uniform_and_top(student: int, teacher: int) -> list[Link]:
-    """Both at once."""
+    """The union of `_uniform` and `_top`."""
     top = {link.student: link.teachers for link in _top(student, teacher)}
     return [
         Link(i, tuple(sorted({*teachers, *top.get(i, ())})))
@@ -46,7 +46,7 @@ def _uniform_and_top(student: int, teacher: int) -> list[Link]:
 
 
 def _uniform_consecutive(student: int, teacher: int) -> list[Link]:
-    """Runs of teacher layers, none left out; the last one again where they do not suffice."""
+    """Consecutive runs of teacher layers; the last layer is repeated where they do not suffice."""
     run = -(-teacher // student)
     return [
         Link(i, tuple(range(run * i, min(run * (i + 1), teacher))) or (teacher - 1,))
@@ -55,7 +55,7 @@ def _uniform_consecutive(student: int, teacher: int) -> list[Link]:
 
 
 def _skip(student: int, teacher: int) -> list[Link]:
-    """Every k-th teacher layer but the last, which the student's own last layer leaves free."""
+    """Every k-th teacher layer, without one for the student's last layer."""
     step = max(1, teacher // student)
     return [Link(i, (step * (i + 1) - 1,)) for i in range(min(student - 1, teacher))]
 
@@ -70,19 +70,19 @@ NAMED_MAPS: dict[str, Callable[[int, int], list[Link]]] = {
 
 
 def layer_links(layers: LayerMap, student: int, teacher: int) -> list[Link]:
-    """The links of a map between models of so many layers.
+    """The links of a map between two models with these numbers of layers.
 
     Args:
-        layers: A name of `NAMED_MAPS`; ``last`` or ``last-k``, which give the
-            student's last layer to that one of the teacher; pairs "0:0,2:1" or
+        layers: A name of `NAMED_MAPS`; ``last`` or ``last-k``, with which the student's last
+            layer learns from that teacher layer; pairs "0:0,2:1" or
             {0: 0, last: [last-1, last]}, student first; or a list with the teacher
             layer of every student layer.
-        student: Layers of the student.
-        teacher: Layers of the teacher.
+        student: Number of layers of the student.
+        teacher: Number of layers of the teacher.
 
     Raises:
-        ObjectiveError: A layer does not exist, one is named twice, or a list
-            does not name one for each student layer.
+        ObjectiveError: A layer does not exist or is named twice, or a list does not name one layer
+            for each student layer.
 
     >>> layer_links("uniform+top", 3, 6)
     [Link(student=0, teachers=(1, 3)), Link(student=1, teachers=(3, 4)), Link(student=2, \
@@ -93,11 +93,11 @@ teachers=(1,))])
     """
     if isinstance(layers, str) and layers in NAMED_MAPS:
         return NAMED_MAPS[layers](student, teacher)
-    pairs = _written_pairs(layers)
+    pairs = _explicit_pairs(layers)
     if not isinstance(layers, str | Mapping) and len(layers) != student:
         raise ObjectiveError(
             f"the list names {len(layers)} teacher layers for {student} student layers; name one"
-            ' each, or write pairs, as "0:1,2:5", to leave student layers out'
+            ' for each, or give pairs such as "0:1,2:5" to leave student layers out'
         )
     return _explicit(pairs, student, teacher)
 
@@ -107,17 +107,17 @@ def map_problems(field: str, layers: LayerMap) -> list[tuple[str, str]]:
     if isinstance(layers, str) and layers in NAMED_MAPS:
         return []
     try:
-        _written_pairs(layers)
+        _explicit_pairs(layers)
     except ObjectiveError as error:
         return [(field, str(error))]
     return []
 
 
-def _written_pairs(layers: LayerMap) -> list[tuple[LayerName, Some]]:
-    """Student and teacher layers as a map without a name of its own says them.
+def _explicit_pairs(layers: LayerMap) -> list[tuple[LayerName, Some]]:
+    """Student and teacher layers of a map that is not one of `NAMED_MAPS`.
 
     Raises:
-        ObjectiveError: Something in it names no layer of any model, or there is nothing in it.
+        ObjectiveError: A name in the map is no layer of any model, or the map is empty.
     """
     if isinstance(layers, str):
         alone = ":" not in layers and "," not in layers
@@ -131,7 +131,10 @@ def _written_pairs(layers: LayerMap) -> list[tuple[LayerName, Some]]:
         for name in _several(theirs):
             _spelled("teacher", name)
     if not pairs or not all(_several(theirs) for _, theirs in pairs):
-        raise ObjectiveError('the layer map has a hole; name at least one pair, as "last:last"')
+        raise ObjectiveError(
+            "the layer map is empty, or a student layer in it has no teacher layer; name at least"
+            ' one pair, as "last:last"'
+        )
     return pairs
 
 
@@ -155,7 +158,7 @@ def _pairs(text: str) -> list[tuple[LayerName, Some]]:
         mine, colon, theirs = (side.strip() for side in part.partition(":"))
         if not (colon and mine and theirs):
             raise ObjectiveError(
-                f"{part!r} in the layer map {text!r} is no pair; write student:teacher, as 0:0,2:1,"
+                f"{part!r} in the layer map {text!r} is no pair; give student:teacher, as 0:0,2:1,"
                 " layers counted from 0 without the embedding output"
             )
         found.append((_name(mine), _name(theirs)))
@@ -198,7 +201,7 @@ def _explicit(pairs: Sequence[tuple[LayerName, Some]], student: int, teacher: in
 
 
 def bound_links(layers: LayerMap) -> list[Link]:
-    """The links of a map that `layer_links` has already written out as a mapping.
+    """The links of a map that `bound` has already turned into a mapping.
 
     Raises:
         ObjectiveError: It is still a name.

@@ -1,4 +1,4 @@
-"""Names for layers, so that a recipe need not count them."""
+"""Names for layers, so that a recipe does not have to count layers."""
 
 import re
 
@@ -15,7 +15,7 @@ def layer_number(name: LayerName, layers: int) -> int:
     deepest, ``last-1`` the one before it.
 
     Raises:
-        ObjectiveError: There is no such layer, or the name is not understood.
+        ObjectiveError: There is no such layer, or the name is not one of these.
 
     >>> layer_number("last-1", 6), layer_number(0, 6)
     (4, 0)
@@ -35,13 +35,13 @@ def layer_name_problems(field: str, name: LayerName) -> list[tuple[str, str]]:
     """What is wrong with a layer name in any model: empty, or one (field, message).
 
     >>> layer_name_problems("layer", "lsat")
-    [('layer', "'lsat' names no layer; write a number from 0, `last` or `last-1`")]
+    [('layer', "'lsat' names no layer; give a number from 0, `last` or `last-1`")]
     """
     if isinstance(name, int):
         known, said = name >= 0, "is no layer"
     else:
         known, said = bool(re.fullmatch("last(-[0-9]+)?", name)), "names no layer"
-    return [] if known else [(field, f"{name!r} {said}; write a number from 0, `last` or `last-1`")]
+    return [] if known else [(field, f"{name!r} {said}; give a number from 0, `last` or `last-1`")]
 
 
 def layer_problem(field: str, name: LayerName, layers: int) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The student gives each hidden token the probabilities that its teacher gives it.
+"""The student learns to predict each token with the probabilities that its teacher gives.
 
 Source: Hinton et al. 2015, arXiv:1503.02531; for masked-language models Sanh et al.
 2019, DistilBERT, arXiv:1910.01108; sampled teachers, Anshumann et al. 2025,
@@ -31,16 +31,16 @@ class Logits(LogitsOptions, Objective):
 
     Attributes:
         vocabulary: Rows of both output maps that are tokens of the tokenizer, or how many
-            of the first are looked at; the recipe's models say it. Rows that no token has,
-            at the end or in between, are left out on both sides, and what is left is made
-            to sum to one.
+            of the first rows are compared; by default as the models have it. Rows without a
+            token, at the end or in between, are left out on both sides, and the remaining
+            probabilities are normalized to sum to one.
     """
 
     vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per predicted token, times the temperature squared"
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Unknown measures and options, temperatures of 0, vocabularies that differ, no teacher."""
+        """Unknown measures or options, a temperature of 0, different vocabularies, no teacher."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
@@ -61,7 +61,7 @@ class Logits(LogitsOptions, Objective):
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Logits":
-        """With the number of tokens that are compared."""
+        """The same objective with the rows that are tokens of both models."""
         ids = student.token_ids.below(required(teacher).vocab_size)
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
@@ -72,7 +72,7 @@ class Logits(LogitsOptions, Objective):
         return Needs(predictions=True)
 
     def teacher_needs(self) -> Needs:
-        """Predictions of the same masked text."""
+        """Predictions of the same text."""
         return Needs(predictions=True)
 
     def count(self, batch: Batch) -> int:
@@ -85,7 +85,7 @@ class Logits(LogitsOptions, Objective):
         """Nats times the temperature squared, summed over the predicted positions.
 
         Raises:
-            ObjectiveError: One of them gave no predictions.
+            ObjectiveError: One of the models returned no predictions.
         """
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("output distributions need predictions of student and teacher")
@@ -102,7 +102,7 @@ class Logits(LogitsOptions, Objective):
                 mine, Distribution.of_logits(of_teacher), measure, self.compared
             )
             gradient = slope.addcmul_(mine.probabilities, slope.sum(-1, keepdim=True), value=-1)
-            # By the chain rule one of the two temperatures of T^2 goes into the division above.
+            # By the chain rule the division above takes one T of T^2.
             if temperature != 1:
                 gradient.mul_(temperature)
             return values.sum() * temperature**2, gradient
@@ -111,12 +111,13 @@ class Logits(LogitsOptions, Objective):
 
 
 def vocabularies_differ(student: int, teacher: int) -> str:
-    """Why two vocabularies cannot be compared token by token, and what can be done."""
+    """The error for two vocabularies that cannot be compared token by token, with what to do."""
     return (
-        f"the student has {student} tokens and the teacher {teacher}: they cut the text"
-        " differently, so nothing can be compared token by token (output, hidden, relations and"
-        " their like). Keep the teacher's tokenizer; or say where they can be compared (`alignment:"
-        " match` or `reduce`); or begin with a `mixed` stage, in which the teacher learns both"
+        f"the student has {student} tokens and the teacher {teacher}: they tokenize the"
+        " text differently, so nothing can be compared token by token (logits, hidden_states,"
+        " relations, ...). Keep the teacher's tokenizer; or say where the two can be compared"
+        " (`alignment: match` or `reduce`); or begin with a `mixed` stage, in which the teacher"
+        " learns both vocabularies"
     )
 
 
@@ -125,10 +126,10 @@ def _dense(student: Distribution, teacher: Distribution, measure: Divergence, _:
 
 
 def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, tokens: int) -> Found:
-    """The teacher's likeliest tokens, and all others as one more."""
+    """The teacher's most likely tokens, and all other tokens as one more."""
     of_teacher, places = teacher.logs.topk(tokens, dim=-1)
-    # The rest is summed: one minus the likeliest would be rounding errors where little is left.
-    # Logarithms are held above the lowest, so that nothing of the student's vanishes.
+    # The rest is summed: one minus the top tokens would be rounding errors where little is left.
+    # Logarithms are clamped, so that none of the student's probabilities vanishes.
     outside = student.logs.exp().scatter_(-1, places, 0.0)
     rest = outside.sum(-1, keepdim=True)
     of_others = teacher.probabilities.scatter_(-1, places, 0.0).sum(-1, keepdim=True)
@@ -136,7 +137,7 @@ def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, to
         Distribution.of_logs(torch.cat([student.logs.gather(-1, places), rest.log()], dim=-1)),
         Distribution.of_logs(torch.cat([of_teacher, of_others.log_()], dim=-1)),
     )
-    # Inside the rest every token pulls alike, each by its share of the rest's probability.
+    # The slope of the rest is shared among its tokens in proportion to their probabilities.
     share = outside.mul_(slope[:, -1:] / rest)
     return values, share.scatter_(-1, places, slope[:, :-1])
 
@@ -144,7 +145,7 @@ def _top_k(student: Distribution, teacher: Distribution, measure: Divergence, to
 def _sampled(
     student: Distribution, teacher: Distribution, measure: Divergence, tokens: int
 ) -> Found:
-    """Tokens drawn from the teacher stand for its distribution, each for its share of the draws."""
+    """The teacher's distribution is estimated from tokens drawn from it."""
     drawn = torch.multinomial(teacher.probabilities, tokens, replacement=True)
     values = (teacher.logs.gather(-1, drawn) - student.logs.gather(-1, drawn)).mean(-1)
     share = torch.full_like(drawn, -1, dtype=student.logs.dtype) / tokens

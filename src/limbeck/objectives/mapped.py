@@ -1,7 +1,7 @@
 """Objectives that compare the student's vectors with the teacher's after a learned map.
 
-What such an objective says is which rows stand against which; the distance, and least squares
-for the maps' first weights, follow from it.
+Such an objective says which rows are compared with which; the distance, and the least-squares
+initialization of the maps, follow from that.
 """
 
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from .options import Measure
 
 
 class Compared(NamedTuple):
-    """Rows of both models, and the name of the map that carries the student's to the teacher's."""
+    """Rows of both models, and the name of the map from the student's rows to the teacher's."""
 
     map: str
     state: Float[Tensor, "rows student_width"]
@@ -29,7 +29,7 @@ class Compared(NamedTuple):
 
 
 class MappedObjective(Objective):
-    """An objective over vectors that a learned map makes comparable, where widths differ.
+    """An objective over vectors; where widths differ, a learned map makes them comparable.
 
     Attributes:
         measure: ``mse``, or ``cosine`` for one minus the cosine.
@@ -41,17 +41,17 @@ class MappedObjective(Objective):
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch
     ) -> Iterator[Compared]:
-        """All that is compared, at real tokens alone."""
+        """Everything that is compared, at real tokens only."""
         ...
 
     def trains(self, name: str) -> bool:
-        """Whether that map is trained; if not it stays as random as it began."""
+        """Whether the map of that name is trained; if not, it keeps its random initialization."""
         return True
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """Squared difference a coordinate, or one minus the cosine, summed over all rows."""
+        """Squared difference per coordinate, or one minus the cosine, summed over all rows."""
         total = torch.zeros((), device=batch.student.mask.device)
         for name, state, target in self.compared(student, teacher, batch):
             mapped = projections(name, state, trained=self.trains(name))
@@ -62,7 +62,7 @@ class MappedObjective(Objective):
 def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Float[Tensor, ""]:
     """The sum over rows of their mean squared difference, or of one minus their cosine.
 
-    In float32, whatever the precision of both; the target gets no gradient.
+    Computed in float32, whatever the precision of both; the target gets no gradient.
     """
     with float32_region(mapped):
         mapped, target = mapped.float(), target.detach().float()
@@ -72,7 +72,7 @@ def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Float[Tensor, 
 
 
 def real_rows(mask: Bool[Tensor, "batch tokens"]) -> Callable[[Tensor], Tensor]:
-    """Takes states of a batch, (batch, tokens, width), to those of its real tokens, (rows, width).
+    """A function from a batch's states (batch, tokens, width) to real tokens' (rows, width).
 
     >>> real_rows(torch.tensor([[True, False], [True, True]]))(torch.arange(4.0).view(2, 2, 1))
     tensor([[0.],
@@ -81,6 +81,6 @@ def real_rows(mask: Bool[Tensor, "batch tokens"]) -> Callable[[Tensor], Tensor]:
     """
     if bool(mask.all()):
         return lambda states: states.flatten(0, 1)
-    # Chosen by number: the gradient of a choice by truth values is many times slower.
+    # Selected by index: the gradient of a selection by mask is many times slower.
     places = mask.flatten().nonzero().squeeze(1)
     return lambda states: states.flatten(0, 1).index_select(0, places)

@@ -1,4 +1,4 @@
-"""The mean of all the student's layers comes to lie where the mean of all the teacher's lies.
+"""The mean over all of the student's layers learns to equal the mean over all of the teacher's.
 
 Source: Kolesnikova et al. 2022, arXiv:2205.02340.
 """
@@ -27,18 +27,18 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
     """Distance of the means over layers and embedding output, summed over real tokens.
 
     Attributes:
-        layers: Of the student and of the teacher; the recipe's models say it.
+        layers: Numbers of layers of student and teacher; by default as the models have it.
     """
 
     layers: tuple[int, int] | None = None
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """No teacher."""
+        """A missing teacher."""
         return no_teacher(teacher)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "MeanHiddenStates":
-        """With the number of layers of both."""
+        """The same objective with the numbers of layers of both models."""
         layers = student.num_hidden_layers, required(teacher).num_hidden_layers
         return MeanHiddenStates(self.measure, self.trainable, self.layers or layers)
 
@@ -47,7 +47,7 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
         return self._needs(0)
 
     def teacher_needs(self) -> Needs:
-        """Likewise."""
+        """All hidden states and the embedding output."""
         return self._needs(1)
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
@@ -58,16 +58,16 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch
     ) -> Iterator[Compared]:
-        """The one mean with the other.
+        """The means of both models.
 
         Raises:
-            ObjectiveError: One of them gave no embedding output.
+            ObjectiveError: One of the models returned no embedding output.
         """
         rows = real_rows(batch.student.mask)
         yield Compared(_NAME, rows(_mean(student)), rows(_mean(teacher)))
 
     def trains(self, name: str) -> bool:
-        """As the option says."""
+        """Whether the option `trainable` is set."""
         return self.trainable
 
     def _needs(self, whose: int) -> Needs:
@@ -77,6 +77,6 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
 
 def _mean(found: Activations) -> Tensor:
     if found.embeddings is None:
-        raise ObjectiveError("mean_hidden needs the embedding output of student and teacher")
+        raise ObjectiveError("mean_hidden_states needs the embedding output of student and teacher")
     states = [found.embeddings, *found.hidden.values()]
     return torch.stack([state.float() for state in states]).mean(0)

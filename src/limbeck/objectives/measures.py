@@ -1,6 +1,6 @@
-"""The divergences by name, with what each of their options may be, and why it may be no more.
+"""The divergences by name, with the range of each option and the reason for that range.
 
-Apart from what computes them, so that a recipe is checked without torch.
+Separate from the code that computes them, so that a recipe is checked without torch.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ class Option:
     """A number that a divergence takes.
 
     Attributes:
-        default: Where it is not given.
-        least: It may be, but for a zero that is allowed by itself.
-        most: It may be.
-        why: Not more or less, as the end of a sentence.
+        default: The value where none is given.
+        least: The smallest value, apart from 0 where `or_zero` allows it.
+        most: The largest value.
+        why: Why the range ends there, as the end of a sentence.
         or_zero: Whether 0 is allowed too.
     """
 
@@ -39,7 +39,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """In words.
+        """The range in words.
 
         >>> Option(0.2, 0.01, 2.0, or_zero=True).range
         '0, or 0.01 to 2'
@@ -47,13 +47,13 @@ class Option:
         return ("0, or " if self.or_zero else "") + f"{self.least:g} to {self.most:g}"
 
     def allows(self, value: float) -> bool:
-        """Whether the option may be so; never where the value is not a number."""
+        """Whether the option may have this value; NaN is never allowed."""
         return self.least <= value <= self.most or (self.or_zero and value == 0)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A divergence: what it is, in a sentence, and its options."""
+    """A divergence: a sentence on what it is, and its options."""
 
     about: str
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -68,15 +68,15 @@ MEASURES: dict[str, Measure] = {
     ),
     "total_variation": Measure("Half the sum of absolute differences; never above 1."),
     "jensen_shannon": Measure(
-        "KL of both to their mixture, beta of it the teacher's.",
+        "KL of both to their mixture, whose share beta is the teacher's.",
         {"beta": Option(0.5, 0.01, 0.99, _JENSEN_SHANNON)},
     ),
     "skewed_kl": Measure(
-        "KL(teacher || mixture), alpha of the mixture the teacher's.",
+        "KL(teacher || mixture), where the share alpha of the mixture is the teacher's.",
         {"alpha": Option(0.1, 0.0, 0.95, _SKEWED.format("forward_kl"))},
     ),
     "skewed_reverse_kl": Measure(
-        "KL(student || mixture), alpha of the mixture the student's.",
+        "KL(student || mixture), where the share alpha of the mixture is the student's.",
         {"alpha": Option(0.1, 0.0, 0.95, _SKEWED.format("reverse_kl"))},
     ),
     "alpha_beta": Measure(
@@ -87,7 +87,7 @@ MEASURES: dict[str, Measure] = {
         },
     ),
     "adaptive_kl": Measure(
-        "Forward and reverse KL, weighed by where the student is wrong.",
+        "Forward and reverse KL, weighted by where the student is wrong.",
         {"head": Option(0.5, 0.0, 1.0, "it is a share of the teacher's probability")},
     ),
 }

@@ -1,6 +1,6 @@
-"""What a recipe may say of every objective; apart, so that checking a recipe loads no torch.
+"""The options of every objective, separate so that checking a recipe does not import torch.
 
-Each objective derives from its options, and adds what binding it to two models finds out.
+Each objective derives from its options, and adds what it takes from two models when it is bound.
 """
 
 import math
@@ -45,11 +45,11 @@ class LogitsOptions:
         temperature: Both models' logits are divided by it, and the divergence is
             multiplied by its square so that gradients keep their size; a number, or
             a ramp over the stage as {start: 4, end: 1}.
-        signal: ``dense`` compares all tokens; ``top_k`` the teacher's likeliest, and
-            all others as one; ``sampled`` tokens drawn from the teacher, which leaves
-            the gradient of the forward KL as it is on average.
-        top_k: How many are taken where the signal is top_k; 64 by default.
-        num_samples: How many are drawn where it is sampled; 64 by default.
+        signal: ``dense`` compares all tokens; ``top_k`` the teacher's most likely tokens, and
+            all others as one; ``sampled`` tokens drawn from the teacher, with which the
+            gradient of the forward KL is right on average.
+        top_k: How many tokens are compared where the signal is top_k; 64 by default.
+        num_samples: How many tokens are drawn where the signal is sampled; 64 by default.
     """
 
     divergence: str = "forward_kl"
@@ -65,7 +65,7 @@ class LogitsOptions:
         return (self.num_samples if self.signal == "sampled" else self.top_k) or _COMPARED
 
     def problems(self) -> list[Problem]:
-        """Measures, options, temperatures and numbers that no two models could be given."""
+        """Measures, options, temperatures and numbers that are impossible for any two models."""
         found = divergence_problems(self.divergence, self.divergence_options)
         found += temperature_problems(self.temperature)
         for name, count, signal in (
@@ -90,7 +90,7 @@ class UldOptions:
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
-        top_k: Only so many of the largest probabilities are compared; None compares
+        top_k: Only this many of the largest probabilities are compared; None compares
             all, which means sorting them.
     """
 
@@ -103,11 +103,11 @@ class UldOptions:
 
 @dataclass(frozen=True)
 class SpanLikelihoodOptions:
-    """Divergence of the likelihoods of stretches of text, summed over them.
+    """Divergence of the likelihoods of text spans, summed over spans.
 
     Attributes:
-        temperature: Log-likelihoods are divided by it, so that long stretches do not all
-            look impossible; the divergence is multiplied by it.
+        temperature: Log-likelihoods are divided by it, because otherwise all long spans
+            would look impossible; the divergence is multiplied by it.
     """
 
     temperature: Number = 10.0
@@ -121,17 +121,17 @@ class SpanLikelihoodOptions:
 class HiddenStatesOptions:
     """Distance of hidden states, summed over real tokens and layer pairs.
 
-    They are what a layer gives out: of the last one of decoders and of ModernBERT the state
-    before the final norm.
+    A hidden state is the output of a layer. For the last layer of decoders and of ModernBERT this
+    is the state before the final norm.
 
     Attributes:
         layers: Which teacher layers each student layer learns from; ``limbeck list
-            layer-maps`` names the maps, and "0:1,2:5" writes one out.
-        combine: What several teacher layers of one student layer become: joined end
-            to end, their mean, or a comparison each; by default joined with
-            ``uniform+top`` and the mean with all others.
+            layer-maps`` names the maps, and "0:1,2:5" gives explicit pairs.
+        combine: How several teacher layers of one student layer are compared: concatenated, as
+            their mean, or each on its own; by default concatenated with ``uniform+top``
+            and as their mean with all other maps.
         measure: ``mse``, or ``cosine`` for one minus the cosine.
-        projection: A learned map for each pair, or one shared by all; there is none
+        projection: A learned map for each pair, or one shared by all; there is no map
             where the widths are equal.
     """
 
@@ -141,7 +141,7 @@ class HiddenStatesOptions:
     projection: Literal["per_pair", "shared"] = "per_pair"
 
     def problems(self) -> list[Problem]:
-        """A layer map that no two models could have."""
+        """A layer map that is impossible for any two models."""
         return map_problems("layers", self.layers)
 
 
@@ -151,14 +151,14 @@ class MeanHiddenStatesOptions:
 
     Attributes:
         measure: ``mse``, or ``cosine`` for one minus the cosine.
-        trainable: False leaves the map to the teacher's width as random as it began.
+        trainable: False keeps the random initialization of the map to the teacher's width.
     """
 
     measure: Measure = "mse"
     trainable: bool = True
 
     def problems(self) -> list[Problem]:
-        """None: whatever can be read can be had."""
+        """None: every value of the options is possible."""
         return []
 
 
@@ -173,7 +173,7 @@ class EmbeddingsOptions:
     measure: Measure = "mse"
 
     def problems(self) -> list[Problem]:
-        """None: whatever can be read can be had."""
+        """None: every value of the options is possible."""
         return []
 
 
@@ -184,9 +184,9 @@ class AttentionScoresOptions:
     Attributes:
         layers: As for ``hidden_states``; with several teacher layers for one student
             layer each is compared on its own.
-        heads: Heads that queries and keys are cut into; by default those of the
-            models, or what divides both where they differ.
-        causal: Scores to later tokens do not count; by default where one of the
+        heads: Heads that queries and keys are split into; by default those of the
+            models, or the largest number that divides both where they differ.
+        causal: Whether scores to later tokens are left out; by default where one of the
             models is a decoder.
     """
 
@@ -195,7 +195,7 @@ class AttentionScoresOptions:
     causal: bool | None = None
 
     def problems(self) -> list[Problem]:
-        """A layer map that no two models could have, or no heads."""
+        """A layer map that is impossible for any two models, or no heads."""
         return map_problems("layers", self.layers) + _count_problems("heads", self.heads)
 
 
@@ -206,15 +206,16 @@ class RelationsOptions:
     Attributes:
         teacher_layer: A number, ``last`` or ``last-1``; for large teachers one
             or two below the last is often better.
-        student_layer: Likewise. With the last one, its attention output and
-            feed-forward get no gradient and stay as they were initialised.
+        student_layer: A number, ``last`` or ``last-1``. The attention output and the
+            feed-forward of this layer get no gradient, so in the last layer they keep
+            their initialization.
         pairs: Weight of each relation; any pair of Q, K and V.
-        heads: Relation heads that both models' vectors are cut into; by default
+        heads: Relation heads that both models' vectors are split into; by default
             the largest number up to 48 (64 for teachers of a width of 1024 or more)
-            that divides every width. Where queries stand with keys, it is the
-            attention heads of the models, or what divides both numbers, for only
-            within a head are these the attention.
-        causal: A token is related to itself and to those before it only; by
+            that divides every width. Where a pair compares queries with keys, it is the
+            attention heads of the models, or the largest number that divides both,
+            because queries and keys are attention only within a head.
+        causal: Whether a token is related only to itself and to earlier tokens; by
             default where one of the models is a decoder.
     """
 
@@ -225,7 +226,7 @@ class RelationsOptions:
     causal: bool | None = None
 
     def problems(self) -> list[Problem]:
-        """Layers that no model has, no heads, no pairs, unknown ones or such without weight."""
+        """Layers that no model has, no heads, or missing, unknown or weightless pairs."""
         found = layer_name_problems("teacher_layer", self.teacher_layer)
         found += layer_name_problems("student_layer", self.student_layer)
         found += _count_problems("heads", self.heads)
@@ -235,7 +236,7 @@ class RelationsOptions:
             if len(pair) != 2 or not set(pair) <= set("QKV"):
                 found.append((f"pairs.{pair}", "is no pair of Q, K and V, as QQ, KK, VV or QK"))
             if not 0 < weight < math.inf:
-                message = f"weighs {weight}; leave it out or weigh it above 0, by a finite number"
+                message = f"weighs {weight}; leave it out, or give it a finite weight above 0"
                 found.append((f"pairs.{pair}", message))
         return found
 
@@ -246,8 +247,8 @@ class QkvOptions:
 
     Attributes:
         teacher_layer: A number, ``last`` or ``last-1``.
-        student_layer: Likewise.
-        heads: Slices of the vectors, each with a map of its own; by default the
+        student_layer: A number, ``last`` or ``last-1``.
+        heads: Slices of the vectors, each with its own map; by default the
             largest number up to 48 that divides every width.
         measure: ``mse``, or ``cosine`` for one minus the cosine.
     """

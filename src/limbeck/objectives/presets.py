@@ -1,4 +1,4 @@
-"""Published recipes of objectives by name, so that a stage can say ``preset: tinybert``.
+"""Published combinations of objectives by name, so that a stage can say ``preset: tinybert``.
 
 Source: each one's own line in `PRESETS`; the hidden-state maps as compared by Udagawa et
 al. 2023, arXiv:2310.08797.
@@ -11,7 +11,7 @@ from .layer_mapping import NAMED_MAPS
 
 
 class Preset(NamedTuple):
-    """What it is, and the objectives with their options, as a recipe writes them."""
+    """What the preset is, and its objectives with their options, as in a recipe."""
 
     about: str
     objectives: Mapping[str, Mapping[str, Any]]

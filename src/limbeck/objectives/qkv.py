@@ -1,6 +1,7 @@
-"""The student's queries, keys and values become the teacher's, head by head, after a learned map.
+"""The student's queries, keys and values learn to equal the teacher's, after a learned map.
 
-What `relations` compares by the relations between tokens is compared here by itself.
+`relations` compares the relations between tokens in these vectors; here the vectors themselves
+are compared, head by head.
 
 Source: DirectMiniLM, Udagawa et al. 2023, arXiv:2310.08797.
 """
@@ -42,7 +43,7 @@ class Qkv(QkvOptions, MappedObjective):
         return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Qkv":
-        """With numbers for layers and heads."""
+        """The same objective with layers and heads as numbers."""
         teacher = required(teacher)
         return replace(
             self,
@@ -57,12 +58,12 @@ class Qkv(QkvOptions, MappedObjective):
         return Needs(queries=here, keys=here, values=here)
 
     def teacher_needs(self) -> Needs:
-        """The same of the teacher's."""
+        """Queries, keys and values of the teacher's layer."""
         here = frozenset({int(self.teacher_layer)})
         return Needs(queries=here, keys=here, values=here)
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
-        """A map each for queries, keys and values, where the widths differ."""
+        """One map each for queries, keys and values, where the widths differ."""
         wide, heads = required(teacher), int(self.heads or 1)
         widths = {
             "queries": (student.query_width, wide.query_width),

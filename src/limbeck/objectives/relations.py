@@ -1,7 +1,7 @@
 """The student keeps the teacher's token-to-token relations, head by head.
 
-Queries with keys (QK) are the attention itself: with values (VV) beside them they are
-MiniLM's transfer, and queries, keys and values each with themselves are MiniLMv2's.
+Queries with keys (QK) are the attention itself. MiniLM transfers QK and values with values (VV);
+MiniLMv2 transfers QQ, KK and VV.
 
 Source: Wang et al. 2020, MiniLM, arXiv:2002.10957; Wang et al. 2021, MiniLMv2,
 arXiv:2012.15828.
@@ -37,7 +37,7 @@ class Relations(RelationsOptions, Objective):
 
     Attributes:
         head_sizes: Widths of an attention head of student and teacher, where
-            several query heads share their keys; by default as the models have it.
+            several query heads share their keys; by default those of the models.
     """
 
     head_sizes: tuple[int, int] | None = None
@@ -63,7 +63,7 @@ class Relations(RelationsOptions, Objective):
         return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Relations":
-        """With numbers for layers and relation heads."""
+        """The same objective with layers and relation heads as numbers."""
         teacher = required(teacher)
         valid = self._head_choices(student, teacher)
         sizes = (
@@ -88,7 +88,7 @@ class Relations(RelationsOptions, Objective):
         return relation_head_choices(*sorted(self._widths(student, teacher)))
 
     def _widths(self, student: Shape, teacher: Shape) -> set[int]:
-        """Of what the pairs compare; keys that query heads share are repeated for them."""
+        """The widths that the pairs compare; keys that query heads share are repeated for them."""
         wide = any("Q" in pair for pair in self.pairs) or not self.pairs
         narrow = any("Q" not in pair for pair in self.pairs)
         widths: set[int] = set()
@@ -102,7 +102,7 @@ class Relations(RelationsOptions, Objective):
         return self._needs(int(self.student_layer))
 
     def teacher_needs(self) -> Needs:
-        """The same of the teacher."""
+        """The teacher's queries, keys and values that the pairs name."""
         return self._needs(int(self.teacher_layer))
 
     def _needs(self, layer: int) -> Needs:
@@ -150,7 +150,7 @@ class Relations(RelationsOptions, Objective):
 def repeat_heads(
     vectors: Float[Tensor, "batch tokens narrow"], width: int, head_size: int
 ) -> Float[Tensor, "batch tokens wide"]:
-    """Each head as often as several query heads share it, so that the width is reached."""
+    """Repeat each head as often as query heads share it, up to the width of the queries."""
     times = width // vectors.shape[-1]
     if times == 1:
         return vectors

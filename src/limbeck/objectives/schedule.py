@@ -1,4 +1,4 @@
-"""Weights and temperatures that change while a stage goes on."""
+"""Weights and temperatures that change over a stage."""
 
 import math
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from ..system.numbers import Number
 _T = TypeVar("_T")
 _Finite = Annotated[Number, Field(allow_inf_nan=False)]
 _Share = Annotated[Number, Field(ge=0, le=1)]
-# Of what logits are divided by: beyond, they are all alike, or overflow where it is squared.
+# Limits of a temperature: beyond them all logits are alike, or the squared temperature overflows.
 _TEMPERATURES = 0.001, 1000.0
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """A number that goes from one value to another over a part of a stage.
+    """A number that changes from one value to another over a part of a stage.
 
     Attributes:
-        start: Before the ramp.
-        end: After it.
-        begins: Share of the stage's steps at which it begins.
-        ends: Share at which it is done.
-        form: ``linear`` or ``cosine``, which leaves and arrives slowly.
+        start: The value before the ramp.
+        end: The value after the ramp.
+        begins: Share of the stage's steps at which the ramp begins.
+        ends: Share of the stage's steps at which the ramp ends.
+        form: ``linear`` or ``cosine``, which starts and ends slowly.
 
     >>> Ramp(4.0, 1.0).at(0.5), Ramp(1.0, 0.0, begins=0.5).at(0.25)
     (2.5, 1.0)
@@ -39,7 +39,7 @@ class Ramp:
     form: Literal["linear", "cosine"] = "linear"
 
     def at(self, progress: float) -> float:
-        """The value when that share of the stage is done."""
+        """The value when this share of the stage is done."""
         width = max(self.ends - self.begins, 1e-12)
         done = min(1.0, max(0.0, (progress - self.begins) / width))
         if self.form == "cosine":
@@ -56,7 +56,7 @@ def _forward(ramp: Ramp) -> Ramp:
 
 
 def _number_or_ramp(value: Any, _: Any) -> float | Ramp:
-    """Only what was meant says what is wrong with it, not the other one too."""
+    """Only the type that was meant reports errors, not both."""
     meant: Any = Number
     if isinstance(value, Mapping | Ramp):
         meant = Annotated[Ramp, AfterValidator(_forward)]
@@ -64,12 +64,12 @@ def _number_or_ramp(value: Any, _: Any) -> float | Ramp:
     return found
 
 
-# As a recipe may write it: a number, or {start: 4, end: 1}.
+# In a recipe: a number, or {start: 4, end: 1}.
 NumberOrRamp = Annotated[float | Ramp, WrapValidator(_number_or_ramp)]
 
 
 def number(value: float | Ramp, progress: float = 1.0) -> float:
-    """The value itself, or the ramp's when that share of the stage is done."""
+    """The value itself, or the ramp's value when this share of the stage is done."""
     return value.at(progress) if isinstance(value, Ramp) else value
 
 
@@ -88,7 +88,7 @@ def temperature_problems(value: float | Ramp) -> list[tuple[str, str]]:
 
 
 def at_progress(part: _T, progress: float) -> _T:
-    """A frozen dataclass with every ramp among its fields made the number that it is now."""
+    """A frozen dataclass with every ramp among its fields replaced by its present value."""
     changing: dict[str, Any] = {
         item.name: value.at(progress)
         for item in fields(part)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""The student gives every stretch of text the likelihood that its teacher gives it.
+"""The student learns to give every span of text the likelihood that its teacher gives it.
 
-With two vocabularies a stretch is what both cut at its ends, in as many tokens as each needs;
-with one it is a token.
+With two vocabularies a span begins and ends where both tokenizers have a token boundary, and may
+be several tokens of each; with one vocabulary a span is a token.
 
 Source: approximate likelihood matching, Minixhofer et al. 2025, arXiv:2503.20083.
 """
@@ -27,45 +27,45 @@ _CERTAIN = -1e-37  # log-likelihoods nearer to 0 would have no finite logarithm 
 
 @dataclass(frozen=True)
 class SpanLikelihood(SpanLikelihoodOptions, Objective):
-    """Divergence of the likelihoods of stretches of text, summed over them.
+    """Divergence of the likelihoods of text spans, summed over spans.
 
     Attributes:
         vocabulary: Rows of both output maps that are tokens, where there is one tokenizer, or
-            how many of the first are; the recipe's models say it.
+            how many of the first rows are; by default as the models have it.
     """
 
     vocabulary: TokenIds | int | None = None
-    unit: ClassVar[str] = "nats per stretch of text, times the temperature"
+    unit: ClassVar[str] = "nats per span of text, times the temperature"
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """No teacher, or a temperature that leaves nothing to compare."""
+        """A missing teacher, or a temperature that leaves nothing to compare."""
         if teacher is None:
             return no_teacher(teacher)
         return self.problems()
 
     def bound(self, student: Shape, teacher: Shape | None) -> "SpanLikelihood":
-        """With the rows that are tokens."""
+        """The same objective with the rows that are tokens."""
         ids = student.token_ids.below(required(teacher).vocab_size)
         if self.vocabulary is not None:
             ids = ids.below(TokenIds.given(self.vocabulary).end)
         return replace(self, vocabulary=ids)
 
     def student_needs(self) -> Needs:
-        """Predictions, or what alignment makes of them."""
+        """Predictions, or the likelihoods that alignment makes from them."""
         return Needs(predictions=True, likelihoods=True)
 
     def teacher_needs(self) -> Needs:
-        """Likewise."""
+        """Predictions, or the likelihoods that alignment makes from them."""
         return Needs(predictions=True, likelihoods=True)
 
     def count(self, batch: Batch) -> int:
-        """Predicted tokens, or stretches."""
+        """Predicted tokens, or spans."""
         return int(batch.student.predicted.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """KL between "this stretch" and "any other", summed over stretches."""
+        """KL between "this span" and "any other", summed over spans."""
         mine, theirs = (self._likelihoods(found, batch) for found in (student, teacher))
         with float32_region(mine):
             logs = [
@@ -81,6 +81,6 @@ class SpanLikelihood(SpanLikelihoodOptions, Objective):
         if found.likelihoods is not None:
             return found.likelihoods
         if found.predictions is None:
-            raise ObjectiveError("chunks need predictions of student and teacher")
+            raise ObjectiveError("span_likelihood needs predictions of student and teacher")
         labels = batch.student.labels[batch.student.predicted]
         return label_log_likelihoods(found.predictions, labels, vocabulary=self.vocabulary)

@@ -1,8 +1,8 @@
-"""What two models find between pairs of tokens, compared without ever holding all pairs.
+"""Relations of token pairs in two models, compared without ever holding all pairs.
 
-Every token's vector meets every token's, in each of several slices (heads) of the vectors.
-Loss and gradients are made together in the forward, a text and a block of its tokens at a
-time, so scratch memory grows with the length of a text and not with its square.
+Every token's vector is compared with every other's, in each of several slices (heads) of the
+vectors. Loss and gradients are computed together in the forward, a text and a block of its
+tokens at a time, so scratch memory grows with the length of a text and not with its square.
 
 Source: relations, Wang et al. 2021, MiniLMv2, arXiv:2012.15828, section 3; attention
 scores, Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
@@ -25,7 +25,7 @@ _SCRATCH_CUDA = 2**26
 
 # Scores of a block of tokens with all tokens of their text, the student's and the teacher's,
 # and which of them are hidden -> (sum of the losses, gradient by the student's scores). The
-# scores are the loss's own to write into.
+# loss may overwrite the scores.
 PairLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
@@ -41,29 +41,29 @@ def compared_pairs(
     causal: bool = False,
     documents: Int[Tensor, "batch tokens"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Sum over real tokens of what a loss finds between their scores and the teacher's.
+    """The sum over real tokens of a loss between the student's scores and the teacher's.
 
     A score is one token's product with another's, divided by the root of a slice's width.
 
     Args:
-        student_left: Whose scores: queries for QQ and QK, keys for KK, ...
-        student_right: With whom: queries for QQ, keys for KK and QK, ...
-        teacher_left: The same of the teacher; it gets no gradient.
-        teacher_right: Likewise.
-        mask: True at real tokens. Padding is neither compared nor related to.
+        student_left: Left sides of the products: queries for QQ and QK, keys for KK, ...
+        student_right: Right sides of the products: queries for QQ, keys for KK and QK, ...
+        teacher_left: The teacher's left sides, which get no gradient.
+        teacher_right: The teacher's right sides, which get no gradient.
+        mask: True at real tokens. Padding is left out on both sides of a product.
         loss: `relation_divergence` or `score_difference`.
-        heads: Slices to cut each vector into, for both models.
-        causal: A token meets itself and those before it only.
-        documents: Of each token, where several stand in a row that do not see one another: a
-            token meets those of its own only.
+        heads: Slices to split each vector into, for both models.
+        causal: Whether a token is compared only with itself and with earlier tokens.
+        documents: The document of each token, where several documents stand in a row: a token is
+            compared only with tokens of its own document.
 
     Returns:
         Float32, averaged over heads and summed over real tokens. The loop divides by the
-        real tokens of the whole optimizer step; MiniLM averages each sequence on its own,
-        so long texts weigh more here.
+        real tokens of the whole optimizer step. MiniLM averages each sequence on its own, so
+        long texts have more weight here.
 
     Raises:
-        ObjectiveError: A width does not divide by the heads.
+        ObjectiveError: The heads do not divide a width.
     """
     for owner, vectors in (("student", student_left), ("teacher", teacher_left)):
         if vectors.shape[-1] % heads:
@@ -88,7 +88,7 @@ def compared_pairs(
 
 
 class _Pairs(torch.autograd.Function):
-    """A right side of None is the left side again: it is cut into heads only once."""
+    """A right side of None means that it equals the left side, which is split only once."""
 
     @staticmethod
     def forward(
@@ -137,10 +137,10 @@ class _Pairs(torch.autograd.Function):
 
 
 def _places(mask: Tensor, heads: int) -> Iterator[tuple[Any, Tensor | None]]:
-    """Indices of what is worked on together, and its padding: several texts, or one without any."""
+    """Indices of texts that are computed together, with their padding if there is any."""
     texts, tokens = mask.shape
     whole = bool(mask.all())
-    # A processor saves the work on padding; a GPU waits longer for many small steps than for it.
+    # A CPU saves the work on padding; for a GPU many small steps would cost more than padding.
     if whole or _on_gpu(mask):
         together = max(1, _scratch(mask) // (heads * tokens * tokens))
         for start in range(0, texts, together):
@@ -164,11 +164,11 @@ def _on_gpu(tensor: Tensor) -> bool:
 def _heads(
     vectors: Tensor, heads: int, padding: Tensor | None
 ) -> Float[Tensor, "texts heads tokens slice"]:
-    """Slices of the vectors; those of padding are 0, so that both models find the same in it."""
+    """Slices of the vectors; padding is 0 in both models, so that it adds nothing to a loss."""
     if padding is not None:
         vectors = vectors.masked_fill(padding[..., None], 0.0)
-    cut = vectors.float().reshape(*vectors.shape[:2], heads, -1)
-    return cut.transpose(1, 2).contiguous()
+    split = vectors.float().reshape(*vectors.shape[:2], heads, -1)
+    return split.transpose(1, 2).contiguous()
 
 
 def _text(
@@ -183,7 +183,7 @@ def _text(
     wanted: bool,
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum over texts, heads and tokens and, if wanted, its two gradients."""
+    """The sum over texts, heads and tokens and, if needed, its two gradients."""
     texts, heads, tokens, width = student_left.shape
     block = max(1, _scratch(student_left) // (texts * heads * tokens))
     total = torch.zeros((), device=student_left.device)
@@ -212,7 +212,7 @@ def _scores(left: Tensor, right: Tensor) -> Tensor:
 def _hidden(
     rows: slice, like: Tensor, padding: Tensor | None, documents: Tensor | None, *, causal: bool
 ) -> Tensor | None:
-    """True where a token of these rows meets no other: padding, another text's, or a later one."""
+    """True where a pair is left out: with padding, another document's token, or a later token."""
     hidden = None if padding is None else padding[:, None, None, :]
     if documents is not None:
         others = documents[:, None, rows, None] != documents[:, None, None, :]
@@ -252,7 +252,7 @@ def score_difference(
 def _relations(scores: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
     """The softmax over all tokens, and the logarithm of its denominator."""
     if hidden is not None:
-        # The lowest finite number: of an infinite one the difference would be NaN.
+        # The lowest finite number, because the difference of infinite numbers would be NaN.
         scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
     relations = torch.softmax(scores, dim=-1)
     # At the largest score the softmax cannot have vanished, so its logarithm is exact.

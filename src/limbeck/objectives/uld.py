@@ -1,6 +1,6 @@
-"""The student's probabilities, in order of size, come to equal the teacher's in order of size.
+"""The student's sorted probabilities learn to equal the teacher's sorted probabilities.
 
-Nothing is asked of the tokens, so the two may have any vocabularies.
+Only the sizes of probabilities are compared, so the two vocabularies may differ in any way.
 
 Source: universal logit distillation, Boizard et al. 2024, arXiv:2402.12030.
 """
@@ -28,15 +28,15 @@ class Uld(UldOptions, Objective):
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
-        vocabularies: Rows of both output maps that are tokens, the student's and the
-            teacher's, or how many of the first are; the recipe's models say it.
+        vocabularies: Rows that are tokens in the student's and in the teacher's output map, or how
+            many of the first rows are; by default as the models have it.
     """
 
     vocabularies: tuple[TokenIds | int, TokenIds | int] | None = None
     unit: ClassVar[str] = "probability per predicted token"
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """No teacher, or fewer than one token."""
+        """A missing teacher, or fewer than one token."""
         if teacher is None:
             return no_teacher(teacher)
         found = self.problems()
@@ -48,7 +48,7 @@ class Uld(UldOptions, Objective):
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Uld":
-        """With the rows of both vocabularies that are tokens."""
+        """The same objective with the rows of both output maps that are tokens."""
         ids = student.token_ids, required(teacher).token_ids
         if self.vocabularies is not None:
             ends = [TokenIds.given(given).end for given in self.vocabularies]
@@ -73,7 +73,7 @@ class Uld(UldOptions, Objective):
         """Probability, summed over the predicted positions.
 
         Raises:
-            ObjectiveError: One of them gave no predictions.
+            ObjectiveError: One of the models returned no predictions.
         """
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("uld needs predictions of student and teacher")

@@ -1,9 +1,9 @@
 """Losses over the vocabulary, a few rows at a time: rows x tokens is never held.
 
-Loss and gradients are made together in the forward. Rows go through the output map in
-groups, large enough for the matrix products, and through the loss in blocks, small
-enough for a processor's cache; the slopes of a block take the place of its logits. Of a
-group nothing is left but its gradients by the features and by the output map.
+Loss and gradients are computed together in the forward. Rows pass through the output map in
+groups, large enough for the matrix products, and through the loss in blocks, small enough for a
+processor's cache; the slopes of a block overwrite its logits. Only the gradients by the features
+and by the output map are kept of a group.
 
 Source: the idea of Wijmans et al. 2024, Cut Your Losses, arXiv:2411.09009.
 """
@@ -19,14 +19,14 @@ from torch.autograd.function import once_differentiable
 from ..activations import Merge, Predictions, Selected, float32_region
 from ..token_ids import TokenIds
 
-_GROUP = 2**23  # logits that share a product, in the precision of the model
-_BLOCK = 2**18  # logits that share a pass of the loss, in float32
+_GROUP = 2**23  # logits in one matrix product, in the precision of the model
+_BLOCK = 2**18  # logits in one pass of the loss, in float32
 _BLOCK_CUDA = 2**26
-_TOKENS = 2**13  # of the output map turned into the model's precision at once
+_TOKENS = 2**13  # rows of the output map converted to the model's precision at once
 _TOKENS_CUDA = 2**17
 
 # Which rows, the student's logits of them and, if there is a teacher, the teacher's -> (sum of
-# their losses, gradient by the student's logits). The logits are the loss's own to write into.
+# their losses, gradient by the student's logits). The loss may overwrite the logits.
 BlockLoss = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -44,9 +44,9 @@ def vocabulary_loss(
         student: Features and output map; both get gradients, once.
         teacher: Features of the same rows and an output map, without gradients.
         block_loss: The loss and its gradient by the student's logits, in float32.
-        tokens: The rows of an output map that are tokens, or how many of the first are; all
-            of the student's where its logits are merged. The loss is given a column for each.
-        teacher_tokens: Likewise of the teacher's map; by default the same.
+        tokens: The rows of an output map that are tokens, or how many of the first rows are; all
+            of the student's where its logits are merged. The loss gets one column for each.
+        teacher_tokens: The rows of the teacher's map that are tokens; by default the same.
     """
     ids = TokenIds.given(tokens)
     total: Tensor = _VocabularyLoss.apply(  # type: ignore[no-untyped-call]
@@ -58,7 +58,7 @@ def vocabulary_loss(
         block_loss,
         ids,
         ids if teacher_tokens is None else TokenIds.given(teacher_tokens),
-        torch.is_grad_enabled(),  # within the function it never is
+        torch.is_grad_enabled(),  # within the function gradients are never enabled
     )
     return total
 
@@ -137,7 +137,7 @@ class _Map:
         self._step = _TOKENS if device == "cpu" else _TOKENS_CUDA
 
     def logits(self, rows: slice) -> Float[Tensor, "rows vocabulary"]:
-        """Without the bias, which is added in float32."""
+        """Logits of some rows without the bias, which is added in float32."""
         features = self._features[rows]
         found = features.new_empty(len(features), self._size)
         for part, _, weight in self._parts():
@@ -145,14 +145,14 @@ class _Map:
         return found
 
     def in_float32(self, logits: Tensor) -> Float[Tensor, "rows vocabulary"]:
-        """With the bias."""
+        """Logits in float32, with the bias."""
         found = logits.float()
         return found if self._bias is None else found.add_(self._bias)
 
     def add_gradients(
         self, slopes: Tensor, rows: slice, of_features: Tensor, of_weight: Tensor
     ) -> None:
-        """From gradients by the logits of some rows."""
+        """Add the gradients that follow from the gradients by the logits of some rows."""
         features = self._features[rows]
         for part, ids, weight in self._parts():
             of_features[rows] += slopes[:, part] @ weight
@@ -161,13 +161,13 @@ class _Map:
     def _parts(self) -> Iterator[tuple[slice, slice | Tensor, Tensor]]:
         """Some columns at a time, the ids that they stand for, and the rows of the map."""
         for part in _slices(self._size, self._step):
-            # Rows that are no tokens are passed over here, so that no second map is held.
+            # Rows that are not tokens are skipped here, so that no second map is held.
             ids = part if isinstance(self.columns, slice) else self.columns[part]
             yield part, ids, self._weight[ids].to(self._dtype)
 
 
 class _Known:
-    """Logits of which some were kept, some rows at a time."""
+    """Stored logits of selected tokens, some rows at a time."""
 
     def __init__(self, selected: Selected, ids: TokenIds) -> None:
         self._selected, self._ids = selected, ids
@@ -180,7 +180,7 @@ class _Known:
 
 
 def _even_slices(length: int, most: int) -> Iterator[slice]:
-    """As few as can be, and of one size: a small last product would cost as much as a large."""
+    """As few slices as possible, equal in size: small products are inefficient."""
     number = -(-length // max(1, most))
     return _slices(length, -(-length // max(1, number)))
 

@@ -11,7 +11,7 @@ from ..data.text import read_documents
 from ..errors import Problem
 from ..tokenization.frame import frame_of
 from ..tokenization.plain_text import plain_tokenizer
-from ..training.stages import Stage
+from ..training.stage import Stage
 from .schema import DataPart
 from .sides import Models
 
@@ -57,7 +57,7 @@ def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> 
             side = "one is held out" if below > asked else "one is learned from"
             none = "none" if below > asked else "all"
             found.append(
-                f"{rows.field}: a held_out.share of {rows.share:g} takes {none} of the few"
+                f"{rows.field}: a held_out.fraction of {rows.share:g} takes {none} of the few"
                 f" {rows.kind}s of {rows.name}, so {side} all the same; figures of so little text"
                 " say little"
             )
@@ -72,7 +72,7 @@ def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> 
             count = sum(_sequences(models, data, rows, size) for rows in mine)
             what = f"training sequence{'' if count == 1 else 's'} of {data.max_length} tokens"
         if count < size:
-            shorter = "" if of_prompts else " or a smaller `length`,"
+            shorter = "" if of_prompts else " or a smaller `max_length`,"
             are = "is" if count == 1 else "are"
             found.append(
                 f"stages.{number}: a step reads {size} rows and there {are} {count} {what}, so that"
@@ -124,7 +124,7 @@ def _problem(models: Models, rows: _Rows) -> Problem | None:
 
 def _sequences(models: Models, data: DataPart, rows: _Rows, most: int) -> int:
     """About how many sequences are learned from; no more than ``most`` are counted."""
-    frame = frame_of(models.tokenizer)
+    frame = frame_of(models.student.tokenizer)
     room = data.max_length - len(frame.first) - len(frame.last)
     enough = most * room * _CHARACTERS_A_TOKEN
     counts = (_tokens(models, text[:enough]) for text in rows.side(held_out=False))
@@ -143,4 +143,4 @@ def _some(rows: _Rows, most: int) -> list[str]:
 
 
 def _tokens(models: Models, text: str) -> int:
-    return len(plain_tokenizer(models.tokenizer).encode(text, add_special_tokens=False).ids)
+    return len(plain_tokenizer(models.student.tokenizer).encode(text, add_special_tokens=False).ids)

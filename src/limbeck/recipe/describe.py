@@ -1,8 +1,8 @@
-"""Both models of a recipe, described before a weight is loaded; every problem is found on the way."""
+"""Both models of a recipe before a weight is loaded, and everything that is wrong with them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
@@ -10,52 +10,40 @@ from ..errors import LimbeckError, Problem
 from ..models.architecture import Architecture
 from ..models.families import architecture_of
 from ..models.load import load_config
-from ..models.low_rank_layers import factored_ranks
+from ..models.low_rank_layers import low_rank_ranks
 from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_weights
 from ..student.layer_copy import copy_problems
 from ..student.shape import default_config, shape_problems, shape_warnings, student_config
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
-from .schema import CopyPart, StudentPart, TeacherPart
-from .sides import Models, padding_problems, same_tokens
+from .models_part import CopyPart, StudentPart, TeacherPart
+from .sides import Models, ModelSide, padding_problems, same_tokens
 
 _SPECIAL = ("cls_token", "sep_token", "pad_token")
 _SPECIAL_OF_DECODERS = ("eos_token",)
 _SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-_BESIDE_A_MODEL = ("model", "low_rank", "other_normalisation")
+_BESIDE_A_MODEL = ("model", "low_rank", "allow_normalizer_mismatch")
 
 Found = tuple[Models | None, list[Problem], list[str]]
 
 
-class _Teacher(NamedTuple):
-    """A recipe's teacher; of nothing where it has none, or where that one cannot be had."""
-
-    config: Any = None
-    architecture: Architecture | None = None
-    shape: Shape | None = None
-    tokenizer: PreTrainedTokenizerFast | None = None
-
-    @property
-    def family(self) -> str | None:
-        """Its model type."""
-        return self.config.model_type if self.config else None
-
-
 def describe_models(teacher: TeacherPart | None, student: StudentPart) -> Found:
-    """Shapes and configurations of both models, or None; all their problems; warnings."""
-    known, problems, warnings = _described_teacher(teacher)
+    """Both models before a weight is loaded, or None; all their problems; warnings."""
+    theirs, problems, warnings = _described_teacher(teacher)
     if student.model:
-        models, found, more = _of_its_own(known, student, student.model)
+        models, found, more = _of_its_own(theirs, student, student.model)
     else:
-        models, found, more = _of_sizes(teacher, known, student)
+        models, found, more = _of_sizes(teacher, theirs, student)
     problems += found
     return (None if problems else models), problems, [*warnings, *more]
 
 
-def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Problem], list[str]]:
+def _described_teacher(
+    part: TeacherPart | None,
+) -> tuple[ModelSide | None, list[Problem], list[str]]:
     if part is None:
-        return _Teacher(), [], []
+        return None, [], []
     try:
         config = load_config(part.model)
         architecture = part.architecture or architecture_of(config.model_type)
@@ -64,27 +52,26 @@ def _described_teacher(part: TeacherPart | None) -> tuple[_Teacher, list[Problem
         problem, note = check_weights(part.model, architecture=architecture)
         problems = _beyond_the_table(shape, "teacher.model")
         problems += [("teacher.model", problem)] if problem else []
-        return _Teacher(config, architecture, shape, tokenizer), problems, [note] if note else []
+        side = ModelSide(part.model, config, shape, architecture, tokenizer)
+        return side, problems, [note] if note else []
     except LimbeckError as error:
-        return _Teacher(), [("teacher.model", str(error))], []
+        return None, [("teacher.model", str(error))], []
 
 
-def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
+def _of_its_own(teacher: ModelSide | None, student: StudentPart, name: str) -> Found:
     """A student that was trained before: its sizes, tokens and weights are its own."""
     defaults = StudentPart()
     problems: list[Problem] = [
         (f"student.{key}", "is the model's own (`student.model`); leave it out")
-        for key, field in StudentPart.model_fields.items()
+        for key in StudentPart.model_fields
         if key not in _BESIDE_A_MODEL and getattr(student, key) != getattr(defaults, key)
     ]
     try:
         config = load_config(name)
-        same_family = known.architecture is not None and config.model_type == known.family
-        architecture = (
-            known.architecture
-            if same_family and known.architecture
-            else architecture_of(config.model_type)
-        )
+        if teacher and config.model_type == teacher.config.model_type:
+            architecture = teacher.architecture
+        else:
+            architecture = architecture_of(config.model_type)
         tokenizer = load_tokenizer(name)
         shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
         problem, note = check_weights(name, architecture=architecture, head_in_part=False)
@@ -92,140 +79,142 @@ def _of_its_own(known: _Teacher, student: StudentPart, name: str) -> Found:
         return None, [*problems, ("student.model", str(error))], []
     problems += [("student.model", problem)] if problem else []
     config.dtype = "float32"  # whatever its weights are kept in
-    if factored_ranks(config):
-        message = f"{name!r} is in two factors; export it dense (`low_rank: {{export: dense}}`)"
+    if low_rank_ranks(config):
+        message = f"{name!r} has low-rank layers; export it dense (`low_rank: {{export: dense}}`)"
         problems.append(("student.model", message))
     problems += _beyond_the_table(shape, "student.model")
     problems += _special_problems(architecture, tokenizer, "student.model", name)
     warnings = [note] if note else []
-    if known.shape:
-        problems += _disagreements(shape, known.shape, "student.model")
-        warnings += shape_warnings(shape, known.shape)
-    models = Models(
-        architecture,
-        config,
-        shape,
-        known.architecture,
-        known.shape,
-        known.config,
-        tokenizer,
-        known.tokenizer,
-        copied_layers=None,
+    if teacher:
+        problems += _disagreements(shape, teacher.shape, "student.model")
+        warnings += shape_warnings(shape, teacher.shape)
+    return (
+        Models(ModelSide(name, config, shape, architecture, tokenizer), teacher),
+        problems,
+        warnings,
     )
-    return models, problems, warnings
 
 
-def _of_sizes(teacher: TeacherPart | None, known: _Teacher, student: StudentPart) -> Found:
+def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: StudentPart) -> Found:
     """A student of sizes that the recipe gives, or takes from the teacher."""
-    teacher_config, teacher_architecture, teacher_shape, teacher_tokenizer = known
-    problems: list[Problem] = []
-    tokenizer = teacher_tokenizer
-    tokenizer_name = student.tokenizer or (teacher.model if teacher else "")
-    if not tokenizer_name:
-        problems.append(("student.tokenizer", "is missing; without a teacher one must be named"))
-    elif student.tokenizer:
-        try:
-            tokenizer = load_tokenizer(student.tokenizer)
-        except LimbeckError as error:
-            tokenizer = None
-            problems.append(("student.tokenizer", str(error)))
-    model_type = student.model_type or known.family
-    if model_type is None and not teacher:
-        problems.append(("student.model_type", "is missing; without a teacher name one, as bert"))
-    architecture = None
-    if model_type and teacher_config and model_type == known.family:
-        architecture = teacher_architecture
-    elif model_type:
-        try:
-            architecture = architecture_of(model_type)
-        except LimbeckError as error:
-            problems.append(("student.model_type", str(error)))
-    if (
-        tokenizer is None
-        or model_type is None
-        or architecture is None
-        or (teacher and teacher_config is None)
-    ):
+    tokenizer, problems = _own_tokenizer(part, teacher, student)
+    family, found = _own_family(part, teacher, student)
+    problems += found
+    if tokenizer is None or family is None or (part and teacher is None):
         return None, problems, []
-    same_family = teacher_config is not None and model_type == known.family
-    like = (
-        teacher_config
-        if same_family
-        else default_config(model_type, tokenizer_ids=_token_ids(tokenizer))
-    )
-    alike = teacher_tokenizer is None or same_tokens(teacher_tokenizer, tokenizer)
-    ids = TokenIds.of(tokenizer)
-    vocabulary = ids.end
-    if teacher_shape and alike:
-        vocabulary = max(teacher_shape.vocab_size, vocabulary)
-    sizes = {name: getattr(student, name) for name in _SIZES}
-    if teacher_shape:
-        sizes = {
-            name: getattr(teacher_shape, name) if size is None else size
-            for name, size in sizes.items()
-        }
-    if missing := [name for name, size in sizes.items() if size is None]:
-        message = "is missing; without a teacher every size must be given"
-        return None, [*problems, *((f"student.{name}", message) for name in missing)], []
-    shape = Shape(
-        **sizes,
-        vocab_size=student.vocab_size or vocabulary,
-        max_position_embeddings=student.max_position_embeddings
-        or shape_of(like, architecture).max_position_embeddings,
-        num_key_value_heads=_key_value_heads(student, shape_of(like, architecture)),
-        head_dim=_head_size(sizes, teacher_shape if same_family else None),
-        causal=architecture.causal,
-        tokens=len(ids),
-        absent=ids.absent,
-    )
-    if teacher_shape:
-        problems += _disagreements(shape, teacher_shape, "student.model_type")
-    problems += _special_problems(architecture, tokenizer, "student.tokenizer", tokenizer_name)
+    model_type, architecture = family
+    # Of the same family, whose weights may be copied.
+    relative = teacher if teacher and model_type == teacher.config.model_type else None
+    ids = _special_ids(tokenizer)
+    config = relative.config if relative else default_config(model_type, tokenizer_ids=ids)
+    like = shape_of(config, architecture)
+    shape, found = _own_shape(student, teacher, relative, like, tokenizer)
+    if shape is None:
+        return None, [*problems, *found], []
+    if teacher:
+        problems += _disagreements(shape, teacher.shape, "student.model_type")
+    name = student.tokenizer or (part.model if part else "")
+    problems += _special_problems(architecture, tokenizer, "student.tokenizer", name)
     problems += [
         (f"student.{name}", message)
         for name, message in shape_problems(shape, rotary=architecture.rotary)
     ]
-    copied = None
-    if student.init_from_teacher and same_family:
-        problems += padding_problems(architecture, teacher_tokenizer, tokenizer)
-    if student.init_from_teacher:
-        if teacher_shape is None or not same_family:
-            message = "needs a teacher of the student's model_type; use `init_from_teacher: null`"
-            problems.append(("student.init_from_teacher", message))
-        elif factored_ranks(teacher_config):
-            message = "cannot take layers that are in two factors; name a teacher that was exported"
-            problems.append(
-                ("student.init_from_teacher", f"{message} dense, or use `init_from_teacher: null`")
-            )
-        else:
-            copied = _copied_layers(
-                student.init_from_teacher, shape.num_hidden_layers, teacher_shape.num_hidden_layers
-            )
-            problems += [
-                ("student.init_from_teacher.layers", message)
-                for message in copy_problems(
-                    shape, teacher_shape, copied, rotary=architecture.rotary
-                )
-            ]
+    side = ModelSide("", config, shape, architecture, tokenizer)
+    copied, found = _copied(student.init_from_teacher, side, teacher, relative)
+    problems += found
     if problems:
         return None, problems, []
-    config = student_config(like, architecture, shape, copied_layers=copied)
-    if not alike:
-        for name, number in _token_ids(tokenizer).items():
+    config = student_config(config, architecture, shape, copied_layers=copied)
+    if teacher and not same_tokens(teacher.tokenizer, tokenizer):
+        for name, number in ids.items():
             setattr(config, name, number)
-    warnings = shape_warnings(shape, teacher_shape) if teacher_shape else []
-    models = Models(
-        architecture,
-        config,
-        shape,
-        teacher_architecture,
-        teacher_shape,
-        teacher_config,
-        tokenizer,
-        teacher_tokenizer,
-        copied,
+    warnings = shape_warnings(shape, teacher.shape) if teacher else []
+    return Models(replace(side, config=config), teacher, copied), [], warnings
+
+
+def _own_tokenizer(
+    part: TeacherPart | None, teacher: ModelSide | None, student: StudentPart
+) -> tuple[PreTrainedTokenizerFast | None, list[Problem]]:
+    """The tokenizer that the student names, or the teacher's."""
+    if student.tokenizer:
+        try:
+            return load_tokenizer(student.tokenizer), []
+        except LimbeckError as error:
+            return None, [("student.tokenizer", str(error))]
+    if part is None:
+        return None, [("student.tokenizer", "is missing; without a teacher one must be named")]
+    return teacher.tokenizer if teacher else None, []
+
+
+def _own_family(
+    part: TeacherPart | None, teacher: ModelSide | None, student: StudentPart
+) -> tuple[tuple[str, Architecture] | None, list[Problem]]:
+    """The student's model type and where its parts are."""
+    if teacher and student.model_type in (None, teacher.config.model_type):
+        return (teacher.config.model_type, teacher.architecture), []
+    if student.model_type is None:
+        message = "is missing; without a teacher name one, as bert"
+        return None, [] if part else [("student.model_type", message)]
+    try:
+        return (student.model_type, architecture_of(student.model_type)), []
+    except LimbeckError as error:
+        return None, [("student.model_type", str(error))]
+
+
+def _own_shape(
+    student: StudentPart,
+    teacher: ModelSide | None,
+    relative: ModelSide | None,
+    like: Shape,
+    tokenizer: PreTrainedTokenizerFast,
+) -> tuple[Shape | None, list[Problem]]:
+    """The sizes that the student names; those that it leaves out are the teacher's."""
+    given = {name: getattr(student, name) for name in _SIZES}
+    sizes = {
+        name: getattr(teacher.shape, name) if size is None and teacher else size
+        for name, size in given.items()
+    }
+    if missing := [name for name, size in sizes.items() if size is None]:
+        message = "is missing; without a teacher every size must be given"
+        return None, [(f"student.{name}", message) for name in missing]
+    ids = TokenIds.of(tokenizer)
+    rows = ids.end
+    if teacher and same_tokens(teacher.tokenizer, tokenizer):
+        rows = max(teacher.shape.vocab_size, rows)
+    shape = Shape(
+        **sizes,
+        vocab_size=student.vocab_size or rows,
+        max_position_embeddings=student.max_position_embeddings or like.max_position_embeddings,
+        num_key_value_heads=_key_value_heads(student, like),
+        head_dim=_head_size(sizes, relative.shape if relative else None),
+        causal=like.causal,
+        tokens=len(ids),
+        absent=ids.absent,
     )
-    return models, problems, warnings
+    return shape, []
+
+
+def _copied(
+    part: CopyPart | None, student: ModelSide, teacher: ModelSide | None, relative: ModelSide | None
+) -> tuple[list[list[int]] | None, list[Problem]]:
+    """Teacher layers that each student layer starts from, and why it cannot."""
+    if part is None:
+        return None, []
+    field = "student.init_from_teacher"
+    if relative is None:
+        message = "needs a teacher of the student's model_type; use `init_from_teacher: null`"
+        return None, [(field, message)]
+    if low_rank_ranks(relative.config):
+        message = "cannot take low-rank layers; name a teacher that was exported dense, or use"
+        return None, [(field, f"{message} `init_from_teacher: null`")]
+    rotary = student.architecture.rotary
+    copied = _copied_layers(part, student.shape.num_hidden_layers, relative.shape.num_hidden_layers)
+    problems = padding_problems(student.architecture, relative.tokenizer, student.tokenizer)
+    problems += [
+        (f"{field}.layers", message)
+        for message in copy_problems(student.shape, relative.shape, copied, rotary=rotary)
+    ]
+    return copied, problems
 
 
 def _beyond_the_table(shape: Shape, field: str) -> list[Problem]:
@@ -236,7 +225,7 @@ def _beyond_the_table(shape: Shape, field: str) -> list[Problem]:
     return [(field, f"{message} to {ids.end - 1}; save both as they were trained together")]
 
 
-def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
+def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
     return {
         "pad_token_id": tokenizer.pad_token_id,
         "cls_token_id": tokenizer.cls_token_id,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..errors import Problem, nearest
-from .schema import as_model
+from .part import as_model
 
 _FACTORS = {"kind": "factorize", "target_modules": "feed_forward", "parameter_ratio": 0.5}
 _TAUGHT = {"labels": {"weight": 0.5}, "logits": {"weight": 0.5, "temperature": 2.0}}

@@ -1,93 +1,73 @@
-"""YAML -> a recipe, and back.
+"""The form of a recipe: every key known, every value possible, every problem found at once.
 
-Unknown keys are refused with the nearest known one, and every problem of form is found at
-once, each with its field's path. An objective is checked beside the recipe: its options are
-the fields of its own class.
+Unknown keys are refused with the nearest known one. An objective is checked beside the recipe:
+its options are the fields of its own class.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields as fields_of
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..data.text import ending_of
 from ..errors import LimbeckError, Problem, RecipeError, nearest
 from ..models.locate import locate
-from ..objectives.options import OPTIONS
 from ..objectives.presets import PRESETS
-from ..objectives.schedule import NumberOrRamp, Ramp
 from .methods import with_method
-from .parse_options import read_options
-from .parse_policy import parse_policy
+from .models_part import StudentPart, TeacherPart
+from .parse_objective import ParsedObjective, parse_objective
+from .parse_policy import PolicyPart, parse_policy
+from .part import as_kind, as_model
 from .problems import problems_of
-from .schema import EvaluationPart, Recipe, as_kind, as_model
+from .renamed import with_new_words
+from .schema import DataPart, EvaluationPart, Recipe, TrainingPart
+from .stage_part import StagePart
+
+_Part = TypeVar("_Part", bound=BaseModel)
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The YAML of a recipe with ``key.path=value`` overrides, not yet checked.
+@dataclass(frozen=True)
+class ParsedStage:
+    """A stage as far as it can be read.
 
-    Raises:
-        RecipeError: The file is missing or no YAML, or an override has no place.
+    Attributes:
+        part: Of the recipe; None where its form is wrong.
+        objectives: Those that can be read, its preset's and its own.
+        policy: None where there is none, or where it cannot be read.
+        whole: Nothing of it is wrong.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of names")
-    for key, value in parse_overrides(overrides).items():
-        override(raw, key, value)
-    return raw
+
+    part: StagePart | None
+    objectives: dict[str, ParsedObjective]
+    policy: PolicyPart | None
+    whole: bool
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """The values of ``key.path=value``, each read as YAML.
+@dataclass(frozen=True)
+class Parsed:
+    """A recipe as far as it can be read: each part of it is None where its form is wrong.
 
-    Raises:
-        RecipeError: One has no ``=``, or its value is not YAML.
+    Attributes:
+        recipe: None where there is any problem.
+        has_teacher: Whether it names a teacher, readable or not.
     """
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {text!r} has no `=`; write key.path=value")
-        try:
-            found[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise RecipeError(f"--set {text!r}: the value is not YAML ({error})") from error
-    return found
+
+    recipe: Recipe | None
+    teacher: TeacherPart | None
+    student: StudentPart | None
+    data: DataPart | None
+    training: TrainingPart | None
+    evaluation: EvaluationPart | None
+    stages: list[ParsedStage]
+    has_teacher: bool
 
 
-def override(raw: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value at ``key.path`` of a recipe, in place.
-
-    Raises:
-        RecipeError: The recipe has no such place.
-    """
-    *parents, last = path.split(".")
-    here: Any = raw
-    if parents and isinstance(raw.get(parents[0]), str):
-        raw[parents[0]] = as_model(raw[parents[0]])
-    try:
-        for key in parents:
-            here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
-        if isinstance(here, list):
-            here[int(last)] = value
-        else:
-            here[last] = value
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise RecipeError(f"the recipe has no place {path!r} to put {value!r}") from error
-
-
-def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
-    """The recipe, or None and every problem of its form."""
-    raw, problems = with_method(raw)
+def parse(raw: Mapping[str, Any]) -> tuple[Parsed, list[Problem]]:
+    """What of a recipe can be read, and every problem of its form."""
+    raw, problems = with_new_words(raw)
+    raw, found = with_method(raw)
+    problems += found
     raw, found = _with_cached_teacher(raw)
     problems += found
     recipe = None
@@ -95,18 +75,69 @@ def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         problems += problems_of(error, Recipe)
+    stages = []
     for number, stage in enumerate(_listed(raw.get("stages"))):
-        problems += _preset_problems(_mapped(stage), f"stages.{number}")
-        for name, options in stage_objectives(_mapped(stage)).items():
-            place = ("stages", str(number), "objectives", name)
-            problems += parse_objective(name, options, place)[2]
-        policy = _mapped(as_kind(_mapped(stage).get("policy")))
-        if policy:
-            problems += parse_policy(policy, ("stages", str(number), "policy"))[1]
+        part = recipe.stages[number] if recipe else _part(StagePart, stage)
+        parsed, found = _parse_stage(part, _mapped(stage), number)
+        problems += found
+        stages.append(parsed)
     for number, part in enumerate(recipe.stages if recipe else []):
         if (part.tokens is None) == (part.max_steps is None):
-            problems.append((f"stages.{number}", "give either tokens or steps"))
-    return (None if problems else recipe), problems
+            problems.append((f"stages.{number}", "give either tokens or max_steps"))
+    read = recipe or _Readable(raw)
+    parsed_recipe = Parsed(
+        None if problems else recipe,
+        read.teacher,
+        read.student,
+        read.data,
+        read.training,
+        read.evaluation,
+        stages,
+        raw.get("teacher") is not None,
+    )
+    return parsed_recipe, problems
+
+
+def parse_recipe(raw: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+    """The recipe, or None and every problem of its form."""
+    parsed, problems = parse(raw)
+    return parsed.recipe, problems
+
+
+class _Readable:
+    """The parts of a recipe that is wrong as a whole, each read on its own."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.teacher = _part(TeacherPart, as_model(raw.get("teacher")))
+        self.student = _part(StudentPart, as_model(raw.get("student")))
+        self.data = _part(DataPart, raw.get("data"))
+        self.training = _part(TrainingPart, raw.get("training", {}))
+        self.evaluation = _part(EvaluationPart, raw.get("evaluation", {}))
+
+
+def _part(kind: type[_Part], value: Any) -> _Part | None:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _parse_stage(
+    part: StagePart | None, raw: Mapping[str, Any], number: int
+) -> tuple[ParsedStage, list[Problem]]:
+    problems = _preset_problems(raw, f"stages.{number}")
+    objectives: dict[str, ParsedObjective] = {}
+    for name, options in _objectives(raw).items():
+        parsed, found = parse_objective(name, options, ("stages", str(number), "objectives", name))
+        problems += found
+        if parsed is not None:
+            objectives[name] = parsed
+    policy = None
+    if given := _mapped(as_kind(raw.get("policy"))):
+        policy, found = parse_policy(given, ("stages", str(number), "policy"))
+        problems += found
+    whole = part is not None and not problems
+    return ParsedStage(part, objectives, policy, whole), problems
 
 
 def check_form(raw: Mapping[str, Any]) -> None:
@@ -173,7 +204,7 @@ def parse_evaluation(raw: Mapping[str, Any]) -> EvaluationPart:
         raise RecipeError("the evaluation cannot be done:\n" + "\n".join(lines)) from error
 
 
-def stage_objectives(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _objectives(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Options of a stage's objectives by name: its preset's, with its own laid over them."""
     name = stage.get("preset")
     preset = PRESETS[name].objectives if isinstance(name, str) and name in PRESETS else {}
@@ -195,55 +226,6 @@ def _preset_problems(stage: Mapping[str, Any], path: str) -> list[Problem]:
     if not given:
         return [(path, "has no objectives; name one, or a preset")]
     return []
-
-
-def parse_objective(
-    name: str, options: Mapping[str, Any], place: tuple[str, ...] = ()
-) -> tuple[Any, float | Ramp, list[Problem]]:
-    """The options of an objective, its weight, and what is wrong with them; None if they cannot be.
-
-    The first is an object of `objectives.options.OPTIONS`.
-    """
-    own = {key: value for key, value in options.items() if key not in ("kind", "weight")}
-    kind = options.get("kind", name)
-    path = ".".join(place)
-    if kind not in OPTIONS:
-        problem = f"no objective is called {kind!r}{nearest(str(kind), OPTIONS)}"
-        return None, 0.0, [(path, problem)]
-    weight, problems = _parse_weight(options.get("weight", 1.0), (*place, "weight"))
-    fields = option_names(kind)
-    for key in sorted(own.keys() - set(fields)):
-        problems.append((f"{path}.{key}", f"unknown option{nearest(key, [*fields, 'weight'])}"))
-    known = {key: value for key, value in own.items() if key in fields}
-    found, unread = read_options(OPTIONS[kind], known, place)
-    problems += unread
-    problems += [(".".join([*place, name]), message) for name, message in found.problems()]
-    return (None if unread else found), weight, problems
-
-
-def _parse_weight(value: Any, place: tuple[str, ...]) -> tuple[float | Ramp, list[Problem]]:
-    try:
-        weight: float | Ramp = TypeAdapter(NumberOrRamp).validate_python(value)
-    except ValidationError as error:
-        return 1.0, problems_of(error, Recipe, place)
-    if isinstance(weight, Ramp):
-        if min(weight.start, weight.end) < 0 or max(weight.start, weight.end) <= 0:
-            return 1.0, [(".".join(place), "both ends must be 0 or more, one of them above 0")]
-    elif not 0 < weight < math.inf:
-        message = f"is {weight:g}; give a finite number above 0, or a ramp: {{start: 1, end: 0}}"
-        return 1.0, [(".".join(place), message)]
-    return weight, []
-
-
-def option_names(kind: str) -> list[str]:
-    """The options of an objective."""
-    return [option.name for option in fields_of(OPTIONS[kind])]
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every default written out."""
-    plain = recipe.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a recipe may ask for where text is written from prompts, by whom, and with what batches."""
+"""What a recipe may hold where it learns from prompts: files, ends, templates, policies."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,13 @@ from ..data.prompts import read_prompts
 from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
 from ..generation.ends import ends_notes, ends_of
+from ..generation.options import PolicyOptions
 from ..generation.rules import rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
-from .parse_policy import parse_policy
-from .schema import DataPart, Recipe, StagePart
+from .parse_policy import PolicyPart
+from .schema import DataPart, Recipe
 from .sides import Models
+from .stage_part import StagePart
 
 
 def prompt_problems(data: DataPart) -> list[Problem]:
@@ -47,8 +49,8 @@ def template_problems(models: Models, data: DataPart) -> list[Problem]:
     if not data.chat_template:
         return []
     try:
-        before_words(models.tokenizer)
-        [empty] = tokenize_said(models.tokenizer, [""])
+        before_words(models.student.tokenizer)
+        [empty] = tokenize_said(models.student.tokenizer, [""])
     except DataError as error:
         return [("data.chat_template", str(error))]
     least = len(empty.ids)
@@ -63,10 +65,13 @@ def template_warnings(models: Models, data: DataPart) -> list[str]:
     if not data.chat_template:
         return []
     try:
-        end, mine = after_answer(models.tokenizer).strip(), str(models.tokenizer.eos_token)
+        end, mine = (
+            after_answer(models.student.tokenizer).strip(),
+            str(models.student.tokenizer.eos_token),
+        )
     except DataError:
         return []  # a template that takes no answer
-    if turn_end(models.tokenizer) is not None:
+    if turn_end(models.student.tokenizer) is not None:
         return []
     return [
         f"the chat template puts {end!r:.40} behind an answer, which no special token begins, and"
@@ -82,9 +87,9 @@ def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:
     Raises:
         ModelError: A generation configuration cannot be read.
     """
-    if not models.architecture.causal:
+    if not models.student.architecture.causal:
         return ()
-    found = ends_of(models.tokenizer)
+    found = ends_of(models.student.tokenizer)
     for _, tokenizer, name in _with_ends(recipe, models):
         found += ends_of(tokenizer, name)
     return tuple(dict.fromkeys(found))
@@ -111,16 +116,16 @@ def _with_ends(
     recipe: Recipe, models: Models
 ) -> Iterator[tuple[str, PreTrainedTokenizerFast, str]]:
     """The models whose files say where texts end: field, tokenizer and name of each."""
-    if not models.architecture.causal:
+    if not models.student.architecture.causal:
         return
     if recipe.student.model:
-        yield "student.model", models.tokenizer, recipe.student.model
-    if recipe.teacher and models.teacher_tokenizer and not models.two_vocabularies:
-        yield "teacher.model", models.teacher_tokenizer, recipe.teacher.model
+        yield "student.model", models.student.tokenizer, recipe.student.model
+    if recipe.teacher and models.teacher and not models.two_vocabularies:
+        yield "teacher.model", models.teacher.tokenizer, recipe.teacher.model
 
 
 def stage_policy(
-    part: StagePart, number: int, models: Models, data: DataPart
+    part: StagePart, given: PolicyPart | None, number: int, models: Models, data: DataPart
 ) -> tuple[Policy | None, list[Problem]]:
     """The policy of a stage that learns from prompts, and why it cannot, if it is to.
 
@@ -128,33 +133,35 @@ def stage_policy(
     """
     place = f"stages.{number}"
     if part.policy is not None and not data.prompts:
-        message = "writes from prompts; name files of them (`data.prompts`)"
+        message = "generates from prompts; name files of them (`data.prompts`)"
         return None, [(f"{place}.policy", message)]
     if not data.prompts or (part.policy is None and data.text):
         return None, []
-    given, problems = parse_policy(part.policy or {"kind": "corpus"}, (place, "policy"))
+    if part.policy is None:
+        given = PolicyPart(None, PolicyOptions())  # every text is the corpus's
     policy = Policy(rule_of(given.rule), given.options) if given else None
     needed = [
-        (models.architecture.causal, "data.prompts", "are for decoders; give `text`"),
+        (models.student.architecture.causal, "data.prompts", "are for decoders; give `text`"),
         (
             part.alignment is None,
             place,
             "aligns vocabularies, which is done over `data.text`; leave the policy out",
         ),
-        (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give steps"),
+        (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give max_steps"),
     ]
     if policy and policy.rule:
         needed += [
             (
-                models.teacher is not None or not policy.rule.asks_teacher,
+                models.teacher is not None or not policy.rule.needs_teacher,
                 "teacher",
                 f"is missing, and the policy of stage {number} asks it; name one",
             ),
             (
                 not models.two_vocabularies,
                 f"{place}.policy",
-                "writes with two models that have different tokens; use `corpus` with `labels`, or"
-                " a stage over `data.text` with `alignment: boundaries` and `span_likelihood` or `uld`",
+                "generates with two models that have different tokens; use `corpus` with `labels`,"
+                " or a stage over `data.text` with `alignment: boundaries` and `span_likelihood` or"
+                " `uld`",
             ),
         ]
-    return policy, problems + [(field, message) for met, field, message in needed if not met]
+    return policy, [(field, message) for met, field, message in needed if not met]

@@ -12,28 +12,53 @@ from ..errors import Problem, RecipeError
 from ..models.architecture import Architecture
 from ..models.shapes import Shape
 from ..tokenization.token_map import TokenMap, map_tokens
-from .schema import AlignmentPart
+from .stage_part import AlignmentPart
+
+
+@dataclass(frozen=True)
+class ModelSide:
+    """One of the two models.
+
+    Attributes:
+        name: Where its weights lie; empty for a student that is made by the run.
+        config: Its transformers configuration.
+        shape: Its sizes, and the ids of its tokens.
+        architecture: Where its parts are.
+        tokenizer: What it reads text with.
+    """
+
+    name: str
+    config: Any
+    shape: Shape
+    architecture: Architecture
+    tokenizer: PreTrainedTokenizerFast
+
+    def over(self, *, vocab_size: int) -> "ModelSide":
+        """The same over so many tokens, each of which has a row."""
+        shape = replace(self.shape, vocab_size=vocab_size, tokens=vocab_size, absent=())
+        return replace(self, shape=shape)
 
 
 @dataclass(frozen=True)
 class Models:
-    """Both models before a weight is loaded."""
+    """Both models before a weight is loaded.
 
-    architecture: Architecture  # the student's
-    student_config: Any
-    student: Shape
-    teacher_architecture: Architecture | None
-    teacher: Shape | None
-    teacher_config: Any
-    tokenizer: PreTrainedTokenizerFast  # the student's
-    teacher_tokenizer: PreTrainedTokenizerFast | None
-    copied_layers: list[list[int]] | None  # of the teacher, for every student layer
+    Attributes:
+        student: The one that learns.
+        teacher: The one that it learns from; None where the recipe has none.
+        copied_layers: Teacher layers that each student layer starts from; None where it starts
+            from weights of its own.
+    """
+
+    student: ModelSide
+    teacher: ModelSide | None
+    copied_layers: list[list[int]] | None = None
 
     @property
     def two_vocabularies(self) -> bool:
-        """Whether student and teacher cut text into different tokens."""
-        return self.teacher_tokenizer is not None and not same_tokens(
-            self.teacher_tokenizer, self.tokenizer
+        """Whether student and teacher tokenize text differently."""
+        return self.teacher is not None and not same_tokens(
+            self.teacher.tokenizer, self.student.tokenizer
         )
 
     @cached_property
@@ -43,33 +68,49 @@ class Models:
         Raises:
             RecipeError: There is no teacher.
         """
-        if self.teacher_tokenizer is None:
-            raise RecipeError("this recipe has no teacher whose tokens could be mapped; name one")
-        return map_tokens(self.teacher_tokenizer, self.tokenizer)
+        return map_tokens(self.required_teacher().tokenizer, self.student.tokenizer)
+
+    @property
+    def shapes(self) -> tuple[Shape, Shape | None]:
+        """The student's and the teacher's."""
+        return self.student.shape, self.teacher.shape if self.teacher else None
+
+    def required_teacher(self) -> ModelSide:
+        """The teacher, where a recipe needs one.
+
+        Raises:
+            RecipeError: There is none.
+        """
+        if self.teacher is None:
+            raise RecipeError("the recipe needs a teacher for this and has none; name one")
+        return self.teacher
 
     def aligned(self, part: AlignmentPart) -> "Models":
         """As objectives see them: both over the tokens that are compared."""
         if self.teacher is None or part.columns == "all":
             return self
         columns = int(np.count_nonzero(compared_tokens(self.tokens, part)))
-        student = replace(self.student, vocab_size=columns, tokens=columns, absent=())
-        teacher = replace(self.teacher, vocab_size=columns, tokens=columns, absent=())
-        return replace(self, student=student, teacher=teacher)
+        return replace(
+            self,
+            student=self.student.over(vocab_size=columns),
+            teacher=self.teacher.over(vocab_size=columns),
+        )
 
     def after_mixed(self) -> "Models":
         """As later stages find them: the teacher has learned to read the student's tokens."""
         if self.teacher is None:
             return self
         mine = self.student
-        teacher = replace(self.teacher, vocab_size=mine.vocab_size).of_tokens(mine.token_ids)
-        return replace(self, teacher=teacher, teacher_tokenizer=self.tokenizer)
+        shape = replace(self.teacher.shape, vocab_size=mine.shape.vocab_size)
+        shape = shape.of_tokens(mine.shape.token_ids)
+        return replace(self, teacher=replace(self.teacher, shape=shape, tokenizer=mine.tokenizer))
 
 
 def compared_tokens(
     tokens: TokenMap, part: AlignmentPart
 ) -> Bool[np.ndarray, " teacher_vocabulary"]:
     """True at the teacher's tokens whose probabilities are compared."""
-    return tokens.written if part.columns == "mapped" else tokens.same >= 0
+    return tokens.spellable if part.columns == "mapped" else tokens.same >= 0
 
 
 def same_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> bool:

@@ -1,76 +1,77 @@
 """The stages of a recipe as the loop takes them, with every problem found on the way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Problem
 from ..objectives.catalogue import objective_of
 from ..objectives.contract import Objective
 from ..objectives.labels import Labels
-from ..objectives.schedule import Ramp
 from ..tokenization.masking import Masking, NextToken
-from ..training.stages import Stage
+from ..training.stage import Stage
 from .low_rank import skeleton
-from .parse import parse_objective, stage_objectives
+from .parse import ParsedStage
 from .prompts import stage_policy
-from .schema import DataPart, StagePart
+from .schema import DataPart
 from .sides import Models, padding_problems
+from .stage_part import StagePart
 from .tokenizers import alignment_problems, comparison_problems
 
-Built = tuple[Stage | None, Masking | NextToken | None, list[Problem]]
+
+@dataclass(frozen=True)
+class BuiltStage:
+    """A stage as the loop takes it, and what hides tokens in it."""
+
+    stage: Stage
+    masking: Masking | NextToken | None
 
 
-def build_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
-    """A stage with its objectives bound to both models, what hides tokens in it, and its problems."""
-    problems = alignment_problems(part, number, models, data)
-    own = models.student
-    if part.alignment and not problems:
-        models = models.aligned(part.alignment)
-    bound: dict[str, Objective] = {}
-    weights: dict[str, float | Ramp] = {}
-    for name, options in stage_objectives(part.model_dump()).items():
-        place = ("stages", str(number), "objectives", name)
-        given, weight, found = parse_objective(name, options, place)
-        problems += found
-        if given is None:
+Built = tuple[BuiltStage | None, list[Problem]]
+
+
+def build_stages(
+    parsed: Sequence[ParsedStage], models: Models, data: DataPart
+) -> tuple[list[BuiltStage], list[Problem]]:
+    """The stages that can be carried out, and all that is wrong with the others."""
+    built: list[BuiltStage] = []
+    problems: list[Problem] = []
+    for number, stage in enumerate(parsed):
+        if stage.part is None:
             continue
-        objective = objective_of(options.get("kind", name), given)
-        # Labels are of the student's own tokens, whatever is compared beside them.
-        student = own if isinstance(objective, Labels) else models.student
-        wrong = objective.problems_with(student, models.teacher)
-        problems += [(".".join([*place, *([f] if f else [])]), message) for f, message in wrong]
-        if not wrong:
-            bound[name] = objective.bound(student, models.teacher)
-            weights[name] = weight
-    if part.alignment and part.alignment.kind != "boundaries":
-        message = "needs `alignment: boundaries`, and decoders; leave it out"
-        problems += [
-            (f"stages.{number}.objectives.{name}", message)
-            for name, objective in bound.items()
-            if objective.teacher_needs().likelihoods
-        ]
-    compares = any(objective.teacher_needs().anything for objective in bound.values())
-    if compares and not part.alignment:
-        problems += comparison_problems(models, f"stages.{number}.objectives")
+        # A stage after a mixed one finds a teacher that reads the student's tokens.
+        known = models.after_mixed() if any(b.stage.mixed is not None for b in built) else models
+        if stage.part.mixed is None:
+            made, found = _build_stage(stage, stage.part, number, known, data)
+        else:
+            made, found = _build_mixed_stage(stage.part, number, known, data)
+        problems += [problem for problem in found if problem not in problems]
+        if made:
+            built.append(made)
+    return built, problems
+
+
+def _build_stage(
+    parsed: ParsedStage, part: StagePart, number: int, models: Models, data: DataPart
+) -> Built:
+    """A stage with its objectives bound to both models."""
+    problems = alignment_problems(part, number, models, data)
+    compared = models.aligned(part.alignment) if part.alignment and not problems else models
+    bound, found = _bound_objectives(parsed, number, models, compared)
+    problems += found
+    problems += _alignment_problems(part, number, bound, models)
     problems += _size_problems(part, number, data)
     if part.trainable == "head":
         problems += _head_problems(bound, number, models)
-    policy, found = stage_policy(part, number, models, data)
+    policy, found = stage_policy(part, parsed.policy, number, models, data)
     problems += found
-    if data.isolate_documents and (
-        part.alignment or not (data.packing and models.architecture.causal)
-    ):
-        message = "is for packed text that decoders read, without an alignment; leave it out"
-        problems.append(("data.isolate_documents", message))
-    if part.masking and models.architecture.causal:
-        message = "hides tokens, which decoders do not learn from; leave it out"
-        problems.append((f"stages.{number}.masking", message))
-    if problems:
-        return None, None, problems
+    problems += _decoder_problems(part, number, models, data)
+    if problems or not parsed.whole:
+        return None, problems
     stage = Stage(
         name=part.name or "+".join(bound),
         objectives=bound,
-        weights=weights,
+        weights={name: parsed.objectives[name].weight for name in bound},
         trainable=part.trainable,
         alignment=part.alignment is not None,
         policy=policy,
@@ -78,23 +79,82 @@ def build_stage(part: StagePart, number: int, models: Models, data: DataPart) ->
         **_course(part, data),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
-    if models.architecture.causal:
-        return stage, NextToken() if predicts else None, []
+    if models.student.architecture.causal:
+        return BuiltStage(stage, NextToken() if predicts else None), []
     masking = part.masking or (Masking() if predicts else None)
     both = part.alignment is not None and part.alignment.teacher_input == "masked"
     if masking and (problems := _mask_problems(models, number, both=both)):
-        return None, None, problems
-    return stage, masking, []
+        return None, problems
+    return BuiltStage(stage, masking), []
+
+
+def _bound_objectives(
+    parsed: ParsedStage, number: int, models: Models, compared: Models
+) -> tuple[dict[str, Objective], list[Problem]]:
+    """Objectives that know both models, and what is wrong with the others.
+
+    Args:
+        parsed: The stage.
+        number: Its place among the stages.
+        models: Of the recipe.
+        compared: The same over the tokens that are compared.
+    """
+    bound: dict[str, Objective] = {}
+    problems: list[Problem] = []
+    for name, given in parsed.objectives.items():
+        objective = objective_of(given.kind, given.options)
+        student, teacher = compared.shapes
+        if isinstance(objective, Labels):
+            student = models.student.shape  # labels are of its own tokens, whatever is compared
+        place = f"stages.{number}.objectives.{name}"
+        wrong = objective.problems_with(student, teacher)
+        problems += [(f"{place}.{field}" if field else place, said) for field, said in wrong]
+        if not wrong:
+            bound[name] = objective.bound(student, teacher)
+    return bound, problems
+
+
+def _alignment_problems(
+    part: StagePart, number: int, bound: Mapping[str, Objective], models: Models
+) -> list[Problem]:
+    """Objectives that compare what the stage's alignment, or the lack of one, cannot."""
+    needs = {name: objective.teacher_needs() for name, objective in bound.items()}
+    if part.alignment is None:
+        compares = any(need.anything for need in needs.values())
+        return comparison_problems(models, f"stages.{number}.objectives") if compares else []
+    if part.alignment.kind == "boundaries":
+        return []
+    message = "needs `alignment: boundaries`, and decoders; leave it out"
+    return [
+        (f"stages.{number}.objectives.{name}", message)
+        for name, need in needs.items()
+        if need.likelihoods
+    ]
+
+
+def _decoder_problems(
+    part: StagePart, number: int, models: Models, data: DataPart
+) -> list[Problem]:
+    """What is for decoders alone, or for encoders alone."""
+    problems: list[Problem] = []
+    causal = models.student.architecture.causal
+    if data.isolate_documents and (part.alignment or not (data.packing and causal)):
+        message = "is for packed text that decoders read, without an alignment; leave it out"
+        problems.append(("data.isolate_documents", message))
+    if part.masking and causal:
+        message = "hides tokens, which decoders do not learn from; leave it out"
+        problems.append((f"stages.{number}.masking", message))
+    return problems
 
 
 def _mask_problems(models: Models, number: int, *, both: bool) -> list[Problem]:
     """Tokenizers without a mask token, where tokens are hidden."""
-    tokenizers = {"student": models.tokenizer}
-    if both and models.teacher_tokenizer:
-        tokenizers["teacher"] = models.teacher_tokenizer
+    tokenizers = {"student": models.student.tokenizer}
+    if both and models.teacher:
+        tokenizers["teacher"] = models.teacher.tokenizer
     lacking = [who for who, found in tokenizers.items() if found.mask_token_id is None]
     message = "hides tokens, but the tokenizer of the {} has no mask_token; add one, or leave out"
-    message += " `masking` and the objectives that need predictions (labels, output ...)"
+    message += " `masking` and the objectives that need predictions (labels, logits ...)"
     return [(f"stages.{number}", message.format(who)) for who in lacking]
 
 
@@ -105,7 +165,7 @@ def _head_problems(
     place = f"stages.{number}.trainable"
     others = [name for name, o in objectives.items() if not o.student_needs().predictions]
     if others:
-        message = f"is head, but {', '.join(others)} asks for no predictions; train all, or leave"
+        message = f"is head, but {', '.join(others)} needs no predictions; train all, or leave"
         return [(place, f"{message} the objective out")]
     model = skeleton(models)
     body = {id(parameter) for parameter in model.base_model.parameters()}
@@ -115,7 +175,7 @@ def _head_problems(
     return []
 
 
-def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
+def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
     """Stage I of mixed-vocabulary training."""
     place = f"stages.{number}"
     share = part.mixed.student_fraction if part.mixed else 0.5
@@ -128,7 +188,7 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
             "is the teacher's own; learn another (limbeck vocabulary learn) and name it",
         ),
         (
-            not models.architecture.causal,
+            not models.student.architecture.causal,
             "student.model_type",
             "is a decoder; a mixed stage hides words, which only encoders fill in",
         ),
@@ -139,12 +199,12 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
         (data.packing, "data.packing", "must be true with a mixed stage"),
     ]
     problems = [(field, message) for met, field, message in needed if not met]
-    if models.teacher_architecture is not None:
-        theirs = models.teacher_tokenizer
-        problems += padding_problems(models.teacher_architecture, theirs, models.tokenizer)
+    if models.teacher is not None:
+        theirs = models.teacher.tokenizer
+        problems += padding_problems(models.teacher.architecture, theirs, models.student.tokenizer)
     problems += _size_problems(part, number, data) + _mask_problems(models, number, both=True)
     if problems:
-        return None, None, problems
+        return None, problems
     stage = Stage(
         name=part.name or "mixed",
         objectives={"labels": Labels()},
@@ -152,13 +212,15 @@ def build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPa
         mixed=share,
         **_course(part, data),
     )
-    return stage, part.masking or Masking(), []
+    return BuiltStage(stage, part.masking or Masking()), []
 
 
 def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem]:
     problems: list[Problem] = []
     if part.tokens is not None and not data.packing:
-        problems.append((f"stages.{number}.tokens", "needs `data.packing`; unpacked, give steps"))
+        problems.append(
+            (f"stages.{number}.tokens", "needs `data.packing`; unpacked, give max_steps")
+        )
     if part.micro_batch_size and part.micro_batch_size > part.batch_size:
         problems.append(
             (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
@@ -167,7 +229,7 @@ def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem
 
 
 def _course(part: StagePart, data: DataPart) -> dict[str, Any]:
-    """How long a stage is, how it is cut and how fast it learns."""
+    """How long a stage is, how it is split and how fast it learns."""
     return {
         "steps": part.max_steps
         or steps_of_tokens(part.tokens or 0, part.batch_size, data.max_length),

@@ -1,4 +1,4 @@
-"""What a recipe may ask of its tokenizers: of one for its text, and of two for each other."""
+"""Whether the tokenizers of a recipe suit its text, and each other."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -7,11 +7,13 @@ from ..data.prompts import read_prompts
 from ..data.text import read_documents
 from ..errors import Problem
 from ..objectives.logits import vocabularies_differ
-from ..tokenization.coverage import coverage
-from ..tokenization.normalisation import kept_by_one, share_read_otherwise
+from ..tokenization.text_coverage import coverage
+from ..tokenization.normalizers import distinguished_by_one, share_normalized_differently
 from ..tokenization.plain_text import count_spelled, spelled_note
-from .schema import DataPart, StagePart, StudentPart
+from .models_part import StudentPart
+from .schema import DataPart
 from .sides import Models
+from .stage_part import StagePart
 
 _DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
 _UNKNOWN_AT_MOST = 0.05  # of the tokens of a text
@@ -19,18 +21,18 @@ _LETTERS_NAMED = 10
 _SPECIAL_TOKENS = 5  # which every two encoders share
 
 
-def writing_problems(models: Models, data: DataPart) -> list[Problem]:
-    """Texts and prompts that the student's tokenizer cannot write, by the beginnings of some."""
+def coverage_problems(models: Models, data: DataPart) -> list[Problem]:
+    """Texts and prompts that the student's tokenizer cannot represent, by their first documents."""
     problems = []
     for field, (path, documents) in _beginnings(data).items():
-        text = coverage(models.tokenizer, documents)
+        text = coverage(models.student.tokenizer, documents)
         if text.tokens == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
             problems.append((field, f"{message}; give another text or tokenizer"))
         elif text.unknown_share > _UNKNOWN_AT_MOST:
             letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
             message = (
-                f"writes {text.unknown_share:.1%} of the tokens of {path} as unknown, and"
+                f"turns {text.unknown_share:.1%} of the tokens of {path} into unknown ones, and"
                 f" at most {_UNKNOWN_AT_MOST:.0%} may be"
                 f" ({text.letters_not_covered_count} letters are in no token: {letters}); learn"
                 " one from this text"
@@ -43,7 +45,7 @@ def spelled_warnings(models: Models, data: DataPart) -> list[str]:
     """Special tokens that texts and prompts spell, by the beginnings of some."""
     found: list[str] = []
     for path, documents in _beginnings(data).values():
-        count = count_spelled(models.tokenizer, documents)
+        count = count_spelled(models.student.tokenizer, documents)
         found += spelled_note(f"{path} (first {_DOCUMENTS_LOOKED_AT} documents)", count)
     return found
 
@@ -66,9 +68,9 @@ def _beginnings(data: DataPart) -> dict[str, tuple[str, Iterator[str]]]:
 
 def comparison_problems(models: Models, stage: str) -> list[Problem]:
     """Why a stage that compares student and teacher token by token cannot, if so."""
-    if models.teacher_tokenizer is None or not models.two_vocabularies:
+    if models.teacher is None or not models.two_vocabularies:
         return []
-    theirs, mine = models.teacher_tokenizer.get_vocab(), models.tokenizer.get_vocab()
+    theirs, mine = models.teacher.tokenizer.get_vocab(), models.student.tokenizer.get_vocab()
     shared = len(theirs.keys() & mine.keys())
     message = f"{vocabularies_differ(len(mine), len(theirs))} ({shared} tokens are spelled alike)"
     return [(stage, message)]
@@ -77,34 +79,34 @@ def comparison_problems(models: Models, stage: str) -> list[Problem]:
 def alignment_problems(
     part: StagePart, number: int, models: Models, data: DataPart
 ) -> list[Problem]:
-    """Why a stage cannot compare two vocabularies, if it asks for it."""
+    """Why a stage with an alignment cannot compare the two vocabularies."""
     if part.alignment is None:
         return []
     place = f"stages.{number}"
-    if models.teacher_tokenizer is None or not models.two_vocabularies:
+    if models.teacher is None or not models.two_vocabularies:
         message = "is for a student with tokens that the teacher does not read; leave it out"
         return [(f"{place}.alignment", message)]
     needed = [
         (
-            models.architecture.causal == (part.alignment.kind == "boundaries"),
+            models.student.architecture.causal == (part.alignment.kind == "boundaries"),
             f"{place}.alignment.kind",
-            f"is {part.alignment.kind}; encoders take match or reduce, decoders ends",
+            f"is {part.alignment.kind}; encoders take match or reduce, decoders boundaries",
         ),
         (data.packing, "data.packing", "must be true where vocabularies are aligned"),
         (
-            part.alignment.teacher_input == "everything" or not models.architecture.causal,
-            f"{place}.alignment.teacher_reads",
+            part.alignment.teacher_input == "everything" or not models.student.architecture.causal,
+            f"{place}.alignment.teacher_input",
             "is masked, but decoders read everything; leave it out",
         ),
         (
             part.alignment.teacher_input == "everything" or part.alignment.kind != "reduce",
-            f"{place}.alignment.teacher_reads",
+            f"{place}.alignment.teacher_input",
             "is masked, but with reduce the student is compared on a view in which nothing is"
             " hidden; leave it out, or use match",
         ),
         (
             part.alignment.logit_pooling == "pool" or part.alignment.columns == "mapped",
-            f"{place}.alignment.of_parts",
+            f"{place}.alignment.logit_pooling",
             "is for `columns: mapped`; shared tokens have no parts",
         ),
         (
@@ -117,8 +119,8 @@ def alignment_problems(
     return [(field, message) for met, field, message in needed if not met]
 
 
-def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) -> list[Problem]:
-    """What first weights from the teacher cannot be where its vocabulary is another.
+def initialization_problems(models: Models, student: StudentPart, *, mixed: bool) -> list[Problem]:
+    """What cannot be initialized from the teacher where its vocabulary is another.
 
     Args:
         models: Both.
@@ -127,7 +129,7 @@ def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) 
     """
     problems = []
     if mixed and student.model:
-        message = "has embeddings of its own, and a `mixed` stage learns them anew; leave one out"
+        message = "has embeddings already, and a `mixed` stage would replace them; leave one out"
         problems.append(("student.model", message))
     learns_from_words = mixed or student.embedding_init != "random"
     if models.two_vocabularies and models.copied_layers and not learns_from_words:
@@ -144,13 +146,13 @@ def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) 
                 f"is {student.embedding_init}, but the tokens are the teacher's own; leave it out"
             )
             problems.append(("student.embedding_init", message))
-        elif models.teacher and models.student.hidden_size > models.teacher.hidden_size:
+        elif models.teacher and models.student.shape.hidden_size > models.teacher.shape.hidden_size:
             message = f"is {student.embedding_init}, but the student is wider than the teacher"
             problems.append(("student.embedding_init", f"{message}; use random"))
     if (
         learns_from_words
         and not student.allow_normalizer_mismatch
-        and (said := _told_apart(models))
+        and (said := _distinguished(models))
     ):
         message = (
             f"{said}; learn it with --like, or allow it (`student.allow_normalizer_mismatch: true`)"
@@ -161,11 +163,11 @@ def first_weight_problems(models: Models, student: StudentPart, *, mixed: bool) 
 
 def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
     """What it costs that one of the tokenizers tells letters apart and the other does not."""
-    theirs, said = models.teacher_tokenizer, _told_apart(models)
-    if theirs is None or not said or not student.allow_normalizer_mismatch or not data.text:
+    said = _distinguished(models)
+    if not models.teacher or not said or not student.allow_normalizer_mismatch or not data.text:
         return []
     text = islice(read_documents(data.text[0]), _DOCUMENTS_LOOKED_AT)
-    share = share_read_otherwise(theirs, models.tokenizer, text)
+    share = share_normalized_differently(models.teacher.tokenizer, models.student.tokenizer, text)
     return [
         f"the student's tokenizer {said}: of {share:.1%} of the words (first"
         f" {_DOCUMENTS_LOOKED_AT} documents) the student learns what the teacher knows of a word"
@@ -173,11 +175,11 @@ def normalisation_warnings(models: Models, student: StudentPart, data: DataPart)
     ]
 
 
-def _told_apart(models: Models) -> str:
-    if models.teacher_tokenizer is None:
+def _distinguished(models: Models) -> str:
+    if models.teacher is None:
         return ""
-    apart = kept_by_one(models.teacher_tokenizer, models.tokenizer)
-    verbs = {"student": "tells apart", "teacher": "does not tell apart"}
+    apart = distinguished_by_one(models.teacher.tokenizer, models.student.tokenizer)
+    verbs = {"student": "distinguishes", "teacher": "does not distinguish"}
     said = [
         f"{verb} {' and '.join(what for what, owner in apart.items() if owner == whose)}"
         for whose, verb in verbs.items()

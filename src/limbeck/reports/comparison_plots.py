@@ -7,16 +7,17 @@ from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from .page import SETTINGS, svg_of
+from .study_results import Gap
 
 _TEACHER = "#7d8597"
 _MARKERS = "oDv^<>Pp*Xhd"
 
 
 def quality_against(points: Mapping[str, Sequence[tuple[float, float]]], x_label: str) -> str:
-    """Mean score of every arm against what its student costs, joined over students.
+    """Mean score of every arm against the cost of its student, with a line over students.
 
     Args:
-        points: (cost, score) of each student, by arm; ``teacher`` stands apart.
+        points: (cost, score) of each student, by arm; ``teacher`` has a style of its own.
         x_label: What the cost is.
     """
     colours = colormaps["tab20"]
@@ -38,13 +39,13 @@ def quality_against(points: Mapping[str, Sequence[tuple[float, float]]], x_label
         return svg_of(figure)
 
 
-def gaps(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Every arm's difference to the control with its interval, in the order given, first on top."""
+def gaps(found: Mapping[str, Gap]) -> str:
+    """The difference of every arm to the control with its interval, the first arm on top."""
     with rc_context({**SETTINGS, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(4.6, 1.0 + 0.24 * len(found)), layout="constrained")
         axes = figure.subplots()
         for number, gap in enumerate(found.values()):
-            low, middle, high = (100 * gap[key] for key in ("low", "mean", "high"))
+            low, middle, high = 100 * gap.low, 100 * gap.mean, 100 * gap.high
             axes.plot([low, high], [-number, -number], color="#16946c", linewidth=1.6)
             axes.plot([middle], [-number], "o", color="#16946c", markersize=5)
         axes.axvline(0.0, color=_TEACHER, linewidth=1.0)

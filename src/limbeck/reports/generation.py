@@ -1,4 +1,4 @@
-"""Of a student that writes: who wrote what it learned from, and how good it is by position."""
+"""Tables of generated text: who generated the training text, and scores by position."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,22 +8,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from .page import SETTINGS, Records, svg_of
+from .study_results import ArmResult
 from .tables import Table
 
-# Metrics of written texts that are no shares: they stand as they are.
+# Metrics of generated texts that are not shares: they are not shown x 100.
 PLAIN_METRICS = {"bits_per_byte", "perplexity", "words"}
-_PARTS = ("first third", "middle third", "last third")
+_THIRDS = ("first third", "middle third", "last third")
 _SHADES = ("#9fd4c2", "#16946c", "#0b4a36")
 _ROWS = 5  # of the table over the training
 _SAID = {
     "bits_per_piece": "bits a token of the references",
-    "agreement_on_references": "same likeliest token as the teacher, on references",
-    "agreement_on_own_text": "same likeliest token as the teacher, on its own text",
+    "agreement_on_references": "same top token as the teacher, on references",
+    "agreement_on_own_text": "same top token as the teacher, on its own text",
 }
 
 
 def position_table(found: Mapping[str, Sequence[float]]) -> Table:
-    """What was measured in each part of texts; the first row is the table's head."""
+    """What was measured in each third of texts; the first row is the table's head."""
     rows = [
         [
             _SAID.get(name, name),
@@ -32,13 +33,13 @@ def position_table(found: Mapping[str, Sequence[float]]) -> Table:
         ]
         for name, parts in found.items()
     ]
-    return [["", *_PARTS, "last minus first"], *rows]
+    return [["", *_THIRDS, "last minus first"], *rows]
 
 
-def positions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Arms of a study, three numbers in a cell: the first, middle and last third of texts."""
-    some = {row["arm"]: row["by_position"] for row in rows if row.get("by_position")}
-    # An arm without a teacher, or with tokens of its own, agrees with nobody.
+def positions_table(rows: Sequence[ArmResult]) -> Table:
+    """Arms of a study, with the values of the first, middle and last third in one cell."""
+    some = {row.arm: row.by_position for row in rows if row.by_position}
+    # An arm without a teacher, or with another vocabulary, has no agreement.
     names = list(dict.fromkeys(name for parts in some.values() for name in parts))
     return [
         ["arm", *(_SAID.get(name, name) for name in names)],
@@ -50,7 +51,7 @@ def positions_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def plain_number(value: float | None) -> str:
-    """Three places, or nothing.
+    """A number with three decimals; nothing for None.
 
     >>> plain_number(0.12345), plain_number(None)
     ('0.123', '')
@@ -58,46 +59,46 @@ def plain_number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def writing_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:
-    """Tables with their headings; the first row of each is its head."""
-    wrote = [record for record in records if record.get("teacher_wrote")]
-    chosen = {round(n * (len(wrote) - 1) / (_ROWS - 1)) for n in range(_ROWS)} if wrote else set()
+def generation_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:
+    """Tables of generated text, with their headings; the first row of each is its head."""
+    logged = [record for record in records if record.get("teacher_wrote")]
+    chosen = {round(n * (len(logged) - 1) / (_ROWS - 1)) for n in range(_ROWS)} if logged else set()
     shares = [
         [
-            f"{wrote[n]['stage']}, {wrote[n]['step']:,}",
-            *(f"{share:.0%}" for share in wrote[n]["teacher_wrote"]),
-            f"{wrote[n]['written_length']:.0f}",
-            f"{wrote[n]['written_ended']:.0%}",
+            f"{logged[n]['stage']}, {logged[n]['step']:,}",
+            *(f"{share:.0%}" for share in logged[n]["teacher_wrote"]),
+            f"{logged[n]['written_length']:.0f}",
+            f"{logged[n]['written_ended']:.0%}",
         ]
         for n in sorted(chosen)
     ]
     return [
         ("By position in held-out texts", position_table(report.get("by_position") or {})),
         (
-            "What the teacher wrote of the text that was learned from",
-            [["step", *_PARTS, "tokens", "came to an end"], *shares],
+            "Share of the training text that the teacher generated",
+            [["step", *_THIRDS, "tokens a text", "texts with an end"], *shares],
         ),
     ]
 
 
 def share_plot(records: Records) -> list[tuple[str, str]]:
-    """The teacher's share over the training, by position; nothing where nobody wrote."""
-    wrote = [record for record in records if record.get("teacher_wrote")]
-    if not wrote:
+    """The teacher's share over the training, by position; nothing where no text was generated."""
+    logged = [record for record in records if record.get("teacher_wrote")]
+    if not logged:
         return []
     with rc_context(SETTINGS):
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
-        tokens = [record["tokens"] for record in wrote]
-        for part, (name, shade) in enumerate(zip(_PARTS, _SHADES, strict=True)):
-            shares = [record["teacher_wrote"][part] for record in wrote]
+        tokens = [record["tokens"] for record in logged]
+        for part, (name, shade) in enumerate(zip(_THIRDS, _SHADES, strict=True)):
+            shares = [record["teacher_wrote"][part] for record in logged]
             axes.plot(
-                tokens, shares, label=name, color=shade, marker="o" if len(wrote) == 1 else ""
+                tokens, shares, label=name, color=shade, marker="o" if len(logged) == 1 else ""
             )
         axes.set_ylim(0, 1)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("tokens learned from")
-        axes.set_ylabel("written by the teacher")
+        axes.set_ylabel("generated by the teacher")
         axes.legend()
-        return [("Who wrote", svg_of(figure))]
+        return [("Who generated", svg_of(figure))]

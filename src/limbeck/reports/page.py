@@ -1,7 +1,7 @@
-"""How a report looks: its plots as SVG text and its page, the same bytes for the same numbers.
+"""How a report looks: its plots as SVG and its page; the same numbers give the same bytes.
 
-Text and axes take the colour of the page, so that a plot is legible on light
-and on dark. No user's text gets into a drawing; titles stand beside it.
+Text and axes take the colour of the page, so that a plot is legible on a light
+and on a dark background. A drawing holds no text of users; titles stand outside it.
 """
 
 import html
@@ -21,7 +21,7 @@ Curve = list[tuple[int, float]]  # tokens, loss
 ROLES = {"teacher": "teacher", "student": "student", "no_distillation": "no distillation"}
 _COLOURS = {"teacher": "#7d8597", "student": "#16946c", "no_distillation": "#d1603d"}
 _MARKERS = {"teacher": "s", "student": "o", "no_distillation": "D"}
-_INK = "#123456"  # stands for the page's colour until the drawing is text
+_INK = "#123456"  # a placeholder for the colour of the page, replaced in the SVG
 SETTINGS: Any = {  # matplotlib types every key since 3.11, and older ones none
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
@@ -43,8 +43,8 @@ SETTINGS: Any = {  # matplotlib types every key since 3.11, and older ones none
 def curves(records: Records) -> dict[str, dict[str, Curve]]:
     """Losses over tokens: {objective: {"training": points, "held out": points}}, as logged.
 
-    With several stages an objective is called after its stage too, because its
-    loss there may mean something else.
+    With several stages the name of an objective begins with its stage, because its
+    loss may mean something else there.
     """
     stages = {record["stage"] for record in records}
     found: dict[str, dict[str, Curve]] = {}
@@ -63,8 +63,8 @@ def plots(
     """Every drawing that the numbers allow, with its title.
 
     Args:
-        report: For what the models cost.
-        records: For the losses.
+        report: With the costs of the models.
+        records: With the losses.
         means: Mean score of each model.
     """
     found = [(f"Loss: {name}", _losses(points)) for name, points in curves(records).items()]
@@ -96,7 +96,7 @@ def page(
 
     Args:
         name: Its heading.
-        lead: The sentence below.
+        lead: The sentence below the heading.
         tables: Each with its heading; the first two stand before the plots.
         drawings: Title and SVG of each.
         notes: Last of all.
@@ -119,7 +119,7 @@ def page(
 
 
 def cell(value: Any, key: str = "") -> str:
-    """A number as a reader wants it; its key tells the unit."""
+    """A number in a form that is easy to read; its key gives the unit."""
     if value is None or isinstance(value, str):
         return value or ""
     if key.endswith("parameters"):

@@ -1,4 +1,4 @@
-"""What the student kept, as JSON for programs, Markdown for a repository, HTML for a person.
+"""The report of a run: JSON for programs, Markdown for a repository, HTML for a person.
 
 The page is one file without links to anything outside it.
 """
@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from ..system.files import write_texts
-from .generation import PLAIN_METRICS, share_plot, writing_tables
+from .generation import PLAIN_METRICS, generation_tables, share_plot
 from .page import ROLES, Records, cell, curves, page, plots
 from .tables import Table, number_columns
 from .vocabularies import vocabulary_tables
@@ -37,7 +37,7 @@ _NAMES = {
     "peak_memory_bytes": "peak memory",
     "pieces_per_sentence": "tokens a sentence",
     "cpu_ms_per_sentence": "ms a sentence",
-    "cpu_ms_per_written_piece": "ms a written token",
+    "cpu_ms_per_written_piece": "ms a generated token",
     "threads": "threads",
 }
 _OF_SOME = ("cpu_ms_per_written_piece",)  # a column only where a model has it
@@ -52,17 +52,17 @@ SIZES = (
 )
 _SUMMARY = ("parameters", "embedding_parameters", "megabytes", "cpu_ms_per_sentence")
 _CURVE_ROWS = 5  # of each curve in the table of losses
-_METRICS = "Every metric × 100 (bits, perplexity and words as they are), mean over seeds"
+_METRICS = "Every metric × 100 (bits, perplexity and words × 1), mean over seeds"
 
 
 def write_report(report: Report, records: Records, folder: Path) -> None:
     """Write report.json, report.md and report.html, all three or none.
 
     Args:
-        report: As `limbeck.measure` makes it. What was not measured is null,
-            empty or not there; numbers that are not finite become null.
+        report: As `run.measure` makes it. What was not measured is null,
+            empty or absent; numbers that are not finite become null.
         records: The lines of log.jsonl, for the curves.
-        folder: Made if it is not there.
+        folder: Made if it does not exist.
     """
     report = finite(report)
     contents = {
@@ -74,7 +74,7 @@ def write_report(report: Report, records: Records, folder: Path) -> None:
 
 
 def headline(report: Report) -> str:
-    """The result in one sentence, of what was measured."""
+    """The result in one sentence, as far as it was measured."""
     student, teacher = report["student"], report.get("teacher") or {}
     said = [f"has {cell(student['parameters'], 'parameters')} parameters"]
     if teacher:
@@ -92,7 +92,7 @@ def headline(report: Report) -> str:
 
 
 def quality_lines(report: Report) -> dict[str, str]:
-    """What every model scored, by task, in words for a model card."""
+    """The scores of every model by task, in words, for a model card."""
     return {
         f"{task} ({words(row['metric'])}, x 100)": ", ".join(
             f"{words(role)} {score}" for role in ROLES if (score := _score(row, role))
@@ -102,14 +102,14 @@ def quality_lines(report: Report) -> dict[str, str]:
 
 
 def mean_scores(report: Report) -> dict[str, float]:
-    """Mean of the tasks' headline metrics, by model; of the models scored on every task."""
+    """Mean of the headline metrics over tasks, for every model that was scored on all of them."""
     rows = list((report.get("quality") or {}).values())
     scored = [role for role in ROLES if rows and all(row.get(role) is not None for row in rows)]
     return {role: mean(row[role] for row in rows) for role in scored}
 
 
 def summary_table(report: Report) -> Table:
-    """Size, speed and scores, a row a model; the first row is the heading."""
+    """Size, speed and scores, a row for each model; the first row is the head."""
     quality, (head, *rows) = _with_mean(report), _sizes(report, _SUMMARY)
     head += [f"{task} ({words(row['metric'])})".removesuffix(" ()") for task, row in quality]
     scored = {role: [_score(row, role) for _, row in quality] for role in ROLES}
@@ -117,7 +117,7 @@ def summary_table(report: Report) -> Table:
 
 
 def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
-    """Every table that has rows, with its heading; the first row of a table is its head."""
+    """Every table that has rows, with its heading; the first row of each is its head."""
     found = [
         ("Size and speed", _sizes(report, tuple(_NAMES))),
         ("Quality: scores × 100, ± standard deviation over seeds", _quality_table(report)),
@@ -127,7 +127,7 @@ def tables(report: Report, records: Records = ()) -> list[tuple[str, Table]]:
             _latency_table(report),
         ),
         ("Losses on held-out text", _held_out_table(report)),
-        *writing_tables(report, records),
+        *generation_tables(report, records),
         ("Predicting tokens of held-out text", _facts(report.get("held_out_text"))),
         *vocabulary_tables(report),
         ("Training", _facts(report.get("training"))),
@@ -154,7 +154,7 @@ def as_html(report: Report, records: Records = ()) -> str:
 
 
 def size_table(costs: Mapping[str, Mapping[str, Any]], keys: Sequence[str] = SIZES) -> Table:
-    """What models cost, a row a model by its name, a column a key of `SIZES`."""
+    """What models cost: a row for each model, a column for each key of `SIZES`."""
     shown = [k for k in keys if k not in _OF_SOME or any(cost.get(k) for cost in costs.values())]
     rows = [[name, *(cell(cost.get(key), key) for key in shown)] for name, cost in costs.items()]
     return [["", *(_NAMES[key] for key in shown)], *rows]
@@ -169,7 +169,7 @@ def _costs(report: Report) -> dict[str, Mapping[str, Any]]:
 
 
 def _with_mean(report: Report) -> list[tuple[str, Mapping[str, Any]]]:
-    """The tasks, and below several of them their mean."""
+    """The tasks, and after several of them their mean."""
     tasks = list((report.get("quality") or {}).items())
     return [*tasks, ("mean", {"metric": "", **mean_scores(report)})] if len(tasks) > 1 else tasks
 
@@ -255,7 +255,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def finite(value: Any) -> Any:
-    """The same data with null for every number that JSON cannot hold."""
+    """The same data with None for every number that JSON cannot hold."""
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -275,7 +275,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def words(name: str) -> str:
-    """A key as a reader wants it."""
+    """A key as words."""
     return name.removesuffix("_bytes").replace("_", " ")
 
 
@@ -286,7 +286,7 @@ def _share(score: float | None, whole: float | None) -> str:
 def _score(row: Mapping[str, Any], role: str) -> str:
     if row.get(role) is None:
         return ""
-    spread = (row.get("spread") or {}).get(role)
-    if spread is None or len((row.get("seeds") or {}).get(role) or []) == 1:
-        return f"{100 * row[role]:.1f}"  # one seed has no spread: ± 0.0 would read as certainty
-    return f"{100 * row[role]:.1f} ± {100 * spread:.1f}"
+    deviation = (row.get("spread") or {}).get(role)
+    if deviation is None or len((row.get("seeds") or {}).get(role) or []) == 1:
+        return f"{100 * row[role]:.1f}"  # one seed has no deviation: ± 0.0 would suggest certainty
+    return f"{100 * row[role]:.1f} ± {100 * deviation:.1f}"

@@ -1,4 +1,4 @@
-"""How a table of texts is laid out, wherever it is shown: alignment, widths, turning."""
+"""The layout of a table of texts, wherever it is shown: alignment, widths, transposition."""
 
 import re
 
@@ -6,13 +6,13 @@ from rich.cells import cell_len
 
 Table = list[list[str]]  # the first row names the columns
 _GAP = 2  # characters between columns
-_LONGEST_WORD = 32  # longer ones, as paths, may be broken
-# What a cell of numbers begins with, whatever unit, interval or deviation comes after.
+_LONGEST_WORD = 32  # longer ones, such as paths, may be broken
+# How a cell of numbers begins; a unit, an interval or a deviation may follow.
 _NUMBER = re.compile(r"^[<>~±+\-−]?\s?(\d|\.\d)")
 
 
 def number_columns(table: Table) -> list[bool]:
-    """Whether a column holds numbers and nothing else below its head; those stand at the right.
+    """Whether a column holds only numbers below its head; such a column is aligned to the right.
 
     >>> number_columns([["model", "ms", "note"], ["teacher", "1.5", ""], ["student", "", "3 x 4"]])
     [False, True, True]
@@ -22,7 +22,7 @@ def number_columns(table: Table) -> list[bool]:
 
 
 def column_widths(table: Table, width: int) -> list[int] | None:
-    """How wide each column is so that the table fits and no word is broken; None where none is.
+    """Widths of columns at which the table fits and no word is broken; None where there are none.
 
     Args:
         table: Its rows.
@@ -36,7 +36,7 @@ def column_widths(table: Table, width: int) -> list[int] | None:
         return None
     widths = least
     while spare > 0 and widths != most:
-        # A character at a time to the column whose cells are broken into the most lines.
+        # One character after another goes to the column whose cells take the most lines.
         lines = [
             found / max(1, have) if found > have else 0
             for found, have in zip(most, widths, strict=True)
@@ -48,12 +48,12 @@ def column_widths(table: Table, width: int) -> list[int] | None:
 
 
 def turned(table: Table) -> Table:
-    """The same with rows as columns, as a table of few rows and many columns is read better."""
+    """The transposed table, which is easier to read where a table has few rows and many columns."""
     return [list(row) for row in zip(*table, strict=True)]
 
 
 def fitted(table: Table, width: int) -> tuple[Table, list[int] | None]:
-    """The table as it fits, turned where only that helps, and its widths; None where neither does.
+    """The table and its widths, transposed where it fits only then; no widths where neither fits.
 
     Args:
         table: Its rows.

@@ -1,4 +1,4 @@
-"""Of two vocabularies: what tokens mean, how text falls into them, and what both expect."""
+"""Tables of two vocabularies: what tokens mean, how texts are tokenized, what is predicted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,16 +7,16 @@ from .page import cell
 from .tables import Table
 
 _SIDES = ("teacher", "student")
-_READINGS = "One held-out sentence in the tokens of both, side by side where both cut"
+_READINGS = "One held-out sentence in the tokens of both, split where both have a boundary"
 _NEIGHBOURS = "What student tokens mean to the teacher that learned both vocabularies"
 
 
 def vocabulary_tables(report: Mapping[str, Any]) -> list[tuple[str, Table]]:
-    """Tables with their headings; the first row of each is its head."""
+    """Tables of two vocabularies, with their headings; the first row of each is its head."""
     readings = report.get("two_readings")
     return [
         (_NEIGHBOURS, _neighbour_table(report.get("neighbours"))),
-        ("Training text in the tokens of both", _cuts_table(report.get("cuts") or {})),
+        ("Training text in the tokens of both", _words_table(report.get("cuts") or {})),
         (_READINGS, _group_table(readings)),
         ("What both expect at the hidden word", _expectation_table(readings)),
     ]
@@ -30,12 +30,12 @@ def _neighbour_table(found: Mapping[str, Any] | None) -> Table:
         [token, ", ".join(f"{name} {cosine:.2f}" for name, cosine in nearest)]
         for token, nearest in found["nearest"]
     ]
-    shared = f"{found['shared']} tokens of both: nearest to themselves"
+    shared = f"{found['shared']} tokens of both: the nearest is the same token"
     return [head, [shared, f"{found['itself']:.1%}"], *rows]
 
 
-def _cuts_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
-    head = ["stage", "words", "that only the teacher knows", "only the student", "too long"]
+def _words_table(counted: Mapping[str, Mapping[str, int]]) -> Table:
+    head = ["stage", "words", "only in the teacher's tokens", "only in the student's", "too long"]
     keys = ("words", "to_teacher", "to_student", "too_long")
     kinds = ("one_to_one", "grouped", "alone")
     rows = []
@@ -58,7 +58,7 @@ def _expectation_table(found: Mapping[str, Any] | None) -> Table:
     rows: Table = [["", "in place of", "expected"]]
     if found:
         for role, gaps in found["expected"].items():
-            for number, likeliest in enumerate(gaps):
-                said = ", ".join(f"{token} {share:.0%}" for token, share in likeliest)
+            for number, best in enumerate(gaps):
+                said = ", ".join(f"{token} {share:.0%}" for token, share in best)
                 rows.append([role, f"{found['hidden']}, gap {number + 1}", said])
     return rows

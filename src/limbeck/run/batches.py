@@ -1,38 +1,26 @@
 """The tokenized text of a recipe: batches to learn from, held-out ones, and calibration text."""
 
-from collections import Counter
-from itertools import chain, islice
-
 import datasets
-import numpy as np
-from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
-from ..data.prompts import read_prompts
-from ..data.text import read_documents
 from ..errors import RecipeError
 from ..objectives.schedule import number as ramped
-from ..recipe.check import Setup
+from ..recipe.setup import Setup
 from ..system.fingerprints import cache_folder
-from ..token_ids import TokenIds
 from ..tokenization.aligned import AlignedBatches
 from ..tokenization.batching import Batches, BatchSource
 from ..tokenization.masking import Masking, NextToken
 from ..tokenization.mixed import MixedBatches
 from ..tokenization.packing import HeldOut, Sequences, tokenize_source
-from ..tokenization.plain_text import spelled_note
 from ..tokenization.prompts import PromptBatches
-from ..tokenization.text_bytes import tokenize_texts
-from ..tokenization.trim import count_tokens
-from ..tokenization.two_cuts import cut_twice
-from .prompt_batches import held_out_prompts, prompt_batches
+from ..tokenization.two_tokenizations import tokenize_twice
+from .prompt_batches import prompt_batches
 
 # From so much text at most main directions are taken, read at one time.
 _CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS = 64, 32_768
 _HELD_OUT_AT_ONCE = 32
-_DOCUMENTS_COUNTED = 5000
 
 
 def read_text(
@@ -43,7 +31,7 @@ def read_text(
     return [
         tokenize_source(
             source,
-            tokenizer or setup.models.tokenizer,
+            tokenizer or setup.models.student.tokenizer,
             length=data.max_length,
             packed=data.packing,
             held_out=HeldOut(held_out, data.held_out.fraction),
@@ -112,42 +100,6 @@ def _some(
     return [batches.batch(number) for number in range(max(1, available // batches.size))]
 
 
-def counts_of_cuts(setup: Setup) -> dict[str, dict[str, int]]:
-    """What was counted when the training text was cut twice, for each stage that reads it so."""
-    counted = {}
-    for stage in setup.stages:
-        if stage.alignment or stage.mixed is not None:
-            found = Counter[str]()
-            for source in _cut_twice(setup, held_out=False, finest=stage.alignment):
-                found.update(source.counts)
-            counted[stage.name] = dict(found)
-    return counted
-
-
-def spelled_notes(setup: Setup) -> list[str]:
-    """How many special tokens each text that was learned from spells, where there are some."""
-    cut_once = any(not s.alignment and s.mixed is None and not s.policy for s in setup.stages)
-    read = read_text(setup, held_out=False) if cut_once else None
-    if read is None and setup.recipe.data.text:
-        finest = any(stage.alignment for stage in setup.stages)
-        read = _cut_twice(setup, held_out=False, finest=finest)
-    found: list[str] = []
-    for source, sequences in zip(setup.recipe.data.text, read or (), strict=True):
-        found += spelled_note(source.path, sequences.spelled)
-    return found
-
-
-def tokens_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Tokens that a tokenizer cuts the held-out text into, by its size in UTF-8."""
-    if not setup.recipe.data.text:
-        texts = [row.references[0] for row in held_out_prompts(setup)]
-        cut = tokenize_texts(tokenizer, texts)
-        return sum(len(one.ids) for one in cut) / sum(len(text.encode()) for text in texts)
-    sources = read_text(setup, held_out=True, tokenizer=tokenizer)
-    tokens = sum(source.tokens + source.truncated_tokens for source in sources)
-    return tokens / sum(source.utf8_bytes for source in sources)
-
-
 def calibration_tokens(setup: Setup) -> Tokens:
     """A little text as it is, for what is computed from a model's own activations."""
     size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS // setup.recipe.data.max_length))
@@ -155,20 +107,6 @@ def calibration_tokens(setup: Setup) -> Tokens:
         return prompt_batches(setup, held_out=False, size=size).batch(0).teacher
     batches = _batches(setup, held_out=False, size=size, masking=None, seed=setup.recipe.seed)
     return batches.batch(0).teacher
-
-
-def teacher_token_counts(setup: Setup) -> Int64[np.ndarray, " teacher_vocabulary"]:
-    """How often the first documents of each source have the teacher's tokens."""
-    tokenizer = setup.models.teacher_tokenizer
-    if tokenizer is None:
-        raise RecipeError("without a teacher there are no tokens of its to count; name one")
-    data = setup.recipe.data
-    read = [read_documents(source) for source in data.text]
-    read += [(row.references[0] for row in read_prompts(place)) for place in data.prompts]
-    documents = chain.from_iterable(islice(some, _DOCUMENTS_COUNTED) for some in read)
-    counts = count_tokens(tokenizer, documents)
-    names = tokenizer.convert_ids_to_tokens(list(range(TokenIds.of(tokenizer).end)))
-    return np.array([counts.get(name, 0) for name in names], dtype=np.int64)
 
 
 def _batches(
@@ -180,7 +118,7 @@ def _batches(
     seed: int,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Batches:
-    tokenizer = tokenizer or setup.models.tokenizer
+    tokenizer = tokenizer or setup.models.student.tokenizer
     sources = read_text(setup, held_out=held_out, tokenizer=tokenizer)
     return Batches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
@@ -197,16 +135,16 @@ def _mixed_batches(
     setup: Setup, number: int, *, held_out: bool, size: int, seed: int
 ) -> MixedBatches:
     stage, models, masking = setup.stages[number], setup.models, setup.maskings[number]
-    if models.teacher is None or models.teacher_tokenizer is None or stage.mixed is None:
+    if models.teacher is None or models.teacher is None or stage.mixed is None:
         raise RecipeError("a mixed stage needs a teacher; name one")
-    sources = _cut_twice(setup, held_out=held_out)
+    sources = tokenized_twice(setup, held_out=held_out)
     steps = [stage.steps] if held_out else range(stage.steps)  # measured as at the end
     return MixedBatches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
         order=_order(setup, sources, seed),
-        teacher=models.teacher_tokenizer,
-        student=models.tokenizer,
-        student_from=models.teacher.vocab_size,
+        teacher=models.teacher.tokenizer,
+        student=models.student.tokenizer,
+        student_from=models.teacher.shape.vocab_size,
         size=size,
         masking=masking if isinstance(masking, Masking) else Masking(),
         shares=[ramped(stage.mixed, stage.progress(step)) for step in steps],
@@ -219,34 +157,35 @@ def _aligned_batches(
 ) -> AlignedBatches:
     models, masking = setup.models, setup.maskings[number]
     part = setup.recipe.stages[number].alignment
-    if models.teacher_tokenizer is None or part is None:
+    if models.teacher is None or part is None:
         raise RecipeError("a stage with an alignment needs a teacher; name one")
-    masking = NextToken() if models.architecture.causal else masking
-    sources = _cut_twice(setup, held_out=held_out, finest=True)
+    masking = NextToken() if models.student.architecture.causal else masking
+    sources = tokenized_twice(setup, held_out=held_out, finest=True)
     return AlignedBatches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
         order=_order(setup, sources, seed),
-        teacher=models.teacher_tokenizer,
-        student=models.tokenizer,
+        teacher=models.teacher.tokenizer,
+        student=models.student.tokenizer,
         tokens=models.tokens,
         kind=part.kind,
         size=size,
         masking=masking,
         teacher_input=part.teacher_input,
-        positions=models.student.max_position_embeddings,
+        positions=models.student.shape.max_position_embeddings,
         seed=seed,
     )
 
 
-def _cut_twice(setup: Setup, *, held_out: bool, finest: bool = False) -> list[Sequences]:
+def tokenized_twice(setup: Setup, *, held_out: bool, finest: bool = False) -> list[Sequences]:
+    """The sources in both tokenizations, from the cache where they have been tokenized before."""
     data, models = setup.recipe.data, setup.models
-    if models.teacher_tokenizer is None:
+    if models.teacher is None:
         raise RecipeError("a mixed stage needs a teacher; name one")
     return [
-        cut_twice(
+        tokenize_twice(
             source,
-            models.teacher_tokenizer,
-            models.tokenizer,
+            models.teacher.tokenizer,
+            models.student.tokenizer,
             length=data.max_length,
             held_out=HeldOut(held_out, data.held_out.fraction),
             cache=cache_folder() / "tokenized",

@@ -10,18 +10,18 @@ from rich.console import Console
 
 from ..batch import Batch
 from ..errors import CacheError, RecipeError
-from ..recipe.check import Setup
+from ..recipe.setup import Setup
 from ..system.progress import ProgressBar
 from ..teacher.cache_writer import CacheWriter
 from ..teacher.cached import CachedTeacher
 from ..teacher.live import LiveTeacher
 from ..teacher.manifest import Kind, Manifest, read_manifest
 from ..teacher.store import SignalStore
-from ..training.processes import keeps_shares
-from ..training.stages import Stage
+from ..training.processes import keeps_shards
+from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
 from .cacheable import CacheSize, all_needs, cache_problems, manifest_of
-from .models import live_teacher, load_teacher
+from .teacher import live_teacher, load_teacher
 
 
 def write_cache(
@@ -32,7 +32,7 @@ def write_cache(
     *,
     console: Console | None = None,
 ) -> CacheSize:
-    """Keep all that the recipe's objectives will ask of the teacher; goes on where it stands.
+    """Keep all signals that the recipe's objectives need; resumes where the folder stands.
 
     Args:
         setup: A checked recipe.
@@ -48,7 +48,7 @@ def write_cache(
     problems = cache_problems(setup, kind)
     if problems:
         raise RecipeError("the teacher cannot be kept:\n  " + "\n  ".join(problems))
-    if keeps_shares(accelerator):
+    if keeps_shards(accelerator):
         raise CacheError(
             "signals are kept by processes that have the whole teacher; leave FSDP off"
         )
@@ -61,7 +61,7 @@ def write_cache(
         manifest = manifest.without({file.parent.name for file in damaged})
         manifest.write(folder)
         for file in damaged:
-            console.print(f"{file} is damaged and is written anew", style="yellow")
+            console.print(f"{file} is damaged and is made again", style="yellow")
             file.unlink()
     accelerator.wait_for_everyone()
     writer = cache_writer(setup, kind, store, accelerator)
@@ -114,7 +114,7 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
     if missing:
         raise CacheError(
             f"{folder} lacks {', '.join(missing)}; run `limbeck cache` with this recipe and"
-            " folder, which adds it and goes on where it stopped"
+            " folder, which adds it and resumes where it stopped"
         )
     return teacher
 
@@ -123,13 +123,11 @@ def cache_writer(
     setup: Setup, kind: Kind, store: SignalStore, accelerator: Accelerator
 ) -> CacheWriter:
     """What runs the teacher of a recipe."""
-    shape = setup.models.teacher
-    if shape is None:
-        raise RecipeError("this recipe has no teacher; name one")
+    teacher = setup.models.required_teacher()
     asks = all_needs(setup).predictions
-    model = load_teacher(setup, accelerator, with_head=True if asks else None)
+    model = load_teacher(teacher, accelerator, with_head=True if asks else None)
     live: LiveTeacher = live_teacher(setup, model, accelerator)
-    return CacheWriter(live, store, kind, tokens=shape.token_ids, seed=setup.recipe.seed)
+    return CacheWriter(live, store, kind, tokens=teacher.shape.token_ids, seed=setup.recipe.seed)
 
 
 def _keep(writer: CacheWriter, stage: Stage, batch: Batch, accelerator: Accelerator) -> None:

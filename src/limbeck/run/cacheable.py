@@ -8,12 +8,11 @@ import torch
 
 from ..activations import Needs
 from ..data.json_lines import file_of_split
-from ..errors import RecipeError
 from ..models.load import language_model_class
 from ..models.locate import fingerprint
 from ..objectives.logits import Logits
-from ..recipe.check import Setup
 from ..recipe.schema import DataPart
+from ..recipe.setup import Setup
 from ..system.fingerprints import content_of
 from ..teacher.cache_writer import CacheWriter
 from ..teacher.live import LiveTeacher
@@ -78,7 +77,7 @@ def _kind_problem(objective: object, kind: Kind, aligned: bool) -> str | None:
         if 0 < len(compared) <= kind.tokens:
             return f"compares {len(compared)} tokens; keep fewer of them, or exact logits"
         short = objective.signal == "top_k" and objective.compared > kind.tokens
-        return f"asks for {objective.compared} tokens; keep as many" if short else None
+        return f"needs {objective.compared} tokens; keep as many" if short else None
     if objective.divergence != "forward_kl" or objective.temperature != 1.0:
         return "samples stand for forward_kl at temperature 1 alone; keep logits as exact"
     return None
@@ -90,15 +89,14 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     Whole sequences are counted, and as many predicted tokens as masking hides; all of them
     where two vocabularies are aligned.
     """
-    architecture, config = setup.models.teacher_architecture, setup.models.teacher_config
-    if architecture is None:
-        raise RecipeError("this recipe has no teacher; name one")
+    teacher = setup.models.required_teacher()
+    architecture = teacher.architecture
     with torch.device("meta"):
-        model = language_model_class(causal=architecture.causal).from_config(config)
+        model = language_model_class(causal=architecture.causal).from_config(teacher.config)
     writer = CacheWriter(
         LiveTeacher(model, architecture), SignalStore(Path(), 0), kind, tokens=0, seed=0
     )
-    width = setup.models.teacher.hidden_size if setup.models.teacher else 0
+    width = teacher.shape.hidden_size
     element = _BYTES[setup.precision.name]
     total = tokens = 0.0
     for number, stage in enumerate(setup.stages):
@@ -122,28 +120,27 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
 
 def teacher_identity(setup: Setup) -> bytes:
     """What tells a recipe's teacher from others: its files, its paths and its precision."""
-    recipe = setup.recipe
-    model = fingerprint(recipe.teacher.model) if recipe.teacher else ""
-    facts = model, setup.models.teacher_architecture, setup.precision.name
+    teacher = setup.models.required_teacher()
+    facts = fingerprint(teacher.name), teacher.architecture, setup.precision.name
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 
 def manifest_of(setup: Setup, kind: Kind) -> Manifest:
-    """What signals of this recipe would be of: every fact that they hang on."""
+    """What signals of this recipe would be of: every fact that they depend on."""
     recipe, models = setup.recipe, setup.models
     data = recipe.data
     model = recipe.teacher.model if recipe.teacher else ""
     identity = {
         "teacher": fingerprint(model),
-        "student.tokenizer": tokenizer_hash(models.tokenizer),
+        "student.tokenizer": tokenizer_hash(models.student.tokenizer),
         "data": data.model_dump_json(exclude={"text", "prompts", *_plain(data)}),
         "seed": str(recipe.seed),
         "training.precision": setup.precision.name,
     }
     if data.chat_template:
-        identity["student.chat_template"] = str(models.tokenizer.chat_template)
-    if models.teacher_tokenizer is not None:
-        identity["teacher.tokenizer"] = tokenizer_hash(models.teacher_tokenizer)
+        identity["student.chat_template"] = str(models.student.tokenizer.chat_template)
+    if models.teacher is not None:
+        identity["teacher.tokenizer"] = tokenizer_hash(models.teacher.tokenizer)
     for number, source in enumerate(data.text):
         file = Path(source.path)
         found = content_of(file) if file.exists() else f"{source.path} ({source.split})"

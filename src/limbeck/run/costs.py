@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from ..evaluation.cost import SENTENCE_LENGTH, measure_cost, model_size
 from ..models.load import load_config
 from ..models.locate import fingerprint
-from ..recipe.check import Setup
+from ..recipe.setup import Setup
 from ..system.files import remembered
-from .batches import tokens_per_byte
+from .text_counts import tokens_per_byte
 
 
 class Costed(NamedTuple):
@@ -56,8 +56,9 @@ def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dic
 
 def students_sentence(setup: Setup) -> int:
     """Tokens that the student reads where the teacher reads those of a sentence."""
-    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
-    if theirs is None or not setup.models.two_vocabularies:
+    models = setup.models
+    if models.teacher is None or not models.two_vocabularies:
         return SENTENCE_LENGTH
-    longer = tokens_per_byte(setup, mine) / tokens_per_byte(setup, theirs)
+    longer = tokens_per_byte(setup, models.student.tokenizer)
+    longer /= tokens_per_byte(setup, models.teacher.tokenizer)
     return max(1, round(SENTENCE_LENGTH * longer))

@@ -4,11 +4,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.generation import Writer, by_position
+from ..evaluation.by_position import by_position
+from ..evaluation.text_generator import TextGenerator
 from ..generation.ends import ends_of
 from ..models.locate import fingerprint
 from ..models.weight_headers import has_vocabulary_head
-from ..recipe.check import Setup
+from ..recipe.setup import Setup
 from ..system.files import remembered
 from .prompt_batches import held_out_prompts
 
@@ -27,28 +28,27 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
     Returns:
         As `by_position` says; nothing for a student that does not write.
     """
-    data, teacher = setup.recipe.data, setup.recipe.teacher
+    data = setup.recipe.data
     if not data.prompts or not setup.has_trained_head:
         return {}
     student, models = str(folder / "student"), setup.models
-    agrees = teacher.model if teacher and not models.two_vocabularies else None
-    if agrees and models.teacher_architecture:
-        headless = has_vocabulary_head(agrees, architecture=models.teacher_architecture) is False
-        agrees = None if headless else agrees
+    teacher = None if models.two_vocabularies else models.teacher
+    if teacher and has_vocabulary_head(teacher.name, architecture=teacher.architecture) is False:
+        teacher = None
     settings = replace(setup.recipe.evaluation.generation, max_new_tokens=data.longest_response)
     of: dict[str, Any] = {
         "model": fingerprint(student),
-        "teacher": agrees and fingerprint(agrees),
+        "teacher": teacher and fingerprint(teacher.name),
         "held_out": data.held_out.model_dump(),
         "writing": asdict(settings),
-        "template": models.tokenizer.chat_template if settings.chat_template else None,
-        "ends": list(ends_of(models.tokenizer, student)),
+        "template": models.student.tokenizer.chat_template if settings.chat_template else None,
+        "ends": list(ends_of(models.student.tokenizer, student)),
     }
 
     def measured() -> dict[str, Positions]:
         rows = held_out_prompts(setup)[: data.held_out.sequences]
-        reader = Writer.loaded(agrees, models.teacher_architecture) if agrees else None
-        writer = Writer.loaded(student, models.architecture)
+        reader = TextGenerator.load(teacher.name, teacher.architecture) if teacher else None
+        writer = TextGenerator.load(student, models.student.architecture)
         return {"by_position": by_position(writer, reader, rows, settings)}
 
     kept = remembered(folder / "evaluation" / "by_position.json", of, measured)

@@ -11,10 +11,11 @@ from ..data.corpus import held_out_below, split_documents
 from ..data.text import read_documents
 from ..errors import ModelError
 from ..evaluation.neighbours import neighbours
-from ..evaluation.two_readings import Reader, two_readings
+from ..evaluation.two_readings import TokenizedModel, two_readings
 from ..export.both import both_folder, load_both
 from ..models.load import load_model
-from ..recipe.check import Setup
+from ..recipe.setup import Setup
+from ..recipe.sides import ModelSide
 from ..token_ids import TokenIds
 from ..tokenization.spelling import spellings
 
@@ -25,11 +26,11 @@ _CHARACTERS = 90  # of the sentence that is shown
 
 def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     """Of a mixed stage: the teacher's tokens nearest to the student's, in a sample."""
-    theirs, mine = setup.models.teacher_tokenizer, setup.models.tokenizer
-    architecture = setup.models.teacher_architecture
-    if theirs is None or architecture is None or not both_folder(folder).is_dir():
+    teacher = setup.models.teacher
+    if teacher is None or not both_folder(folder).is_dir():
         return None
-    both, first = load_both(folder, architecture=architecture)
+    theirs, mine = teacher.tokenizer, setup.models.student.tokenizer
+    both, first = load_both(folder, architecture=teacher.architecture)
     table: Any = both.get_input_embeddings()
     named, known = spellings(mine), spellings(theirs)
     of_mine, of_theirs = TokenIds.of(mine), TokenIds.of(theirs)
@@ -38,8 +39,8 @@ def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
     long = [n for s, n in sorted(named.items(), key=itemgetter(1)) if len(s.letters) >= _LONG]
     new, old = ([n for n in long if (n in shared) == kept] for kept in (False, True))
     names = [
-        [str(cut.convert_ids_to_tokens(int(n))) for n in ids]
-        for cut, ids in ((mine, range(of_mine.end)), (theirs, of_theirs.present))
+        [str(tokenizer.convert_ids_to_tokens(int(n))) for n in ids]
+        for tokenizer, ids in ((mine, range(of_mine.end)), (theirs, of_theirs.present))
     ]
     found = neighbours(
         table.weight.detach()[first : first + of_mine.end],
@@ -52,10 +53,9 @@ def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
 
 
 def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
-    """Of two vocabularies: a held-out sentence as both models cut it, and what they expect."""
-    theirs, architecture = setup.models.teacher_tokenizer, setup.models.teacher_architecture
-    data = setup.recipe.data
-    if theirs is None or architecture is None or not setup.models.two_vocabularies or not data.text:
+    """Of two vocabularies: a held-out sentence as both models tokenize it, and what they expect."""
+    teacher, mine, data = setup.models.teacher, setup.models.student, setup.recipe.data
+    if teacher is None or not setup.models.two_vocabularies or not data.text:
         return None
     below = held_out_below(read_documents(data.text[0]), share=data.held_out.fraction)
     held_out = split_documents(read_documents(data.text[0]), below=below, held_out=True)
@@ -66,21 +66,21 @@ def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
         return None
     student = None
     if setup.has_trained_head:
-        own = setup.models.architecture
-        student = load_model(str(folder / "student"), architecture=own, with_head=True)
+        place = str(folder / "student")
+        student = load_model(place, architecture=mine.architecture, with_head=True)
     readers = {
-        "teacher": Reader(theirs, teacher_with_head(setup), architecture),
-        "student": Reader(setup.models.tokenizer, student, setup.models.architecture),
+        "teacher": TokenizedModel(
+            teacher.tokenizer, with_trained_head(teacher), teacher.architecture
+        ),
+        "student": TokenizedModel(mine.tokenizer, student, mine.architecture),
     }
     return asdict(two_readings(text, readers))
 
 
-def teacher_with_head(setup: Setup) -> PreTrainedModel | None:
-    """The recipe's teacher, where it has a trained vocabulary head."""
-    teacher, architecture = setup.recipe.teacher, setup.models.teacher_architecture
-    if teacher is None or architecture is None:
-        return None
+def with_trained_head(teacher: ModelSide) -> PreTrainedModel | None:
+    """The teacher, where it has a trained vocabulary head."""
+    name, architecture = teacher.name, teacher.architecture
     try:
-        return load_model(teacher.model, architecture=architecture, with_head=True, stored=True)
+        return load_model(name, architecture=architecture, with_head=True, stored=True)
     except ModelError:
         return None  # a teacher without a trained head has nothing to agree with

@@ -8,8 +8,9 @@ import torch
 
 from ..batch import Batch, Links, Tokens
 from ..objectives.schedule import Ramp
-from ..recipe.check import Setup, layer_lines
+from ..recipe.layers import layer_lines
 from ..recipe.low_rank import low_rank_table
+from ..recipe.setup import Setup
 from ..student.shape import parameters_of_shape
 from ..system.device import describe_device
 from ..system.memory import peak_bytes
@@ -19,15 +20,12 @@ from ..tokenization.masking import Masking
 from ..training.checkpoint import Position
 from ..training.optimizer import build_optimizer
 from ..training.step import train_step
+from .accelerator import build_accelerator
 from .cacheable import cache_problems, cache_size
-from .models import (
-    build_accelerator,
-    build_learner,
-    build_models,
-    live_teacher,
-    untrained_after_mixed,
-)
-from .prompt_batches import prompt_batches, written_batches
+from .learner import build_learner
+from .models import build_models
+from .prompt_batches import generated_batches, prompt_batches
+from .teacher import live_teacher, untrained_after_mixed
 
 Table = list[list[str]]
 _PROBE_STEPS = 10
@@ -48,7 +46,7 @@ def probe(setup: Setup, number: int) -> Probe:
     """Ten real steps of a stage on random tokens; nothing is kept."""
     setup, stage = _with_live_teacher(setup), setup.stages[number]
     with TemporaryDirectory() as folder:
-        accelerator = build_accelerator(setup.recipe, folder)
+        accelerator = build_accelerator(setup.recipe.training, folder)
         student, teacher = build_models(setup, accelerator, copy=False)
         learner = build_learner(setup, student, number)
         wrapped = accelerator.prepare(learner)
@@ -63,7 +61,7 @@ def probe(setup: Setup, number: int) -> Probe:
         if stage.policy is not None and stage.policy.rule is not None:
             prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
             writer = teacher.model if teacher else None
-            source = written_batches(setup, number, prompts, student, writer, accelerator)
+            source = generated_batches(setup, number, prompts, student, writer, accelerator)
             began = time.perf_counter()
             source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
             writing = time.perf_counter() - began
@@ -89,9 +87,9 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         "max_position_embeddings",
     )
     sizes: Table = [["", *fields, "parameters", "of these embeddings"]]
-    named = [("student", models.student, models.student_config)]
+    named = [("student", models.student.shape, models.student.config)]
     if models.teacher is not None:
-        named.insert(0, ("teacher", models.teacher, models.teacher_config))
+        named.insert(0, ("teacher", models.teacher.shape, models.teacher.config))
     for name, shape, config in named:
         total, embeddings = parameters_of_shape(config, with_head=False, causal=shape.causal)
         numbers = [str(getattr(shape, field)) for field in fields]
@@ -103,10 +101,10 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     ]
     tables = [("Models", sizes), ("Machine", [["", ""], *machine])]
     if own := setup.recipe.student.model:
-        tables.append(("First weights", [["", "taken from"], ["student", own]]))
+        tables.append(("Initialization", [["", "taken from"], ["student", own]]))
     if models.copied_layers is not None:
         rows = [[str(s), ", ".join(map(str, t))] for s, t in enumerate(models.copied_layers)]
-        tables.append(("First weights", [["student layer", "copied from teacher layer"], *rows]))
+        tables.append(("Initialization", [["student layer", "copied from teacher layer"], *rows]))
     if lines := layer_lines(setup.stages):
         rows = [[stage, name, str(s), str(t)] for stage, name, s, t in lines]
         head = ["stage", "objective", "student layer", "learns from teacher layer"]
@@ -164,9 +162,9 @@ def _with_live_teacher(setup: Setup) -> Setup:
 def _random_batch(setup: Setup, number: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     shape = (setup.stages[number].batch_size, setup.recipe.data.max_length)
-    below = setup.models.student.vocab_size
+    below = setup.models.student.shape.vocab_size
     if setup.stages[number].mixed is not None and setup.models.teacher is not None:
-        below += setup.models.teacher.vocab_size
+        below += setup.models.teacher.shape.vocab_size
     ids = torch.randint(0, below, shape, generator=generator)
     masking = setup.maskings[number]
     share = masking.mlm_probability if isinstance(masking, Masking) else 1.0 if masking else 0.0
@@ -176,7 +174,7 @@ def _random_batch(setup: Setup, number: int) -> Batch:
     part = setup.recipe.stages[number].alignment
     if part is None or setup.models.teacher is None:
         return Batch(tokens, tokens)
-    below = setup.models.teacher.vocab_size
+    below = setup.models.teacher.shape.vocab_size
     read = torch.randint(0, below, shape, generator=generator)
     every = torch.arange(shape[1]).expand(shape)
     following = every if part.kind == "boundaries" else None

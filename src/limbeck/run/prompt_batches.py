@@ -11,24 +11,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..data.corpus import SeededOrder, held_out_below, is_held_out
 from ..data.prompts import Prompt, files_of_prompts, read_prompts
 from ..errors import RecipeError
-from ..generation.batches import WrittenBatches
-from ..recipe.check import Setup
+from ..generation.batches import GeneratedBatches
 from ..recipe.prompts import ends_of_recipe
 from ..recipe.schema import DataPart
+from ..recipe.setup import Setup
 from ..system.fingerprints import content_of
 from ..token_ids import TokenIds
 from ..tokenization.frame import frame_of
 from ..tokenization.packing import tokenizer_hash
 from ..tokenization.plain_text import spelled_note
 from ..tokenization.prompts import PromptBatches, PromptTable, encode_prompts
-from ..training.processes import keeps_shares
+from ..training.processes import keeps_shards
 
 
 def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> PromptBatches:
     """Prompts with the responses that the files have."""
     table = _prompt_table(setup, held_out=held_out)
     order = SeededOrder((len(table.prompts),), (1.0,), seed)
-    pad = setup.models.tokenizer.pad_token_id or 0
+    pad = setup.models.student.tokenizer.pad_token_id or 0
     prompts_too = setup.recipe.data.loss_on == "all"
     return PromptBatches(table, order, size, pad, prompts_too)
 
@@ -44,8 +44,8 @@ def prompt_notes(setup: Setup) -> list[str]:
         return []
     table = _prompt_table(setup, held_out=False)
     return [
-        f"of {len(table):,} prompts {table.cut_prompts:,} were too long and lost their beginning,"
-        f" and {table.cut_responses:,} responses their end",
+        f"of {len(table):,} prompts {table.truncated_prompts:,} were too long and lost their"
+        f" beginning, and {table.truncated_responses:,} responses their end",
         *spelled_note(", ".join(setup.recipe.data.prompts), table.spelled),
     ]
 
@@ -59,7 +59,9 @@ def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
     data = setup.recipe.data
     state = tuple(content_of(*files_of_prompts(location)) for location in data.prompts)
-    return _encoded(data.model_dump_json(), state, _Cutter.of(setup.models.tokenizer), held_out)
+    return _encoded(
+        data.model_dump_json(), state, _Cutter.of(setup.models.student.tokenizer), held_out
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _Cutter:
         return _Cutter(does, tokenizer)
 
 
-# Training, measures and notes of a run ask for the same two tables, and so do the arms of a study.
+# Training, measures and notes of a run need the same two tables, and so do the arms of a study.
 @lru_cache(maxsize=4)
 def _encoded(
     data: str,
@@ -89,40 +91,40 @@ def _encoded(
     return encode_prompts(
         _prompts(part, held_out=held_out),
         cutter.tokenizer,
-        length=part.max_length,
-        response=part.longest_response,
-        between=part.separator,
-        chat=part.chat_template,
+        max_length=part.max_length,
+        max_new_tokens=part.longest_response,
+        separator=part.separator,
+        chat_template=part.chat_template,
     )
 
 
-def written_batches(
+def generated_batches(
     setup: Setup,
     number: int,
     prompts: PromptBatches,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
     accelerator: Accelerator,
-) -> WrittenBatches:
-    """The batches of a stage whose text is written while it learns."""
-    stage, tokenizer = setup.stages[number], setup.models.tokenizer
+) -> GeneratedBatches:
+    """The batches of a stage whose text is generated during training."""
+    stage, tokenizer = setup.stages[number], setup.models.student.tokenizer
     if stage.policy is None:
         raise RecipeError(f"stage {number} has no policy; give it one")
-    shares = keeps_shares(accelerator)
+    shares = keeps_shards(accelerator)
     options = stage.policy.options
-    if shares:  # weights come anew with every step, and what was recorded reads the old ones
+    if shares:  # weights move with every step, and a recorded forward reads the old place
         options = replace(options, cuda_graphs=False)
-    return WrittenBatches(
+    return GeneratedBatches(
         prompts,
         stage.policy._replace(options=options),
         student,
         teacher,
-        longest=setup.recipe.data.longest_response,
-        tokens=TokenIds.of(tokenizer),
-        ends=ends_of_recipe(setup.recipe, setup.models),
+        max_new_tokens=setup.recipe.data.longest_response,
+        vocabulary=TokenIds.of(tokenizer),
+        eos_token_id=ends_of_recipe(setup.recipe, setup.models),
         steps=stage.steps,
         seed=setup.recipe.seed + number,
-        apart=stage.learns_apart,
+        apart=stage.compares_in_part,
         # A teacher of which each process keeps a share is read by all of them at once.
         process=0 if shares else accelerator.process_index,
         processes=1 if shares else accelerator.num_processes,

@@ -1,6 +1,6 @@
 """What a run is made of: the content of its text, prompts and models, kept in its folder.
 
-A run that is started again on other content would go on with a student of both, or measure it
+A run that is started again on other content would train a student on both, or measure it
 on text that it has learned from.
 """
 

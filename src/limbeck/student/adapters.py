@@ -17,20 +17,20 @@ from ..errors import MissingExtraError
 from ..models.low_rank_layers import set_submodule
 from ..system.files import whole_folder
 
-_ADAPTER = "default"  # what peft calls the only one
+_ADAPTER = "default"  # the name that peft gives to a model's only adapter
 
 
 def add_adapters(
     model: PreTrainedModel, paths: Sequence[str], *, rank: int, alpha: int, seed: int
 ) -> None:
-    """Freeze a model, and give layers additions that learn; nothing changes before they do.
+    """Freeze a model and give layers trainable additions; its outputs do not change at first.
 
     Args:
         model: Changed in place.
-        paths: Of linear layers, from the model's body.
-        rank: Of the additions.
-        alpha: They are multiplied by alpha / rank.
-        seed: Decides their first weights.
+        paths: Paths of linear layers, from the model's body.
+        rank: Rank of the additions.
+        alpha: The additions are multiplied by alpha / rank.
+        seed: Decides the initialization of the additions.
 
     Raises:
         MissingExtraError: peft is not installed.
@@ -54,13 +54,13 @@ def add_adapters(
 
 
 def save_adapters(model: PreTrainedModel, folder: Path, *, base: str, with_head: bool) -> None:
-    """Write the additions by themselves, as a folder that peft adds to the model that they are of.
+    """Write only the additions, as a folder that peft can add to the frozen model.
 
     Args:
         model: With its additions not yet merged.
-        folder: Replaced if it is there.
-        base: Name of the model whose weights are frozen.
-        with_head: Whether that model is loaded with its vocabulary head.
+        folder: Replaced if it exists.
+        base: Name of the frozen model.
+        with_head: Whether the frozen model is loaded with its vocabulary head.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -72,7 +72,7 @@ def save_adapters(model: PreTrainedModel, folder: Path, *, base: str, with_head:
     with whole_folder(folder) as part:
         config = copy.deepcopy(body.peft_config[_ADAPTER])
         config.base_model_name_or_path, config.inference_mode = base, True
-        # Whole paths: peft has shortened those that it was given.
+        # Whole paths, because peft has shortened the paths that it was given.
         config.target_modules = [f"{inside}{path}" for path in _adapted(body)]
         config.save_pretrained(str(part))
         save_file(weights, part / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -80,8 +80,10 @@ def save_adapters(model: PreTrainedModel, folder: Path, *, base: str, with_head:
 
 def train_only_adapters(model: PreTrainedModel) -> None:
     """Freeze everything but the additions."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)  # peft's name for its own weights
+    model.requires_grad_(False)
+    for path in _adapted(model):
+        layer: Any = model.get_submodule(path)
+        layer.set_adapter(_ADAPTER)  # an active adapter is trainable
 
 
 def _adapted(model: nn.Module) -> list[str]:
@@ -92,7 +94,7 @@ def _adapted(model: nn.Module) -> list[str]:
 
 
 def merge_adapters(model: PreTrainedModel) -> None:
-    """Add what was learned to the frozen weights, and take the additions away, in place."""
+    """Add the additions to the frozen weights and remove them as layers, in place."""
     for path in _adapted(model):
         layer: Any = model.get_submodule(path)
         layer.merge()

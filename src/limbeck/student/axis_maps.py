@@ -28,7 +28,7 @@ class AxisMaps:
     """A matrix (teacher size, student size) for every role that an axis can play."""
 
     by_role: dict[str, Matrix]
-    norm_scale: float  # what a norm's gain grows by, so that the kept directions keep their size
+    norm_scale: float  # factor of a norm's gain, so that the kept directions keep their size
 
 
 def axis_maps(
@@ -40,15 +40,15 @@ def axis_maps(
     wide: Shape,
     width: Width,
 ) -> AxisMaps:
-    """The maps of one layer's weights, or of those outside all layers.
+    """The maps of one layer's weights, or of the weights outside all layers.
 
     Args:
         source: The teacher's weights by name.
         architecture: The family's row.
-        layer: The teacher's; None for what stands outside.
-        residual: As `hidden_map` gives it.
+        layer: The layer's number in ``source``; None for weights outside all layers.
+        residual: As `hidden_map` returns it.
         narrow: Sizes of the student.
-        wide: Likewise of the teacher.
+        wide: Sizes of the teacher.
         width: How heads and feed-forward neurons are chosen.
     """
     hidden, scale = residual
@@ -85,7 +85,7 @@ def _selection(chosen: Tensor, wide: int) -> Matrix:
 def _outputs_first(
     source: Mapping[str, Tensor], architecture: Architecture, prefix: str
 ) -> dict[tuple[str, ...] | None, Tensor]:
-    """The matrices of a layer by the roles of their axes, outputs first in every family."""
+    """The matrices of a layer by the roles of their axes, with outputs first in every family."""
     found = {}
     for name, weight in source.items():
         if name.startswith(prefix) and weight.dim() == 2:
@@ -111,9 +111,9 @@ def _head_maps(
         wide.query_width // wide.num_attention_heads,
     )
     norms = torch.zeros(groups_wide, per_wide)
-    writes = weights.get(("hidden", "heads"))
-    if width is Width.SVD and writes is not None:
-        norms = writes.square().sum(0).reshape(groups_wide, per_wide, sizes[1]).sum(2)
+    output = weights.get(("hidden", "heads"))
+    if width is Width.SVD and output is not None:
+        norms = output.square().sum(0).reshape(groups_wide, per_wide, sizes[1]).sum(2)
     groups = _largest(norms.sum(1), groups_narrow)
     heads = torch.cat([group * per_wide + _largest(norms[group], per_narrow) for group in groups])
     return (
@@ -123,7 +123,7 @@ def _head_maps(
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """Places of the largest values, in order of place; the first ones where all are equal."""
+    """Indices of the largest values, ascending; the first indices where all values are equal."""
     return values.argsort(descending=True, stable=True)[:count].sort().values
 
 
@@ -136,11 +136,11 @@ def _inner_map(
     weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
 ) -> Matrix:
     chosen = torch.arange(narrow.intermediate_size)
-    reads, writes = weights.get(("inner", "hidden")), weights.get(("hidden", "inner"))
-    if width is Width.SVD and writes is not None:
-        norms = writes.square().sum(0)
-        if reads is not None:
-            norms = norms * reads.square().sum(1)
+    up, down = weights.get(("inner", "hidden")), weights.get(("hidden", "inner"))
+    if width is Width.SVD and down is not None:
+        norms = down.square().sum(0)
+        if up is not None:
+            norms = norms * up.square().sum(1)
         chosen = norms.topk(narrow.intermediate_size).indices.sort().values
     return _selection(chosen, wide.intermediate_size)
 
@@ -153,10 +153,10 @@ def hidden_map(
     width: Width,
     calibration: Sequence[Tokens],
 ) -> tuple[Matrix, float]:
-    """The map of the residual stream, and what the gain of norms grows by with it.
+    """The map of the residual stream, and the factor of the gain of norms that belongs to it.
 
     Raises:
-        StudentError: Main directions are asked for, and there is no calibration text.
+        StudentError: The width is ``svd``, and there is no calibration text.
     """
     if width is Width.CUT or narrow.hidden_size == wide.hidden_size:
         return _selection(torch.arange(narrow.hidden_size), wide.hidden_size), 1.0
@@ -169,10 +169,10 @@ def hidden_map(
             states = capture(teacher, architecture, tokens, everything).hidden
             for state in states.values():
                 rows = state[tokens.mask].double()
-                # Each layer counts alike, however large its states are.
+                # Every layer has the same weight, however large its states are.
                 second_moment += rows.mT @ rows / rows.square().sum()
-    # The mean over coordinates is what a norm subtracts, so that direction is mapped to
-    # itself and the rest of the basis stands at a right angle to it.
+    # A norm subtracts the mean over coordinates, so that direction is mapped to itself, and
+    # the rest of the basis is orthogonal to it.
     ones = torch.full((wide.hidden_size, 1), wide.hidden_size**-0.5, dtype=torch.float64)
     project = torch.eye(wide.hidden_size, dtype=torch.float64) - ones @ ones.mT
     values, vectors = torch.linalg.eigh(project @ second_moment @ project)
@@ -185,7 +185,7 @@ def hidden_map(
 
 
 def axis_roles(name: str, architecture: Architecture) -> tuple[str, ...] | None:
-    """What the axes of a weight or bias stand for; None where the architecture does not say."""
+    """The roles of the axes of a weight or bias; None where the architecture does not say."""
     stem, _, kind = name.rpartition(".")
     for ending, roles in architecture.axes:
         if name.endswith(ending):

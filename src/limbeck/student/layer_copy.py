@@ -1,12 +1,11 @@
-"""A student starts from chosen layers of its teacher, made narrower where it is narrower.
+"""Initialization of a student from layers of its teacher, made narrower where it is narrower.
 
-A student layer is a teacher layer, or the mean of several.
+A student layer is a copy of a teacher layer, or the mean of several.
 
-``cut`` keeps the first coordinates. ``svd`` keeps the directions in which the
-teacher's hidden states really lie: one orthonormal basis of the residual stream,
-from hidden states on calibration text, turns every matrix that reads from it or
-writes to it; heads and feed-forward neurons are chosen by the norm of what they
-write.
+``cut`` keeps the first coordinates. ``svd`` keeps the main directions of the
+teacher's hidden states: one orthonormal basis of the residual stream, from hidden
+states on calibration text, rotates every matrix that reads from the stream or adds
+to it; heads and feed-forward neurons are chosen by the norm of what they add.
 
 Source: layer copy as in Sanh et al. 2019, arXiv:1910.01108; means of layers as in
 Kolesnikova et al. 2022, arXiv:2205.02340; the rotation follows
@@ -31,19 +30,39 @@ from .width import Width
 def copy_problems(
     student: Shape, teacher: Shape, layers: Sequence[Sequence[int]], *, rotary: bool = False
 ) -> list[str]:
-    """Everything that makes a copy into this student impossible.
+    """Every problem of a copy of the teacher's layers into a student of this shape.
 
     Args:
-        student: Its sizes.
-        teacher: Likewise.
+        student: Sizes of the student.
+        teacher: Sizes of the teacher.
         layers: Teacher layers of every student layer.
-        rotary: Positions turn queries and keys, each coordinate of a head at a
-            speed of its own, so that a head cannot be cut.
+        rotary: Whether positions are rotary. They turn each coordinate of a head at its own
+            speed, so that a head cannot become narrower.
     """
+    problems = _layer_problems(student, teacher, layers)
+    for name, (narrow, wide) in _filled_sizes(student, teacher).items():
+        if narrow > wide:
+            problems.append(
+                f"cannot fill {name}={narrow} from the teacher's {wide}; make it smaller, or start"
+                " from random weights (`init_from_teacher: null`)"
+            )
+    narrow, wide = _head_size(student), _head_size(teacher)
+    if rotary and narrow < wide:
+        problems.append(
+            f"cannot make heads of {wide} coordinates as narrow as {narrow} where positions are"
+            f" rotary; give hidden_size / num_attention_heads = {wide}, or start from random"
+            " weights (`init_from_teacher: null`)"
+        )
+    return problems
+
+
+def _layer_problems(student: Shape, teacher: Shape, layers: Sequence[Sequence[int]]) -> list[str]:
+    """The problems of the layers that are named, whatever their sizes."""
     problems = []
     if len(layers) != student.num_hidden_layers:
         problems.append(
-            f"names {len(layers)} teacher layers for {student.num_hidden_layers} student layers; name one each"
+            f"names {len(layers)} teacher layers for {student.num_hidden_layers} student layers;"
+            " name one each"
         )
     if empty := [number for number, run in enumerate(layers) if not run]:
         problems.append(
@@ -55,41 +74,34 @@ def copy_problems(
             f"names teacher layers {outside}, but there are {teacher.num_hidden_layers}: 0 to"
             f" {teacher.num_hidden_layers - 1} (the embedding output is not counted)"
         )
-    head_size = (
-        student.query_width // student.num_attention_heads,
-        teacher.query_width // teacher.num_attention_heads,
+    return problems
+
+
+def _filled_sizes(student: Shape, teacher: Shape) -> dict[str, tuple[int, int]]:
+    """Every size of the student that is filled from the teacher's, with the teacher's size."""
+    fields = (
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "max_position_embeddings",
     )
-    groups = (
-        student.num_key_value_heads or student.num_attention_heads,
-        teacher.num_key_value_heads or teacher.num_attention_heads,
-    )
-    sizes = {
-        "hidden": (student.hidden_size, teacher.hidden_size),
-        "intermediate_size": (student.intermediate_size, teacher.intermediate_size),
-        "num_attention_heads": (student.num_attention_heads, teacher.num_attention_heads),
-        "max_position_embeddings": (
-            student.max_position_embeddings,
-            teacher.max_position_embeddings,
-        ),
-        "hidden per head": head_size,
-        "num_key_value_heads": groups,
+    sizes = {name: (getattr(student, name), getattr(teacher, name)) for name in fields}
+    groups = [
+        shape.num_key_value_heads or shape.num_attention_heads for shape in (student, teacher)
+    ]
+    return {
+        **sizes,
+        "hidden per head": (_head_size(student), _head_size(teacher)),
+        "num_key_value_heads": (groups[0], groups[1]),
         "heads per key_value_head": (
             student.num_attention_heads // groups[0],
             teacher.num_attention_heads // groups[1],
         ),
     }
-    for name, (narrow, wide) in sizes.items():
-        if narrow > wide:
-            problems.append(
-                f"cannot fill {name}={narrow} from the teacher's {wide}; make it smaller, or start"
-                " from random weights (`init_from_teacher: null`)"
-            )
-    if rotary and head_size[0] < head_size[1]:
-        problems.append(
-            f"cannot cut heads of {head_size[1]} to {head_size[0]} where positions are rotary;"
-            f" give hidden_size / num_attention_heads = {head_size[1]}, or start from random weights (`init_from_teacher: null`)"
-        )
-    return problems
+
+
+def _head_size(shape: Shape) -> int:
+    return shape.query_width // shape.num_attention_heads
 
 
 def copy_layers(
@@ -101,7 +113,7 @@ def copy_layers(
     width: Width,
     calibration: Sequence[Tokens],
 ) -> None:
-    """Overwrite the student's weights with those of the teacher's layers.
+    """Overwrite the student's weights with the weights of the teacher's layers.
 
     Embeddings are copied too, and the vocabulary head where both have one.
 
@@ -111,8 +123,8 @@ def copy_layers(
         architecture: The family's row, with the roles of its weights' axes.
         layers: Teacher layers of every student layer, which becomes their mean.
         width: How narrower axes are filled.
-        calibration: Text for ``svd``, as the teacher reads it; a few thousand
-            tokens are enough.
+        calibration: Text for ``svd``, in the teacher's tokens; a few thousand tokens
+            are enough.
 
     Raises:
         StudentError: A weight's axes are not in the architecture, or sizes do not fit.
@@ -127,11 +139,11 @@ def copy_layers(
         for layer in (None, *range(len(layers)))
     }
     for name, target in student.base_model.named_parameters():
-        if name in source:  # a pooler is not, or a norm that only one of two layers has
+        if name in source:  # not a pooler, or a norm that only some layers have
             layer, _ = _layer_of(name, architecture)
             _assign(target, source[name], name, architecture, maps[layer])
     body = teacher.base_model_prefix + "."
-    # Tied weights under all of their names: the student's may not be tied.
+    # Tied weights are listed under all of their names, because the student's may not be tied.
     named = teacher.named_parameters(remove_duplicate=False)
     in_head = {name: weight for name, weight in named if not name.startswith(body)}
     for name, target in student.named_parameters():
@@ -142,7 +154,7 @@ def copy_layers(
 def _merged(
     teacher: PreTrainedModel, architecture: Architecture, layers: Sequence[Sequence[int]]
 ) -> dict[str, Tensor]:
-    """The weights of the teacher's body, each run of its layers made one by its mean."""
+    """The weights of the teacher's body, with each run of layers replaced by its mean."""
     merged: dict[str, Tensor] = {}
     of_layers: dict[str, dict[int, Tensor]] = {}
     for name, weight in teacher.base_model.named_parameters():
@@ -163,7 +175,7 @@ def _merged(
 
 
 def _layer_of(name: str, architecture: Architecture) -> tuple[int | None, str]:
-    """The layer that a weight of the body stands in, and its name there."""
+    """The number of the layer that a weight of the body belongs to, and its name there."""
     prefix = architecture.layers + "."
     if not name.startswith(prefix):
         return None, name
@@ -180,7 +192,8 @@ def _assign(
         if target.shape != source.shape:
             raise StudentError(
                 f"the axes of {name} (teacher {tuple(source.shape)}, student"
-                f" {tuple(target.shape)}) are not in the architecture; add them, or use `init_from_teacher: null`"
+                f" {tuple(target.shape)}) are not in the architecture; add them, or use"
+                " `init_from_teacher: null`"
             )
         target.data.copy_(source)
         return
@@ -200,5 +213,5 @@ def _assign(
             if role in maps.by_role:
                 value = torch.tensordot(value, maps.by_role[role], dims=([axis], [0]))
                 value = value.movedim(-1, axis)
-    rows = min(len(target), len(value))  # tables may be filled up to different numbers of rows
+    rows = min(len(target), len(value))  # tables may be padded to different numbers of rows
     target.data[:rows] = value[:rows]

@@ -1,7 +1,8 @@
-"""Linear layers of a student become two thin factors, from the singular values of their weights.
+"""Low-rank linear layers of a student, from the singular values of their weights.
 
-Whitened by what enters a layer on real text, the part of its output that is lost is exactly
-what the dropped singular values say; plainly it is the part of the weight that is lost.
+A weight becomes the product of two thin matrices. Where it is whitened by the layer's inputs on
+real text, the dropped singular values are exactly the lost part of the layer's output; without
+whitening they are the lost part of the weight.
 
 Source: Eckart and Young 1936; whitening, Wang et al. 2024, SVD-LLM, arXiv:2403.07378; for
 distillation on long sequences Mokretsov, Tatarnikova 2025,
@@ -21,11 +22,11 @@ from transformers.pytorch_utils import Conv1D
 from ..batch import Tokens
 from ..errors import StudentError
 from ..models.architecture import Architecture
-from ..models.low_rank_layers import FactoredLinear, set_submodule, sizes_of
+from ..models.low_rank_layers import LowRankLinear, set_submodule, sizes_of
 from ..models.low_rank_loading import QUANT_METHOD
 from .axis_maps import axis_roles
 
-_DAMPING = 1e-4  # of the mean square of what enters, so that unused directions can be inverted
+_DAMPING = 1e-4  # of the mean square of the inputs, so that unused directions can be inverted
 _ROLES = {
     "feed_forward": {"inner", "gated"},
     "attention": {"heads", "groups", "qkv"},
@@ -36,32 +37,33 @@ Which = Literal["feed_forward", "attention", "all"]
 
 @dataclass(frozen=True)
 class Rank:
-    """How large the space between two factors is; one of the three is given.
+    """How the rank of a layer is chosen; one of the three is given.
 
     Attributes:
         number: The rank itself.
         energy: The smallest rank whose singular values keep this share of the sum of
             all squares.
-        budget: As many as leave this share of the layer's parameters.
+        parameter_ratio: The largest rank that keeps at most this share of the layer's
+            parameters.
     """
 
     number: int | None = None
     energy: float | None = None
-    budget: float | None = None
+    parameter_ratio: float | None = None
 
     def of(self, values: Float[Tensor, " values"], inputs: int, outputs: int) -> int:
         """The rank of a layer with these singular values."""
         if self.number is not None:
             return self.number
-        if self.budget is not None:
-            return max(1, int(self.budget * inputs * outputs / (inputs + outputs)))
+        if self.parameter_ratio is not None:
+            return max(1, int(self.parameter_ratio * inputs * outputs / (inputs + outputs)))
         squares = values.square().cumsum(0)
         wanted = (self.energy or 1.0) * squares[-1]
         return int((squares < wanted).sum()) + 1
 
 
 def break_even(inputs: int, outputs: int) -> int:
-    """The largest rank at which two factors have fewer parameters than one matrix.
+    """The largest rank at which a low-rank layer has fewer parameters than its dense matrix.
 
     >>> break_even(256, 1024)
     204
@@ -75,12 +77,12 @@ def chosen_layers(
     """Paths, from the body, of the linear layers inside the model's layers.
 
     Args:
-        model: Any of the family.
+        model: Any model of the family.
         architecture: The family's row, with the roles of its weights' axes.
-        which: By role, or the ends of their paths, as ``mlp.up_proj``.
+        which: A role, or ends of paths such as ``mlp.up_proj``.
 
     Raises:
-        StudentError: Nothing is called so.
+        StudentError: No layer's path ends so.
     """
     linear = [
         path
@@ -105,22 +107,22 @@ def _ends(path: str, end: str) -> bool:
     return path == end or path.endswith("." + end)
 
 
-def factor_layers(
+def factorize_layers(
     model: PreTrainedModel,
     paths: Sequence[str],
     rank: Rank,
     *,
     calibration: Sequence[Tokens] = (),
 ) -> dict[str, int]:
-    """Replace layers by two factors each, in place; what each one's rank is.
+    """Replace layers by low-rank layers, in place, and return the rank of each.
 
     Layers that would not get smaller stay as they are.
 
     Args:
         model: In evaluation mode.
-        paths: As `chosen_layers` gives them.
-        rank: Of every one.
-        calibration: Text by which the inputs are whitened; without it they are not.
+        paths: As `chosen_layers` returns them.
+        rank: How the rank of every layer is chosen.
+        calibration: Text whose activations whiten the weights; without it they are not whitened.
 
     Raises:
         StudentError: No layer would get smaller.
@@ -138,33 +140,33 @@ def factor_layers(
         if size > break_even(inputs, outputs):
             continue
         with torch.device(layer.weight.device):
-            factored = FactoredLinear(inputs, outputs, size, bias=layer.bias is not None)
+            low_rank = LowRankLinear(inputs, outputs, size, bias=layer.bias is not None)
         with torch.no_grad():
             last, first = _balanced(up[:, :size] * values[:size], down[:size])
-            factored.up.weight.copy_(last)
-            factored.down.weight.copy_(first)
+            low_rank.up.weight.copy_(last)
+            low_rank.down.weight.copy_(first)
             if layer.bias is not None:
-                factored.up.bias.copy_(layer.bias)
-        set_submodule(body, path, factored.train(layer.training))
+                low_rank.up.bias.copy_(layer.bias)
+        set_submodule(body, path, low_rank.train(layer.training))
         ranks[path] = size
     if not ranks:
         most = max(break_even(*sizes_of(body.get_submodule(path))) for path in paths)
         raise StudentError(
             f"no layer would get smaller; the largest rank that saves anything is {most}: lower"
-            " the rank, the energy or the budget"
+            " the rank, the energy or the parameter_ratio"
         )
     model.config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": ranks}
     return ranks
 
 
 def merge_factors(model: PreTrainedModel, architecture: Architecture) -> None:
-    """Multiply all factors out, in place: a model of the usual form."""
-    factored = [path for path, m in model.named_modules() if isinstance(m, FactoredLinear)]
-    for path in factored:
+    """Turn all low-rank layers into dense layers, in place."""
+    low_rank = [path for path, m in model.named_modules() if isinstance(m, LowRankLinear)]
+    for path in low_rank:
         layer: Any = model.get_submodule(path)
         dense = layer.dense()
         set_submodule(model, path, _inputs_first(dense) if architecture.inputs_first else dense)
-    if factored:
+    if low_rank:
         del model.config.quantization_config
 
 
@@ -180,7 +182,7 @@ def _inputs_first(layer: nn.Linear) -> nn.Module:
 def _factors(
     weight: Float[Tensor, "outputs inputs"], moments: Float[Tensor, "inputs inputs"] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Left vectors, singular values and right vectors; whitened where moments are known."""
+    """Left vectors, singular values and right vectors; whitened where moments are given."""
     if moments is None:
         up, values, down = torch.linalg.svd(weight, full_matrices=False)
         return up, values, down
@@ -193,10 +195,11 @@ def _factors(
 def _balanced(
     up: Float[Tensor, "outputs rank"], down: Float[Tensor, "rank inputs"]
 ) -> tuple[Tensor, Tensor]:
-    """The same product, with each direction as long in one factor as in the other.
+    """The same product, with each direction equally long in both factors.
 
-    Whitening stretches one by what enters the layer, over all of the text, and shrinks the other;
-    an optimizer whose steps are of one size for all weights would tear up the small one.
+    Whitening scales one factor up by the layer's inputs, over all of the text, and scales the
+    other down; an optimizer that takes steps of one size for all weights would destroy the small
+    factor.
     """
     lengths = up.norm(dim=0), down.norm(dim=1)
     root = (lengths[1] / lengths[0].clamp_min(1e-30)).sqrt()
@@ -206,7 +209,7 @@ def _balanced(
 def _input_moments(
     model: PreTrainedModel, paths: Sequence[str], calibration: Sequence[Tokens]
 ) -> dict[str, Tensor]:
-    """Sum of x x^T over what enters each layer at real tokens, in float64."""
+    """The sum of x x^T over the inputs of each layer at real tokens, in float64."""
     moments: dict[str, Tensor] = {}
     real: list[Tensor] = []
 

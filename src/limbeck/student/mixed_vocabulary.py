@@ -1,12 +1,12 @@
 """A teacher that reads its own tokens and the student's: stage I of mixed-vocabulary training.
 
-A student token enters through the student's own, narrower embedding table and an affine
-map to the teacher's width; a hidden one is predicted through the same map, turned round.
-Everything is trained: the teacher's body keeps its place for both kinds, and the student
-is left with embeddings that mean to it what the teacher's mean to the teacher.
+A student token enters through the student's own, narrower embedding table and an affine map to
+the teacher's width; a hidden student token is predicted through the transpose of the same map.
+Everything is trained: the teacher's body learns to read tokens of both kinds, and the student
+gets embeddings with the meaning that the teacher's embeddings have for the teacher.
 
-Source: mixed-vocabulary training, Zhao et al. 2021, arXiv:1909.11687; that the output
-layer is tied through the map is our choice.
+Source: mixed-vocabulary training, Zhao et al. 2021, arXiv:1909.11687; tying the output layer
+through the map is our choice.
 """
 
 import copy
@@ -26,11 +26,11 @@ from ..models.modules import submodule
 
 
 class MixedEmbedding(nn.Module):
-    """The teacher's embedding table, and after its last row the student's, mapped to its width.
+    """The teacher's embedding table, followed by the student's, mapped to the teacher's width.
 
     Args:
         teacher: The teacher's table.
-        student: The student's table; it stays the student's own.
+        student: The student's table, shared with the student.
     """
 
     def __init__(self, teacher: nn.Embedding, student: nn.Embedding) -> None:
@@ -38,20 +38,20 @@ class MixedEmbedding(nn.Module):
         self.teacher = teacher
         self.student = student
         self.map = nn.Linear(student.embedding_dim, teacher.embedding_dim)
-        # Random rows enter as far from the mean of the teacher's as those lie; nearer, they
-        # would be drowned by positions until they have grown.
+        # Random rows are scaled to the standard deviation of the teacher's rows; if they were
+        # smaller, positions would hide them until they have grown.
         with torch.no_grad():
-            scale = _spread(teacher.weight) / _spread(student.weight)
+            scale = _deviation(teacher.weight) / _deviation(student.weight)
             nn.init.orthogonal_(self.map.weight).mul_(scale)
             self.map.bias.copy_(teacher.weight.mean(0))
 
     @property
     def student_from(self) -> int:
-        """Number of the student's first token."""
+        """The id of the student's first token."""
         return self.teacher.num_embeddings
 
     def fit(self, rows: Float[Tensor, "vocabulary width"]) -> None:
-        """Choose the map so that student tokens enter as these rows, by least squares."""
+        """Fit the map by least squares, so that student tokens enter as these rows."""
         with torch.no_grad():
             table = self.student.weight[: len(rows)]
             centre, mean = table.mean(0), rows.mean(0)
@@ -60,7 +60,7 @@ class MixedEmbedding(nn.Module):
             self.map.bias.copy_(mean - centre @ found)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
-        """What enters the teacher's first layer, before positions."""
+        """The embeddings that enter the teacher, before positions."""
         of_teacher: Tensor = self.teacher(ids.clamp_max(self.student_from - 1))
         places = (ids >= self.student_from).nonzero(as_tuple=True)
         mapped = self.map(self.student(ids[places] - self.student_from))
@@ -71,15 +71,15 @@ class MixedVocabulary(nn.Module):
     """The teacher's body with its head, reading and predicting both vocabularies.
 
     Args:
-        teacher: With a vocabulary head, trained or not; it becomes the body, and changes.
-        student: Gives its embedding table, which stays its own and is trained here.
+        teacher: With a vocabulary head, trained or not; it becomes the body and is changed.
+        student: Its embedding table is shared and trained here.
         architecture: The teacher's.
-        seed: Decides the map's first weights.
-        rows: What each student token is to enter the teacher as at first, as nearly as the
-            map can make it of the student's table; None leaves the map random.
+        seed: Decides the initialization of the map.
+        rows: The row as which each student token should enter the teacher at first; the map
+            is fitted to them. None leaves the map random.
 
     Raises:
-        StudentError: One of them has no embedding table of the usual kind.
+        StudentError: One of the models has no `nn.Embedding` as its embedding table.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class MixedVocabulary(nn.Module):
         self._architecture = architecture
 
     def plain(self) -> PreTrainedModel:
-        """The body as an ordinary model whose table holds the student's tokens after its own."""
+        """The body as an ordinary model whose table has the student's tokens after its own."""
         with torch.no_grad():
             rows = self.embedding.map(self.embedding.student.weight)
             model = copy.deepcopy(self.body)
@@ -124,7 +124,7 @@ class MixedVocabulary(nn.Module):
     def predictions(self, tokens: Tokens) -> tuple[Predictions, Predictions]:
         """At the predicted positions, over the teacher's tokens and over the student's.
 
-        Each is to be read at the positions whose label is of its kind.
+        Each belongs to the positions whose label is a token of that vocabulary.
         """
         found = capture(self.body, self._architecture, tokens, Needs(predictions=True)).predictions
         if found is None:
@@ -139,14 +139,14 @@ class MixedVocabulary(nn.Module):
 def reader_of_student_tokens(
     both: PreTrainedModel, architecture: Architecture, *, student_from: int
 ) -> PreTrainedModel:
-    """The teacher that knows the student's tokens alone, numbered as the student does.
+    """A teacher that has only the student's tokens, with the student's ids.
 
-    Token by token it can be compared with the student, as a teacher of one vocabulary.
+    It can be compared with the student token by token, as a teacher of the same vocabulary.
 
     Args:
-        both: As `MixedVocabulary.plain` gives it; only read.
+        both: As `MixedVocabulary.plain` returns it; only read.
         architecture: The teacher's.
-        student_from: Number of the student's first token in it.
+        student_from: The id of the student's first token in ``both``.
     """
     table, output = _table(both, "teacher"), _output(both, architecture)
     bias = None if output.bias is None else output.bias[student_from:]
@@ -166,14 +166,14 @@ def with_tokens(
 
     Args:
         model: Only read.
-        architecture: Its own.
-        rows: What the tokens enter as.
-        output_rows: What they are predicted by; by default ``rows``.
-        bias: Of their logits; by default 0.
+        architecture: The model's.
+        rows: Input embeddings of the tokens.
+        output_rows: Output embeddings of the tokens; by default ``rows``.
+        bias: Bias of their logits; by default 0.
     """
     with torch.no_grad():
         changed: Any = copy.deepcopy(model)
-        changed.float()  # rows are more precise than some files
+        changed.float()  # rows may be more precise than the model's weights
         table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
         table.weight.copy_(rows)
         if changed is not changed.base_model:
@@ -186,7 +186,7 @@ def with_tokens(
     return made
 
 
-def _spread(rows: Tensor) -> Tensor:
+def _deviation(rows: Tensor) -> Tensor:
     """Root mean square distance of rows from their mean."""
     return (rows - rows.mean(0)).square().sum(1).mean().sqrt()
 

@@ -1,4 +1,4 @@
-"""Trainable size adapters: they stand beside the student, and are never exported with it."""
+"""Trainable maps to the teacher's width, which are never exported with the student."""
 
 from typing import NamedTuple, cast
 
@@ -10,7 +10,7 @@ _RIDGE = 1e-4  # of the mean square of a coordinate
 
 
 class MapSize(NamedTuple):
-    """Widths of a linear map; with several heads each slice of the vectors has a map of its own."""
+    """Widths of a linear map; with several heads each slice of the vectors has its own map."""
 
     student: int
     teacher: int
@@ -18,11 +18,11 @@ class MapSize(NamedTuple):
 
 
 class Projections(nn.Module):
-    """Linear maps without bias, by name, that carry student states to the teacher's width.
+    """Linear maps without bias, by name, from student states to the teacher's width.
 
     Args:
-        sizes: Of every map, by name.
-        seed: Decides the first weights.
+        sizes: The sizes of every map, by name.
+        seed: Decides the initialization.
     """
 
     def __init__(self, sizes: dict[str, MapSize], *, seed: int) -> None:
@@ -36,9 +36,9 @@ class Projections(nn.Module):
         """The states at the teacher's width; unchanged where no map of that name is needed.
 
         Args:
-            name: Of the map.
-            states: The student's, (rows, width).
-            trained: False gives the map itself no gradient.
+            name: Name of the map.
+            states: The student's states, (rows, width).
+            trained: Whether the map gets a gradient.
         """
         if name not in self.maps:
             return states
@@ -46,8 +46,10 @@ class Projections(nn.Module):
         return mapped_by_heads(states, weight if trained else weight.detach())
 
     @torch.no_grad()
-    def begin(self, name: str, weight: Float[Tensor, "heads teacher_slice student_slice"]) -> None:
-        """Give a map its first weights."""
+    def initialize(
+        self, name: str, weight: Float[Tensor, "heads teacher_slice student_slice"]
+    ) -> None:
+        """Set the weights of a map."""
         self._map(name).weight.copy_(weight)
 
     def _map(self, name: str) -> "_HeadwiseLinear":
@@ -55,15 +57,16 @@ class Projections(nn.Module):
 
 
 class LeastSquares:
-    """The map that carries some states nearest to their targets, from sums over rows.
+    """The least-squares map from states to targets, from sums over rows.
 
-    A little is added to the diagonal, so that few rows or idle coordinates leave it small.
+    A small ridge is added to the diagonal, so that the map stays small where there are few rows or
+    unused coordinates.
 
     Args:
-        size: Of the map.
+        size: Sizes of the map.
 
     Attributes:
-        rows: Added so far.
+        rows: Number of rows added so far.
     """
 
     def __init__(self, size: MapSize) -> None:
@@ -77,7 +80,7 @@ class LeastSquares:
         states: Float[Tensor, "rows student"],
         targets: Float[Tensor, "rows teacher"],
     ) -> None:
-        """More rows, summed in double precision."""
+        """Add rows, summed in double precision."""
         self.rows += len(states)
         heads = self._size.heads
         mine, theirs = (
@@ -91,7 +94,7 @@ class LeastSquares:
         self._meetings += mine.mT @ theirs
 
     def weight(self) -> Float[Tensor, "heads teacher_slice student_slice"]:
-        """The solution, as a map holds it."""
+        """The solution, in the shape of a map's weight."""
         diagonal = self._moments.diagonal(dim1=-2, dim2=-1)
         little = (_RIDGE * diagonal.mean(-1)).clamp_min(torch.finfo(torch.float32).tiny)
         ridge = torch.diag_embed(little[:, None].expand_as(diagonal))
@@ -116,9 +119,9 @@ def mapped_by_heads(
     states: Float[Tensor, "rows student"],
     weight: Float[Tensor, "heads teacher_slice student_slice"],
 ) -> Float[Tensor, "rows teacher"]:
-    """Each head's slice of the states by a map of its own."""
+    """Each head's slice of the states, mapped by the head's own matrix."""
     heads, _, narrow = weight.shape
     if heads == 1:
         return states @ weight[0].mT
-    cut = states.reshape(len(states), heads, narrow)
-    return torch.einsum("rhn,hwn->rhw", cut, weight).flatten(1)
+    slices = states.reshape(len(states), heads, narrow)
+    return torch.einsum("rhn,hwn->rhw", slices, weight).flatten(1)

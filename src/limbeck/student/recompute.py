@@ -1,4 +1,4 @@
-"""Layers whose insides are forgotten in the forward and computed again in the backward.
+"""Gradient checkpointing: layers are recomputed in the backward.
 
 Source: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174.
 """
@@ -16,9 +16,9 @@ from ..models.modules import submodule
 
 
 def recompute_layers(model: PreTrainedModel, architecture: Architecture) -> None:
-    """Keep of every layer no more than what enters it, in place.
+    """Keep only the input of every layer for the backward, in place.
 
-    A step then holds one layer's insides at a time, for a third more of computing.
+    A step then holds the activations of one layer at a time, for a third more computation.
     """
     for layer in submodule(model.base_model, architecture.layers).children():
         here: Any = layer
@@ -26,6 +26,6 @@ def recompute_layers(model: PreTrainedModel, architecture: Architecture) -> None
 
 
 def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():  # nothing is kept anyway
+    if not torch.is_grad_enabled():  # nothing is kept without gradients
         return forward(*args, **kwargs)
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)

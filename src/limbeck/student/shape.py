@@ -1,4 +1,4 @@
-"""A student's sizes become a transformers configuration, and a model with first weights."""
+"""A student's sizes become a transformers configuration, and an initialized model."""
 
 import copy
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..models.architecture import Architecture
 from ..models.load import language_model_class
-from ..models.low_rank_layers import factored_ranks
+from ..models.low_rank_layers import low_rank_ranks
 from ..models.modules import parameter_counts
 from ..models.shapes import Shape, unused_positions
 
 
 def shape_problems(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]:
-    """Everything that makes a student of this shape impossible, as (field, message).
+    """Every problem of a student's shape, as (field, message).
 
     Args:
         shape: The student's.
-        rotary: Positions turn the coordinates of a head in pairs.
+        rotary: Whether positions are rotary, which turn the coordinates of a head in pairs.
     """
     problems = [
         (name, f"is {value}, must be at least 1")
@@ -30,28 +30,18 @@ def shape_problems(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str
         valid = [
             n for n in range(1, shape.hidden_size + 1) if shape.hidden_size % n == 0 and n <= 64
         ]
-        problems.append(
-            (
-                "num_attention_heads",
-                f"is {shape.num_attention_heads}, which does not divide hidden_size={shape.hidden_size}; use {valid}",
-            )
-        )
+        message = f"is {shape.num_attention_heads}, which does not divide"
+        message += f" hidden_size={shape.hidden_size}; use {valid}"
+        problems.append(("num_attention_heads", message))
     if not problems and rotary and (size := shape.query_width // shape.num_attention_heads) % 2:
-        message = f"is {shape.num_attention_heads}, of {size} coordinates each; where positions are rotary a head"
-        problems.append(
-            (
-                "num_attention_heads",
-                f"{message} needs an even number (hidden_size={shape.hidden_size})",
-            )
-        )
+        message = f"is {shape.num_attention_heads}, of {size} coordinates each; where positions"
+        message += f" are rotary a head needs an even number (hidden_size={shape.hidden_size})"
+        problems.append(("num_attention_heads", message))
     groups = shape.num_key_value_heads
     if not problems and groups and shape.num_attention_heads % groups:
-        problems.append(
-            (
-                "num_key_value_heads",
-                f"is {groups}, which does not divide num_attention_heads={shape.num_attention_heads}",
-            )
-        )
+        message = f"is {groups}, which does not divide"
+        message += f" num_attention_heads={shape.num_attention_heads}"
+        problems.append(("num_key_value_heads", message))
     if (ids := shape.token_ids).end > shape.vocab_size:
         message = f"is {shape.vocab_size}, but the tokenizer has {len(ids)} tokens"
         if ids.absent:
@@ -61,7 +51,7 @@ def shape_problems(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str
 
 
 def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
-    """What is possible but rarely meant: a student that is larger than its teacher."""
+    """Warnings for what is possible but rarely meant: a student larger than its teacher."""
     return [
         f"the student's {name} ({getattr(shape, name)}) is larger than the teacher's"
         f" ({getattr(teacher, name)}): it will cost more than the teacher there"
@@ -77,19 +67,19 @@ def student_config(
     *,
     copied_layers: Sequence[Sequence[int]] | None = None,
 ) -> Any:
-    """A configuration of the student's sizes, in all else like the given one.
+    """A configuration with the student's sizes, otherwise equal to the given one.
 
     Args:
         like: The teacher's configuration, or a family's default.
         architecture: The family's row of the table.
         shape: The student's sizes.
-        copied_layers: Teacher layers that each student layer is copied from; where
-            layers are of several kinds (local and global attention), the kind of the
-            last one is copied with them.
+        copied_layers: Teacher layers that each student layer is copied from. Where a model
+            has several kinds of layers (local and global attention), the student layer is
+            of the kind of the last of them.
     """
     config = copy.deepcopy(like)
-    if factored_ranks(config):
-        del config.quantization_config  # the student's layers are its own
+    if low_rank_ranks(config):
+        del config.quantization_config  # the student's layers are not low-rank
     kinds = config.to_dict().get("layer_types")
     config.num_hidden_layers = shape.num_hidden_layers
     config.num_attention_heads = shape.num_attention_heads
@@ -126,12 +116,12 @@ def default_config(model_type: str, *, tokenizer_ids: dict[str, int | None]) -> 
 
 
 def build_student(config: Any, *, seed: int, causal: bool) -> PreTrainedModel:
-    """A student with random first weights and a vocabulary head, in evaluation mode.
+    """A randomly initialized student with a vocabulary head, in evaluation mode.
 
     Args:
-        config: Of its sizes.
+        config: As `student_config` returns it.
         seed: Decides the weights.
-        causal: Build a decoder.
+        causal: Whether the student is a decoder.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -141,7 +131,7 @@ def build_student(config: Any, *, seed: int, causal: bool) -> PreTrainedModel:
 
 
 def parameters_of_shape(config: Any, *, with_head: bool, causal: bool) -> tuple[int, int]:
-    """Parameters in all and in the input embeddings, without building the model in memory."""
+    """All parameters, and those of the input embeddings, without building the model in memory."""
     with torch.device("meta"):
         model = _from_config(config, causal)
     measured = model if with_head else model.base_model

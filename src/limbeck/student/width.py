@@ -1,10 +1,10 @@
-"""How weights become narrower: what a recipe may say, apart from what carries it out."""
+"""The ways to make weights narrower, separate so that a recipe is checked without torch."""
 
 from enum import Enum
 
 
 class Width(str, Enum):
-    """How a narrower student takes over wider weights."""
+    """How a narrower student is initialized from wider weights."""
 
     CUT = "cut"  # the first coordinates of every axis
     SVD = "svd"  # the main directions of the teacher's hidden states

@@ -1,1 +1,1 @@
-"""Many recipes, trained and measured alike, and compared."""
+"""Many recipes, trained and measured in the same way, and compared."""

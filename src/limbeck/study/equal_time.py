@@ -1,4 +1,4 @@
-"""Arms that train equally long: how many steps that is, by a probe of the speed of each."""
+"""Arms that train for the same time: a probe of each arm's speed gives its steps."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..recipe.check import check
+from ..recipe.check import prepare
 from ..run.plan import probe
 from ..system.files import write_text
 from .arms import ArmRun
@@ -17,7 +17,10 @@ from .arms import ArmRun
 def of_equal_time(
     runs: Sequence[ArmRun], seconds: float, file: Path, console: Console
 ) -> list[ArmRun]:
-    """The runs with so many steps that each trains for the given time, by a probe of its speed."""
+    """The runs, each with as many steps as fit into the time at the speed of a probe.
+
+    The probes are kept in ``file`` and serve again while the recipe and the time are the same.
+    """
     probed: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     timed = []
     for run in runs:
@@ -32,17 +35,15 @@ def of_equal_time(
             found = probed[run.place] = {**of, "steps": counts}
             write_text(file, json.dumps(probed, indent=1))
         stages_raw = [
-            {**stage, "tokens": None, "steps": count}
+            {**stage, "tokens": None, "max_steps": count}
             for stage, count in zip(run.raw["stages"], found["steps"], strict=True)
         ]
         raw = {**run.raw, "stages": stages_raw}
-        setup, _ = check(raw)
-        if setup is not None:
-            timed.append(ArmRun(run.arm, run.student, run.seed, raw, setup))
+        timed.append(ArmRun(run.arm, run.student, run.seed, raw, prepare(raw)))
     return timed
 
 
 def _trained_recipe(run: ArmRun) -> str:
-    """A name for all of an arm's recipe that its training hangs on."""
+    """A hash of the part of an arm's recipe on which its training depends."""
     recipe = run.setup.recipe.model_dump_json(exclude={"name", "evaluation"})
     return hashlib.sha256(recipe.encode()).hexdigest()

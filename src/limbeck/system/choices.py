@@ -1,4 +1,4 @@
-"""What a user may say of device and precision; apart, so that checking a recipe loads no torch."""
+"""Names of devices and precisions, without torch, so that checking a recipe stays fast."""
 
 from typing import Literal
 

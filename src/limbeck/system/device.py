@@ -1,6 +1,6 @@
-"""Which device computes, in which precision, and why.
+"""Which device is used, in which precision, and why.
 
-bfloat16 pays only where the device multiplies it in hardware. Elsewhere it is emulated: on a
+bfloat16 is faster only where the device multiplies it in hardware. Elsewhere it is emulated: on a
 processor with AVX2 alone a whole training step ran 14 times slower than in float32.
 """
 
@@ -9,18 +9,18 @@ import platform
 import time
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from ..errors import DeviceError
 from .choices import DeviceChoice, PrecisionChoice
+from .linux import processor_model
 
 _BF16_OF_PROCESSORS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86-64 and ARM
 _SHOWN_OF_PROCESSORS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "bf16", "sve_bf16")
-# oneDNN's names of instruction sets below the first that multiplies bfloat16; it uses no more
-# than ONEDNN_MAX_CPU_ISA allows, whatever the processor has.
+# oneDNN's names of the instruction sets without bfloat16. ONEDNN_MAX_CPU_ISA limits it to one of
+# them, whatever the processor has.
 _WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 _FIRST_CUDA_WITH_BF16 = (8, 0)  # Ampere
 _PROBE_WIDTH, _PROBE_REPEATS = 512, 3
@@ -43,7 +43,7 @@ def choose_device(choice: DeviceChoice = "auto") -> torch.device:
     """The device of a name; ``auto`` takes CUDA, then Apple's mps, then the processor.
 
     Raises:
-        DeviceError: It is named, and not there.
+        DeviceError: torch does not find the named device.
     """
     there = {
         "cuda": torch.cuda.is_available(),
@@ -59,7 +59,7 @@ def choose_device(choice: DeviceChoice = "auto") -> torch.device:
 
 
 def choose_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
-    """The precision of a name; ``auto`` is bfloat16 where the device has it in hardware."""
+    """The precision of a name; ``auto`` is bfloat16 where the device multiplies it in hardware."""
     has, reason = bf16_in_hardware(device)
     if choice == "auto":
         return Precision("bfloat16" if has else "float32", reason)
@@ -67,7 +67,7 @@ def choose_precision(choice: PrecisionChoice, device: torch.device) -> Precision
 
 
 def bf16_in_hardware(device: torch.device) -> tuple[bool, str]:
-    """Whether the device multiplies bfloat16 in hardware, and what says so."""
+    """Whether the device multiplies bfloat16 in hardware, and the reason for the answer."""
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         name = f"{torch.cuda.get_device_name(device)}, compute capability {_dotted(capability)}"
@@ -85,7 +85,7 @@ def bf16_in_hardware(device: torch.device) -> tuple[bool, str]:
 
 
 def emulation_warning(precision: Precision, device: torch.device) -> str | None:
-    """That bfloat16 was asked for and is emulated, with the measured ratio; None where it pays."""
+    """A warning that the requested bfloat16 is emulated, with the measured slowdown; else None."""
     if not precision.half or bf16_in_hardware(device)[0]:
         return None
     ratio = bf16_time_ratio(device)
@@ -97,25 +97,26 @@ def emulation_warning(precision: Precision, device: torch.device) -> str | None:
 
 @cache
 def bf16_time_ratio(device: torch.device) -> float:
-    """How many times as long as in float32 a product of two matrices takes in bfloat16."""
+    """The time of a matrix product in bfloat16, divided by its time in float32."""
     return _product_seconds(device, torch.bfloat16) / _product_seconds(device, torch.float32)
 
 
 def _product_seconds(device: torch.device, dtype: torch.dtype) -> float:
-    """The fastest of a few products; the first, which prepares, is not counted."""
+    """The time of the fastest of a few products, without the first, which warms up."""
     matrix = torch.ones(_PROBE_WIDTH, _PROBE_WIDTH, dtype=dtype, device=device)
     times = []
     for _ in range(1 + _PROBE_REPEATS):
         began = time.perf_counter()
-        (matrix @ matrix).sum().item()  # which waits for the device
+        (matrix @ matrix).sum().item()  # waits until the device is done
         times.append(time.perf_counter() - began)
     return min(times[1:])
 
 
 def describe_device(device: torch.device) -> str:
-    """The name of the processor or GPU, as a table of results needs it.
+    """The name of the processor or GPU, for tables of results.
 
-    A processor is told with its threads and the instructions that decide how fast it multiplies.
+    A processor is described with its threads and the instructions that decide how fast it
+    multiplies.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -135,12 +136,7 @@ def describe_device(device: torch.device) -> str:
 
 @cache
 def _processor_name() -> str:
-    listed = Path("/proc/cpuinfo")
-    if listed.exists():
-        for line in listed.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return processor_model() or platform.processor() or platform.machine()
 
 
 def _dotted(capability: tuple[int, int]) -> str:

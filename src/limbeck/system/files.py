@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all: they are written aside, then renamed."""
+"""Files and folders appear completely or not at all: they are written under another name first."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def checksum(*files: Path) -> str:
-    """A name for what the files hold, in turn."""
+    """A hash of the contents of the files, one after another."""
     digest = hashlib.blake2b(digest_size=32)
     for file in files:
         with file.open("rb") as opened:
@@ -20,12 +20,12 @@ def checksum(*files: Path) -> str:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write one file, in UTF-8; its folder is made."""
+    """Write one file in UTF-8; its folder is created."""
     write_texts({file.name: text}, file.parent)
 
 
 def write_texts(contents: Mapping[str, str], folder: Path) -> None:
-    """Write files of those names, all or none."""
+    """Write several files, given by name and text: all of them or none."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = {name: folder / f"{name}.part" for name in contents}
     try:
@@ -41,12 +41,13 @@ def write_texts(contents: Mapping[str, str], folder: Path) -> None:
 def remembered(
     file: Path, of: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What a JSON file holds of those facts; made and written where it is of others, or missing.
+    """Content remembered in a JSON file; computed and written if the file is missing or outdated.
 
     Args:
-        file: Its folder is made.
-        of: What the content hangs on, as JSON can hold it.
-        make: Gives the content, under names of its own.
+        file: The JSON file; its folder is created.
+        of: The facts that the content depends on, as JSON values; the file is outdated where it
+            holds others.
+        make: Computes the content; its keys must differ from those of ``of``.
     """
     found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     if {name: found.get(name) for name in of} != dict(of):
@@ -57,7 +58,7 @@ def remembered(
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """A file to write; it takes the place of ``file`` when the block ends without error."""
+    """A path to write to, which replaces ``file`` when the block ends without an error."""
     part = file.with_name(file.name + ".part")
     try:
         yield part
@@ -69,9 +70,9 @@ def whole_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into; it takes the place of ``folder`` when the block ends without error.
+    """A folder to write into, which replaces ``folder`` when the block ends without an error.
 
-    What an error or a kill leaves behind ends in ``.part`` and is removed by the next try.
+    The remains of a killed process have a name ending in ``.part``; the next call removes them.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -86,13 +87,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def give_usual_mode(*files: Path) -> None:
-    """Give files the mode that the umask gives to new ones.
+    """Give files the permissions that the umask gives to new files.
 
-    safetensors are written for their owner alone, whatever the umask is.
+    The safetensors library makes files readable for their owner alone, whatever the umask is.
     """
     for file in files:
         usual = file.with_name(file.name + ".mode")
-        usual.touch()  # asking for the umask would change it for other threads
+        usual.touch()  # os.umask would change the umask of other threads too
         try:
             file.chmod(usual.stat().st_mode)
         finally:

@@ -1,9 +1,9 @@
-"""A name for what files hold; one is read again only when its state has changed.
+"""Hashes of file contents; a file is read again only when its state has changed.
 
-Its state is its place on the disk, its size and its times. Whoever writes over a file or puts
-another one in its place changes the state, even where size and modification time are kept, for
-no program sets the time of the change itself (st_ctime). A file that was only touched has
-another state too: it is read once more, and has the same name.
+The state of a file is its inode, its size and its times. Overwriting or replacing a file changes
+its state even where size and modification time stay the same, because no program can set the time
+of the last change (st_ctime). A file that was only touched has a new state too: it is read once
+more, and its hash is the same.
 """
 
 import hashlib
@@ -16,18 +16,19 @@ from pathlib import Path
 from .files import checksum, write_text
 
 _LENGTH = len(hashlib.blake2b(digest_size=32).hexdigest())
-_SETTLED = 2_000_000_000  # nanoseconds; clocks of file systems are coarse, so that of a file
-# that has just been written another state may look the same
+# Nanoseconds after which a state is trusted: clocks of file systems are coarse, so two states of a
+# file that has just been written may look the same.
+_SETTLED = 2_000_000_000
 _State = tuple[str, int, int, int, int]
 
 
 def cache_folder() -> Path:
-    """Where tokenized text is kept: $LIMBECK_CACHE, or .cache/limbeck at home."""
+    """The folder for tokenized text: $LIMBECK_CACHE, or ~/.cache/limbeck."""
     return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
 
 
 def content_of(*files: Path) -> str:
-    """The checksum of what files hold, in turn, as `checksum` gives it."""
+    """The `checksum` of some files, remembered for as long as their states do not change."""
     now = time.time_ns()
     states = [(file, file.stat()) for file in files]
     if any(now - state.st_ctime_ns < _SETTLED for _, state in states):
@@ -48,6 +49,6 @@ def _in_state(states: tuple[_State, ...]) -> str:
         if len(found) == _LENGTH:
             return found
     found = checksum(*(Path(place) for place, *_ in states))
-    with suppress(OSError):  # where nothing can be kept, files are read each time
+    with suppress(OSError):  # where nothing can be stored, files are read each time
         write_text(kept, found)
     return found

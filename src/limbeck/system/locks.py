@@ -1,4 +1,4 @@
-"""Several processes at one folder: what each of them works on, until it is done or dies."""
+"""Locks for processes that share a folder: which of them works on what, until it ends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ _ENDING = ".lock"
 
 @contextmanager
 def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process has something for itself while it is at work on it.
+    """Lock a named task for the length of the block; yields whether this process holds the lock.
 
-    The system drops the claim of a process that dies, so that another may go on.
+    The system releases the lock of a process that dies, so that another process can take over.
 
     Args:
-        folder: Of all claims.
-        name: Of what is claimed; slashes are allowed.
-        wait: Until the process that has it is done; else False says that one has it.
+        folder: The folder of all locks.
+        name: The name of the task; slashes are allowed.
+        wait: Wait for a process that holds the lock; otherwise False is yielded at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_file(folder, name))
@@ -34,7 +34,7 @@ def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
 
 
 def anyone_has(folder: Path, names: list[str]) -> bool:
-    """Whether some process has one of these for itself now."""
+    """Whether some process holds the lock of one of these tasks now."""
     for name in names:
         if _file(folder, name).exists():
             with claim(folder, name) as free:

@@ -1,4 +1,4 @@
-"""Numbers as a user may write them in YAML: true is none, and neither is "2"."""
+"""Number types for fields that users write in YAML: neither true nor "2" is a number."""
 
 import re
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-# PyYAML reads 1e-3 as text, for YAML 1.1 wants a dot in it. Who writes it means the number.
+# PyYAML reads 1e-3 as text, because YAML 1.1 requires a dot in it; users mean the number.
 _EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 

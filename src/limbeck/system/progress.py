@@ -1,4 +1,4 @@
-"""How far a long job is: a bar to a person, and a line now and then where nobody watches."""
+"""Progress of long jobs: a bar on a terminal, a line every 30 seconds in a log."""
 
 import os
 import time
@@ -26,7 +26,7 @@ _Item = TypeVar("_Item")
 
 @contextmanager
 def showing(console: Console) -> Iterator[None]:
-    """Within it `told` shows how far a job is on that console; outside it is silent."""
+    """Within this context `told` shows progress on the console; elsewhere it is silent."""
     token = _console.set(console)
     try:
         yield
@@ -35,11 +35,11 @@ def showing(console: Console) -> Iterator[None]:
 
 
 def told(items: Iterable[_Item], name: str, unit: str) -> Iterator[_Item]:
-    """The items one by one, while it is shown how many of them are done.
+    """Pass the items on one by one, and show how many of them are done.
 
     Args:
-        items: Their number is shown as a total where they have one.
-        name: What is being done with them.
+        items: The items; where their number is known it is shown as the total.
+        name: The name of the job.
         unit: What an item is, in the plural.
     """
     console = _console.get()
@@ -55,18 +55,18 @@ def told(items: Iterable[_Item], name: str, unit: str) -> Iterator[_Item]:
 
 
 class ProgressBar:
-    """A bar with the time left and some facts; without a terminal, a line every 30 seconds.
+    """A progress bar with the remaining time and some facts; a line every 30 seconds in a log.
 
     Args:
-        name: What is being done.
-        console: Where it is shown; a quiet one shows nothing.
-        unit: What is counted, in the plural, where a line needs to say it.
-        clock: Gives the time in seconds.
+        name: The name of the job.
+        console: Where progress is shown; a quiet console shows nothing.
+        unit: What is counted, in the plural, for the lines of a log.
+        clock: Returns the time in seconds.
     """
 
-    # Of all jobs together, so that many short ones in turn are told of as one long one is.
+    # When any job last printed a line, so that many short jobs print as rarely as a long one.
     _said: ClassVar[float | None] = None
-    _shown: ClassVar[bool] = False  # a terminal has room for one bar: the outer job's
+    _shown: ClassVar[bool] = False  # a terminal shows one bar at a time, that of the outer job
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ProgressBar:
     ) -> None:
         self._watched = console.is_terminal and not os.environ.get("CI")
         self._name, self._unit, self._console, self._clock = name, unit, console, clock
-        self._first: tuple[int, float] | None = None  # where the job stood when it began, and when
+        self._first: tuple[int, float] | None = None  # (items done, time) at the first call
         if ProgressBar._said is None:
             ProgressBar._said = clock()
         self._progress = Progress(
@@ -110,7 +110,7 @@ class ProgressBar:
             self._progress.stop()
 
     def show(self, done: int, total: int | None, facts: str) -> None:
-        """That many are done, of a total that may not be known."""
+        """Show that ``done`` items of a total, which may be unknown, are done."""
         self._progress.update(self._task, completed=done, total=total, facts=facts)
         now = self._clock()
         self._first = self._first or (done, now)
@@ -125,7 +125,7 @@ class ProgressBar:
 
 
 def time_left(done: int, total: int, first: tuple[int, float], now: float) -> str:
-    """How long the rest takes at the pace since the job began; nothing before there is a pace.
+    """The remaining time at the pace since the job began; empty before a pace is known.
 
     >>> time_left(30, 90, (0, 100.0), 160.0)
     '2 min left'
@@ -135,7 +135,7 @@ def time_left(done: int, total: int, first: tuple[int, float], now: float) -> st
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Seconds in a form for people.
 
     >>> duration(42.4), duration(600.0), duration(9000.0)
     ('42 s', '10 min', '2.5 h')

@@ -1,13 +1,13 @@
-"""How threads wait for one another, which has to be said before torch is loaded."""
+"""How OpenMP threads wait for each other, which must be set before torch is imported."""
 
 import os
 
 
 def wait_passively() -> None:
-    """Let threads sleep while they wait, where the environment says nothing else.
+    """Let threads sleep while they wait, unless OMP_WAIT_POLICY is set.
 
-    By default OpenMP's threads spin: they hold their cores while they wait for the slowest of
-    them, so that two programs on the same cores slow each other several times. What sleeping
-    costs alone and gains beside other work is measured by benchmarks/beside.py.
+    By default OpenMP's threads spin: they occupy their cores while they wait for the slowest
+    thread, so that two programs on the same cores slow each other down several times.
+    benchmarks/beside.py measures what sleeping costs, and what it gains beside other work.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,8 +1,8 @@
-"""Runs a teacher once, and keeps what objectives will ask of it.
+"""Run a teacher once and store the signals that objectives need, for `CachedTeacher` to read.
 
-Of predictions either what enters the output map is kept, or some tokens of each
-distribution. Queries, keys and values are made again from what entered them, where that
-is smaller; the frozen maps that this takes are kept once.
+Of predictions either the input of the output map is stored, or some tokens of each
+distribution. Of queries, keys and values their common input is stored where that is smaller;
+the frozen maps that compute them from it are stored once.
 """
 
 import numpy as np
@@ -19,17 +19,17 @@ from ..models.modules import submodule
 from ..system.files import whole_file
 from ..token_ids import TokenIds
 from .cached import MAPS
-from .kept import PREDICTIONS_AS, keys_of, records_of
 from .live import LiveTeacher
 from .manifest import Kind
+from .row_records import PREDICTIONS_AS, keys_of, records_of
 from .store import Keys, SignalStore
 
-_MADE = ("queries", "keys", "values")
+_PROJECTED = ("queries", "keys", "values")
 _ROWS = 256  # distributions at once
 
 
 class CacheWriter:
-    """Runs a teacher, and keeps what objectives will ask for."""
+    """Runs a teacher and stores the signals that objectives need."""
 
     def __init__(
         self,
@@ -40,32 +40,32 @@ class CacheWriter:
         tokens: TokenIds | int,
         seed: int,
     ) -> None:
-        """Of distributions over those ids, or so many from 0 on; ``seed`` decides what is drawn."""
+        """Predictions are over the ids ``tokens``, or over that many; ``seed`` fixes the draws."""
         self._live, self._store, self._kind = live, store, kind
         self._ids, self._seed = TokenIds.given(tokens), seed
 
     def names(self, needs: Needs) -> set[Name]:
-        """What is kept for such needs."""
+        """The signals to store for such needs."""
         found: set[Name] = set()
         for name in needs.tensors():
             if name == PREDICTIONS:
                 found.update(PREDICTIONS_AS[self._kind.logits])
-            elif name[0] in _MADE and self._remakes(name[1], needs):
+            elif name[0] in _PROJECTED and self._stores_input(name[1], needs):
                 found.add(("entered", name[1]))
             else:
                 found.add(name)
         return found
 
     def keep(self, batch: Batch, needs: Needs) -> bool:
-        """Keep what is needed of a batch; gives whether the teacher had to run for it."""
+        """Store what is needed of a batch; returns whether the teacher had to run for it."""
         tokens, names = batch.teacher, self.names(needs)
         keys = keys_of(tokens, names)
         missing = {name for name in names if not self._store.has(name, keys[name])}
         if not missing:
             return False
         of_logits = missing.intersection(PREDICTIONS_AS[self._kind.logits])
-        asked = (missing - of_logits) | ({PREDICTIONS} if of_logits else set())
-        found = self._live.tensors(batch, asked)
+        to_compute = (missing - of_logits) | ({PREDICTIONS} if of_logits else set())
+        found = self._live.tensors(batch, to_compute)
         if of_logits:
             found |= self._predictions(found.pop(PREDICTIONS), keys[min(of_logits)])
         for name in missing:
@@ -73,16 +73,16 @@ class CacheWriter:
         return True
 
     def write_maps(self, needs: Needs) -> None:
-        """Keep the frozen maps that remake what is not kept, beside those of other recipes."""
+        """Store the frozen maps that these needs take, beside those of other recipes."""
         file = self._store.folder / MAPS
         try:
             maps: dict[str, Tensor] = load_file(file)
         except (OSError, SafetensorError):
-            maps = {}  # there are none, or damaged ones, which are made anew
+            maps = {}  # there are none, or they are damaged; they are written again
         if needs.predictions:
             maps |= _as_tensors("output", self._live.output)
         for kind, layer in sorted(needs.tensors()):
-            if kind in _MADE and self._remakes(layer, needs):
+            if kind in _PROJECTED and self._stores_input(layer, needs):
                 maps |= _as_tensors(f"{kind}-{layer}", self._maps_of(layer)[kind])
         self._store.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part:
@@ -94,11 +94,11 @@ class CacheWriter:
         weight, bias = self._live.output
         weight = weight[: self._ids.end]
         bias = None if bias is None else bias[: self._ids.end]
-        seed = (self._seed + int(keys.view(np.uint64).sum())) % 2**63  # another for each batch
+        seed = (self._seed + int(keys.view(np.uint64).sum())) % 2**63  # differs for each batch
         chance = torch.Generator(features.device).manual_seed(seed)
         found: list[list[Tensor]] = []
         for some in torch.split(features, _ROWS):
-            # The map may be kept in less precision than is computed in.
+            # The map may be stored in a lower precision than that of the computation.
             of_rows = None if bias is None else bias.to(some.dtype)
             logits = linear(some, weight.to(some.dtype), of_rows)
             logs = self._ids.only(logits).log_softmax(-1)
@@ -112,20 +112,20 @@ class CacheWriter:
             found.append([places.int(), torch.cat([top, log_rest(logs, places)], dim=-1)])
         parts = [torch.cat(some) for some in zip(*found, strict=True)]
         if self._kind.logits == "top_k":
-            parts[1] = parts[1].half()  # after: autocast joins no half
+            parts[1] = parts[1].half()  # only now, as autocast cannot concatenate float16
         return dict(zip(PREDICTIONS_AS[self._kind.logits], parts, strict=True))
 
-    def _remakes(self, layer: int, needs: Needs) -> bool:
-        """Whether queries, keys and values of a layer are made again from what entered them."""
+    def _stores_input(self, layer: int, needs: Needs) -> bool:
+        """Whether a layer's queries, keys and values are stored as their common input."""
         maps = self._maps_of(layer)
-        kinds = [kind for kind in _MADE if (kind, layer) in needs.tensors()]
+        kinds = [kind for kind in _PROJECTED if (kind, layer) in needs.tensors()]
         if any(kind not in maps for kind in kinds):
             return False
         widths = [len(maps[kind][0]) for kind in kinds]
         return sum(widths) > maps[kinds[0]][0].shape[1]
 
     def _maps_of(self, layer: int) -> dict[str, OutputMap]:
-        """The linear maps of a layer's attention by kind; what is no linear map is left out."""
+        """The linear maps of a layer's attention by kind; other projections are left out."""
         architecture = self._live.architecture
         layers = submodule(self._live.model.base_model, architecture.layers)
         here = list(layers.children())[layer]

@@ -1,4 +1,4 @@
-"""The teacher runs beside the student, and gives only what was asked for."""
+"""A teacher that runs beside the student and computes only the signals that are needed."""
 
 from dataclasses import dataclass, field
 
@@ -20,13 +20,13 @@ class LiveTeacher:
 
     model: PreTrainedModel
     architecture: Architecture
-    _kept_in_shares: list[FSDPModule] = field(init=False, repr=False)
+    _sharded: list[FSDPModule] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.model.train(False)
         self.model.requires_grad_(False)
         shared = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
-        object.__setattr__(self, "_kept_in_shares", shared)
+        object.__setattr__(self, "_sharded", shared)
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""
@@ -41,25 +41,25 @@ class LiveTeacher:
         return output_map(self.model, self.architecture)
 
     def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
-        """The tensors of those names; of predictions, the features alone.
+        """The tensors of those names; of predictions, only the features.
 
-        In the precision that autocast computes in, where it is on: what is kept of them is so
-        rounded, and training beside the teacher is then the same to the bit.
+        Under autocast they are rounded to its precision, as stored signals are, so that training
+        beside the teacher and training from stored signals are bit-identical.
         """
         try:
             with torch.no_grad():
                 found = capture_tensors(self.model, self.architecture, batch.teacher, wanted)
             return {name: _rounded(tensor) for name, tensor in found.items()}
         finally:
-            for module in self._kept_in_shares:
-                module.reshard()  # the layer in which the forward was left is still whole
+            for module in self._sharded:
+                module.reshard()  # the layer in which the forward stopped is still gathered
 
 
 def halve_weights(model: PreTrainedModel) -> None:
-    """Hold the linear layers of the body in bfloat16, as autocast reads them at every forward.
+    """Store the weights of the body's linear layers in bfloat16, to which autocast rounds them.
 
-    So its signals are the same to the bit where autocast is on, in half of the memory. Other
-    weights stay as they are: autocast computes with them in float32.
+    Under autocast the signals are bit-identical, in half of the memory. All other weights stay as
+    they are, because autocast computes with them in float32.
     """
     for module in model.base_model.modules():
         if isinstance(module, nn.Linear | Conv1D):

@@ -1,4 +1,4 @@
-"""What a folder of kept signals is of: every fact that they hang on, and no path inside it."""
+"""The manifest of cached signals: every fact on which they depend; it names no path."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from ..system.files import write_text
 from .store import label_of
 
 _FILE = "manifest.json"
-FORMAT = 4  # raised when the folder is laid out anew, or the same seed makes other batches
+FORMAT = 4  # raised when the layout of the folder changes, or the batches of a seed do
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the teacher's predictions are kept.
+    """How the teacher's predictions are stored.
 
     Attributes:
-        logits: ``exact`` keeps what enters the output map, from which every logit is made
-            again; ``top_k`` the likeliest tokens and what all others have together;
-            ``sampled`` tokens drawn from the distribution.
-        tokens: How many are taken or drawn where they are not exact.
+        logits: ``exact`` stores the input of the output map, from which every logit is
+            computed; ``top_k`` the most likely tokens and the probability of all others
+            together; ``sampled`` tokens drawn from the distribution.
+        tokens: How many tokens ``top_k`` and ``sampled`` store at each position.
     """
 
     logits: Literal["exact", "top_k", "sampled"] = "exact"
@@ -34,15 +34,15 @@ class Kind:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What signals are of.
+    """What the signals in a folder were made from.
 
     Attributes:
-        format: Of the folder.
+        format: The format of the folder.
         model: The teacher, as the recipe named it.
-        kind: How predictions are kept.
+        kind: How predictions are stored.
         identity: Hashes and settings by name: of the teacher, the tokenizers, the text, and
-            all that decides which batches it becomes.
-        steps: For each signal, of how many batches of every stage it is here.
+            everything that determines its batches.
+        steps: For each signal, the number of batches of every stage for which it is stored.
     """
 
     format: int
@@ -52,11 +52,11 @@ class Manifest:
     steps: dict[str, list[int]]
 
     def write(self, folder: Path) -> None:
-        """Put it into the folder."""
+        """Write the manifest into the folder."""
         write_text(folder / _FILE, json.dumps(asdict(self), indent=1, ensure_ascii=False))
 
     def differing(self, other: "Manifest") -> list[str]:
-        """The names of what is not the same, with both values."""
+        """The facts that differ, with both values."""
         names = sorted({*self.identity, *other.identity})
         return [
             f"{name} is {other.identity.get(name, 'not there')} and was"
@@ -66,16 +66,16 @@ class Manifest:
         ]
 
     def steps_of(self, name: Name, stage: int) -> int:
-        """Of how many batches of a stage a signal is here."""
+        """For how many batches of a stage a signal is stored."""
         here = self.steps.get(label_of(name), [])
         return here[stage] if stage < len(here) else 0
 
     def holds(self, name: Name) -> bool:
-        """Whether a signal is here of any batch."""
+        """Whether a signal is stored for any batch."""
         return any(self.steps.get(label_of(name), []))
 
     def with_steps(self, names: Sequence[set[Name]], steps: Sequence[int]) -> "Manifest":
-        """The same where, stage by stage, those signals are here of at least so many batches."""
+        """This manifest with those signals, by stage, stored for at least so many batches."""
         every = {name for some in names for name in some}
         found = {
             label_of(name): [
@@ -87,16 +87,16 @@ class Manifest:
         return replace(self, steps={**self.steps, **found})
 
     def without(self, labels: set[str]) -> "Manifest":
-        """The same without signals of which something was lost."""
+        """This manifest without signals of which a shard was lost."""
         kept = {label: steps for label, steps in self.steps.items() if label not in labels}
         return replace(self, steps=kept)
 
 
 def read_manifest(folder: Path | str) -> Manifest:
-    """What the signals of a folder are of.
+    """The manifest of a folder of signals.
 
     Raises:
-        CacheError: There is none, or it is not one.
+        CacheError: There is none, or the file is not a manifest.
     """
     file = Path(folder) / _FILE
     try:
@@ -104,7 +104,7 @@ def read_manifest(folder: Path | str) -> Manifest:
         manifest = TypeAdapter(Manifest).validate_python(raw)
     except OSError as error:
         raise CacheError(
-            f"{folder} holds no kept signals ({file.name} cannot be read: {error.strerror}); make"
+            f"{folder} holds no cached signals ({file.name} cannot be read: {error.strerror}); make"
             " them with: limbeck cache RECIPE -o DIR"
         ) from error
     except ValidationError as error:
@@ -122,7 +122,7 @@ def read_manifest(folder: Path | str) -> Manifest:
 
 
 def with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """A recipe whose teacher is named by its kept signals alone, with its model written out."""
+    """The recipe, with the teacher's model filled in where only its cached signals are named."""
     teacher = raw.get("teacher")
     if not isinstance(teacher, Mapping) or "model" in teacher or "cache" not in teacher:
         return dict(raw), []

@@ -1,4 +1,4 @@
-"""Batches in which student and teacher read the same text in tokens of their own, with links.
+"""Batches in which student and teacher read the same text in different tokens, with links.
 
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
@@ -19,7 +19,7 @@ from ..token_ids import TokenIds
 from .batching import ALL_ROWS, BatchSource, as_tokens, chance_of_rows, padded
 from .masking import Masking, NextToken, mask_tokens, next_tokens
 from .token_map import Ids, TokenMap
-from .two_cuts import Cuts
+from .word_runs import TokenizedBy
 
 Kind = Literal["match", "reduce", "boundaries"]
 
@@ -31,22 +31,22 @@ class AlignedBatches(BatchSource):
     Row m of batch n is a pure function of the seed, of n and of m.
 
     Attributes:
-        table: The finest groups in both cuts, as `cut_twice` leaves them.
-        order: Which sequence stands at which place.
-        teacher: Tokenizer.
-        student: Tokenizer.
+        table: The finest groups, tokenized by both, as made by `tokenize_twice`.
+        order: Which sequence is at which place.
+        teacher: The teacher's tokenizer.
+        student: The student's tokenizer.
         tokens: The teacher's tokens in the student's vocabulary.
-        kind: ``match`` links tokens that are the same; ``reduce`` the teacher's tokens
-            with the student's that they are written with, of which the student reads
-            a view of its own; ``ends`` the last tokens of what both cut at its end,
-            where decoders predict what follows.
-        size: Sequences in a batch.
-        masking: How the student's tokens are hidden, or that next ones are predicted; None
-            leaves them all to be read.
-        teacher_input: ``everything``, or ``masked``: what the student does not see is
-            hidden from the teacher too.
-        positions: The student's longest text.
-        seed: Decides the masks.
+        kind: ``match`` links tokens that are the same. ``reduce`` links each teacher token with
+            the student tokens that spell it; the student reads these as a second view of the
+            text. ``boundaries`` links the last tokens of each group, where decoders predict what
+            follows.
+        size: Number of sequences in a batch.
+        masking: How the student's tokens are masked, or that next tokens are predicted; None
+            leaves every token as it is.
+        teacher_input: ``everything``, or ``masked``: words that are masked for the student are
+            masked for the teacher too.
+        positions: The largest number of tokens that the student reads.
+        seed: Seed of the masks.
     """
 
     table: datasets.Dataset
@@ -62,7 +62,7 @@ class AlignedBatches(BatchSource):
     seed: int
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
-        """The batch of that number, counted from 0, or some rows of it."""
+        """The batch of a number, counted from 0, or some rows of it."""
         indices = self.order.indices(number * self.size, self.size)[rows]
         found: dict[str, Any] = self.table[indices.tolist()]
         sequences = [
@@ -77,7 +77,7 @@ class AlignedBatches(BatchSource):
         read = ids
         if self.teacher_input == "masked":
             gaps = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
-            hidden = [_spread(row, some) for row, some in zip(sequences, gaps, strict=True)]
+            hidden = [_touched_groups(row, some) for row, some in zip(sequences, gaps, strict=True)]
             read = np.where(padded(hidden, False, np.bool_), self.teacher.mask_token_id, ids)
         of_teacher = padded([there for _, there in linked], -1, np.int64)
         of_student = padded([here for here, _ in linked], -1, np.int64)
@@ -119,7 +119,7 @@ class AlignedBatches(BatchSource):
             labels, predicted = next_tokens(ids, real)
             return as_tokens(ids, real, labels, predicted)
         maskable = [
-            np.repeat(row["cuts"] != Cuts.FRAME, row["student_lengths"])
+            np.repeat(row["cuts"] != TokenizedBy.FRAME, row["student_lengths"])
             & ~np.isin(row["student_ids"], self.student.all_special_ids)
             for row in sequences
         ]
@@ -137,7 +137,7 @@ class AlignedBatches(BatchSource):
     def _links(
         self, sequences: list[dict[str, Any]]
     ) -> tuple[list[tuple[Ids, Ids]], Tokens | None]:
-        """Groups of the student's and of the teacher's tokens, and what the student then reads."""
+        """The groups of student and teacher tokens in every row, and the student's second view."""
         if self.kind != "reduce":
             linked = self._matched if self.kind == "match" else _ends
             return [linked(row) for row in sequences], None
@@ -150,7 +150,7 @@ class AlignedBatches(BatchSource):
 
     def _matched(self, row: Mapping[str, Any]) -> tuple[Ids, Ids]:
         teacher, student = row["teacher_lengths"], row["student_lengths"]
-        one = (teacher == 1) & (student == 1) & (row["cuts"] == Cuts.EITHER)
+        one = (teacher == 1) & (student == 1) & (row["cuts"] == TokenizedBy.EITHER)
         theirs, mine = (np.cumsum(teacher) - 1)[one], (np.cumsum(student) - 1)[one]
         same = self.tokens.same[row["teacher_ids"][theirs]] == row["student_ids"][mine]
         of_teacher = np.full(len(row["teacher_ids"]), -1)
@@ -159,19 +159,19 @@ class AlignedBatches(BatchSource):
         return of_student, of_teacher
 
     def _reduced(self, row: Mapping[str, Any]) -> tuple[Ids, Ids, Ids]:
-        """The student's tokens of every teacher token, and the groups of both."""
+        """The student tokens that spell every teacher token, and the groups of both."""
         ids = row["teacher_ids"]
-        parts, owner = (found[: self.positions] for found in self.tokens.written_with(ids))
-        # A teacher token is compared if all of it is read, and if it stands for text.
+        parts, owner = (found[: self.positions] for found in self.tokens.parts_of(ids))
+        # A teacher token is compared if all its parts are read, and if it stands for text.
         whole = np.bincount(owner, minlength=len(ids)) == self.tokens.lengths[ids]
         is_text = ~np.isin(ids, self.teacher.all_special_ids)
-        linked = whole & self.tokens.written[ids] & is_text
+        linked = whole & self.tokens.spellable[ids] & is_text
         of_teacher = np.where(linked, np.cumsum(linked) - 1, -1)
         return parts, of_teacher[owner], of_teacher
 
 
 def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
-    """The groups that both have tokens of, at their last tokens: student's, teacher's."""
+    """For student and teacher, the group at the last token of each group that both have."""
     both = _in_both(row)
     found = []
     for who in ("student", "teacher"):
@@ -182,7 +182,7 @@ def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
 
 
 def _following(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
-    """The groups that both have tokens of, where each of their tokens is predicted: before it."""
+    """For student and teacher, the group of the next token, among groups that both have."""
     both = _in_both(row)
     number = np.where(both, np.cumsum(both) - 1, -1)
     found = []
@@ -193,14 +193,14 @@ def _following(row: Mapping[str, Any]) -> tuple[Ids, Ids]:
 
 
 def _in_both(row: Mapping[str, Any]) -> Bool[np.ndarray, " groups"]:
-    found: Bool[np.ndarray, " groups"] = (
-        (row["teacher_lengths"] > 0) & (row["student_lengths"] > 0) & (row["cuts"] == Cuts.EITHER)
-    )
+    """The groups of which both have tokens."""
+    both = (row["teacher_lengths"] > 0) & (row["student_lengths"] > 0)
+    found: Bool[np.ndarray, " groups"] = both & (row["cuts"] == TokenizedBy.EITHER)
     return found
 
 
 def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " vocabulary"]:
-    """True at a student token that goes on with the word before it."""
+    """True at a student token that continues the word before it."""
     lengths = row["student_lengths"]
     first = np.cumsum(lengths) - lengths
     found = np.ones(len(row["student_ids"]), dtype=np.bool_)
@@ -208,14 +208,14 @@ def _continues(row: Mapping[str, Any]) -> Bool[np.ndarray, " vocabulary"]:
     return found
 
 
-def _spread(
+def _touched_groups(
     row: Mapping[str, Any], predicted: Bool[np.ndarray, " vocabulary"]
 ) -> Bool[np.ndarray, " teacher_vocabulary"]:
-    """True at the teacher's tokens of a group of which the student must predict some token."""
+    """True at the teacher's tokens of every group of which the student predicts some token."""
     group = np.repeat(np.arange(len(row["cuts"])), row["student_lengths"])
     hidden = np.bincount(group[predicted], minlength=len(row["cuts"])) > 0
-    spread: Bool[np.ndarray, " teacher_vocabulary"] = np.repeat(hidden, row["teacher_lengths"])
-    return spread
+    found: Bool[np.ndarray, " teacher_vocabulary"] = np.repeat(hidden, row["teacher_lengths"])
+    return found
 
 
 def _real(rows: list[Ids]) -> Bool[np.ndarray, "_ _"]:

@@ -1,8 +1,7 @@
-"""Sequences become batches: row m of batch n is a pure function of the seed, of n and of m.
+"""Batches of sequences: row m of batch n is a pure function of the seed, of n and of m.
 
-So a run that was killed goes on with the very batches it would have seen, the
-position in the data is the step itself, and each of several processes makes
-the rows that it computes and no others.
+So a killed run resumes with the same batches that it would have seen, the position in the data is
+the number of the step, and each of several processes makes only the rows that it computes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,31 +26,31 @@ ALL_ROWS = slice(None)
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where the loop takes its batches from.
+    """A source of batches for the training loop.
 
     Attributes:
-        hangs_on_weights: Whether a batch is made with the weights as they are at its step.
+        depends_on_weights: Whether a batch is made with the weights at its step.
     """
 
-    hangs_on_weights: ClassVar[bool] = False
+    depends_on_weights: ClassVar[bool] = False
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
-        """The batch of that number, counted from 0, or some rows of it.
+        """The batch of a number, counted from 0, or some rows of it.
 
-        It is the same whenever it is asked for, and so is each row whichever others are.
+        Every call returns the same batch, and a row does not depend on which others are requested.
         """
         ...
 
     def facts(self) -> Mapping[str, object]:
-        """What the log should know of the last batches."""
+        """Facts about the last batches for the log."""
         return {}
 
     def state(self) -> dict[str, Tensor]:
-        """What later batches take from earlier ones, for a checkpoint."""
+        """The state that later batches need of earlier ones, for a checkpoint."""
         return {}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what a checkpoint has of them."""
+        """Restore the state from a checkpoint."""
         return
 
 
@@ -60,14 +59,14 @@ class Batches(BatchSource):
     """The batches of a stage.
 
     Attributes:
-        table: Sequences, as `tokenize_source` leaves them, one source after another.
-        order: Which sequence stands at which place.
-        tokenizer: Tells the special tokens.
-        size: Sequences in a batch.
-        masking: How tokens are hidden, or that the next one is to be predicted;
-            None leaves every token as it is and asks for no prediction.
-        seed: Decides what is masked.
-        apart: Whether documents in one sequence do not see one another.
+        table: Sequences of all sources, concatenated, as made by `tokenize_source`.
+        order: Which sequence is at which place.
+        tokenizer: Its special tokens are used.
+        size: Number of sequences in a batch.
+        masking: How tokens are masked, or that next tokens are predicted; None leaves every token
+            as it is and predicts nothing.
+        seed: Seed of the masks.
+        apart: Whether documents in one sequence are isolated from each other.
     """
 
     table: datasets.Dataset
@@ -79,7 +78,7 @@ class Batches(BatchSource):
     apart: bool = False
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
-        """The batch of that number, counted from 0, or some rows of it."""
+        """The batch of a number, counted from 0, or some rows of it."""
         indices = self.order.indices(number * self.size, self.size)[rows]
         found: dict[str, Any] = self.table[indices.tolist()]
         sizes = found.get("utf8_bytes" if self._spaces else "visible_bytes")
@@ -98,12 +97,12 @@ class Batches(BatchSource):
 
     @property
     def _spaces(self) -> bool:
-        """Whether white space is predicted: decoders do, and what hides words does not."""
+        """Whether white space is predicted: by decoders, but not where words are masked."""
         return isinstance(self.masking, NextToken)
 
 
 def chance_of_rows(seed: int, number: int, rows: Sequence[int]) -> list[np.random.Generator]:
-    """What is drawn in each of those rows of batch ``number``."""
+    """A random generator for each row of batch ``number``."""
     return [np.random.default_rng((seed, number, row)) for row in rows]
 
 
@@ -116,19 +115,19 @@ def collate(
     masking: Masking | NextToken | None,
     utf8_bytes: Sequence[Any] | None = None,
 ) -> Batch:
-    """Sequences padded to the longest one, with what is to be predicted if asked for.
+    """Sequences padded to the longest one, with the tokens that are to be predicted.
 
     Args:
-        input_ids: Of every sequence.
-        continues: True at a token that goes on with the word before it.
-        tokenizer: Tells the special tokens.
-        chance: Of every sequence.
+        input_ids: Token ids of every sequence.
+        continues: For every sequence, True at each token that continues the word before it.
+        tokenizer: Its special tokens are used.
+        chance: A random generator for every sequence.
         masking: What is to be predicted.
-        utf8_bytes: Of text that each token stands for, where that is known.
+        utf8_bytes: UTF-8 bytes of text of each token, where known.
     """
-    # Decoders often have no padding token; what stands at padding is never looked at.
+    # Decoders often have no padding token; the id at padding is never read.
     ids = padded(input_ids, tokenizer.pad_token_id or 0, np.int64)
-    goes_on = padded(continues, False, np.bool_)
+    continuing = padded(continues, False, np.bool_)
     real = padded([np.ones(len(row)) for row in input_ids], False, np.bool_)
     seen, labels, predicted = ids, ids, np.zeros_like(real)
     if isinstance(masking, NextToken):
@@ -137,7 +136,7 @@ def collate(
         maskable = real & ~np.isin(ids, tokenizer.all_special_ids)
         seen, predicted = mask_tokens(
             ids,
-            goes_on,
+            continuing,
             maskable,
             chance,
             masking=masking,
@@ -155,9 +154,9 @@ def collate(
 
 
 def kept_apart(tokens: Tokens, between: int) -> Tokens:
-    """The same sequences, with positions that begin anew after every mark between documents.
+    """The same sequences, with positions that restart after every separator between documents.
 
-    What follows the mark is another document, and is not predicted from it.
+    The token after a separator begins another document and is not predicted.
 
     >>> ids, yes = torch.tensor([[1, 5, 6, 2, 7, 8]]), torch.ones(1, 6, dtype=torch.bool)
     >>> found = kept_apart(Tokens(ids, yes, ids, yes), between=2)
@@ -171,7 +170,7 @@ def kept_apart(tokens: Tokens, between: int) -> Tokens:
 
 
 def padded(rows: Sequence[Any], fill: int, dtype: type[np.generic]) -> Shaped[np.ndarray, "_ _"]:
-    """Rows of different lengths as one table, filled up at their ends.
+    """Rows of different lengths as one table, padded at their ends.
 
     >>> padded([[1, 2], [3]], 0, np.int64).tolist()
     [[1, 2], [3, 0]]
@@ -188,7 +187,7 @@ def read_by_both(
     labels: Int64[np.ndarray, "batch tokens"],
     predicted: Bool[np.ndarray, "batch tokens"],
 ) -> Batch:
-    """The same tokens for student and teacher."""
+    """A batch of the same tokens for student and teacher."""
     tokens = as_tokens(seen, real, labels, predicted)
     return Batch(student=tokens, teacher=tokens)
 
@@ -199,7 +198,7 @@ def as_tokens(
     labels: Int64[np.ndarray, "batch tokens"],
     predicted: Bool[np.ndarray, "batch tokens"],
 ) -> Tokens:
-    """Arrays as a model reads them."""
+    """Arrays as `Tokens`."""
     return Tokens(
         input_ids=torch.from_numpy(seen),
         mask=torch.from_numpy(real),

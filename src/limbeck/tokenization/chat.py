@@ -1,4 +1,4 @@
-"""Prompts in a tokenizer's chat template: what a user says, up to where the answer begins."""
+"""Prompts in a tokenizer's chat template, up to the place where the answer begins."""
 
 from transformers import PreTrainedTokenizerFast
 
@@ -6,27 +6,27 @@ from ..errors import DataError
 from .plain_text import disguised, marked
 from .text_bytes import TokenizedText, tokenize_texts
 
-# Templates that write the day's date would give other prompts every day. It stands before them,
-# for transformers hands no function over to a template.
+# Templates that print the date would give other prompts every day. The macro is put before the
+# template, because transformers does not pass functions to templates.
 _ONE_DAY = (
     "{% macro strftime_now(form) %}"
     "{% if form == '%Y-%m-%d' %}2024-07-26{% else %}26 Jul 2024{% endif %}"
     "{% endmacro %}"
 )
-_SOMETHING = "limbeck"  # said by a user, to see where a template puts it
+_SOMETHING = "limbeck"  # a message that shows where a template puts the text of a user
 
 
 def as_said(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
-    """A prompt in the template, special tokens written out.
+    """A prompt in the chat template, with special tokens as text.
 
     Raises:
-        DataError: There is no template, or it cannot put this prompt.
+        DataError: There is no template, or it fails for this prompt.
     """
-    return _rendered(tokenizer, [{"role": "user", "content": text}], asks=True)
+    return _rendered(tokenizer, [{"role": "user", "content": text}], generate=True)
 
 
 def tokenize_said(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[TokenizedText]:
-    """Prompts in the template as tokens; special tokens that a prompt spells are ordinary text.
+    """Tokenized prompts in the chat template; special tokens spelled in a prompt are plain text.
 
     Raises:
         DataError: As for `as_said`.
@@ -36,21 +36,21 @@ def tokenize_said(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[
 
 
 def after_answer(tokenizer: PreTrainedTokenizerFast) -> str:
-    """What the template puts behind an answer; nothing where it leaves the answer out.
+    """The text that the template puts after an answer; empty where it drops the answer.
 
     Raises:
         DataError: As for `as_said`.
     """
     turns = [("user", "?"), ("assistant", _SOMETHING)]
     messages = [{"role": role, "content": content} for role, content in turns]
-    _, found, after = _rendered(tokenizer, messages, asks=False).rpartition(_SOMETHING)
+    _, found, after = _rendered(tokenizer, messages, generate=False).rpartition(_SOMETHING)
     return after if found else ""
 
 
 def turn_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
-    """The token with which the template ends an answer, as <|im_end|>.
+    """The token with which the template ends an answer, e.g. <|im_end|>.
 
-    None without a template, and where it takes no answer or puts ordinary text behind it.
+    None if there is no template, if it accepts no answer, or if ordinary text follows the answer.
     """
     if not tokenizer.chat_template:
         return None
@@ -64,11 +64,11 @@ def turn_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
 
 
 def answer_end(tokenizer: PreTrainedTokenizerFast, *, chat: bool) -> int | None:
-    """The token with which an answer is learned to end: that of the turn, or that of a text.
+    """The token that ends an answer in training: the end of a turn, or the end of a text.
 
     Args:
-        tokenizer: A decoder's.
-        chat: Prompts stand in the tokenizer's chat template.
+        tokenizer: The tokenizer of a decoder.
+        chat: Prompts are put into the tokenizer's chat template.
     """
     end: int | None = tokenizer.eos_token_id
     turn = turn_end(tokenizer) if chat else None
@@ -76,39 +76,40 @@ def answer_end(tokenizer: PreTrainedTokenizerFast, *, chat: bool) -> int | None:
 
 
 def _rendered(
-    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, asks: bool
+    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, generate: bool
 ) -> str:
     if not tokenizer.chat_template:
         raise DataError(
             f"the tokenizer {tokenizer.name_or_path!r} has no chat template; name one that has, or"
-            " leave `chat` out"
+            " leave `chat_template` out"
         )
     try:
         said = tokenizer.apply_chat_template(
             messages,
             tokenize=False,
-            add_generation_prompt=asks,
+            add_generation_prompt=generate,
             chat_template=_ONE_DAY + tokenizer.get_chat_template(),
         )
-    except Exception as error:  # whatever a template raises
+    except Exception as error:  # a template can raise anything
         raise DataError(
-            f"the chat template of {tokenizer.name_or_path!r} cannot put"
-            f" {messages[-1]['content']!r:.60}: {error}; mend the template, or leave `chat` out"
+            f"the chat template of {tokenizer.name_or_path!r} fails for"
+            f" {messages[-1]['content']!r:.60}: {error}; correct the template, or leave"
+            " `chat_template` out"
         ) from error
     return str(said)
 
 
 def before_words(tokenizer: PreTrainedTokenizerFast) -> str:
-    """What the template puts before the words of a user.
+    """The text that the template puts before the message of a user.
 
     Raises:
-        DataError: As for `as_said`, or the words are not to be found in what it makes of them.
+        DataError: As for `as_said`, or the template drops the message.
     """
     said = as_said(tokenizer, _SOMETHING)
     before, found, _ = said.partition(_SOMETHING)
     if not found:
         raise DataError(
-            f"the chat template of {tokenizer.name_or_path!r} leaves out what a user says; name"
-            " another tokenizer, or leave `chat` out"
+            f"the chat template of {tokenizer.name_or_path!r} drops the message of the user; name"
+            " another tokenizer, or leave `chat_template` out"
         )
     return before

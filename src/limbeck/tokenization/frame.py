@@ -1,4 +1,4 @@
-"""Special tokens around a sequence, and between the documents in it: one frame everywhere."""
+"""The special tokens around a sequence and between its documents, the same everywhere."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from .post_processor import own_frame, usual_frame
 
 
 class Frame(NamedTuple):
-    """Special tokens at both ends of a sequence, and between two documents in it."""
+    """The special tokens before and after a sequence, and between two documents in it."""
 
     first: tuple[int, ...]
     last: tuple[int, ...]
@@ -16,16 +16,16 @@ class Frame(NamedTuple):
 
     @property
     def begin(self) -> tuple[int, ...]:
-        """What a text begins with that is to be continued: at least one token."""
+        """The tokens at the beginning of a text that is to be continued: at least one."""
         return self.first or (self.between,)
 
 
 def frame_of(tokenizer: PreTrainedTokenizerFast) -> Frame:
-    """The tokenizer's own frame, else both ends where it has marks for them, else the beginning.
+    """The tokenizer's own frame, or the usual frame of its kind where it has none.
 
-    A decoder's sequence has no mark at its end unless its tokenizer puts one there: it is
-    truncated there, and its text continues. Without any special token there is no frame, and
-    token 0 stands between documents.
+    The sequence of a decoder has no special token at its end unless its tokenizer puts one there,
+    because it is truncated and its text continues. Without any special token there is no frame,
+    and token 0 separates documents.
     """
     first, last = own_frame(tokenizer.backend_tokenizer) or usual_frame(tokenizer)
     ends = (tokenizer.sep_token_id if last else None, tokenizer.eos_token_id)

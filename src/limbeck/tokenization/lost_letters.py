@@ -1,8 +1,8 @@
-"""Tokens that no text ever becomes, because a normalizer takes letters of theirs away.
+"""Tokens that can never occur because the normalizer removes or changes their letters.
 
-A vocabulary with capitals whose tokenizer makes all letters small, as transformers does with a
-`vocab.txt` that stands alone, loses most of its words, and й becomes и; so do scripts whose vowels
-are marks on a letter, as Devanagari and Thai, or that are written with points.
+A cased vocabulary whose tokenizer converts text to lower case (transformers does so with a
+`vocab.txt` without a configuration) loses most of its words, and й becomes и. Scripts whose vowels
+are marks on a letter, such as Devanagari and Thai, or that have points, lose their tokens too.
 """
 
 import json
@@ -12,40 +12,40 @@ from pathlib import Path
 from tokenizers import decoders
 from transformers import PreTrainedTokenizerFast
 
-_ODD = 0.02  # of a vocabulary: a few tokens that are never made are in most of them
+_TOLERATED = 0.02  # share of a vocabulary; most vocabularies have a few tokens that never occur
 
 
 def lost_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The tokens with a letter or mark that the normalizer takes away, special ones apart."""
+    """The ordinary tokens with a letter or mark that the normalizer removes or changes."""
     backend = tokenizer.backend_tokenizer
     if backend.normalizer is None:
         return []
-    apart = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-    apart |= {str(token) for token in tokenizer.all_special_tokens}
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    special |= {str(token) for token in tokenizer.all_special_tokens}
     tokens = [
         token
         for token in tokenizer.get_vocab()
-        if token not in apart and (token[:1], token[-1:]) not in (("[", "]"), ("<", ">"))
+        if token not in special and (token[:1], token[-1:]) not in (("[", "]"), ("<", ">"))
     ]
     if isinstance(backend.decoder, decoders.ByteLevel):
-        # A single one stands for a byte, which its alphabet always has.
+        # A single character stands for a byte, which is always in the alphabet.
         tokens = [backend.decoder.decode([token]) for token in tokens if len(token) > 1]
     normalize = backend.normalizer.normalize_str
-    # Whole tokens, for what becomes of a mark depends on its letter.
+    # Whole tokens are normalized, because the result for a mark depends on its letter.
     return [token for token in tokens if _letters(normalize(token)) != _letters(token)]
 
 
 def _letters(text: str) -> str:
-    """Its letters and the marks on them: vowel signs, points and accents."""
+    """The letters of a text and the marks on them: vowel signs, points and accents."""
     return "".join(letter for letter in text if unicodedata.category(letter)[0] in "LM")
 
 
 def letters_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
-    """That many tokens of a vocabulary can never be made, and how that is changed; None if few."""
+    """The problem that many tokens can never occur, and its remedy; None if few are concerned."""
     lost, count = lost_tokens(tokenizer), len(tokenizer)
-    if len(lost) <= _ODD * count:
+    if len(lost) <= _TOLERATED * count:
         return None
-    capitals = sum(any(letter.isupper() for letter in token) for token in lost) > _ODD * count
+    capitals = sum(any(letter.isupper() for letter in token) for token in lost) > _TOLERATED * count
     keep = {"do_lower_case": False} if capitals else {"strip_accents": False}
     some = max(lost, key=len)
     read = tokenizer.backend_tokenizer.normalizer.normalize_str(some)
@@ -56,9 +56,9 @@ def letters_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None
     )
 
 
-def says_so(tokenizer: PreTrainedTokenizerFast, folder: Path) -> bool:
-    """Whether a model's files say what becomes of capitals, and not what transformers assumes."""
-    if not folder.is_dir():  # on the hub: where its files were put
+def normalizer_is_configured(tokenizer: PreTrainedTokenizerFast, folder: Path) -> bool:
+    """Whether the model's files define the normalizer, rather than transformers' default."""
+    if not folder.is_dir():  # a hub name: use the folder of its downloaded files
         folder = Path(str(tokenizer.init_kwargs.get("vocab_file", ""))).parent
     if (folder / "tokenizer.json").is_file():
         return True

@@ -1,7 +1,7 @@
-"""Words are hidden from the model, which must predict them from the rest.
+"""Masked language modelling: words are masked, and the model must predict them from the rest.
 
-Source: Devlin et al. 2019, BERT, arXiv:1810.04805; whole words as in its later
-release. Each word is drawn on its own, so the share holds on average.
+Source: Devlin et al. 2019, BERT, arXiv:1810.04805; whole words as in its later release. Each word
+is drawn independently, so the share of masked words holds on average.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,20 +16,20 @@ from pydantic import Field
 
 from ..system.numbers import Number
 
-# From numbers between 0 and 1, one for each place, to an id each.
+# Maps a number in [0, 1) at each place to a token id.
 RandomIds = Callable[[Float[ndarray, "batch tokens"]], Int[ndarray, "batch tokens"]]
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are hidden.
+    """How tokens are masked.
 
     Attributes:
         mlm_probability: Probability that a word is to be predicted.
-        whole_word: Draw words; otherwise each token on its own.
-        mask_replace_prob: Of the predicted tokens, the share that becomes the mask token.
-        random_replace_prob: Of the predicted tokens, the share that becomes a random token;
-            what is left stands as it is.
+        whole_word: Draw whole words; otherwise every token is drawn independently.
+        mask_replace_prob: Share of the predicted tokens that become the mask token.
+        random_replace_prob: Share of the predicted tokens that become a random token; the rest
+            stays as it is.
     """
 
     mlm_probability: Annotated[Number, Field(gt=0, le=1)] = 0.15
@@ -40,13 +40,13 @@ class Masking:
 
 @dataclass(frozen=True)
 class NextToken:
-    """Nothing is hidden: a decoder predicts every token from those before it."""
+    """Nothing is masked: a decoder predicts every token from those before it."""
 
 
 def next_tokens(
     tokens: Int[ndarray, "batch tokens"], real: Bool[ndarray, "batch tokens"]
 ) -> tuple[Int[ndarray, "batch tokens"], Bool[ndarray, "batch tokens"]]:
-    """The token after each, and True where there is one.
+    """The next token at each place, and True where there is one.
 
     >>> next_tokens(np.array([[5, 6, 7, 0]]), np.array([[True, True, True, False]]))
     (array([[6, 7, 0, 0]]), array([[ True,  True, False, False]]))
@@ -71,15 +71,15 @@ def mask_tokens(
 
     Args:
         tokens: Token ids.
-        continues: True where a token goes on with the word before it.
+        continues: True where a token continues the word before it.
         maskable: False at special tokens and padding, which stay as they are.
-        chance: A source for every row, so that what is hidden in one does not hang on what
-            stands beside it.
-        masking: Shares, and whether words or tokens are drawn.
-        mask_id: The mask token; where tokens are of several vocabularies, that of each.
-        random_ids: Makes the ids of random tokens of even chances, as `TokenIds.at` does.
+        chance: A random generator for every row, so that the masks of a row do not depend on the
+            other rows.
+        masking: The probabilities, and whether words or tokens are drawn.
+        mask_id: The mask token; one for each token where they are of several vocabularies.
+        random_ids: Maps uniform numbers to random token ids, as `TokenIds.at` does.
     """
-    # Token by token, so that a row's draws do not hang on the padding behind it either.
+    # Drawn token by token, so that a row's draws do not depend on the padding after it either.
     drawn = np.stack([source.random((tokens.shape[1], 3)) for source in chance])
     whether, fate, which = np.moveaxis(drawn, -1, 0)
     if masking.whole_word:

@@ -1,9 +1,9 @@
-"""How BPE makes each of its tokens: by which of its merges, where several would lead there.
+"""How BPE makes each of its tokens: which merges it uses where several could make the token.
 
-A learned vocabulary has one merge a token; one converted from SentencePiece has every pair whose
-two parts are tokens, and which of them is used follows from their order alone. Within a text
-nothing else happens: a merge that reached over the token's border would have left no such token,
-so its letters are merged as they are on their own.
+A learned vocabulary has one merge for each token. A vocabulary converted from SentencePiece has a
+merge for every pair whose two parts are tokens, and only their order decides which is used. It is
+enough to merge the letters of a token alone: a merge across the border of the token would not
+leave that token in the text.
 
 Source: BPE, Sennrich et al. 2016, arXiv:1508.07909; the order of merges is that of `tokenizers`.
 """
@@ -17,7 +17,7 @@ Pair = tuple[str, str]
 
 
 def merge_pairs(model: Mapping[str, Any]) -> list[Pair]:
-    """The merges of a tokenizer's model in their order; older files write each as one string.
+    """The merges of a tokenizer's model in their order; older files have each as one string.
 
     >>> merge_pairs({"merges": ["a b", ["ab", "c"]]})
     [('a', 'b'), ('ab', 'c')]
@@ -30,7 +30,7 @@ def merge_pairs(model: Mapping[str, Any]) -> list[Pair]:
 
 
 class Merging:
-    """The merges of a BPE model, as they are used.
+    """The merges of a BPE model, and the tokens that they really make.
 
     >>> vocabulary = {token: n for n, token in enumerate(["a", "b", "c", "ab", "bc", "abc"])}
     >>> merges = [["a", "b"], ["b", "c"], ["a", "bc"], ["ab", "c"]]
@@ -47,11 +47,11 @@ class Merging:
         self._made = cache(self._made_of)
 
     def joined(self, left: str, right: str) -> str:
-        """The token that a pair is merged to."""
+        """The token that a pair is merged into."""
         return left + right.removeprefix(self._prefix)
 
     def made_of(self, token: str) -> frozenset[str]:
-        """What its letters become on the way to it, itself included; none if it is never made."""
+        """All tokens on the way from letters to a token, itself included; empty if never made."""
         return self._made(token)
 
     def _made_of(self, token: str) -> frozenset[str]:
@@ -68,7 +68,7 @@ class Merging:
         return frozenset(seen) if made else frozenset()
 
     def _letters(self, token: str) -> list[str]:
-        """What it begins as, where it stands in a word as its marks say."""
+        """The letters of a token before any merge, with the marks of their places in a word."""
         begins = not (self._prefix and token.startswith(self._prefix))
         ends = bool(self._suffix) and token.endswith(self._suffix)
         letters = list(token.removeprefix(self._prefix).removesuffix(self._suffix))

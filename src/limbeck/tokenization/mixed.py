@@ -1,7 +1,7 @@
-"""Sequences in which every word is cut by one of two vocabularies, as a coin decides.
+"""Sequences in which every word is tokenized by one of two tokenizers, chosen at random.
 
-Tokens of the student's vocabulary are numbered after those of the teacher's, so a mixed
-sequence is one row of numbers.
+Tokens of the student are numbered after those of the teacher, so a mixed sequence is one row of
+ids.
 
 Source: mixed-vocabulary training, Zhao et al. 2021, arXiv:1909.11687, section 3.
 """
@@ -20,15 +20,15 @@ from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
 from .batching import ALL_ROWS, BatchSource, chance_of_rows, padded, read_by_both
 from .masking import Masking, mask_tokens
-from .two_cuts import Cuts
+from .word_runs import TokenizedBy
 
 
 class MixedSequence(NamedTuple):
-    """One sequence, each word in the cut that it got.
+    """One sequence in which each word is tokenized by one of the two tokenizers.
 
     Attributes:
-        ids: Of tokens, the student's above the teacher's.
-        continues: True where a token goes on with the word before it.
+        ids: Token ids, those of the student above those of the teacher.
+        continues: True where a token continues the word before it.
         framing: True at special tokens.
     """
 
@@ -40,12 +40,12 @@ class MixedSequence(NamedTuple):
 def mix_words(
     row: Mapping[str, Any], heads: Bool[np.ndarray, " words"], *, student_from: int
 ) -> MixedSequence:
-    """The sequence in which words whose coin shows heads are cut by the student's vocabulary.
+    """The sequence in which the words with heads are tokenized by the student's tokenizer.
 
     Args:
-        row: Of a table of `cut_twice`.
-        heads: A coin a word; words that only one tokenizer knows do not heed it.
-        student_from: Number of the student's first token.
+        row: A row of a table of `tokenize_twice`.
+        heads: A coin flip for each word, without effect where only one tokenizer knows the word.
+        student_from: The number of the student's first token.
 
     >>> row = {"teacher_ids": [7, 8, 9], "teacher_lengths": [1, 2], "cuts": [0, 0],
     ...        "student_ids": [1, 2, 3], "student_lengths": [2, 1]}
@@ -53,7 +53,8 @@ def mix_words(
     >>> mix_words(row, np.array([True, False]), student_from=100).ids.tolist()
     [101, 102, 8, 9]
     """
-    by_student = (heads & (row["cuts"] != Cuts.TEACHER)) | (row["cuts"] == Cuts.STUDENT)
+    by = row["cuts"]
+    by_student = (heads & (by != TokenizedBy.TEACHER)) | (by == TokenizedBy.STUDENT)
     teacher, student = row["teacher_lengths"], row["student_lengths"]
     lengths = np.where(by_student, student, teacher)
     word = np.repeat(np.arange(len(lengths)), lengths)
@@ -64,26 +65,26 @@ def mix_words(
     ids = np.empty(len(word), dtype=np.int64)
     ids[is_student] = row["student_ids"][place[is_student]] + student_from
     ids[~is_student] = row["teacher_ids"][place[~is_student]]
-    return MixedSequence(ids, within > 0, (row["cuts"] == Cuts.FRAME)[word])
+    return MixedSequence(ids, within > 0, (by == TokenizedBy.FRAME)[word])
 
 
 @dataclass(frozen=True)
 class MixedBatches(BatchSource):
-    """The batches of a stage in which teacher and student vocabulary stand mixed.
+    """The batches of a stage that mixes the vocabularies of teacher and student.
 
     Row m of batch n is a pure function of the seed, of n, of m and of the share.
 
     Attributes:
-        table: Words in both cuts, as `cut_twice` leaves them.
-        order: Which sequence stands at which place.
-        teacher: Tokenizer.
-        student: Tokenizer.
-        student_from: Number of the student's first token: rows of the teacher's table.
-        size: Sequences in a batch.
-        masking: How tokens are hidden, of both kinds alike.
-        shares: Probability of heads, the student's cut, in each batch; the last one holds
-            for all after it.
-        seed: Decides coins and masks.
+        table: Words tokenized by both tokenizers, as made by `tokenize_twice`.
+        order: Which sequence is at which place.
+        teacher: The teacher's tokenizer.
+        student: The student's tokenizer.
+        student_from: The number of the student's first token: rows of the teacher's table.
+        size: Number of sequences in a batch.
+        masking: How tokens of both vocabularies are masked.
+        shares: Probability in each batch that a word is tokenized by the student's tokenizer; the
+            last one is used for all later batches.
+        seed: Seed of coin flips and masks.
     """
 
     table: datasets.Dataset
@@ -97,7 +98,7 @@ class MixedBatches(BatchSource):
     seed: int
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
-        """The batch of that number, or some rows of it; student and teacher read the same."""
+        """The batch of a number, or some rows of it; student and teacher read the same tokens."""
         indices = self.order.indices(number * self.size, self.size)[rows]
         found: dict[str, Any] = self.table[indices.tolist()]
         chance = chance_of_rows(self.seed, number, range(self.size)[rows])

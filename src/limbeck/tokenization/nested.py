@@ -1,7 +1,8 @@
-"""A vocabulary learned from text that the teacher has cut: its tokens nest in the teacher's.
+"""A vocabulary learned from text that the teacher has tokenized: its tokens nest in the teacher's.
 
-No token is learned from letters on both sides of a teacher's cut. The tokenizer itself cuts
-words as its kind does, and may still put a token over a place where the teacher cuts.
+No token is learned from letters on both sides of a border between two teacher tokens. The new
+tokenizer tokenizes words in the usual way of its kind, so it may still place a token across such a
+border.
 
 Source: Kolesnikova et al. 2022, arXiv:2205.02340, whose students' tokens are learned this way.
 """
@@ -18,7 +19,7 @@ from .learn import as_transformers, check_size, train_like
 from .plain_text import plain_tokenizer
 from .spelling import is_lone_byte
 
-_GOES_ON = "\ue000"  # of private use, so in no text: stands before a token that goes on with a word
+_CONTINUES = "\ue000"  # a private character, in no text: marks a token that continues a word
 _BETWEEN = "\n"
 _DOCUMENTS_AT_ONCE = 1000
 
@@ -26,31 +27,33 @@ _DOCUMENTS_AT_ONCE = 1000
 def learn_nested(
     documents: Iterable[str], like: PreTrainedTokenizerFast, *, vocab_size: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of another size whose tokens are parts of those that ``like`` cuts text into.
+    """A tokenizer of another size whose tokens are parts of the tokens of ``like``.
 
     Args:
         documents: Strings; they are read once.
-        like: Cuts the text, and gives the kind, the normalisation and the special tokens.
-        vocab_size: Tokens, special tokens included.
+        like: The tokenizer that tokenizes the text first, and whose kind, normalizer and special
+            tokens are used.
+        vocab_size: Number of tokens, special tokens included.
 
     Raises:
-        DataError: As `learn_tokenizer`.
+        DataError: As for `learn_tokenizer`.
     """
     settings = json.loads(like.backend_tokenizer.to_str())
     prefix = settings["model"].get("continuing_subword_prefix") or ""
     of_tokens = Tokenizer.from_str(json.dumps(settings | {"normalizer": None}))
     of_tokens.pre_tokenizer = pre_tokenizers.Split(_BETWEEN, "removed")
-    pattern, cut = as_transformers(of_tokens, like=like), _cut(iter(documents), like, prefix)
+    pattern = as_transformers(of_tokens, like=like)
+    lines = _teacher_tokens(iter(documents), like, prefix)
     if prefix:
-        # What goes on is learned with a mark before it, and some of it twice: without it too.
-        learned = train_like(pattern, cut, 2 * vocab_size)
+        # Tokens that continue a word are learned with a mark, some of them also without it.
+        learned = train_like(pattern, lines, 2 * vocab_size)
     else:
-        learned = train_like(pattern, cut, vocab_size, initial_alphabet=_letters(settings))
+        learned = train_like(pattern, lines, vocab_size, initial_alphabet=_letters(settings))
     found = json.loads(learned.backend_tokenizer.to_str())
     found |= {name: settings[name] for name in ("normalizer", "pre_tokenizer")}
     if prefix:
         names = sorted(found["model"]["vocab"], key=found["model"]["vocab"].__getitem__)
-        unmarked = dict.fromkeys(n.replace(_GOES_ON, prefix, 1) for n in names if n != _GOES_ON)
+        unmarked = dict.fromkeys(n.replace(_CONTINUES, prefix, 1) for n in names if n != _CONTINUES)
         letters = sum(len(name.removeprefix(prefix)) == 1 for name in unmarked)
         check_size(max(letters, min(vocab_size, len(unmarked))), vocab_size)
         found["model"]["vocab"] = {name: n for n, name in enumerate(islice(unmarked, vocab_size))}
@@ -59,10 +62,10 @@ def learn_nested(
     return nested
 
 
-def _cut(
+def _teacher_tokens(
     documents: Iterator[str], like: PreTrainedTokenizerFast, prefix: str
 ) -> Iterator[list[str]]:
-    """The documents as the teacher's tokens, one a line."""
+    """The documents as tokens of the teacher, one token in each line."""
     while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
         encoded = plain_tokenizer(like).encode_batch(some, add_special_tokens=False)
         yield [
@@ -76,8 +79,8 @@ def _cut(
 
 
 def _marked(token: str, prefix: str) -> str:
-    goes_on = prefix and token.startswith(prefix)
-    return _GOES_ON + token.removeprefix(prefix) if goes_on else token
+    continues = prefix and token.startswith(prefix)
+    return _CONTINUES + token.removeprefix(prefix) if continues else token
 
 
 def _letters(settings: dict[str, Any]) -> list[str]:

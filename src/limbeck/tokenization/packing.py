@@ -1,8 +1,8 @@
-"""Documents become sequences of tokens of one length at most, kept in a memory-mapped table.
+"""Documents become sequences of limited length, which are stored in a memory-mapped table.
 
-Packed, documents follow one another with a separator between them and no
-padding is ever computed on; unpacked, each document is a sequence of its own
-and what is longer is cut and counted.
+With packing, documents are concatenated with a separator between them, so no padding is ever
+computed. Without packing, each document is one sequence; longer documents are truncated, and the
+removed tokens are counted.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ _FEATURES = datasets.Features(
 )
 
 
-# Of what is held out it is known besides how many bytes of text each token stands for.
+# Held-out text has two more columns: the bytes of text of each token.
 _MEASURED = datasets.Features(
     dict.fromkeys(("utf8_bytes", "visible_bytes"), datasets.Sequence(datasets.Value("int32")))
 )
@@ -60,13 +60,13 @@ class Sequences:
     """The sequences of one source.
 
     Attributes:
-        table: Columns ``input_ids`` (special tokens included) and
-            ``continues``: True at a token that goes on with the word before it.
-        tokens: Tokens in it, special tokens included.
-        truncated_tokens: Tokens of the documents that are in no sequence.
+        table: Columns ``input_ids`` (special tokens included) and ``continues``: True at a token
+            that continues the word before it.
+        tokens: Number of tokens in the table, special tokens included.
+        truncated_tokens: Number of tokens of the documents that are in no sequence.
         utf8_bytes: Size of the documents.
-        spelled: Special tokens that the documents spell, read as ordinary text.
-        counts: What else was counted.
+        spelled: Number of special tokens that the documents spell, which are read as plain text.
+        counts: Other counts of the function that made the rows.
     """
 
     table: datasets.Dataset
@@ -90,18 +90,18 @@ def tokenize_source(
     held_out: HeldOut,
     cache: Path,
 ) -> Sequences:
-    """The sequences of a source, from the cache where an equal run has left them.
+    """The sequences of a source, from the cache if an equal run has stored them there.
 
     Raises:
-        DataError: The source cannot be read, or gives no sequence.
+        DataError: The source cannot be read, or yields no sequence.
     """
     frame, measured = frame_of(tokenizer), held_out.wanted
     first, last = list(frame.first), list(frame.last)
 
     def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
         words = _segment(documents, tokenizer, count, measured=measured)
-        cut = _pack if packed else _truncate
-        for tokens in cut(words, length - len(first) - len(last), frame.between, count):
+        split = _pack if packed else _truncate
+        for tokens in split(words, length - len(first) - len(last), frame.between, count):
             count["tokens"] += len(first) + len(tokens.input_ids) + len(last)
             framed = Tokens(
                 [*first, *tokens.input_ids, *last],
@@ -117,9 +117,9 @@ def tokenize_source(
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Names what a tokenizer does to text: what its file says, and its special tokens.
+    """A hash of what a tokenizer does to text: of its file, and of its special tokens.
 
-    These are named only where they do not follow from its file.
+    The special tokens are hashed only where they do not follow from the file.
     """
     backend, frame = tokenizer.backend_tokenizer, frame_of(tokenizer)
     known = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -140,25 +140,25 @@ def cached_table(
     held_out: HeldOut,
     cache: Path,
 ) -> Sequences:
-    """The table that ``rows`` makes of a source's documents, built where the cache lacks it.
+    """A table of rows made from a source's documents; built if the cache does not have it.
 
     Args:
-        source: Where documents come from.
-        rows: Makes the rows; counts ``tokens``, ``truncated_tokens`` and ``utf8_bytes``, and
-            what else is to be known.
-        features: Of the rows.
-        identity: What else decides them, as JSON.
-        length: Tokens of a sequence at most, for the message that there is none.
-        held_out: Which documents.
-        cache: Folder of all tables.
+        source: The source of the documents.
+        rows: Makes the rows, and counts ``tokens``, ``truncated_tokens``, ``utf8_bytes`` and
+            anything else.
+        features: The columns of the rows.
+        identity: Everything else that the rows depend on, as JSON values.
+        length: Largest number of tokens in a sequence, for error messages.
+        held_out: Which documents are read.
+        cache: The folder of all tables.
 
     Raises:
-        DataError: The source cannot be read, or gives no sequence.
+        DataError: The source cannot be read, or yields no sequence.
     """
     name = json.dumps([_TABLE, corpus_fingerprint([source]), *identity, *held_out])
     folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):  # other processes wait, and find it built
+    with FileLock(folder.with_suffix(".lock")):  # other processes wait until it is built
         if not (folder / "facts.json").is_file():
             _build(source, rows, features, folder, length, held_out)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
@@ -189,14 +189,14 @@ def _build(
         raise DataError(
             f"{source.path} gives no {side} sequence of {length} tokens"
             f" ({count['utf8_bytes']} bytes read, {held_out.share:.2%} of the documents held out);"
-            f" give more text, or a {'larger' if held_out.wanted else 'smaller'} held_out.share"
+            f" give more text, or a {'larger' if held_out.wanted else 'smaller'} held_out.fraction"
         )
-    # Written last: a folder without it was left half-way and is built again.
+    # Written last: a folder without this file is incomplete and is built again.
     write_text(folder / "facts.json", json.dumps({"table": _TABLE, **count}))
 
 
 def _write_table(rows: Iterator[dict[str, Any]], schema: pa.Schema, path: Path) -> int:
-    """Write rows of lists of numbers as Arrow's stream format, some at once; how many."""
+    """Write rows of lists of numbers in Arrow's stream format; returns the number of rows."""
     written = 0
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         while some := list(islice(rows, _ROWS_AT_ONCE)):
@@ -214,13 +214,13 @@ def _column(lists: list[Any], kind: pa.ListType) -> pa.ListArray:
 
 
 class Tokens(NamedTuple):
-    """Some tokens: what the columns of a table hold of them.
+    """Tokens with the columns of a table.
 
     Attributes:
-        input_ids: Their ids.
-        continues: 1 at a token that goes on with the word before it.
-        utf8_bytes: Of text that each stands for; 0 where that is not asked.
-        visible_bytes: Of these, those that are no white space.
+        input_ids: Token ids.
+        continues: 1 at a token that continues the word before it.
+        utf8_bytes: UTF-8 bytes of text of each token; 0 where they are not measured.
+        visible_bytes: The same without white space.
     """
 
     input_ids: list[int]
@@ -228,8 +228,8 @@ class Tokens(NamedTuple):
     utf8_bytes: list[int]
     visible_bytes: list[int]
 
-    def cut(self, places: slice) -> "Tokens":
-        """Some of them."""
+    def part(self, places: slice) -> "Tokens":
+        """The tokens at some places."""
         return Tokens(*(values[places] for values in self))
 
 
@@ -268,9 +268,9 @@ def _pack(
         for values, more in zip(held, document, strict=True):
             values += more
         while len(held.input_ids) >= room:
-            yield held.cut(slice(room))
-            held, full = held.cut(slice(room, None)), True
-    if held.input_ids and not full:  # less text than a sequence: a shorter one, and not none
+            yield held.part(slice(room))
+            held, full = held.part(slice(room, None)), True
+    if held.input_ids and not full:  # less text than a sequence holds gives one shorter sequence
         yield held
     else:
         count["truncated_tokens"] += len(held.input_ids)
@@ -282,4 +282,4 @@ def _truncate(
     for document in documents:
         if document.input_ids:
             count["truncated_tokens"] += max(0, len(document.input_ids) - room)
-            yield document.cut(slice(room))
+            yield document.part(slice(room))

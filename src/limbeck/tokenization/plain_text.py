@@ -1,13 +1,13 @@
-"""Text as a user wrote it: what is spelled like a special token in it is text, and is counted.
+"""Text as the user wrote it: special tokens that it spells are read as text, and are counted.
 
-A tokenizer takes ``</s>`` or ``[MASK]`` in a text for the token itself, which would end a
-response or hide a word. Special tokens come from the frame of a sequence and from chat templates
-alone; those that a text spells are split into ordinary tokens.
+A tokenizer reads ``</s>`` or ``[MASK]`` in a text as the special token, which would end a response
+or mask a word. Here only the frame of a sequence and chat templates can produce special tokens;
+those that a text spells are split into ordinary tokens.
 
-Two kinds of special tokens are ordinary text by their very names. One letter that the model's own
-vocabulary has (as "!" for padding) stays that letter, for text has no other token for it, and so
-does white space; neither is counted. One that begins or ends with a letter or digit (as "the") is
-only looked for where it stands as a word of its own: not in "other", nor in a chat template there.
+There are two exceptions. A special token that is white space, or a single character that the
+model's vocabulary has (e.g. "!" for padding), stays that token, because text has no other token for
+it; it is not counted. A special token that begins or ends with a letter or digit (e.g. "the") is
+only recognized as a separate word: not within "other".
 """
 
 import json
@@ -24,25 +24,25 @@ from .post_processor import put_frame
 
 
 def _private_mark() -> str:
-    """Letters that no text has: drawn for each process, of what Unicode keeps for such a use."""
+    """A random string of Unicode noncharacters, which occurs in no text; new in each process."""
     return "".join(chr(0xFDD0 + secrets.randbelow(32)) for _ in range(12))
 
 
-# A special token is one where this stands before its name.
+# A special token is recognized only where this mark stands before its name.
 MARK = _private_mark()
 _DISGUISE = _private_mark()
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    r"""What tokenizes users' text as a tokenizer does, special tokens spelled in it apart.
+    r"""A tokenizer that reads special tokens spelled in a text as ordinary text.
 
-    Ids and offsets are the tokenizer's; names of special tokens have `MARK` before them, and a
-    special token so marked in the text is one. Special tokens are added as `frame_of` says.
-    Nothing is truncated or padded, whatever the tokenizer's file says of its last use.
+    Ids and offsets are those of the given tokenizer. Names of special tokens have `MARK` before
+    them, and with that mark they are recognized in a text. Special tokens are added as `frame_of`
+    says. Nothing is truncated or padded, whatever the tokenizer's file contains.
 
     >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
     >>> text = ["[a] mask"] * 9
-    >>> mine = learn_tokenizer(text, blank_tokenizer("wordpiece", lowercase=True), size=17)
+    >>> mine = learn_tokenizer(text, blank_tokenizer("wordpiece", lowercase=True), vocab_size=17)
     >>> plain_tokenizer(mine).encode("[MASK]").tokens[1:-1]
     ['[', 'mask', ']']
     >>> [mine.mask_token_id] == plain_tokenizer(mine).encode(MARK + "[MASK]").ids[1:-1]
@@ -52,15 +52,15 @@ def plain_tokenizer(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
 
 
 def count_spelled(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> int:
-    """How many special tokens are spelled in texts."""
+    """The number of special tokens that texts spell."""
     pattern = _pattern(_names(tokenizer))
     return sum(len(pattern.findall(text)) for text in texts) if pattern else 0
 
 
 def marked(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
-    """A text of our own, as that of a chat template, in which special tokens are to be real.
+    """A trusted text, e.g. of a chat template, whose special tokens are marked to be recognized.
 
-    Those of a user's text in it stay text where that was `disguised`.
+    Special tokens in a user's text within it stay text if the user's text was `disguised`.
     """
     pattern = _pattern(_names(tokenizer))
     found = pattern.sub(lambda found: MARK + found[0], text) if pattern else text
@@ -68,15 +68,15 @@ def marked(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
 
 
 def disguised(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
-    """A user's text for a part of our own, in which `marked` leaves its special tokens alone."""
+    """A user's text to be put into a trusted text, whose special tokens `marked` ignores."""
     if (pattern := _pattern(_names(tokenizer))) is None:
         return text
-    # Behind its first letter, so that templates may still trim and split the text.
+    # After the first letter, so that templates can still strip and split the text.
     return pattern.sub(lambda found: found[0][0] + _DISGUISE + found[0][1:], text)
 
 
 def spelled_note(what: str, count: int) -> list[str]:
-    """One sentence on special tokens that are spelled, or none where there are none."""
+    """A sentence about special tokens that a text spells; an empty list where there are none."""
     if not count:
         return []
     said = "special token is" if count == 1 else "special tokens are"
@@ -84,14 +84,14 @@ def spelled_note(what: str, count: int) -> list[str]:
 
 
 def _names(tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:
-    """Special tokens that no text needs."""
+    """The names of special tokens that are not ordinary text."""
     special = set(tokenizer.all_special_tokens)
     special |= {one.content for one in tokenizer.added_tokens_decoder.values() if one.special}
     return tuple(sorted(name for name in special if not _is_text(tokenizer, name)))
 
 
 def _is_text(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
-    """Whether it is white space, or a letter that the model's own vocabulary has."""
+    """Whether a name is white space, or a single character of the model's vocabulary."""
     if name.isspace() or len(name) != 1:
         return not name.strip()
     return tokenizer.backend_tokenizer.model.token_to_id(name) is not None
@@ -101,20 +101,20 @@ def _is_text(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str] | None:
     if not names:
         return None
-    # Where one begins another, the longer one is meant.
+    # Where one name begins with another, the longer one is meant.
     longest_first = sorted(names, key=len, reverse=True)
-    # One letter is disguised as it stands, by what is behind it.
+    # A single character can only be disguised by the mark after it.
     return re.compile(f"(?:{'|'.join(map(_as_word, longest_first))})(?!{_DISGUISE})")
 
 
 def _as_word(name: str) -> str:
-    """What finds a special token, but not within a word."""
+    """A pattern that finds a special token, but not within a word."""
     before = r"(?<!\w)" if name[0].isalnum() else ""
     behind = r"(?!\w)" if name[-1].isalnum() else ""
     return before + re.escape(name) + behind
 
 
-# By its size and special tokens too: a tokenizer may be given more of them later.
+# Size and special tokens are part of the key, because a tokenizer may get more of them later.
 @lru_cache(maxsize=8)
 def _plain(tokenizer: PreTrainedTokenizerFast, size: int, names: tuple[str, ...]) -> Tokenizer:
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -132,7 +132,7 @@ def _renamed(name: str, names: Collection[str]) -> str:
 
 
 def _rename(model: dict[str, Any], names: Set[str]) -> None:
-    """Unigram and whole words find a special token by its name even where it is not looked for."""
+    """Rename special tokens in the model, as Unigram and WordLevel still find them in text."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, Mapping):
         model["vocab"] = {_renamed(name, names): number for name, number in vocabulary.items()}
@@ -143,7 +143,7 @@ def _rename(model: dict[str, Any], names: Set[str]) -> None:
     if "merges" in model:
         prefix = model.get("continuing_subword_prefix") or ""
         pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in model["merges"]]
-        # A merge that makes a special token, or goes on from one, would make it out of text.
+        # A merge that makes a special token, or continues from one, would make it out of text.
         model["merges"] = [
             [left, right]
             for left, right in pairs

@@ -1,7 +1,7 @@
-"""What a tokenizer puts around a text: the post-processor in its file.
+"""The special tokens that a tokenizer puts around a text: the post-processor in its file.
 
-A tokenizer that puts nothing there is given what models of its kind are used to, so that training,
-evaluation and whoever loads the exported tokenizer frame a text alike.
+A tokenizer that puts nothing around a text gets the usual frame of its kind, so that training,
+evaluation and every user of the exported tokenizer frame a text in the same way.
 """
 
 import json
@@ -14,24 +14,24 @@ from typing import Any
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-Ends = tuple[tuple[int, ...], tuple[int, ...]]  # special tokens before and behind
+Ends = tuple[tuple[int, ...], tuple[int, ...]]  # special tokens before and after a text
 
 
 def put_frame(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer | None = None) -> None:
-    """Let a tokenizer that puts nothing around a text put its frame there, and save it so.
+    """Add the usual frame to a tokenizer that puts nothing around a text.
 
     Args:
-        tokenizer: Tells the special tokens.
-        backend: What is changed; the tokenizer's own by default.
+        tokenizer: Its special tokens are used.
+        backend: The tokenizer that is changed; by default the backend of ``tokenizer``.
     """
     backend = backend or tokenizer.backend_tokenizer
     first, last = usual_frame(tokenizer)
     if own_frame(backend) is not None or not (first or last):
         return
     begin, end = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in (first, last))
-    if not end:  # as transformers' own decoders with a mark at the beginning
+    if not end:  # as transformers' decoders with a special token at the beginning
         pair = [*begin, "$A", *begin, "$B"]
-    elif tokenizer.cls_token_id == tokenizer.bos_token_id:  # RoBERTa's, without segments
+    elif tokenizer.cls_token_id == tokenizer.bos_token_id:  # as RoBERTa, without segments
         pair = [*begin, "$A", *end, *end, "$B", *end]
     else:
         pair = [*begin, "$A", *end, "$B:1", *(f"{name}:1" for name in end)]
@@ -42,16 +42,16 @@ def put_frame(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer | None = No
     )
     own = backend.post_processor
     replaced = own is None or isinstance(own, processors.TemplateProcessing)
-    # Others move offsets, and go on doing so.
+    # Other post-processors change offsets, and must continue to do so.
     backend.post_processor = template if replaced else processors.Sequence([own, template])
 
 
 def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a tokenizer that puts its frame around a text wherever it is loaded.
+    """Save a tokenizer that puts its frame around a text wherever it is loaded.
 
     Args:
-        tokenizer: Is left as it is.
-        folder: Of a model.
+        tokenizer: The tokenizer, which is not changed.
+        folder: The folder of a model.
     """
     framed = deepcopy(tokenizer)
     put_frame(framed)
@@ -59,7 +59,7 @@ def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if own_frame(again.backend_tokenizer) == own_frame(framed.backend_tokenizer):
         return
-    # Some classes of transformers, as Pythia's, make a frame of their own; the plain one does not.
+    # Some classes of transformers, e.g. that of Pythia, build another frame; this one does not.
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -67,7 +67,7 @@ def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def renumber_frame(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Give the special tokens of a frame the ids that they have in the vocabulary."""
+    """Update the ids of special tokens in the post-processor to those of the vocabulary."""
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     if settings["post_processor"] is not None:
         renumber(settings["post_processor"], tokenizer.get_vocab())
@@ -76,7 +76,7 @@ def renumber_frame(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def renumber(processor: dict[str, Any], numbers: Mapping[str, int]) -> None:
-    """Change the ids in a post-processor, as a tokenizer's file has it, to those of ``numbers``."""
+    """Update the ids in a post-processor, in the form of a tokenizer's file, in place."""
     for part in processor.get("processors", ()):
         renumber(part, numbers)
     for token in processor.get("special_tokens", {}).values():
@@ -87,7 +87,7 @@ def renumber(processor: dict[str, Any], numbers: Mapping[str, int]) -> None:
 
 
 def frame_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
-    """That a frame has other ids than the vocabulary for special tokens; None if it has not."""
+    """The problem that the ids of special tokens differ between frame and vocabulary, or None."""
     processor = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"] or {}
     vocabulary = tokenizer.get_vocab()
     wrong = []
@@ -109,14 +109,14 @@ def frame_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
 
 
 def _framing(processor: Mapping[str, Any]) -> dict[str | None, int | None]:
-    """The ids that a post-processor has for the special tokens that it puts around texts."""
+    """The ids in a post-processor of the special tokens that it puts around texts."""
     found: dict[str | None, int | None] = {}
     for part in processor.get("processors", ()):
         found |= _framing(part)
     for part in (*processor.get("single", ()), *processor.get("pair", ())):
         if special := part.get("SpecialToken"):
-            # The library looks at neither until it reads such a text: an entry may be missing, or
-            # have fewer ids than tokens.
+            # `tokenizers` does not check an entry before its first use: it may be missing, or have
+            # fewer ids than tokens.
             token = processor["special_tokens"].get(special["id"], {})
             found |= zip_longest(token.get("tokens", [special["id"]]), token.get("ids", []))
     found |= {processor[end][0]: processor[end][1] for end in ("cls", "sep") if end in processor}
@@ -124,10 +124,10 @@ def _framing(processor: Mapping[str, Any]) -> dict[str | None, int | None]:
 
 
 def own_frame(backend: Tokenizer) -> Ends | None:
-    """What a tokenizer puts before and behind a text; None for nothing."""
+    """The special tokens that a tokenizer puts before and after a text; None for none."""
     if backend.post_processor is None:
         return None
-    # One token of a vocabulary of its own: the file's truncation and padding play no part.
+    # Applied to one token of another vocabulary, without the file's truncation and padding.
     text = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).encode("a")
     found = backend.post_processor.process(text, None, True)
     place = found.special_tokens_mask.index(0)
@@ -136,7 +136,7 @@ def own_frame(backend: Tokenizer) -> Ends | None:
 
 
 def usual_frame(tokenizer: PreTrainedTokenizerFast) -> Ends:
-    """[CLS] ... [SEP] where it has both, else a mark at the beginning, else nothing."""
+    """[CLS] ... [SEP] if the tokenizer has both, else one token at the beginning, else nothing."""
     begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     if begin is not None and end is not None:
         return (begin,), (end,)

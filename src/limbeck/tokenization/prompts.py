@@ -1,4 +1,4 @@
-"""Prompts and responses as tokens: what a decoder reads, and from where on it predicts."""
+"""Prompts and responses as tokens: what a decoder reads, and which tokens it predicts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,28 +22,28 @@ from .plain_text import count_spelled, marked
 from .text_bytes import TokenizedText, tokenize_texts
 
 Ids = Int[ndarray, "..."]
-_AT_ONCE = 32  # each keeps the spelling of every token: a thousand long ones take 2 GB
+_AT_ONCE = 32  # prompts tokenized together; a thousand long ones would take 2 GB
 
 
 @dataclass(frozen=True)
 class PromptTable:
-    """Prompts in tokens, each with a response.
+    """Tokenized prompts, each with a response.
 
     Attributes:
-        prompts: With what begins a text, and what stands between prompt and response.
-        responses: Of each prompt's first reference, with the token that ends it: in a chat template
-            the end of the turn.
-        cut_prompts: Prompts that were too long and lost their beginning.
-        cut_responses: Responses that were too long and lost their end.
-        prompt_bytes: Of text that each token of a prompt stands for; empty if not known.
-        response_bytes: Likewise of a response.
-        spelled: Special tokens that prompts and responses spell, read as ordinary text.
+        prompts: Prompts, with the tokens that begin a text and the separator before the response.
+        responses: The first reference of each prompt, with the token that ends it: the end of the
+            text, or of the turn in a chat template.
+        truncated_prompts: Number of prompts that were too long and lost their beginning.
+        truncated_responses: Number of responses that were too long and lost their end.
+        prompt_bytes: Bytes of text of each token of the prompts; empty if not known.
+        response_bytes: Bytes of text of each token of the responses; empty if not known.
+        spelled: Number of special tokens that the texts spell, which are read as plain text.
     """
 
     prompts: list[Ids]
     responses: list[Ids]
-    cut_prompts: int
-    cut_responses: int
+    truncated_prompts: int
+    truncated_responses: int
     prompt_bytes: list[Ids] = field(default_factory=list)
     response_bytes: list[Ids] = field(default_factory=list)
     spelled: int = 0
@@ -52,7 +52,7 @@ class PromptTable:
         return len(self.prompts)
 
     def by_length(self) -> "PromptTable":
-        """The same, short texts first, so that some read at once hold little padding."""
+        """The same table with short texts first, so that batches have little padding."""
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
         order = np.argsort(lengths, kind="stable").tolist()
         [prompts, responses] = _rows(order, self.prompts, self.responses)
@@ -72,63 +72,71 @@ def encode_prompts(
     rows: Iterable[Prompt],
     tokenizer: PreTrainedTokenizerFast,
     *,
-    length: int,
-    response: int,
-    between: str = "\n",
-    chat: bool = False,
+    max_length: int,
+    max_new_tokens: int,
+    separator: str = "\n",
+    chat_template: bool = False,
 ) -> PromptTable:
-    """Prompts in tokens that leave room for the response.
+    """Tokenized prompts that leave room for their responses.
 
     Args:
         rows: Prompts with references.
-        tokenizer: A decoder's.
-        length: Tokens of both together at most.
-        response: Tokens of the response at most, its end included.
-        between: Stands between prompt and response; not after an empty prompt.
-        chat: Prompts stand in the tokenizer's chat template instead.
+        tokenizer: The tokenizer of a decoder.
+        max_length: Largest number of tokens of prompt and response together.
+        max_new_tokens: Largest number of tokens of the response, its end included.
+        separator: Text between prompt and response; left out after an empty prompt.
+        chat_template: Put prompts into the tokenizer's chat template instead.
 
     Raises:
         DataError: There is no row, no room for a prompt, or no chat template.
     """
-    first = frame_of(tokenizer).begin
-    begin = TokenizedText(np.array(first), np.zeros(len(first), dtype=np.int64))
-    least = len(first)
-    if chat:
-        [begin] = tokenize_texts(tokenizer, [marked(tokenizer, before_words(tokenizer))])
-        [empty] = tokenize_said(tokenizer, [""])
-        least = len(empty.ids)
-    room = length - response
+    begin, least = _beginning(tokenizer, chat_template)
+    room = max_length - max_new_tokens
     if room <= least:
-        of_template = f" beside the {least} of the chat template" if chat else ""
+        of_template = f" beside the {least} of the chat template" if chat_template else ""
         raise DataError(
-            f"responses of {response} tokens leave no room for a prompt in {length}{of_template};"
-            " make `response` smaller, or `length` larger"
+            f"responses of {max_new_tokens} tokens leave no room for a prompt in"
+            f" {max_length}{of_template}; make `max_new_tokens` smaller, or `max_length` larger"
         )
-    mark = marked(tokenizer, between)  # a recipe's own, which may be a special token
-    table, end = PromptTable([], [], 0, 0), answer_end(tokenizer, chat=chat)
+    mark = marked(tokenizer, separator)  # from a recipe, so it may be a special token
+    table, end = PromptTable([], [], 0, 0), answer_end(tokenizer, chat=chat_template)
     ended = TokenizedText(np.array([end]), np.array([0]))
-    cut_prompts = cut_responses = spelled = 0
+    long_prompts = long_responses = spelled = 0
     rest = iter(rows)
     while some := list(islice(rest, _AT_ONCE)):
         answers = [row.references[0] for row in some]
         spelled += count_spelled(tokenizer, [*(row.text for row in some), *answers])
-        if chat:
+        if chat_template:
             asked = tokenize_said(tokenizer, [row.text for row in some])
         else:
             said = tokenize_texts(tokenizer, [row.text and row.text + mark for row in some])
             asked = [prompt.after(begin) for prompt in said]
         for prompt, answer in zip(asked, tokenize_texts(tokenizer, answers), strict=True):
             whole = ended.after(answer)
-            cut_prompts += (too_long := len(prompt.ids) > room)
-            cut_responses += len(whole.ids) > response
+            long_prompts += (too_long := len(prompt.ids) > room)
+            long_responses += len(whole.ids) > max_new_tokens
             kept = prompt.after(begin, room=room) if too_long else prompt
             table.prompts.append(kept.ids)
             table.prompt_bytes.append(kept.utf8_bytes)
-            table.responses.append(whole.ids[:response])
-            table.response_bytes.append(whole.utf8_bytes[:response])
+            table.responses.append(whole.ids[:max_new_tokens])
+            table.response_bytes.append(whole.utf8_bytes[:max_new_tokens])
     if not table.prompts:
         raise DataError("the files of prompts hold no row for this; give prompts that differ")
-    return replace(table, cut_prompts=cut_prompts, cut_responses=cut_responses, spelled=spelled)
+    return replace(
+        table, truncated_prompts=long_prompts, truncated_responses=long_responses, spelled=spelled
+    )
+
+
+def _beginning(
+    tokenizer: PreTrainedTokenizerFast, chat_template: bool
+) -> tuple[TokenizedText, int]:
+    """The tokens that begin a prompt, and the number of tokens of an empty prompt."""
+    if chat_template:
+        [begin] = tokenize_texts(tokenizer, [marked(tokenizer, before_words(tokenizer))])
+        [empty] = tokenize_said(tokenizer, [""])
+        return begin, len(empty.ids)
+    first = frame_of(tokenizer).begin
+    return TokenizedText(np.array(first), np.zeros(len(first), dtype=np.int64)), len(first)
 
 
 def answered(
@@ -137,10 +145,10 @@ def answered(
     """Prompts with their responses, in which every token of a response is predicted.
 
     Args:
-        prompts: At least one token each.
-        responses: One for each.
-        pad: What fills the rows up; it is never looked at.
-        prompts_too: Predict the prompts as well, all but the token that begins them.
+        prompts: Prompts of at least one token each.
+        responses: One response for each prompt.
+        pad: The id at padding, which is never read.
+        prompts_too: Predict the prompts as well, except the first token of each.
     """
     rows = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
     ids = padded(rows, pad, np.int64)
@@ -156,13 +164,13 @@ def answered(
 
 @dataclass(frozen=True)
 class PromptBatches(BatchSource):
-    """Batches of prompts with the responses that the files have.
+    """Batches of prompts with the responses from the files.
 
     Attributes:
-        table: In tokens.
-        order: Which prompt stands at which place.
-        size: Prompts in a batch.
-        pad: The token that fills rows up.
+        table: The tokenized prompts and responses.
+        order: Which prompt is at which place.
+        size: Number of prompts in a batch.
+        pad: The id at padding.
         prompts_too: Predict the prompts as well.
     """
 
@@ -173,17 +181,17 @@ class PromptBatches(BatchSource):
     prompts_too: bool = False
 
     def numbers(self, number: int) -> list[int]:
-        """Which prompts are in the batch of that number."""
+        """The prompts in the batch of a number."""
         found: list[int] = self.order.indices(number * self.size, self.size).tolist()
         return found
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
-        """The batch of that number, counted from 0, or some rows of it."""
+        """The batch of a number, counted from 0, or some rows of it."""
         tokens = self.read(self.numbers(number)[rows])
         return Batch(tokens, tokens)
 
     def read(self, rows: Sequence[int]) -> Tokens:
-        """Some prompts with their responses."""
+        """Some prompts of the table with their responses."""
         table = self.table
         tokens = self.answered(*_rows(rows, table.prompts, table.responses))
         if not table.response_bytes:
@@ -194,7 +202,7 @@ class PromptBatches(BatchSource):
         return replace(tokens, utf8_bytes=torch.from_numpy(of_labels))
 
     def answered(self, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Tokens:
-        """Prompts with any responses, predicted as those of the table are."""
+        """Prompts with other responses, predicted like those of the table."""
         return answered(prompts, responses, pad=self.pad, prompts_too=self.prompts_too)
 
 

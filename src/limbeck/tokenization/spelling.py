@@ -1,4 +1,4 @@
-"""What a token stands for, whatever the notation: its letters, and if a word begins with them."""
+"""The spelling of a token in any notation: its letters, and whether it begins a word."""
 
 import json
 from typing import NamedTuple
@@ -8,22 +8,22 @@ from transformers import PreTrainedTokenizerFast
 
 
 class Spelling(NamedTuple):
-    """Letters of a token, and whether it begins a word."""
+    """The letters of a token, and whether it begins a word."""
 
     letters: str
     begins: bool
 
 
 def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
-    """The number of every token by what it stands for; special tokens and lone bytes are left out.
+    """The id of every token by its spelling, without special tokens and tokens of single bytes.
 
-    ``##`` marks what goes on, ``▁`` and ``Ġ`` what begins; ``Ġ`` belongs to an alphabet of
-    bytes, whose letters the tokenizer's own decoder gives.
+    ``##`` marks a token that continues a word, ``▁`` and ``Ġ`` one that begins a word. ``Ġ``
+    belongs to an alphabet of bytes, which the tokenizer's decoder converts to letters.
 
     >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
     >>> text = ["the house"] * 9
-    >>> cut = learn_tokenizer(text, blank_tokenizer("wordpiece", lowercase=True), size=22)
-    >>> found = spellings(cut)
+    >>> blank = blank_tokenizer("wordpiece", lowercase=True)
+    >>> found = spellings(learn_tokenizer(text, blank, vocab_size=22))
     >>> [Spelling(*s) in found for s in (("the", True), ("e", False), ("[CLS]", True))]
     [True, True, False]
     """
@@ -41,14 +41,14 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
 
 
 def is_lone_byte(token: str) -> bool:
-    """Whether a token stands for one byte of a letter that is in no other token, as ``<0x0A>``."""
+    """Whether a token stands for a single byte, e.g. ``<0x0A>``."""
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
 def _of_bytes(token: str) -> Spelling | None:
     letters: str = decoders.ByteLevel().decode([token])
     if "\ufffd" in letters:
-        return None  # a part of a letter
+        return None  # only some bytes of a letter
     return Spelling(letters.removeprefix(" "), letters.startswith(" "))
 
 

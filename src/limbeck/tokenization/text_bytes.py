@@ -1,7 +1,7 @@
-"""How many bytes of a text each of its tokens stands for: together all of them, whatever they are.
+"""The number of bytes of a text that each of its tokens stands for; together they are all bytes.
 
-What tokens are called tells less: the unknown token stands for any word, letters may be lost on
-the way to a token, and white space may belong to none.
+The names of tokens are not enough: the unknown token stands for any word, normalizers remove
+letters, and white space may belong to no token.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from .words import visible
 def token_bytes(text: str, encoding: Encoding, *, spaces: bool) -> Int[ndarray, " tokens"]:
     """UTF-8 bytes of a text from the end of one token to the end of the next.
 
-    What stands behind the last token is counted with it. Of a letter in several tokens, the first
-    has all bytes. Special tokens that are marked in the text have none.
+    Text after the last token is counted with that token. If a letter is split into several tokens,
+    the first has all its bytes. Special tokens that are marked in the text have no bytes.
 
     Args:
-        text: As it was given to the tokenizer.
+        text: The text that was tokenized.
         encoding: Its tokens.
-        spaces: Count white space too.
+        spaces: Whether white space is counted.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
     sizes = 1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)
@@ -45,20 +45,20 @@ def token_bytes(text: str, encoding: Encoding, *, spaces: bool) -> Int[ndarray, 
 
 
 class TokenizedText(NamedTuple):
-    """A text as tokens, and the bytes of it that each stands for."""
+    """A tokenized text, with the bytes of text of each token."""
 
     ids: Int[ndarray, " tokens"]
     utf8_bytes: Int[ndarray, " tokens"]
 
     def after(self, before: "TokenizedText", *, room: int | None = None) -> "TokenizedText":
-        """The same behind other tokens; of its own, the last ones for which there is room."""
+        """The text after other tokens; its beginning is dropped if there is not enough room."""
         start = 0 if room is None else max(0, len(self.ids) + len(before.ids) - room)
         pairs = zip(before, self, strict=True)
         return TokenizedText(*(np.concatenate([first, own[start:]]) for first, own in pairs))
 
 
 def tokenize_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[TokenizedText]:
-    """Users' texts as tokens, without a frame; special tokens are those that are marked."""
+    """Users' texts as tokens, without a frame; only marked special tokens are recognized."""
     found = plain_tokenizer(tokenizer).encode_batch(list(texts), add_special_tokens=False)
     return [
         TokenizedText(np.array(one.ids, dtype=np.int64), token_bytes(text, one, spaces=True))

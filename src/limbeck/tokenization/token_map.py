@@ -1,4 +1,4 @@
-"""What each token of the teacher is in the student's vocabulary: the same token, or several.
+"""Each token of the teacher in the student's vocabulary: as the same token, or as several.
 
 Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 """
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64
 from transformers import PreTrainedTokenizerFast
 
 from ..token_ids import TokenIds
-from .normalisation import normalised
+from .normalizers import normalized
 from .spelling import Spelling, spellings
 
 Ids = Int64[np.ndarray, "..."]
@@ -21,27 +21,27 @@ ROLES = tuple(f"{role}_token_id" for role in ("pad", "unk", "cls", "sep", "mask"
 class TokenMap:
     """The teacher's tokens in the student's vocabulary.
 
-    An id that no token has is nothing, and cannot be written.
+    An id that belongs to no token has no same token and is not spellable.
 
     Attributes:
-        same: The student's token that is spelled alike, special tokens by their role;
+        same: The student token with the same spelling, or with the same role for special tokens;
             -1 where there is none.
-        parts: Student tokens that the teacher's are written with, one teacher token
-            after another; the unknown token where it cannot be written.
-        offsets: Where the parts of each teacher token begin, and where the last end.
-        written: Whether it can be written.
+        parts: The student tokens that spell each teacher token, concatenated; the unknown token
+            for one that is not spellable.
+        offsets: Where the parts of each teacher token begin, and where the last ones end.
+        spellable: Whether the student's tokens can spell the teacher token.
     """
 
     same: Int64[np.ndarray, " teacher_vocabulary"]
     parts: Int64[np.ndarray, " parts"]
     offsets: Int64[np.ndarray, " teacher_vocabulary_and_one"]
-    written: Bool[np.ndarray, " teacher_vocabulary"]
+    spellable: Bool[np.ndarray, " teacher_vocabulary"]
 
-    def written_with(self, numbers: Ids) -> tuple[Ids, Ids]:
-        """The parts of some teacher tokens one after another, and the place of each part's token.
+    def parts_of(self, numbers: Ids) -> tuple[Ids, Ids]:
+        """The parts of some teacher tokens, concatenated, and the index of the token of each part.
 
         >>> tokens = TokenMap(*map(np.array, ([-1, 4], [7, 8, 4], [0, 2, 3], [True, True])))
-        >>> [found.tolist() for found in tokens.written_with(np.array([1, 0, 1]))]
+        >>> [found.tolist() for found in tokens.parts_of(np.array([1, 0, 1]))]
         [[4, 7, 8, 4], [0, 1, 1, 2]]
         """
         lengths = self.lengths[numbers]
@@ -51,13 +51,13 @@ class TokenMap:
 
     @property
     def lengths(self) -> Int64[np.ndarray, " teacher_vocabulary"]:
-        """Parts of each teacher token."""
+        """The number of parts of each teacher token."""
         found: Int64[np.ndarray, " teacher_vocabulary"] = np.diff(self.offsets)
         return found
 
 
 def map_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> TokenMap:
-    """Every token of the teacher in the student's, cut greedily, longest tokens first."""
+    """Every token of the teacher in tokens of the student, greedily with the longest first."""
     known = spellings(student)
     longest = max((len(spelling.letters) for spelling in known), default=0)
     ids = TokenIds.of(teacher).end
@@ -65,14 +65,14 @@ def map_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
     parts: list[list[int]] = [[] for _ in range(ids)]
     for spelling, number in spellings(teacher).items():
         same[number] = known.get(spelling, -1)
-        letters = normalised(student, spelling.letters)
+        letters = normalized(student, spelling.letters)
         exact = _greedy(letters, spelling.begins, known, longest, loose=False)
         parts[number] = exact or _greedy(letters, spelling.begins, known, longest, loose=True)
     for role in ROLES:
         theirs, mine = getattr(teacher, role), getattr(student, role)
         if theirs is not None and mine is not None:
             same[theirs], parts[theirs] = mine, [mine]
-    written = np.array([bool(some) for some in parts])
+    spellable = np.array([bool(some) for some in parts])
     unknown = [student.unk_token_id or 0]
     parts = [some or unknown for some in parts]
     lengths = [len(some) for some in parts]
@@ -80,16 +80,17 @@ def map_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
         same,
         np.array([part for some in parts for part in some], dtype=np.int64),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        written,
+        spellable,
     )
 
 
 def _greedy(
     letters: str, begins: bool, known: dict[Spelling, int], longest: int, *, loose: bool
 ) -> list[int]:
-    """Empty where some letter is in no token; loose takes what begins a word for what does not.
+    """The student tokens that spell some letters; empty where a letter is in no token.
 
-    Marks as the comma may begin a word for one tokenizer and go on with it for the other.
+    ``loose`` ignores whether a token begins a word: a comma may begin a word for one tokenizer and
+    continue it for the other.
     """
     found: list[int] = []
     start = 0

@@ -1,8 +1,8 @@
-"""A tokenizer with fewer of its own tokens: those that a corpus uses most.
+"""A tokenizer with a subset of its tokens: those that a corpus uses most.
 
-Every token that stays is cut, normalised and written as before, so what stays can keep its
-row of the teacher's embeddings; a word whose tokens all stay is cut as before. Kept whatever
-their number are special tokens, letters and bytes, so that no text becomes unknown that was known.
+Text is normalized and split into words as before, and a word whose tokens all stay is tokenized as
+before, so a token that stays can keep its row of the teacher's embeddings. Special tokens, letters
+and bytes always stay, so that no known text becomes unknown.
 
 Source: the idea of Abdaoui et al. 2020, Load What You Need, arXiv:2010.05609.
 """
@@ -34,7 +34,7 @@ _GONE = -1  # the id of a token that does not stay
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Counter[str]:
-    """How often the documents use each token; special tokens are not added."""
+    """How often the documents use each token, without the special tokens around a text."""
     counts: Counter[int] = Counter()
     rest = iter(documents)
     while batch := list(islice(rest, _AT_ONCE)):
@@ -51,18 +51,19 @@ def trimmed_tokenizer(
     vocab_size: int | None = None,
     fraction: float | None = None,
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer with fewer tokens, in the order that they had.
+    """The tokenizer with fewer tokens, in their previous order.
 
     Args:
-        tokenizer: WordPiece, BPE or Unigram.
-        counts: Uses of each token; those used most stay. With BPE a token that stays
-            keeps those that it is really merged from, whatever other merges lead to it.
-        vocab_size: Tokens, special tokens included; or give ``fraction``.
-        fraction: As few stay as make up this share of all uses, and what must stay beside.
+        tokenizer: A tokenizer of the kind WordPiece, BPE or Unigram.
+        counts: Uses of each token; the tokens with most uses stay. With BPE, the tokens that a
+            kept token is really merged from stay too.
+        vocab_size: Number of tokens, special tokens included; or give ``fraction``.
+        fraction: Keep the fewest tokens that make up this fraction of all uses, and the tokens
+            that must stay.
 
     Raises:
-        DataError: The size is larger than the vocabulary or smaller than what must
-            stay, or the tokenizer is of a kind that cannot be trimmed.
+        DataError: The size is larger than the vocabulary or smaller than the number of tokens
+            that must stay, or the kind of tokenizer cannot be trimmed.
     """
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     model, numbers = settings["model"], tokenizer.get_vocab()
@@ -70,15 +71,15 @@ def trimmed_tokenizer(
         raise DataError(f"a {model['type']} tokenizer cannot be trimmed; learn a new one")
     most = len(numbers) if vocab_size is None else vocab_size
     if not 0 < most <= len(numbers):
-        raise DataError(f"{most} tokens are asked for of {len(numbers)}; ask for fewer")
+        raise DataError(f"{most} tokens were requested of {len(numbers)}; give a smaller size")
     merging = Merging(model) if model["type"] == "BPE" else None
     kept: set[str] = set()
     for token in _must_stay(settings, numbers):
         kept |= _needed(token, merging)
     if len(kept) > most:
         raise DataError(
-            f"{most} tokens are asked for, but special tokens, letters and bytes are already"
-            f" {len(kept)}; ask for more, or learn a new vocabulary"
+            f"{most} tokens were requested, but special tokens, letters and bytes are already"
+            f" {len(kept)}; give a larger size, or learn a new vocabulary"
         )
     uses, enough = 0, sum(counts.values()) * (1.0 if fraction is None else fraction)
 
@@ -97,21 +98,22 @@ def trimmed_tokenizer(
 
 @dataclass(frozen=True)
 class Proof:
-    """What a text shows of a trimmed tokenizer: where all tokens stay, it is tokenized as before.
+    """Whether a trimmed tokenizer tokenizes text as before where all tokens stay.
 
     Attributes:
-        words: Different words of the text, each with the white space before it.
-        all_stay: Of them, those whose tokens all stay.
-        cut_otherwise: Different stretches of the text, the shortest that both tokenizers cut at
-            their ends, whose tokens all stay and which are tokenized otherwise all the same.
-        lost: Tokens of such stretches that the text is not tokenized into any more.
-        unused: Tokens that stay and can be made, but only stood beside some that do not stay:
-            the text is not tokenized into them any more.
+        words: Number of different words, each with the white space before it.
+        all_stay: Number of words whose tokens all stay.
+        tokenized_otherwise: Different spans of the text whose tokens all stay, and which are
+            nevertheless tokenized in another way; the shortest with a token border of both
+            tokenizers at each end.
+        lost: Tokens of these spans that no longer occur in the text.
+        unused: Other kept tokens that no longer occur in the text, because they only occurred
+            beside tokens that do not stay.
     """
 
     words: int
     all_stay: int
-    cut_otherwise: tuple[str, ...]
+    tokenized_otherwise: tuple[str, ...]
     lost: tuple[str, ...]
     unused: tuple[str, ...]
 
@@ -119,11 +121,11 @@ class Proof:
 def prove(
     tokenizer: PreTrainedTokenizerFast, trimmed: PreTrainedTokenizerFast, documents: Iterable[str]
 ) -> Proof:
-    """How whole documents are tokenized before and after; they are read once.
+    """Compare both tokenizers on whole documents, which are read once.
 
-    Where both tokenizers cut, what stands on one side has no bearing on the other. So every
-    stretch between two such places must be as before if its tokens all stay; with Unigram it
-    may be one that is as likely, for which of these is taken depends on rounding.
+    At a token border of both tokenizers, the text on one side does not affect the other side. So
+    every span between two such borders must be tokenized as before if its tokens all stay. With
+    Unigram it may become an equally likely tokenization, as rounding decides between these.
     """
     both = [_with_white_space(each) for each in (tokenizer, trimmed)]
     old, new = (each.get_vocab() for each in both)
@@ -142,9 +144,9 @@ def prove(
                 words.add(word)
                 if not stays:
                     in_parts.add(word)
-            for stretch, was, now in _otherwise(text, before, ids, after):
+            for span, was, now in _otherwise(text, before, ids, after):
                 if not _as_likely(was, now, scores):
-                    otherwise.add(stretch)
+                    otherwise.add(span)
                     missed |= set(was) - set(now)
             used.update(ids.tolist())
             still.update(after.ids)
@@ -161,16 +163,16 @@ def prove(
 
 
 def _with_white_space(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """As users' text is tokenized, and each token's offsets tell all that it was made of."""
+    """A tokenizer of users' text whose offsets cover all characters of each token."""
     plain = Tokenizer.from_str(plain_tokenizer(tokenizer).to_str())
-    plain.post_processor = None  # some leave the white space out of the offsets
+    plain.post_processor = None  # some remove white space from the offsets
     return plain
 
 
 def _words(
     text: str, encoded: Encoding, ids: Int64[np.ndarray, " tokens"]
 ) -> Iterator[tuple[str, bool]]:
-    """Words of a text at white space, as far as no token reaches over it, and whether all stay."""
+    """Words at white space that no token crosses, and whether all their tokens stay."""
     if not len(ids):
         return
     number = shared_words(text, encoded, encoded, at_spaces=True).first
@@ -183,7 +185,7 @@ def _words(
 
 
 def _scores(tokenizer: Tokenizer) -> dict[int, float]:
-    """Log probabilities of the tokens of Unigram; none of other kinds."""
+    """Log-probabilities of the tokens of Unigram; empty for other kinds."""
     model = json.loads(tokenizer.to_str())["model"]
     if model["type"] != "Unigram":
         return {}
@@ -191,7 +193,7 @@ def _scores(tokenizer: Tokenizer) -> dict[int, float]:
 
 
 def _as_likely(was: list[int], now: list[int], scores: Mapping[int, float]) -> bool:
-    """Whether Unigram may as well take the one as the other."""
+    """Whether two tokenizations are equally likely for Unigram."""
     both = (sum(scores.get(number, 0.0) for number in tokens) for tokens in (was, now))
     return bool(scores) and isclose(*both)
 
@@ -199,9 +201,9 @@ def _as_likely(was: list[int], now: list[int], scores: Mapping[int, float]) -> b
 def _otherwise(
     text: str, before: Encoding, ids: Int64[np.ndarray, " tokens"], after: Encoding
 ) -> Iterator[tuple[str, list[int], list[int]]]:
-    """Stretches of a text whose tokens all stay and are others, with those before and after.
+    """Spans whose tokens all stay but differ, with the tokens before and after trimming.
 
-    They are the shortest that are cut at their ends before and after.
+    They are the shortest spans with a token border at each end, before and after trimming.
     """
     spans = [np.array(each.offsets, dtype=np.int64).reshape(-1, 2) for each in (before, after)]
     first, second = (_borders(span) for span in spans)
@@ -226,14 +228,14 @@ def _otherwise(
 
 
 def _borders(spans: Int64[np.ndarray, "tokens 2"]) -> Int64[np.ndarray, " borders"]:
-    """Places where a token begins and over which none reaches."""
+    """Places where a token begins and that no token crosses."""
     begin, reached = spans[1:, 0], np.maximum.accumulate(spans[:, 1])[:-1]
     found: Int64[np.ndarray, " borders"] = begin[reached <= begin]
     return found
 
 
 def _must_stay(settings: Mapping[str, Any], numbers: Mapping[str, int]) -> Iterator[str]:
-    """Special tokens, single letters however they stand, bytes, and what the unknown costs."""
+    """Special tokens, single letters, bytes, and Unigram's least likely token."""
     model = settings["model"]
     suffix = model.get("end_of_word_suffix") or ""
     yield from (added["content"] for added in settings["added_tokens"])
@@ -246,20 +248,20 @@ def _must_stay(settings: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
         if len(plain) == 1 or is_lone_byte(token) or token == unknown:
             yield token
     if model["type"] == "Unigram":
-        # What is unknown costs so much more than this one: without it, it would cost less.
+        # The score of the unknown token is relative to the least likely token, so it would change.
         yield min(model["vocab"], key=itemgetter(1))[0]
 
 
 def _needed(token: str, merging: Merging | None) -> frozenset[str]:
-    """A token with all that must stay for it to be made."""
+    """A token with all tokens that must stay so that it can be made."""
     made = merging.made_of(token) if merging else frozenset[str]()
-    return made or frozenset({token})  # a whole word may be a token that no merges lead to
+    return made or frozenset({token})  # a whole word may be a token that no merge makes
 
 
 def _numbered(
     kept: set[str], model: Mapping[str, Any], numbers: Mapping[str, int]
 ) -> dict[str, int]:
-    """New ids in the old order; added tokens stand behind the model's, where they are loaded."""
+    """New ids in the old order; added tokens follow those of the model, as when they are loaded."""
     tokens = model["vocab"]
     inside = {name for name, _ in tokens} if model["type"] == "Unigram" else tokens.keys()
     order = sorted(kept, key=lambda token: (token not in inside, numbers[token]))

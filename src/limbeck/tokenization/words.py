@@ -1,8 +1,8 @@
-"""Words as two tokenizers both see them: the finest stretches of a text that each cuts on its own.
+"""Words that two tokenizers share: the finest spans of a text with a token border at both ends.
 
-Where a token of one tokenizer reaches over the border between two words of the other, the two
-words are one. Everything goes by characters of the text as it was given, never by the
-spelling of tokens, whose notations differ.
+Where a token of one tokenizer crosses the border between two words of the other, the two words are
+joined. Borders are character positions in the original text; the spelling of tokens is never used,
+because notations differ.
 """
 
 from typing import NamedTuple
@@ -11,17 +11,17 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from tokenizers import Encoding, Tokenizer
 
-# By its number, whether a character is white space; none beyond is.
+# Whether each code point is white space; none beyond these is.
 _WHITE = np.array([chr(number).isspace() for number in range(0x3002)])
 
 
 class SharedWords(NamedTuple):
-    """The word of every token, counted from 0, which never falls along a text.
+    """The number of the word of every token, counted from 0 and never decreasing along a text.
 
     Attributes:
-        first: Of the first tokenizer's tokens.
-        second: Of the second's.
-        total: Words, at least one; a word may have no token of one of the tokenizers.
+        first: The word of each token of the first tokenizer.
+        second: The word of each token of the second tokenizer.
+        total: Number of words, at least one; a word may have no token of one tokenizer.
     """
 
     first: Int64[np.ndarray, " first_vocabulary"]
@@ -32,37 +32,38 @@ class SharedWords(NamedTuple):
 def shared_words(
     text: str, first: Encoding, second: Encoding, *, at_spaces: bool = False
 ) -> SharedWords:
-    """The words of a text that two tokenizers agree on.
+    """The words of a text that two tokenizers share.
 
     Args:
-        text: As it was given to both.
-        first: Its tokens, without special tokens; words begin where this one begins them.
+        text: The text that both tokenized.
+        first: Its tokens without special tokens, whose words are used.
         second: Its tokens by the other tokenizer.
-        at_spaces: Words begin after white space instead, for a first tokenizer that
-            has no words of its own.
+        at_spaces: Words begin after white space instead, for a first tokenizer without words.
     """
     spans = _spans(text, first, second)
     return _kept_borders(_word_starts(text, first, spans[0], at_spaces), spans)
 
 
 def token_groups(text: str, first: Encoding, second: Encoding) -> SharedWords:
-    """The finest stretches of a text that two tokenizers both cut at their ends, as words.
+    """The finest spans of a text with a token border of both tokenizers at each end, as words.
 
-    A group is a run of tokens of each over the same text; where one of them drops
-    characters, it may have none.
+    A group consists of the tokens of each tokenizer over the same span; a tokenizer that drops
+    characters may have none in it.
 
     Args:
-        text: As it was given to both.
+        text: The text that both tokenized.
         first: Its tokens, without special tokens.
         second: Its tokens by the other tokenizer.
     """
     spans = _spans(text, first, second)
     starts = np.unique(np.concatenate([spans[0][0], spans[1][0]]))
-    # What stands before the first token belongs to it.
+    # Text before the first token belongs to its group.
     return _kept_borders(np.concatenate([[0], starts[1:]]).astype(np.int64), spans)
 
 
-Span = tuple[Int64[np.ndarray, "..."], Int64[np.ndarray, "..."]]  # begin and end of every token
+Span = tuple[
+    Int64[np.ndarray, "..."], Int64[np.ndarray, "..."]
+]  # begin and end of every token, in characters
 
 
 def _spans(text: str, first: Encoding, second: Encoding) -> list[Span]:
@@ -71,13 +72,13 @@ def _spans(text: str, first: Encoding, second: Encoding) -> list[Span]:
 
 
 def _kept_borders(starts: Int64[np.ndarray, " words"], spans: list[Span]) -> SharedWords:
-    """The words that begin at some of the places: at those that no token reaches over."""
+    """The words that begin at those places which no token crosses."""
     joined = np.zeros(len(starts) + 1, dtype=np.int64)
     places = []
     for begin, end in spans:
         word = np.searchsorted(starts, np.maximum(end - 1, begin), side="right") - 1
         entered = np.searchsorted(starts, begin, side="right") - 1
-        # Borders that a token reaches over are counted up where it enters, down where it ends.
+        # The number of tokens across a border rises where a token begins, and falls where it ends.
         np.add.at(joined, entered + 1, 1)
         np.add.at(joined, word + 1, -1)
         places.append(word)
@@ -87,19 +88,19 @@ def _kept_borders(starts: Int64[np.ndarray, " words"], spans: list[Span]) -> Sha
 
 
 def has_words(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer cuts words before tokens; some take a whole text for one word."""
+    """Whether a tokenizer splits text into words first; some treat a whole text as one word."""
     return tokenizer.pre_tokenizer is not None
 
 
 def visible(text: str) -> Bool[np.ndarray, " places"]:
-    """False at white space."""
+    """For each character, whether it is not white space."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     found: Bool[np.ndarray, " places"] = ~_WHITE[np.minimum(codes, len(_WHITE) - 1)]
     return found
 
 
 def _next_visible(text: str) -> Int64[np.ndarray, " places"]:
-    """The first place from each on that is no white space; one more place for the end."""
+    """The first place from each on that is not white space; one more entry for the end."""
     seen = visible(text)
     places = np.full(len(text) + 1, len(text), dtype=np.int64)
     places[:-1][seen] = np.flatnonzero(seen)
@@ -109,9 +110,9 @@ def _next_visible(text: str) -> Int64[np.ndarray, " places"]:
 def _trimmed(
     encoding: Encoding, following: Int64[np.ndarray, " places"]
 ) -> tuple[Int64[np.ndarray, " vocabulary"], Int64[np.ndarray, " vocabulary"]]:
-    """Begin and end of every token, without the white space that it begins with."""
+    """Begin and end of every token, without white space at its beginning."""
     spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    # A token of white space alone stands where the word after it begins.
+    # A token of only white space is placed where the next word begins.
     return np.minimum(following[spans[:, 0]], np.maximum(spans[:, 1], spans[:, 0])), spans[:, 1]
 
 
@@ -128,5 +129,5 @@ def _word_starts(
         numbers = np.array([-1 if n is None else n for n in first.word_ids], dtype=np.int64)
         changes = np.flatnonzero(np.diff(numbers, prepend=-2) != 0)
         starts = np.unique(spans[0][changes])
-    # What stands before the first word belongs to it; so does white space without any word.
+    # Text before the first word belongs to it; white space alone is one word.
     return np.concatenate([[0], starts[1:]]).astype(np.int64)

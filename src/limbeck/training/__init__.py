@@ -1,1 +1,1 @@
-"""The loop, and what it keeps."""
+"""The training loop, and what it keeps on disk."""

@@ -1,4 +1,4 @@
-"""The next batch is made while the model learns from this one, so that the loop seldom waits."""
+"""The next batch is made while the model learns from the current one."""
 
 import time
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from ..tokenization.batching import ALL_ROWS, BatchSource
 
 
 class Ahead:
-    """Batches of a source, one made ahead where it does not hang on what is learned.
+    """Batches of a source, each made one step ahead unless it depends on the weights.
 
     Attributes:
-        waited: Seconds for which no batch was ready, since it was last set to 0.
+        waited: Seconds spent waiting for a batch, since it was last set to 0.
     """
 
     def __init__(
         self, source: BatchSource, steps: int, rows: slice, worker: ThreadPoolExecutor
     ) -> None:
-        """Those ``rows`` of ``steps`` batches; ``worker`` makes the one after the last."""
+        """The ``rows`` of ``steps`` batches; ``worker`` makes the next one."""
         self._source, self._steps, self._rows, self._worker = source, steps, rows, worker
         self._next: tuple[int, Future[Batch]] | None = None
         self.waited = 0.0
 
     def batch(self, number: int) -> Batch:
-        """The batch of that number."""
+        """The batch of this number."""
         began = time.perf_counter()
         if self._next is not None and self._next[0] == number:
             batch = self._next[1].result()
@@ -33,7 +33,7 @@ class Ahead:
             batch = self._source.batch(number, self._rows)
         self.waited += time.perf_counter() - began
         self._next = None
-        if not self._source.hangs_on_weights and number + 1 < self._steps:
+        if not self._source.depends_on_weights and number + 1 < self._steps:
             made = self._worker.submit(self._source.batch, number + 1, self._rows)
             self._next = (number + 1, made)
         return batch
@@ -41,6 +41,6 @@ class Ahead:
 
 @contextmanager
 def made_ahead(source: BatchSource, steps: int, rows: slice = ALL_ROWS) -> Iterator[Ahead]:
-    """Batches of a source, or some rows of each; what is being made is awaited at the end."""
+    """Batches of a source, or some rows of each; leaving it waits for the batch being made."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as worker:
         yield Ahead(source, steps, rows, worker)

@@ -1,9 +1,9 @@
-"""What a run needs to go on as if it had never stopped, written whole or not at all.
+"""Checkpoints, from which a run resumes exactly, written whole or not at all.
 
-Weights, projections and the optimizer's moments are safetensors; where the run
-stands is JSON, with a checksum of every other file. Chance needs no state: it
-hangs on the seed and the step. A checkpoint is written under another name and
-renamed when it is complete, and only then are older ones removed.
+Weights, projections and the optimizer's moments are safetensors; the position of the
+run is JSON, with a checksum of every other file. Randomness needs no state: it depends
+on the seed and the step. A checkpoint is written under a temporary name and renamed when
+it is complete, and only then are older ones removed.
 """
 
 import json
@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..system.files import checksum, give_usual_mode
-from .processes import have_own_share, shares_like, whole
+from .processes import free_gathered_weights, sharded_like, whole
 
 _PREFIX = "checkpoint-"
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: steps done in a stage, and what has been spent so far.
+    """How far a run is: its stage, the steps done in it, and the tokens and seconds spent so far.
 
-    The position in the data and in the schedule is the step itself.
+    The step is also the position in the data and in the schedule.
     """
 
     stage: int
@@ -48,21 +48,21 @@ def save_checkpoint(
     keep: int = 1,
     write: bool = True,
 ) -> Path:
-    """Write a checkpoint; older ones are removed once it is whole.
+    """Write a checkpoint, and remove older ones when it is complete.
 
     Args:
         folder: The run's ``state``.
-        position: Where the run stands.
-        learner: Its parameters are saved, tied ones once.
-        optimizer: None between stages: the next stage starts with a fresh one.
-        batches: What later batches take from earlier ones.
-        keep: How many checkpoints are left.
-        write: Whether this process is the one that writes; every process has to call, for
-            each may keep a share of what is written.
+        position: The position of the run.
+        learner: Its parameters are saved, tied parameters once.
+        optimizer: None between stages, because the next stage starts with a new optimizer.
+        batches: The state of the batch source: what later batches need of earlier ones.
+        keep: How many checkpoints are kept.
+        write: Whether this process writes. Every process has to call, because each may hold a
+            shard of the tensors.
 
     Raises:
-        TrainingError: It could not be written, as when the disk is full; the
-            checkpoint before it is untouched.
+        TrainingError: The checkpoint could not be written, for example because the disk is
+            full; earlier checkpoints are unchanged.
     """
     final = folder / f"{_PREFIX}{position.stage:03d}-{position.step:09d}"
     files = {"learner": _parameters(learner)}
@@ -101,7 +101,7 @@ def save_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The furthest whole checkpoint of a run, if there is one, and what is wrong with later ones.
+    """The last whole checkpoint of a run, if there is one, and the problems of later ones.
 
     Raises:
         TrainingError: There are checkpoints, but none is whole.
@@ -115,19 +115,19 @@ def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     if problems:
         raise TrainingError(
             "; ".join(problems)
-            + f". No checkpoint before it is left; remove {folder} to begin anew"
+            + f". No checkpoint before it is left; remove {folder} to start again"
         )
     return None, []
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first; half-written ones are left out."""
+    """All checkpoints, newest first, without incomplete ones."""
     found = [p for p in folder.glob(f"{_PREFIX}*") if p.suffix != ".part"]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
 def _problem(checkpoint: Path) -> str | None:
-    """What keeps a checkpoint from being used."""
+    """Why a checkpoint cannot be used; None where it can."""
     try:
         read_position(checkpoint)
         facts = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
@@ -142,18 +142,18 @@ def _problem(checkpoint: Path) -> str | None:
 
 
 def read_position(checkpoint: Path) -> Position:
-    """Where the run stood when the checkpoint was written."""
+    """The position of the run when the checkpoint was written."""
     facts = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
     return Position(**facts["position"])
 
 
 def load_learner(checkpoint: Path, learner: nn.Module, *, student_only: bool) -> None:
-    """Put the checkpoint's weights into the learner.
+    """Load the checkpoint's weights into the learner.
 
     Args:
-        checkpoint: As `latest_checkpoint` gives it.
+        checkpoint: As `latest_checkpoint` returns it.
         learner: Changed in place.
-        student_only: For the start of another stage, whose projections are its own.
+        student_only: Whether to load only the student, for a stage with other projections.
 
     Raises:
         TrainingError: The checkpoint is of another student.
@@ -173,7 +173,7 @@ def load_learner(checkpoint: Path, learner: nn.Module, *, student_only: bool) ->
 
 
 def load_optimizer(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the checkpoint's moments in place."""
+    """Load the checkpoint's moments into the optimizer."""
     saved = load_file(checkpoint / "optimizer.safetensors")
     by_name = dict(_named(learner))
     for key, tensor in saved.items():
@@ -181,17 +181,17 @@ def load_optimizer(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.
         parameter = by_name[name]
         same = tensor.shape == parameter.shape
         here = tensor.to(parameter.device)
-        optimizer.state[parameter][kind] = shares_like(here, parameter) if same else here
+        optimizer.state[parameter][kind] = sharded_like(here, parameter) if same else here
 
 
 def load_batches(checkpoint: Path) -> dict[str, Tensor]:
-    """What later batches take from earlier ones."""
+    """The state of the batch source; empty where there is none."""
     file = checkpoint / "batches.safetensors"
     return load_file(file) if file.exists() else {}
 
 
 def _named(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    have_own_share(learner)
+    free_gathered_weights(learner)
     return list(learner.named_parameters())  # names tied parameters once
 
 
@@ -208,7 +208,7 @@ def _moments(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 
 def _flush(place: Path) -> None:
-    """Let the disk have a file, or the names in a folder, before anything relies on them."""
+    """Flush a file, or the names in a folder, to disk before anything relies on them."""
     handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)

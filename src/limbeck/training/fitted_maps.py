@@ -1,7 +1,7 @@
-"""First weights of learned maps: least squares over a stage's first batches.
+"""Initialization of learned maps by least squares over a stage's first batches.
 
-A student that starts from its teacher's layers already holds most of what the teacher's
-states are. A random map hides that, and its first gradients undo what was copied.
+The states of a student that starts from its teacher's layers already contain most of the
+teacher's states. A random map hides that, and its gradients at first undo the copy.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,12 @@ from ..objectives.mapped import MappedObjective
 from ..student.projections import LeastSquares, Projections
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
+from .learner import Learner
 from .processes import Share
-from .stages import Learner, Stage
+from .stage import Stage
 from .step import teacher_signals
 
-_TOKENS = 16_384  # some dozens for every coordinate of usual students
+_TOKENS = 16_384  # dozens of tokens for every coordinate of usual students
 
 
 def fit_maps(
@@ -29,16 +30,16 @@ def fit_maps(
     batches: BatchSource,
     accelerator: Accelerator,
 ) -> None:
-    """Give every trained map the weights that carry the student's states nearest to the teacher's.
+    """Initialize every trained map to the least-squares map from student to teacher states.
 
-    Nothing is done where the stage wants random maps, or has none. Of several processes each
-    reads the same rows, so that all come to the same.
+    Nothing is done where the stage has random maps or no maps. All processes read the same rows
+    and get the same maps.
 
     Args:
         learner: Its maps are changed in place.
-        teacher: Gives what the objectives compare with.
-        stage: Whose objectives these are.
-        batches: Of the stage; the first ones are read, some 16,000 tokens.
+        teacher: Gives the signals that the objectives compare with.
+        stage: The stage of the learner.
+        batches: Batches of the stage, of which about the first 16,000 tokens are read.
         accelerator: Device and precision.
     """
     all_maps = [cast(Projections, maps) for maps in learner.projections]
@@ -65,11 +66,11 @@ def fit_maps(
                         fits[number, name].add(state, target)
     for (number, name), fit in fits.items():
         if fit.rows:
-            all_maps[number].begin(name, fit.weight())
+            all_maps[number].initialize(name, fit.weight())
 
 
 def _some(batches: BatchSource, steps: int, rows: int) -> Iterator[Batch]:
-    """Some rows at once, as many as in training, until there are enough tokens."""
+    """Micro-batches as in training, until there are enough tokens."""
     tokens = 0
     for number in range(steps):
         batch = batches.batch(number)

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run after a whole step, so that what is saved can be gone on from."""
+"""Ctrl-C ends a run after a whole step, so that it can resume from what is saved."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,24 +9,24 @@ from typing import Any
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a question asked after each step.
+    """Gives a function that says whether Ctrl-C or SIGTERM has come.
 
-    A second one ends the process at once.
+    A second Ctrl-C or SIGTERM ends the process at once.
     """
-    asked: list[int] = []
+    received: list[int] = []
     before: dict[int, Any] = {}
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         signal.signal(number, before[number])
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number.value] = signal.signal(number, ask)
+            before[number.value] = signal.signal(number, note)
     except ValueError:
-        pass  # not the main thread, which alone receives signals
+        pass  # not the main thread, and only the main thread receives signals
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number_, handler in before.items():
             signal.signal(number_, handler)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -16,26 +17,36 @@ from ..system.memory import peak_bytes
 from ..system.progress import ProgressBar
 from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
-from .ahead import made_ahead
+from .ahead import Ahead, made_ahead
 from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
 from .optimizer import build_optimizer, learning_rate
-from .processes import Share, have_all_weights, spread, summed, telling_of_lost_processes, unspread
-from .records import RunLog, Window, step_facts
-from .stages import Stage
+from .processes import (
+    Share,
+    distribute,
+    gather_weights,
+    summed,
+    telling_of_lost_processes,
+    undistribute,
+)
+from .records import RunLog, Window, flattened, step_facts
+from .stage import Stage
 from .step import mean_values, train_step
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often, in steps, something besides training happens.
+    """How often, in steps, the loop logs, measures and saves.
 
     Attributes:
-        log: Records in log.jsonl; there is one at every checkpoint too, so that none is a
-            mean over steps on both sides of one, of which a resumed run knows one side.
-        held_out: Objectives on held-out text, also before the first step and after the last.
-        checkpoint: Checkpoints, also at the end of a stage and at Ctrl-C.
-        keep: How many of them are kept, the last ones.
+        log: Steps between records in log.jsonl. Every checkpoint has a record too, so that no
+            record is a mean over steps before and after a checkpoint: a resumed run knows only
+            the steps after it.
+        held_out: Steps between measurements on held-out text, which is also measured before the
+            first step and after the last.
+        checkpoint: Steps between checkpoints; there is one at Ctrl-C and at the end of a stage
+            too.
+        keep: How many of the last checkpoints are kept.
     """
 
     log: int = 20
@@ -58,119 +69,169 @@ def train_stage(
     rhythm: Rhythm,
     console: Console,
 ) -> Position:
-    """Train from ``start`` to the end of the stage, and say where the run then stands.
+    """Train from ``start`` to the end of the stage, and return the position at its end.
 
     Args:
         learner: Changed in place.
         teacher: None where no objective needs one.
-        stage: Objectives, length and settings.
-        batches: Batch number n is learned from in step n.
-        held_out: Measured now and then, never learned from.
+        stage: Objectives, number of steps and settings.
+        batches: Step n learns from batch number n.
+        held_out: Batches that are measured at intervals and never learned from.
         accelerator: Device, precision and processes.
-        start: Where the run stands; its step is 0 at the start of a stage.
-        checkpoint: Where to take the optimizer's state from, in the middle of a stage.
+        start: Position of the run; its step is 0 at the start of a stage.
+        checkpoint: Source of the optimizer's state in the middle of a stage.
         run: The run folder.
         rhythm: When to log, measure and checkpoint.
-        console: Where the progress bar goes.
+        console: Console of the progress bar.
 
     Raises:
         TrainingError: A loss or gradient is not finite, a checkpoint cannot be
             written, or the user interrupts.
     """
-    wrapped = spread(learner, accelerator)
-    # Dropout would only add noise to what is copied; `Stage.dropout` says whether it is wanted.
-    wrapped.train(stage.dropout)
-    optimizer = build_optimizer(learner, stage.optimizer)
+    loop = _Loop(learner, teacher, stage, batches, held_out, accelerator, start, run, rhythm)
     if checkpoint is not None:
-        load_optimizer(checkpoint, learner, optimizer)
-        batches.load_state(load_batches(checkpoint))
-    log = RunLog(run / "log.jsonl")
-    position, window = start, Window()
-
-    def note(extra: Mapping[str, object]) -> None:
-        record = {"stage": stage.name, "stage_number": position.stage, "step": position.step}
-        record |= {"tokens": position.tokens, **extra}
-        if accelerator.is_main_process:
-            log.write(record)
-            accelerator.log(_flat(record), step=position.step)
-
-    def measure() -> None:
-        note({"held_out": mean_values(wrapped, teacher, stage, held_out, accelerator)})
-
-    def save() -> None:
-        save_checkpoint(
-            run / "state",
-            position,
-            learner,
-            optimizer,
-            batches.state(),
-            keep=rhythm.keep,
-            write=accelerator.is_main_process,
-        )
-
-    share = Share.of(stage.batch_size, accelerator)
+        loop.resume(checkpoint)
     with (
         ProgressBar(stage.name, console=console) as progress,
         interruptible() as interrupted,
-        made_ahead(batches, stage.steps, share.rows) as ahead,
+        made_ahead(batches, stage.steps, Share.of(stage.batch_size, accelerator).rows) as ahead,
         telling_of_lost_processes(accelerator),
     ):
-        if position.step == 0 and held_out:
-            measure()
-        while position.step < stage.steps:
-            began = time.perf_counter()
-            rate = learning_rate(position.step, stage.steps, stage.optimizer)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            have_all_weights(wrapped)  # some batches are written with them
-            batch = ahead.batch(position.step)
-            taken = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, position)
-            means, tokens = taken.means, taken.tokens
-            seconds = time.perf_counter() - began
-            position = replace(
-                position,
-                step=position.step + 1,
-                tokens=position.tokens + tokens,
-                seconds=position.seconds + seconds,
-            )
-            window.add(means, tokens, seconds)
-            progress.show(position.step, stage.steps, step_facts(means, tokens / seconds))
-            last = position.step == stage.steps
-            saves = position.step % rhythm.checkpoint == 0
-            if last or saves or position.step % rhythm.log == 0:
-                spent = {
-                    "seconds": position.seconds,
-                    "peak_memory_bytes": peak_bytes(accelerator.device.type),
-                    "trainable_parameters": _learning(optimizer),
-                }
-                spent["waited_share"] = ahead.waited / window.seconds
-                ahead.waited = 0.0
-                weights = stage.weights_at(stage.progress(position.step - 1))
-                note({**window.facts(weights), **batches.facts(), "learning_rate": rate, **spent})
-                window = Window()
-            if held_out and (last or position.step % rhythm.held_out == 0):
-                measure()
+        if loop.position.step == 0:
+            loop.measure_held_out()
+        while not loop.at_end:
+            loop.take_step(ahead, progress)
+            if loop.at_end or loop.is_due(rhythm.checkpoint) or loop.is_due(rhythm.log):
+                loop.log_steps(ahead)
+            if loop.at_end or loop.is_due(rhythm.held_out):
+                loop.measure_held_out()
             stop = summed({"stop": float(interrupted())}, accelerator)["stop"] > 0
-            if stop or (saves and not last):
-                save()
+            if stop or (loop.is_due(rhythm.checkpoint) and not loop.at_end):
+                loop.save()
             if stop:
-                raise InterruptedRunError(
-                    f"stopped at step {position.step} of stage {stage.name!r}; the checkpoint is"
-                    " whole. Run the same command again to go on"
-                )
-    unspread(learner)
-    return position
+                loop.raise_interrupted()
+    undistribute(learner)
+    return loop.position
 
 
-def _learning(optimizer: torch.optim.Optimizer) -> int:
+class _Loop:
+    """The parts of `train_stage`, with the state that changes from step to step."""
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        teacher: Teacher | None,
+        stage: Stage,
+        batches: BatchSource,
+        held_out: list[Batch],
+        accelerator: Accelerator,
+        start: Position,
+        run: Path,
+        rhythm: Rhythm,
+    ) -> None:
+        self._learner, self._teacher, self._stage = learner, teacher, stage
+        self._batches, self._held_out = batches, held_out
+        self._accelerator, self._run, self._rhythm = accelerator, run, rhythm
+        self._log = RunLog(run / "log.jsonl")
+        self._wrapped = distribute(learner, accelerator)
+        # Dropout would only add noise to copied layers, so it is off unless the stage requires it.
+        self._wrapped.train(stage.dropout)
+        self._optimizer = build_optimizer(learner, stage.optimizer)
+        self._rate = 0.0
+        self._window = Window()
+        self.position = start
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all steps of the stage are done."""
+        return self.position.step >= self._stage.steps
+
+    def is_due(self, every: int) -> bool:
+        """Whether an action that happens every ``every`` steps is due after this step."""
+        return self.position.step % every == 0
+
+    def resume(self, checkpoint: Path) -> None:
+        """Load the state of the optimizer and of the batches."""
+        load_optimizer(checkpoint, self._learner, self._optimizer)
+        self._batches.load_state(load_batches(checkpoint))
+
+    def take_step(self, ahead: Ahead, progress: ProgressBar) -> None:
+        """Learn from the next batch."""
+        began = time.perf_counter()
+        step, stage = self.position.step, self._stage
+        self._rate = learning_rate(step, stage.steps, stage.optimizer)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate
+        gather_weights(self._wrapped)  # the text of some batches is generated with them
+        batch = ahead.batch(step)
+        taken = train_step(
+            self._wrapped,
+            self._teacher,
+            stage,
+            batch,
+            self._optimizer,
+            self._accelerator,
+            self.position,
+        )
+        seconds = time.perf_counter() - began
+        self.position = replace(
+            self.position,
+            step=step + 1,
+            tokens=self.position.tokens + taken.tokens,
+            seconds=self.position.seconds + seconds,
+        )
+        self._window.add(taken.means, taken.tokens, seconds)
+        progress.show(step + 1, stage.steps, step_facts(taken.means, taken.tokens / seconds))
+
+    def log_steps(self, ahead: Ahead) -> None:
+        """Write a record of the steps since the last one."""
+        spent = {
+            "seconds": self.position.seconds,
+            "peak_memory_bytes": peak_bytes(self._accelerator.device.type),
+            "trainable_parameters": _trained_parameters(self._optimizer),
+            "waited_share": ahead.waited / self._window.seconds,
+        }
+        ahead.waited = 0.0
+        weights = self._stage.weights_at(self._stage.progress(self.position.step - 1))
+        facts = {**self._window.facts(weights), **self._batches.facts()}
+        self._write({**facts, "learning_rate": self._rate, **spent})
+        self._window = Window()
+
+    def measure_held_out(self) -> None:
+        """Write a record of the objectives on held-out text, where there is any."""
+        if self._held_out:
+            means = mean_values(
+                self._wrapped, self._teacher, self._stage, self._held_out, self._accelerator
+            )
+            self._write({"held_out": means})
+
+    def _write(self, facts: Mapping[str, object]) -> None:
+        position = self.position
+        record = {"stage": self._stage.name, "stage_number": position.stage, "step": position.step}
+        record |= {"tokens": position.tokens, **facts}
+        if self._accelerator.is_main_process:
+            self._log.write(record)
+            self._accelerator.log(flattened(record), step=position.step)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(
+            self._run / "state",
+            self.position,
+            self._learner,
+            self._optimizer,
+            self._batches.state(),
+            keep=self._rhythm.keep,
+            write=self._accelerator.is_main_process,
+        )
+
+    def raise_interrupted(self) -> NoReturn:
+        """End the run after Ctrl-C."""
+        raise InterruptedRunError(
+            f"stopped at step {self.position.step} of stage {self._stage.name!r}; the checkpoint is"
+            " whole. Run the same command again to resume"
+        )
+
+
+def _trained_parameters(optimizer: torch.optim.Optimizer) -> int:
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-
-
-def _flat(record: Mapping[str, object]) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}/{inner}": number for inner, number in value.items()}
-        elif isinstance(value, (int, float)):
-            flat[name] = value
-    return flat

@@ -12,7 +12,7 @@ from .settings import OptimizerSettings
 
 
 def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW over the student and the projections."""
+    """AdamW over all trainable parameters of the learner, without weight decay of vectors."""
     parameters = [p for p in learner.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.dim() >= 2]
     vectors = [p for p in parameters if p.dim() < 2]
@@ -30,9 +30,9 @@ def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.op
 
 
 def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
-    """The rate of a step, counted from 0; needs no state, so resuming cannot get it wrong.
+    """The learning rate of a step, counted from 0, without any state that would have to be resumed.
 
-    >>> half = OptimizerSettings(learning_rate=1.0, warmup_share=0.5)
+    >>> half = OptimizerSettings(learning_rate=1.0, warmup_ratio=0.5)
     >>> [learning_rate(step, 8, half) for step in range(8)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
     """

@@ -1,9 +1,8 @@
-"""One step shared by several processes: each makes some rows, and all take the same step.
+"""One step shared by several processes: each computes some rows, and all take the same step.
 
-Every process makes as many forwards as the others, so that none waits for a
-gradient that never comes; where rows run out, a row is computed that weighs
-nothing. What the loop divides by is counted over the whole step, so the sums
-of the processes are added, never averaged.
+Every process makes the same number of forwards, so that none waits for a gradient that
+never comes; a process without rows left computes a row of weight 0. The loop divides by
+counts over the whole step, so the sums of the processes are added, never averaged.
 
 Source: Rajbhandari et al. 2020, ZeRO, arXiv:1910.02054 (sharded weights).
 """
@@ -28,20 +27,20 @@ from ..errors import TrainingError
 _LOST = ("closed by peer", "reset by peer", "timed out", "timeout", "nccl", "broken pipe")
 
 
-def spread(learner: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """The learner on its device, as every process trains it.
+def distribute(learner: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Move the learner to its device, wrapped for training with several processes.
 
-    With FSDP every process keeps a share of the weights and of the optimizer's state, and
-    has all of them only during a step; its parameters are then `DTensor`.
+    With FSDP every process keeps a shard of the weights and of the optimizer's state, and
+    has all of them only during a step; the parameters are then `DTensor`.
     """
     learner.to(accelerator.device)
     if accelerator.num_processes == 1:
         return learner
-    if keeps_shares(accelerator):
+    if keeps_shards(accelerator):
         fully_shard(learner, mesh=_mesh(accelerator))
         return learner
     device = accelerator.device
-    # The last layer's output is not on the way of every objective.
+    # Some objectives do not depend on the last layer.
     return DistributedDataParallel(
         learner,
         device_ids=[device] if device.type == "cuda" else None,
@@ -50,20 +49,20 @@ def spread(learner: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 
 def shard_layers(layers: nn.Module, accelerator: Accelerator) -> None:
-    """With FSDP, every process keeps a share of each layer, and has one whole at a time."""
-    if keeps_shares(accelerator):
+    """With FSDP, every process keeps a shard of each layer, and gathers one layer at a time."""
+    if keeps_shards(accelerator):
         for layer in layers.children():
             fully_shard(layer, mesh=_mesh(accelerator))
 
 
 def check_one_process(what: str) -> None:
-    """See that no launcher has started several processes for what is done by one.
+    """Check that a launcher has not started several processes for work that one process does.
 
     Args:
-        what: Is done.
+        what: Name of the work, for the error.
 
     Raises:
-        TrainingError: It has.
+        TrainingError: There are several processes.
     """
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         raise TrainingError(
@@ -72,18 +71,18 @@ def check_one_process(what: str) -> None:
         )
 
 
-def keeps_shares(accelerator: Accelerator) -> bool:
-    """Whether several processes share the weights, as the launcher asked for FSDP.
+def keeps_shards(accelerator: Accelerator) -> bool:
+    """Whether the weights are sharded over several processes, because the launcher uses FSDP.
 
     Raises:
-        TrainingError: It asked for the first version, which is not served.
+        TrainingError: The launcher requires FSDP version 1, which is not supported.
     """
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if not asked or accelerator.num_processes == 1:
+    requested = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if not requested or accelerator.num_processes == 1:
         return False
     if (version := os.environ.get("FSDP_VERSION", "2")) != "2":
         raise TrainingError(
-            f"the launcher asks for FSDP version {version}; give fsdp_version: 2 in its"
+            f"the launcher requires FSDP version {version}; give fsdp_version: 2 in its"
             " configuration (FSDP_VERSION=2)"
         )
     return True
@@ -93,7 +92,7 @@ def _mesh(accelerator: Accelerator) -> DeviceMesh:
     return _mesh_of(accelerator.device.type, accelerator.num_processes)
 
 
-@lru_cache(maxsize=1)  # a mesh opens connections, and one serves all
+@lru_cache(maxsize=1)  # a mesh opens connections, and one is enough for all
 def _mesh_of(device: str, processes: int) -> DeviceMesh:
     return init_device_mesh(device, (processes,))
 
@@ -103,9 +102,9 @@ class Share:
     """What one of several processes computes of a batch.
 
     Attributes:
-        rows: Which; where there are none for it, one that weighs nothing.
-        real: How many of these count.
-        most: How many the process with the most has.
+        rows: The rows of this process; a single row of weight 0 where none is left for it.
+        real: How many of the rows count.
+        most: How many rows the process with the most rows has.
     """
 
     rows: slice
@@ -114,7 +113,7 @@ class Share:
 
     @classmethod
     def of(cls, rows: int, accelerator: Accelerator) -> "Share":
-        """This process's share of so many rows."""
+        """This process's share of that many rows."""
         most = -(-rows // accelerator.num_processes)
         first = accelerator.process_index * most
         stop = min(rows, first + most)
@@ -124,12 +123,12 @@ class Share:
 
 
 def micro_batches(batch: Batch, share: Share, size: int) -> Iterator[tuple[Batch, float, bool]]:
-    """What this process computes, forward by forward: rows, their weight (1 or 0), if the last.
+    """The micro-batches of this process: rows, their weight (1 or 0), and whether it is the last.
 
     Args:
         batch: The rows of the share.
-        share: Of the whole batch.
-        size: Rows in one forward, at most.
+        share: This process's share of the whole batch.
+        size: The most rows in one forward.
     """
     starts = range(0, share.most, size)
     for start in starts:
@@ -138,21 +137,21 @@ def micro_batches(batch: Batch, share: Share, size: int) -> Iterator[tuple[Batch
         yield here, float(mine), start == starts[-1]
 
 
-def have_all_weights(learner: nn.Module) -> None:
-    """Gather the weights of which each process keeps a share, until the step is over."""
+def gather_weights(learner: nn.Module) -> None:
+    """With FSDP, gather all weights in every process, until the step is over."""
     if isinstance(learner, FSDPModule):
         learner.unshard()
 
 
-def have_own_share(learner: nn.Module) -> None:
-    """Give back what was gathered: the parameters are those that the optimizer knows."""
+def free_gathered_weights(learner: nn.Module) -> None:
+    """With FSDP, free gathered weights: the parameters are the shards that the optimizer knows."""
     if isinstance(learner, FSDPModule):
         learner.reshard()
 
 
 @contextmanager
 def summing_gradients(learner: nn.Module, *, last: bool) -> Iterator[None]:
-    """Within it a backward adds up gradients over the processes only if it is the step's last."""
+    """A backward inside sums gradients over the processes only if it is the step's last."""
     if isinstance(learner, FSDPModule):
         learner.set_requires_gradient_sync(last)
     if isinstance(learner, DistributedDataParallel) and not last:
@@ -172,21 +171,21 @@ def summed(values: Mapping[str, float], accelerator: Accelerator) -> dict[str, f
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor of which each process keeps a share; every process has to ask for it."""
+    """The whole tensor, where each process keeps a shard; every process has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def shares_like(value: Tensor, place: Tensor) -> Tensor:
-    """A whole tensor as its shares, where ``place`` of the same shape is kept so."""
+def sharded_like(value: Tensor, place: Tensor) -> Tensor:
+    """The tensor, sharded as ``place`` of the same shape is."""
     if isinstance(place, DTensor):
         return distribute_tensor(value.to(place.device), place.device_mesh, place.placements)
     return value
 
 
 @torch.no_grad()
-def unspread(learner: nn.Module) -> None:
-    """Give every process all weights again, as plain parameters; tied ones stay tied."""
-    have_own_share(learner)
+def undistribute(learner: nn.Module) -> None:
+    """Give every process all weights as plain parameters; tied parameters stay tied."""
+    free_gathered_weights(learner)
     fresh: dict[int, nn.Parameter] = {}
     for module in learner.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -199,10 +198,10 @@ def unspread(learner: nn.Module) -> None:
 
 @contextmanager
 def telling_of_lost_processes(accelerator: Accelerator) -> Iterator[None]:
-    """Says plainly that another process is gone, where a step fails for that reason.
+    """Replaces the library's error by a plain one where a step fails because a process is lost.
 
     Raises:
-        TrainingError: In place of the library's message.
+        TrainingError: Another process has ended or does not answer.
     """
     try:
         yield
@@ -212,7 +211,7 @@ def telling_of_lost_processes(accelerator: Accelerator) -> Iterator[None]:
             raise
         raise TrainingError(
             f"process {accelerator.process_index} of {accelerator.num_processes} lost another one,"
-            f" which has ended or does not answer ({text.strip().splitlines()[0]:.200}). What it"
-            " said before that is above. The last checkpoint is whole: run the same command"
-            " again, with any number of processes, to go on"
+            f" which has ended or does not answer ({text.strip().splitlines()[0]:.200}). Its last"
+            " messages are above. The last checkpoint is whole: run the same command again, with"
+            " any number of processes, to resume"
         ) from error

@@ -1,4 +1,4 @@
-"""What a run says while it goes on, record by record, in log.jsonl."""
+"""The records of a run in log.jsonl."""
 
 import json
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from .checkpoint import Position
 
 @dataclass(frozen=True)
 class RunLog:
-    """The lines of a run's log.jsonl, one JSON object a record."""
+    """A run's log.jsonl, with one JSON object per line."""
 
     path: Path
 
-    def cut_after(self, position: Position) -> None:
-        """Drop the records of steps that a checkpoint does not hold: they will come again."""
+    def drop_after(self, position: Position) -> None:
+        """Drop the records of steps after a checkpoint: the resumed run writes them again."""
         place = (position.stage, position.step)
         kept = [
             record
@@ -33,7 +33,7 @@ class RunLog:
             file.write(_line(record))
 
     def records(self) -> list[dict[str, Any]]:
-        """Every whole record so far, in order."""
+        """All complete records so far, in order."""
         if not self.path.exists():
             return []
         found = []
@@ -41,11 +41,11 @@ class RunLog:
             try:
                 found.append(json.loads(line))
             except ValueError:
-                continue  # a line that was cut short by a kill
+                continue  # an incomplete line, because the process was killed
         return found
 
     def machine(self) -> dict[str, Any] | None:
-        """The last record of where a run's steps are computed; None before there is one."""
+        """The last record that names the device of the run; None where there is none."""
         return next((record for record in reversed(self.records()) if "device" in record), None)
 
 
@@ -54,7 +54,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 
 def step_facts(means: Mapping[str, float], tokens_per_second: float) -> str:
-    """What a bar says of a training step.
+    """The text of the progress bar for a training step.
 
     >>> step_facts({"relations": 0.51234}, 12000.0)
     '12,000 tokens/s  relations 0.5123'
@@ -63,9 +63,24 @@ def step_facts(means: Mapping[str, float], tokens_per_second: float) -> str:
     return "  ".join([f"{tokens_per_second:,.0f} tokens/s", *values])
 
 
+def flattened(record: Mapping[str, object]) -> dict[str, object]:
+    """The numbers of a record, for trackers; those of a mapping as ``name/inner``.
+
+    >>> flattened({"stage": "transfer", "step": 3, "objectives": {"labels": 2.5}})
+    {'step': 3, 'objectives/labels': 2.5}
+    """
+    flat: dict[str, object] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}/{inner}": number for inner, number in value.items()}
+        elif isinstance(value, (int, float)):
+            flat[name] = value
+    return flat
+
+
 @dataclass
 class Window:
-    """What happened since the last record."""
+    """Sums over the steps since the last record."""
 
     sums: dict[str, float] = field(default_factory=dict)
     steps: int = 0
@@ -73,7 +88,7 @@ class Window:
     seconds: float = 0.0
 
     def add(self, means: Mapping[str, float], tokens: int, seconds: float) -> None:
-        """One step is done."""
+        """Add one step."""
         for name, value in means.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps, self.tokens = self.steps + 1, self.tokens + tokens

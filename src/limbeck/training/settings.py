@@ -1,4 +1,4 @@
-"""How a stage is optimized: what a recipe may set, apart from what carries it out."""
+"""Settings of the optimizer, separate so that a recipe is checked without torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,12 +13,12 @@ class OptimizerSettings:
     """AdamW with a linear warm-up, then decay to zero or a constant rate.
 
     Attributes:
-        learning_rate: At its highest.
+        learning_rate: The highest learning rate.
         warmup_ratio: Share of the stage's steps in which the rate rises from zero.
         lr_scheduler_type: ``linear``, ``cosine`` or ``constant``.
-        weight_decay: On matrices only; norms and biases are spared.
+        weight_decay: Weight decay of matrices; norms and biases have none.
         max_grad_norm: Gradients are scaled down to this norm.
-        adam_beta2: AdamW's memory of squared gradients.
+        adam_beta2: AdamW's decay rate of averages of squared gradients.
     """
 
     learning_rate: Annotated[Number, Gt(0), Le(10)] = 5e-4

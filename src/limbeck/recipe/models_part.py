@@ -1,0 +1,112 @@
+"""The models of a recipe: the teacher, and the student with its initialization."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..models.architecture import Architecture
+from ..student.width import Width
+from ..system.numbers import Number, Whole
+from .part import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Part
+
+
+class TeacherPart(Part):
+    """The model that the student learns from; a name alone stands for ``{model: NAME}``."""
+
+    model: str = Field(description="a transformers folder, a hub name, or minilm-demo")
+    architecture: Architecture | None = Field(
+        None, description="module paths, for a model type that limbeck does not know"
+    )
+    cache: str | None = Field(
+        None, description="folder of its signals (limbeck cache), in place of running the model"
+    )
+
+
+class CopyPart(Part):
+    """Which teacher layers the student starts from."""
+
+    layers: Literal["uniform", "first", "last", "mean"] | list[Whole | list[Whole]] = Field(
+        "uniform",
+        description="uniform, first, last, mean (of equal runs of layers), or a list: for each"
+        " student layer a teacher layer, counted from 0, or several to average",
+    )
+    width: Width = Field(
+        Width.SVD,
+        description="how narrower weights are filled: first coordinates (cut) or main"
+        " directions (svd)",
+    )
+
+
+class LowRankPart(Part):
+    """Low-rank layers in place of the student's linear layers, or low-rank adapters beside them."""
+
+    kind: Literal["factorize", "lora"] = Field(
+        "factorize", description="factorize replaces layers by low-rank ones; lora adds adapters"
+    )
+    target_modules: Literal["feed_forward", "attention", "all"] | list[str] = Field(
+        "feed_forward", description="a group of layers, or the ends of their paths, as mlp.up_proj"
+    )
+    rank: Whole | None = Field(
+        None, ge=1, description="of every layer; or give energy or parameter_ratio"
+    )
+    energy: Number | None = Field(
+        None, gt=0, lt=1, description="fraction of the squared singular values to keep"
+    )
+    parameter_ratio: Number | None = Field(
+        None, gt=0, lt=1, description="fraction of the layers' parameters to keep"
+    )
+    whiten: bool = Field(True, description="weight directions by the layers' inputs on real text")
+    lora_alpha: Whole | None = Field(
+        None, ge=1, description="scale of the adapters; twice the rank by default"
+    )
+    export: Literal["low_rank", "dense", "adapters"] = Field(
+        "low_rank",
+        description="low_rank keeps the layers; dense multiplies them out; adapters also saves the"
+        " adapters of a `student.model` as a folder for peft",
+    )
+
+
+class StudentPart(Part):
+    """The model that is trained; sizes that are not given are the teacher's."""
+
+    model: str | None = Field(
+        None,
+        description="a trained model to continue with, whose sizes, tokenizer and weights are kept:"
+        " a transformers folder or a hub name",
+    )
+    num_hidden_layers: Whole | None = Field(None, ge=1, le=MOST_LAYERS)
+    hidden_size: Whole | None = Field(None, ge=1, le=MOST_WIDTH)
+    num_attention_heads: Whole | None = Field(None, ge=1, le=MOST_WIDTH)
+    intermediate_size: Whole | None = Field(None, ge=1, le=MOST_WIDTH)
+    model_type: str | None = Field(None, description="as bert or llama; the teacher's by default")
+    tokenizer: str | None = Field(None, description="folder or hub name; the teacher's by default")
+    max_position_embeddings: Whole | None = Field(
+        None, ge=1, le=MOST_TOKENS, description="longest text in tokens; the teacher's by default"
+    )
+    num_key_value_heads: Whole | None = Field(
+        None,
+        ge=1,
+        le=MOST_WIDTH,
+        description="for decoders with grouped heads; the teacher's ratio by default",
+    )
+    vocab_size: Whole | None = Field(
+        None,
+        ge=1,
+        le=MOST_TOKENS,
+        description="rows of the embedding table; the teacher's by default",
+    )
+    embedding_init: Literal["random", "mean", "containing", "weighted"] = Field(
+        "random",
+        description="embeddings of a new vocabulary: random; the mean of the teacher tokens that"
+        " spell a token (mean); of those that contain it (containing); or of these weighted by"
+        " their frequency in the text (weighted)",
+    )
+    allow_normalizer_mismatch: bool = Field(
+        False,
+        description="allow a tokenizer that distinguishes letters which the teacher's does not"
+        " (as capitals), or the other way round",
+    )
+    low_rank: LowRankPart | None = None
+    init_from_teacher: CopyPart | None = Field(
+        None, description="teacher layers to start from; null starts from random weights"
+    )

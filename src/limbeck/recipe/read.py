@@ -1,0 +1,75 @@
+"""YAML -> the keys of a recipe, overrides laid over them, and a recipe -> YAML."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import RecipeError
+from .part import as_model
+from .schema import Recipe
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The YAML of a recipe with ``key.path=value`` overrides, not yet checked.
+
+    Raises:
+        RecipeError: The file is missing or no YAML, or an override has no place.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise RecipeError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of names")
+    for key, value in parse_overrides(overrides).items():
+        override(raw, key, value)
+    return raw
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """The values of ``key.path=value``, each read as YAML.
+
+    Raises:
+        RecipeError: One has no ``=``, or its value is not YAML.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {text!r} has no `=`; write key.path=value")
+        try:
+            found[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise RecipeError(f"--set {text!r}: the value is not YAML ({error})") from error
+    return found
+
+
+def override(raw: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value at ``key.path`` of a recipe, in place.
+
+    Raises:
+        RecipeError: The recipe has no such place.
+    """
+    *parents, last = path.split(".")
+    here: Any = raw
+    if parents and isinstance(raw.get(parents[0]), str):
+        raw[parents[0]] = as_model(raw[parents[0]])
+    try:
+        for key in parents:
+            here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
+        if isinstance(here, list):
+            here[int(last)] = value
+        else:
+            here[last] = value
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise RecipeError(f"the recipe has no place {path!r} to put {value!r}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out."""
+    plain = recipe.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,52 @@
+"""A checked recipe, and what follows from it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from ..models.weight_headers import has_vocabulary_head
+from ..system.device import Precision, choose_device, choose_precision
+from ..tokenization.masking import Masking, NextToken
+from ..training.stage import Stage
+from .schema import Recipe
+from .sides import Models
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A checked recipe, and what follows from it."""
+
+    recipe: Recipe
+    models: Models
+    stages: list[Stage]
+    maskings: list[Masking | NextToken | None]
+    warnings: list[str]
+
+    def with_seed(self, seed: int) -> "Setup":
+        """The same by another chance."""
+        recipe = self.recipe.model_copy(update={"seed": seed})
+        stages = [replace(stage, seed=seed + n) for n, stage in enumerate(self.stages)]
+        return replace(self, recipe=recipe, stages=stages)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where both models run."""
+        return choose_device(self.recipe.training.device)
+
+    @cached_property
+    def precision(self) -> Precision:
+        """In which both models run, and why."""
+        return choose_precision(self.recipe.training.precision, self.device)
+
+    @cached_property
+    def has_trained_head(self) -> bool:
+        """Whether some stage trains the student's vocabulary head, or the student came with one."""
+        if any(s.student_needs().predictions for s in self.stages if s.mixed is None):
+            return True
+        name = self.recipe.student.model
+        return (
+            name is not None
+            and has_vocabulary_head(name, architecture=self.models.student.architecture)
+            is not False
+        )

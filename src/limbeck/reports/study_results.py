@@ -1,0 +1,187 @@
+"""What a study has found so far, as its report shows it.
+
+Fields are the keys of report.json, in its order. Scores are shares of 1; `spread` is their standard
+deviation, None of a single value. `None` also stands for a number that is not finite.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# What a model costs and what a training took, each number by its name, as they were measured.
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The scores of a model on a task, over trainings and fine-tunings.
+
+    Attributes:
+        metric: The headline metric.
+        test_rows: How many were scored.
+        training_rows: How many were learned from.
+        mean: Of the headline metric.
+        spread: Its standard deviation.
+        values: The headline metric of every training and fine-tuning.
+        means: Every metric, averaged over all of them.
+        by_training: Every metric of each training.
+    """
+
+    metric: str
+    test_rows: int
+    training_rows: int
+    mean: float | None
+    spread: float | None
+    values: Sequence[float]
+    means: Mapping[str, float | None]
+    by_training: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TeacherResult:
+    """The teacher of a study.
+
+    Attributes:
+        quality: Its results by task.
+        mean: Of the headline metrics over tasks; None without tasks.
+        spread: Standard deviation of that mean.
+        name: Folder or hub name.
+        cost: What it costs.
+    """
+
+    quality: Mapping[str, TaskResult]
+    mean: float | None
+    spread: float | None
+    name: str
+    cost: Facts
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "TeacherResult":
+        """The teacher as it stands in report.json."""
+        return TeacherResult(**{**plain, "quality": _quality(plain)})
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The mean score of an arm minus that of its control.
+
+    Attributes:
+        mean: The difference.
+        low: Lower end of its 95 % interval.
+        high: Upper end of it.
+        p: Two-sided.
+        seeds: How many the interval takes into account; with one it is of the test rows alone.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm of a study, for one student.
+
+    Attributes:
+        arm: Its name.
+        student: Name of the student.
+        cost: What the student costs.
+        quality: Results by task.
+        mean: Of the headline metrics over tasks; None without tasks.
+        spread: Standard deviation of that mean.
+        training: Facts of the first training: time, tokens, memory.
+        held_out_before: Held-out losses before the last stage, by objective.
+        held_out: Held-out losses at the end.
+        by_position: Measures in the first, middle and last third of held-out texts.
+        runs: Folders of its trainings, in the folder of the study.
+        against_control: Its difference from the control; None of the control itself.
+    """
+
+    arm: str
+    student: str
+    cost: Facts
+    quality: Mapping[str, TaskResult]
+    mean: float | None
+    spread: float | None
+    training: Facts
+    held_out_before: Mapping[str, float | None]
+    held_out: Mapping[str, float | None]
+    by_position: Mapping[str, Sequence[float | None]]
+    runs: Sequence[str]
+    against_control: Gap | None
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "ArmResult":
+        """An arm as it stands in report.json."""
+        gap = plain["against_control"]
+        against = Gap(**gap) if gap else None
+        return ArmResult(**{**plain, "quality": _quality(plain), "against_control": against})
+
+    def by_seed(self, task: str, metric: str) -> dict[str, float]:
+        """A metric of every training, by the seed that ends the name of its folder."""
+        seeds = [run.rsplit("/", 1)[-1] for run in self.runs]
+        return dict(zip(seeds, self.quality[task].by_training.get(metric, []), strict=False))
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All that the report of a study shows.
+
+    Attributes:
+        name: Of the study.
+        limbeck_version: Version that made the report.
+        command: That carries out the study.
+        again: Command that trains one arm alone.
+        control: Name of the arm that all are compared with.
+        trainings: Of each arm.
+        fine_tunings: Of each training.
+        teacher: None where it was not scored.
+        students: What the student of the first arm costs, by the name of the student.
+        rows: The arms of every student.
+        notes: Sentences for the reader.
+    """
+
+    name: str
+    limbeck_version: str
+    command: str
+    again: str
+    control: str
+    trainings: int
+    fine_tunings: int
+    teacher: TeacherResult | None
+    students: Mapping[str, Facts]
+    rows: Sequence[ArmResult]
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data, with the keys of report.json."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "StudyResult":
+        """A study as it stands in report.json."""
+        teacher = plain["teacher"]
+        return StudyResult(
+            **{
+                **plain,
+                "teacher": TeacherResult.from_json(teacher) if teacher else None,
+                "rows": [ArmResult.from_json(row) for row in plain["rows"]],
+            }
+        )
+
+    def arms_of(self, student: str) -> list[ArmResult]:
+        """The arms of one student, best first."""
+        mine = [row for row in self.rows if row.student == student]
+        return sorted(mine, key=lambda row: -(row.mean or 0.0))
+
+    def kept(self, arm: ArmResult) -> str:
+        """The mean score of an arm as a share of the teacher's, in percent; else nothing."""
+        if self.teacher is None or not self.teacher.mean or arm.mean is None:
+            return ""
+        return f"{arm.mean / self.teacher.mean:.1%}"
+
+
+def _quality(plain: Mapping[str, Any]) -> dict[str, TaskResult]:
+    return {task: TaskResult(**result) for task, result in plain["quality"].items()}

@@ -1,0 +1,29 @@
+"""Device, precision, processes and trackers of a run, by accelerate."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from ..recipe.schema import TrainingPart
+from ..system.device import choose_device, choose_precision
+
+
+def build_accelerator(training: TrainingPart, folder: Path | str) -> Accelerator:
+    """The accelerator of a run, whatever one before it in this process was like.
+
+    Args:
+        training: Device, precision and trackers.
+        folder: Of the run; trackers write there.
+    """
+    # Accelerate keeps one state a process, and refuses a second one of another precision; it has no
+    # public way to start over. tests/run/test_accelerator.py fails when this one goes.
+    AcceleratorState._reset_state()
+    device = choose_device(training.device)
+    precision = choose_precision(training.precision, device)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if precision.half else "no",
+        log_with=list(training.report_to) or None,
+        project_dir=str(folder),
+    )

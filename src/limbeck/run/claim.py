@@ -1,0 +1,32 @@
+"""A run folder belongs to one recipe, and to the files that it was made of."""
+
+from pathlib import Path
+
+import yaml
+
+from ..errors import RecipeError
+from ..recipe.parse import parse_recipe
+from ..recipe.read import dump_recipe
+from ..recipe.schema import Recipe
+from ..system.files import write_text
+from .sources import check_sources
+
+
+def claim_folder(folder: Path, recipe: Recipe, *, write: bool) -> None:
+    """Write the resolved recipe, or see that the folder holds a run of the same one."""
+    file = folder / "recipe.yaml"
+    if file.exists():
+        before = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # An older version's recipe lacks fields that have come since: they had their defaults.
+        known, _ = parse_recipe(before) if isinstance(before, dict) else (None, [])
+        before = yaml.safe_load(dump_recipe(known)) if known else before or {}
+        now = yaml.safe_load(dump_recipe(recipe))
+        different = [key for key in now if key != "evaluation" and now[key] != before.get(key)]
+        if different:
+            raise RecipeError(
+                f"{folder} holds a run of another recipe (different: {', '.join(different)}); use"
+                " another folder, or the recipe.yaml in it to resume it"
+            )
+    check_sources(recipe, folder, write=write)
+    if write:
+        write_text(file, dump_recipe(recipe))

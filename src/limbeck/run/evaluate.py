@@ -1,0 +1,110 @@
+"""Any model folder, scored on tasks; and how that was done, in sentences."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ..evaluation.cost import SENTENCE_LENGTH
+from ..evaluation.reading_notes import reading_notes
+from ..evaluation.scoring_notes import scoring_notes
+from ..evaluation.seeds import TaskScore, evaluate_tasks, learned_together
+from ..evaluation.settings import FinetuneSettings
+from ..evaluation.task_files import is_generation_task, load_task
+from ..evaluation.tasks import TaskKind, subsample
+from ..generation.ends import ends_notes
+from ..recipe.schema import EvaluationPart
+from ..system.device import choose_device, choose_precision, describe_device, emulation_warning
+from ..system.linux import keep_freed_memory
+from ..system.progress import ProgressBar
+from ..tokenization.load import load_tokenizer
+
+
+def evaluate_model(
+    model: str,
+    tasks: list[str],
+    part: EvaluationPart,
+    *,
+    results: Path | None = None,
+    console: Console,
+    label: str = "model",
+) -> dict[str, TaskScore]:
+    """The scores of one model folder on every task.
+
+    Args:
+        model: Folder, hub name or package name.
+        tasks: DIR/NAME of each.
+        part: Seeds, rows and protocol.
+        results: Folder in which finished seeds are kept.
+        console: For the progress bar.
+        label: What the bar and the results call the model.
+    """
+    keep_freed_memory()
+    device = choose_device()
+    warning = emulation_warning(choose_precision(part.finetuning.precision, device), device)
+    if warning and tasks:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
+    loaded = [load_task(location, test_split=part.split) for location in tasks]
+    loaded = [
+        subsample(
+            task, rows=part.max_train_samples, seed=0, prompts=part.generation.max_eval_samples
+        )
+        for task in loaded
+    ]
+    tokenizer = load_tokenizer(model)
+    notes = [n for t in loaded for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
+    if any(task.kind is TaskKind.GENERATION for task in loaded):
+        notes += ends_notes(tokenizer, model)
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=True)
+    scores: dict[str, TaskScore] = {}
+    for group in learned_together(loaded):
+        with ProgressBar(f"{label} on {', '.join(t.name for t in group)}", console=console) as bar:
+
+            def progress(seed: int, step: int, steps: int, bar: ProgressBar = bar) -> None:
+                bar.show(seed * steps + step, part.seeds * steps, f"seed {seed}")
+
+            files = {t.name: results / f"{t.name}.{label}.json" for t in group} if results else None
+            scores |= evaluate_tasks(
+                model,
+                group,
+                settings=part.finetuning,
+                generation=part.generation,
+                seeds=range(part.seeds),
+                results=files,
+                progress=progress,
+            )
+    return {task.name: scores[task.name] for task in loaded}
+
+
+def evaluation_notes(part: EvaluationPart) -> list[str]:
+    """How models were measured, for whoever reads their scores."""
+    notes = []
+    writes = [is_generation_task(location) for location in part.tasks]
+    if any(writes):
+        how = part.generation
+        chance = f"temperature {how.temperature:g}" if how.temperature else "greedy"
+        notes.append(
+            f"every model generated texts as it is: {how.max_new_tokens} tokens at most, {chance}"
+        )
+    if not all(writes):
+        rows = (
+            f"{part.max_train_samples} training rows at most"
+            if part.max_train_samples
+            else "all rows"
+        )
+        settings: FinetuneSettings = part.finetuning
+        epochs = f"{settings.num_train_epochs:g} epochs"
+        seeds = "1 seed" if part.seeds == 1 else f"{part.seeds} seeds"
+        device = choose_device()
+        precision = choose_precision(settings.precision, device).name
+        notes.append(
+            f"every model was fine-tuned alike: {rows}, {epochs}, learning rate"
+            f" {settings.learning_rate:g}, {seeds}, scored after the last step; in {precision} on"
+            f" {describe_device(device)}"
+        )
+    if part.cost:
+        notes.append(
+            f"milliseconds are of the body alone, in float32, for one text of {SENTENCE_LENGTH} of"
+            f" the teacher's tokens, on {describe_device(choose_device('cpu'))}"
+        )
+    return notes

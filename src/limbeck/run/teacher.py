@@ -1,0 +1,76 @@
+"""The teacher of a recipe with its weights: from its files, or as a mixed stage left it."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from ..export.both import load_both
+from ..models.attention import use_float32_attention
+from ..models.load import load_model, load_with_head
+from ..models.modules import submodule
+from ..recipe.setup import Setup
+from ..recipe.sides import ModelSide
+from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
+from ..teacher.live import LiveTeacher, halve_weights
+from ..training.processes import keeps_shards, shard_layers
+
+
+def load_teacher(
+    teacher: ModelSide, accelerator: Accelerator, *, with_head: bool | None
+) -> PreTrainedModel:
+    """The teacher in the precision of its file.
+
+    Args:
+        teacher: Of the recipe.
+        accelerator: What keeps shares needs all weights of a layer in one precision.
+        with_head: As for `load_model`.
+    """
+    return load_model(
+        teacher.name,
+        architecture=teacher.architecture,
+        with_head=with_head,
+        stored=not keeps_shards(accelerator),
+    )
+
+
+def teacher_after_mixed(teacher: ModelSide, folder: Path) -> PreTrainedModel:
+    """The teacher that a mixed stage has left in a run's folder, as a reader of student tokens."""
+    both, first = load_both(folder, architecture=teacher.architecture)
+    return reader_of_student_tokens(both, teacher.architecture, student_from=first)
+
+
+def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
+    """A model of the size that a mixed stage leaves, for a probe: it reads student tokens."""
+    teacher = setup.models.required_teacher()
+    model = load_with_head(teacher.name, architecture=teacher.architecture, seed=setup.recipe.seed)
+    table: Any = model.get_input_embeddings()
+    rows = table.weight.new_zeros(setup.models.student.shape.vocab_size, table.weight.shape[1])
+    return with_tokens(model, teacher.architecture, rows)
+
+
+def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
+    """A teacher that runs beside the student, on its device."""
+    attend(setup, model)
+    architecture = setup.models.required_teacher().architecture
+    # What keeps shares needs the weights of a layer alike.
+    if _reads_in_bfloat16(setup) and not keeps_shards(accelerator):
+        halve_weights(model)
+    model.requires_grad_(False).to(accelerator.device)
+    shard_layers(submodule(model.base_model, architecture.layers), accelerator)
+    return LiveTeacher(model, architecture)
+
+
+def attend(setup: Setup, model: PreTrainedModel) -> None:
+    """Let a model's attention be computed in float32 where that is faster."""
+    if setup.precision.half and setup.device.type == "cpu":
+        use_float32_attention(model)
+
+
+def _reads_in_bfloat16(setup: Setup) -> bool:
+    """Whether the teacher always does, also where it writes."""
+    policies = [stage.policy for stage in setup.stages if stage.policy]
+    asking = [policy for policy in policies if policy.rule and policy.rule.needs_teacher]
+    coarse = all(policy.options.precision == "bfloat16" for policy in asking)
+    return coarse and setup.precision.half

@@ -1,0 +1,165 @@
+"""The student of a recipe, trained stage by stage in its run folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate import Accelerator
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from ..export.both import export_both
+from ..recipe.setup import Setup
+from ..system.device import describe_device
+from ..system.linux import keep_freed_memory
+from ..system.memory import restart_peak
+from ..teacher.contract import Teacher
+from ..teacher.live import LiveTeacher
+from ..tokenization.batching import BatchSource
+from ..tokenization.prompts import PromptBatches
+from ..training.checkpoint import (
+    Position,
+    latest_checkpoint,
+    load_learner,
+    read_position,
+    save_checkpoint,
+)
+from ..training.fitted_maps import fit_maps
+from ..training.learner import Learner, MixedLearner
+from ..training.loop import Rhythm, train_stage
+from ..training.records import RunLog
+from .batches import stage_batches, stage_held_out
+from .learner import build_learner
+from .models import build_models, copy_teacher_layers
+from .prompt_batches import generated_batches
+from .teacher import live_teacher, teacher_after_mixed
+
+
+def train_student(
+    setup: Setup,
+    folder: Path,
+    console: Console,
+    accelerator: Accelerator,
+    *,
+    wrap: Callable[[LiveTeacher], Teacher] | None,
+    cached: Teacher | None,
+) -> PreTrainedModel:
+    """Train every stage that is left, from the last checkpoint on.
+
+    Args:
+        setup: A checked recipe.
+        folder: The run folder.
+        console: For the progress bar.
+        accelerator: Device, precision and processes.
+        wrap: Makes the live teacher one that gives its signals in another way.
+        cached: The teacher, where its signals lie on disk.
+    """
+    keep_freed_memory()
+    accelerator.init_trackers(setup.recipe.name)
+    console.print("reading and tokenizing the text")
+    batches = [stage_batches(setup, number) for number in range(len(setup.stages))]
+    student, live = build_models(setup, accelerator)
+    teacher: Teacher | None = cached or (wrap(live) if wrap and live else live)
+    checkpoint, position = _resumed(setup, folder, student, console)
+    if accelerator.is_main_process:
+        RunLog(folder / "log.jsonl").drop_after(position)
+        _say_machine(setup, folder, position, console)
+    restart_peak()
+    rhythm = _rhythm(setup)
+    for number in range(position.stage, len(setup.stages)):
+        stage = setup.stages[number]
+        learner = build_learner(setup, student, number)
+        resumed = checkpoint if position.step > 0 else None
+        if resumed:
+            load_learner(resumed, learner, student_only=False)
+        taught = stage.teacher_needs().anything
+        if taught and teacher is None:
+            after = teacher_after_mixed(setup.models.required_teacher(), folder)
+            teacher = live_teacher(setup, after, accelerator)
+        if isinstance(learner, Learner) and teacher and taught and not resumed:
+            fit_maps(learner, teacher, stage, batches[number], accelerator)
+        position = train_stage(
+            learner,
+            teacher if taught else None,
+            stage,
+            _source(setup, number, batches[number], student, live, accelerator),
+            stage_held_out(setup, number),
+            accelerator=accelerator,
+            start=position,
+            checkpoint=resumed,
+            run=folder,
+            rhythm=rhythm,
+            console=console,
+        )
+        position = Position(number + 1, 0, position.tokens, position.seconds)
+        if isinstance(learner, MixedLearner):
+            _leave_mixed(setup, learner, student, folder, accelerator)
+        writes = accelerator.is_main_process
+        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=writes)
+    return student
+
+
+def _rhythm(setup: Setup) -> Rhythm:
+    part = setup.recipe.training
+    return Rhythm(part.logging_steps, part.eval_steps, part.save_steps, part.save_total_limit)
+
+
+def _resumed(
+    setup: Setup, folder: Path, student: PreTrainedModel, console: Console
+) -> tuple[Path | None, Position]:
+    """The last whole checkpoint, loaded into the student, and where the run stands."""
+    checkpoint, damaged = latest_checkpoint(folder / "state")
+    for problem in damaged:
+        console.print(f"[yellow]warning:[/yellow] {problem}", highlight=False)
+    if checkpoint is None:
+        return None, Position(0, 0, 0, 0.0)
+    load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)
+    return checkpoint, read_position(checkpoint)
+
+
+def _source(
+    setup: Setup,
+    number: int,
+    batches: BatchSource,
+    student: PreTrainedModel,
+    live: LiveTeacher | None,
+    accelerator: Accelerator,
+) -> BatchSource:
+    """The batches of a stage, or those that the models generate from its prompts."""
+    if not isinstance(batches, PromptBatches):
+        return batches
+    teacher = live.model if live else None
+    return generated_batches(setup, number, batches, student, teacher, accelerator)
+
+
+def _leave_mixed(
+    setup: Setup,
+    learner: MixedLearner,
+    student: PreTrainedModel,
+    folder: Path,
+    accelerator: Accelerator,
+) -> None:
+    """Keep the teacher of both vocabularies, and start the student from its layers."""
+    teacher = setup.models.required_teacher()
+    if accelerator.is_main_process:
+        export_both(learner.mixed, teacher.tokenizer, folder)
+    accelerator.wait_for_everyone()
+    if setup.models.copied_layers:
+        copy_teacher_layers(setup, student, teacher_after_mixed(teacher, folder))
+
+
+def _say_machine(setup: Setup, folder: Path, position: Position, console: Console) -> None:
+    """Tell where the steps to come are computed, and record it where that is new to the run."""
+    log = RunLog(folder / "log.jsonl")
+    machine = {
+        "device": describe_device(setup.device),
+        "precision": setup.precision.name,
+        "precision_reason": setup.precision.reason,
+    }
+    console.print(
+        f"{machine['precision']} on {machine['device']}: {setup.precision.reason}", highlight=False
+    )
+    before = log.machine() or {}
+    if any(before.get(name) != value for name, value in machine.items()):
+        number = min(position.stage, len(setup.stages) - 1)  # all may be done but the export
+        place = {"stage": setup.stages[number].name, "stage_number": number}
+        log.write({**place, "step": position.step, "tokens": position.tokens, **machine})

@@ -1,0 +1,202 @@
+"""What a study may hold, and the recipe of each arm; checked without loading torch.
+
+An arm is the study's recipe with some of its fields changed.
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ..errors import Problem, RecipeError
+from ..recipe.parse import parse_recipe
+from ..recipe.part import Part
+from ..recipe.problems import problems_of
+from ..recipe.read import override, parse_overrides, read_recipe
+from ..system.numbers import Number, Whole
+
+_NAME = re.compile(r"[\w+.-]+")
+Overrides = dict[str, Any]
+
+
+class EqualTime(Part):
+    """Every arm trains for the same time; a probe of each arm's speed gives its steps."""
+
+    seconds: Number = Field(gt=0)
+
+
+class Study(Part):
+    """What is compared."""
+
+    name: str = "study"
+    recipe: str | dict[str, Any] = Field(
+        description="what all arms share: the path of a recipe, relative to the study's file, or"
+        " the recipe itself"
+    )
+    set: Overrides = Field(
+        {}, description="fields of the recipe that change for all arms, as {data.max_length: 64}"
+    )
+    students: dict[str, Overrides] = Field(
+        {"student": {}},
+        min_length=1,
+        description="fields of each student size; every arm trains every student",
+    )
+    arms: dict[str, Overrides] = Field(min_length=2, description="fields of each arm")
+    leave_out: list[str] = Field([], description="each STUDENT/ARM that is not to be trained")
+    control: str = Field(description="the arm with which all others are compared")
+    seeds: Whole = Field(1, ge=1, description="trainings of every arm, each from its own seed")
+    equal: Literal["tokens"] | EqualTime = Field(
+        "tokens", description="tokens: all arms must read as many; or {seconds: 300}"
+    )
+    kept_gigabytes: Number = Field(
+        20.0, ge=0, description="room for the teacher's signals that arms share; 0 stores none"
+    )
+    draws: Whole = Field(1000, ge=100, description="redraws of the paired bootstrap")
+
+
+@dataclass(frozen=True)
+class ArmRecipe:
+    """The recipe of an arm for one student, not yet checked."""
+
+    arm: str
+    student: str
+    raw: dict[str, Any]
+
+
+def read_study(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The study's YAML with its recipe read in; the overrides change the recipe of all arms.
+
+    Raises:
+        RecipeError: A file is missing or is not YAML, or an override names no field.
+    """
+    raw = read_recipe(path)
+    if isinstance(raw.get("recipe"), str):
+        raw["recipe"] = read_recipe(path.parent / raw["recipe"])
+    if overrides and isinstance(raw.get("set") or {}, dict):
+        raw["set"] = {**(raw.get("set") or {}), **parse_overrides(overrides)}
+    return raw
+
+
+def check_study_form(raw: Mapping[str, Any]) -> None:
+    """Refuse a study in which a key is misspelt or a value is out of range; opens no model or text.
+
+    Raises:
+        RecipeError: With every problem of form of the study and of its arms, each with its place.
+    """
+    study = parse_study(raw)
+    recipes, problems = arm_recipes(study)
+    for recipe in recipes:
+        _, found = parse_recipe(recipe.raw)
+        problems += placed(recipe, found)
+    refuse([*study_problems(study), *problems])
+
+
+def parse_study(raw: Mapping[str, Any]) -> Study:
+    """The study, whose arms are not yet checked.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value has the wrong type.
+    """
+    try:
+        return TypeAdapter(Study).validate_python(raw)
+    except ValidationError as error:
+        raise refusal(problems_of(error, Study)) from error
+
+
+def study_problems(study: Study) -> list[Problem]:
+    """What is wrong with the names and places in a study, apart from its recipes."""
+    problems = []
+    if study.control not in study.arms:
+        message = f"is {study.control!r}, which is no arm; use one of {', '.join(study.arms)}"
+        problems.append(("control", message))
+    places = {f"{student}/{arm}" for student in study.students for arm in study.arms}
+    problems += [
+        ("leave_out", f"names {name!r}, which is no STUDENT/ARM")
+        for name in study.leave_out
+        if name not in places
+    ]
+    problems += [
+        ("leave_out", f"names {name!r}: the control is measured for every student")
+        for name in study.leave_out
+        if name.endswith(f"/{study.control}")
+    ]
+    problems += [
+        (
+            f"{kind}.{name}",
+            f"sets {path!r}, but all arms must be measured in the same way; set it in the recipe",
+        )
+        for kind, some in (("arms", study.arms), ("students", study.students))
+        for name, fields in some.items()
+        for path in fields
+        if path.split(".")[0] == "evaluation"
+    ]
+    for kind, names in (("arms", study.arms), ("students", study.students)):
+        problems += [
+            (f"{kind}.{name}", "may hold only letters, digits and + . - _: it names a folder")
+            for name in names
+            if not _NAME.fullmatch(name) or set(name) == {"."}
+        ]
+    return problems
+
+
+def arm_recipes(study: Study) -> tuple[list[ArmRecipe], list[Problem]]:
+    """The recipe of every arm for every student, and the fields that have no place in it."""
+    recipes: list[ArmRecipe] = []
+    problems: list[Problem] = []
+    for arm, fields in study.arms.items():
+        for student, sizes in study.students.items():
+            if f"{student}/{arm}" in study.leave_out:
+                continue
+            try:
+                recipe = arm_recipe(study, sizes, fields)
+            except RecipeError as error:
+                problems.append((f"arms.{arm}", str(error)))
+                continue
+            recipe["name"] = f"{study.name}: {arm}, {student}"
+            recipes.append(ArmRecipe(arm, student, recipe))
+    return recipes, problems
+
+
+def arm_recipe(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, Any]:
+    """The recipe of an arm for a student, not yet checked.
+
+    Args:
+        study: Holds the recipe that all arms share.
+        sizes: Fields of the student.
+        fields: Fields of the arm.
+
+    Raises:
+        RecipeError: The recipe has no place for a field.
+    """
+    recipe: dict[str, Any] = copy.deepcopy(study.recipe) if isinstance(study.recipe, dict) else {}
+    for path, value in {**study.set, **sizes, **fields}.items():
+        override(recipe, path, copy.deepcopy(value))
+    return recipe
+
+
+def placed(recipe: ArmRecipe, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of an arm's recipe, each with its place in the study."""
+    place = f"arms.{recipe.arm} ({recipe.student})"
+    return [(f"{place}: {path}", message) for path, message in problems]
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Nothing where there are no problems.
+
+    Raises:
+        RecipeError: With every problem, each once.
+    """
+    if problems:
+        raise refusal(problems)
+
+
+def refusal(problems: Sequence[Problem]) -> RecipeError:
+    """The error that lists the problems of a study, one a line."""
+    problems = list(dict.fromkeys(problems))
+    number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "\n".join(f"  {path or 'study'}: {message}" for path, message in problems)
+    return RecipeError(f"the study has {number}:\n{lines}")

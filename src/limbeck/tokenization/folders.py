@@ -1,0 +1,186 @@
+"""Tokenizer folders for students, learned or trimmed; recipes name them as `student.tokenizer`."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from transformers import PreTrainedTokenizerFast
+
+from ..data.text import TextSource, check_source, read_documents_up_to
+from ..errors import DataError, RecipeError
+from ..reports.report import markdown_table
+from ..system.files import whole_folder
+from .learn import KINDS, blank_tokenizer, learn_tokenizer
+from .load import load_tokenizer
+from .nested import learn_nested
+from .trim import count_tokens, prove, trimmed_tokenizer
+from .vocabulary_report import (
+    MEASURED_CHARACTERS,
+    vocabulary_headline,
+    vocabulary_report,
+    vocabulary_table,
+)
+
+
+def learn_vocabulary(
+    texts: Sequence[str],
+    output: Path | str,
+    *,
+    vocab_size: int,
+    like: str | None = None,
+    kind: str = "wordpiece",
+    lowercase: bool = False,
+    nested: bool = False,
+    characters: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Learn a tokenizer, save it in a folder with a report, and return the report.
+
+    Args:
+        texts: Files or hub names, as in a recipe's ``data.text``.
+        output: The folder; a tokenizer in it is replaced.
+        vocab_size: Number of tokens, special tokens included.
+        like: A model whose tokenizer's kind, normalizer and special tokens are used.
+        kind: Without ``like``, a name in ``KINDS``.
+        lowercase: Without ``like``, convert text to lower case.
+        nested: With ``like``, learn no token across a border between two tokens of that model.
+        characters: Largest number of characters to read of each text, so that a large text does
+            not decide the tokens of all languages.
+        console: Shows progress; None is silent.
+
+    Raises:
+        RecipeError: The kind is not known, ``nested`` is given without ``like``, ``kind`` or
+            ``lowercase`` is given with it, or the folder holds something else.
+        DataError: A text cannot be read, or does not yield so many tokens.
+        ModelError: ``like`` has no fast tokenizer.
+    """
+    if kind not in KINDS:
+        raise RecipeError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
+    if nested and not like:
+        raise RecipeError("nested tokens are parts of a model's tokens; name the model (like)")
+    _check_positive(vocab_size=vocab_size, characters=characters)
+    if like and (kind != "wordpiece" or lowercase):
+        raise RecipeError(f"kind and lowercase are those of {like} (like); leave them out")
+    _check_replaceable(Path(output))
+    pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
+    read = _reader(texts, characters, console)
+    learned = (learn_nested if nested else learn_tokenizer)(read(), pattern, vocab_size=vocab_size)
+    return _save(learned, vocabulary_report(learned, texts, like), Path(output))
+
+
+def trim_vocabulary(
+    model: str,
+    texts: Sequence[str],
+    output: Path | str,
+    *,
+    vocab_size: int | None = None,
+    fraction: float | None = None,
+    characters: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Keep the tokens of a model's tokenizer that texts use most; save a folder with a report.
+
+    Args:
+        model: The model whose tokenizer is trimmed.
+        texts: Files or hub names.
+        output: The folder; a tokenizer in it is replaced.
+        vocab_size: Number of tokens that stay; or give ``fraction``.
+        fraction: Keep the fewest tokens that make up this fraction of the texts' tokens, and all
+            letters, bytes and special tokens.
+        characters: Largest number of characters to read of each text.
+        console: Shows progress; None is silent.
+
+    Raises:
+        RecipeError: The folder holds something else.
+        DataError: A text cannot be read, the size is not possible, or text whose tokens all stay
+            would be tokenized in another way.
+        ModelError: The model has no fast tokenizer.
+    """
+    if (vocab_size is None) == (fraction is None):
+        raise DataError(
+            "give either a size (vocab_size) or the fraction of the texts' tokens to cover"
+        )
+    if fraction is not None and not 0 < fraction <= 1:
+        raise DataError(
+            f"the fraction is {fraction}; give a number above 0 and at most 1, as 0.999"
+        )
+    _check_positive(vocab_size=vocab_size, characters=characters)
+    _check_replaceable(Path(output))
+    tokenizer = load_tokenizer(model)
+    counts = count_tokens(tokenizer, _reader(texts, characters, console)())
+    trimmed = trimmed_tokenizer(tokenizer, counts, vocab_size=vocab_size, fraction=fraction)
+    read = (read_documents_up_to(TextSource(path), MEASURED_CHARACTERS) for path in texts)
+    proof = prove(tokenizer, trimmed, chain.from_iterable(read))
+    if proof.tokenized_otherwise:
+        never = f"{len(proof.lost)} tokens that stay would never be made" + _some(proof.lost)
+        spans = [repr(span) for span in proof.tokenized_otherwise]
+        otherwise = f"{len(spans)} parts of the texts whose tokens all stay would be tokenized"
+        otherwise += " otherwise" + _some(spans)
+        raise DataError(
+            f"{f'{never}, and ' if proof.lost else ''}{otherwise}: this tokenizer cannot be"
+            " trimmed; learn a new vocabulary"
+        )
+    return _save(trimmed, vocabulary_report(trimmed, texts, model, proof), Path(output))
+
+
+def _some(names: Sequence[str]) -> str:
+    return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def _check_replaceable(output: Path) -> None:
+    """Check that a folder, which is replaced as a whole, is empty or was made by this module.
+
+    Raises:
+        RecipeError: It holds something else, or is a file.
+    """
+    if not output.exists():
+        return
+    names = {place.name for place in output.iterdir()} if output.is_dir() else {output.name}
+    if names and not {"report.json", "tokenizer.json"} <= names:
+        some = ", ".join(sorted(names)[:5])
+        raise RecipeError(
+            f"{output} would be replaced, and it holds {some}, which is no vocabulary made by this"
+            " command; give a folder that is not there yet"
+        )
+
+
+def _check_positive(**given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise DataError(f"{name} is {value}; give 1 or more")
+
+
+def _reader(
+    texts: Sequence[str], characters: int | None, console: Console | None
+) -> Callable[[], Iterator[str]]:
+    """A function that reads all texts, after each of them was checked."""
+    sources = [TextSource(path) for path in texts]
+    for source in sources:
+        check_source(source)
+
+    def read() -> Iterator[str]:
+        for source in sources:
+            count = 0
+            for document in read_documents_up_to(source, characters):
+                count += len(document)
+                yield document
+            if console:
+                console.print(f"{source.path}: {count:,} characters read", highlight=False)
+
+    return read
+
+
+def _save(
+    tokenizer: PreTrainedTokenizerFast, report: dict[str, Any], output: Path
+) -> dict[str, Any]:
+    with whole_folder(output.resolve()) as folder:
+        tokenizer.save_pretrained(folder)
+        (folder / "report.json").write_text(
+            json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
+        lines = [vocabulary_headline(report), "", *markdown_table(vocabulary_table(report))]
+        (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return report

@@ -1,0 +1,99 @@
+"""How well a tokenizer covers a text: tokens per word, unknown tokens, unknown characters."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+from transformers import PreTrainedTokenizerFast
+
+from .plain_text import count_spelled, plain_tokenizer
+
+_LETTERS_NAMED = 50
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The coverage of one text.
+
+    Attributes:
+        words: Number of words, separated by white space.
+        tokens: Number of tokens of all words.
+        tokens_per_word: Mean number of tokens per word.
+        tokens_per_word_p95: 95th percentile of the number of tokens per word.
+        unknown_share: Share of unknown tokens among all tokens.
+        letters: Number of different characters in the text, without white space.
+        letters_not_covered: Characters that are unknown even alone, the most frequent first; at
+            most fifty.
+        letters_not_covered_count: Number of all characters that are unknown even alone.
+        spelled: Number of special tokens that the text spells, which are read as ordinary text.
+    """
+
+    words: int
+    tokens: int
+    tokens_per_word: float
+    tokens_per_word_p95: float
+    unknown_share: float
+    letters: int
+    letters_not_covered: tuple[str, ...]
+    letters_not_covered_count: int
+    spelled: int
+
+
+def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Coverage:
+    """The coverage of some documents, which are read once.
+
+    >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+    >>> text = ["a cat sat", "a cat ran"]
+    >>> blank = blank_tokenizer("wordpiece", lowercase=True)
+    >>> cats = learn_tokenizer(text * 9, blank, vocab_size=19)
+    >>> found = coverage(cats, ["a cat 猫"])
+    >>> found.words, found.letters_not_covered
+    (3, ('猫',))
+    """
+    letters: Counter[str] = Counter()
+    counts: list[Int64[np.ndarray, " words"]] = []
+    unknown, unknown_id = 0, tokenizer.unk_token_id
+    spelled, plain = 0, plain_tokenizer(tokenizer)
+    for document in documents:
+        letters.update(document)
+        encoded = plain.encode(document, add_special_tokens=False)
+        unknown += encoded.ids.count(unknown_id)
+        spelled += count_spelled(tokenizer, [document])
+        counts.append(_tokens_of_words(document, encoded.offsets))
+    tokens = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
+    seen = [(letter, times) for letter, times in letters.most_common() if not letter.isspace()]
+    never = [letter for letter, _ in seen if _is_unknown(tokenizer, letter)]
+    total = int(tokens.sum())
+    return Coverage(
+        words=len(tokens),
+        tokens=total,
+        tokens_per_word=float(tokens.mean()) if len(tokens) else 0.0,
+        tokens_per_word_p95=float(np.quantile(tokens, 0.95)) if len(tokens) else 0.0,
+        unknown_share=unknown / total if total else 0.0,
+        letters=len(seen),
+        letters_not_covered=tuple(never[:_LETTERS_NAMED]),
+        letters_not_covered_count=len(never),
+        spelled=spelled,
+    )
+
+
+def _tokens_of_words(document: str, offsets: list[tuple[int, int]]) -> Int64[np.ndarray, " words"]:
+    starts, place = [], 0
+    for word in document.split():
+        starts.append(document.index(word, place))
+        place = starts[-1] + len(word)
+    if not starts:
+        return np.zeros(0, dtype=np.int64)
+    # Tokens are assigned by their last character, because a token of a byte-level tokenizer may
+    # begin with the space before its word.
+    ends = np.array([end - 1 for start, end in offsets if end > start], dtype=np.int64)
+    # White space before the first word is counted with that word.
+    words = np.maximum(np.searchsorted(starts, ends, side="right") - 1, 0)
+    return np.bincount(words, minlength=len(starts))
+
+
+def _is_unknown(tokenizer: PreTrainedTokenizerFast, letter: str) -> bool:
+    tokens = plain_tokenizer(tokenizer).encode(letter, add_special_tokens=False).ids
+    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in tokens

@@ -1,0 +1,222 @@
+"""Sequences of words, each tokenized by both the teacher's and the student's tokenizer.
+
+A sequence has room for the longer tokenization of every word, so it stays within its length
+whichever tokenization a word gets. A word that one tokenizer does not know is only read in the
+tokens of the other.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerFast
+
+from ..data.text import TextSource
+from .frame import frame_of
+from .packing import HeldOut, Sequences, cached_table, tokenizer_hash
+from .plain_text import count_spelled, plain_tokenizer
+from .word_runs import FEATURES, TokenizedBy, WordRun
+from .words import has_words, shared_words, token_groups
+
+_DOCUMENTS_AT_ONCE = 1000
+_COUNTED = (
+    *("words", "to_teacher", "to_student", "too_long"),
+    *("one_to_one", "grouped", "alone"),
+)
+Ids = Int64[np.ndarray, "..."]
+
+
+def tokenize_twice(
+    source: TextSource,
+    teacher: PreTrainedTokenizerFast,
+    student: PreTrainedTokenizerFast,
+    *,
+    length: int,
+    held_out: HeldOut,
+    cache: Path,
+    finest: bool = False,
+) -> Sequences:
+    """The packed sequences of a source in both tokenizations, from the cache if it has them.
+
+    With ``finest``, every span of text with a token border of both tokenizers at each end is a
+    word.
+
+    The ``counts`` of the result: ``words`` in all; words that only the teacher's or the student's
+    tokenizer knows (``to_teacher``, ``to_student``); words that are ``too_long`` for a sequence and
+    are left out; and tokens of both tokenizers that correspond ``one_to_one``, are ``grouped`` with
+    several of the other, or stand ``alone``.
+
+    Raises:
+        DataError: The source cannot be read, or gives no sequence.
+    """
+
+    def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
+        count |= dict.fromkeys(_COUNTED, 0)
+        return _rows(documents, teacher, student, length, finest, count)
+
+    return cached_table(
+        source,
+        rows,
+        FEATURES,
+        identity=["two plain cuts", *map(tokenizer_hash, (teacher, student)), length, finest],
+        length=length,
+        held_out=held_out,
+        cache=cache,
+    )
+
+
+def _rows(
+    documents: Iterator[str],
+    teacher: PreTrainedTokenizerFast,
+    student: PreTrainedTokenizerFast,
+    length: int,
+    finest: bool,
+    count: dict[str, int],
+) -> Iterator[dict[str, Any]]:
+    frames = frame_of(teacher), frame_of(student)
+    first, last = (
+        _frame(*marks) for marks in zip(*((f.first, f.last) for f in frames), strict=True)
+    )
+    ends = int(first.room.sum() + last.room.sum())
+    carried: list[WordRun] = []
+    full = False
+    for words in _runs(documents, teacher, student, finest, count):
+        fits = words.room <= length - ends
+        count["too_long"] += int((~fits).sum())
+        run = WordRun.joined([*carried, words.kept(fits)])
+        places, start = _full(run, length - ends)
+        for row in run.split(places):
+            count["tokens"] += ends + int(row.room.sum())
+            full = True
+            yield WordRun.joined([first, row, last]).row()
+        carried = list(run.split([(start, len(run.allowed))]))
+    rest = sum(int(run.room.sum()) for run in carried)
+    if full:
+        count["truncated_tokens"] += rest
+    elif rest:  # less text than a sequence holds gives one shorter sequence
+        count["tokens"] += ends + rest
+        yield WordRun.joined([first, *carried, last]).row()
+
+
+def _full(run: WordRun, room: int) -> tuple[list[tuple[int, int]], int]:
+    """The first and one past the last word of each full sequence, and where the rest begins."""
+    total = np.concatenate([[0], np.cumsum(run.room)])
+    places: list[tuple[int, int]] = []
+    start = 0
+    while True:
+        if start < len(run.allowed) and run.allowed[start] == TokenizedBy.FRAME:
+            start += 1  # a separator is not needed at the beginning of a sequence
+        stop = int(np.searchsorted(total, total[start] + room, side="right")) - 1
+        if stop >= len(run.allowed):
+            return places, start
+        places.append((start, stop))
+        start = stop
+
+
+def _frame(teacher: tuple[int, ...], student: tuple[int, ...]) -> WordRun:
+    allowed = np.array([int(TokenizedBy.FRAME)])
+    sides = [(np.array(ids, np.int64), np.array([len(ids)])) for ids in (teacher, student)]
+    return WordRun(*sides[0], *sides[1], allowed, np.array([False]))
+
+
+def _runs(
+    documents: Iterator[str],
+    teacher: PreTrainedTokenizerFast,
+    student: PreTrainedTokenizerFast,
+    finest: bool,
+    count: dict[str, int],
+) -> Iterator[WordRun]:
+    """The words of batches of documents, with a separator before each document."""
+    at_spaces = not has_words(teacher.backend_tokenizer)
+    both = teacher, student
+    between = [frame_of(tokenizer).between for tokenizer in both]
+    while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
+        count["utf8_bytes"] += sum(len(text.encode()) for text in some)
+        count["spelled"] += max(count_spelled(tokenizer, some) for tokenizer in both)
+        encoded = [
+            plain_tokenizer(tokenizer).encode_batch(some, add_special_tokens=False)
+            for tokenizer in both
+        ]
+        ids: tuple[list[Ids], list[Ids]] = ([], [])
+        places: tuple[list[Ids], list[Ids]] = ([], [])
+        continues: list[Ids] = []
+        starts = [0]
+        for text, *pair in zip(some, *encoded, strict=True):
+            if finest:
+                found = token_groups(text, *pair)
+            else:
+                found = shared_words(text, *pair, at_spaces=at_spaces)
+            for side, encoding in enumerate(pair):
+                ids[side].append(np.array([between[side], *encoding.ids]))
+                # The separator is one more word, before those of the document.
+                places[side].append(np.concatenate([[0], found[side] + 1]) + starts[-1])
+            continues.append(np.concatenate([[False], _continues(pair[1])]))
+            starts.append(starts[-1] + found.total + 1)
+        words = _words(
+            [np.concatenate(parts) for parts in ids],
+            [np.concatenate(parts) for parts in places],
+            np.concatenate(continues).astype(np.bool_),
+            total=starts[-1],
+            unknown=(teacher.unk_token_id, student.unk_token_id),
+        )
+        words.allowed[starts[:-1]] = TokenizedBy.FRAME
+        words = words.kept(words.room > 0)
+        _count(words, count)
+        yield words
+
+
+def _count(words: WordRun, count: dict[str, int]) -> None:
+    is_text = words.allowed != TokenizedBy.FRAME
+    count["words"] += int(is_text.sum())
+    count["to_teacher"] += int((words.allowed == TokenizedBy.TEACHER).sum())
+    count["to_student"] += int((words.allowed == TokenizedBy.STUDENT).sum())
+    tokens = words.teacher_lengths + words.student_lengths
+    alone = np.minimum(words.teacher_lengths, words.student_lengths) == 0
+    count["one_to_one"] += int(tokens[is_text & (words.room == 1) & ~alone].sum())
+    count["grouped"] += int(tokens[is_text & (words.room > 1) & ~alone].sum())
+    count["alone"] += int(tokens[is_text & alone].sum())
+
+
+def _continues(encoding: Encoding) -> Bool[np.ndarray, " vocabulary"]:
+    """True at a token that continues the word before it."""
+    numbers = np.array([-1 if n is None else n for n in encoding.word_ids], dtype=np.int64)
+    same: Bool[np.ndarray, " vocabulary"] = (np.diff(numbers, prepend=-2) == 0) & (numbers >= 0)
+    return same
+
+
+def _words(
+    ids: Sequence[Ids],
+    places: Sequence[Ids],
+    continues: Bool[np.ndarray, " student_vocabulary"],
+    *,
+    total: int,
+    unknown: tuple[int | None, int | None],
+) -> WordRun:
+    """The words; one that a tokenizer does not know, or drops, is left to the other tokenizer.
+
+    Args:
+        ids: Token ids of the teacher, and of the student.
+        places: The word of each token.
+        continues: True at a token that continues a word of the student's tokenizer.
+        total: Number of words.
+        unknown: The unknown token of each tokenizer.
+    """
+    lengths = [np.bincount(words, minlength=total) for words in places]
+    absent = [count == 0 for count in lengths]
+    strange = [
+        np.bincount(words[tokens == unk], minlength=total) > 0
+        for words, tokens, unk in zip(places, ids, unknown, strict=True)
+    ]
+    by_absence = absent[0] | absent[1]
+    lacks = [np.where(by_absence, a, s) for a, s in zip(absent, strange, strict=True)]
+    allowed = np.full(total, int(TokenizedBy.EITHER))
+    allowed[lacks[0] & ~lacks[1]] = TokenizedBy.STUDENT
+    allowed[lacks[1] & ~lacks[0]] = TokenizedBy.TEACHER
+    continuing = np.zeros(total, dtype=np.bool_)
+    begins = np.diff(places[1], prepend=-1) != 0  # the first token of each word
+    continuing[places[1][begins]] = continues[begins]
+    return WordRun(ids[0], lengths[0], ids[1], lengths[1], allowed, continuing)

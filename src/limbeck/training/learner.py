@@ -1,0 +1,149 @@
+"""The module that is trained: the student, and what is trained with it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..activations import Activations
+from ..batch import Batch, Tokens
+from ..models.architecture import Architecture
+from ..models.capture import capture
+from ..objectives.alignment import Alignment
+from ..objectives.contract import Objective, compares_with_teacher, joint_needs
+from ..objectives.labels import label_loss
+from ..objectives.schedule import at_progress
+from ..student.mixed_vocabulary import MixedVocabulary
+from ..student.projections import Projections
+from ..token_ids import TokenIds
+
+
+class Read(NamedTuple):
+    """What one objective reads of a batch."""
+
+    name: str
+    objective: Objective
+    student: Activations
+    teacher: Activations
+    batch: Batch
+    projections: Projections
+
+
+class Learner(nn.Module):
+    """The student and the projections of each objective.
+
+    They are one module, so that gradient synchronization and autocast wrap them as a whole.
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        projections: Mapping[str, Projections],
+        architecture: Architecture,
+        objectives: Mapping[str, Objective],
+        alignment: Alignment | None = None,
+    ) -> None:
+        super().__init__()
+        self.alignment = alignment
+        self.student = student
+        # By number, because a recipe may give objectives names that a module cannot have.
+        self.projections = nn.ModuleList(projections[name] for name in objectives)
+        self.architecture = architecture
+        self.objectives = objectives
+        compared = [o.student_needs() for o in objectives.values() if compares_with_teacher(o)]
+        own = [o.student_needs() for o in objectives.values() if not compares_with_teacher(o)]
+        self.needs_compared, self.needs_own = joint_needs(compared), joint_needs(own)
+
+    def forward(
+        self, batch: Batch, teacher: Activations, progress: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The total of every objective on the batch.
+
+        Args:
+            batch: What both models read.
+            teacher: The teacher's activations that the objectives need.
+            progress: Share of the stage that is done, for options that change over the stage.
+        """
+        return {
+            read.name: at_progress(read.objective, progress).total(
+                read.student, read.teacher, read.batch, read.projections
+            )
+            for read in self.read(batch, teacher)
+        }
+
+    def read(self, batch: Batch, teacher: Activations) -> Iterator[Read]:
+        """What every objective reads of a batch, with both models aligned to the same tokens."""
+        own, compared, tokens = self._captured(batch)
+        if self.alignment is not None and batch.links is not None:
+            compared = self.alignment.student(compared, batch.links, tokens)
+            teacher = self.alignment.teacher(teacher, batch.links, batch.teacher)
+        seen = {True: (compared, batch.compared), False: (own, batch)}
+        for (name, objective), maps in zip(self.objectives.items(), self.projections, strict=True):
+            student, here = seen[compares_with_teacher(objective)]
+            yield Read(name, objective, student, teacher, here, cast(Projections, maps))
+
+    def _captured(self, batch: Batch) -> tuple[Activations, Activations, Tokens]:
+        """The student's activations for objectives without and with a teacher, and their tokens."""
+        links = batch.links
+        if links is None:
+            found = capture(
+                self.student, self.architecture, batch.student, self.needs_own | self.needs_compared
+            )
+            return found, found, batch.student
+        if links.view is not None:
+            return (
+                capture(self.student, self.architecture, batch.student, self.needs_own),
+                capture(self.student, self.architecture, links.view, self.needs_compared),
+                links.view,
+            )
+        linked, hidden = links.student >= 0, batch.student.predicted
+        if links.student_next is not None:
+            linked = linked | (links.student_next >= 0)
+        everything = replace(batch.student, predicted=linked | hidden)
+        found = capture(
+            self.student, self.architecture, everything, self.needs_own | self.needs_compared
+        )
+        return _at(found, hidden[everything.predicted]), found, everything
+
+
+def _at(found: Activations, rows: Bool[Tensor, " predicted"]) -> Activations:
+    """The same activations with only some rows of the predictions."""
+    given = found.predictions
+    if given is None:
+        return found
+    return replace(found, predictions=replace(given, features=given.features[rows]))
+
+
+class MixedLearner(nn.Module):
+    """Trained in a mixed stage: the teacher on both vocabularies, and the student's table."""
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        mixed: MixedVocabulary,
+        *,
+        vocabularies: tuple[TokenIds | None, TokenIds | None] = (None, None),
+    ) -> None:
+        """``vocabularies`` are the ids of the teacher's tokens and of the student's."""
+        super().__init__()
+        self.student = student
+        self.mixed = mixed
+        self.vocabularies = vocabularies
+        student.requires_grad_(False)
+        mixed.embedding.student.requires_grad_(True)
+
+    def forward(
+        self, batch: Batch, teacher: Activations, progress: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The cross-entropy of predicted tokens of both vocabularies, in the form of `Learner`."""
+        of_teacher, of_student = self.mixed.predictions(batch.student)
+        labels = batch.student.labels[batch.student.predicted]
+        first = self.mixed.embedding.student_from
+        is_student = labels >= first
+        theirs, mine = self.vocabularies
+        total = label_loss(of_teacher, labels[~is_student], vocabulary=theirs)
+        total = total + label_loss(of_student, labels[is_student] - first, vocabulary=mine)
+        return {"labels": total}

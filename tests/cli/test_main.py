@@ -1,0 +1,41 @@
+"""How the process ends: its exit code, what it prints, and how a launched process leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# Python's shutdown runs what `atexit` holds; here that aborts, as it may do after a process group.
+ABORTS_AT_SHUTDOWN = (
+    "import atexit, os, sys; atexit.register(os.abort); sys.argv = ['limbeck', *sys.argv[1:]];"
+    "from limbeck.cli.main import main; main()"
+)
+
+
+def run(*words: str, processes: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", ABORTS_AT_SHUTDOWN, *words],
+        env={**os.environ, "WORLD_SIZE": str(processes)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("list", "methods"), 0, "classical-distillation"),
+        (("list", "everything"), 1, "use objectives or presets"),
+        (("liszt",), 2, "No such command"),
+    ],
+)
+def test_a_launched_process_ends_without_the_shutdown_of_python(words, code, said):
+    done = run(*words, processes=2)
+    assert done.returncode == code and said in " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_single_process_ends_as_python_does():
+    assert run("list", "methods", processes=1).returncode == -signal.SIGABRT

@@ -1,0 +1,108 @@
+"""The plain results of a study, and its report."""
+
+import copy
+import json
+
+import pytest
+
+from limbeck.reports.comparison import (
+    as_markdown,
+    comparison_headline,
+    comparison_table,
+    metrics_table,
+    training_table,
+    write_comparison,
+)
+from limbeck.reports.study_results import StudyResult
+
+
+def quality(value: float) -> dict:
+    return {
+        "toy": {
+            "metric": "accuracy",
+            "test_rows": 10,
+            "training_rows": 20,
+            "mean": value,
+            "spread": 0.01,
+            "values": [value - 0.01, value + 0.01],
+            "means": {"accuracy": value, "bits_per_byte": value},
+            "by_training": {"bits_per_byte": [value, value + 0.1]},
+        }
+    }
+
+
+def arm(name: str, value: float, gap: dict | None) -> dict:
+    return {
+        "arm": name,
+        "student": "small",
+        "cost": {"parameters": 5_000_000, "cpu_ms_per_sentence": 2.0},
+        "quality": quality(value),
+        "mean": value,
+        "spread": 0.01,
+        "training": {"tokens": 1000, "seconds": 60.0},
+        "held_out_before": {"labels": 2.0},
+        "held_out": {"labels": 1.0},
+        "by_position": {},
+        "runs": [f"arms/small/{name}/{seed}" for seed in range(2)],
+        "against_control": gap,
+    }
+
+
+@pytest.fixture
+def plain() -> dict:
+    """The content of a report.json, keys in its order."""
+    gap = {"mean": 0.1, "low": 0.05, "high": 0.15, "p": 0.01, "seeds": 2}
+    return {
+        "name": "a study",
+        "limbeck_version": "0.1.0",
+        "command": "limbeck compare study.yaml -o study",
+        "again": "limbeck distill study/RUN/recipe.yaml -o ANOTHER_FOLDER",
+        "control": "none",
+        "trainings": 2,
+        "fine_tunings": 1,
+        "teacher": {
+            "quality": quality(0.9),
+            "mean": 0.9,
+            "spread": 0.0,
+            "name": "teacher",
+            "cost": {"parameters": 20_000_000, "cpu_ms_per_sentence": 8.0},
+        },
+        "students": {"small": {"parameters": 5_000_000, "cpu_ms_per_sentence": 2.0}},
+        "rows": [arm("none", 0.6, None), arm("best", 0.7, gap)],
+        "notes": ["a note"],
+    }
+
+
+def test_results_are_what_stands_in_the_file(plain, tmp_path):
+    found = StudyResult.from_json(copy.deepcopy(plain))
+    write_comparison(found, tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text) == plain == found.to_json()
+    assert text == json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    assert StudyResult.from_json(json.loads(text)) == found
+
+
+def test_numbers_that_are_not_finite_become_null(plain, tmp_path):
+    plain["rows"][1] |= {"mean": float("nan"), "against_control": None}
+    write_comparison(StudyResult.from_json(plain), tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail)["rows"][1]["mean"] is None
+
+
+def test_the_tables_and_the_sentence(plain):
+    found = StudyResult.from_json(plain)
+    assert comparison_headline(found) == (
+        "The best arm is best (70.0, 77.8% of the teacher), +10.0 over none [+5.0, +15.0]."
+    )
+    rows = comparison_table(found, "small")
+    assert rows[0] == [
+        *("arm", "toy (accuracy)", "mean", "kept", "against none", "95 % interval", "p")
+    ]
+    assert rows[1] == ["teacher", "90.0 ± 1.0", "90.0", "", "", "", ""]
+    assert rows[2][0] == "best" and rows[2][4:] == ["+10.0", "+5.0 to +15.0", "0.010"]
+    assert rows[3] == ["none (control)", "60.0 ± 1.0", "60.0 ± 1.0", "66.7%", "", "", ""]
+    assert [row[-1] for row in metrics_table(found, "small", "toy")[1:]] == [
+        *("", "+0.1000 to +0.1000", "")
+    ]
+    assert training_table(found, "small")[1][3] == "1 min 0 s"
+    assert "- a note" in as_markdown(found)

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from conftest import make_model, make_text, make_tokenizer
+
+from limbeck.errors import StudentError
+from limbeck.student.embedding_init import (
+    mean_of_containing_tokens,
+    mean_of_teacher_tokens,
+    set_embeddings,
+)
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.spelling import Spelling, spellings
+from limbeck.tokenization.token_map import map_tokens
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    return make_tokenizer(vocabulary=120), learn_tokenizer(make_text(300), blank, vocab_size=190)
+
+
+def test_tokens_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
+    teacher, student = tokenizers
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    rows = mean_of_teacher_tokens(table, teacher, student)
+    known, named = spellings(teacher), spellings(student)
+    new = 0
+    for spelling, number in named.items():
+        if spelling in known:
+            assert torch.equal(rows[number], table[known[spelling]])
+            continue
+        tokens = teacher(spelling.letters, add_special_tokens=False)["input_ids"]
+        if teacher.unk_token_id not in tokens:
+            torch.testing.assert_close(rows[number], table[tokens].mean(0))
+            new += 1
+    assert new > 10 and Spelling("e", False) in known
+    for role in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id"):
+        assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_means_of_the_tokens_that_contain_one(tokenizers, counted):
+    student, teacher = tokenizers  # the larger one
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    counts = torch.randint(0, 50, (len(teacher),)) if counted else None
+    tokens = map_tokens(teacher, student)
+    means = mean_of_teacher_tokens(table, teacher, student)
+    rows, total = mean_of_containing_tokens(table, tokens, means, counts=counts)
+    several = 0
+    for token in range(len(student)):
+        weight, sums = 0, torch.zeros(12)
+        for number in range(len(teacher)):
+            parts = tokens.parts[tokens.offsets[number] : tokens.offsets[number + 1]]
+            for part in parts if tokens.spellable[number] else ():
+                if part == token:
+                    once = int(counts[number]) if counted else 1
+                    weight += once
+                    sums += once * table[number]
+        assert float(total[token]) == weight
+        expected = sums / weight if weight else means[token]
+        torch.testing.assert_close(rows[token], expected)
+        several += weight > 1
+    assert several > 20
+
+
+def test_frequent_tokens_decide_the_directions():
+    torch.manual_seed(0)
+    rows = torch.randn(50, 24)
+    rows[:10, 16:] = 0.0  # the frequent tokens lie in sixteen directions
+    weights = torch.cat([torch.full((10,), 1e6), torch.ones(40)])
+    student = make_model(vocabulary=50, hidden=16)
+    set_embeddings(student, rows, weights=weights)
+    found = student.get_input_embeddings().weight.detach()[:10]
+    apart = [(some[:, None] - some[None]).norm(dim=-1) for some in (found, rows[:10])]
+    torch.testing.assert_close(*apart, rtol=1e-3, atol=1e-3)
+
+
+def test_narrower_tables_take_the_main_directions():
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(24, 24)).Q
+    rows = torch.randn(50, 16) @ basis[:16] + 3.0  # lies in as many directions as the student has
+    student = make_model(vocabulary=50, hidden=16)
+    set_embeddings(student, rows)
+    found = student.get_input_embeddings().weight.detach()
+    apart = [(some[:, None] - some[None]).norm(dim=-1) for some in (found, rows)]
+    torch.testing.assert_close(*apart, rtol=1e-4, atol=1e-4)
+
+
+def test_wider_tables_are_refused():
+    with pytest.raises(StudentError, match="24 coordinates and the teacher's 16"):
+        set_embeddings(make_model(vocabulary=50), torch.zeros(50, 16))
+
+
+def test_a_decoder_keeps_what_begins_and_ends_a_text():
+    blank = blank_tokenizer("bytes", lowercase=False)
+    teacher, student = (learn_tokenizer(make_text(200), blank, vocab_size=n) for n in (300, 275))
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    rows = mean_of_teacher_tokens(table, teacher, student)
+    for role in ("bos_token_id", "eos_token_id"):
+        assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])
