@@ -78,7 +78,7 @@ def main() -> None:
             model = copy.deepcopy(dense.model)
             paths = chosen_layers(model, dense.architecture, given.target_modules)
             factorize_layers(model, paths, Rank(parameter_ratio=ratio), calibration=text)
-            generator = TextGenerator(model, dense.tokenizer, dense.architecture)
+            generator = TextGenerator(model, dense.tokenizer, dense.architecture, dense.ends)
             lost[way] = bits_per_byte(generator, new, settings)
         times = milliseconds([dense.model, model], given.rounds)
         ratios = {key: times[1][key] / times[0][key] for key in times[0]}

@@ -333,7 +333,11 @@ def test_arms_of_other_sizes_show_what_they_cost(raw, tmp_path):
     report = compare(raw, tmp_path / "study")
     sizes = {row["arm"]: row["cost"]["parameters"] for row in report["rows"]}
     assert sizes["none"] == sizes["again"] > sizes["short"]
-    (table,) = (table for heading, table in tables(report) if heading == "Size and speed")
+    (table,) = (
+        table
+        for heading, table in tables(StudyResult.from_json(report))
+        if heading == "Size and speed"
+    )
     assert [row[0] for row in table[1:]] == ["teacher", "two", "two, short"]
 
 

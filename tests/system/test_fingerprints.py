@@ -54,7 +54,7 @@ def test_another_file_of_the_same_size_and_time_is_noticed(tmp_path, reads):
     assert file.stat().st_mtime == 1000 and content_of(file) == checksum(file) != first
 
 
-def test_a_file_just_written_is_not_remembered(tmp_path, reads, monkeypatch):
+def test_a_file_that_is_too_new_is_not_remembered(tmp_path, reads, monkeypatch):
     """It could be written again within one tick of the file system's clock."""
     monkeypatch.setattr(contents, "_SETTLED", 10**18)
     file = tmp_path / "a.txt"

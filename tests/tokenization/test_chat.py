@@ -144,7 +144,7 @@ def test_unusable_templates(chatting, template, message):
         ),
         ({"data.prompts": [], "data.text": "TEXT"}, "data.chat_template", "is for prompts"),
         (
-            {"data.prompts": [], "data.text": "TEXT", "data.loss_on": "everything"},
+            {"data.prompts": [], "data.text": "TEXT", "data.loss_on": "all"},
             "data.loss_on",
             "always so of text",
         ),

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models
 from limbeck.data.text import TextSource, read_documents
 from limbeck.demo.run import HERE
 from limbeck.errors import DataError, ModelError, RecipeError
-from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.folders import learn_vocabulary, trim_vocabulary
 from limbeck.tokenization.learn import KINDS, as_transformers, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
+from limbeck.tokenization.text_coverage import coverage
 
 TEXT = ["Ёжик и ёлка, кот и пёс; ночь, улица.", "It was naïve: no cat, 12,5 dogs.", "être — là-bas"]
 TRICKY = "Ёжик, it was naïve: être 12,5 — 日本 😀 e\u0301."

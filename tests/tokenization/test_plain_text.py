@@ -8,12 +8,12 @@ from transformers import PreTrainedTokenizerFast
 
 from limbeck.data.prompts import Prompt
 from limbeck.data.text import TextSource
-from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.packing import HeldOut, tokenize_source
 from limbeck.tokenization.plain_text import count_spelled, disguised, marked, plain_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 from limbeck.tokenization.text_bytes import tokenize_texts
+from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.trim import count_tokens
 from limbeck.tokenization.two_tokenizations import tokenize_twice
 
@@ -146,7 +146,7 @@ def test_documents(tmp_path, kind):
     file = tmp_path / "text.txt"
     file.write_text("\n".join([spelling(tokenizer)] * 20), encoding="utf-8")
     source, held_out = TextSource(str(file)), HeldOut(False, 0.0)
-    options = {"max_length": 24, "held_out": held_out, "cache": tmp_path / "cache"}
+    options = {"length": 24, "held_out": held_out, "cache": tmp_path / "cache"}
     found = tokenize_source(source, tokenizer, packed=False, **options)
     assert found.spelled == 100
     special = [tokenizer.mask_token_id, tokenizer.pad_token_id]

@@ -6,10 +6,10 @@ import pytest
 from conftest import make_text, make_tokenizer
 
 from limbeck.errors import DataError
-from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.folders import trim_vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
+from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
 
 TEXTS = make_text(300)

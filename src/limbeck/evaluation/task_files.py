@@ -3,11 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..data.json_lines import file_of_split, has_split, read_rows
-from ..data.prompts import as_prompt, read_with_documents
+from ..data.prompts import as_prompt, files_of_prompts, read_with_documents
 from ..errors import DataError
 from .tasks import METRICS, TASKS, Example, Task, TaskKind, check_known
 
@@ -28,14 +29,32 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
             scored file has labels that the training file lacks, or the task is
             known by name and its rows cannot be scored as that task is.
     """
+    source, place = _places(location)
+    if test_split is None:
+        test_split = "dev" if has_split(place, "dev") else "test"
+    files = [*files_of_prompts(str(source)), *files_of_prompts(str(place), test_split)]
+    states = [(file, file.stat()) for file in files]
+    known = tuple((str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in states)
+    return _task_in_state(location, test_split, known)
+
+
+def _places(location: str) -> tuple[Path, Path]:
+    """Folder and common name of the files that are learned from, and of those that are scored."""
     learned, other, scored = location.partition(">")
     source = Path(learned.strip())
     place = source.with_name(scored.strip()) if scored.strip() else source
     if other and place == source:
         raise DataError(f"{location!r} names one task; give two as DIR/LEARNED>SCORED")
+    return source, place
+
+
+# Cached, because a plan reads a task several times, and a study once for every arm.
+@lru_cache(maxsize=16)
+def _task_in_state(
+    location: str, test_split: str, states: tuple[tuple[str, int, int, int], ...]
+) -> Task:
+    source, place = _places(location)
     train = list(_read(source, "train"))
-    if test_split is None:
-        test_split = "dev" if has_split(place, "dev") else "test"
     test = list(_read(place, test_split))
     kinds = Counter(_kind(example) for example in [*train, *test])
     if len(kinds) > 1:
@@ -46,7 +65,7 @@ def load_task(location: str, *, test_split: str | None = None) -> Task:
     tags = _choices(train, test, f"{place}.{test_split}", "tags")
     known = TASKS.get(place.name)
     task = Task(
-        name=f"{source.name}_to_{place.name}" if other else place.name,
+        name=f"{source.name}_to_{place.name}" if place != source else place.name,
         kind=kind,
         headline=known.headline if known else METRICS[kind][0],
         positive=known.positive if known else None,

@@ -47,7 +47,7 @@ class Objective(Protocol):
         ...
 
     def teacher_needs(self) -> Needs:
-        """The activations of the teacher that the objective reads; nothing if it needs no teacher."""
+        """The activations of the teacher that the objective reads; nothing without a teacher."""
         ...
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:

@@ -42,7 +42,7 @@ def keep_freed_memory() -> bool:
     """Let malloc keep freed memory for later allocations; False where the C library is not glibc.
 
     A training step frees and allocates the same large blocks again and again. Returning each of
-    them to the system costs page faults, about a sixth of a step on a CPU
+    them to the system and mapping it again costs about a sixth of a step on a CPU
     (benchmarks/step.py measures it).
     """
     mallopt = _c_function("mallopt")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ..system.lazy import lazily
 
 if TYPE_CHECKING:
-    from .text_coverage import Coverage, coverage
     from .learn import blank_tokenizer, learn_tokenizer
     from .load import load_tokenizer
     from .masking import Masking
     from .nested import learn_nested
+    from .text_coverage import Coverage, coverage
     from .token_map import TokenMap, map_tokens
     from .trim import count_tokens, trimmed_tokenizer
     from .words import SharedWords, shared_words, token_groups

@@ -5,8 +5,11 @@ A cased vocabulary whose tokenizer converts text to lower case (transformers doe
 are marks on a letter, such as Devanagari and Thai, or that have points, lose their tokens too.
 """
 
+import hashlib
 import json
 import unicodedata
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import decoders
@@ -15,11 +18,27 @@ from transformers import PreTrainedTokenizerFast
 _TOLERATED = 0.02  # share of a vocabulary; most vocabularies have a few tokens that never occur
 
 
+@dataclass(frozen=True)
+class _Vocabulary:
+    """A tokenizer that equals every other one of the same file."""
+
+    content: str
+    tokenizer: PreTrainedTokenizerFast = field(compare=False)
+
+
 def lost_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The ordinary tokens with a letter or mark that the normalizer removes or changes."""
-    backend = tokenizer.backend_tokenizer
-    if backend.normalizer is None:
+    if tokenizer.backend_tokenizer.normalizer is None:
         return []
+    content = tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass")
+    return list(_lost_tokens(_Vocabulary(hashlib.sha256(content).hexdigest(), tokenizer)))
+
+
+# Cached, because a study loads the same tokenizer for every arm.
+@lru_cache(maxsize=64)
+def _lost_tokens(vocabulary: _Vocabulary) -> tuple[str, ...]:
+    tokenizer = vocabulary.tokenizer
+    backend = tokenizer.backend_tokenizer
     special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
     special |= {str(token) for token in tokenizer.all_special_tokens}
     tokens = [
@@ -32,7 +51,7 @@ def lost_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
         tokens = [backend.decoder.decode([token]) for token in tokens if len(token) > 1]
     normalize = backend.normalizer.normalize_str
     # Whole tokens are normalized, because the result for a mark depends on its letter.
-    return [token for token in tokens if _letters(normalize(token)) != _letters(token)]
+    return tuple(token for token in tokens if _letters(normalize(token)) != _letters(token))
 
 
 def _letters(text: str) -> str:

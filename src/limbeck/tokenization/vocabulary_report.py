@@ -13,8 +13,8 @@ from ..errors import ModelError
 from ..models.families import architecture_of
 from ..models.load import load_config
 from ..models.shapes import shape_of
-from .text_coverage import coverage
 from .load import load_tokenizer
+from .text_coverage import coverage
 from .trim import Proof
 
 MEASURED_CHARACTERS = 1_000_000  # of each text
