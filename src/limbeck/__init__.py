@@ -10,7 +10,7 @@ register()
 
 
 def __getattr__(name: str) -> object:
-    """`limbeck.distill` and `limbeck.load`, imported when they are first asked for."""
+    """`limbeck.distill` and `limbeck.load`, imported when they are first used."""
     if name == "distill":
         from .run.distill import distill
 

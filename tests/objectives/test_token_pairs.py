@@ -137,7 +137,7 @@ def test_score_differences_equal_plain_loops(vectors, monkeypatch, scratch, caus
 
 @pytest.mark.parametrize("loss", [relation_divergence, score_difference])
 @pytest.mark.parametrize("causal", [True, False])
-def test_documents_in_a_row_are_as_by_themselves(vectors, loss, causal):
+def test_documents_in_a_row_are_as_alone(vectors, loss, causal):
     student, teacher, mask = vectors
     borders = [0, 4, 7, 9]
     documents = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2]).expand(3, 9)

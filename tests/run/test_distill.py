@@ -159,7 +159,7 @@ def test_an_unknown_architecture_is_described_in_the_recipe(raw_recipe, tokenize
     AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     raw_recipe["teacher"] = str(folder)
-    with pytest.raises(RecipeError, match="'camembert' is not known .* give its module paths"):
+    with pytest.raises(RecipeError, match="'camembert' is not known .* give the module paths"):
         distill(raw_recipe, tmp_path / "run")
     paths = {name: f"attention.self.{name}" for name in ("query", "key", "value")}
     architecture = {"layers": "encoder.layer", "head": ["lm_head"], **paths}

@@ -317,7 +317,7 @@ def test_a_study_compares_policies_by_what_they_generate(raw, tmp_path, prompts)
             "stages.0.policy.draft_length",
             "1 or more",
         ),
-        ("tokens", 1000, "stages.0.tokens", "give steps"),
+        ("tokens", 1000, "stages.0.tokens", "give max_steps"),
         ("max_new_tokens", 39, "data.max_new_tokens", "leave room"),
         ("prompts", "./nowhere", "data.prompts.0", "neither"),
         ("prompts", [], "data.text", "give text, or prompts"),

@@ -68,7 +68,7 @@ ACCELERATE = {
 
 @pytest.mark.parametrize("kind", ACCELERATE)
 def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
-    """By the configuration of docs/scaling.md, with as many processes as there are cores."""
+    """By the configuration of docs/guide/scaling.md, with as many processes as there are cores."""
     recipe["stages"] = [{**stage, "max_steps": 3} for stage in recipe["stages"]]
     distill(recipe, tmp_path / "one")
     text = yaml.safe_dump(recipe, sort_keys=False)

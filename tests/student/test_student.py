@@ -96,7 +96,7 @@ def test_a_narrower_copy_of_named_layers_runs(family, width):
     assert torch.isfinite(student(input_ids=tokens.input_ids).logits).all()
 
 
-def test_cut_keeps_the_first_coordinates():
+def test_width_of_cut_keeps_the_first_coordinates():
     teacher, student = copied(
         "bert", shaped(hidden_size=18, num_attention_heads=3), [0, 1, 2], Width.CUT
     )

@@ -3,6 +3,7 @@
 Each command imports what it runs when it runs, so that help and refusals come at once.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,6 +150,14 @@ def list_(what: Annotated[str, typer.Argument(help=", ".join(LISTS))]) -> None:
     from .choices import CHOICES
 
     print_table(name, CHOICES[name]())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, with which editors complete and check keys."""
+    from ..recipe.json_schema import schema_text
+
+    sys.stdout.write(schema_text())
 
 
 def _prepared(recipe: Path, overrides: list[str] | None) -> "Setup":

@@ -124,7 +124,7 @@ def explanation(report: Mapping[str, Any], output: Path) -> list[str]:
         f" fine-tuning on {scores['training_rows']:,} other requests, once ({_SEEDS} seed).",
         f"  teacher {teacher:.1f}: all-MiniLM-L6-v2 itself, the score to keep;",
         f"  student {student:.1f}: {smaller:.0f} times smaller, taught over {text:,} tokens"
-        " of novels, which is little: with more text it comes closer (docs/english.md);",
+        " of novels, which is little: with more text it comes closer (docs/results/english.md);",
         f"  no distillation {control:.1f}: the same student on the same text without a teacher, so"
         f" distillation gave {student - control:+.1f}.",
         f"Milliseconds: for a sentence of {SENTENCE_LENGTH} of the teacher's tokens on this"

@@ -37,7 +37,7 @@ def _top(student: int, teacher: int) -> list[Link]:
 
 
 def _uniform_and_top(student: int, teacher: int) -> list[Link]:
-    """The union of `_uniform` and `_top`."""
+    """The pairs of uniform and those of top."""
     top = {link.student: link.teachers for link in _top(student, teacher)}
     return [
         Link(i, tuple(sorted({*teachers, *top.get(i, ())})))

@@ -29,7 +29,7 @@ from .stages import BuiltStage, build_stages
 from .tokenizers import (
     coverage_problems,
     initialization_problems,
-    normalisation_warnings,
+    normalizer_warnings,
     spelled_warnings,
 )
 
@@ -142,7 +142,7 @@ def _warnings(recipe: Recipe, models: Models, stages: Sequence[Stage]) -> list[s
     return [
         *template_warnings(models, recipe.data),
         *ends_warnings(recipe, models),
-        *normalisation_warnings(models, recipe.student, recipe.data),
+        *normalizer_warnings(models, recipe.student, recipe.data),
         *spelled_warnings(models, recipe.data),
         *task_warnings(recipe.evaluation),
         *window_warnings(models, stages),

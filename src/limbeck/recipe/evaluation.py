@@ -41,7 +41,7 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
         return problem
     architecture = architecture_of(config.model_type)
     if not architecture.causal:
-        return f"{name} is an encoder; only decoders write texts"
+        return f"{name} is an encoder; only decoders generate texts"
     return no_head(name) if has_vocabulary_head(name, architecture=architecture) is False else None
 
 
@@ -52,20 +52,19 @@ def task_warnings(evaluation: EvaluationPart) -> list[str]:
 
 
 def prompted_alike(recipe: Recipe) -> EvaluationPart:
-    """How the student is measured: asked as it has learned to be, where nothing else is said."""
+    """How models are prompted: as in the recipe's data, unless its evaluation says otherwise."""
     part, data = recipe.evaluation, recipe.data
-    between = data.separator if part.generation.separator is None else part.generation.separator
-    chat = (
-        data.chat_template
-        if part.generation.chat_template is None
-        else part.generation.chat_template
+    own = part.generation
+    generation = replace(
+        own,
+        separator=data.separator if own.separator is None else own.separator,
+        chat_template=data.chat_template if own.chat_template is None else own.chat_template,
     )
-    writing = replace(part.generation, separator=between, chat_template=chat)
-    return part.model_copy(update={"writing": writing})
+    return part.model_copy(update={"generation": generation})
 
 
 def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
-    """Models that are to be asked in a chat template, and have none."""
+    """Models that are prompted in a chat template, and have none."""
     part = recipe.evaluation
     if not part.generation.chat_template or not any(map(is_generation_task, part.tasks)):
         return []

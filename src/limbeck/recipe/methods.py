@@ -1,7 +1,7 @@
-"""Whole methods by name: what a recipe's ``method`` lays under its student and its stages.
+"""Whole methods by name: what a recipe's ``method`` puts into its student and its stages.
 
-What a recipe says itself stands above it, so that one line gives a method and another
-changes a part of it.
+The recipe's own keys override the method's, so that one line names a method and another changes a
+part of it.
 
 Source: the combined method, Mokretsov, Tatarnikova 2025, doi:10.17586/2226-1494-2025-25-4-737-743,
 and its baselines; GKD, Agarwal et al. 2024, arXiv:2306.13649; SKD, Xu et al. 2024,
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from ..errors import Problem, nearest
 from .part import as_model
 
-_FACTORS = {"kind": "factorize", "target_modules": "feed_forward", "parameter_ratio": 0.5}
+_LOW_RANK = {"kind": "factorize", "target_modules": "feed_forward", "parameter_ratio": 0.5}
 _TAUGHT = {"labels": {"weight": 0.5}, "logits": {"weight": 0.5, "temperature": 2.0}}
 
 
 class Method(NamedTuple):
-    """What it is, and what it lays under the student and under every stage."""
+    """What a method is, and what it puts into the student and into every stage."""
 
     about: str
     student: Mapping[str, Any]
@@ -33,38 +33,39 @@ METHODS: dict[str, Method] = {
         {"policy": "corpus", "objectives": {"labels": {}}},
     ),
     "lora": Method(
-        "additions of rank 8 to all linear layers learn from the references",
+        "adapters of rank 8 on all linear layers learn from the references",
         {"low_rank": {"kind": "lora", "target_modules": "all", "rank": 8}},
         {"policy": "corpus", "objectives": {"labels": {}}},
     ),
     "classical-distillation": Method(
-        "labels and the teacher's output, over the references",
+        "labels and the teacher's logits, over the references",
         {},
         {"policy": "corpus", "objectives": _TAUGHT},
     ),
     "intervention": Method(
-        "labels, and the teacher's output over text that both write by the switch",
+        "labels, and the teacher's logits over text that both generate by the switch",
         {},
         {"policy": "switch", "objectives": _TAUGHT},
     ),
     "low-rank": Method(
-        "feed-forward layers in factors of half the parameters, which alone learn, from the"
+        "low-rank feed-forward layers with half the parameters, which alone learn, from the"
         " references",
-        {"low_rank": _FACTORS},
+        {"low_rank": _LOW_RANK},
         {"policy": "corpus", "objectives": {"labels": {}}, "trainable": "low_rank"},
     ),
     "long-sequence": Method(
-        "both: factors learn from labels, and from the teacher's output over text of the switch",
-        {"low_rank": _FACTORS},
+        "both: low-rank layers learn from labels, and from the teacher's logits over text of the"
+        " switch",
+        {"low_rank": _LOW_RANK},
         {"policy": "switch", "objectives": _TAUGHT, "trainable": "low_rank"},
     ),
     "gkd": Method(
-        "the teacher's output over text of which the student writes half",
+        "the teacher's logits over text of which the student generates half",
         {},
         {"policy": "mixed", "objectives": _TAUGHT},
     ),
     "skd": Method(
-        "the teacher's output over text in which it replaces tokens that it finds unlikely",
+        "the teacher's logits over text in which it replaces tokens that it finds unlikely",
         {},
         {"policy": "speculative", "objectives": _TAUGHT},
     ),
@@ -72,7 +73,7 @@ METHODS: dict[str, Method] = {
 
 
 def with_method(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """A recipe with its method written out, and the problem of a method that there is not."""
+    """A recipe with its method written out, and a problem if there is no such method."""
     recipe = dict(raw)
     name = recipe.pop("method", None)
     if name is None:

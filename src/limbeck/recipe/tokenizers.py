@@ -7,9 +7,9 @@ from ..data.prompts import read_prompts
 from ..data.text import read_documents
 from ..errors import Problem
 from ..objectives.logits import vocabularies_differ
-from ..tokenization.text_coverage import coverage
 from ..tokenization.normalizers import distinguished_by_one, share_normalized_differently
 from ..tokenization.plain_text import count_spelled, spelled_note
+from ..tokenization.text_coverage import coverage
 from .models_part import StudentPart
 from .schema import DataPart
 from .sides import Models
@@ -161,8 +161,8 @@ def initialization_problems(models: Models, student: StudentPart, *, mixed: bool
     return problems
 
 
-def normalisation_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
-    """What it costs that one of the tokenizers tells letters apart and the other does not."""
+def normalizer_warnings(models: Models, student: StudentPart, data: DataPart) -> list[str]:
+    """What it costs that one of the tokenizers distinguishes letters and the other does not."""
     said = _distinguished(models)
     if not models.teacher or not said or not student.allow_normalizer_mismatch or not data.text:
         return []

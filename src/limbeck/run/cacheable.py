@@ -14,10 +14,8 @@ from ..objectives.logits import Logits
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
 from ..system.fingerprints import content_of
-from ..teacher.cache_writer import CacheWriter
-from ..teacher.live import LiveTeacher
 from ..teacher.manifest import FORMAT, Kind, Manifest
-from ..teacher.store import SignalStore
+from ..teacher.stored_names import stored_names
 from ..token_ids import TokenIds
 from ..tokenization.masking import Masking
 from ..tokenization.packing import tokenizer_hash
@@ -93,9 +91,6 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     architecture = teacher.architecture
     with torch.device("meta"):
         model = language_model_class(causal=architecture.causal).from_config(teacher.config)
-    writer = CacheWriter(
-        LiveTeacher(model, architecture), SignalStore(Path(), 0), kind, tokens=0, seed=0
-    )
     width = teacher.shape.hidden_size
     element = _BYTES[setup.precision.name]
     total = tokens = 0.0
@@ -110,7 +105,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
             "top_logs": share * (kind.tokens + 1) * 2,
             "drawn": share * kind.tokens * 4,
         }
-        names = writer.names(stage.teacher_needs())
+        names = stored_names(stage.teacher_needs(), kind, model, architecture)
         here = stage.steps * stage.batch_size * setup.recipe.data.max_length
         a_token = sum(of_kind.get(name[0], width * element) for name in names)
         total += a_token * here

@@ -131,7 +131,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     tables.append(("Stages", stages))
     if rows := _cache_rows(setup):
         head = ["kept as", "bytes a token", "in all"]
-        tables.append(("The teacher's signals, were they kept (limbeck cache)", [head, *rows]))
+        tables.append(("Size of the teacher's signals, if cached (limbeck cache)", [head, *rows]))
     return tables
 
 

@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
-from transformers.pytorch_utils import Conv1D
 
 from ..activations import PREDICTIONS, Name, Needs, OutputMap, log_rest
 from ..batch import Batch
-from ..models.modules import submodule
 from ..system.files import whole_file
 from ..token_ids import TokenIds
 from .cached import MAPS
@@ -23,8 +21,8 @@ from .live import LiveTeacher
 from .manifest import Kind
 from .row_records import PREDICTIONS_AS, keys_of, records_of
 from .store import Keys, SignalStore
+from .stored_names import stored_maps, stored_names
 
-_PROJECTED = ("queries", "keys", "values")
 _ROWS = 256  # distributions at once
 
 
@@ -46,15 +44,7 @@ class CacheWriter:
 
     def names(self, needs: Needs) -> set[Name]:
         """The signals to store for such needs."""
-        found: set[Name] = set()
-        for name in needs.tensors():
-            if name == PREDICTIONS:
-                found.update(PREDICTIONS_AS[self._kind.logits])
-            elif name[0] in _PROJECTED and self._stores_input(name[1], needs):
-                found.add(("entered", name[1]))
-            else:
-                found.add(name)
-        return found
+        return stored_names(needs, self._kind, self._live.model, self._live.architecture)
 
     def keep(self, batch: Batch, needs: Needs) -> bool:
         """Store what is needed of a batch; returns whether the teacher had to run for it."""
@@ -81,9 +71,10 @@ class CacheWriter:
             maps = {}  # there are none, or they are damaged; they are written again
         if needs.predictions:
             maps |= _as_tensors("output", self._live.output)
-        for kind, layer in sorted(needs.tensors()):
-            if kind in _PROJECTED and self._stores_input(layer, needs):
-                maps |= _as_tensors(f"{kind}-{layer}", self._maps_of(layer)[kind])
+        for (kind, layer), output in stored_maps(
+            needs, self._live.model, self._live.architecture
+        ).items():
+            maps |= _as_tensors(f"{kind}-{layer}", output)
         self._store.folder.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part:
             save_file({name: tensor.contiguous().clone() for name, tensor in maps.items()}, part)
@@ -114,37 +105,6 @@ class CacheWriter:
         if self._kind.logits == "top_k":
             parts[1] = parts[1].half()  # only now, as autocast cannot concatenate float16
         return dict(zip(PREDICTIONS_AS[self._kind.logits], parts, strict=True))
-
-    def _stores_input(self, layer: int, needs: Needs) -> bool:
-        """Whether a layer's queries, keys and values are stored as their common input."""
-        maps = self._maps_of(layer)
-        kinds = [kind for kind in _PROJECTED if (kind, layer) in needs.tensors()]
-        if any(kind not in maps for kind in kinds):
-            return False
-        widths = [len(maps[kind][0]) for kind in kinds]
-        return sum(widths) > maps[kinds[0]][0].shape[1]
-
-    def _maps_of(self, layer: int) -> dict[str, OutputMap]:
-        """The linear maps of a layer's attention by kind; other projections are left out."""
-        architecture = self._live.architecture
-        layers = submodule(self._live.model.base_model, architecture.layers)
-        here = list(layers.children())[layer]
-        maps: dict[str, OutputMap] = {}
-        for path, kinds in architecture.projections.items():
-            if (found := _linear(submodule(here, path))) is None:
-                continue
-            weights = found[0].chunk(len(kinds))
-            biases = [None] * len(kinds) if found[1] is None else found[1].chunk(len(kinds))
-            maps |= dict(zip(kinds, zip(weights, biases, strict=True), strict=True))
-        return maps
-
-
-def _linear(module: nn.Module) -> OutputMap | None:
-    if isinstance(module, nn.Linear):
-        return module.weight.detach(), None if module.bias is None else module.bias.detach()
-    if isinstance(module, Conv1D):
-        return module.weight.detach().mT, module.bias.detach()
-    return None
 
 
 def _as_tensors(name: str, found: OutputMap) -> dict[str, Tensor]:
