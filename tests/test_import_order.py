@@ -76,3 +76,17 @@ def test_no_two_modules_import_each_other():
 def test_the_loop_can_be_read_in_one_sitting():
     lines = (SOURCE / "training" / "loop.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) < 250
+
+
+def test_functions_and_files_are_short():
+    long = []
+    for file in SOURCE.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if len(text.splitlines()) > 300:
+            long.append(module_of(file))
+        long += [
+            f"{module_of(file)}.{node.name}"
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60
+        ]
+    assert long == []

@@ -301,7 +301,7 @@ def test_a_study_compares_policies_by_what_they_generate(raw, tmp_path, prompts)
             "policy",
             {"kind": "corpus", "replay_ratio": 0.5},
             "stages.0.policy.replay_ratio",
-            "corpus writes",
+            "corpus generates",
         ),
         ("policy", {"kind": "switch", "rate": -1}, "stages.0.policy.rate", "0 or more"),
         ("policy", {"kind": "mixed", "fraction": 2}, "stages.0.policy.fraction", "give 0 to 1"),

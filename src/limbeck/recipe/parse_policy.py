@@ -56,7 +56,7 @@ def parse_policy(
         rule, unread = read_options(rule_kind, rules, place)
         problems += unread
     if kind == "corpus":
-        message = "is for text that is written, and corpus writes none; leave it out"
+        message = "is for generated text, and corpus generates none; leave it out"
         problems += [(f"{path}.{name}", message) for name in _OWN if name in given]
     if rule is not None:
         problems += [(f"{path}.{name}", message) for name, message in rule.problems()]

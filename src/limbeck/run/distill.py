@@ -111,7 +111,7 @@ def train_run(
 
 
 def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
-    """Leave the student as a plain transformers folder, and its additions beside it if wanted."""
+    """Save the student as a plain transformers folder, and its adapters beside it if wanted."""
     part, with_head = setup.recipe.student, setup.has_trained_head
     export_adapters(student, part, folder, with_head=with_head)
     finish_low_rank(student, setup.models.student.architecture, part.low_rank)

@@ -91,16 +91,22 @@ def generate_answers(
     for split in splits:
         asked = list(islice(read_prompts(prompts, split, answered=False), rows))
         found = _answers(generator, asked, settings, identity, kept / split, console)
-        pairs = zip(asked, found, strict=True)
-        lines[split] = [line_of(row.text, text) for row, (text, _) in pairs if text.strip()]
-        if not lines[split]:
-            raise EvaluationError(
-                f"{model} answers none of {len(asked):,} prompts with a letter; generate longer"
-                " answers (`max_new_tokens`), or name a model that answers"
-            )
+        lines[split] = _lines(model, asked, found)
     counts = write_prompts(place, lines)
     shutil.rmtree(kept, ignore_errors=True)
     return counts
+
+
+def _lines(model: str, asked: Sequence[Prompt], found: Texts) -> list[str]:
+    """Prompts and their answers as rows of a file, without answers that have no letter."""
+    pairs = zip(asked, found, strict=True)
+    lines = [line_of(row.text, text) for row, (text, _) in pairs if text.strip()]
+    if not lines:
+        raise EvaluationError(
+            f"{model} answers none of {len(asked):,} prompts with a letter; generate longer"
+            " answers (`max_new_tokens`), or name a model that answers"
+        )
+    return lines
 
 
 def _identity(

@@ -40,7 +40,7 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
         "model": fingerprint(student),
         "teacher": teacher and fingerprint(teacher.name),
         "held_out": data.held_out.model_dump(),
-        "writing": asdict(settings),
+        "generation": asdict(settings),
         "template": models.student.tokenizer.chat_template if settings.chat_template else None,
         "ends": list(ends_of(models.student.tokenizer, student)),
     }

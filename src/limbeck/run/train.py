@@ -67,10 +67,8 @@ def train_student(
     rhythm = _rhythm(setup)
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
-        learner = build_learner(setup, student, number)
         resumed = checkpoint if position.step > 0 else None
-        if resumed:
-            load_learner(resumed, learner, student_only=False)
+        learner = _learner(setup, student, number, resumed)
         taught = stage.teacher_needs().anything
         if taught and teacher is None:
             after = teacher_after_mixed(setup.models.required_teacher(), folder)
@@ -93,8 +91,8 @@ def train_student(
         position = Position(number + 1, 0, position.tokens, position.seconds)
         if isinstance(learner, MixedLearner):
             _leave_mixed(setup, learner, student, folder, accelerator)
-        writes = accelerator.is_main_process
-        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=writes)
+        first = accelerator.is_main_process
+        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=first)
     return student
 
 
@@ -114,6 +112,16 @@ def _resumed(
         return None, Position(0, 0, 0, 0.0)
     load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)
     return checkpoint, read_position(checkpoint)
+
+
+def _learner(
+    setup: Setup, student: PreTrainedModel, number: int, checkpoint: Path | None
+) -> Learner | MixedLearner:
+    """What a stage trains, as the checkpoint in the middle of the stage has it."""
+    learner = build_learner(setup, student, number)
+    if checkpoint:
+        load_learner(checkpoint, learner, student_only=False)
+    return learner
 
 
 def _source(
