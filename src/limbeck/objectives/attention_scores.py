@@ -19,7 +19,7 @@ from ..batch import Batch
 from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
-from .contract import Objective, no_teacher, required
+from .contract import Objective, required
 from .layer_mapping import bound_links, layer_links, map_problem
 from .options import AttentionScoresOptions
 from .relations import repeat_heads
@@ -38,19 +38,16 @@ class AttentionScores(AttentionScoresOptions, Objective):
     head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "squared difference per token, averaged over heads and attended tokens"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Layers that do not exist, heads that do not divide, or no teacher."""
-        if teacher is None:
-            return no_teacher(teacher)
-        found = self.problems()
-        found += map_problem(
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """Layers that do not exist, or heads that do not divide."""
+        found = map_problem(
             "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
         )
         common = math.gcd(student.query_width, teacher.query_width)
         if self.heads is not None and self.heads >= 1 and common % self.heads:
             valid = [n for n in range(1, common + 1) if common % n == 0]
             found.append(("heads", f"is {self.heads}; to divide both widths use one of {valid}"))
-        return list(dict.fromkeys(found))
+        return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "AttentionScores":
         """The same objective with layers and heads as numbers."""

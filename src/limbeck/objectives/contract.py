@@ -18,12 +18,15 @@ from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize, Projections
 
+_NO_TEACHER = "needs a teacher; give one, or use `labels`"
+
 
 @runtime_checkable
 class Objective(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
-    By default an objective has no learned map, links no layers, and counts real tokens.
+    By default an objective needs a teacher, has no learned map, links no layers, and counts real
+    tokens.
 
     Attributes:
         unit: Unit of one item, for logs and plots.
@@ -31,9 +34,19 @@ class Objective(Protocol):
 
     unit: ClassVar[str]
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Every problem of this objective between two models of these shapes."""
+    def problems(self) -> list[Problem]:
+        """What is wrong with the options, whatever the two models are."""
         ...
+
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """What is wrong with the options between two models of these shapes."""
+        return []
+
+    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
+        """Every problem of this objective, a missing teacher included; each is named once."""
+        if teacher is None:
+            return [("", _NO_TEACHER)]
+        return list(dict.fromkeys([*self.problems(), *self.problems_between(student, teacher)]))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Objective":
         """The same objective with every default and layer name replaced by a number.
@@ -69,11 +82,6 @@ class Objective(Protocol):
         ...
 
 
-def no_teacher(teacher: Shape | None) -> list[Problem]:
-    """The problem of a missing teacher, for an objective that needs one; empty if there is one."""
-    return [("", "needs a teacher; give one, or use `labels`")] if teacher is None else []
-
-
 def required(teacher: Shape | None) -> Shape:
     """The teacher's shape, for an objective that needs a teacher.
 
@@ -81,7 +89,7 @@ def required(teacher: Shape | None) -> Shape:
         ObjectiveError: There is no teacher.
     """
     if teacher is None:
-        raise ObjectiveError("this objective needs a teacher; give one, or use `labels`")
+        raise ObjectiveError(f"this objective {_NO_TEACHER}")
     return teacher
 
 

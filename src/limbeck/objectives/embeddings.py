@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import ObjectiveError, Problem
+from ..errors import ObjectiveError
 from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import no_teacher, required
-from .mapped import Compared, MappedObjective, real_rows
+from .contract import required
+from .mapped import Compared, MappedObjective, one_map, real_rows
 from .options import EmbeddingsOptions
 
 _NAME = "embeddings"
@@ -26,10 +26,6 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
     """Distance of the embedding outputs, summed over real tokens."""
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
-
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """A missing teacher."""
-        return no_teacher(teacher)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Embeddings":
         """The objective itself: it names no layers."""
@@ -46,8 +42,7 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """One map, where the widths differ."""
-        wide = required(teacher).hidden_size
-        return {} if student.hidden_size == wide else {_NAME: MapSize(student.hidden_size, wide)}
+        return one_map(_NAME, student.hidden_size, required(teacher).hidden_size)
 
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch

@@ -20,7 +20,7 @@ from ..batch import Batch
 from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import no_teacher, required
+from .contract import required
 from .layer_mapping import Link, bound_links, layer_links, map_problem
 from .mapped import Compared, MappedObjective, real_rows
 from .options import Combine, HiddenStatesOptions
@@ -32,15 +32,11 @@ class HiddenStates(HiddenStatesOptions, MappedObjective):
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over layer pairs"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Layers that do not exist or are named twice, or no teacher."""
-        if teacher is None:
-            return no_teacher(teacher)
-        found = self.problems()
-        found += map_problem(
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """Layers that do not exist or are named twice."""
+        return map_problem(
             "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
         )
-        return list(dict.fromkeys(found))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "HiddenStates":
         """The same objective with the teacher layers of every student layer listed."""

@@ -21,16 +21,16 @@ from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Objective
 from .divergences import Distribution
 from .options import LabelsOptions
+from .predicted import PredictedObjective, vocabulary_problems, within_vocabulary
 from .vocabulary_rows import vocabulary_loss
 
 _TOGETHER = 2**23  # logits that are held at once where the likelihood of each row is needed
 
 
 @dataclass(frozen=True)
-class Labels(LabelsOptions, Objective):
+class Labels(LabelsOptions, PredictedObjective):
     """Cross-entropy against the original token, summed over the predicted positions.
 
     Attributes:
@@ -44,29 +44,15 @@ class Labels(LabelsOptions, Objective):
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
         """More tokens than the student has; any student with a vocabulary head can learn."""
-        rows = student.token_ids.end
-        if self.vocabulary is None or 1 <= TokenIds.given(self.vocabulary).end <= rows:
-            return []
-        return [("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out")]
+        return vocabulary_problems(self.vocabulary, student.token_ids.end)
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Labels":
         """The same objective with the rows that are tokens."""
-        ids = student.token_ids
-        if self.vocabulary is not None:
-            ids = ids.below(TokenIds.given(self.vocabulary).end)
-        return replace(self, vocabulary=ids)
-
-    def student_needs(self) -> Needs:
-        """Predictions."""
-        return Needs(predictions=True)
+        return replace(self, vocabulary=within_vocabulary(student.token_ids, self.vocabulary))
 
     def teacher_needs(self) -> Needs:
         """Nothing."""
         return Needs()
-
-    def count(self, batch: Batch) -> int:
-        """Predicted positions."""
-        return int(batch.student.predicted.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

@@ -12,21 +12,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..activations import Activations, Needs
+from ..activations import Activations
 from ..batch import Batch
 from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Objective, no_teacher, required
+from .contract import required
 from .divergences import Distribution, Divergence, Found, divergence_of
 from .options import LogitsOptions
+from .predicted import PredictedObjective, vocabulary_problems, within_vocabulary
 from .schedule import number
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Logits(LogitsOptions, Objective):
+class Logits(LogitsOptions, PredictedObjective):
     """Divergence of output distributions, summed over the predicted positions.
 
     Attributes:
@@ -39,12 +40,10 @@ class Logits(LogitsOptions, Objective):
     vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per predicted token, times the temperature squared"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Unknown measures or options, a temperature of 0, different vocabularies, no teacher."""
-        if teacher is None:
-            return no_teacher(teacher)
-        found = self.problems()
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """Different vocabularies, or more tokens than both have."""
         mine, theirs = student.token_ids, teacher.token_ids
+        found: list[Problem] = []
         if mine != theirs:
             found.append(("", vocabularies_differ(len(mine), len(theirs))))
         most = min(len(mine), len(theirs))
@@ -55,29 +54,12 @@ class Logits(LogitsOptions, Objective):
                     f"is {self.compared}; give 1 to {most - 1}",
                 )
             )
-        rows = min(mine.end, theirs.end)
-        if self.vocabulary is not None and not 1 <= TokenIds.given(self.vocabulary).end <= rows:
-            found.append(("vocabulary", f"is {self.vocabulary}; give 1 to {rows}, or leave it out"))
-        return found
+        return found + vocabulary_problems(self.vocabulary, min(mine.end, theirs.end))
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Logits":
         """The same objective with the rows that are tokens of both models."""
-        ids = student.token_ids.below(required(teacher).vocab_size)
-        if self.vocabulary is not None:
-            ids = ids.below(TokenIds.given(self.vocabulary).end)
-        return replace(self, vocabulary=ids)
-
-    def student_needs(self) -> Needs:
-        """Predictions."""
-        return Needs(predictions=True)
-
-    def teacher_needs(self) -> Needs:
-        """Predictions of the same text."""
-        return Needs(predictions=True)
-
-    def count(self, batch: Batch) -> int:
-        """Predicted positions."""
-        return int(batch.student.predicted.sum())
+        of_both = student.token_ids.below(required(teacher).vocab_size)
+        return replace(self, vocabulary=within_vocabulary(of_both, self.vocabulary))
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

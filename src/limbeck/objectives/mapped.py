@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity, mse_loss
 
 from ..activations import Activations, float32_region
 from ..batch import Batch
-from ..student.projections import Projections
+from ..student.projections import MapSize, Projections
 from .contract import Objective
 from .options import Measure
 
@@ -57,6 +57,11 @@ class MappedObjective(Objective):
             mapped = projections(name, state, trained=self.trains(name))
             total = total + distance(mapped, target, self.measure)
         return total
+
+
+def one_map(name: str, student: int, teacher: int) -> dict[str, MapSize]:
+    """The size of a map from the student's width to the teacher's; none where they are equal."""
+    return {} if student == teacher else {name: MapSize(student, teacher)}
 
 
 def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Float[Tensor, ""]:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ..activations import Activations, Needs
 from ..batch import Batch
-from ..errors import ObjectiveError, Problem
+from ..errors import ObjectiveError
 from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import no_teacher, required
-from .mapped import Compared, MappedObjective, real_rows
+from .contract import required
+from .mapped import Compared, MappedObjective, one_map, real_rows
 from .options import MeanHiddenStatesOptions
 
 _NAME = "mean_hidden"
@@ -33,10 +33,6 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
     layers: tuple[int, int] | None = None
     unit: ClassVar[str] = "distance per token, averaged over coordinates"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """A missing teacher."""
-        return no_teacher(teacher)
-
     def bound(self, student: Shape, teacher: Shape | None) -> "MeanHiddenStates":
         """The same objective with the numbers of layers of both models."""
         layers = student.num_hidden_layers, required(teacher).num_hidden_layers
@@ -52,8 +48,7 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """One map, where the widths differ."""
-        wide = required(teacher).hidden_size
-        return {} if student.hidden_size == wide else {_NAME: MapSize(student.hidden_size, wide)}
+        return one_map(_NAME, student.hidden_size, required(teacher).hidden_size)
 
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch

@@ -15,7 +15,7 @@ from ..batch import Batch
 from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
-from .contract import no_teacher, required
+from .contract import required
 from .layer_names import layer_number, layer_problem
 from .mapped import Compared, MappedObjective, real_rows
 from .options import QkvOptions
@@ -30,17 +30,14 @@ class Qkv(QkvOptions, MappedObjective):
 
     unit: ClassVar[str] = "distance per token, averaged over coordinates, summed over Q, K and V"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Layers that do not exist, heads that do not divide, or no teacher."""
-        if teacher is None:
-            return no_teacher(teacher)
-        found = self.problems()
-        found += layer_problem("teacher_layer", self.teacher_layer, teacher.num_hidden_layers)
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """Layers that do not exist, or heads that do not divide."""
+        found = layer_problem("teacher_layer", self.teacher_layer, teacher.num_hidden_layers)
         found += layer_problem("student_layer", self.student_layer, student.num_hidden_layers)
         valid = _head_choices(student, teacher)
         if (self.heads or 0) >= 1 and self.heads not in valid:
             found.append(("heads", f"is {self.heads}; to divide every width use one of {valid}"))
-        return list(dict.fromkeys(found))
+        return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Qkv":
         """The same objective with layers and heads as numbers."""

@@ -20,7 +20,7 @@ from ..batch import Batch
 from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
-from .contract import Objective, no_teacher, required
+from .contract import Objective, required
 from .layer_names import layer_number, layer_problem
 from .options import RelationsOptions
 from .token_pairs import compared_pairs, relation_divergence
@@ -43,12 +43,9 @@ class Relations(RelationsOptions, Objective):
     head_sizes: tuple[int, int] | None = None
     unit: ClassVar[str] = "nats per token, averaged over relation heads and summed over pairs"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """Layers that do not exist, heads that do not divide, unknown pairs, or no teacher."""
-        if teacher is None:
-            return no_teacher(teacher)
-        found = self.problems()
-        found += layer_problem("teacher_layer", self.teacher_layer, teacher.num_hidden_layers)
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """Layers that do not exist, or heads that do not divide."""
+        found = layer_problem("teacher_layer", self.teacher_layer, teacher.num_hidden_layers)
         found += layer_problem("student_layer", self.student_layer, student.num_hidden_layers)
         valid = self._head_choices(student, teacher)
         if (self.heads or 0) >= 1 and self.heads not in valid:
@@ -60,7 +57,7 @@ class Relations(RelationsOptions, Objective):
                     f" student's and the teacher's queries, keys and values; use one of {valid}",
                 )
             )
-        return list(dict.fromkeys(found))
+        return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Relations":
         """The same objective with layers and relation heads as numbers."""

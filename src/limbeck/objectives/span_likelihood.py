@@ -14,20 +14,21 @@ from torch import Tensor
 
 from ..activations import Activations, Needs, float32_region
 from ..batch import Batch
-from ..errors import ObjectiveError, Problem
+from ..errors import ObjectiveError
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Objective, no_teacher, required
+from .contract import required
 from .labels import label_log_likelihoods
 from .options import SpanLikelihoodOptions
+from .predicted import PredictedObjective, within_vocabulary
 
 _CERTAIN = -1e-37  # log-likelihoods nearer to 0 would have no finite logarithm of the rest
 
 
 @dataclass(frozen=True)
-class SpanLikelihood(SpanLikelihoodOptions, Objective):
-    """Divergence of the likelihoods of text spans, summed over spans.
+class SpanLikelihood(SpanLikelihoodOptions, PredictedObjective):
+    """Divergence of the likelihoods of text spans, summed over spans, each a predicted position.
 
     Attributes:
         vocabulary: Rows of both output maps that are tokens, where there is one tokenizer, or
@@ -37,18 +38,10 @@ class SpanLikelihood(SpanLikelihoodOptions, Objective):
     vocabulary: TokenIds | int | None = None
     unit: ClassVar[str] = "nats per span of text, times the temperature"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """A missing teacher, or a temperature that leaves nothing to compare."""
-        if teacher is None:
-            return no_teacher(teacher)
-        return self.problems()
-
     def bound(self, student: Shape, teacher: Shape | None) -> "SpanLikelihood":
         """The same objective with the rows that are tokens."""
-        ids = student.token_ids.below(required(teacher).vocab_size)
-        if self.vocabulary is not None:
-            ids = ids.below(TokenIds.given(self.vocabulary).end)
-        return replace(self, vocabulary=ids)
+        of_both = student.token_ids.below(required(teacher).vocab_size)
+        return replace(self, vocabulary=within_vocabulary(of_both, self.vocabulary))
 
     def student_needs(self) -> Needs:
         """Predictions, or the likelihoods that alignment makes from them."""
@@ -57,10 +50,6 @@ class SpanLikelihood(SpanLikelihoodOptions, Objective):
     def teacher_needs(self) -> Needs:
         """Predictions, or the likelihoods that alignment makes from them."""
         return Needs(predictions=True, likelihoods=True)
-
-    def count(self, batch: Batch) -> int:
-        """Predicted tokens, or spans."""
-        return int(batch.student.predicted.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..activations import Activations, Needs
+from ..activations import Activations
 from ..batch import Batch
 from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from ..token_ids import TokenIds
-from .contract import Objective, no_teacher, required
+from .contract import required
 from .options import UldOptions
+from .predicted import PredictedObjective
 from .vocabulary_rows import vocabulary_loss
 
 
 @dataclass(frozen=True)
-class Uld(UldOptions, Objective):
+class Uld(UldOptions, PredictedObjective):
     """Absolute differences of sorted probabilities, summed over the predicted positions.
 
     Attributes:
@@ -35,17 +36,13 @@ class Uld(UldOptions, Objective):
     vocabularies: tuple[TokenIds | int, TokenIds | int] | None = None
     unit: ClassVar[str] = "probability per predicted token"
 
-    def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
-        """A missing teacher, or fewer than one token."""
-        if teacher is None:
-            return no_teacher(teacher)
-        found = self.problems()
+    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
+        """Fewer than one token, or more tokens than a model has."""
         most = student.vocab_size, teacher.vocab_size
         given = [TokenIds.given(ids).end for ids in self.vocabularies or most]
-        if not all(1 <= mine <= rows for mine, rows in zip(given, most, strict=True)):
-            message = f"are {given}; give 1 to {list(most)}, or leave it out"
-            found.append(("vocabularies", message))
-        return found
+        if all(1 <= mine <= rows for mine, rows in zip(given, most, strict=True)):
+            return []
+        return [("vocabularies", f"are {given}; give 1 to {list(most)}, or leave it out")]
 
     def bound(self, student: Shape, teacher: Shape | None) -> "Uld":
         """The same objective with the rows of both output maps that are tokens."""
@@ -54,18 +51,6 @@ class Uld(UldOptions, Objective):
             ends = [TokenIds.given(given).end for given in self.vocabularies]
             ids = ids[0].below(ends[0]), ids[1].below(ends[1])
         return Uld(self.top_k, ids)
-
-    def student_needs(self) -> Needs:
-        """Predictions."""
-        return Needs(predictions=True)
-
-    def teacher_needs(self) -> Needs:
-        """Predictions."""
-        return Needs(predictions=True)
-
-    def count(self, batch: Batch) -> int:
-        """Predicted positions."""
-        return int(batch.student.predicted.sum())
 
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
