@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from one_step import STUDENT
+
 from limbeck.demo.run import HERE
 from limbeck.recipe.check import prepare
 from limbeck.recipe.setup import Setup
@@ -45,12 +47,7 @@ def recipe(given: argparse.Namespace, objectives: dict[str, Any]) -> dict[str, A
     """The recipe of a student of 3 x 256."""
     return {
         "teacher": given.teacher,
-        "student": {
-            "num_hidden_layers": 3,
-            "hidden_size": 256,
-            "num_attention_heads": 8,
-            "intermediate_size": 1024,
-        },
+        "student": STUDENT,
         "data": {
             "text": given.text,
             "max_length": given.length,

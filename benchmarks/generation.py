@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from itertools import islice
 
 import torch
@@ -56,22 +57,15 @@ def main() -> None:
         )
         prompts = [prompt.tolist() for prompt in table.prompts]
     # No token ends a text, so that every way generates the same number of tokens.
-    never: list[int] = []
+    texts_by = partial(
+        generate, student, teacher, prompts, vocabulary=len(tokenizer), eos_token_id=[]
+    )
 
     def timed(rule: Rule, draft_length: int, readers: Readers) -> tuple[float, Generated]:
         began = time.perf_counter()
         with torch.autocast(given.device, torch.bfloat16, enabled=given.bfloat16):
             options = DecodingOptions(given.max_new_tokens, 1.0, draft_length)
-            found = generate(
-                student,
-                teacher,
-                prompts,
-                rule,
-                options=options,
-                vocabulary=len(tokenizer),
-                eos_token_id=never,
-                readers=readers,
-            )
+            found = texts_by(rule, options=options, readers=readers)
         if given.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began, found

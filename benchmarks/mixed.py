@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from one_step import STUDENT, ready
 
 from limbeck.demo.run import HERE
 from limbeck.models.locate import DEMO_TEACHER
 from limbeck.recipe.check import prepare
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
-from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.system.linux import keep_freed_memory
 from limbeck.tokenization.folders import learn_vocabulary
 from limbeck.training.checkpoint import Position
-from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step
 
 TEXT = str(HERE / "novels.txt.gz")
@@ -37,7 +36,7 @@ AIM = 1.15
 
 def recipe_of(side: str, vocabulary: str) -> dict[str, Any]:
     """Plain: a copy of the teacher learns from labels. Mixed: teacher and student's table learn."""
-    student = {
+    student: dict[str, Any] = {
         "num_hidden_layers": 6,
         "hidden_size": 384,
         "num_attention_heads": 12,
@@ -45,13 +44,7 @@ def recipe_of(side: str, vocabulary: str) -> dict[str, Any]:
     }
     stages: list[dict[str, Any]] = [{"objectives": {"labels": {}}, "max_steps": 100}]
     if side == "mixed":
-        student |= {
-            "num_hidden_layers": 3,
-            "hidden_size": 256,
-            "num_attention_heads": 8,
-            "intermediate_size": 1024,
-        }
-        student = {**student, "tokenizer": vocabulary}
+        student = STUDENT | {"tokenizer": vocabulary}
         stages.insert(0, {"mixed": {"student_fraction": 0.5}, "max_steps": 100})
     return {
         "teacher": DEMO_TEACHER,
@@ -68,9 +61,7 @@ def stepper(side: str, vocabulary: str) -> Callable[[int], float]:
     accelerator = build_accelerator(setup.recipe.training, "unused")
     student, _ = build_models(setup, accelerator)
     stage, batches = setup.stages[0], stage_batches(setup, 0)
-    learner = build_learner(setup, student, 0)
-    wrapped = accelerator.prepare(learner).train(False)
-    optimizer = build_optimizer(learner, stage.optimizer)
+    _, wrapped, optimizer = ready(setup, student, accelerator)
 
     def step(number: int) -> float:
         began = time.perf_counter()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from one_step import FROM_TEACHER, ready
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForMaskedLM
@@ -37,14 +38,12 @@ from limbeck.objectives.logits import Logits
 from limbeck.recipe.check import prepare
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
-from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.student.projections import Projections
 from limbeck.system.linux import keep_freed_memory
 from limbeck.system.memory import peak_bytes, restart_peak
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.training.checkpoint import Position
-from limbeck.training.optimizer import build_optimizer
 from limbeck.training.step import train_step
 
 SIDES = ("plain", "limbeck")
@@ -212,13 +211,7 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
         return wide_case(given)
     recipe = {
         "teacher": str(folder),
-        "student": {
-            "num_hidden_layers": 3,
-            "hidden_size": 256,
-            "num_attention_heads": 8,
-            "intermediate_size": 1024,
-            "init_from_teacher": {"layers": "uniform", "width": "cut"},
-        },
+        "student": FROM_TEACHER,
         "data": {"text": str(HERE / "novels.txt.gz"), "max_length": 128},
         "stages": [
             {
@@ -232,9 +225,8 @@ def make_case(name: str, given: argparse.Namespace, folder: Path) -> Case:
     setup = prepare(recipe)
     accelerator = build_accelerator(setup.recipe.training, "unused")
     student, teacher = build_models(setup, accelerator)
-    stage, learner = setup.stages[0], build_learner(setup, student, 0)
-    wrapped = accelerator.prepare(learner).train(False)
-    optimizer = build_optimizer(learner, stage.optimizer)
+    learner, wrapped, optimizer = ready(setup, student, accelerator)
+    stage = setup.stages[0]
     objective = stage.objectives[name]
     batch = stage_batches(setup, 0).batch(0).to(accelerator.device)
 

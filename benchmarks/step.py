@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from one_step import FROM_TEACHER, ready
 from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.demo.run import HERE
@@ -27,12 +28,11 @@ from limbeck.recipe.check import prepare
 from limbeck.recipe.setup import Setup
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.batches import stage_batches
-from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.system.linux import keep_freed_memory
 from limbeck.system.memory import peak_bytes
 from limbeck.training.checkpoint import Position
-from limbeck.training.optimizer import build_optimizer, learning_rate
+from limbeck.training.optimizer import learning_rate
 from limbeck.training.step import train_step
 
 VARIANTS = ("plain-float32", "plain-bfloat16", "limbeck-float32", "limbeck-bfloat16")
@@ -45,13 +45,7 @@ def make_setup(given: argparse.Namespace, precision: str) -> Setup:
     return prepare(
         {
             "teacher": "minilm-demo",
-            "student": {
-                "num_hidden_layers": 3,
-                "hidden_size": 256,
-                "num_attention_heads": 8,
-                "intermediate_size": 1024,
-                "init_from_teacher": {"layers": "uniform", "width": "cut"},
-            },
+            "student": FROM_TEACHER,
             "data": {"text": str(HERE / "novels.txt.gz"), "max_length": given.length},
             "stages": [
                 {
@@ -75,9 +69,7 @@ def run_limbeck(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     accelerator = build_accelerator(setup.recipe.training, "unused")
     student, teacher = build_models(setup, accelerator)
     stage, batches = setup.stages[0], stage_batches(setup, 0)
-    learner = build_learner(setup, student, 0)
-    wrapped = accelerator.prepare(learner).train(False)
-    optimizer = build_optimizer(learner, stage.optimizer)
+    learner, wrapped, optimizer = ready(setup, student, accelerator)
     before, losses, seconds = memory(given), [], []
     for step in range(WARM_UP + given.steps):
         began = time.perf_counter()

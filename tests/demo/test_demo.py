@@ -7,17 +7,34 @@ from limbeck.recipe.parse import parse_recipe
 
 
 def test_its_numbers_are_explained():
+    size = {"embedding_parameters": 0, "megabytes": 0.0, "vocabulary_size": 0}
+    scores = {"teacher": 0.971, "student": 0.859, "no_distillation": 0.712}
     report = {
-        "teacher": {"parameters": 22_600_000},
-        "student": {"parameters": 2_300_000},
+        "name": "demo",
+        "limbeck_version": "0.1.0",
+        "teacher": {"name": "teacher", "parameters": 22_600_000, **size},
+        "no_distillation": {"name": "control", "parameters": 2_300_000, **size},
+        "student": {"name": "student", "parameters": 2_300_000, **size},
         "quality": {
             "snips": {
+                "metric": "intent_accuracy",
+                "test_split": "test",
                 "training_rows": 1000,
-                "teacher": 0.971,
-                "student": 0.859,
-                "no_distillation": 0.712,
+                "test_rows": 700,
+                **scores,
+                "seeds": {role: [score] for role, score in scores.items()},
+                "spread": dict.fromkeys(scores),
+                "metrics": {},
             }
         },
+        "training": {},
+        "held_out": {},
+        "held_out_text": {},
+        "neighbours": None,
+        "two_readings": None,
+        "cuts": {},
+        "by_position": {},
+        "notes": [],
     }
     said = "\n".join(explanation(report, Path("runs/demo")))
     assert "teacher 97.1" in said and "student 85.9: 10 times smaller" in said

@@ -1,12 +1,17 @@
 """One sentence in the tokens of two vocabularies, and what both expect at its longest word."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import make_model, make_text, make_tokenizer
 from transformers import AutoModelForMaskedLM
 
 from limbeck.evaluation.two_readings import TokenizedModel, two_readings
 from limbeck.models.families import ARCHITECTURES
+from limbeck.reports.model_results import ModelResult
 from limbeck.reports.report import as_markdown
+from limbeck.reports.run_results import RunResult
+from limbeck.reports.vocabulary_results import SentenceInBoth
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 
@@ -45,11 +50,12 @@ def test_the_longest_word_is_hidden_from_who_can_expect_something(readers):
 
 def test_a_report_shows_both(readers):
     found = two_readings("the old garden", readers, count=2)
-    cost = {"parameters": 1e6}
-    report = {"name": "toy", "student": cost, "two_readings": vars(found)}
-    text = as_markdown(report)
+    sentence = SentenceInBoth(found.text, found.groups, found.hidden, found.expected)
+    student = ModelResult("student", 1_000_000, 0, 4.0, 55)
+    result = RunResult("toy", "0.1.0", None, None, student, two_readings=sentence)
+    text = as_markdown(result)
     assert "in the tokens of both" in text and "garden, gap 1" in text
-    assert "in the tokens of both" not in as_markdown({**report, "two_readings": None})
+    assert "in the tokens of both" not in as_markdown(replace(result, two_readings=None))
 
 
 def short_model():

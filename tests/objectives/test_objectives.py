@@ -1,35 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import make_batch, make_model
+from shapes import LARGE, SMALL
 
 from limbeck.activations import Activations
 from limbeck.errors import ObjectiveError
 from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
-from limbeck.models.shapes import Shape, shape_of
+from limbeck.models.shapes import shape_of
 from limbeck.objectives.hidden_states import HiddenStates
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.layer_names import layer_number
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.uld import Uld
 from limbeck.student.projections import Projections
-
-SMALL = Shape(
-    num_hidden_layers=2,
-    hidden_size=16,
-    num_attention_heads=2,
-    intermediate_size=32,
-    vocab_size=200,
-    max_position_embeddings=80,
-)
-LARGE = Shape(
-    num_hidden_layers=3,
-    hidden_size=24,
-    num_attention_heads=4,
-    intermediate_size=48,
-    vocab_size=200,
-    max_position_embeddings=80,
-)
 
 
 def test_labels_equal_plain_loops():
@@ -141,7 +127,7 @@ def test_layer_names():
 
 
 def sized(**sizes):
-    return Shape(**{**vars(LARGE), **sizes})
+    return replace(LARGE, **sizes)
 
 
 @pytest.mark.parametrize(

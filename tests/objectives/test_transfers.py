@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from conftest import make_batch
+from shapes import DEEP, SMALL
 
 from limbeck.activations import Activations
 from limbeck.errors import ObjectiveError
@@ -17,22 +18,6 @@ from limbeck.objectives.qkv import Qkv
 from limbeck.objectives.relations import Relations, repeat_heads
 from limbeck.student.projections import Projections
 
-SMALL = Shape(
-    num_hidden_layers=2,
-    hidden_size=16,
-    num_attention_heads=2,
-    intermediate_size=32,
-    vocab_size=200,
-    max_position_embeddings=80,
-)
-LARGE = Shape(
-    num_hidden_layers=4,
-    hidden_size=24,
-    num_attention_heads=4,
-    intermediate_size=48,
-    vocab_size=200,
-    max_position_embeddings=80,
-)
 # Decoders whose query heads share their keys: 4 heads of 4 over 2, and 4 heads of 6 over 1.
 NARROW_KEYS = Shape(2, 16, 4, 32, 200, 80, num_key_value_heads=2, causal=True)
 ONE_KEY = Shape(4, 24, 4, 48, 200, 80, num_key_value_heads=1, causal=True)
@@ -53,7 +38,7 @@ def activations(shape, seed):
     )
 
 
-def measured(objective, student=SMALL, teacher=LARGE):
+def measured(objective, student=SMALL, teacher=DEEP):
     """The objective's total and its projections on the same random states."""
     assert objective.problems_with(student, teacher) == []
     bound = objective.bound(student, teacher)
@@ -74,7 +59,7 @@ def squares(left, right):
 def test_joined_teacher_layers():
     """uniform+top of 2 and 4 layers: layer 0 learns from 1 and 2, layer 1 from 3."""
     total, maps, places = measured(HiddenStates(layers="uniform+top"))
-    student, teacher = activations(SMALL, 0).hidden, activations(LARGE, 10).hidden
+    student, teacher = activations(SMALL, 0).hidden, activations(DEEP, 10).hidden
     expected = 0.0
     for at in places:
         first = maps["hidden_0_to_1_2"].weight[0] @ student[0][at]
@@ -85,7 +70,7 @@ def test_joined_teacher_layers():
 
 def test_averaged_teacher_layers():
     total, maps, places = measured(HiddenStates(layers="uniform-consecutive"))
-    student, teacher = activations(SMALL, 0).hidden, activations(LARGE, 10).hidden
+    student, teacher = activations(SMALL, 0).hidden, activations(DEEP, 10).hidden
     expected = 0.0
     for at in places:
         for mine, theirs in ((0, (0, 1)), (1, (2, 3))):
@@ -100,7 +85,7 @@ def test_one_map_for_all_pairs():
         HiddenStates(layers="uniform+top", combine="each", projection="shared")
     )
     (shared,) = maps.values()
-    student, teacher = activations(SMALL, 0).hidden, activations(LARGE, 10).hidden
+    student, teacher = activations(SMALL, 0).hidden, activations(DEEP, 10).hidden
     expected = sum(
         squares(shared.weight[0] @ student[mine][at], teacher[theirs][at])
         for at in places
@@ -111,7 +96,7 @@ def test_one_map_for_all_pairs():
 
 def test_cosine():
     total, maps, places = measured(HiddenStates(layers="last", measure="cosine"))
-    student, teacher = activations(SMALL, 0).hidden[1], activations(LARGE, 10).hidden[3]
+    student, teacher = activations(SMALL, 0).hidden[1], activations(DEEP, 10).hidden[3]
     expected = 0.0
     for at in places:
         mapped, target = maps["hidden_1_to_3"].weight[0] @ student[at], teacher[at]
@@ -126,7 +111,7 @@ def test_layer_maps_with_the_same_links_are_equal():
 
 def test_embeddings():
     total, maps, places = measured(Embeddings())
-    student, teacher = activations(SMALL, 0).embeddings, activations(LARGE, 10).embeddings
+    student, teacher = activations(SMALL, 0).embeddings, activations(DEEP, 10).embeddings
     weight = maps["embeddings"].weight[0]
     expected = sum(squares(weight @ student[at], teacher[at]) for at in places)
     assert total == pytest.approx(expected, rel=1e-5)
@@ -141,7 +126,7 @@ def test_means_over_all_layers(trained):
     expected = 0.0
     for at in places:
         means = []
-        for shape, seed in ((SMALL, 0), (LARGE, 10)):
+        for shape, seed in ((SMALL, 0), (DEEP, 10)):
             found = activations(shape, seed)
             states = [found.embeddings[at], *(state[at] for state in found.hidden.values())]
             means.append(sum(states) / (shape.num_hidden_layers + 1))
@@ -154,16 +139,16 @@ def test_means_over_all_layers(trained):
 
 
 def test_an_untrained_map_gets_no_gradient():
-    bound = MeanHiddenStates(trainable=False).bound(SMALL, LARGE)
-    projections = Projections(bound.projection_sizes(SMALL, LARGE), seed=0)
+    bound = MeanHiddenStates(trainable=False).bound(SMALL, DEEP)
+    projections = Projections(bound.projection_sizes(SMALL, DEEP), seed=0)
     student = activations(SMALL, 0)
     student.hidden[0].requires_grad_()
-    bound.total(student, activations(LARGE, 10), make_batch(), projections).backward()
+    bound.total(student, activations(DEEP, 10), make_batch(), projections).backward()
     assert student.hidden[0].grad is not None and student.hidden[0].grad.any()
     assert all(weight.grad is None for weight in projections.parameters())
 
 
-@pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])
+@pytest.mark.parametrize("shapes", [(SMALL, DEEP), (NARROW_KEYS, ONE_KEY)])
 def test_qkv(shapes):
     total, maps, places = measured(Qkv(teacher_layer="last-1"), *shapes)
     student, teacher = (activations(s, n) for s, n in zip(shapes, (0, 10), strict=True))
@@ -191,7 +176,7 @@ def shared_keys(keys, shape):
     )
 
 
-@pytest.mark.parametrize("shapes", [(SMALL, LARGE), (NARROW_KEYS, ONE_KEY)])
+@pytest.mark.parametrize("shapes", [(SMALL, DEEP), (NARROW_KEYS, ONE_KEY)])
 def test_attention_scores(shapes):
     total, _, places = measured(AttentionScores(), *shapes)
     heads = math.gcd(shapes[0].num_attention_heads, shapes[1].num_attention_heads)
@@ -258,7 +243,7 @@ def test_heads_are_repeated_as_decoders_share_them():
     ],
 )
 def test_problems_name_their_field(objective, field, message):
-    ((where, what),) = objective.problems_with(SMALL, LARGE)
+    ((where, what),) = objective.problems_with(SMALL, DEEP)
     assert where == field and message in what
 
 

@@ -15,15 +15,16 @@ from limbeck.evaluation.cost import measure_cost, model_size
 from limbeck.models.families import ARCHITECTURES
 from limbeck.reports import report as report_module
 from limbeck.reports.page import cell
+from limbeck.reports.quality import mean_scores
 from limbeck.reports.report import (
     as_html,
     as_markdown,
     headline,
-    mean_scores,
     summary_table,
     tables,
     write_report,
 )
+from limbeck.reports.run_results import RunResult
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 
@@ -34,28 +35,61 @@ def cost(parameters: int, milliseconds: float) -> dict:
         "embedding_parameters": parameters // 2,
         "megabytes": parameters * 4e-6,
         "vocabulary_size": 30522,
+        "peak_memory_bytes": None,
+        "threads": 1,
+        "precision": "float32",
+        "pieces_per_sentence": 64,
         "cpu_ms_per_sentence": milliseconds,
         "latencies": [{"batch": 1, "length": 16, "p50": 0.01, "p95": 0.02}],
+        "cpu_ms_per_written_piece": None,
     }
+
+
+# What a report.json holds where nothing of it was measured.
+NOTHING = {
+    "teacher": None,
+    "no_distillation": None,
+    "quality": {},
+    "training": {},
+    "held_out": {},
+    "held_out_text": {},
+    "neighbours": None,
+    "two_readings": None,
+    "cuts": {},
+    "by_position": {},
+    "notes": [],
+}
+ROWS = {"test_split": "test", "training_rows": 1000, "test_rows": 700}
 
 
 @pytest.fixture
 def report() -> dict:
     roles = {"teacher": 0.9, "student": 0.855, "no_distillation": 0.8}
     return {
+        **NOTHING,
         "name": "a <b>test</b> отчёт",
+        "limbeck_version": "0.1.0",
         "teacher": cost(20_000_000, 12.0),
         "student": cost(5_000_000, 4.0),
         "no_distillation": cost(5_000_000, 4.0),
         "quality": {
             "snips": {
                 "metric": "intent_accuracy",
+                **ROWS,
                 **roles,
+                "seeds": {role: [value - 0.01, value + 0.01] for role, value in roles.items()},
                 "spread": dict.fromkeys(roles, 0.01),
                 "metrics": {role: {"intent_accuracy": value} for role, value in roles.items()},
             }
         },
-        "training": {"tokens": 1000, "seconds": 2.0},
+        "training": {
+            "tokens": 1000,
+            "seconds": 2.0,
+            "tokens_per_second": 500.0,
+            "peak_memory_bytes": None,
+            "trainable_parameters": None,
+            "stages": [],
+        },
         "held_out": {"relations": {"before": 2.0, "after": 0.5, "unit": "nats"}},
         "notes": ["a note"],
     }
@@ -69,16 +103,16 @@ RECORDS = [
 
 
 def test_the_headline_is_computed_from_the_numbers(report):
-    assert headline(report) == (
+    assert headline(RunResult.from_json(report)) == (
         "The student has 5.00M parameters (25% of the teacher), runs 3.0 times as fast and keeps"
         " 95.0% of the teacher's mean score (no distillation: 88.9%)."
     )
     report["quality"], report["teacher"] = {}, None
-    assert headline(report) == "The student has 5.00M parameters."
+    assert headline(RunResult.from_json(report)) == "The student has 5.00M parameters."
 
 
 def test_three_files_whole_and_self_contained(report, tmp_path):
-    write_report(report, RECORDS, tmp_path)
+    write_report(RunResult.from_json(report), RECORDS, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "report.html",
         "report.json",
@@ -92,16 +126,21 @@ def test_three_files_whole_and_self_contained(report, tmp_path):
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "85.5 ± 1.0" in markdown and "- a note" in markdown
     before = page
-    write_report(report, RECORDS, tmp_path)
+    write_report(RunResult.from_json(report), RECORDS, tmp_path)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
 
 
 def test_what_was_not_measured_is_left_out(report, tmp_path):
-    bare = {"name": "bare", "student": report["student"], "quality": {}, "notes": []}
-    write_report(bare, [], tmp_path)
-    assert len(summary_table(bare)) == 2
+    bare = {
+        **NOTHING,
+        "name": "bare",
+        "limbeck_version": "0.1.0",
+        "student": report["student"],
+    }
+    write_report(RunResult.from_json(bare), [], tmp_path)
+    assert len(summary_table(RunResult.from_json(bare))) == 2
     report["quality"]["snips"]["teacher"] = None
-    assert mean_scores(report).keys() == {"student", "no_distillation"}
+    assert mean_scores(RunResult.from_json(report)).keys() == {"student", "no_distillation"}
 
 
 def test_the_cost_of_a_folder(teacher_folder):
@@ -171,11 +210,13 @@ def full_cost(name: str, parameters: int, milliseconds: float) -> dict:
         "peak_memory_bytes": 6 * parameters,
         "threads": 2,
         "precision": "float32",
+        "pieces_per_sentence": 64,
         "cpu_ms_per_sentence": milliseconds,
         "latencies": [
             {"batch": batch, "length": 64, "p50": batch * milliseconds / 1000, "p95": batch * 0.02}
             for batch in (1, 32)
         ],
+        "cpu_ms_per_written_piece": None,
     }
 
 
@@ -183,6 +224,7 @@ def scores(metric: str, teacher: float, student: float, control: float) -> dict:
     by_role = {"teacher": teacher, "student": student, "no_distillation": control}
     return {
         "metric": metric,
+        **ROWS,
         **by_role,
         "seeds": {role: [value - 0.01, value + 0.01] for role, value in by_role.items()},
         "spread": dict.fromkeys(by_role, 0.0123),
@@ -193,9 +235,9 @@ def scores(metric: str, teacher: float, student: float, control: float) -> dict:
 @pytest.fixture
 def full() -> dict:
     return {
+        **NOTHING,
         "name": "small <b>student</b> & школа",
         "limbeck_version": "0.1.0",
-        "command": "limbeck distill recipe.yaml -o run",
         "teacher": full_cost("MiniLM <i>teacher</i>", 20_000_000, 9.3),
         "student": full_cost("student", 5_000_000, 3.0),
         "no_distillation": full_cost("control", 5_000_000, 3.0),
@@ -208,11 +250,12 @@ def full() -> dict:
             "seconds": 4000.0,
             "tokens_per_second": 2048.0,
             "peak_memory_bytes": 1_500_000_000,
+            "trainable_parameters": 5_100_000,
+            "device": "a processor",
+            "precision": "float32",
             "stages": [{"name": "связи", "steps": 10, "tokens": 4096, "seconds": 75.0}],
         },
-        "held_out": {
-            "relations": {"before": 1.5, "after": 0.5, "unit": "nats per token", "count": 1234}
-        },
+        "held_out": {"relations": {"before": 1.5, "after": 0.5, "unit": "nats per token"}},
         "held_out_text": {"bits_per_byte": 1.234},
         "notes": ["a note with <script>alert(1)</script>"],
     }
@@ -238,7 +281,7 @@ def records() -> list[dict]:
 
 
 def test_the_headline_says_size_speed_and_what_was_kept(full):
-    assert headline(full) == (
+    assert headline(RunResult.from_json(full)) == (
         "The student has 5.00M parameters (25% of the teacher), runs 3.1 times as fast and keeps"
         " 85.7% of the teacher's mean score (no distillation: 71.4%)."
     )
@@ -248,29 +291,33 @@ def test_the_headline_leaves_out_what_is_not_there(full):
     full["no_distillation"] = None
     for row in full["quality"].values():
         row["no_distillation"] = None
-    assert headline(full).endswith("keeps 85.7% of the teacher's mean score.")
+    assert headline(RunResult.from_json(full)).endswith("keeps 85.7% of the teacher's mean score.")
     full["quality"] = {}
-    assert headline(full).endswith("(25% of the teacher) and runs 3.1 times as fast.")
+    assert headline(RunResult.from_json(full)).endswith(
+        "(25% of the teacher) and runs 3.1 times as fast."
+    )
     full["teacher"] = None
-    assert headline(full) == "The student has 5.00M parameters."
+    assert headline(RunResult.from_json(full)) == "The student has 5.00M parameters."
 
 
 def test_a_teacher_without_a_positive_score_gives_no_share(full):
     for row in full["quality"].values():
         row["teacher"] = 0.0
-    assert "keeps" not in headline(full)
-    write = dict(tables(full))
+    assert "keeps" not in headline(RunResult.from_json(full))
+    write = dict(tables(RunResult.from_json(full)))
     quality = next(table for heading, table in write.items() if heading.startswith("Quality"))
     assert [row[5] for row in quality[1:]] == ["", "", ""]
 
 
 def test_means_are_of_models_scored_on_every_task(full):
     full["quality"]["sst2"]["teacher"] = None
-    assert mean_scores(full) == pytest.approx({"student": 0.6, "no_distillation": 0.5})
+    assert mean_scores(RunResult.from_json(full)) == pytest.approx(
+        {"student": 0.6, "no_distillation": 0.5}
+    )
 
 
 def test_the_summary_has_a_row_a_model(full):
-    table = summary_table(full)
+    table = summary_table(RunResult.from_json(full))
     assert table[0] == [
         *["", "parameters", "embeddings", "MB", "ms a sentence"],
         *["sst2 (accuracy)", "тест|<u> (span f1)", "mean"],
@@ -283,12 +330,15 @@ def test_the_summary_has_a_row_a_model(full):
 def test_one_seed_has_no_deviation(full):
     full["quality"]["sst2"]["seeds"]["student"] = [0.8]
     full["quality"]["sst2"]["spread"]["student"] = 0.0
-    assert summary_table(full)[2][5] == "80.0"
+    assert summary_table(RunResult.from_json(full))[2][5] == "80.0"
 
 
 def test_every_table_is_rectangular_and_in_markdown_and_page(full, records):
-    markdown, html = as_markdown(full, records), as_html(full, records)
-    found = tables(full, records)
+    markdown, html = (
+        as_markdown(RunResult.from_json(full), records),
+        as_html(RunResult.from_json(full), records),
+    )
+    found = tables(RunResult.from_json(full), records)
     assert len(found) == 9
     for heading, table in found:
         assert len({len(row) for row in table}) == 1, heading
@@ -297,7 +347,7 @@ def test_every_table_is_rectangular_and_in_markdown_and_page(full, records):
 
 
 def test_what_the_plots_show_stands_in_tables(full, records):
-    found = dict(tables(full, records))
+    found = dict(tables(RunResult.from_json(full), records))
     time = next(table for heading, table in found.items() if heading.startswith("Time"))
     assert time[1:] == [
         ["1 × 64", "9.3", "20", "3", "20", "3", "20"],
@@ -310,13 +360,13 @@ def test_what_the_plots_show_stands_in_tables(full, records):
 
 def test_stages_keep_their_curves_apart(full, records):
     records += [{**record, "stage": "two <s>"} for record in records]
-    html = as_html(full, records)
+    html = as_html(RunResult.from_json(full), records)
     assert html.count("<svg") == 5
     assert "Loss: one: relations" in html and "Loss: two &lt;s&gt;: relations" in html
 
 
 def test_the_page_needs_nothing_outside_it(full, records):
-    html = as_html(full, records)
+    html = as_html(RunResult.from_json(full), records)
     assert html.count("<svg") == 4
     references = re.findall(r'(?:src|href|url|action|data)\s*=\s*["\']?([^"\'\s>]+)', html)
     references += re.findall(r"url\(([^)]+)\)", html)
@@ -327,7 +377,10 @@ def test_the_page_needs_nothing_outside_it(full, records):
 
 
 def test_names_are_text_wherever_they_stand(full, records):
-    html, markdown = as_html(full, records), as_markdown(full, records)
+    html, markdown = (
+        as_html(RunResult.from_json(full), records),
+        as_markdown(RunResult.from_json(full), records),
+    )
     for tag in ("<b>", "<i>", "<u>", "<script>"):
         assert tag not in html and tag not in markdown
     assert "<h1>small &lt;b&gt;student&lt;/b&gt; &amp; школа</h1>" in html
@@ -346,7 +399,7 @@ def test_names_are_text_wherever_they_stand(full, records):
 )
 @pytest.mark.parametrize("logged", [True, False])
 def test_the_page_leaves_out_what_was_not_measured(full, records, absent, logged, tmp_path):
-    write_report(full | absent, records if logged else [], tmp_path)
+    write_report(RunResult.from_json(full | absent), records if logged else [], tmp_path)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ("Losses along the way" in html) is logged
     assert not re.search(r">(None|nan|null|\{\}|\[\])<", html)
@@ -356,15 +409,15 @@ def test_a_cost_without_a_clock_is_enough(full):
     keys = ("name", "parameters", "embedding_parameters", "megabytes", "vocabulary_size")
     for role in ("teacher", "student", "no_distillation"):
         full[role] = {key: full[role][key] for key in keys}
-    assert "times as fast" not in headline(full)
-    html = as_html(full)
+    assert "times as fast" not in headline(RunResult.from_json(full))
+    html = as_html(RunResult.from_json(full))
     assert "Quality against size" in html and "Quality against time" not in html
     assert "Time on the CPU" not in html
 
 
 def test_the_three_files_and_nothing_else(full, records, tmp_path):
     before = copy.deepcopy(full)
-    write_report(full, records, tmp_path / "run" / "report")
+    write_report(RunResult.from_json(full), records, tmp_path / "run" / "report")
     assert full == before
     folder = tmp_path / "run" / "report"
     assert sorted(f.name for f in folder.iterdir()) == ["report.html", "report.json", "report.md"]
@@ -374,7 +427,7 @@ def test_the_three_files_and_nothing_else(full, records, tmp_path):
 def test_json_stays_json_when_a_number_is_not_finite(full, records, tmp_path):
     full["held_out"]["relations"]["after"] = float("nan")
     full["training"]["tokens_per_second"] = float("inf")
-    write_report(full, records, tmp_path)
+    write_report(RunResult.from_json(full), records, tmp_path)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
     read = json.loads(text, parse_constant=pytest.fail)
     assert read["held_out"]["relations"]["after"] is None
@@ -382,7 +435,7 @@ def test_json_stays_json_when_a_number_is_not_finite(full, records, tmp_path):
 
 
 def test_a_disk_that_fails_leaves_the_old_report(full, records, tmp_path, monkeypatch):
-    write_report(full, records, tmp_path)
+    write_report(RunResult.from_json(full), records, tmp_path)
     old = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     write_text = Path.write_text
 
@@ -393,21 +446,23 @@ def test_a_disk_that_fails_leaves_the_old_report(full, records, tmp_path, monkey
 
     monkeypatch.setattr(Path, "write_text", failing)
     with pytest.raises(OSError, match="No space left"):
-        write_report({**full, "name": "another"}, records, tmp_path)
+        write_report(RunResult.from_json({**full, "name": "another"}), records, tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == old
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_report(full, records, tmp_path, monkeypatch):
-    write_report(full, records, tmp_path)
+    write_report(RunResult.from_json(full), records, tmp_path)
     old = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     monkeypatch.setattr(report_module, "page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_report({**full, "name": "another"}, records, tmp_path)
+        write_report(RunResult.from_json({**full, "name": "another"}), records, tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == old
 
 
 def test_the_same_numbers_give_the_same_bytes(full, records):
-    assert as_html(full, records) == as_html(copy.deepcopy(full), list(records))
+    assert as_html(RunResult.from_json(full), records) == as_html(
+        RunResult.from_json(copy.deepcopy(full)), list(records)
+    )
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_text_that_is_generated(recipe, decoder, prompts, tmp_path, fsdp):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_a_process_that_dies_ends_the_run_which_resumes_with_another_number(recipe, tmp_path, fsdp):
-    recipe["stages"][0]["max_steps"] = 150
+    recipe["stages"][0]["max_steps"] = 80
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     distill(recipe, whole)
     process = started(recipe, broken, 2, fsdp=fsdp)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
+from shapes import LARGE
 
 from limbeck.errors import StudentError
 from limbeck.models.families import ARCHITECTURES
@@ -19,18 +20,9 @@ from limbeck.student.shape import (
 )
 from limbeck.student.width import Width
 
-TEACHER = Shape(
-    num_hidden_layers=3,
-    hidden_size=24,
-    num_attention_heads=4,
-    intermediate_size=48,
-    vocab_size=200,
-    max_position_embeddings=80,
-)
-
 
 def shaped(**sizes: int) -> Shape:
-    return Shape(**{**vars(TEACHER), **sizes})
+    return replace(LARGE, **sizes)
 
 
 def like_family(family: str, shape: Shape) -> Shape:
@@ -77,7 +69,7 @@ def test_a_student_has_the_required_shape(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", list(Width))
 def test_a_copy_of_every_layer_at_full_width_is_the_teacher(family, width):
-    teacher, student = copied(family, TEACHER, [0, 1, 2], width)
+    teacher, student = copied(family, LARGE, [0, 1, 2], width)
     tokens = make_batch(padded=False).student
     torch.testing.assert_close(
         student(input_ids=tokens.input_ids).logits, teacher(input_ids=tokens.input_ids).logits
@@ -87,7 +79,7 @@ def test_a_copy_of_every_layer_at_full_width_is_the_teacher(family, width):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", list(Width))
 def test_a_narrower_copy_of_named_layers_runs(family, width):
-    heads = 2 if like_family(family, TEACHER).num_key_value_heads else 3
+    heads = 2 if like_family(family, LARGE).num_key_value_heads else 3
     shape = shaped(
         num_hidden_layers=2, hidden_size=6 * heads, num_attention_heads=heads, intermediate_size=32
     )
@@ -152,7 +144,7 @@ def test_modernbert_students_take_the_kind_of_the_layer_copied():
 
 def test_impossible_copies_are_refused_with_every_reason():
     problems = copy_problems(
-        shaped(num_hidden_layers=2, hidden_size=48, num_attention_heads=8), TEACHER, [[0], [3], [1]]
+        shaped(num_hidden_layers=2, hidden_size=48, num_attention_heads=8), LARGE, [[0], [3], [1]]
     )
     text = "; ".join(problems)
     assert "3 teacher layers for 2 student layers" in text
@@ -186,20 +178,20 @@ def test_a_layer_may_be_the_mean_of_several(family):
 
 
 def test_shape_problems_and_warnings():
-    assert shape_problems(TEACHER) == []
+    assert shape_problems(LARGE) == []
     assert dict(shape_problems(shaped(num_attention_heads=5)))["num_attention_heads"].startswith(
         "is 5, which does not"
     )
     assert "num_hidden_layers" in dict(shape_problems(shaped(num_hidden_layers=0)))
-    assert "vocab_size" in dict(shape_problems(replace(TEACHER, tokens=300)))
-    assert "num_key_value_heads" in dict(shape_problems(replace(TEACHER, num_key_value_heads=3)))
+    assert "vocab_size" in dict(shape_problems(replace(LARGE, tokens=300)))
+    assert "num_key_value_heads" in dict(shape_problems(replace(LARGE, num_key_value_heads=3)))
     odd = shaped(hidden_size=12, num_attention_heads=4)
     assert shape_problems(odd) == []
     assert (
         "needs an even number (hidden_size=12)"
         in dict(shape_problems(odd, rotary=True))["num_attention_heads"]
     )
-    warned = shape_warnings(shaped(num_hidden_layers=9, hidden_size=48), TEACHER)
+    warned = shape_warnings(shaped(num_hidden_layers=9, hidden_size=48), LARGE)
     assert (
         len(warned) == 2 and "num_hidden_layers (9) is larger than the teacher's (3)" in warned[0]
     )

@@ -29,6 +29,12 @@ def live():
     return CountingTeacher(make_model(), ARCHITECTURES["bert"])
 
 
+def memoized(live, folder, room=10**9):
+    """A store in a folder, and a teacher that keeps all of its signals there."""
+    store = SignalStore(folder / "signals", room)
+    return store, MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
+
+
 MASK = make_batch().teacher.mask
 
 
@@ -44,11 +50,7 @@ def same(left, right):
 
 
 def test_stored_signals_are_those_that_were_computed(live, tmp_path):
-    store = SignalStore(tmp_path / "signals", 10**9)
-    teacher, batch = (
-        MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one"),
-        make_batch(),
-    )
+    (_, teacher), batch = memoized(live, tmp_path), make_batch()
     assert isinstance(teacher, Teacher)
     expected = live.signals(batch, NEEDS)
     computed.clear()
@@ -61,9 +63,7 @@ def test_stored_signals_are_those_that_were_computed(live, tmp_path):
 
 
 def test_hidden_states_are_shared_between_maskings_of_the_same_tokens_only(live, tmp_path):
-    store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
-    batch = make_batch()
+    (_, teacher), batch = memoized(live, tmp_path), make_batch()
     teacher.signals(batch, NEEDS)
     batch.teacher.predicted[0] = ~batch.teacher.predicted[0] & batch.teacher.mask[0]
     teacher.signals(batch, NEEDS)
@@ -86,8 +86,7 @@ def test_only_what_later_runs_need_is_stored(live, tmp_path):
 
 def test_no_more_is_stored_than_there_is_room_for(live, tmp_path):
     room = 2 * 36 * 24 * 4
-    store = SignalStore(tmp_path / "signals", room)
-    teacher = MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
+    store, teacher = memoized(live, tmp_path, room)
     for seed in range(4):
         same(
             live.signals(make_batch(seed=seed), NEEDS),
@@ -114,11 +113,7 @@ def damage(folder):
 
 
 def test_a_damaged_file_is_computed_again(live, tmp_path):
-    store = SignalStore(tmp_path / "signals", 10**9)
-    teacher, batch = (
-        MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one"),
-        make_batch(),
-    )
+    (store, teacher), batch = memoized(live, tmp_path), make_batch()
     first = teacher.signals(batch, NEEDS)
     store.flush()
     damage(tmp_path / "signals")
@@ -131,8 +126,7 @@ def test_a_damaged_file_is_computed_again(live, tmp_path):
 
 
 def test_a_new_shard_takes_the_place_of_none_that_is_whole(live, tmp_path):
-    store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
+    store, teacher = memoized(live, tmp_path)
     for seed in range(3):
         teacher.signals(make_batch(seed=seed), NEEDS)
         store.flush()
@@ -148,11 +142,7 @@ def test_a_new_shard_takes_the_place_of_none_that_is_whole(live, tmp_path):
 
 
 def test_rows_are_found_however_a_batch_is_split(live, tmp_path):
-    store = SignalStore(tmp_path / "signals", 10**9)
-    teacher, batch = (
-        MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one"),
-        make_batch(),
-    )
+    (store, teacher), batch = memoized(live, tmp_path), make_batch()
     whole = teacher.signals(batch, NEEDS)
     store.flush()
     computed.clear()
@@ -168,8 +158,7 @@ def test_a_full_disk_stops_storing_and_nothing_else(live, tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("limbeck.teacher.shards.save_file", full)
-    store = SignalStore(tmp_path / "signals", 10**9)
-    teacher = MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
+    store, teacher = memoized(live, tmp_path)
     same(live.signals(make_batch(), NEEDS), teacher.signals(make_batch(), NEEDS))
     store.flush()
     assert store.held_bytes == 0 and store.most_bytes == 0
@@ -179,8 +168,7 @@ def test_stored_or_not_is_the_same_in_bfloat16(live, tmp_path):
     batch = make_batch()
     found = []
     for bytes_ in (0, 10**9, 10**9):
-        store = SignalStore(tmp_path / "signals", bytes_)
-        teacher = MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one")
+        _, teacher = memoized(live, tmp_path, bytes_)
         with torch.autocast("cpu", torch.bfloat16):
             found.append(teacher.signals(batch, NEEDS))
     same(found[0], found[1])
@@ -204,8 +192,8 @@ def test_a_shard_that_replaces_another_is_read_again(live, tmp_path):
 
 
 def test_teachers_that_share_a_store_do_not_share_signals(live, tmp_path):
-    store, batch = SignalStore(tmp_path / "signals", 10**9), make_batch()
-    MemoizedTeacher(live, store, worth=NEEDS.tensors(), identity=b"one").signals(batch, NEEDS)
+    (store, teacher), batch = memoized(live, tmp_path), make_batch()
+    teacher.signals(batch, NEEDS)
     store.flush()
     torch.manual_seed(1)
     other = LiveTeacher(make_model(), ARCHITECTURES["bert"])

@@ -41,16 +41,13 @@ def chatting(tmp_path_factory):
 
 @pytest.fixture
 def raw(raw_recipe, chatting, prompts):
-    raw_recipe["teacher"] = chatting
-    raw_recipe["data"] = {
-        "prompts": prompts,
-        "max_length": 64,
-        "max_new_tokens": 16,
-        "chat_template": True,
-    }
+    lengths = {"max_length": 64, "max_new_tokens": 16}
     stage = {"policy": "switch", "objectives": {"logits": {}}, "max_steps": 2, "batch_size": 4}
-    raw_recipe["stages"] = [stage]
-    return raw_recipe
+    return raw_recipe | {
+        "teacher": chatting,
+        "data": {"prompts": prompts, **lengths, "chat_template": True},
+        "stages": [stage],
+    }
 
 
 def test_prompts_equal_those_of_transformers(chatting):

@@ -73,25 +73,32 @@ def tokenizer(request, tmp_path):
     return load_tokenizer(str(tmp_path / "own"))
 
 
+def trained_ids(lines, tokenizer, folder, *, length, packed):
+    """The ids of a text of these lines, as training reads them."""
+    folder.mkdir(exist_ok=True)
+    (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    found = tokenize_source(
+        TextSource(str(folder / "text.txt")),
+        tokenizer,
+        length=length,
+        packed=packed,
+        held_out=HeldOut(False, 0.0),
+        cache=folder,
+    )
+    return [row.tolist() for row in found.table["input_ids"]]
+
+
 def test_training_evaluation_and_export_use_the_same_frame(tokenizer, tmp_path):
     lines = make_text(20)
-    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    table = tokenize_source(
-        TextSource(str(tmp_path / "text.txt")),
-        tokenizer,
-        length=200,
-        packed=False,
-        held_out=HeldOut(False, 0.0),
-        cache=tmp_path,
-    ).table
+    ids = trained_ids(lines, tokenizer, tmp_path, length=200, packed=False)
     model = make_model("gpt2", vocabulary=len(tokenizer))
     export_student(model, tokenizer, tmp_path / "student", with_head=True, card="")
     exported = AutoTokenizer.from_pretrained(tmp_path / "student")
-    for line, trained in zip(lines, table["input_ids"], strict=True):
+    for line, trained in zip(lines, ids, strict=True):
         for reader in (tokenizer, exported):
             read = encode_example(Example(text=line, label="a"), TASK, reader, 200)
-            assert read.tokens["input_ids"] == trained.tolist()
-        assert exported(line)["input_ids"] == trained.tolist()
+            assert read.tokens["input_ids"] == trained
+        assert exported(line)["input_ids"] == trained
     pair = Example(text=lines[0], text_pair=lines[1], label="a")
     for reader in (tokenizer, exported):
         read = encode_example(pair, TASK, reader, 400).tokens["input_ids"]
@@ -171,17 +178,9 @@ def test_saved_sides_truncation_and_padding_change_nothing(kind, tmp_path):
     odd.backend_tokenizer.enable_truncation(4, direction="left")
     odd.backend_tokenizer.enable_padding(length=32, direction="left")
     text, other = make_text(2)
-    (tmp_path / "text.txt").write_text(f"{text}\n{other}\n", encoding="utf-8")
     tables = []
     for place, tokenizer in (("plain", plain), ("odd", odd)):
-        found = tokenize_source(
-            TextSource(str(tmp_path / "text.txt")),
-            tokenizer,
-            length=64,
-            packed=True,
-            held_out=HeldOut(False, 0.0),
-            cache=tmp_path / place,
-        )
+        ids = trained_ids((text, other), tokenizer, tmp_path / place, length=64, packed=True)
         prompts = encode_prompts(
             [Prompt(text, (other,))], tokenizer, max_length=99, max_new_tokens=50
         )
@@ -190,7 +189,6 @@ def test_saved_sides_truncation_and_padding_change_nothing(kind, tmp_path):
             for second in (None, other, "the")
             for limit in (5, 8, 200)
         ]
-        ids = [row.tolist() for row in found.table["input_ids"]]
         told = [prompts.prompts[0].tolist(), prompts.responses[0].tolist()]
         tables.append((ids, told, rows, frame_of(tokenizer)))
     assert tables[0] == tables[1]

@@ -1,5 +1,7 @@
 """All bytes of a text are counted, whatever tokens stand for them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import make_text, make_tokenizer
@@ -14,7 +16,7 @@ from limbeck.evaluation.bits_per_byte import predicted_bytes
 from limbeck.tokenization.batching import Batches
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking, NextToken
-from limbeck.tokenization.packing import HeldOut, tokenize_source
+from limbeck.tokenization.packing import HeldOut, Sequences, tokenize_source
 from limbeck.tokenization.plain_text import plain_tokenizer
 from limbeck.tokenization.prompts import PromptBatches, encode_prompts
 from limbeck.tokenization.text_bytes import token_bytes
@@ -45,39 +47,39 @@ def words_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
 
 
-@pytest.mark.parametrize("made", [bytes_tokenizer, words_tokenizer])
-def test_bits_per_byte_count_all_bytes_of_held_out_text(tmp_path, made):
-    tokenizer = made()
-    file = tmp_path / "wiki.txt"
-    file.write_text(WIKI + "\n", encoding="utf-8")
-    found = tokenize_source(
-        TextSource(str(file)),
+def held_out_text(text: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Sequences:
+    """A file with one line of text, all of it held out."""
+    (folder / "text.txt").write_text(text + "\n", encoding="utf-8")
+    return tokenize_source(
+        TextSource(str(folder / "text.txt")),
         tokenizer,
         length=64,
         packed=False,
         held_out=HeldOut(True, 1.0),
-        cache=tmp_path,
+        cache=folder,
     )
+
+
+def only_batch(
+    found: Sequences, tokenizer: PreTrainedTokenizerFast, masking: Masking | NextToken
+) -> Tokens:
+    batches = Batches(found.table, SeededOrder((1,), (1.0,), 0), tokenizer, 1, masking, 0)
+    return batches.batch(0).student
+
+
+@pytest.mark.parametrize("made", [bytes_tokenizer, words_tokenizer])
+def test_bits_per_byte_count_all_bytes_of_held_out_text(tmp_path, made):
+    tokenizer = made()
+    found = held_out_text(WIKI, tokenizer, tmp_path)
     assert found.spelled == 2
-    batches = Batches(found.table, SeededOrder((1,), (1.0,), 0), tokenizer, 1, NextToken(), 0)
-    tokens = batches.batch(0).student
+    tokens = only_batch(found, tokenizer, NextToken())
     assert predicted_bytes(tokenizer, tokens, spaces=True) == 24
 
 
 def test_masked_words_have_their_visible_bytes(tmp_path):
     tokenizer = make_tokenizer("unigram")
-    file = tmp_path / "text.txt"
-    file.write_text("The house\tand  river\n", encoding="utf-8")
-    found = tokenize_source(
-        TextSource(str(file)),
-        tokenizer,
-        length=64,
-        packed=False,
-        held_out=HeldOut(True, 1.0),
-        cache=tmp_path,
-    )
-    batches = Batches(found.table, SeededOrder((1,), (1.0,), 0), tokenizer, 1, Masking(1.0), 0)
-    tokens = batches.batch(0).student
+    found = held_out_text("The house\tand  river", tokenizer, tmp_path)
+    tokens = only_batch(found, tokenizer, Masking(1.0))
     assert tokens.utf8_bytes is not None
     assert int(tokens.utf8_bytes.sum()) == len("Thehouseandriver")
 

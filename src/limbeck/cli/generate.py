@@ -1,5 +1,6 @@
 """The command that generates texts for training."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,28 +36,19 @@ def generate(
     from ..run.generate_answers import generate_answers
     from ..run.generate_samples import generate_samples
 
-    model = model_of_run(model)
     if prompts:
-        found = generate_answers(
-            model,
-            output,
-            prompts=prompts,
-            rows=max_samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            chat_template=chat_template,
-            seed=seed,
-            console=console,
+        texts = partial(
+            generate_answers, prompts=prompts, rows=max_samples, chat_template=chat_template
         )
     else:
-        found = generate_samples(
-            model,
-            output,
-            rows=_ROWS if max_samples is None else max_samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            console=console,
-        )
+        texts = partial(generate_samples, rows=_ROWS if max_samples is None else max_samples)
+    found = texts(
+        model_of_run(model),
+        output,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        console=console,
+    )
     for name, count in found.items():
         console.print(f"{output.parent / name}: {count:,} texts", highlight=False)

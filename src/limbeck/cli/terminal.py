@@ -53,9 +53,11 @@ def print_table(heading: str, rows: Table) -> None:
 def print_report(report: Mapping[str, Any], output: Path) -> None:
     """Show the report of a run and where it is."""
     from ..reports.report import headline, summary_table
+    from ..reports.run_results import RunResult
 
-    print_table(report["name"], summary_table(report))
-    console.print(headline(report), highlight=False)
+    result = RunResult.from_json(report)
+    print_table(result.name, summary_table(result))
+    console.print(headline(result), highlight=False)
     console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
     console.print(f"student: {output / 'student'}", highlight=False)
 

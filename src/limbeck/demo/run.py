@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ..evaluation.cost import SENTENCE_LENGTH
 from ..models.locate import DEMO_TEACHER, locate
+from ..reports.run_results import RunResult
 from ..run.distill import distill
 from ..tokenization.folders import learn_vocabulary
 from ..tokenization.vocabulary_report import vocabulary_headline
@@ -113,15 +114,16 @@ def run_demo(output: Path, *, console: Console) -> dict[str, Any]:
 
 def explanation(report: Mapping[str, Any], output: Path) -> list[str]:
     """What each number of the demo means, and what to do next; one sentence for each."""
-    scores = report["quality"]["snips"]
+    result = RunResult.from_json(report)
+    models, quality = result.models, result.quality["snips"]
     teacher, student, control = (
-        100 * scores[role] for role in ("teacher", "student", "no_distillation")
+        100 * quality.scores[role] for role in ("teacher", "student", "no_distillation")
     )
-    smaller = report["teacher"]["parameters"] / report["student"]["parameters"]
+    smaller = models["teacher"].parameters / models["student"].parameters
     text = _MIXED_TOKENS + _TOKENS
     return [
         f"Intent accuracy: of 100 requests of the SNIPS test, how many are understood after"
-        f" fine-tuning on {scores['training_rows']:,} other requests, once ({_SEEDS} seed).",
+        f" fine-tuning on {quality.training_rows:,} other requests, once ({_SEEDS} seed).",
         f"  teacher {teacher:.1f}: all-MiniLM-L6-v2 itself, the score to keep;",
         f"  student {student:.1f}: {smaller:.0f} times smaller, taught over {text:,} tokens"
         " of novels, which is little: with more text it comes closer (docs/results/english.md);",

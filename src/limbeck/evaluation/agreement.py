@@ -13,6 +13,7 @@ from ..models.capture import capture
 from ..token_ids import TokenIds
 
 
+@torch.no_grad()
 def top_agreement(
     student: PreTrainedModel,
     student_architecture: Architecture,
@@ -37,17 +38,17 @@ def top_agreement(
     """
     ids = TokenIds.given(tokens)
     same, count = 0, 0
-    with torch.no_grad():
-        for batch in batches:
-            needs = Needs(predictions=True)
-            of_student = capture(student, student_architecture, batch.student, needs).predictions
-            of_teacher = capture(teacher, teacher_architecture, batch.teacher, needs).predictions
-            if of_student is not None and of_teacher is not None:
-                same += int((_first(of_student, ids) == _first(of_teacher, ids)).sum())
-                count += len(of_student.features)
+    for batch in batches:
+        needs = Needs(predictions=True)
+        of_student = capture(student, student_architecture, batch.student, needs).predictions
+        of_teacher = capture(teacher, teacher_architecture, batch.teacher, needs).predictions
+        if of_student is not None and of_teacher is not None:
+            same += int((_first(of_student, ids) == _first(of_teacher, ids)).sum())
+            count += len(of_student.features)
     return same / max(1, count)
 
 
+@torch.no_grad()
 def dropped_mass(
     teacher: PreTrainedModel,
     architecture: Architecture,
@@ -64,16 +65,14 @@ def dropped_mass(
     """
     ids = TokenIds.given(tokens)
     mass, count = 0.0, 0
-    with torch.no_grad():
-        for batch in batches:
-            found = capture(
-                teacher, architecture, batch.teacher, Needs(predictions=True)
-            ).predictions
-            if found is not None:
-                probabilities = found.logits().float().softmax(-1)
-                mass += float(probabilities[:, ids.end :].sum())
-                mass += float(probabilities[:, list(ids.absent)].sum())
-                count += len(probabilities)
+    for batch in batches:
+        needs = Needs(predictions=True)
+        found = capture(teacher, architecture, batch.teacher, needs).predictions
+        if found is not None:
+            probabilities = found.logits().float().softmax(-1)
+            mass += float(probabilities[:, ids.end :].sum())
+            mass += float(probabilities[:, list(ids.absent)].sum())
+            count += len(probabilities)
     return mass / max(1, count)
 
 

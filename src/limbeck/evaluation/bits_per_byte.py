@@ -22,6 +22,7 @@ from ..token_ids import TokenIds
 _WITHOUT_TEXT = ("bos", "eos", "cls", "sep", "pad", "mask")
 
 
+@torch.no_grad()
 def masked_bits_per_byte(
     model: PreTrainedModel,
     architecture: Architecture,
@@ -41,15 +42,14 @@ def masked_bits_per_byte(
     """
     ids = TokenIds.of(tokenizer)
     nats, utf8_bytes = 0.0, 0
-    with torch.no_grad():
-        for tokens in batches:
-            predictions = capture(model, architecture, tokens, Needs(predictions=True)).predictions
-            if predictions is None:
-                continue
-            labels = tokens.labels[tokens.predicted]
-            logits = ids.only(predictions.logits())
-            nats += float(cross_entropy(logits, labels, reduction="sum"))
-            utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=architecture.causal)
+    for tokens in batches:
+        predictions = capture(model, architecture, tokens, Needs(predictions=True)).predictions
+        if predictions is None:
+            continue
+        labels = tokens.labels[tokens.predicted]
+        logits = ids.only(predictions.logits())
+        nats += float(cross_entropy(logits, labels, reduction="sum"))
+        utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=architecture.causal)
     return nats / math.log(2) / max(1, utf8_bytes)
 
 

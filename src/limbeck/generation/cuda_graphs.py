@@ -12,12 +12,12 @@ Source: CUDA graphs as in the notes of PyTorch, "CUDA semantics: CUDA Graphs".
 import warnings
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..token_ids import TokenIds
-from .reader import Reader
+from .reader import NewTokens, Places, Reader
 from .static_cache import StaticCache
 
 _STEADY = ("default", "linear", "llama3", "yarn")  # rotary positions that no length changes
@@ -66,10 +66,7 @@ class ReplayReader(Reader):
         self.static.begin(rows)
 
     def read(
-        self,
-        ids: Int[Tensor, "rows new"],
-        positions: Int[Tensor, "rows new"],
-        mask: Bool[Tensor, "rows places"],
+        self, ids: NewTokens, positions: NewTokens, mask: Places
     ) -> Float[Tensor, "rows new vocabulary"]:
         """As `Reader.read`; each of the new places is taken to hold a token."""
         new = ids.shape[1]
@@ -80,12 +77,7 @@ class ReplayReader(Reader):
         self.static.fill(new)
         return found
 
-    def remember(
-        self,
-        ids: Int[Tensor, "rows new"],
-        positions: Int[Tensor, "rows new"],
-        mask: Bool[Tensor, "rows places"],
-    ) -> None:
+    def remember(self, ids: NewTokens, positions: NewTokens, mask: Places) -> None:
         """As `Reader.remember`; never replayed, as batches of prompts differ in length."""
         super().remember(ids, positions, mask)
         self.static.fill(ids.shape[1])

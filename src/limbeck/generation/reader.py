@@ -11,6 +11,9 @@ from transformers.cache_utils import DynamicLayer
 from ..errors import ModelError
 from ..token_ids import TokenIds
 
+NewTokens = Int[Tensor, "rows new"]
+Places = Bool[Tensor, "rows places"]
+
 
 class Reader:
     """A model with the keys and values of what it has read; some places may be empty.
@@ -37,10 +40,7 @@ class Reader:
         self.cache: Cache = DynamicCache()
 
     def read(
-        self,
-        ids: Int[Tensor, "rows new"],
-        positions: Int[Tensor, "rows new"],
-        mask: Bool[Tensor, "rows places"],
+        self, ids: NewTokens, positions: NewTokens, mask: Places
     ) -> Float[Tensor, "rows new vocabulary"]:
         """Float32 log-probabilities of what follows each new token, a column for each id.
 
@@ -58,12 +58,7 @@ class Reader:
         )
         return torch.log_softmax(self.ids.only(output.logits), dim=-1)
 
-    def remember(
-        self,
-        ids: Int[Tensor, "rows new"],
-        positions: Int[Tensor, "rows new"],
-        mask: Bool[Tensor, "rows places"],
-    ) -> None:
+    def remember(self, ids: NewTokens, positions: NewTokens, mask: Places) -> None:
         """Read without computing what follows."""
         self.model.base_model(
             input_ids=ids,

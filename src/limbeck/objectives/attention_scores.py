@@ -22,7 +22,7 @@ from ..student.projections import Projections
 from .contract import Objective, required
 from .layer_mapping import bound_links, layer_links, map_problem
 from .options import AttentionScoresOptions
-from .relations import repeat_heads
+from .relations import query_head_sizes, relation_head_choices, repeat_heads
 from .token_pairs import compared_pairs, score_difference
 
 
@@ -43,19 +43,14 @@ class AttentionScores(AttentionScoresOptions, Objective):
         found = map_problem(
             "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
         )
-        common = math.gcd(student.query_width, teacher.query_width)
-        if self.heads is not None and self.heads >= 1 and common % self.heads:
-            valid = [n for n in range(1, common + 1) if common % n == 0]
+        valid = relation_head_choices(student.query_width, teacher.query_width)
+        if (self.heads or 0) >= 1 and self.heads not in valid:
             found.append(("heads", f"is {self.heads}; to divide both widths use one of {valid}"))
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "AttentionScores":
         """The same objective with layers and heads as numbers."""
         teacher = required(teacher)
-        sizes = (
-            student.query_width // student.num_attention_heads,
-            teacher.query_width // teacher.num_attention_heads,
-        )
         return replace(
             self,
             layers=dict(
@@ -63,7 +58,7 @@ class AttentionScores(AttentionScoresOptions, Objective):
             ),
             heads=self.heads or math.gcd(student.num_attention_heads, teacher.num_attention_heads),
             causal=student.causal or teacher.causal if self.causal is None else self.causal,
-            head_sizes=self.head_sizes or sizes,
+            head_sizes=self.head_sizes or query_head_sizes(student, teacher),
         )
 
     def student_needs(self) -> Needs:

@@ -78,7 +78,11 @@ class Objective(Protocol):
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """The sum over the items, float32, with gradients to the student and projections only."""
+        """The sum over the items, float32, with gradients to the student and projections only.
+
+        Raises:
+            ObjectiveError: An activation that the objective needs is missing.
+        """
         ...
 
 

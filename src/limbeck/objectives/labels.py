@@ -57,11 +57,7 @@ class Labels(LabelsOptions, PredictedObjective):
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """Nats, summed over the predicted positions.
-
-        Raises:
-            ObjectiveError: The student returned no predictions.
-        """
+        """Nats, summed over the predicted positions."""
         if student.predictions is None:
             raise ObjectiveError("labels need the student's predictions, and none were captured")
         labels = batch.student.labels[batch.student.predicted]

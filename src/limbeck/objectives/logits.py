@@ -64,11 +64,7 @@ class Logits(LogitsOptions, PredictedObjective):
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """Nats times the temperature squared, summed over the predicted positions.
-
-        Raises:
-            ObjectiveError: One of the models returned no predictions.
-        """
+        """Nats times the temperature squared, summed over the predicted positions."""
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("output distributions need predictions of student and teacher")
         ids = TokenIds.given(self.vocabulary or len(student.predictions.weight))

@@ -50,6 +50,10 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
         """One map, where the widths differ."""
         return one_map(_NAME, student.hidden_size, required(teacher).hidden_size)
 
+    def trains(self, name: str) -> bool:
+        """Whether the option `trainable` is set."""
+        return self.trainable
+
     def compared(
         self, student: Activations, teacher: Activations, batch: Batch
     ) -> Iterator[Compared]:
@@ -60,10 +64,6 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
         """
         rows = real_rows(batch.student.mask)
         yield Compared(_NAME, rows(_mean(student)), rows(_mean(teacher)))
-
-    def trains(self, name: str) -> bool:
-        """Whether the option `trainable` is set."""
-        return self.trainable
 
     def _needs(self, whose: int) -> Needs:
         count = self.layers[whose] if self.layers else 0

@@ -63,17 +63,13 @@ class Relations(RelationsOptions, Objective):
         """The same objective with layers and relation heads as numbers."""
         teacher = required(teacher)
         valid = self._head_choices(student, teacher)
-        sizes = (
-            student.query_width // student.num_attention_heads,
-            teacher.query_width // teacher.num_attention_heads,
-        )
         return replace(
             self,
             teacher_layer=layer_number(self.teacher_layer, teacher.num_hidden_layers),
             student_layer=layer_number(self.student_layer, student.num_hidden_layers),
             heads=self.heads or max(n for n in valid if n <= self._most_heads(student, teacher)),
             causal=student.causal or teacher.causal if self.causal is None else self.causal,
-            head_sizes=self.head_sizes or sizes,
+            head_sizes=self.head_sizes or query_head_sizes(student, teacher),
         )
 
     def _most_heads(self, student: Shape, teacher: Shape) -> int:
@@ -142,6 +138,14 @@ class Relations(RelationsOptions, Objective):
             return left, right
         size, width = self.head_sizes[whose], max(left.shape[-1], right.shape[-1])
         return repeat_heads(left, width, size), repeat_heads(right, width, size)
+
+
+def query_head_sizes(student: Shape, teacher: Shape) -> tuple[int, int]:
+    """Widths of a query head of student and teacher."""
+    return (
+        student.query_width // student.num_attention_heads,
+        teacher.query_width // teacher.num_attention_heads,
+    )
 
 
 def repeat_heads(

@@ -55,11 +55,7 @@ class Uld(UldOptions, PredictedObjective):
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
-        """Probability, summed over the predicted positions.
-
-        Raises:
-            ObjectiveError: One of the models returned no predictions.
-        """
+        """Probability, summed over the predicted positions."""
         if student.predictions is None or teacher.predictions is None:
             raise ObjectiveError("uld needs predictions of student and teacher")
         rows = [len(side.predictions.weight) for side in (student, teacher) if side.predictions]

@@ -7,8 +7,8 @@ from pathlib import Path
 from ..system.files import write_texts
 from .comparison_plots import gaps, quality_against
 from .generation import PLAIN_METRICS, plain_number, positions_table
-from .page import cell, page
-from .report import finite, markdown_table, size_table, words
+from .page import cell, page, words
+from .report import finite, markdown_table, size_table
 from .study_results import ArmResult, StudyResult, TaskResult, TeacherResult
 from .tables import Table
 

@@ -1,13 +1,13 @@
 """Tables of generated text: who generated the training text, and scores by position."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from .page import SETTINGS, Records, svg_of
+from .run_results import RunResult
 from .study_results import ArmResult
 from .tables import Table
 
@@ -59,7 +59,7 @@ def plain_number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def generation_tables(report: Mapping[str, Any], records: Records) -> list[tuple[str, Table]]:
+def generation_tables(result: RunResult, records: Records) -> list[tuple[str, Table]]:
     """Tables of generated text, with their headings; the first row of each is its head."""
     logged = [record for record in records if record.get("teacher_wrote")]
     chosen = {round(n * (len(logged) - 1) / (_ROWS - 1)) for n in range(_ROWS)} if logged else set()
@@ -73,7 +73,7 @@ def generation_tables(report: Mapping[str, Any], records: Records) -> list[tuple
         for n in sorted(chosen)
     ]
     return [
-        ("By position in held-out texts", position_table(report.get("by_position") or {})),
+        ("By position in held-out texts", position_table(result.by_position)),
         (
             "Share of the training text that the teacher generated",
             [["step", *_THIRDS, "tokens a text", "texts with an end"], *shares],

@@ -6,6 +6,7 @@ from typing import Any
 
 _SIZES = ("name", "parameters", "embedding_parameters", "megabytes", "vocabulary_size")
 
+
 @dataclass(frozen=True)
 class Latency:
     """How long one forward of a batch takes, without padding; seconds.

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from .run_results import RunResult
 from .tables import Table, number_columns
 
 Records = Sequence[Mapping[str, Any]]
@@ -57,30 +58,33 @@ def curves(records: Records) -> dict[str, dict[str, Curve]]:
     return found
 
 
-def plots(
-    report: Mapping[str, Any], records: Records, means: Mapping[str, float]
-) -> list[tuple[str, str]]:
+def plots(result: RunResult, records: Records, means: Mapping[str, float]) -> list[tuple[str, str]]:
     """Every drawing that the numbers allow, with its title.
 
     Args:
-        report: With the costs of the models.
+        result: With the costs of the models.
         records: With the losses.
         means: Mean score of each model.
     """
     found = [(f"Loss: {name}", _losses(points)) for name, points in curves(records).items()]
-    costs = {role: report[role] for role in ROLES if report.get(role)}
-    scored = {role: 100 * means[role] for role in costs if role in means}
-    for title, key, label, scale in (
-        ("Quality against size", "parameters", "million parameters", 1e-6),
-        ("Quality against time", "cpu_ms_per_sentence", "CPU ms a sentence", 1.0),
+    models = result.models
+    sizes = {role: 1e-6 * model.parameters for role, model in models.items()}
+    times = {role: model.cpu_ms_per_sentence for role, model in models.items()}
+    for title, label, costs in (
+        ("Quality against size", "million parameters", sizes),
+        ("Quality against time", "CPU ms a sentence", times),
     ):
-        points = {r: (scale * costs[r][key], scored[r]) for r in scored if costs[r].get(key)}
+        points = {
+            role: (cost, 100 * means[role])
+            for role, cost in costs.items()
+            if cost and role in means
+        }
         if points:
             found.append((title, _quality_against(points, label)))
     latencies = {
-        role: {(x["batch"], x["length"]): 1000 * x["p50"] / x["batch"] for x in cost["latencies"]}
-        for role, cost in costs.items()
-        if cost.get("latencies")
+        role: {(x.batch, x.length): 1000 * x.p50 / x.batch for x in model.latencies}
+        for role, model in models.items()
+        if model.latencies
     }
     return [*found, ("Time on the CPU", _latency_bars(latencies))] if latencies else found
 
@@ -134,6 +138,11 @@ def cell(value: Any, key: str = "") -> str:
     if isinstance(value, float) and abs(value) < 1e4:
         return f"{value:.4g}"
     return f"{value:,.0f}"
+
+
+def words(name: str) -> str:
+    """A key as words."""
+    return name.removesuffix("_bytes").replace("_", " ")
 
 
 def _html_table(heading: str, table: Table) -> str:

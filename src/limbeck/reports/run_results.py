@@ -1,15 +1,18 @@
 """What a run was measured on, as its report shows it.
 
-Fields are the keys of report.json, in its order. Scores are shares of 1; `spread` is their standard
-deviation, None of a single value. `None` also stands for a number that is not finite.
+Fields are the keys of report.json, in its order; only `token_counts` has another name there.
+Scores are shares of 1; `spread` is their standard deviation, None of a single value. `None` also
+stands for a number that is not finite.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from .model_results import ModelResult
 from .vocabulary_results import NearestTokens, SentenceInBoth, TokenizedTwice
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class RunResult:
         held_out_text: How well held-out text is predicted.
         neighbours: Of a mixed stage: what student tokens mean to the teacher.
         two_readings: Of two vocabularies: one sentence in the tokens of both.
-        cuts: Of two vocabularies: counts of the training text, by stage.
+        token_counts: Of two vocabularies: counts of the training text, by stage; `cuts` in JSON.
         by_position: Measures in the first, middle and last third of held-out texts.
         notes: Sentences for the reader.
     """
@@ -173,14 +176,15 @@ class RunResult:
     held_out_text: HeldOutText = HeldOutText()
     neighbours: NearestTokens | None = None
     two_readings: SentenceInBoth | None = None
-    cuts: Mapping[str, TokenizedTwice] = field(default_factory=dict)
+    token_counts: Mapping[str, TokenizedTwice] = field(default_factory=dict)
     by_position: Mapping[str, Sequence[float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""
+        plain = {"cuts" if key == "token_counts" else key: v for key, v in asdict(self).items()}
         return {
-            **asdict(self),
+            **plain,
             **{role: model.to_json() for role, model in self.models.items()},
             "training": self.training.to_json() if self.training else {},
             "held_out_text": self.held_out_text.to_json(),
@@ -189,25 +193,25 @@ class RunResult:
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> "RunResult":
         """A run as it stands in report.json; null counts as empty."""
-        models = {
-            role: ModelResult.from_json(plain[role]) if plain[role] else None
-            for role in ("teacher", "no_distillation", "student")
-        }
-        training, nearest, sentence = (
-            plain[key] for key in ("training", "neighbours", "two_readings")
+        teacher, control, training, nearest, sentence = (
+            plain[key]
+            for key in ("teacher", "no_distillation", "training", "neighbours", "two_readings")
         )
         return RunResult(
-            **{
-                **plain,
-                **models,
-                "quality": _each(TaskQuality, plain["quality"]),
-                "training": TrainingFacts.from_json(training) if training else None,
-                "held_out": _each(HeldOutLoss, plain["held_out"]),
-                "held_out_text": HeldOutText(**plain["held_out_text"]),
-                "neighbours": NearestTokens(**nearest) if nearest else None,
-                "two_readings": SentenceInBoth(**sentence) if sentence else None,
-                "cuts": _each(TokenizedTwice, plain["cuts"]),
-            }
+            name=plain["name"],
+            limbeck_version=plain["limbeck_version"],
+            teacher=ModelResult.from_json(teacher) if teacher else None,
+            no_distillation=ModelResult.from_json(control) if control else None,
+            student=ModelResult.from_json(plain["student"]),
+            quality=_each(TaskQuality, plain["quality"]),
+            training=TrainingFacts.from_json(training) if training else None,
+            held_out=_each(HeldOutLoss, plain["held_out"]),
+            held_out_text=HeldOutText(**plain["held_out_text"]),
+            neighbours=NearestTokens.from_json(nearest) if nearest else None,
+            two_readings=SentenceInBoth.from_json(sentence) if sentence else None,
+            token_counts=_each(TokenizedTwice, plain["cuts"]),
+            by_position=plain["by_position"],
+            notes=plain["notes"],
         )
 
     @property
@@ -220,13 +224,8 @@ class RunResult:
         }
         return {role: model for role, model in found.items() if model}
 
-    @property
-    def mean_scores(self) -> dict[str, float]:
-        """Mean of the headline metrics over tasks, for every model that was scored on all."""
-        by_task = [quality.scores for quality in self.quality.values()]
-        roles = [role for role in ROLES if by_task and all(role in scores for scores in by_task)]
-        return {role: mean(scores[role] for scores in by_task) for role in roles}
 
-
-def _each(kind: Callable[..., Result], plain: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Result]:
+def _each(
+    kind: Callable[..., Part], plain: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Part]:
     return {name: kind(**fields) for name, fields in (plain or {}).items()}

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
 
 @dataclass(frozen=True)
 class NearestTokens:
@@ -16,6 +18,14 @@ class NearestTokens:
     shared: int
     itself: float
     nearest: Sequence[tuple[str, Sequence[tuple[str, float]]]]
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "NearestTokens":
+        """The tokens as they stand in report.json."""
+        nearest = [
+            (token, [(name, cosine) for name, cosine in of]) for token, of in plain["nearest"]
+        ]
+        return NearestTokens(**{**plain, "nearest": nearest})
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,16 @@ class SentenceInBoth:
     groups: Sequence[tuple[Sequence[str], Sequence[str]]]
     hidden: str
     expected: Mapping[str, Sequence[Sequence[tuple[str, float]]]]
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "SentenceInBoth":
+        """The sentence as it stands in report.json."""
+        expected = {
+            role: [[(token, share) for token, share in best] for best in gaps]
+            for role, gaps in plain["expected"].items()
+        }
+        groups = [(theirs, mine) for theirs, mine in plain["groups"]]
+        return SentenceInBoth(**{**plain, "groups": groups, "expected": expected})
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,10 @@ def distill(
     train_run(setup, folder, console, accelerator)
     if not first:
         return Run(folder, {})
-    report = measure_run(setup, folder, console)
-    card = replace(_card_facts(setup), quality=quality_lines(report))
+    result = measure_run(setup, folder, console)
+    card = replace(_card_facts(setup), quality=quality_lines(result))
     write_text(folder / "student" / "README.md", model_card(card))
-    return Run(folder, report)
+    return Run(folder, result.to_json())
 
 
 def train_run(

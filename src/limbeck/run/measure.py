@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,64 +13,49 @@ from ..models.locate import model_of_run
 from ..models.low_rank_layers import low_rank_ranks
 from ..recipe.low_rank import low_rank_notes
 from ..recipe.setup import Setup
-from ..reports.report import ROLES, write_report
+from ..reports.model_results import ModelResult
+from ..reports.report import write_report
+from ..reports.run_results import RunResult, TaskQuality
 from ..training.records import RunLog
 from .costs import Costed, costs_by_size, students_sentence
 from .evaluate import evaluate_model, evaluation_notes
 from .measure_generation import positions_of_run
 from .measure_text import text_measures
-from .measure_training import held_out_losses, training_facts
-from .measure_vocabularies import neighbours_of_run, readings_of_run
+from .measure_training import held_out_losses, training_of_run
+from .measure_vocabularies import counts_of_run, neighbours_of_run, readings_of_run
 from .prompt_batches import prompt_notes
-from .text_counts import counts_of_two_tokenizations, spelled_notes
+from .text_counts import spelled_notes
 
 
-def measure_run(setup: Setup, folder: Path, console: Console) -> dict[str, Any]:
-    """Measure what the recipe names, write ``report/`` and return the report.
+def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
+    """Measure what the recipe names, write ``report/`` and return what it shows.
 
     What was measured before for the same weights and settings is not measured
     again, so an interrupted evaluation resumes.
     """
-    recipe = setup.recipe
-    part = recipe.evaluation
     models = _compared(setup, folder)
     records = RunLog(folder / "log.jsonl").records()
-    report: dict[str, Any] = {
-        "name": recipe.name,
-        "limbeck_version": __version__,
-        "teacher": None,
-        "no_distillation": None,
-    }
     kept = folder / "evaluation"
-    costs = costs_by_size(
-        {
-            role: Costed(
-                model,
-                SENTENCE_LENGTH if role == "teacher" else students_sentence(setup),
-                kept / f"cost.{role}.json",
-            )
-            for role, model in models.items()
-        },
-        timed=part.cost,
+    costs = _costs(setup, models, kept)
+    scores = _scores(setup, models, kept, console)
+    result = RunResult(
+        name=setup.recipe.name,
+        limbeck_version=__version__,
+        teacher=costs.get("teacher"),
+        no_distillation=costs.get("no_distillation"),
+        student=costs["student"],
+        quality={task: _quality(by_role) for task, by_role in scores.items()},
+        training=training_of_run(records),
+        held_out=held_out_losses(setup, records),
+        held_out_text=text_measures(setup, folder),
+        neighbours=neighbours_of_run(setup, folder),
+        two_readings=readings_of_run(setup, folder),
+        token_counts=counts_of_run(setup),
+        by_position=positions_of_run(setup, folder),
+        notes=_notes(setup, folder),
     )
-    for role, model in models.items():
-        facts = {"name": Path(model).name if role != "teacher" else _teacher_name(setup)}
-        report[role] = facts | costs[role]
-    report["quality"] = {
-        task: _quality(scores) for task, scores in _scores(setup, models, kept, console).items()
-    }
-    report["training"] = training_facts(records)
-    report["held_out"] = held_out_losses(setup, records)
-    report["held_out_text"] = text_measures(setup, folder)
-    report["neighbours"] = neighbours_of_run(setup, folder)
-    report["two_readings"] = readings_of_run(setup, folder)
-    report["cuts"] = counts_of_two_tokenizations(setup)
-    report["by_position"] = positions_of_run(setup, folder)
-    ranks = low_rank_ranks(load_config(str(folder / "student")))
-    factors = low_rank_notes(setup.models, setup.recipe.student.low_rank, ranks)
-    report["notes"] = [*_notes(setup), *spelled_notes(setup), *prompt_notes(setup), *factors]
-    write_report(report, records, folder / "report")
-    return report
+    write_report(result, records, folder / "report")
+    return result
 
 
 def _compared(setup: Setup, folder: Path) -> dict[str, str]:
@@ -83,6 +67,25 @@ def _compared(setup: Setup, folder: Path) -> dict[str, str]:
     if control := recipe.evaluation.baseline:
         models["no_distillation"] = model_of_run(control)
     return models
+
+
+def _costs(setup: Setup, models: Mapping[str, str], kept: Path) -> dict[str, ModelResult]:
+    """What the model of every role costs."""
+    costed = {
+        role: Costed(
+            model,
+            SENTENCE_LENGTH if role == "teacher" else students_sentence(setup),
+            kept / f"cost.{role}.json",
+        )
+        for role, model in models.items()
+    }
+    found = costs_by_size(costed, timed=setup.recipe.evaluation.cost)
+    names = {
+        role: model if role == "teacher" else Path(model).name for role, model in models.items()
+    }
+    return {
+        role: ModelResult.from_json({"name": names[role], **cost}) for role, cost in found.items()
+    }
 
 
 def _scores(
@@ -97,23 +100,29 @@ def _scores(
     return by_task
 
 
-def _quality(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
+def _quality(scores: Mapping[str, TaskScore]) -> TaskQuality:
     some = next(iter(scores.values()))
-    return {
-        "metric": some.metric,
-        "test_split": some.test_split,
-        "training_rows": some.training_rows,
-        "test_rows": some.test_rows,
-        **{role: scores[role].mean if role in scores else None for role in ROLES},
-        "seeds": {role: score.values for role, score in scores.items()},
-        "spread": {role: score.deviation for role, score in scores.items()},
-        "metrics": {role: score.means() for role, score in scores.items()},
-    }
+    means = {role: score.mean for role, score in scores.items()}
+    return TaskQuality(
+        metric=some.metric,
+        test_split=some.test_split,
+        training_rows=some.training_rows,
+        test_rows=some.test_rows,
+        teacher=means.get("teacher"),
+        student=means.get("student"),
+        no_distillation=means.get("no_distillation"),
+        seeds={role: score.values for role, score in scores.items()},
+        spread={role: score.deviation for role, score in scores.items()},
+        metrics={role: score.means() for role, score in scores.items()},
+    )
 
 
-def _teacher_name(setup: Setup) -> str:
-    return setup.recipe.teacher.model if setup.recipe.teacher else ""
-
-
-def _notes(setup: Setup) -> list[str]:
-    return [*setup.warnings, *evaluation_notes(setup.recipe.evaluation)]
+def _notes(setup: Setup, folder: Path) -> list[str]:
+    ranks = low_rank_ranks(load_config(str(folder / "student")))
+    return [
+        *setup.warnings,
+        *evaluation_notes(setup.recipe.evaluation),
+        *spelled_notes(setup),
+        *prompt_notes(setup),
+        *low_rank_notes(setup.models, setup.recipe.student.low_rank, ranks),
+    ]

@@ -1,6 +1,5 @@
 """What a run with two vocabularies shows of its tokens, for a person to judge."""
 
-from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,17 @@ from ..export.both import both_folder, load_both
 from ..models.load import load_model
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
+from ..reports.vocabulary_results import NearestTokens, SentenceInBoth, TokenizedTwice
 from ..token_ids import TokenIds
 from ..tokenization.spelling import spellings
+from .text_counts import counts_of_two_tokenizations
 
 _LONG = 4  # letters of a token whose neighbours a person can judge
 _SHOWN = 12  # such tokens that are new, and as many that the teacher has too
 _CHARACTERS = 90  # of the sentence that is shown
 
 
-def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
+def neighbours_of_run(setup: Setup, folder: Path) -> NearestTokens | None:
     """Of a mixed stage: the teacher's tokens nearest to the student's, in a sample."""
     teacher = setup.models.teacher
     if teacher is None or not both_folder(folder).is_dir():
@@ -49,10 +50,10 @@ def neighbours_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
         names=(names[0], names[1]),
         shown=[n for some in (new, old) for n in some[:: max(1, len(some) // _SHOWN)][:_SHOWN]],
     )
-    return asdict(found)
+    return NearestTokens(found.shared, found.itself, found.nearest)
 
 
-def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
+def readings_of_run(setup: Setup, folder: Path) -> SentenceInBoth | None:
     """Of two vocabularies: a held-out sentence as both models tokenize it, and what they expect."""
     teacher, mine, data = setup.models.teacher, setup.models.student, setup.recipe.data
     if teacher is None or not setup.models.two_vocabularies or not data.text:
@@ -74,7 +75,14 @@ def readings_of_run(setup: Setup, folder: Path) -> dict[str, Any] | None:
         ),
         "student": TokenizedModel(mine.tokenizer, student, mine.architecture),
     }
-    return asdict(two_readings(text, readers))
+    found = two_readings(text, readers)
+    return SentenceInBoth(found.text, found.groups, found.hidden, found.expected)
+
+
+def counts_of_run(setup: Setup) -> dict[str, TokenizedTwice]:
+    """Counts of the training text in both tokenizations, for each stage that reads it so."""
+    counted = counts_of_two_tokenizations(setup)
+    return {stage: TokenizedTwice(**counts) for stage, counts in counted.items()}
 
 
 def with_trained_head(teacher: ModelSide) -> PreTrainedModel | None:

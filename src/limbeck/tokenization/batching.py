@@ -22,6 +22,8 @@ from .frame import frame_of
 from .masking import Masking, NextToken, mask_tokens, next_tokens
 
 ALL_ROWS = slice(None)
+_Ids = Int64[np.ndarray, "batch tokens"]
+_Flags = Bool[np.ndarray, "batch tokens"]
 
 
 @runtime_checkable
@@ -181,23 +183,13 @@ def padded(rows: Sequence[Any], fill: int, dtype: type[np.generic]) -> Shaped[np
     return table
 
 
-def read_by_both(
-    seen: Int64[np.ndarray, "batch tokens"],
-    real: Bool[np.ndarray, "batch tokens"],
-    labels: Int64[np.ndarray, "batch tokens"],
-    predicted: Bool[np.ndarray, "batch tokens"],
-) -> Batch:
+def read_by_both(seen: _Ids, real: _Flags, labels: _Ids, predicted: _Flags) -> Batch:
     """A batch of the same tokens for student and teacher."""
     tokens = as_tokens(seen, real, labels, predicted)
     return Batch(student=tokens, teacher=tokens)
 
 
-def as_tokens(
-    seen: Int64[np.ndarray, "batch tokens"],
-    real: Bool[np.ndarray, "batch tokens"],
-    labels: Int64[np.ndarray, "batch tokens"],
-    predicted: Bool[np.ndarray, "batch tokens"],
-) -> Tokens:
+def as_tokens(seen: _Ids, real: _Flags, labels: _Ids, predicted: _Flags) -> Tokens:
     """Arrays as `Tokens`."""
     return Tokens(
         input_ids=torch.from_numpy(seen),

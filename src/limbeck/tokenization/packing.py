@@ -155,7 +155,7 @@ def cached_table(
     Raises:
         DataError: The source cannot be read, or yields no sequence.
     """
-    name = json.dumps([_TABLE, corpus_fingerprint([source]), *identity, *held_out])
+    name = json.dumps([_TABLE, _COUNTED, corpus_fingerprint([source]), *identity, *held_out])
     folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # other processes wait until it is built

@@ -55,16 +55,16 @@ class PromptTable:
         """The same table with short texts first, so that batches have little padding."""
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
         order = np.argsort(lengths, kind="stable").tolist()
-        [prompts, responses] = _rows(order, self.prompts, self.responses)
-        if not self.response_bytes:
-            return replace(self, prompts=prompts, responses=responses)
-        [of_prompts, of_responses] = _rows(order, self.prompt_bytes, self.response_bytes)
+
+        def ordered(column: list[Ids]) -> list[Ids]:
+            return [column[row] for row in order] if column else []
+
         return replace(
             self,
-            prompts=prompts,
-            responses=responses,
-            prompt_bytes=of_prompts,
-            response_bytes=of_responses,
+            prompts=ordered(self.prompts),
+            responses=ordered(self.responses),
+            prompt_bytes=ordered(self.prompt_bytes),
+            response_bytes=ordered(self.response_bytes),
         )
 
 
