@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from results import NOTHING
+
 from limbeck.demo.run import demo_recipes, explanation
 from limbeck.recipe.parse import parse_recipe
 
@@ -10,6 +12,7 @@ def test_its_numbers_are_explained():
     size = {"embedding_parameters": 0, "megabytes": 0.0, "vocabulary_size": 0}
     scores = {"teacher": 0.971, "student": 0.859, "no_distillation": 0.712}
     report = {
+        **NOTHING,
         "name": "demo",
         "limbeck_version": "0.1.0",
         "teacher": {"name": "teacher", "parameters": 22_600_000, **size},
@@ -27,14 +30,6 @@ def test_its_numbers_are_explained():
                 "metrics": {},
             }
         },
-        "training": {},
-        "held_out": {},
-        "held_out_text": {},
-        "neighbours": None,
-        "two_readings": None,
-        "cuts": {},
-        "by_position": {},
-        "notes": [],
     }
     said = "\n".join(explanation(report, Path("runs/demo")))
     assert "teacher 97.1" in said and "student 85.9: 10 times smaller" in said

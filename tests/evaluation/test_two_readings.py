@@ -11,7 +11,6 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.reports.model_results import ModelResult
 from limbeck.reports.report import as_markdown
 from limbeck.reports.run_results import RunResult
-from limbeck.reports.vocabulary_results import SentenceInBoth
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 
@@ -50,9 +49,8 @@ def test_the_longest_word_is_hidden_from_who_can_expect_something(readers):
 
 def test_a_report_shows_both(readers):
     found = two_readings("the old garden", readers, count=2)
-    sentence = SentenceInBoth(found.text, found.groups, found.hidden, found.expected)
     student = ModelResult("student", 1_000_000, 0, 4.0, 55)
-    result = RunResult("toy", "0.1.0", None, None, student, two_readings=sentence)
+    result = RunResult("toy", "0.1.0", None, None, student, two_readings=found)
     text = as_markdown(result)
     assert "in the tokens of both" in text and "garden, gap 1" in text
     assert "in the tokens of both" not in as_markdown(replace(result, two_readings=None))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_batch, make_model, make_text, make_tokenizer
+from results import NOTHING
 
 from limbeck.batch import Tokens
 from limbeck.errors import EvaluationError
@@ -45,20 +46,6 @@ def cost(parameters: int, milliseconds: float) -> dict:
     }
 
 
-# What a report.json holds where nothing of it was measured.
-NOTHING = {
-    "teacher": None,
-    "no_distillation": None,
-    "quality": {},
-    "training": {},
-    "held_out": {},
-    "held_out_text": {},
-    "neighbours": None,
-    "two_readings": None,
-    "cuts": {},
-    "by_position": {},
-    "notes": [],
-}
 ROWS = {"test_split": "test", "training_rows": 1000, "test_rows": 700}
 
 

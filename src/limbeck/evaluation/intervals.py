@@ -23,6 +23,7 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from ..errors import EvaluationError
+from ..reports.study_results import Gap
 
 _LEAST_P = 1e-12
 _ROUNDING = 1e-12  # of scores of 1: smaller differences come from the order of summation
@@ -47,24 +48,6 @@ class Redrawn:
     counted: bool
 
 
-class Difference(NamedTuple):
-    """A model's mean score minus the control's.
-
-    Attributes:
-        mean: On the test rows themselves.
-        low: Lower end of the 95 % interval.
-        high: Upper end of it.
-        p: Two-sided: one minus the level of the interval that just reaches zero.
-        seeds: How many the interval takes into account; with one it is of the test rows alone.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    seeds: int
-
-
 class _Variances(NamedTuple):
     """Variances of the difference: of its parts, rows alone first, and of all effects of rows.
 
@@ -86,7 +69,7 @@ class _Side(NamedTuple):
     moved: Float[ndarray, "seeds draws"]
 
 
-def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> Difference:
+def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> Gap:
     """The difference of two models' means over tasks, with its 95 % interval.
 
     Where both have the same seeds, in whatever order, seeds are paired: with one seed the arms of
@@ -112,7 +95,7 @@ def difference(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> 
         p = float(brentq(_beyond, _LEAST_P, 1.0, args=(found, abs(mean))))
     half = _beyond(0.05, found, 0.0)
     seeds = max(len(side.observed) for side in sides)
-    return Difference(mean, mean - half, mean + half, p, seeds)
+    return Gap(mean, mean - half, mean + half, p, seeds)
 
 
 def _by_seed(scores: Mapping[str, Redrawn]) -> dict[str, Redrawn]:

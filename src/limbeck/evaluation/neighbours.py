@@ -1,29 +1,15 @@
 """What student tokens mean to a teacher of both vocabularies: its nearest teacher tokens."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..reports.vocabulary_results import NearestTokens
+
 _AT_ONCE = 1024  # student tokens compared with all of the teacher's
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest teacher tokens of student tokens, by the cosine of their embeddings.
-
-    Attributes:
-        shared: Tokens that both vocabularies have.
-        itself: Share of these whose nearest teacher token is the same token.
-        nearest: Some student tokens with their nearest teacher tokens and cosines.
-    """
-
-    shared: int
-    itself: float
-    nearest: list[tuple[str, list[tuple[str, float]]]]
 
 
 def neighbours(
@@ -34,7 +20,7 @@ def neighbours(
     names: tuple[Sequence[str], Sequence[str]],
     shown: Sequence[int],
     count: int = 5,
-) -> Neighbours:
+) -> NearestTokens:
     """The teacher tokens nearest to student tokens.
 
     Args:
@@ -56,4 +42,4 @@ def neighbours(
         cosines, places = (others @ rows[number]).topk(min(count, len(others)))
         found = zip(places.tolist(), cosines.tolist(), strict=True)
         nearest.append((names[0][number], [(names[1][place], cosine) for place, cosine in found]))
-    return Neighbours(len(numbers), same / max(1, len(numbers)), nearest)
+    return NearestTokens(len(numbers), same / max(1, len(numbers)), nearest)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from ..batch import Tokens
 from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..models.shapes import shape_of
+from ..reports.vocabulary_results import SentenceInBoth
 from ..token_ids import TokenIds
 from ..tokenization.plain_text import plain_tokenizer
 from ..tokenization.words import token_groups
@@ -28,27 +28,9 @@ class TokenizedModel(NamedTuple):
     architecture: Architecture
 
 
-@dataclass(frozen=True)
-class TwoReadings:
-    """One sentence as two models read it.
-
-    Attributes:
-        text: The sentence.
-        groups: The teacher's and the student's tokens over the same characters.
-        hidden: The word that was hidden from both.
-        expected: For each model and each of its tokens of the hidden word, the most likely tokens
-            with their probabilities; nothing where the sentence is too long for the model.
-    """
-
-    text: str
-    groups: list[tuple[list[str], list[str]]]
-    hidden: str
-    expected: dict[str, Expected]
-
-
 def two_readings(
     text: str, readers: Mapping[str, TokenizedModel], *, count: int = 5
-) -> TwoReadings:
+) -> SentenceInBoth:
     """How two models tokenize a sentence, and what they expect at its longest word.
 
     The first word is never the hidden one: nothing before it helps to predict it.
@@ -72,7 +54,7 @@ def two_readings(
             groups[group][side].append(token)
     words = [match.span() for match in re.finditer(r"\w+", text)]
     span = max(words[1:] or words or [(0, 0)], key=lambda place: place[1] - place[0])
-    return TwoReadings(
+    return SentenceInBoth(
         text,
         groups,
         text[slice(*span)],

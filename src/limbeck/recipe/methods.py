@@ -14,60 +14,72 @@ from typing import Any, NamedTuple
 from ..errors import Problem, nearest
 from .part import as_model
 
+_LABELS: dict[str, Any] = {"labels": {}}
+_TAUGHT: dict[str, Any] = {
+    "labels": {"weight": 0.5},
+    "logits": {"weight": 0.5, "temperature": 2.0},
+}
+_LORA = {"kind": "lora", "target_modules": "all", "rank": 8}
 _LOW_RANK = {"kind": "factorize", "target_modules": "feed_forward", "parameter_ratio": 0.5}
-_TAUGHT = {"labels": {"weight": 0.5}, "logits": {"weight": 0.5, "temperature": 2.0}}
 
 
 class Method(NamedTuple):
-    """What a method is, and what it puts into the student and into every stage."""
+    """A method: what it is, and what it puts into the student and into every stage."""
 
     about: str
-    student: Mapping[str, Any]
-    stage: Mapping[str, Any]
+    policy: str
+    objectives: Mapping[str, Any]
+    low_rank: Mapping[str, Any] | None = None
+
+    @property
+    def student(self) -> dict[str, Any]:
+        """Keys of the student."""
+        return {"low_rank": self.low_rank} if self.low_rank else {}
+
+    @property
+    def stage(self) -> dict[str, Any]:
+        """Keys of every stage."""
+        stage = {"policy": self.policy, "objectives": self.objectives}
+        return stage | ({"trainable": "low_rank"} if self.low_rank is _LOW_RANK else {})
 
 
 METHODS: dict[str, Method] = {
-    "full-fine-tuning": Method(
-        "all weights learn from the references",
-        {},
-        {"policy": "corpus", "objectives": {"labels": {}}},
-    ),
+    "full-fine-tuning": Method("all weights learn from the references", "corpus", _LABELS),
     "lora": Method(
         "adapters of rank 8 on all linear layers learn from the references",
-        {"low_rank": {"kind": "lora", "target_modules": "all", "rank": 8}},
-        {"policy": "corpus", "objectives": {"labels": {}}},
+        "corpus",
+        _LABELS,
+        _LORA,
     ),
     "classical-distillation": Method(
-        "labels and the teacher's logits, over the references",
-        {},
-        {"policy": "corpus", "objectives": _TAUGHT},
+        "labels and the teacher's logits, over the references", "corpus", _TAUGHT
     ),
     "intervention": Method(
         "labels, and the teacher's logits over text that both generate by the switch",
-        {},
-        {"policy": "switch", "objectives": _TAUGHT},
+        "switch",
+        _TAUGHT,
     ),
     "low-rank": Method(
         "low-rank feed-forward layers with half the parameters, which alone learn, from the"
         " references",
-        {"low_rank": _LOW_RANK},
-        {"policy": "corpus", "objectives": {"labels": {}}, "trainable": "low_rank"},
+        "corpus",
+        _LABELS,
+        _LOW_RANK,
     ),
     "long-sequence": Method(
         "both: low-rank layers learn from labels, and from the teacher's logits over text of the"
         " switch",
-        {"low_rank": _LOW_RANK},
-        {"policy": "switch", "objectives": _TAUGHT, "trainable": "low_rank"},
+        "switch",
+        _TAUGHT,
+        _LOW_RANK,
     ),
     "gkd": Method(
-        "the teacher's logits over text of which the student generates half",
-        {},
-        {"policy": "mixed", "objectives": _TAUGHT},
+        "the teacher's logits over text of which the student generates half", "mixed", _TAUGHT
     ),
     "skd": Method(
         "the teacher's logits over text in which it replaces tokens that it finds unlikely",
-        {},
-        {"policy": "speculative", "objectives": _TAUGHT},
+        "speculative",
+        _TAUGHT,
     ),
 }
 

@@ -66,10 +66,10 @@ class Gap:
     """The mean score of an arm minus that of its control.
 
     Attributes:
-        mean: The difference.
+        mean: The difference on the test rows.
         low: Lower end of its 95 % interval.
         high: Upper end of it.
-        p: Two-sided.
+        p: Two-sided: one minus the level of the interval that just reaches zero.
         seeds: How many the interval takes into account; with one it is of the test rows alone.
     """
 

@@ -37,7 +37,7 @@ class SentenceInBoth:
         groups: The teacher's and the student's tokens over the same characters.
         hidden: The word that was hidden from both.
         expected: For each model and each of its tokens of the hidden word, the most likely tokens
-            with their probabilities.
+            with their probabilities; none where the sentence is too long for the model.
     """
 
     text: str

@@ -19,17 +19,11 @@ from ..data.prompts import Prompt, read_prompts
 from ..errors import DataError, EvaluationError
 from ..evaluation.settings import GenerationSettings
 from ..evaluation.text_generator import TextGenerator
+from ..generation.options import temperature_problem
 from ..models.locate import fingerprint
 from ..system.files import checksum, remembered
 from ..system.progress import ProgressBar
-from .generated_files import (
-    Texts,
-    check_temperature,
-    line_of,
-    load_generator,
-    report_endless,
-    write_prompts,
-)
+from .generated_files import Texts, line_of, load_generator, report_endless, write_prompts
 
 _SPLITS = ("train", "dev")
 _KEPT_AT_ONCE = 512  # answers
@@ -56,8 +50,7 @@ def generate_answers(
     Args:
         model: Folder or hub name of a decoder.
         output: DIR/NAME of the files.
-        prompts: DIR/NAME of the prompts; their train and dev files are answered, whichever are
-            there. References are not read.
+        prompts: DIR/NAME of the prompts, whose train and dev files are answered.
         rows: Prompts of each file at most, the first ones.
         max_new_tokens: Tokens of an answer at most.
         temperature: Of the distribution that tokens are drawn from; 0 is greedy.
@@ -74,7 +67,8 @@ def generate_answers(
     place, source = Path(output), Path(prompts)
     if place.absolute() == source.absolute():
         raise DataError(f"{output} is where the prompts are; give another place for the answers")
-    check_temperature(temperature)
+    if problem := temperature_problem(temperature):
+        raise DataError(f"the temperature {problem}")
     splits = [split for split in _SPLITS if has_split(source, split)]
     files = [file_of_split(source, split) for split in splits or _SPLITS]
     settings = GenerationSettings(

@@ -8,16 +8,10 @@ from rich.console import Console
 from ..errors import DataError, EvaluationError
 from ..evaluation.settings import GenerationSettings
 from ..evaluation.text_generator import TextGenerator
+from ..generation.options import temperature_problem
 from ..system.progress import ProgressBar
 from ..tokenization.frame import frame_of
-from .generated_files import (
-    Texts,
-    check_temperature,
-    line_of,
-    load_generator,
-    report_endless,
-    write_prompts,
-)
+from .generated_files import Texts, line_of, load_generator, report_endless, write_prompts
 
 
 def generate_samples(
@@ -58,7 +52,8 @@ def generate_samples(
         )
     if temperature == 0:
         raise DataError("the temperature is 0; give more than 0, else all texts are the same")
-    check_temperature(temperature)
+    if problem := temperature_problem(temperature):
+        raise DataError(f"the temperature {problem}")
     console = console or Console(quiet=True)
     generator = load_generator(model, console)
     settings = GenerationSettings(

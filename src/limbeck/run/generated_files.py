@@ -5,23 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..errors import DataError
 from ..evaluation.text_generator import TextGenerator
 from ..generation.ends import ends_notes
-from ..generation.options import temperature_problem
 from ..system.files import write_texts
 
 Texts = list[tuple[str, bool]]  # texts, and whether each came to its end
-
-
-def check_temperature(temperature: float) -> None:
-    """Refuse a temperature that no text is generated at.
-
-    Raises:
-        DataError: It is out of range.
-    """
-    if problem := temperature_problem(temperature):
-        raise DataError(f"the temperature {problem}")
 
 
 def load_generator(model: str, console: Console) -> TextGenerator:

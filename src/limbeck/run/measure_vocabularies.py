@@ -43,14 +43,13 @@ def neighbours_of_run(setup: Setup, folder: Path) -> NearestTokens | None:
         [str(tokenizer.convert_ids_to_tokens(int(n))) for n in ids]
         for tokenizer, ids in ((mine, range(of_mine.end)), (theirs, of_theirs.present))
     ]
-    found = neighbours(
+    return neighbours(
         table.weight.detach()[first : first + of_mine.end],
         table.weight.detach()[of_theirs.columns(table.weight.device)],
         shared,
         names=(names[0], names[1]),
         shown=[n for some in (new, old) for n in some[:: max(1, len(some) // _SHOWN)][:_SHOWN]],
     )
-    return NearestTokens(found.shared, found.itself, found.nearest)
 
 
 def readings_of_run(setup: Setup, folder: Path) -> SentenceInBoth | None:
@@ -75,8 +74,7 @@ def readings_of_run(setup: Setup, folder: Path) -> SentenceInBoth | None:
         ),
         "student": TokenizedModel(mine.tokenizer, student, mine.architecture),
     }
-    found = two_readings(text, readers)
-    return SentenceInBoth(found.text, found.groups, found.hidden, found.expected)
+    return two_readings(text, readers)
 
 
 def counts_of_run(setup: Setup) -> dict[str, TokenizedTwice]:

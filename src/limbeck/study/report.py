@@ -16,7 +16,7 @@ from ..evaluation.seeds import TaskScore
 from ..evaluation.task_files import load_task
 from ..evaluation.tasks import Task, subsample
 from ..recipe.schema import EvaluationPart
-from ..reports.study_results import ArmResult, Gap, StudyResult, TaskResult, TeacherResult
+from ..reports.study_results import ArmResult, StudyResult, TaskResult, TeacherResult
 from ..run.costs import Costed, costs_by_size, kept_cost, students_sentence
 from ..run.evaluate import evaluate_model, evaluation_notes
 from ..run.measure_generation import positions_of_run
@@ -118,7 +118,7 @@ def _rows(
     for arm, mine in runs.items():
         gap = None
         if control and tasks and arm != study.control:
-            gap = Gap(**difference(redrawn[arm], control)._asdict())
+            gap = difference(redrawn[arm], control)
         row = ArmResult(
             arm=arm,
             student=mine[0].student,
