@@ -131,7 +131,7 @@ def test_what_is_kept_can_be_less_than_a_third(raw, tmp_path):
     assert size.bytes_a_token == pytest.approx(expected.bytes_a_token, rel=0.8)  # and held-out text
     assert expected.bytes_a_token == 24 * 4
     tables = dict(plan_tables(prepare(raw), None))
-    assert tables["The teacher's signals, were they kept (limbeck cache)"][1][:2] == [
+    assert tables["Size of the teacher's signals, if cached (limbeck cache)"][1][:2] == [
         "exact",
         "96.0",
     ]
