@@ -21,7 +21,7 @@ from .costs import Costed, costs_by_size, students_sentence
 from .evaluate import evaluate_model, evaluation_notes
 from .measure_generation import positions_of_run
 from .measure_text import text_measures
-from .measure_training import held_out_losses, training_of_run
+from .measure_training import held_out_losses, training_facts
 from .measure_vocabularies import counts_of_run, neighbours_of_run, readings_of_run
 from .prompt_batches import prompt_notes
 from .text_counts import spelled_notes
@@ -45,7 +45,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
         no_distillation=costs.get("no_distillation"),
         student=costs["student"],
         quality={task: _quality(by_role) for task, by_role in scores.items()},
-        training=training_of_run(records),
+        training=training_facts(records),
         held_out=held_out_losses(setup, records),
         held_out_text=text_measures(setup, folder),
         neighbours=neighbours_of_run(setup, folder),

@@ -9,13 +9,7 @@ from ..recipe.setup import Setup
 from ..reports.run_results import HeldOutLoss, StageFacts, TrainingFacts
 
 
-def training_facts(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the training of a run took, each number by its name; empty before the first record."""
-    found = training_of_run(records)
-    return found.to_json() if found else {}
-
-
-def training_of_run(records: list[dict[str, Any]]) -> TrainingFacts | None:
+def training_facts(records: list[dict[str, Any]]) -> TrainingFacts | None:
     """Tokens, time and memory of a run, from its log; None before the first record."""
     steps = [record for record in records if "objectives" in record]
     if not steps:

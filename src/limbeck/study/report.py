@@ -196,7 +196,8 @@ def _training(folders: Sequence[Path]) -> dict[str, Any]:
     measured = [record for record in records if "held_out" in record]
     last = measured[-1]["stage_number"] if measured else 0
     held_out = [r["held_out"] for r in measured if r["stage_number"] == last] or [{}]
-    facts = training_facts(records)
+    found = training_facts(records)
+    facts = found.to_json() if found else {}
     facts.pop("stages", None)
     return {"training": facts, "held_out_before": held_out[0], "held_out": held_out[-1]}
 
