@@ -22,7 +22,7 @@ from limbeck.data.prompts import read_prompts
 from limbeck.generation.decoding import DecodingOptions, Generated, generate
 from limbeck.generation.readers import Readers
 from limbeck.generation.rules import Rule, Student, Switch
-from limbeck.models.families import architecture_of
+from limbeck.models.families.lookup import architecture_of
 from limbeck.models.load import load_config, load_model
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
@@ -45,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     tokenizer = load_tokenizer(given.teacher)
     teacher, student = (
-        load_model(name, architecture=architecture_of(load_config(name).model_type), with_head=True)
+        load_model(name, architecture=architecture_of(load_config(name)), with_head=True)
         for name in (given.teacher, given.student)
     )
     teacher, student = teacher.to(given.device), student.to(given.device)

@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a second thread only slows models of this
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ from transformers import (
 )
 
 from limbeck.batch import Batch, Tokens
+from limbeck.models.auto_classes import whole_class
 from limbeck.models.families import ARCHITECTURES
-from limbeck.models.load import language_model_class
 from limbeck.run.distill import distill
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
@@ -93,39 +94,102 @@ def make_tokenizer(kind: str = "wordpiece", vocabulary: int = 200) -> PreTrained
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
 
 
+# What a tiny model of a family needs beside its sizes.
+OF_FAMILY: dict[str, dict] = {
+    "electra": {"embedding_size": 24},
+    "albert": {"embedding_size": 8, "num_hidden_groups": 1},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "conv_kernel_size": 3,
+        "conv_act": "gelu",
+        "position_biased_input": False,
+        "share_att_key": True,
+        "pooler_hidden_size": 24,
+    },
+    "t5": {"d_kv": 6, "num_decoder_layers": 1},
+    "mt5": {"d_kv": 6, "num_decoder_layers": 1},
+    "umt5": {"d_kv": 6, "num_decoder_layers": 1},
+    "gemma2": {"query_pre_attn_scalar": 6, "sliding_window": 4, "final_logit_softcapping": 2.0},
+    "gemma3_text": {
+        "query_pre_attn_scalar": 6,
+        "sliding_window": 4,
+        "final_logit_softcapping": 2.0,
+    },
+    "smollm3": {"no_rope_layers": [1, 0, 1]},
+    "granite": {
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.2,
+        "logits_scaling": 4.0,
+    },
+    "falcon": {"num_kv_heads": 2, "new_decoder_architecture": True, "bias": True},
+    "opt": {"word_embed_proj_dim": 16},
+    "qwen3_5_text": {
+        "linear_key_head_dim": 6,
+        "linear_value_head_dim": 6,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+    },
+}
+KINDS_OF_LAYERS = {
+    "modernbert": ("full_attention", "sliding_attention"),
+    "gemma2": ("sliding_attention", "full_attention"),
+    "gemma3_text": ("sliding_attention", "full_attention"),
+    "qwen3_5_text": ("full_attention", "linear_attention"),
+}
+
+
 def make_model(
-    family: str = "bert", *, vocabulary: int = 200, layers: int = 3, hidden: int = 24, seed: int = 0
+    family: str = "bert",
+    *,
+    vocabulary: int = 200,
+    layers: int = 3,
+    hidden: int = 24,
+    seed: int = 0,
+    **fields: Any,
 ) -> PreTrainedModel:
+    """A tiny random model of a family; ``fields`` of its configuration may be given."""
+    architecture = ARCHITECTURES[family]
     config = AutoConfig.for_model(family)
+    known = config.to_dict()
     config.num_hidden_layers = layers
     config.hidden_size = hidden
     config.num_attention_heads = 4
-    setattr(config, ARCHITECTURES[family].intermediate_field, 48)
+    if architecture.intermediate_field:
+        setattr(config, architecture.intermediate_field, 48)
     config.vocab_size = vocabulary
-    config.max_position_embeddings = 80
+    if architecture.positions in ("table", "rotary"):
+        config.max_position_embeddings = 80
     config.pad_token_id = 0
-    if family == "electra":
-        config.embedding_size = hidden
     if family == "modernbert":
-        kinds = ["full_attention", "sliding_attention", "full_attention"]
-        config.layer_types = [kinds[n % 3] for n in range(layers)]
         for field in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
             setattr(config, field, 1)
-    torch.manual_seed(seed)
-    if ARCHITECTURES[family].causal:
-        fields = config.to_dict()
-        if "num_key_value_heads" in fields:
+    if architecture.causal:
+        if "num_key_value_heads" in known:
             config.num_key_value_heads = 2
-        if "head_dim" in fields:
-            config.head_dim = hidden // 4
-        if fields.get("layer_types"):
-            config.layer_types = ["full_attention"] * layers
         config.bos_token_id, config.eos_token_id = 1, 2
-    model = language_model_class(causal=ARCHITECTURES[family].causal).from_config(config)
+    elif "num_key_value_heads" in known:
+        config.num_key_value_heads = 4
+    if "head_dim" in known:
+        config.head_dim = hidden // 4
+    if known.get("layer_types"):
+        kinds = KINDS_OF_LAYERS.get(family, ("full_attention",))
+        config.layer_types = [kinds[n % len(kinds)] for n in range(layers)]
+    for field, value in {**OF_FAMILY.get(family, {}), **fields}.items():
+        setattr(config, field, value)
+    if family == "smollm3":
+        config.no_rope_layers = [1, 0, 1, 1][:layers]
+    torch.manual_seed(seed)
+    model = whole_class(architecture).from_config(config)
     # Larger than a real initialization, so that a wrong layer or head shows in every number.
-    for parameter in model.parameters():
-        if parameter.dim() == 2:
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and "linear_attn" not in name:
             parameter.data.mul_(4)
+        elif "norm" in name.lower() and parameter.dim() == 1:
+            parameter.data.add_(torch.linspace(-0.1, 0.1, len(parameter)))
     return model.eval()
 
 

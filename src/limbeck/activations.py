@@ -6,6 +6,7 @@ An objective declares its needs and reads the captured tensors by kind and layer
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,23 @@ Name = tuple[str, int]  # (kind, layer)
 # Maps the logits of some rows to logits over other tokens, and returns a second function that maps
 # a gradient with respect to the new logits to the gradient with respect to the given ones.
 Merge = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-OutputMap = tuple[Tensor, Tensor | None]  # the weight, one row for each token, and the bias
+
+
+class OutputMap(NamedTuple):
+    """The map from features to the logits of a vocabulary.
+
+    Attributes:
+        weight: One row for each token.
+        bias: One number for each token; None where the family has none.
+        soft_cap: The bound of the logits, which become bound * tanh(logits / bound); None where
+            there is none.
+    """
+
+    weight: Float[Tensor, "vocabulary width"]
+    bias: Float[Tensor, " vocabulary"] | None = None
+    soft_cap: float | None = None
+
+
 PREDICTIONS: Name = ("predictions", 0)
 EMBEDDINGS: Name = ("embeddings", 0)
 _NONE: Layers = frozenset()
@@ -125,6 +142,7 @@ class Predictions:
             ``tensor[tokens.predicted]``.
         weight: Weight of that map, one row for each token.
         bias: Bias of that map; None where the family has none.
+        soft_cap: The bound of the logits, as in `OutputMap`.
         merge: Maps the logits to logits over other tokens; None leaves them unchanged.
         selected: The stored probabilities, where features and map were not stored; those are
             then empty.
@@ -133,6 +151,7 @@ class Predictions:
     features: Float[Tensor, "predicted width"]
     weight: Float[Tensor, "vocabulary width"]
     bias: Float[Tensor, " vocabulary"] | None
+    soft_cap: float | None = None
     merge: Merge | None = None
     selected: Selected | None = None
 
@@ -143,6 +162,8 @@ class Predictions:
         kind = self.features.dtype  # the map may be stored in a lower precision
         bias = None if self.bias is None else self.bias.to(kind)
         logits = linear(self.features, self.weight.to(kind), bias)
+        if self.soft_cap is not None:
+            logits = soft_capped(logits, self.soft_cap)
         return logits if self.merge is None else self.merge(logits)[0]
 
 
@@ -184,6 +205,11 @@ def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Ac
         by_kind.get(kind, {}) for kind in ("hidden", "queries", "keys", "values")
     )
     return Activations(predictions, embeddings, hidden, queries, keys, values)
+
+
+def soft_capped(logits: Tensor, bound: float) -> Tensor:
+    """Logits within a bound, as Gemma 2 has them."""
+    return bound * torch.tanh(logits / bound)
 
 
 def float32_region(tensor: Tensor) -> torch.autocast:

@@ -10,8 +10,9 @@ from transformers import AutoConfig
 
 from limbeck.export.pretrained import export_student
 from limbeck.models import tied_head
+from limbeck.models.auto_classes import language_model_class
 from limbeck.models.families import ARCHITECTURES
-from limbeck.models.load import language_model_class, load_config, load_model, load_with_head
+from limbeck.models.load import load_config, load_model, load_with_head
 from limbeck.models.shapes import shape_of
 from limbeck.student.axis_maps import Width
 from limbeck.student.layer_copy import copy_layers

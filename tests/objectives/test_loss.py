@@ -7,7 +7,7 @@ from conftest import make_model
 from limbeck.batch import Batch
 from limbeck.errors import ObjectiveError
 from limbeck.models.capture import capture
-from limbeck.models.families import architecture_of
+from limbeck.models.families.lookup import architecture_of
 from limbeck.objectives import (
     DistillationLoss,
     HiddenStates,
@@ -41,7 +41,7 @@ def test_totals_are_those_of_the_objectives(models):
     student, teacher = models
     loss = DistillationLoss(student, teacher, OBJECTIVES, seed=3)
     found = loss.totals(inputs_of())
-    parts = architecture_of(student.config.model_type)
+    parts = architecture_of(student.config)
     tokens = tokens_of(inputs_of(), causal=parts.causal)
     bound = loss.objectives
     mine = capture(student, parts, tokens, joint_needs(o.student_needs() for o in bound.values()))

@@ -20,7 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from limbeck.activations import Activations
 from limbeck.batch import Batch, Tokens
 from limbeck.errors import RecipeError
-from limbeck.models.families import architecture_of
+from limbeck.models.families.lookup import architecture_of, architecture_of_type
 from limbeck.models.load import load_body
 from limbeck.recipe.check import prepare
 from limbeck.run.accelerator import build_accelerator
@@ -48,7 +48,7 @@ def raw(raw_recipe, vocabulary):
 @pytest.fixture(params=["bert", "roberta", "electra"])
 def pair(request):
     torch.manual_seed(0)
-    architecture = architecture_of(request.param)
+    architecture = architecture_of_type(request.param)
     teacher = make_model(request.param, vocabulary=50)
     student = make_model("bert", vocabulary=30, hidden=16)
     return MixedVocabulary(teacher, student, architecture, seed=0), student
@@ -113,7 +113,7 @@ def test_teacher_and_table_learn_and_the_rest_of_the_student_does_not(pair):
 def test_only_the_students_rows_in_its_own_numbers(pair):
     mixed, student = pair
     both = mixed.plain()
-    architecture = architecture_of(both.config.model_type)
+    architecture = architecture_of(both.config)
     first = mixed.embedding.student_from
     plain = reader_of_student_tokens(both, architecture, student_from=first)
     tokens = mixed_tokens(first)

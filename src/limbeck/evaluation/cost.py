@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from ..errors import EvaluationError
-from ..models.families import ARCHITECTURES
+from ..errors import EvaluationError, ModelError
+from ..models.auto_classes import body_class
+from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
 from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
@@ -155,7 +156,7 @@ def model_size(model: str) -> dict[str, Any]:
     place = locate(model)
     config = load_config(place)
     with torch.device("meta"):
-        body = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        body = body_class(config.model_type).from_config(config)
         add_low_rank_layers(body, low_rank_ranks(config))
     parameters, embeddings = parameter_counts(_without_pooler(body))
     on_disk = sum(file.stat().st_size for file in Path(place).glob("*.safetensors"))
@@ -240,8 +241,11 @@ def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: 
 
 def _generated_token(folder: str, sentence: int, longest: int, seconds: float) -> float | None:
     """Milliseconds of a token after so many; None of a model that generates nothing."""
-    architecture = ARCHITECTURES.get(load_config(folder).model_type)
-    if architecture is None or not architecture.causal:
+    try:
+        architecture = architecture_of(load_config(folder))
+    except ModelError:
+        return None
+    if not architecture.causal:
         return None
     prompt = max(1, min(sentence, longest - _GENERATED))
     model: Any = load_model(folder, architecture=architecture)

@@ -21,7 +21,7 @@ from ..generation.readers import Readers
 from ..generation.rules import Student
 from ..models.architecture import Architecture
 from ..models.capture import capture
-from ..models.families import architecture_of
+from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_model
 from ..models.shapes import shape_of
 from ..objectives.labels import label_log_likelihoods
@@ -59,7 +59,7 @@ class TextGenerator:
             EvaluationError: It is no decoder, or neither it nor its tokenizer names an end of text.
         """
         tokenizer = load_tokenizer(name)
-        architecture = architecture or architecture_of(load_config(name).model_type)
+        architecture = architecture or architecture_of(load_config(name))
         ends = ends_of(tokenizer, name)
         if tokenizer.eos_token_id is None and ends:
             tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])

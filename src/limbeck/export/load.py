@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..models.families import architecture_of
+from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_model
 from ..models.locate import model_of_run
 from ..tokenization.load import load_tokenizer
@@ -22,5 +22,5 @@ def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         ModelError: The model cannot be loaded.
     """
     place = model_of_run(name)
-    architecture = architecture_of(load_config(place).model_type)
+    architecture = architecture_of(load_config(place))
     return load_model(place, architecture=architecture), load_tokenizer(place)

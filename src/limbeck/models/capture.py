@@ -4,7 +4,9 @@ Hooks are set on exactly the modules that compute them, so deeper layers and an 
 head cost nothing.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +26,8 @@ from ..batch import Tokens
 from ..errors import ModelError
 from .architecture import Architecture
 from .modules import submodule
+from .projections import Projection, projections_of, split_projection
+from .shapes import head_counts
 
 
 class _Complete(Exception):  # noqa: N818 - not an error, but the end of a forward
@@ -60,15 +64,9 @@ def capture_tensors(
     hooked = wanted - {PREDICTIONS}
     found: dict[Name, Tensor] = {}
     body = model.base_model
-    handles = _hook(body, architecture, hooked, found, stop=not head)
+    handles = _Hooks(model, architecture, hooked, found, stop=not head).handles
     try:
-        arguments: dict[str, Any] = {"use_cache": False} if architecture.causal else {}
-        # Without an attention mask, transformers isolates the documents of a row by their
-        # positions: a new document begins wherever the positions restart.
-        isolated = tokens.positions is not None
-        arguments |= {"position_ids": tokens.positions} if isolated else {}
-        mask = None if isolated else tokens.mask
-        states = body(input_ids=tokens.input_ids, attention_mask=mask, **arguments)
+        states = body(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
     except _Complete:
         pass
     finally:
@@ -76,25 +74,45 @@ def capture_tensors(
             handle.remove()
     if output is not None:
         rows = states.last_hidden_state[tokens.predicted]
-        found[PREDICTIONS] = _features(head, output, rows)
+        features = _features(head, output, rows)
+        divisor = getattr(model.config, architecture.logits_divisor_field or "-", 1.0)
+        found[PREDICTIONS] = features if divisor == 1.0 else features / divisor
     if missing := wanted - found.keys():
         raise ModelError(f"the forward never computed {sorted(missing)}; correct the architecture")
     return found
 
 
+def _arguments(architecture: Architecture, tokens: Tokens) -> dict[str, Any]:
+    """What the body's forward is given beside the tokens."""
+    arguments: dict[str, Any] = {"use_cache": False} if architecture.causal else {}
+    if tokens.positions is None:
+        # As a number, because some families compute with it.
+        return {**arguments, "attention_mask": tokens.mask.long()}
+    # Without an attention mask, transformers isolates the documents of a row by their
+    # positions: a new document begins wherever the positions restart.
+    if not architecture.separable_documents:
+        raise ModelError(
+            "this family cannot keep the documents of one row apart; use `isolate_documents: false`"
+        )
+    return {**arguments, "attention_mask": None, "position_ids": tokens.positions}
+
+
 def output_map(model: PreTrainedModel, architecture: Architecture) -> OutputMap:
-    """Weight and bias of the linear map to the vocabulary.
+    """Weight and bias of the linear map to the vocabulary, and the bound of its logits.
 
     Raises:
         ModelError: The model has no vocabulary head.
     """
     _, output = _vocabulary_head(model, architecture)
-    return output.weight, output.bias
+    own_bias = architecture.output_bias
+    bias = model.get_parameter(own_bias) if own_bias else output.bias
+    soft_cap = getattr(model.config, architecture.soft_cap_field or "-", None)
+    return OutputMap(output.weight, bias, soft_cap)
 
 
 def _vocabulary_head(
     model: PreTrainedModel, architecture: Architecture
-) -> tuple[list[nn.Module], nn.Linear]:
+) -> tuple[list[nn.Module], Any]:
     """The modules that map last hidden states to logits, in order, and their final linear map."""
     children = dict(model.named_children())
     if not architecture.head or any(
@@ -105,16 +123,17 @@ def _vocabulary_head(
             " distributions need; train one with a stage that has no teacher and the"
             " objective `labels` (recipes/minilm_head.yaml is one)"
         )
-    output = submodule(model, architecture.output or architecture.head[-1])
-    if not isinstance(output, nn.Linear):
+    path = architecture.output or architecture.head[-1]
+    output = submodule(model, path)
+    if not isinstance(output, nn.Linear | nn.Embedding):
         raise ModelError(
-            f"the architecture's output {architecture.output or architecture.head[-1]!r} is"
-            f" {type(output).__name__}, not the linear map to the vocabulary; give its path"
+            f"the architecture's output {path!r} is {type(output).__name__}, not the linear map to"
+            " the vocabulary; give its path"
         )
     return [submodule(model, path) for path in architecture.head], output
 
 
-def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Tensor:
+def _features(head: Sequence[nn.Module], output: nn.Module, rows: Tensor) -> Tensor:
     """The input of the head's final linear map, which is not run."""
     entered: list[Tensor] = []
 
@@ -127,61 +146,123 @@ def _features(head: Sequence[nn.Module], output: nn.Linear, rows: Tensor) -> Ten
         for part in head:
             rows = part(rows)
     except _Complete:
-        pass
+        return entered[0]
     finally:
         handle.remove()
-    return entered[0]
+    return rows  # the final map is the embedding table, which is no part of the head
 
 
-def _hook(
-    body: nn.Module,
-    architecture: Architecture,
-    wanted: set[Name],
-    found: dict[Name, Tensor],
-    *,
-    stop: bool,
-) -> list[RemovableHandle]:
-    layers = list(submodule(body, architecture.layers).children())
+class _Hooks:
+    """Hooks on exactly the modules that compute what is wanted."""
 
-    def take(names: Sequence[Name], parts: Sequence[Tensor]) -> None:
-        found.update((n, p) for n, p in zip(names, parts, strict=True) if n in wanted)
-        if stop and found.keys() >= wanted:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        architecture: Architecture,
+        wanted: set[Name],
+        found: dict[Name, Tensor],
+        *,
+        stop: bool,
+    ) -> None:
+        """Put what is ``wanted`` into ``found``; ``stop`` ends the forward once all is there."""
+        self._body, self._architecture = model.base_model, architecture
+        self._wanted, self._found, self._stop = wanted, found, stop
+        self._heads = head_counts(model.config, architecture)
+        self.handles: list[RemovableHandle] = []
+        layers = runs_of_layers(model, architecture)
+        if EMBEDDINGS in wanted:
+            hook = layers[0][0].register_forward_pre_hook
+            self.handles.append(hook(self._enter, with_kwargs=True))
+        for number in sorted({number for _, number in wanted - {EMBEDDINGS}}):
+            if not 0 <= number < len(layers):
+                raise ModelError(
+                    f"layer {number} was requested, but there are {len(layers)} layers: 0 to"
+                    f" {len(layers) - 1} (the embedding output is not counted)"
+                )
+            self._hook_layer(number, *layers[number])
+
+    def _hook_layer(self, number: int, layer: nn.Module, run: int) -> None:
+        architecture, wanted = self._architecture, self._wanted
+        for projection in projections_of(architecture):
+            if not wanted.intersection((kind, number) for kind in projection.wanted):
+                continue
+
+            source = self._submodule(layer, number, projection.path)
+            self._after(source, number, run, partial(self._parts, projection))
+        if (entered := ("entered", number)) in wanted:
+            source = self._submodule(layer, number, architecture.query)
+            take = self._on_run(run, lambda given: self._take({entered: given[0]}))
+            self.handles.append(source.register_forward_pre_hook(lambda _, given: take(given)))
+        if ("hidden", number) in wanted:
+            source = layer
+            if number == 0 and _has(self._body, architecture.first_output):
+                source = submodule(self._body, architecture.first_output)
+            self._after(source, number, run, lambda output: {"hidden": _first(output)})
+
+    def _parts(self, projection: Projection, output: Tensor) -> dict[str, Tensor]:
+        if not projection.linear:  # a norm may be given each head apart
+            output = output.transpose(1, 2) if self._architecture.norms_by_head else output
+            output = output.flatten(2)
+        parts = split_projection(output, projection, self._architecture, self._heads)
+        return {kind: parts[kind] for kind in projection.wanted}
+
+    def _submodule(self, layer: nn.Module, number: int, path: str) -> nn.Module:
+        if not _has(layer, path):
+            raise ModelError(
+                f"layer {number} ({type(layer).__name__}) has no {path!r}: it has no queries, keys"
+                " and values that could be compared; name a layer that has them"
+            )
+        return submodule(layer, path)
+
+    def _after(
+        self, module: nn.Module, layer: int, run: int, split: Callable[[Any], dict[str, Tensor]]
+    ) -> None:
+        take = self._on_run(
+            run,
+            lambda output: self._take({(k, layer): part for k, part in split(output).items()}),
+        )
+        self.handles.append(module.register_forward_hook(lambda _, given, output: take(output)))
+
+    def _on_run(self, run: int, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The same on the given run of a module within one forward, counted from 0."""
+        runs = itertools.count()
+
+        def on_run(tensors: Any) -> None:
+            if next(runs) == run:
+                take(tensors)
+
+        return on_run
+
+    def _enter(self, module: nn.Module, arguments: Any, named: Any) -> None:
+        if EMBEDDINGS not in self._found:  # a shared layer is entered again
+            self._take({EMBEDDINGS: arguments[0] if arguments else named["hidden_states"]})
+
+    def _take(self, parts: dict[Name, Tensor]) -> None:
+        self._found.update((name, part) for name, part in parts.items() if name in self._wanted)
+        if self._stop and self._found.keys() >= self._wanted:
             raise _Complete
 
-    def keep(names: Sequence[Name], split: bool) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            take(names, tensor.chunk(3, dim=-1) if split else (tensor,))
 
-        return hook
+def runs_of_layers(
+    model: PreTrainedModel, architecture: Architecture
+) -> list[tuple[nn.Module, int]]:
+    """Every layer's module, and which run of that module within a forward the layer is."""
+    modules = list(submodule(model.base_model, architecture.layers).children())
+    if not architecture.shared_layers:
+        return [(module, 0) for module in modules]
+    count = model.config.num_hidden_layers
+    owners = [layer * len(modules) // count for layer in range(count)]
+    return [(modules[owner], layer - owners.index(owner)) for layer, owner in enumerate(owners)]
 
-    def before(names: Sequence[Name]) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
-            take(names, (arguments[0],))
 
-        return hook
+def _first(output: Any) -> Tensor:
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
 
-    def enter(module: nn.Module, arguments: Any, named: Any) -> None:
-        take([EMBEDDINGS], [arguments[0] if arguments else named["hidden_states"]])
 
-    handles = []
-    if EMBEDDINGS in wanted:
-        handles.append(layers[0].register_forward_pre_hook(enter, with_kwargs=True))
-    for layer in sorted({layer for name, layer in wanted - {EMBEDDINGS}}):
-        if not 0 <= layer < len(layers):
-            raise ModelError(
-                f"layer {layer} was requested, but there are {len(layers)} layers: 0 to"
-                f" {len(layers) - 1} (the embedding output is not counted)"
-            )
-        here = layers[layer]
-        for path, kinds in architecture.projections.items():
-            names = [(kind, layer) for kind in kinds]
-            if wanted.intersection(names):
-                hook = keep(names, split=architecture.fused)
-                handles.append(submodule(here, path).register_forward_hook(hook))
-        if (entered := ("entered", layer)) in wanted:
-            hook_in = before([entered])
-            handles.append(submodule(here, architecture.query).register_forward_pre_hook(hook_in))
-        if ("hidden", layer) in wanted:
-            handles.append(here.register_forward_hook(keep([("hidden", layer)], split=False)))
-    return handles
+def _has(module: nn.Module, path: str) -> bool:
+    """Whether there is a module at a path; some families leave one out, depending on their sizes."""
+    try:
+        return bool(path) and bool(module.get_submodule(path))
+    except AttributeError:
+        return False

@@ -13,14 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
     PreTrainedModel,
 )
 
 from ..errors import ModelError, first_line
 from .architecture import Architecture
+from .auto_classes import body_class, whole_class
 from .locate import locate
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
@@ -68,9 +66,9 @@ def load_model(
         ModelError: It cannot be loaded, or ``with_head`` is True and its files lack weights of
             the vocabulary head.
     """
-    if with_head is False:
+    if with_head is False or not (with_head or architecture.head):
         return load_body(name, stored=stored)
-    kind = language_model_class(causal=architecture.causal)
+    kind = whole_class(architecture)
     model, fit = _load(kind, load_config(name), name, stored=stored)
     if model is not None and fit and not fit.missing_in_head:
         return model
@@ -96,8 +94,7 @@ def load_with_head(name: str, *, architecture: Architecture, seed: int) -> PreTr
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        kind = language_model_class(causal=architecture.causal)
-        model, fit = _load(kind, load_config(name), name)
+        model, fit = _load(whole_class(architecture), load_config(name), name)
     if model is None or fit is None:
         raise ModelError(f"transformers has no model with a vocabulary head for {name!r}")
     if problem := fit.problem(name, head_in_part=False):
@@ -112,11 +109,6 @@ def no_head(name: str) -> str:
         " train one by a run with `labels` alone whose student is a copy of it"
         " (recipes/minilm_head.yaml is one), and name that run's student as the teacher"
     )
-
-
-def language_model_class(*, causal: bool) -> Any:
-    """The transformers class of models with a vocabulary head: decoders or encoders."""
-    return AutoModelForCausalLM if causal else AutoModelForMaskedLM
 
 
 def load_body(
@@ -137,7 +129,7 @@ def load_body(
     if not attention_dropout:
         for field in _ATTENTION_DROPOUT & config.to_dict().keys():
             setattr(config, field, 0.0)
-    model, _ = _load(AutoModel, config, name, stored=stored)
+    model, _ = _load(body_class(config.model_type), config, name, stored=stored)
     if model is None:
         raise ModelError(f"transformers has no model class for {name!r}")
     return model

@@ -65,26 +65,26 @@ class Shape:
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
 
+# Texts of models without a table of positions may be longer than this, but no machine reads them.
+_NO_LIMIT = 2**20
+
+
 def shape_of(config: Any, architecture: Architecture) -> Shape:
     """The sizes that a transformers configuration describes.
 
     Raises:
         ModelError: It has no field for one of them.
     """
-    fields = config.to_dict()
     try:
-        # GPT-2 leaves the field empty where the feed-forward is four times as wide as the states.
-        intermediate = getattr(config, architecture.intermediate_field) or 4 * config.hidden_size
         return Shape(
             num_hidden_layers=config.num_hidden_layers,
             hidden_size=config.hidden_size,
             num_attention_heads=config.num_attention_heads,
-            intermediate_size=intermediate,
+            intermediate_size=_intermediate_size(config, architecture),
             vocab_size=config.vocab_size,
-            max_position_embeddings=config.max_position_embeddings
-            - unused_positions(config, architecture),
-            num_key_value_heads=fields.get("num_key_value_heads"),
-            head_dim=fields.get("head_dim"),
+            max_position_embeddings=_longest(config, architecture),
+            num_key_value_heads=_key_value_heads(config, architecture),
+            head_dim=getattr(config, architecture.head_dim_field, None),
             causal=architecture.causal,
         )
     except AttributeError as error:
@@ -93,6 +93,35 @@ def shape_of(config: Any, architecture: Architecture) -> Shape:
             " are not known; only models that name their sizes as BERT or Llama do can be used"
             " (`architecture.intermediate_field` names the field of the feed-forward's width)"
         ) from error
+
+
+def head_counts(config: Any, architecture: Architecture) -> tuple[int, int]:
+    """Numbers of the query heads, and of the heads of keys and values."""
+    heads: int = config.num_attention_heads
+    return heads, _key_value_heads(config, architecture) or heads
+
+
+def _intermediate_size(config: Any, architecture: Architecture) -> int:
+    """The feed-forward's width; some families leave it out where it is four times the states'."""
+    field = architecture.intermediate_field
+    size: int = (getattr(config, field) if field else None) or 4 * config.hidden_size
+    return size
+
+
+def _key_value_heads(config: Any, architecture: Architecture) -> int | None:
+    # Falcon has one head of keys and values, whatever its field says, unless it has groups.
+    if getattr(config, "multi_query", False) and not config.new_decoder_architecture:
+        return 1
+    heads: int | None = getattr(config, architecture.key_value_heads_field, None)
+    return heads
+
+
+def _longest(config: Any, architecture: Architecture) -> int:
+    limited = architecture.positions in ("table", "rotary")
+    if not limited and getattr(config, "max_position_embeddings", None) is None:
+        return _NO_LIMIT
+    longest: int = config.max_position_embeddings
+    return longest - unused_positions(config, architecture)
 
 
 def unused_positions(config: Any, architecture: Architecture) -> int:

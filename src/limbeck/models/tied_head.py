@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..errors import ModelError, first_line
+from .auto_classes import body_class
 from .families import ARCHITECTURES
 from .weight_files import read_headers, same_in_files, weight_files
 from .weight_fit import check_layers
@@ -74,7 +75,7 @@ def _embedding_path(config: Any) -> str:
     """Where a model's body keeps its embedding table."""
     try:
         with torch.device("meta"):
-            body: PreTrainedModel = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+            body: PreTrainedModel = body_class(config.model_type).from_config(config)
     except Exception as error:  # transformers raises errors of many types for unexpected fields
         raise ModelError(
             f"cannot build a model as config.json says: {first_line(error)}"

@@ -4,10 +4,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel
-
 from .architecture import Architecture
-from .load import language_model_class, load_config
+from .auto_classes import body_class, whole_class
+from .load import load_config
 from .locate import locate
 from .weight_files import weight_files
 from .weight_plan import WeightPlan, weight_plan
@@ -29,7 +28,10 @@ def check_weights(
     Raises:
         ModelError: Files are missing or damaged.
     """
-    whole, body = _with_head(name, architecture), _plan(name, AutoModel)
+    whole, body = (
+        _with_head(name, architecture),
+        _plan(name, body_class(load_config(name).model_type)),
+    )
     problem = whole.problem(name, head_in_part=head_in_part) if whole else None
     if body and not problem:
         problem = body.problem(name)
@@ -45,7 +47,7 @@ def check_body(name: str) -> str | None:
     Raises:
         ModelError: Its configuration cannot be read, or files are missing or damaged.
     """
-    body = _plan(name, AutoModel)
+    body = _plan(name, body_class(load_config(name).model_type))
     return body.problem(name) if body else None
 
 
@@ -59,9 +61,7 @@ def has_vocabulary_head(name: str, *, architecture: Architecture) -> bool | None
 
 
 def _with_head(name: str, architecture: Architecture) -> WeightPlan | None:
-    return (
-        _plan(name, language_model_class(causal=architecture.causal)) if architecture.head else None
-    )
+    return _plan(name, whole_class(architecture)) if architecture.head else None
 
 
 def _plan(name: str, kind: Any) -> WeightPlan | None:

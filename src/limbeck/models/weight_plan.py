@@ -12,10 +12,12 @@ from torch import Tensor
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     MODEL_MAPPING,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForTextEncoding,
     PreTrainedModel,
 )
 
@@ -31,6 +33,7 @@ _CONFIGURATIONS: dict[Any, Any] = {
     AutoModel: MODEL_MAPPING,
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModelForMaskedLM: MODEL_FOR_MASKED_LM_MAPPING,
+    AutoModelForTextEncoding: MODEL_FOR_TEXT_ENCODING_MAPPING,
 }
 
 

@@ -102,7 +102,7 @@ class Alignment(nn.Module):
                 weight = torch.cat([weight, bias[:, None].to(weight.dtype)], dim=1)
                 bias = None
         merge = None if self.summed is None else partial(_log_sum_exp, self.summed)
-        made = Predictions(features, weight, bias, merge)
+        made = Predictions(features, weight, bias, given.soft_cap, merge)
         return replace(aligned, predictions=made)
 
     def teacher(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
@@ -118,7 +118,8 @@ class Alignment(nn.Module):
         if self.teacher_columns is not None:
             weight = weight[self.teacher_columns]
             bias = None if bias is None else bias[self.teacher_columns]
-        return replace(aligned, predictions=Predictions(features, weight, bias))
+        made = Predictions(features, weight, bias, given.soft_cap)
+        return replace(aligned, predictions=made)
 
     def _vectors(self, found: Activations, groups: Tensor, tokens: Tokens) -> Activations:
         def pooled(vectors: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
-from ..activations import Activations, Needs, Predictions, float32_region, log_rest
+from ..activations import Activations, Needs, Predictions, float32_region, log_rest, soft_capped
 from ..batch import Batch
 from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
@@ -115,6 +115,7 @@ def label_log_likelihoods(
             predictions.features[rows],
             predictions.weight,
             predictions.bias,
+            predictions.soft_cap,
             labels[rows],
             ids,
         )
@@ -124,11 +125,18 @@ def label_log_likelihoods(
 
 
 def _likelihoods(
-    features: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, ids: TokenIds
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    soft_cap: float | None,
+    labels: Tensor,
+    ids: TokenIds,
 ) -> Tensor:
     logits = linear(features, weight, bias)
     with float32_region(logits):
         logits = ids.only(logits)
+        if soft_cap is not None:
+            logits = soft_capped(logits.float(), soft_cap)
         # Compared with all other tokens, not with all tokens: the distance of a nearly certain
         # label from certainty is kept, which a softmax would round away.
         others = log_rest(logits, labels[:, None])

@@ -11,7 +11,7 @@ from ..activations import Activations
 from ..batch import Batch, Tokens
 from ..errors import ObjectiveError
 from ..models.capture import capture
-from ..models.families import architecture_of
+from ..models.families.lookup import architecture_of
 from ..models.shapes import shape_of
 from ..student.projections import Projections
 from ..teacher.live import LiveTeacher
@@ -63,8 +63,8 @@ class DistillationLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        mine = architecture_of(student.config.model_type)
-        theirs = architecture_of(teacher.config.model_type) if teacher is not None else None
+        mine = architecture_of(student.config)
+        theirs = architecture_of(teacher.config) if teacher is not None else None
         shapes = (
             shape_of(student.config, mine),
             shape_of(teacher.config, theirs) if teacher is not None and theirs else None,

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..activations import Merge, Predictions, Selected, float32_region
+from ..activations import Merge, Predictions, Selected, float32_region, soft_capped
 from ..token_ids import TokenIds
 
 _GROUP = 2**23  # logits in one matrix product, in the precision of the model
@@ -53,6 +53,7 @@ def vocabulary_loss(
         student.features,
         student.weight,
         student.bias,
+        student.soft_cap,
         student.merge,
         teacher,
         block_loss,
@@ -70,6 +71,7 @@ class _VocabularyLoss(torch.autograd.Function):
         features: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        soft_cap: float | None,
         merge: Merge | None,
         teacher: Predictions | None,
         block_loss: BlockLoss,
@@ -80,7 +82,7 @@ class _VocabularyLoss(torch.autograd.Function):
         given = (features, weight, bias)
         wanted = learns and any(t is not None and t.requires_grad for t in given)
         own = ids if merge is None else TokenIds(len(weight))
-        student = _Map(Predictions(features, weight, bias), own)
+        student = _Map(Predictions(features, weight, bias, soft_cap), own)
         maps: list[_Map | _Known] = [student]
         if teacher is not None:
             known = teacher.selected
@@ -96,12 +98,14 @@ class _VocabularyLoss(torch.autograd.Function):
                 for rows in _slices(group.stop - group.start, block // len(ids)):
                     place = slice(group.start + rows.start, group.start + rows.stop)
                     here = [m.in_float32(made[rows]) for m, made in zip(maps, logits, strict=True)]
+                    bounded = student.slope_of_bound(here[0])
                     if merge is None:
                         value, slope = block_loss(place, *here)
                     else:
                         merged, back = merge(here[0])
                         value, slope = block_loss(place, merged, *here[1:])
                         slope = back(slope)
+                    slope = slope if bounded is None else slope * bounded
                     total += value
                     if of_bias is not None:
                         of_bias[student.columns] += slope.sum(0)
@@ -119,7 +123,7 @@ class _VocabularyLoss(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         # In place: a second copy of the output map's gradient would be the largest tensor here.
         features, weight, bias = (None if g is None else g.mul_(slope) for g in ctx.saved_tensors)
-        return features, weight, bias, *[None] * 6
+        return features, weight, bias, *[None] * 7
 
 
 class _Map:
@@ -134,6 +138,7 @@ class _Map:
         self.columns = ids.columns(self._weight.device)
         bias = predictions.bias
         self._bias = None if bias is None else bias.detach()[self.columns]
+        self._soft_cap = predictions.soft_cap
         self._step = _TOKENS if device == "cpu" else _TOKENS_CUDA
 
     def logits(self, rows: slice) -> Float[Tensor, "rows vocabulary"]:
@@ -145,9 +150,15 @@ class _Map:
         return found
 
     def in_float32(self, logits: Tensor) -> Float[Tensor, "rows vocabulary"]:
-        """Logits in float32, with the bias."""
+        """Logits in float32, with the bias, within their bound."""
         found = logits.float()
-        return found if self._bias is None else found.add_(self._bias)
+        if self._bias is not None:
+            found.add_(self._bias)
+        return found if self._soft_cap is None else soft_capped(found, self._soft_cap)
+
+    def slope_of_bound(self, bounded: Tensor) -> Tensor | None:
+        """The gradient of bounded logits by the logits before; None where there is no bound."""
+        return None if self._soft_cap is None else 1 - (bounded / self._soft_cap).square()
 
     def add_gradients(
         self, slopes: Tensor, rows: slice, of_features: Tensor, of_weight: Tensor

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import LimbeckError, Problem
 from ..models.architecture import Architecture
-from ..models.families import architecture_of
+from ..models.families.lookup import architecture_of, architecture_of_type
 from ..models.load import load_config
 from ..models.low_rank_layers import low_rank_ranks
 from ..models.shapes import Shape, shape_of
@@ -46,7 +46,7 @@ def _described_teacher(
         return None, [], []
     try:
         config = load_config(part.model)
-        architecture = part.architecture or architecture_of(config.model_type)
+        architecture = part.architecture or architecture_of(config)
         tokenizer = load_tokenizer(part.model)
         shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
         problem, note = check_weights(part.model, architecture=architecture)
@@ -71,7 +71,7 @@ def _of_its_own(teacher: ModelSide | None, student: StudentPart, name: str) -> F
         if teacher and config.model_type == teacher.config.model_type:
             architecture = teacher.architecture
         else:
-            architecture = architecture_of(config.model_type)
+            architecture = architecture_of(config)
         tokenizer = load_tokenizer(name)
         shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
         problem, note = check_weights(name, architecture=architecture, head_in_part=False)
@@ -156,7 +156,7 @@ def _own_family(
         message = "is missing; without a teacher name one, as bert"
         return None, [] if part else [("student.model_type", message)]
     try:
-        return (student.model_type, architecture_of(student.model_type)), []
+        return (student.model_type, architecture_of_type(student.model_type)), []
     except LimbeckError as error:
         return None, [("student.model_type", str(error))]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ..errors import LimbeckError, Problem
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.task_files import is_generation_task, load_task
-from ..models.families import architecture_of
+from ..models.families.lookup import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
 from ..models.weight_headers import check_body, has_vocabulary_head
@@ -39,7 +39,7 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
     load_tokenizer(name)
     if (problem := check_body(name)) or not texts:
         return problem
-    architecture = architecture_of(config.model_type)
+    architecture = architecture_of(config)
     if not architecture.causal:
         return f"{name} is an encoder; only decoders generate texts"
     return no_head(name) if has_vocabulary_head(name, architecture=architecture) is False else None

@@ -141,6 +141,10 @@ def _decoder_problems(
     if data.isolate_documents and (part.alignment or not (data.packing and causal)):
         message = "is for packed text that decoders read, without an alignment; leave it out"
         problems.append(("data.isolate_documents", message))
+    families = [side.architecture for side in (models.student, models.teacher) if side]
+    if data.isolate_documents and not all(family.separable_documents for family in families):
+        message = "cannot be: the model has no positions that keep documents apart; leave it out"
+        problems.append(("data.isolate_documents", message))
     if part.masking and causal:
         message = "hides tokens, which decoders do not learn from; leave it out"
         problems.append((f"stages.{number}.masking", message))

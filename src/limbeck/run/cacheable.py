@@ -8,7 +8,7 @@ import torch
 
 from ..activations import Needs
 from ..data.json_lines import file_of_split
-from ..models.load import language_model_class
+from ..models.auto_classes import whole_class
 from ..models.locate import fingerprint
 from ..objectives.logits import Logits
 from ..recipe.schema import DataPart
@@ -90,7 +90,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     teacher = setup.models.required_teacher()
     architecture = teacher.architecture
     with torch.device("meta"):
-        model = language_model_class(causal=architecture.causal).from_config(teacher.config)
+        model = whole_class(architecture).from_config(teacher.config)
     width = teacher.shape.hidden_size
     element = _BYTES[setup.precision.name]
     total = tokens = 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..system.lazy import lazily
 
 if TYPE_CHECKING:
-    from ..models.families import architecture_of
+    from ..models.families.lookup import architecture_of
     from ..models.shapes import Shape, shape_of
     from .adapters import add_adapters, merge_adapters
     from .embedding_init import mean_of_containing_tokens, mean_of_teacher_tokens, set_embeddings
@@ -50,7 +50,7 @@ __getattr__ = lazily(
         "Shape": "..models.shapes",
         "Width": ".width",
         "add_adapters": ".adapters",
-        "architecture_of": "..models.families",
+        "architecture_of": "..models.families.lookup",
         "break_even": ".low_rank",
         "build_student": ".shape",
         "chosen_layers": ".low_rank",

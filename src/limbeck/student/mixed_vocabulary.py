@@ -10,6 +10,7 @@ through the map is our choice.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from ..activations import Needs, Predictions
 from ..batch import Tokens
 from ..errors import StudentError
 from ..models.architecture import Architecture
-from ..models.capture import capture
+from ..models.capture import capture, output_map
 from ..models.modules import submodule
 
 
@@ -116,8 +117,9 @@ class MixedVocabulary(nn.Module):
             output = _output(model, self._architecture)
             table.weight[first:] = rows
             output.weight[first:] = rows
-            if output.bias is not None:
-                output.bias[first:] = self.student_bias
+            bias = output_map(model, self._architecture).bias
+            if bias is not None:
+                bias[first:] = self.student_bias
         model.train(False)
         return model
 
@@ -130,10 +132,11 @@ class MixedVocabulary(nn.Module):
         if found is None:
             raise StudentError("the teacher of mixed-vocabulary training has no vocabulary head")
         is_student = tokens.labels[tokens.predicted] >= self.embedding.student_from
-        of_teacher = Predictions(found.features[~is_student], found.weight, found.bias)
+        of_teacher = replace(found, features=found.features[~is_student])
         # (E A + b) . h = E . (A h) + b . h, and b . h is the same for all tokens.
         features = found.features[is_student] @ self.embedding.map.weight
-        return of_teacher, Predictions(features, self.embedding.student.weight, self.student_bias)
+        weight = self.embedding.student.weight
+        return of_teacher, Predictions(features, weight, self.student_bias, found.soft_cap)
 
 
 def reader_of_student_tokens(
@@ -149,7 +152,8 @@ def reader_of_student_tokens(
         student_from: The id of the student's first token in ``both``.
     """
     table, output = _table(both, "teacher"), _output(both, architecture)
-    bias = None if output.bias is None else output.bias[student_from:]
+    bias = output_map(both, architecture).bias
+    bias = None if bias is None else bias[student_from:]
     return with_tokens(
         both, architecture, table.weight[student_from:], output.weight[student_from:], bias
     )
@@ -174,16 +178,31 @@ def with_tokens(
     with torch.no_grad():
         changed: Any = copy.deepcopy(model)
         changed.float()  # rows may be more precise than the model's weights
-        table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
+        if architecture.output_bias:  # transformers would resize a layer within such a head
+            table = _new_table(changed, architecture, len(rows))
+        else:
+            table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
         table.weight.copy_(rows)
         if changed is not changed.base_model:
             output = _output(changed, architecture)
             output.weight.copy_(rows if output_rows is None else output_rows)
-            if output.bias is not None:
-                output.bias.copy_(torch.zeros(len(rows)) if bias is None else bias)
+            of_logits = output_map(changed, architecture).bias
+            if of_logits is not None:
+                of_logits.copy_(torch.zeros(len(rows)) if bias is None else bias)
     changed.train(False)
     made: PreTrainedModel = changed
     return made
+
+
+def _new_table(model: Any, architecture: Architecture, rows: int) -> nn.Embedding:
+    """An untrained embedding table in a model whose head reads it and has a bias beside it."""
+    table = nn.Embedding(rows, model.get_input_embeddings().embedding_dim)
+    model.base_model.set_input_embeddings(table)
+    model.config.vocab_size = rows
+    if model is not model.base_model:
+        path, _, name = architecture.output_bias.rpartition(".")
+        setattr(submodule(model, path), name, nn.Parameter(torch.zeros(rows)))
+    return table
 
 
 def _deviation(rows: Tensor) -> Tensor:
@@ -191,9 +210,9 @@ def _deviation(rows: Tensor) -> Tensor:
     return (rows - rows.mean(0)).square().sum(1).mean().sqrt()
 
 
-def _output(model: PreTrainedModel, architecture: Architecture) -> nn.Linear:
+def _output(model: PreTrainedModel, architecture: Architecture) -> nn.Linear | nn.Embedding:
     found = submodule(model, architecture.output or architecture.head[-1])
-    if not isinstance(found, nn.Linear):
+    if not isinstance(found, nn.Linear | nn.Embedding):
         raise StudentError(f"the teacher's output is {type(found).__name__}, not a linear map")
     return found
 

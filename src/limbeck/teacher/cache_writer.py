@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ..activations import PREDICTIONS, Name, Needs, OutputMap, log_rest
+from ..activations import PREDICTIONS, Name, Needs, OutputMap, log_rest, soft_capped
 from ..batch import Batch
 from ..system.files import whole_file
 from ..token_ids import TokenIds
-from .cached import MAPS
+from .cached import MAPS, SOFT_CAP
 from .live import LiveTeacher
 from .manifest import Kind
 from .row_records import PREDICTIONS_AS, keys_of, records_of
@@ -82,7 +82,7 @@ class CacheWriter:
     def _predictions(self, features: Tensor, keys: Keys) -> dict[Name, Tensor]:
         if self._kind.logits == "exact":
             return {PREDICTIONS: features}
-        weight, bias = self._live.output
+        weight, bias, soft_cap = self._live.output
         weight = weight[: self._ids.end]
         bias = None if bias is None else bias[: self._ids.end]
         seed = (self._seed + int(keys.view(np.uint64).sum())) % 2**63  # differs for each batch
@@ -92,6 +92,8 @@ class CacheWriter:
             # The map may be stored in a lower precision than that of the computation.
             of_rows = None if bias is None else bias.to(some.dtype)
             logits = linear(some, weight.to(some.dtype), of_rows)
+            if soft_cap is not None:
+                logits = soft_capped(logits, soft_cap)
             logs = self._ids.only(logits).log_softmax(-1)
             if self._kind.logits == "sampled":
                 drawn = logs.exp().multinomial(
@@ -108,7 +110,9 @@ class CacheWriter:
 
 
 def _as_tensors(name: str, found: OutputMap) -> dict[str, Tensor]:
-    weight, bias = found
-    return {f"{name}.weight": weight.detach().cpu()} | (
-        {} if bias is None else {f"{name}.bias": bias.detach().cpu()}
-    )
+    tensors = {f"{name}.weight": found.weight.detach().cpu()}
+    if found.bias is not None:
+        tensors[f"{name}.bias"] = found.bias.detach().cpu()
+    if found.soft_cap is not None:
+        tensors[SOFT_CAP] = torch.tensor(found.soft_cap)
+    return tensors

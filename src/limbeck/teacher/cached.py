@@ -19,6 +19,7 @@ from ..activations import (
     Activations,
     Name,
     Needs,
+    OutputMap,
     Predictions,
     Selected,
     as_activations,
@@ -30,6 +31,7 @@ from .row_records import PREDICTIONS_AS, joined, keys_of
 from .store import SignalStore
 
 MAPS = "maps.safetensors"
+SOFT_CAP = "output.soft_cap"  # among the maps, where the teacher's logits are bounded
 _NEVER = -1e4  # the log-probability of tokens not drawn: finite, so that 0 times it is 0
 
 
@@ -102,7 +104,9 @@ class CachedTeacher:
         weight, bias = self._map("output.weight"), self._maps.get("output.bias")
         if self._kind.logits == "exact":
             found[PREDICTIONS] = self._read(PREDICTIONS, tokens)
-            return as_activations(found, (weight, bias))
+            bound = self._maps.get(SOFT_CAP)
+            output = OutputMap(weight, bias, None if bound is None else float(bound))
+            return as_activations(found, output)
         nothing = weight.new_empty(int(tokens.predicted.sum()), 0)
         given = Predictions(nothing, weight[:, :0], None, selected=self._selected(tokens))
         return replace(as_activations(found, None), predictions=given)

@@ -4,13 +4,16 @@ Of queries, keys and values their common input is stored where that is smaller; 
 compute them from it are stored once.
 """
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ..activations import PREDICTIONS, Name, Needs, OutputMap
 from ..models.architecture import Architecture
+from ..models.capture import runs_of_layers
 from ..models.modules import submodule
+from ..models.projections import projections_of, split_projection
+from ..models.shapes import head_counts
 from .manifest import Kind
 from .row_records import PREDICTIONS_AS
 
@@ -66,20 +69,26 @@ def _maps_of(
     layer: int, model: PreTrainedModel, architecture: Architecture
 ) -> dict[str, OutputMap]:
     """The linear maps of a layer's attention by kind; other projections are left out."""
-    here = list(submodule(model.base_model, architecture.layers).children())[layer]
+    here, _ = runs_of_layers(model, architecture)[layer]
+    heads = head_counts(model.config, architecture)
     maps: dict[str, OutputMap] = {}
-    for path, kinds in architecture.projections.items():
-        if (found := _linear(submodule(here, path))) is None:
+    for projection in projections_of(architecture):
+        found = _linear(submodule(here, projection.path)) if projection.linear else None
+        if found is None:
             continue
-        weights = found[0].chunk(len(kinds))
-        biases = [None] * len(kinds) if found[1] is None else found[1].chunk(len(kinds))
-        maps |= dict(zip(kinds, zip(weights, biases, strict=True), strict=True))
+        weights = split_projection(found.weight.mT, projection, architecture, heads)
+        biases: dict[str, Tensor] = {}
+        if found.bias is not None:
+            biases = split_projection(found.bias, projection, architecture, heads)
+        maps |= {kind: OutputMap(weights[kind].mT, biases.get(kind)) for kind in projection.wanted}
     return maps
 
 
 def _linear(module: nn.Module) -> OutputMap | None:
     if isinstance(module, nn.Linear):
-        return module.weight.detach(), None if module.bias is None else module.bias.detach()
+        return OutputMap(
+            module.weight.detach(), None if module.bias is None else module.bias.detach()
+        )
     if isinstance(module, Conv1D):
-        return module.weight.detach().mT, module.bias.detach()
+        return OutputMap(module.weight.detach().mT, module.bias.detach())
     return None

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..data.text import TextSource, read_documents_up_to
 from ..errors import ModelError
-from ..models.families import architecture_of
+from ..models.families.lookup import architecture_of
 from ..models.load import load_config
 from ..models.shapes import shape_of
 from .load import load_tokenizer
@@ -53,7 +53,7 @@ def vocabulary_report(
         report |= {"like": like, "like_tokens": len(theirs), "shared_tokens": len(mine & theirs)}
         with suppress(ModelError):  # a folder with a tokenizer but no model
             config = load_config(like)
-            width = shape_of(config, architecture_of(config.model_type)).hidden_size
+            width = shape_of(config, architecture_of(config)).hidden_size
             report["embedding_bytes_saved"] = 4 * width * (len(theirs) - len(mine))
     if proof:
         report["trimmed"] = {
