@@ -30,6 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from limbeck.activations import Needs
 from limbeck.batch import Batch, Tokens
 from limbeck.models.auto_classes import whole_class
 from limbeck.models.families import ARCHITECTURES
@@ -191,6 +192,29 @@ def make_model(
         elif "norm" in name.lower() and parameter.dim() == 1:
             parameter.data.add_(torch.linspace(-0.1, 0.1, len(parameter)))
     return model.eval()
+
+
+def with_full_attention(family: str, **fields: Any) -> PreTrainedModel:
+    """A tiny decoder in which every layer sees all of the text."""
+    if family in KINDS_OF_LAYERS:
+        fields["layer_types"] = ["full_attention"] * 3
+    model = make_model(family, **fields)
+    # Gemma makes the mask of a window though no layer uses it.
+    model.config.sliding_window = 80 if family in KINDS_OF_LAYERS else None
+    return model
+
+
+def all_needs(family: str) -> Needs:
+    """Everything that a model of a family has, at a layer that attends."""
+    layer = frozenset({2})
+    return Needs(
+        predictions=bool(ARCHITECTURES[family].head),
+        embeddings=True,
+        hidden=frozenset({0, 1, 2}),
+        queries=layer,
+        keys=layer,
+        values=layer,
+    )
 
 
 def make_batch(

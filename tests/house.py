@@ -19,7 +19,7 @@ def tree() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     room = ""
     for line in block.splitlines()[1:]:
-        names = re.findall(r"(?<![\w.])(\w+\.py|\w+/)(?= |$)", line)
+        names = re.findall(r"(?<![\w./])((?:\w+/)*\w+\.py|\w+/)(?= |$)", line)
         if line.startswith("   "):
             found[room] += [f"{room}/{name}" for name in names]
         else:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_model, with_full_attention
 
 from limbeck.errors import ModelError
 from limbeck.generation import readers as readers_module
@@ -257,7 +257,8 @@ def test_options_out_of_range(rule, message):
     assert not RULES["switch"]().problems()
 
 
-DECODERS = [name for name, architecture in ARCHITECTURES.items() if architecture.causal]
+# Bloom and Gemma 2 compute attention in ways of their own, which are never replayed.
+DECODERS = [f for f, row in ARCHITECTURES.items() if row.causal and f not in ("bloom", "gemma2")]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -265,10 +266,8 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 @pytest.mark.parametrize("family", DECODERS)
 def test_a_static_cache_gives_every_family_the_same_text(family, device, monkeypatch):
     student, teacher = (
-        make_model(family, vocabulary=TOKENS, seed=n).double().to(device) for n in (0, 1)
+        with_full_attention(family, vocabulary=TOKENS, seed=n).double().to(device) for n in (0, 1)
     )
-    for model in (student, teacher):
-        model.config.sliding_window = None
     prompts = [[5], [6, 8, 4], [9, 9, 9, 9, 9]]
     arguments = {"options": DecodingOptions(LONGEST), "vocabulary": TOKENS, "eos_token_id": ENDS}
     plain = generate(student, teacher, prompts, Switch(), **arguments)

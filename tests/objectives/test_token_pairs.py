@@ -193,3 +193,13 @@ def test_heads_that_do_not_divide_name_those_that_do(vectors):
     student, teacher, mask = vectors
     with pytest.raises(ObjectiveError, match=r"width 12 .* heads=5; use one of \[1, 2, 3"):
         compared_pairs(*student, *teacher, mask, loss=relation_divergence, heads=5)
+
+
+def test_a_batch_in_which_nothing_is_compared_adds_nothing():
+    student = torch.zeros(3, 0, 8, requires_grad=True)
+    teacher, mask = torch.zeros(3, 0, 12), torch.ones(3, 0, dtype=torch.bool)
+    total = compared_pairs(
+        student, student, teacher, teacher, mask, loss=relation_divergence, heads=4
+    )
+    total.backward()
+    assert total.item() == 0 and student.grad.shape == (3, 0, 8)

@@ -65,6 +65,18 @@ def test_means_of_the_tokens_that_contain_one(tokenizers, counted):
     assert several > 20
 
 
+def test_parts_taken_a_few_at_a_time_give_the_same_rows(tokenizers, monkeypatch):
+    student, teacher = tokenizers  # the larger one
+    tokens = map_tokens(teacher, student)
+    chance = torch.Generator().manual_seed(0)
+    table = torch.randn(len(tokens.same), 8, generator=chance)
+    otherwise = torch.randn(max(student.get_vocab().values()) + 1, 8, generator=chance)
+    at_once = mean_of_containing_tokens(table, tokens, otherwise)
+    monkeypatch.setattr("limbeck.student.embedding_init._PARTS_AT_ONCE", 3)
+    few = mean_of_containing_tokens(table, tokens, otherwise)
+    assert all(torch.equal(one, other) for one, other in zip(at_once, few, strict=True))
+
+
 def test_frequent_tokens_decide_the_directions():
     torch.manual_seed(0)
     rows = torch.randn(50, 24)

@@ -5,15 +5,16 @@ import json
 import pytest
 import torch
 from conftest import make_batch, make_model
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 import limbeck
 from limbeck.errors import ModelError, StudentError
 from limbeck.evaluation.cost import model_size
+from limbeck.models.auto_classes import body_class, whole_class
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_model
 from limbeck.models.low_rank_layers import LowRankLinear, low_rank_ranks, sizes_of
 from limbeck.models.low_rank_loading import QUANT_METHOD
+from limbeck.models.modules import submodule
 from limbeck.student.adapters import add_adapters, merge_adapters, train_only_adapters
 from limbeck.student.low_rank import (
     Rank,
@@ -27,10 +28,11 @@ FAMILIES = sorted(ARCHITECTURES)
 
 
 def logits(model, batch):
+    """At real tokens; last hidden states of a family without a vocabulary head."""
+    tokens = batch.student
     with torch.no_grad():
-        return model(input_ids=batch.student.input_ids, attention_mask=batch.student.mask).logits[
-            batch.student.mask
-        ]
+        out = model(input_ids=tokens.input_ids, attention_mask=tokens.mask.long())
+    return (out.logits if "logits" in out else out.last_hidden_state)[tokens.mask]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -38,7 +40,9 @@ def logits(model, batch):
 def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, which):
     model = make_model(family)
     paths = chosen_layers(model, ARCHITECTURES[family], which)
-    assert len(paths) >= 2 * 3 or family in ("gpt2", "modernbert", "distilbert")
+    layers = submodule(model.base_model, ARCHITECTURES[family].layers).children()
+    attending = [layer for layer in layers if "linear_attn" not in dict(layer.named_children())]
+    assert len(paths) >= 2 * len(attending)
     with torch.no_grad():
         for path in paths:
             weight = model.base_model.get_submodule(path).weight
@@ -129,7 +133,7 @@ def test_layers_by_the_ends_of_their_paths():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_low_rank_folder_loads_again_and_is_smaller(family, tmp_path):
-    kind = AutoModelForCausalLM if ARCHITECTURES[family].causal else AutoModelForMaskedLM
+    kind = whole_class(ARCHITECTURES[family])
     model = make_model(family)
     model.save_pretrained(tmp_path / "dense")
     architecture = ARCHITECTURES[family]
@@ -144,7 +148,8 @@ def test_a_low_rank_folder_loads_again_and_is_smaller(family, tmp_path):
     third = load_model(str(tmp_path / "again"), architecture=architecture, with_head=True)
     torch.testing.assert_close(logits(third, batch), before)
     assert low_rank_ranks(third.config) == low_rank_ranks(model.config) != {}
-    for body in (AutoModel.from_pretrained(tmp_path / "again"), load_body(str(tmp_path / "again"))):
+    own = body_class(family).from_pretrained(tmp_path / "again")
+    for body in (own, load_body(str(tmp_path / "again"))):
         assert any(isinstance(m, LowRankLinear) for m in body.modules())
     sizes = [model_size(str(tmp_path / name)) for name in ("low_rank", "dense")]
     assert sizes[0]["megabytes"] < sizes[1]["megabytes"]
@@ -181,15 +186,15 @@ def test_load_gives_model_and_tokenizer(teacher_folder):
         _ = limbeck.nothing
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_additions_change_nothing_before_training_and_are_merged_at_the_end(family):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_additions_change_nothing_before_training_and_are_merged_at_the_end(family, tmp_path):
     model = make_model(family)
     batch = make_batch()
     before = logits(model, batch)
     names = [name for name, _ in model.named_parameters()]
-    paths = chosen_layers(model, ARCHITECTURES[family], "feed_forward")
+    paths = chosen_layers(model, ARCHITECTURES[family], "all")
     add_adapters(model, paths, rank=2, alpha=4, seed=0)
-    torch.testing.assert_close(logits(model, batch), before)
+    assert torch.equal(logits(model, batch), before)
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     assert len(learning) == 2 * len(paths) and all("lora_" in name for name in learning)
     with torch.no_grad():
@@ -199,8 +204,12 @@ def test_additions_change_nothing_before_training_and_are_merged_at_the_end(fami
     learned = logits(model, batch)
     assert not torch.allclose(learned, before)
     merge_adapters(model)
-    torch.testing.assert_close(logits(model, batch), learned, rtol=1e-4, atol=1e-4)
+    merged = logits(model, batch)
+    torch.testing.assert_close(merged, learned, rtol=1e-3, atol=1e-3)
     assert [name for name, _ in model.named_parameters()] == names
+    model.save_pretrained(tmp_path)
+    again = whole_class(ARCHITECTURES[family]).from_pretrained(tmp_path).eval()
+    assert torch.equal(logits(again, batch), merged)
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, make_batch, make_model, same_run
+from conftest import FAMILIES, all_needs, make_batch, make_model, same_run
 
-from limbeck.activations import Needs
 from limbeck.models.attention import use_float32_attention
 from limbeck.models.families import ARCHITECTURES
 from limbeck.run import teacher as module
@@ -20,7 +19,7 @@ def test_halved_weights_give_the_same_signals(family):
     halve_weights(halved)
     sizes = [sum(p.nbytes for p in m.base_model.parameters()) for m in (whole, halved)]
     assert sizes[1] < 0.9 * sizes[0]
-    needs = Needs(hidden=frozenset({0, 1}), queries=frozenset({1}), predictions=True)
+    needs = all_needs(family)
     batch = make_batch()
     with torch.autocast("cpu", torch.bfloat16):
         found = [

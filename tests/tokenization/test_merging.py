@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.tokenization.merging import Merging, merge_pairs
-from limbeck.tokenization.trim import count_tokens, prove, trimmed_tokenizer
+from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
+from limbeck.tokenization.trim_proof import prove
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 

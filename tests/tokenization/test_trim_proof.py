@@ -11,7 +11,8 @@ from limbeck.errors import DataError
 from limbeck.tokenization import folders as vocabulary
 from limbeck.tokenization.folders import trim_vocabulary
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.trim import count_tokens, prove, trimmed_tokenizer
+from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
+from limbeck.tokenization.trim_proof import prove
 
 TEXTS = [f"{text}\n\n   {text.title()}  " for text in make_text(300)]
 

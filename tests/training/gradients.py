@@ -2,8 +2,8 @@
 
     gradients.py DEVICE FOLDER ROWS MICRO_BATCH_SIZE ...
 
-Writes, for every objective in `OBJECTIVES`, the gradients that the optimizer would get and the
-means that the log would show, once for each way of splitting the step.
+Writes, for every objective in `OBJECTIVES` and every family of models, the gradients that the
+optimizer would get and the means that the log would show, once for each way of splitting the step.
 """
 
 import os
@@ -29,7 +29,15 @@ from limbeck.training.settings import OptimizerSettings
 from limbeck.training.stage import Stage
 from limbeck.training.step import train_step
 
-FAMILIES = ("bert", "llama")
+WITH_EVERY_OBJECTIVE = ("bert", "llama")
+OTHERS = ("hidden_states", "relations")
+
+
+def objectives_of(family: str) -> list[str]:
+    """All for two families; for the others, one that reads states and one that reads attention."""
+    if family in WITH_EVERY_OBJECTIVE:
+        return list(OBJECTIVES)
+    return [name for name in OTHERS if name == "hidden_states" or family != "qwen3_5_text"]
 
 
 class Still(torch.optim.SGD):
@@ -81,8 +89,8 @@ def main(device: str, folder: str, rows: str, *micros: str) -> None:
     accelerator = Accelerator(cpu=device == "cpu")
     for micro in micros:
         found = {}
-        for family in FAMILIES:
-            for name in OBJECTIVES:
+        for family in ARCHITECTURES:
+            for name in objectives_of(family):
                 found |= gradients(name, family, int(rows), int(micro), accelerator)
         if accelerator.is_main_process:
             save_file(found, Path(folder) / f"micro-{micro}.safetensors")

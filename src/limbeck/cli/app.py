@@ -11,6 +11,7 @@ import typer
 
 from .evaluate import evaluate
 from .generate import generate
+from .inspect import inspect
 from .terminal import console, one_of, print_report, print_study_report, print_table
 from .vocabulary import vocabulary
 
@@ -139,6 +140,7 @@ def compare(study: _Study, output: _StudyFolder, set_: _Set = None) -> None:
 
 app.command()(evaluate)
 app.command()(generate)
+app.command()(inspect)
 app.add_typer(vocabulary, name="vocabulary")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RESULTS = "evaluation.json"
 _Model = Annotated[
-    str, typer.Argument(help="A model folder, a run folder, a hub name or minilm-demo.")
+    str, typer.Argument(help="A model folder, GGUF file, run folder, hub name or minilm-demo.")
 ]
 _Task = Annotated[
     list[str] | None, typer.Option(help="DIR/NAME of a task's files. May be repeated.")

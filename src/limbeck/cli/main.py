@@ -1,6 +1,7 @@
 """How the process ends: its exit code, and which errors become a message without a traceback."""
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,10 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     wait_passively()
+    # transformers imports torchao where it is installed, which reports its kernels for other
+    # machines, command after command.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if launched:
         # As soon as one process has ended, a launcher sends SIGTERM to the others. They ignore it

@@ -40,6 +40,13 @@ def learn(
         bool, typer.Option(help="With --like: no token crosses a token boundary of that model.")
     ] = False,
     characters: _Characters = None,
+    sample_characters: Annotated[
+        int | None,
+        typer.Option(
+            help="Learn from about so many characters of what is read, in documents that are evenly"
+            " spaced; by default all, and 3,000,000 for unigram, which is learned slowly."
+        ),
+    ] = None,
 ) -> None:
     """Learn a tokenizer from text."""
     from ..tokenization.folders import learn_vocabulary
@@ -53,6 +60,7 @@ def learn(
         lowercase=lowercase,
         nested=nested,
         characters=characters,
+        sample_characters=sample_characters,
         console=console,
     )
     _print_vocabulary(report, output)
@@ -60,7 +68,9 @@ def learn(
 
 @vocabulary.command()
 def trim(
-    model: Annotated[str, typer.Argument(help="A model folder, a hub name or minilm-demo.")],
+    model: Annotated[
+        str, typer.Argument(help="A model folder, GGUF file, hub name or minilm-demo.")
+    ],
     text: _Texts,
     output: _Folder,
     vocab_size: Annotated[

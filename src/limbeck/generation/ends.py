@@ -16,7 +16,7 @@ from transformers import (
 
 from ..errors import ModelError
 from ..models.load import load_config
-from ..models.locate import locate
+from ..models.locate import GGUF, locate
 from ..models.quiet import quiet_transformers
 from ..token_ids import TokenIds
 from ..tokenization.chat import turn_end
@@ -81,11 +81,13 @@ def _named(name: str) -> tuple[list[int], str]:
     if found := _ids_in(_generation_config(name), place):
         return found, place
     place = f"config.json of {name!r}"
-    load_config(name)  # refuses what is no configuration, saying why
+    config = load_config(name)  # refuses what is no configuration, saying why
+    if locate(name).endswith(GGUF):
+        return _ids_in(config.eos_token_id, place), repr(name)
     with quiet_transformers():
         # As the file has it: a configuration's class has an end of its own where it names none.
-        config, _ = PretrainedConfig.get_config_dict(locate(name))
-    return _ids_in(config.get("eos_token_id"), place), place
+        fields, _ = PretrainedConfig.get_config_dict(locate(name))
+    return _ids_in(fields.get("eos_token_id"), place), place
 
 
 def _ids_in(given: Any, place: str) -> list[int]:

@@ -55,6 +55,7 @@ class Architecture:
         key_value_heads_field: The configuration's name for the number of heads of keys and values.
         head_dim_field: The configuration's name for the width of a head.
         logits_divisor_field: The configuration's name for a number that divides the logits.
+        logits_multiplier_field: The configuration's name for a number that multiplies the logits.
         soft_cap_field: The configuration's name for a bound of the logits, which become
             bound * tanh(logits / bound).
         axes: Roles of the axes of every weight, by the end of its name; needed only to copy
@@ -85,6 +86,7 @@ class Architecture:
     key_value_heads_field: str = "num_key_value_heads"
     head_dim_field: str = "head_dim"
     logits_divisor_field: str = ""
+    logits_multiplier_field: str = ""
     soft_cap_field: str = ""
     axes: tuple[tuple[str, Axes], ...] = ()
 

@@ -16,7 +16,13 @@ FLOAT32_ATTENTION = "limbeck_float32"
 
 
 def use_float32_attention(model: PreTrainedModel) -> None:
-    """Let the model compute attention in float32, also under autocast."""
+    """Let the model compute attention in float32, also under autocast.
+
+    Families that compute attention in a way of their own (with a learned bias, or with bounded
+    scores) are left as they are.
+    """
+    if model.config._attn_implementation != "sdpa":
+        return
     AttentionInterface.register(FLOAT32_ATTENTION, _float32_sdpa)
     AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
     model.set_attn_implementation(FLOAT32_ATTENTION)

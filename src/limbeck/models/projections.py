@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -65,9 +66,9 @@ def split_projection(
     queries, groups = heads
     size = joined.shape[-1] // (queries + 2 * groups)
     if not architecture.grouped:
-        parts = joined.split([queries * size, groups * size, groups * size], dim=-1)
+        parts = torch.split(joined, [queries * size, groups * size, groups * size], dim=-1)
     else:
-        rows = joined.unflatten(-1, (groups, -1, size))
+        rows = joined.reshape(*joined.shape[:-1], groups, -1, size)
         parts = (rows[..., :-2, :], rows[..., -2, :], rows[..., -1, :])
         parts = (parts[0].flatten(-3), parts[1].flatten(-2), parts[2].flatten(-2))
     return dict(zip(_KINDS, parts, strict=True))

@@ -110,7 +110,9 @@ def _intermediate_size(config: Any, architecture: Architecture) -> int:
 
 def _key_value_heads(config: Any, architecture: Architecture) -> int | None:
     # Falcon has one head of keys and values, whatever its field says, unless it has groups.
-    if getattr(config, "multi_query", False) and not config.new_decoder_architecture:
+    if getattr(config, "multi_query", False) and not getattr(
+        config, "new_decoder_architecture", False
+    ):
         return 1
     heads: int | None = getattr(config, architecture.key_value_heads_field, None)
     return heads

@@ -4,6 +4,9 @@ A model held in bfloat16 takes half of the memory that it takes in float32 and c
 numbers: every weight is widened where it is used, which does not change its value.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -40,25 +43,93 @@ class StoredEmbedding(nn.Embedding):
         return super().forward(input).float()
 
 
+class StoredScaledEmbedding(StoredEmbedding):
+    """Gemma's table, whose rows are scaled after they were widened."""
+
+    embed_scale: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The scaled rows of the given ids."""
+        return super().forward(input) * self.embed_scale
+
+
 _KINDS: dict[type, type] = {
     nn.Linear: StoredLinear,
     Conv1D: StoredConv1D,
     nn.Embedding: StoredEmbedding,
 }
+_READ_WHOLE = ("rel_embeddings",)
 
 
 def keep_stored(model: PreTrainedModel) -> None:
     """Let a model in any precision compute in float32, or in that of autocast, in place.
 
-    Matrices and tables keep their precision; the few other weights become float32.
+    Matrices and tables keep their precision. The few other weights become float32, and so do
+    matrices to whose precision a family rounds the input (T5's `wo`, which transformers lists) and
+    tables that are read otherwise than by looking rows up (DeBERTa's relative positions).
     """
-    for module in model.modules():
-        kind = _KINDS.get(type(module))
+    widened = {*_READ_WHOLE, *(model._keep_in_fp32_modules or ())}
+    for path, module in model.named_modules():
+        kind = None if path.split(".")[-1] in widened else _stored_kind(module)
         if kind is not None:
             module.__class__ = kind  # in place, so that tied weights stay tied
+        if kind is StoredScaledEmbedding:
+            # The model was built in the precision of its file, to which the scale was rounded.
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float32)
         for name, parameter in module.named_parameters(recurse=False):
             if kind is None or name != "weight":
                 parameter.data = parameter.data.float()
+
+
+def plain_kind(kind: type) -> type:
+    """The class that a module had before `keep_stored` changed it."""
+    plain = {stored: own for own, stored in _KINDS.items()}
+    return plain.get(kind) or (kind.__mro__[1] if kind.__name__.startswith(_PREFIX) else kind)
+
+
+def _stored_kind(module: nn.Module) -> type | None:
+    """The class in which a module widens its weights; None where it has no matrix or table."""
+    kind: Any = type(module)
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if isinstance(module, nn.Embedding):
+        scaled = "embed_scale" in dict(module.named_buffers(recurse=False))
+        return StoredScaledEmbedding if scaled else _stored_table(kind)
+    return _stored_matrix(kind) if isinstance(module, nn.Linear) else None
+
+
+_PREFIX = "StoredOf"
+
+
+# Cached, so that all modules of one class get the same one.
+@lru_cache(maxsize=64)
+def _stored_table(kind: Any) -> type:
+    """A family's own embedding table, whose rows are widened."""
+    # The family's forward calls that of the next class, which looks the rows up.
+    return type(f"{_PREFIX}{kind.__name__}", (kind, StoredEmbedding), {})
+
+
+@lru_cache(maxsize=64)
+def _stored_matrix(kind: Any) -> type:
+    """A family's own linear layer, which computes as it does with widened weights."""
+
+    def forward(self: Any, *inputs: Tensor) -> Tensor:
+        with _widened(self, inputs[0]):
+            found: Tensor = kind.forward(self, *inputs)
+        return found
+
+    return type(f"{_PREFIX}{kind.__name__}", (kind,), {"forward": forward})
+
+
+@contextmanager
+def _widened(layer: Any, entering: Tensor) -> Iterator[None]:
+    """Let a linear layer hold its weights in the precision of its input."""
+    stored = dict(layer._parameters)
+    layer._parameters.update(zip(("weight", "bias"), _as_precise(layer, entering), strict=True))
+    try:
+        yield
+    finally:
+        layer._parameters.update(stored)
 
 
 def _as_precise(layer: Any, entering: Tensor) -> tuple[Tensor, Tensor | None]:

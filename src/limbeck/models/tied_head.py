@@ -4,7 +4,7 @@ transformers keeps a head with other numbers, whatever the configuration says; a
 built from the configuration alone would be a different one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 
 from ..errors import ModelError, first_line
-from .auto_classes import body_class
+from .architecture import Architecture
+from .auto_classes import whole_class
 from .families import ARCHITECTURES
 from .weight_files import read_headers, same_in_files, weight_files
 from .weight_fit import check_layers
@@ -35,11 +38,27 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     """
     architecture = ARCHITECTURES.get(config.model_type)
     files = weight_files(place)
-    if architecture is None or not architecture.head or files is None:
+    if architecture is None or not architecture.head or architecture.output_bias or files is None:
         return False
     state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     read = _Config(config.to_json_string(), config)
-    return _in_state(place, read, architecture.output or architecture.head[-1], state)
+    return _in_state(place, read, architecture, state)
+
+
+def has_lm_predictions(place: str, config: Any) -> bool:
+    """Whether a DeBERTa's files hold its head as `lm_predictions`, whatever the configuration says.
+
+    Args:
+        place: A folder, or a hub name.
+        config: Its configuration.
+
+    Raises:
+        ModelError: Files are missing or damaged.
+    """
+    if config.model_type != "deberta-v2":
+        return False
+    names = read_headers(weight_files(place) or [])
+    return any("lm_predictions.lm_head." in name for name in names)
 
 
 @dataclass(frozen=True)
@@ -53,33 +72,52 @@ class _Config:
 # Cached, because the configuration of a model is read many times.
 @lru_cache(maxsize=64)
 def _in_state(
-    place: str, config: _Config, head: str, state: tuple[tuple[Path, int, int], ...]
+    place: str,
+    config: _Config,
+    architecture: Architecture,
+    state: tuple[tuple[Path, int, int], ...],
 ) -> bool:
     files = [file for file, _, _ in state]
     weights = read_headers(files)
     check_layers(place, config.built, weights)
-    names = unwrapped(place, weights)
-    heads = _ending_in(head, names)
+    model = _empty(config.built, architecture)
+    names = _as_in_model(model, unwrapped(place, weights))
+    heads = _ending_in(architecture.output or architecture.head[-1], names)
     if not heads:
         return False
-    tables = _ending_in(_embedding_path(config.built), names)
+    table = model.get_input_embeddings()
+    body = model.base_model
+    tables = _ending_in(next(p for p, module in body.named_modules() if module is table), names)
     return bool(tables) and not same_in_files(files, names[heads[0]], names[tables[0]])
 
 
-def _ending_in(path: str, names: Sequence[str] | dict[str, str]) -> list[str]:
+def _as_in_model(model: PreTrainedModel, names: dict[str, str]) -> dict[str, str]:
+    """The names as the model has them; some families keep older ones in files."""
+    renamings = [
+        transform
+        for transform in get_model_conversion_mapping(model, add_legacy=False)
+        if isinstance(transform, WeightRenaming)
+    ]
+    found = {}
+    for name, original in names.items():
+        for renaming in renamings:
+            name, _ = renaming.rename_source_key(name)
+        found[name] = original
+    return found
+
+
+def _ending_in(path: str, names: Mapping[str, str]) -> list[str]:
     """Names of the weight at a path, with any prefix before it."""
     return [name for name in names if f".{name}".endswith(f".{path}.weight")]
 
 
-def _embedding_path(config: Any) -> str:
-    """Where a model's body keeps its embedding table."""
+def _empty(config: Any, architecture: Architecture) -> PreTrainedModel:
+    """The model that a configuration describes, without its weights."""
     try:
         with torch.device("meta"):
-            body: PreTrainedModel = body_class(config.model_type).from_config(config)
+            model: PreTrainedModel = whole_class(architecture).from_config(config)
     except Exception as error:  # transformers raises errors of many types for unexpected fields
         raise ModelError(
             f"cannot build a model as config.json says: {first_line(error)}"
         ) from error
-    table = body.get_input_embeddings()
-    path: str = next(path for path, module in body.named_modules() if module is table)
-    return path
+    return model

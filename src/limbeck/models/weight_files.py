@@ -34,6 +34,8 @@ def weight_files(place: str, *, download: bool = False) -> list[Path] | None:
         ModelError: Shards are missing, the index is damaged, or a file cannot be fetched.
     """
     folder = Path(place)
+    if folder.is_file():
+        return [folder]  # GGUF
     if folder.is_dir():
         if (folder / WHOLE).is_file():
             return [folder / WHOLE]

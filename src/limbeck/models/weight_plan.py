@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from ..errors import ModelError, first_line
+from .locate import GGUF
 from .low_rank_loading import QUANT_METHOD
 from .quiet import quiet_transformers
 from .weight_files import PRECISIONS, Header, first_few, read_headers
@@ -50,6 +51,7 @@ class WeightPlan:
         precision: The precision of all matrices and tables, or float32 where they differ.
         exact: Parameters with one axis that the files hold in another precision: each name in
             the model with its name in the files.
+        gguf: The GGUF file that the model is read from; None where it is in safetensors.
     """
 
     own: type[PreTrainedModel]
@@ -59,11 +61,13 @@ class WeightPlan:
     wrong_types: Mapping[str, str]
     precision: torch.dtype
     exact: Mapping[str, str]
+    gguf: Path | None = None
 
     def problem(self, name: str, *, head_in_part: bool = True) -> str | None:
         """Why the model cannot be used; None where it can. Arguments as for `WeightFit.problem`."""
         if not self.wrong_types:
-            return self.fit.problem(name, head_in_part=head_in_part)
+            said = self.fit.problem(name, head_in_part=head_in_part)
+            return said.replace("config.json", "its header") if said and self.gguf else said
         types = first_few(
             f"{weight} is {self.wrong_types[weight]}" for weight in in_order(self.wrong_types)
         )
@@ -87,14 +91,18 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
     Raises:
         ModelError: A file is damaged, or the configuration describes no model.
     """
-    headers = read_headers(files)
-    check_layers(name, config, headers)
+    file = next((file for file in files if file.suffix == GGUF), None)
+    if file:
+        from . import gguf  # needs the extra `gguf`
+    headers = {} if file else read_headers(files)
+    check_layers(name, config, gguf.gguf_header(file).tensors if file else headers)
     if type(config) not in _CONFIGURATIONS[kind]:
         return None
     try:
         with quiet_transformers(), torch.device("meta"):
             empty: PreTrainedModel = kind.from_config(config)
         base, described = empty.base_model_prefix, empty.state_dict()
+        headers = gguf.gguf_weights(name, file, empty) if file else headers
         renamed = unwrapped(name, headers, base=base, described=described)
         given = {plain: headers[weight] for plain, weight in renamed.items()}
         model, facts = load_named(
@@ -116,8 +124,8 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
     wrong = {} if _quantized(config) else _wrong_types(used)
     precision, exact = _precision(model, used)
     exact = {parameter: renamed[weight] for parameter, weight in exact.items()}
-    note = wrapping_note(name, renamed)
-    return WeightPlan(type(empty), fit, renamed, note, wrong, precision, exact)
+    note = gguf.gguf_note(name, file) if file else wrapping_note(name, renamed)
+    return WeightPlan(type(empty), fit, renamed, note, wrong, precision, exact, file)
 
 
 def restore_exactly(

@@ -139,6 +139,8 @@ class _Pairs(torch.autograd.Function):
 def _places(mask: Tensor, heads: int) -> Iterator[tuple[Any, Tensor | None]]:
     """Indices of texts that are computed together, with their padding if there is any."""
     texts, tokens = mask.shape
+    if not tokens:  # of two vocabularies nothing was the same
+        return
     whole = bool(mask.all())
     # A CPU saves the work on padding; for a GPU many small steps would cost more than padding.
     if whole or _on_gpu(mask):

@@ -12,7 +12,7 @@ from ..training.stage import Stage
 from .amounts import amount_problems, amount_warnings
 from .describe import describe_models
 from .evaluation import chat_problems, evaluation_problems, prompted_alike, task_warnings
-from .layers import window_warnings
+from .layers import attention_problems, prediction_problems, window_warnings
 from .low_rank import factor_stage_problems, low_rank_problems
 from .parse import Parsed, parse, problems_message
 from .prompts import (
@@ -115,9 +115,16 @@ def _problems_of_models(
     """What the stages need of the models, and these do not have."""
     problems: list[Problem] = []
     mixed = any(built.stage.mixed is not None for built in stages)
+    if len(stages) == len(parsed.stages):  # else their numbers are not those of the recipe
+        loop_stages = [built.stage for built in stages]
+        problems += attention_problems(models, loop_stages)
+        problems += prediction_problems(models, loop_stages)
     if mixed and len(parsed.stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         problems.append(("stages", message))
+    if mixed and parsed.teacher and parsed.teacher.quantize:
+        message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
+        problems.append(("teacher.quantize", message))
     needs_head = not mixed and any(built.stage.needs_teacher_logits for built in stages)
     if parsed.teacher and models.teacher and needs_head:
         problems += _head_problems(parsed.teacher.model, models.teacher)

@@ -11,12 +11,15 @@ from ..models.architecture import Architecture
 from ..models.families.lookup import architecture_of, architecture_of_type
 from ..models.load import load_config
 from ..models.low_rank_layers import low_rank_ranks
+from ..models.quantized import quantization_missing
+from ..models.sentence_transformers import sentence_model
 from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_weights
 from ..student.layer_copy import copy_problems
 from ..student.shape import default_config, shape_problems, shape_warnings, student_config
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
+from ..tokenization.post_processor import own_frame
 from .models_part import CopyPart, StudentPart, TeacherPart
 from .sides import Models, ModelSide, padding_problems, same_tokens
 
@@ -52,8 +55,12 @@ def _described_teacher(
         problem, note = check_weights(part.model, architecture=architecture)
         problems = _beyond_the_table(shape, "teacher.model")
         problems += [("teacher.model", problem)] if problem else []
+        if part.quantize and (missing := quantization_missing()):
+            problems.append(("teacher.quantize", missing))
         side = ModelSide(part.model, config, shape, architecture, tokenizer)
-        return side, problems, [note] if note else []
+        chain = sentence_model(part.model)
+        notes = [note, chain and chain.note(part.model)]
+        return side, problems, [said for said in notes if said]
     except LimbeckError as error:
         return None, [("teacher.model", str(error))], []
 
@@ -108,7 +115,7 @@ def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: Stud
     ids = _special_ids(tokenizer)
     config = relative.config if relative else default_config(model_type, tokenizer_ids=ids)
     like = shape_of(config, architecture)
-    shape, found = _own_shape(student, teacher, relative, like, tokenizer)
+    shape, found = _own_shape(student, teacher, relative, like, architecture, tokenizer)
     if shape is None:
         return None, [*problems, *found], []
     if teacher:
@@ -117,7 +124,7 @@ def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: Stud
     problems += _special_problems(architecture, tokenizer, "student.tokenizer", name)
     problems += [
         (f"student.{name}", message)
-        for name, message in shape_problems(shape, rotary=architecture.rotary)
+        for name, message in shape_problems(shape, architecture, config)
     ]
     side = ModelSide("", config, shape, architecture, tokenizer)
     copied, found = _copied(student.init_from_teacher, side, teacher, relative)
@@ -166,6 +173,7 @@ def _own_shape(
     teacher: ModelSide | None,
     relative: ModelSide | None,
     like: Shape,
+    architecture: Architecture,
     tokenizer: PreTrainedTokenizerFast,
 ) -> tuple[Shape | None, list[Problem]]:
     """The sizes that the student names; those that it leaves out are the teacher's."""
@@ -174,6 +182,8 @@ def _own_shape(
         name: getattr(teacher.shape, name) if size is None and teacher else size
         for name, size in given.items()
     }
+    if not architecture.intermediate_field and not student.intermediate_size:
+        sizes["intermediate_size"] = sizes["hidden_size"] and 4 * sizes["hidden_size"]
     if missing := [name for name, size in sizes.items() if size is None]:
         message = "is missing; without a teacher every size must be given"
         return None, [(f"student.{name}", message) for name in missing]
@@ -236,29 +246,34 @@ def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 
 
 def _key_value_heads(student: StudentPart, like: Shape) -> int | None:
-    """As given, or as many query heads for each as the teacher's or the family's."""
+    """As given, or with as many query heads each as in the teacher or family, or a few less."""
     if student.num_key_value_heads or not like.num_key_value_heads:
         return student.num_key_value_heads
-    shared, heads = (
-        like.num_attention_heads // like.num_key_value_heads,
-        student.num_attention_heads or like.num_attention_heads,
-    )
-    return heads // shared if heads % shared == 0 else heads
+    shared = like.num_attention_heads // like.num_key_value_heads
+    heads = student.num_attention_heads or like.num_attention_heads
+    return heads // max(n for n in range(1, shared + 1) if heads % n == 0)
 
 
 def _head_size(sizes: Mapping[str, int], teacher: Shape | None) -> int | None:
-    """The teacher's, where it is not hidden / heads and the student has both alike."""
-    alike = teacher and (sizes["hidden_size"], sizes["num_attention_heads"]) == (
+    """The teacher's, where it is not hidden / heads, or where the student has both alike."""
+    if teacher is None or teacher.head_dim is None:
+        return None
+    alike = (sizes["hidden_size"], sizes["num_attention_heads"]) == (
         teacher.hidden_size,
         teacher.num_attention_heads,
     )
-    return teacher.head_dim if teacher and alike else None
+    # Gemma's and Qwen 3's heads have a width of their own, which a narrower student keeps.
+    own = teacher.query_width != teacher.hidden_size
+    return teacher.head_dim if alike or own else None
 
 
 def _special_problems(
     architecture: Architecture, tokenizer: PreTrainedTokenizerFast, field: str, name: str
 ) -> list[Problem]:
     special = _SPECIAL_OF_DECODERS if architecture.causal else _SPECIAL
+    plain = tokenizer.cls_token is None and tokenizer.sep_token is None
+    if not architecture.causal and plain and own_frame(tokenizer.backend_tokenizer) is not None:
+        special = ("pad_token",)  # T5 puts the end of the text behind it, and nothing before
     lacks = [token for token in special if tokenizer.special_tokens_map.get(token) is None]
     return [(field, f"{name} has no {', '.join(lacks)}; add them")] if lacks else []
 

@@ -2,8 +2,65 @@
 
 from collections.abc import Sequence
 
+from ..activations import Needs
+from ..errors import Problem
+from ..models.families.attending import layers_with_attention
+from ..objectives.contract import Objective
 from ..training.stage import Stage
-from .sides import Models
+from .sides import Models, ModelSide
+
+
+def attention_problems(models: Models, stages: Sequence[Stage]) -> list[Problem]:
+    """Objectives over queries, keys and values of layers that have none."""
+    sides = {"student": models.student, "teacher": models.teacher}
+    problems: list[Problem] = []
+    for number, stage in enumerate(stages):
+        for name, objective in stage.objectives.items():
+            needs = {"student": objective.student_needs(), "teacher": objective.teacher_needs()}
+            for whose, side in sides.items():
+                if side and (message := _without_attention(needs[whose], side)):
+                    field = f"stages.{number}.objectives.{name}{_option(objective, whose)}"
+                    problems.append((field, f"{message} of the {whose}"))
+    return problems
+
+
+def prediction_problems(models: Models, stages: Sequence[Stage]) -> list[Problem]:
+    """Objectives over predictions of models whose family has no vocabulary head."""
+    problems: list[Problem] = []
+    for number, stage in enumerate(stages):
+        for name, objective in stage.objectives.items():
+            needs = {"student": objective.student_needs(), "teacher": objective.teacher_needs()}
+            sides = {"student": models.student, "teacher": models.teacher}
+            headless = [
+                f"the {whose} ({side.config.model_type})"
+                for whose, side in sides.items()
+                if side and needs[whose].predictions and not side.architecture.head
+            ]
+            if headless:
+                message = "needs predictions, and no vocabulary head is known of"
+                message += f" {' and '.join(headless)} (see `limbeck inspect`); use hidden_states"
+                problems.append((f"stages.{number}.objectives.{name}", message))
+    return problems
+
+
+def _without_attention(needs: Needs, side: ModelSide) -> str | None:
+    compared = needs.queries | needs.keys | needs.values
+    if not compared:
+        return None
+    attending = layers_with_attention(side.config, side.architecture)
+    if not (lacking := sorted(compared - set(attending))):
+        return None
+    named = ", ".join(map(str, lacking))
+    message = f"compares queries, keys or values of layer {named}, which has none; "
+    if not attending:
+        return message + "use hidden_states or logits: no layer with attention is known"
+    return message + f"name one of {', '.join(map(str, attending))}, the layers with attention"
+
+
+def _option(objective: Objective, whose: str) -> str:
+    """The option that names the layer, where there is one."""
+    options = (f"{whose}_layer", "layers")
+    return next((f".{option}" for option in options if option in vars(objective)), "")
 
 
 def window_warnings(models: Models, stages: Sequence[Stage]) -> list[str]:

@@ -13,12 +13,20 @@ from .part import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Part
 class TeacherPart(Part):
     """The model that the student learns from; a name alone stands for ``{model: NAME}``."""
 
-    model: str = Field(description="a transformers folder, a hub name, or minilm-demo")
+    model: str = Field(
+        description="a transformers or sentence-transformers folder, a GGUF file, a hub name, or"
+        " minilm-demo"
+    )
     architecture: Architecture | None = Field(
         None, description="module paths, for a model type that limbeck does not know"
     )
     cache: str | None = Field(
         None, description="folder of its signals (limbeck cache), in place of running the model"
+    )
+    quantize: Literal["int8"] | None = Field(
+        None,
+        description="int8 holds the matrices of its layers in 8 bits where it runs (extra"
+        " quantize); `limbeck plan` shows what that does to its signals",
     )
 
 
@@ -32,8 +40,8 @@ class CopyPart(Part):
     )
     width: Width = Field(
         Width.SVD,
-        description="how narrower weights are filled: first coordinates (cut) or main"
-        " directions (svd)",
+        description="how narrower weights are filled: first coordinates (cut), main directions"
+        " (svd), or the coordinates, heads and units that are most active on text (importance)",
     )
 
 
@@ -72,7 +80,7 @@ class StudentPart(Part):
     model: str | None = Field(
         None,
         description="a trained model to continue with, whose sizes, tokenizer and weights are kept:"
-        " a transformers folder or a hub name",
+        " a transformers folder, a GGUF file or a hub name",
     )
     num_hidden_layers: Whole | None = Field(None, ge=1, le=MOST_LAYERS)
     hidden_size: Whole | None = Field(None, ge=1, le=MOST_WIDTH)

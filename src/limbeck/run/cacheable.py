@@ -116,7 +116,13 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
 def teacher_identity(setup: Setup) -> bytes:
     """What tells a recipe's teacher from others: its files, its paths and its precision."""
     teacher = setup.models.required_teacher()
-    facts = fingerprint(teacher.name), teacher.architecture, setup.precision.name
+    facts: tuple[object, ...] = (
+        fingerprint(teacher.name),
+        teacher.architecture,
+        setup.precision.name,
+    )
+    if part := setup.recipe.teacher and setup.recipe.teacher.quantize:
+        facts += (part,)
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 
@@ -132,6 +138,8 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         "seed": str(recipe.seed),
         "training.precision": setup.precision.name,
     }
+    if recipe.teacher and recipe.teacher.quantize:
+        identity["teacher.quantize"] = recipe.teacher.quantize
     if data.chat_template:
         identity["student.chat_template"] = str(models.student.tokenizer.chat_template)
     if models.teacher is not None:

@@ -82,7 +82,7 @@ def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
             name, architecture=models.student.architecture, seed=setup.recipe.seed
         )
     config, seed = models.student.config, setup.recipe.seed
-    return build_student(config, seed=seed, causal=models.student.architecture.causal)
+    return build_student(config, seed=seed, architecture=models.student.architecture)
 
 
 def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:

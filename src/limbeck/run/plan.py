@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from ..batch import Batch, Links, Tokens
+from ..models.sentence_transformers import sentence_model
 from ..objectives.schedule import Ramp
 from ..recipe.layers import layer_lines
 from ..recipe.low_rank import low_rank_table
@@ -25,15 +26,17 @@ from .cacheable import cache_problems, cache_size
 from .learner import build_learner
 from .models import build_models
 from .prompt_batches import generated_batches, prompt_batches
+from .quantization import quantization_error, quantization_rows
 from .teacher import live_teacher, untrained_after_mixed
 
 Table = list[list[str]]
 _PROBE_STEPS = 10
+_LEAST_STEPS, _ENOUGH_SECONDS = 3, 15.0  # a teacher of 250,000 tokens may need seconds for a step
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What ten steps of a stage took; seconds of the median step, bytes of the process.
+    """What a few steps of a stage took; seconds of the median step, bytes of the process.
 
     Where the stage writes its text, the seconds of writing one batch are in it.
     """
@@ -43,7 +46,7 @@ class Probe:
 
 
 def probe(setup: Setup, number: int) -> Probe:
-    """Ten real steps of a stage on random tokens; nothing is kept."""
+    """Ten real steps of a stage on random tokens, or fewer slow ones; nothing is kept."""
     setup, stage = _with_live_teacher(setup), setup.stages[number]
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe.training, folder)
@@ -65,14 +68,21 @@ def probe(setup: Setup, number: int) -> Probe:
             began = time.perf_counter()
             source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
             writing = time.perf_counter() - began
-        seconds = []
-        for _ in range(_PROBE_STEPS):
+        seconds: list[float] = []
+        while not _enough(seconds):
             began = time.perf_counter()
             position = Position(number, 0, 0, 0.0)
             train_step(wrapped, teaching, stage, batch, optimizer, accelerator, position)
             seconds.append(time.perf_counter() - began)
     peak = peak_bytes(accelerator.device.type)
-    return Probe(writing + sorted(seconds)[_PROBE_STEPS // 2], peak)
+    return Probe(writing + sorted(seconds)[len(seconds) // 2], peak)
+
+
+def _enough(seconds: list[float]) -> bool:
+    """Whether the times of so many steps tell how long a step takes."""
+    if len(seconds) >= _PROBE_STEPS:
+        return True
+    return len(seconds) >= _LEAST_STEPS and sum(seconds) >= _ENOUGH_SECONDS
 
 
 def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
@@ -87,12 +97,14 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         "max_position_embeddings",
     )
     sizes: Table = [["", *fields, "parameters", "of these embeddings"]]
-    named = [("student", models.student.shape, models.student.config)]
+    named = [("student", models.student)]
     if models.teacher is not None:
-        named.insert(0, ("teacher", models.teacher.shape, models.teacher.config))
-    for name, shape, config in named:
-        total, embeddings = parameters_of_shape(config, with_head=False, causal=shape.causal)
-        numbers = [str(getattr(shape, field)) for field in fields]
+        named.insert(0, ("teacher", models.teacher))
+    for name, side in named:
+        total, embeddings = parameters_of_shape(
+            side.config, with_head=False, architecture=side.architecture
+        )
+        numbers = [str(getattr(side.shape, field)) for field in fields]
         sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])
     precision = setup.precision
     machine = [
@@ -100,11 +112,8 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         ["precision", f"{precision.name}: {precision.reason}"],
     ]
     tables = [("Models", sizes), ("Machine", [["", ""], *machine])]
-    if own := setup.recipe.student.model:
-        tables.append(("Initialization", [["", "taken from"], ["student", own]]))
-    if models.copied_layers is not None:
-        rows = [[str(s), ", ".join(map(str, t))] for s, t in enumerate(models.copied_layers)]
-        tables.append(("Initialization", [["student layer", "copied from teacher layer"], *rows]))
+    tables += _initialization_tables(setup)
+    tables += _teacher_tables(setup, measured=probes is not None)
     if lines := layer_lines(setup.stages):
         rows = [[stage, name, str(s), str(t)] for stage, name, s, t in lines]
         head = ["stage", "objective", "student layer", "learns from teacher layer"]
@@ -132,6 +141,30 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     if rows := _cache_rows(setup):
         head = ["kept as", "bytes a token", "in all"]
         tables.append(("Size of the teacher's signals, if cached (limbeck cache)", [head, *rows]))
+    return tables
+
+
+def _initialization_tables(setup: Setup) -> list[tuple[str, Table]]:
+    """Where the student's initial weights are from; none where they are random."""
+    tables: list[tuple[str, Table]] = []
+    if own := setup.recipe.student.model:
+        tables.append(("Initialization", [["", "taken from"], ["student", own]]))
+    if (copied := setup.models.copied_layers) is not None:
+        rows = [[str(s), ", ".join(map(str, t))] for s, t in enumerate(copied)]
+        tables.append(("Initialization", [["student layer", "copied from teacher layer"], *rows]))
+    return tables
+
+
+def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
+    """What a teacher lost where it is quantized, and what its folder says of sentence vectors."""
+    teacher, tables = setup.recipe.teacher, []
+    if teacher and teacher.quantize and teacher.cache is None and measured:
+        with TemporaryDirectory() as folder:
+            error = quantization_error(setup, build_accelerator(setup.recipe.training, folder))
+        tables.append((f"Teacher in {teacher.quantize}", quantization_rows(error)))
+    if chain := sentence_model(teacher.model) if teacher else None:
+        kept = [["kept, and not applied", "value"], *map(list, chain.lines())]
+        tables.append(("Sentence vectors of the teacher", kept))
     return tables
 
 

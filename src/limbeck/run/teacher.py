@@ -6,10 +6,12 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from ..errors import TrainingError
 from ..export.both import load_both
 from ..models.attention import use_float32_attention
 from ..models.load import load_model, load_with_head
 from ..models.modules import submodule
+from ..models.quantized import quantize_layers
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
@@ -50,12 +52,32 @@ def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
     return with_tokens(model, teacher.architecture, rows)
 
 
-def live_teacher(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
-    """A teacher that runs beside the student, on its device."""
+def live_teacher(
+    setup: Setup, model: PreTrainedModel, accelerator: Accelerator, *, quantized: bool = True
+) -> LiveTeacher:
+    """A teacher that runs beside the student, on its device.
+
+    Args:
+        setup: A checked recipe.
+        model: The teacher as it was loaded; it is changed in place.
+        accelerator: Tells the device.
+        quantized: False leaves a teacher in full precision that the recipe quantizes.
+
+    Raises:
+        TrainingError: A quantized teacher would be sharded over processes.
+    """
     attend(setup, model)
     architecture = setup.models.required_teacher().architecture
+    part, shards = setup.recipe.teacher, keeps_shards(accelerator)
+    if quantized and part and part.quantize:
+        if shards:
+            raise TrainingError(
+                "a quantized teacher cannot be sharded over processes; leave FSDP off, or leave"
+                " `teacher.quantize` out"
+            )
+        quantize_layers(model, architecture)
     # What keeps shares needs the weights of a layer alike.
-    if _reads_in_bfloat16(setup) and not keeps_shards(accelerator):
+    elif quantized and _reads_in_bfloat16(setup) and not shards:
         halve_weights(model)
     model.requires_grad_(False).to(accelerator.device)
     shard_layers(submodule(model.base_model, architecture.layers), accelerator)

@@ -18,55 +18,129 @@ from ..errors import StudentError
 from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..models.shapes import Shape
+from .axis_roles import axis_roles, outputs_first_roles
+from .head_maps import head_maps, largest
+from .importance import Importance, measure_importance
 from .width import Width
 
-Matrix = Float[Tensor, "wide narrow"]
+# The coordinates that are kept, in order; or a matrix (wide, narrow), which mixes them.
+AxisMap = Tensor
+# What is added up for each query head and for each feed-forward unit of a module of layers.
+Scores = tuple[Float[Tensor, " heads"], Float[Tensor, " inner"]]
 
 
 @dataclass(frozen=True)
 class AxisMaps:
-    """A matrix (teacher size, student size) for every role that an axis can play."""
+    """A map from the teacher's coordinates to the student's, by the role of an axis.
 
-    by_role: dict[str, Matrix]
-    norm_scale: float  # factor of a norm's gain, so that the kept directions keep their size
-
-
-def axis_maps(
-    source: Mapping[str, Tensor],
-    architecture: Architecture,
-    layer: int | None,
-    residual: tuple[Matrix, float],
-    narrow: Shape,
-    wide: Shape,
-    width: Width,
-) -> AxisMaps:
-    """The maps of one layer's weights, or of the weights outside all layers.
-
-    Args:
-        source: The teacher's weights by name.
-        architecture: The family's row.
-        layer: The layer's number in ``source``; None for weights outside all layers.
-        residual: As `hidden_map` returns it.
-        narrow: Sizes of the student.
-        wide: Sizes of the teacher.
-        width: How heads and feed-forward neurons are chosen.
+    Attributes:
+        by_role: The maps; an axis of another role keeps its size.
+        norm_scale: Factor of the gain of norms of hidden states, so that the kept directions keep
+            their size.
+        norms_add_one: Norms multiply by 1 + weight.
     """
-    hidden, scale = residual
-    by_role = {"hidden": hidden}
-    if (
-        wide.hidden_size != narrow.hidden_size
-        and _embedding_width(source, architecture) == wide.hidden_size
-    ):
-        by_role["embedding"] = hidden
-    if layer is not None:
-        prefix = f"{architecture.layers}.{layer}."
-        weights = _outputs_first(source, architecture, prefix)
-        by_role["heads"], by_role["groups"] = _head_maps(weights, narrow, wide, width)
-        by_role["inner"] = inner = _inner_map(weights, narrow, wide, width)
-        heads = by_role["heads"]
-        by_role["qkv"] = torch.block_diag(heads, heads, heads)  # type: ignore[no-untyped-call]
-        by_role["gated"] = torch.block_diag(inner, inner)  # type: ignore[no-untyped-call]
-    return AxisMaps(by_role, scale)
+
+    by_role: dict[str, AxisMap]
+    norm_scale: float
+    norms_add_one: bool
+
+    def weight(self, value: Tensor, roles: Sequence[str]) -> Tensor:
+        """A weight of two axes or more, each mapped by its role."""
+        for axis, role in enumerate(roles):
+            if role in self.by_role:
+                value = _mapped(value, axis, self.by_role[role])
+        return value
+
+    def bias(self, value: Tensor, role: str) -> Tensor:
+        """A bias, or the shift of a norm."""
+        return _mapped(value, 0, self.by_role[role]) if role in self.by_role else value
+
+    def gain(self, value: Tensor, role: str) -> Tensor:
+        """The gain of a norm."""
+        if role not in self.by_role:
+            return value
+        chosen, one = self.by_role[role], 1.0 if self.norms_add_one else 0.0
+        gains = _mapped(value + one, 0, chosen.square() if chosen.is_floating_point() else chosen)
+        return gains * (self.norm_scale if role in ("hidden", "embedding") else 1.0) - one
+
+
+def _mapped(value: Tensor, axis: int, axis_map: AxisMap) -> Tensor:
+    if not axis_map.is_floating_point():
+        return value.index_select(axis, axis_map)
+    mapped: Tensor = torch.tensordot(value, axis_map, dims=([axis], [0])).movedim(-1, axis)
+    return mapped
+
+
+class AllMaps:
+    """The maps of every module of layers, and of the weights outside them."""
+
+    def __init__(
+        self,
+        teacher: PreTrainedModel,
+        source: Mapping[str, Tensor],
+        architecture: Architecture,
+        runs: Sequence[Sequence[int]],
+        sizes: tuple[Shape, Shape],
+        width: Width,
+        calibration: Sequence[Tokens],
+    ) -> None:
+        """Choose what is kept.
+
+        Args:
+            teacher: Run on the calibration text where the width needs it.
+            source: Its weights by the names that they get in the student.
+            architecture: The family's row.
+            runs: Modules of the teacher's layers that each of the student's is made of.
+            sizes: Of the student and of the teacher.
+            width: How axes are made narrower.
+            calibration: Text in the teacher's tokens.
+
+        Raises:
+            StudentError: The width needs calibration text, and there is none.
+        """
+        self._architecture, self._sizes = architecture, sizes
+        narrow, wide = sizes
+        measured = None
+        if width is Width.IMPORTANCE and _narrower(narrow, wide):
+            _require(calibration, width)
+            measured = measure_importance(teacher, architecture, wide, calibration)
+        hidden, self._scale = _hidden_map(
+            teacher, architecture, narrow, wide, width, calibration, measured
+        )
+        self._shared = {"hidden": hidden}
+        if _embedding_width(source, architecture) == wide.hidden_size:
+            self._shared["embedding"] = hidden
+        self._scores = [
+            _scores(source, architecture, number, run, wide, width, measured)
+            for number, run in enumerate(runs)
+        ]
+        if any("head" in roles for _, roles in architecture.axes):
+            # One table of a number for each head, which all layers use.
+            together = torch.stack([_shares(heads) for heads, _ in self._scores]).sum(0)
+            self._scores = [(together, inner) for _, inner in self._scores]
+
+    def of(self, number: int | None) -> AxisMaps:
+        """The maps of a module of the student's layers; None for the weights outside them."""
+        by_role = dict(self._shared)
+        heads, inner = self._scores[number or 0]
+        by_role |= head_maps(heads, self._architecture, *self._sizes)
+        if number is not None:
+            narrow, wide = self._sizes
+            kept = largest(inner, narrow.intermediate_size)
+            by_role |= {"inner": kept, "gated": torch.cat([kept, wide.intermediate_size + kept])}
+        return AxisMaps(by_role, self._scale, self._architecture.norms_add_one)
+
+
+def _narrower(narrow: Shape, wide: Shape) -> bool:
+    sizes = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+    return any(getattr(narrow, name) != getattr(wide, name) for name in sizes)
+
+
+def _require(calibration: Sequence[Tokens], width: Width) -> None:
+    if not calibration:
+        raise StudentError(
+            f"copying by {width.value} needs calibration text; give some, or use `width: cut`"
+        )
 
 
 def _embedding_width(source: Mapping[str, Tensor], architecture: Architecture) -> int:
@@ -76,10 +150,35 @@ def _embedding_width(source: Mapping[str, Tensor], architecture: Architecture) -
     return 0
 
 
-def _selection(chosen: Tensor, wide: int) -> Matrix:
-    matrix = torch.zeros(wide, len(chosen))
-    matrix[chosen, torch.arange(len(chosen))] = 1.0
-    return matrix
+def _scores(
+    source: Mapping[str, Tensor],
+    architecture: Architecture,
+    number: int,
+    run: Sequence[int],
+    wide: Shape,
+    width: Width,
+    measured: Importance | None,
+) -> Scores:
+    """How much each head and unit matters; all the same where the first are kept."""
+    heads, inner = torch.zeros(wide.num_attention_heads), torch.zeros(wide.intermediate_size)
+    if measured is not None:
+        # The layers of a mean have the same weight. Some kinds of layers have no heads.
+        heads = sum((_shares(measured.heads[n]) for n in run if n in measured.heads), heads)
+        inner = sum((_shares(measured.inner[n]) for n in run if n in measured.inner), inner)
+    elif width is Width.SVD:
+        weights = _outputs_first(source, architecture, f"{architecture.layers}.{number}.")
+        output = weights.get(("hidden", "heads"))
+        if output is not None:
+            heads = output.square().sum(0).reshape(wide.num_attention_heads, -1).sum(1)
+        up, down = weights.get(("inner", "hidden")), weights.get(("hidden", "inner"))
+        if down is not None:
+            inner = down.square().sum(0)
+            inner = inner if up is None else inner * up.square().sum(1)
+    return heads, inner
+
+
+def _shares(values: Tensor) -> Tensor:
+    return values / values.sum().clamp_min(1e-30)
 
 
 def _outputs_first(
@@ -89,88 +188,35 @@ def _outputs_first(
     found = {}
     for name, weight in source.items():
         if name.startswith(prefix) and weight.dim() == 2:
-            roles, matrix = axis_roles(name, architecture), weight.detach().float()
-            if roles is not None and architecture.inputs_first:
-                roles, matrix = roles[::-1], matrix.mT
-            found[roles] = matrix
+            matrix = weight.detach().float()
+            roles = outputs_first_roles(name, architecture)
+            found[roles] = matrix.mT if architecture.inputs_first else matrix
     return found
 
 
-def _head_maps(
-    weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
-) -> tuple[Tensor, Tensor]:  # two matrices of different sizes
-    """Which query heads are kept, and which heads of keys and values, group by group."""
-    groups_narrow = narrow.num_key_value_heads or narrow.num_attention_heads
-    groups_wide = wide.num_key_value_heads or wide.num_attention_heads
-    per_narrow, per_wide = (
-        narrow.num_attention_heads // groups_narrow,
-        wide.num_attention_heads // groups_wide,
-    )
-    sizes = (
-        narrow.query_width // narrow.num_attention_heads,
-        wide.query_width // wide.num_attention_heads,
-    )
-    norms = torch.zeros(groups_wide, per_wide)
-    output = weights.get(("hidden", "heads"))
-    if width is Width.SVD and output is not None:
-        norms = output.square().sum(0).reshape(groups_wide, per_wide, sizes[1]).sum(2)
-    groups = _largest(norms.sum(1), groups_narrow)
-    heads = torch.cat([group * per_wide + _largest(norms[group], per_narrow) for group in groups])
-    return (
-        _selected_heads(heads, sizes, wide.num_attention_heads),
-        _selected_heads(groups, sizes, groups_wide),
-    )
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """Indices of the largest values, ascending; the first indices where all values are equal."""
-    return values.argsort(descending=True, stable=True)[:count].sort().values
-
-
-def _selected_heads(heads: Tensor, sizes: tuple[int, int], of: int) -> Matrix:
-    chosen = (heads[:, None] * sizes[1] + torch.arange(sizes[0])).flatten()
-    return _selection(chosen, of * sizes[1])
-
-
-def _inner_map(
-    weights: dict[tuple[str, ...] | None, Tensor], narrow: Shape, wide: Shape, width: Width
-) -> Matrix:
-    chosen = torch.arange(narrow.intermediate_size)
-    up, down = weights.get(("inner", "hidden")), weights.get(("hidden", "inner"))
-    if width is Width.SVD and down is not None:
-        norms = down.square().sum(0)
-        if up is not None:
-            norms = norms * up.square().sum(1)
-        chosen = norms.topk(narrow.intermediate_size).indices.sort().values
-    return _selection(chosen, wide.intermediate_size)
-
-
-def hidden_map(
+def _hidden_map(
     teacher: PreTrainedModel,
     architecture: Architecture,
     narrow: Shape,
     wide: Shape,
     width: Width,
     calibration: Sequence[Tokens],
-) -> tuple[Matrix, float]:
+    measured: Importance | None,
+) -> tuple[AxisMap, float]:
     """The map of the residual stream, and the factor of the gain of norms that belongs to it.
 
     Raises:
         StudentError: The width is ``svd``, and there is no calibration text.
     """
+    grows = wide.hidden_size / narrow.hidden_size
     if width is Width.CUT or narrow.hidden_size == wide.hidden_size:
-        return _selection(torch.arange(narrow.hidden_size), wide.hidden_size), 1.0
-    if not calibration:
-        raise StudentError("copying by svd needs calibration text; give some, or use `width: cut`")
-    second_moment = torch.zeros(wide.hidden_size, wide.hidden_size, dtype=torch.float64)
-    everything = Needs(hidden=frozenset(range(wide.num_hidden_layers)))
-    with torch.no_grad():
-        for tokens in calibration:
-            states = capture(teacher, architecture, tokens, everything).hidden
-            for state in states.values():
-                rows = state[tokens.mask].double()
-                # Every layer has the same weight, however large its states are.
-                second_moment += rows.mT @ rows / rows.square().sum()
+        return torch.arange(narrow.hidden_size), 1.0
+    if measured is not None:
+        kept = largest(measured.hidden, narrow.hidden_size)
+        energy = float(measured.squares[kept].sum() / measured.squares.sum())
+        return kept, (energy * grows) ** 0.5
+    _require(calibration, width)
+    second_moment = _second_moment(teacher, architecture, wide, calibration)
     # A norm subtracts the mean over coordinates, so that direction is mapped to itself, and
     # the rest of the basis is orthogonal to it.
     ones = torch.full((wide.hidden_size, 1), wide.hidden_size**-0.5, dtype=torch.float64)
@@ -181,15 +227,20 @@ def hidden_map(
     ones_narrow = torch.full((narrow.hidden_size, 1), narrow.hidden_size**-0.5, dtype=torch.float64)
     basis = torch.linalg.svd(ones_narrow, full_matrices=True).U[:, 1:]
     matrix = kept @ basis.mT + ones @ ones_narrow.mT
-    return matrix.float(), (energy * wide.hidden_size / narrow.hidden_size) ** 0.5
+    return matrix.float(), (energy * grows) ** 0.5
 
 
-def axis_roles(name: str, architecture: Architecture) -> tuple[str, ...] | None:
-    """The roles of the axes of a weight or bias; None where the architecture does not say."""
-    stem, _, kind = name.rpartition(".")
-    for ending, roles in architecture.axes:
-        if name.endswith(ending):
-            return roles
-        if kind == "bias" and f"{stem}.weight".endswith(ending):
-            return roles[-1:] if architecture.inputs_first else roles[:1]
-    return None
+def _second_moment(
+    teacher: PreTrainedModel, architecture: Architecture, wide: Shape, calibration: Sequence[Tokens]
+) -> Float[Tensor, "hidden hidden"]:
+    """The mean of x x^T over the layers' outputs at real tokens, in float64."""
+    second_moment = torch.zeros(wide.hidden_size, wide.hidden_size, dtype=torch.float64)
+    everything = Needs(hidden=frozenset(range(wide.num_hidden_layers)))
+    with torch.no_grad():
+        for tokens in calibration:
+            states = capture(teacher, architecture, tokens, everything).hidden
+            for state in states.values():
+                rows = state[tokens.mask].double().cpu()
+                # Every layer has the same weight, however large its states are.
+                second_moment += rows.mT @ rows / rows.square().sum()
+    return second_moment

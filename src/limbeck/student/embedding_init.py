@@ -17,6 +17,8 @@ from ..token_ids import TokenIds
 from ..tokenization.spelling import spellings
 from ..tokenization.token_map import ROLES, TokenMap
 
+_PARTS_AT_ONCE = 2**15  # rows of the teacher's table that are held a second time
+
 
 def mean_of_teacher_tokens(
     table: Float[Tensor, "teacher_vocabulary width"],
@@ -65,9 +67,12 @@ def mean_of_containing_tokens(
     parts, owner = (torch.from_numpy(some) for some in tokens.parts_of(spelled.numpy()))
     weights = (torch.ones(len(table)) if counts is None else counts.float())[spelled][owner]
     total = torch.zeros(len(otherwise)).index_add_(0, parts, weights)
-    sums = torch.zeros_like(otherwise).index_add_(
-        0, parts, weights[:, None] * table[spelled][owner].to(otherwise)
-    )
+    sums = torch.zeros_like(otherwise)
+    # Together the parts of 250,000 tokens would be several times as large as the table.
+    taken = spelled[owner]
+    for start in range(0, len(parts), _PARTS_AT_ONCE):
+        some = slice(start, start + _PARTS_AT_ONCE)
+        sums.index_add_(0, parts[some], weights[some, None] * table[taken[some]].to(otherwise))
     found = (total > 0)[:, None]
     return torch.where(found, sums / total.clamp_min(1)[:, None], otherwise), total
 

@@ -6,6 +6,7 @@ A student layer is a copy of a teacher layer, or the mean of several.
 teacher's hidden states: one orthonormal basis of the residual stream, from hidden
 states on calibration text, rotates every matrix that reads from the stream or adds
 to it; heads and feed-forward neurons are chosen by the norm of what they add.
+``importance`` keeps the coordinates, heads and neurons that are most active on calibration text.
 
 Source: layer copy as in Sanh et al. 2019, arXiv:1910.01108; means of layers as in
 Kolesnikova et al. 2022, arXiv:2205.02340; the rotation follows
@@ -13,7 +14,9 @@ the idea of SliceGPT, Ashkboos et al. 2024, arXiv:2401.15024, with the norms' ga
 approximated because in a post-norm model they cannot be folded away.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +26,9 @@ from ..batch import Tokens
 from ..errors import StudentError
 from ..models.architecture import Architecture
 from ..models.shapes import Shape, shape_of
-from .axis_maps import AxisMaps, axis_maps, axis_roles, hidden_map
+from .axis_maps import AllMaps, AxisMaps
+from .axis_roles import axis_roles, layer_of
+from .merged_layers import merged_layers, runs_of_modules
 from .width import Width
 
 
@@ -123,95 +128,146 @@ def copy_layers(
         architecture: The family's row, with the roles of its weights' axes.
         layers: Teacher layers of every student layer, which becomes their mean.
         width: How narrower axes are filled.
-        calibration: Text for ``svd``, in the teacher's tokens; a few thousand tokens
-            are enough.
+        calibration: Text for ``svd`` and ``importance``, in the teacher's tokens; a few thousand
+            tokens are enough.
 
     Raises:
         StudentError: A weight's axes are not in the architecture, or sizes do not fit.
+
+    Warns:
+        UserWarning: A weight of the student has no counterpart and stays random.
     """
     narrow, wide = shape_of(student.config, architecture), shape_of(teacher.config, architecture)
     if problems := copy_problems(narrow, wide, layers, rotary=architecture.rotary):
         raise StudentError("layer copy " + "; ".join(problems))
-    residual = hidden_map(teacher, architecture, narrow, wide, width, calibration)
-    source = _merged(teacher, architecture, layers)
-    maps = {
-        layer: axis_maps(source, architecture, layer, residual, narrow, wide, width)
-        for layer in (None, *range(len(layers)))
-    }
-    for name, target in student.base_model.named_parameters():
-        if name in source:  # not a pooler, or a norm that only some layers have
-            layer, _ = _layer_of(name, architecture)
-            _assign(target, source[name], name, architecture, maps[layer])
+    runs = runs_of_modules(student, teacher, architecture, layers)
+    source = merged_layers(teacher, architecture, runs)
+    maps = AllMaps(teacher, source, architecture, runs, (narrow, wide), width, calibration)
+    _copy_body(student, teacher, architecture, source, maps)
+    if student is not student.base_model:
+        _copy_head(student, teacher, architecture, maps.of(None))
+
+
+def _copy_body(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    architecture: Architecture,
+    source: dict[str, Tensor],
+    maps: AllMaps,
+) -> None:
+    targets = dict(student.base_model.named_parameters())
+    _require_projections(source, targets, architecture)
+    by_layer: dict[int | None, AxisMaps] = {}
+    random = []
+    for name, target in targets.items():
+        layer, _ = layer_of(name, architecture)
+        if layer not in by_layer:
+            by_layer = {layer: maps.of(layer)}  # those of one layer at a time
+        if name in source:
+            _assign(target, source[name], name, architecture, by_layer[layer])
+        elif target.dim() > 1 and not name.startswith("pooler."):
+            # Norms and biases that only some layers have begin as if they were not there.
+            random.append(name)
+    _warn_of_random(random)
+    if student.config.hidden_size != teacher.config.hidden_size:
+        embeddings: Any = student.get_input_embeddings()
+        embeddings.weight.data.mul_(_embedding_scale(teacher) / _embedding_scale(student))
+
+
+def _copy_head(
+    student: PreTrainedModel, teacher: PreTrainedModel, architecture: Architecture, maps: AxisMaps
+) -> None:
     body = teacher.base_model_prefix + "."
     # Tied weights are listed under all of their names, because the student's may not be tied.
     named = teacher.named_parameters(remove_duplicate=False)
-    in_head = {name: weight for name, weight in named if not name.startswith(body)}
+    source = {name: weight for name, weight in named if not name.startswith(body)}
+    in_body = {id(parameter) for parameter in student.base_model.parameters()}
+    random = []
     for name, target in student.named_parameters():
-        if name in in_head and student is not student.base_model:
-            _assign(target, in_head[name], name, architecture, maps[None])
+        if id(target) in in_body:
+            continue
+        if name in source:
+            _assign(target, source[name], name, architecture, maps)
+        elif target.dim() > 1 and teacher is not teacher.base_model:
+            random.append(name)
+    _warn_of_random(random)
 
 
-def _merged(
-    teacher: PreTrainedModel, architecture: Architecture, layers: Sequence[Sequence[int]]
-) -> dict[str, Tensor]:
-    """The weights of the teacher's body, with each run of layers replaced by its mean."""
-    merged: dict[str, Tensor] = {}
-    of_layers: dict[str, dict[int, Tensor]] = {}
-    for name, weight in teacher.base_model.named_parameters():
-        layer, rest = _layer_of(name, architecture)
-        if layer is None:
-            merged[name] = weight
-        else:
-            of_layers.setdefault(rest, {})[layer] = weight
-    for number, run in enumerate(layers):
-        for rest, weights in of_layers.items():
-            found = [weights[layer] for layer in run if layer in weights]
-            if found:
-                mean = found[0]
-                if len(found) > 1:
-                    mean = torch.stack([weight.detach().float() for weight in found]).mean(0)
-                merged[f"{architecture.layers}.{number}.{rest}"] = mean
-    return merged
+def _require_projections(
+    source: Mapping[str, Tensor], targets: Mapping[str, Tensor], architecture: Architecture
+) -> None:
+    """Refuse a student that lacks a map between its embeddings and its hidden states.
+
+    Raises:
+        StudentError: The teacher has one, and the student's two widths happen to be equal.
+    """
+    between = {"embedding", "hidden"}
+    lost = [
+        name
+        for name in source.keys() - targets.keys()
+        if set(axis_roles(name, architecture) or ()) == between
+    ]
+    if lost:
+        raise StudentError(
+            f"the student's hidden states are as wide as its embeddings, so it has no"
+            f" {', '.join(sorted(lost))}, which the teacher has; give another hidden_size"
+        )
 
 
-def _layer_of(name: str, architecture: Architecture) -> tuple[int | None, str]:
-    """The number of the layer that a weight of the body belongs to, and its name there."""
-    prefix = architecture.layers + "."
-    if not name.startswith(prefix):
-        return None, name
-    number, rest = name[len(prefix) :].split(".", 1)
-    return int(number), rest
+def _warn_of_random(names: Sequence[str]) -> None:
+    if names:
+        warnings.warn(
+            f"the teacher has no weights for {', '.join(names)}: the student's stay random",
+            stacklevel=4,
+        )
+
+
+def _embedding_scale(model: PreTrainedModel) -> float:
+    """What a model multiplies the rows of its embedding table by.
+
+    Gemma's factor is the root of the hidden size, so that a narrower copy would add smaller
+    embeddings to what its layers return: its table is made larger by as much. The logits of a head
+    that is tied to the table grow with it.
+    """
+    table: Any = model.get_input_embeddings()
+    rows = table.weight.detach()[:64].float()  # some of which may be zero, as that of padding
+    largest = int(rows.norm(dim=1).argmax())
+    row = rows[largest]
+    with torch.no_grad():
+        given = table(torch.tensor([largest], device=row.device))[0].float()
+    square = float(row @ row)
+    return float(given @ row) / square if square else 1.0
 
 
 def _assign(
     target: Tensor, source: Tensor, name: str, architecture: Architecture, maps: AxisMaps
 ) -> None:
+    """Fill a weight of the student.
+
+    Raises:
+        StudentError: Its axes are not in the architecture, or do not fit after their maps.
+    """
     kind = name.rsplit(".", 1)[-1]
-    roles = axis_roles(name, architecture)
-    if roles is None:
-        if target.shape != source.shape:
-            raise StudentError(
-                f"the axes of {name} (teacher {tuple(source.shape)}, student"
-                f" {tuple(target.shape)}) are not in the architecture; add them, or use"
-                " `init_from_teacher: null`"
-            )
-        target.data.copy_(source)
-        return
-    value = source.detach().float()
-    if kind == "bias" or value.dim() == 1:
-        role = roles[0]
-        if role in maps.by_role:
-            matrix = maps.by_role[role]
-            is_gain = kind == "weight"
-            value = (matrix.square() if is_gain else matrix).mT @ value
-            if is_gain:
-                value = value * maps.norm_scale
+    known = axis_roles(name, architecture)
+    roles = known or ("same",) * source.dim()
+    value = source.detach().float().cpu()
+    if kind == "bias":
+        value = maps.bias(value, roles[0])
+    elif value.dim() == 1:
+        value = maps.gain(value, roles[0])
     else:
-        for axis, role in enumerate(roles):
-            if role == "positions":
-                value = value.narrow(axis, 0, target.shape[axis])
-            if role in maps.by_role:
-                value = torch.tensordot(value, maps.by_role[role], dims=([axis], [0]))
-                value = value.movedim(-1, axis)
-    rows = min(len(target), len(value))  # tables may be padded to different numbers of rows
+        value = maps.weight(value, roles)
+    for axis, role in enumerate(roles):
+        if role == "positions":
+            value = value.narrow(axis, 0, target.shape[axis])
+    fits = value.shape == target.shape
+    if not fits and known and roles[0] == "same":
+        # Tables of tokens may be padded to different numbers of rows.
+        fits = value.shape[1:] == target.shape[1:]
+    if not fits:
+        raise StudentError(
+            f"the axes of {name} (teacher {tuple(source.shape)}, student {tuple(target.shape)})"
+            " are not in the architecture; add them, or use `init_from_teacher: null`"
+        )
+    rows = min(len(target), len(value))
     target.data[:rows] = value[:rows]

@@ -24,13 +24,13 @@ from ..errors import StudentError
 from ..models.architecture import Architecture
 from ..models.low_rank_layers import LowRankLinear, set_submodule, sizes_of
 from ..models.low_rank_loading import QUANT_METHOD
-from .axis_maps import axis_roles
+from .axis_roles import ATTENTION, FEED_FORWARD, axis_roles
 
 _DAMPING = 1e-4  # of the mean square of the inputs, so that unused directions can be inverted
 _ROLES = {
-    "feed_forward": {"inner", "gated"},
-    "attention": {"heads", "groups", "qkv"},
-    "all": {"inner", "gated", "heads", "groups", "qkv"},
+    "feed_forward": FEED_FORWARD,
+    "attention": ATTENTION,
+    "all": FEED_FORWARD | ATTENTION,
 }
 Which = Literal["feed_forward", "attention", "all"]
 
@@ -228,7 +228,7 @@ def _input_moments(
         with torch.no_grad():
             for tokens in calibration:
                 real.append(tokens.mask)
-                body(input_ids=tokens.input_ids, attention_mask=tokens.mask)
+                body(input_ids=tokens.input_ids, attention_mask=tokens.mask.long())
     finally:
         for handle in handles:
             handle.remove()

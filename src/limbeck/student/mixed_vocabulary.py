@@ -176,7 +176,7 @@ def with_tokens(
         bias: Bias of their logits; by default 0.
     """
     with torch.no_grad():
-        changed: Any = copy.deepcopy(model)
+        changed = _copied_without_rows(model, architecture)
         changed.float()  # rows may be more precise than the model's weights
         if architecture.output_bias:  # transformers would resize a layer within such a head
             table = _new_table(changed, architecture, len(rows))
@@ -203,6 +203,18 @@ def _new_table(model: Any, architecture: Architecture, rows: int) -> nn.Embeddin
         path, _, name = architecture.output_bias.rpartition(".")
         setattr(submodule(model, path), name, nn.Parameter(torch.zeros(rows)))
     return table
+
+
+def _copied_without_rows(model: PreTrainedModel, architecture: Architecture) -> Any:
+    """A copy of a model with one row of each embedding table, whose rows are replaced anyway.
+
+    A table of 250,000 rows is most of a model, and would be copied only to be thrown away.
+    """
+    tables = [_table(model, "teacher").weight]
+    if model is not model.base_model:
+        tables.append(_output(model, architecture).weight)
+    rows = {id(table): nn.Parameter(table.detach()[:1].clone()) for table in tables}
+    return copy.deepcopy(model, dict(rows))
 
 
 def _deviation(rows: Tensor) -> Tensor:

@@ -8,46 +8,78 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from ..models.architecture import Architecture
-from ..models.load import language_model_class
+from ..models.auto_classes import whole_class
 from ..models.low_rank_layers import low_rank_ranks
 from ..models.modules import parameter_counts
-from ..models.shapes import Shape, unused_positions
+from ..models.shapes import Shape, shape_of, unused_positions
+
+# Widths that are the hidden size's where they are not given, by their names in configurations.
+_WIDTHS = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size")
 
 
-def shape_problems(shape: Shape, *, rotary: bool = False) -> list[tuple[str, str]]:
+def shape_problems(
+    shape: Shape, architecture: Architecture | None = None, config: Any = None
+) -> list[tuple[str, str]]:
     """Every problem of a student's shape, as (field, message).
 
     Args:
         shape: The student's.
-        rotary: Whether positions are rotary, which turn the coordinates of a head in pairs.
+        architecture: The family's row, where there is one to hold the shape against.
+        config: A configuration of the family, where more of it than the sizes matters.
     """
     problems = [
         (name, f"is {value}, must be at least 1")
         for name, value in vars(shape).items()
         if isinstance(value, int) and not isinstance(value, bool) and value < 1
     ]
-    if not problems and shape.head_dim is None and shape.hidden_size % shape.num_attention_heads:
-        valid = [
-            n for n in range(1, shape.hidden_size + 1) if shape.hidden_size % n == 0 and n <= 64
-        ]
-        message = f"is {shape.num_attention_heads}, which does not divide"
-        message += f" hidden_size={shape.hidden_size}; use {valid}"
-        problems.append(("num_attention_heads", message))
-    if not problems and rotary and (size := shape.query_width // shape.num_attention_heads) % 2:
-        message = f"is {shape.num_attention_heads}, of {size} coordinates each; where positions"
-        message += f" are rotary a head needs an even number (hidden_size={shape.hidden_size})"
-        problems.append(("num_attention_heads", message))
-    groups = shape.num_key_value_heads
-    if not problems and groups and shape.num_attention_heads % groups:
-        message = f"is {groups}, which does not divide"
-        message += f" num_attention_heads={shape.num_attention_heads}"
-        problems.append(("num_key_value_heads", message))
+    if not problems:
+        problems = _head_problems(shape, rotary=architecture is not None and architecture.rotary)
+        problems += _group_problems(shape, config)
+    wide = 4 * shape.hidden_size
+    if architecture and not architecture.intermediate_field and shape.intermediate_size != wide:
+        message = f"is {shape.intermediate_size}, but in this family it is always 4 x hidden_size;"
+        problems.append(("intermediate_size", f"{message} give {wide}, or leave it out"))
     if (ids := shape.token_ids).end > shape.vocab_size:
         message = f"is {shape.vocab_size}, but the tokenizer has {len(ids)} tokens"
         if ids.absent:
             message += f" with ids up to {ids.end - 1}"
         problems.append(("vocab_size", f"{message}; give {ids.end} or more"))
     return problems
+
+
+def _head_problems(shape: Shape, *, rotary: bool) -> list[tuple[str, str]]:
+    """Heads that do not divide the hidden size, or that positions could not turn in pairs."""
+    if shape.head_dim is None and shape.hidden_size % shape.num_attention_heads:
+        valid = [
+            n for n in range(1, shape.hidden_size + 1) if shape.hidden_size % n == 0 and n <= 64
+        ]
+        message = f"is {shape.num_attention_heads}, which does not divide"
+        message += f" hidden_size={shape.hidden_size}; use {valid}"
+        return [("num_attention_heads", message)]
+    if rotary and (size := shape.query_width // shape.num_attention_heads) % 2:
+        message = f"is {shape.num_attention_heads}, of {size} coordinates each; where positions"
+        message += f" are rotary a head needs an even number (hidden_size={shape.hidden_size})"
+        return [("num_attention_heads", message)]
+    return []
+
+
+def _group_problems(shape: Shape, config: Any) -> list[tuple[str, str]]:
+    """Numbers of key and value heads that the query heads or the family do not allow."""
+    groups = shape.num_key_value_heads
+    if groups and shape.num_attention_heads % groups:
+        message = f"is {groups}, which does not divide"
+        message += f" num_attention_heads={shape.num_attention_heads}"
+        return [("num_key_value_heads", message)]
+    if getattr(config, "multi_query", None) is None or getattr(
+        config, "new_decoder_architecture", False
+    ):
+        return []
+    # Falcon's older layouts: one head of keys and values for all, or one for each query head.
+    only = 1 if config.multi_query else shape.num_attention_heads
+    if groups in (None, only):
+        return []
+    message = f"is {groups}, but with `multi_query: {str(config.multi_query).lower()}` this family"
+    return [("num_key_value_heads", f"{message} has {only}; give {only}, or leave it out")]
 
 
 def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:
@@ -80,31 +112,49 @@ def student_config(
     config = copy.deepcopy(like)
     if low_rank_ranks(config):
         del config.quantization_config  # the student's layers are not low-rank
-    kinds = config.to_dict().get("layer_types")
-    config.num_hidden_layers = shape.num_hidden_layers
-    config.num_attention_heads = shape.num_attention_heads
     fields = config.to_dict()
-    if shape.num_key_value_heads and "num_key_value_heads" in fields:
-        config.num_key_value_heads = shape.num_key_value_heads
-    if "head_dim" in fields:
-        config.head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
-    if config.to_dict().get("embedding_size") == config.hidden_size:
-        config.embedding_size = shape.hidden_size
+    config.num_hidden_layers = shape.num_hidden_layers
+    _set_heads(config, like, fields, architecture, shape)
+    for name in _WIDTHS:
+        if fields.get(name) == like.hidden_size:
+            setattr(config, name, shape.hidden_size)
     config.hidden_size = shape.hidden_size
-    setattr(config, architecture.intermediate_field, shape.intermediate_size)
+    if architecture.intermediate_field:
+        setattr(config, architecture.intermediate_field, shape.intermediate_size)
     config.vocab_size = shape.vocab_size
-    config.max_position_embeddings = shape.max_position_embeddings + unused_positions(
-        like, architecture
-    )
-    config.dtype = "float32"
-    if kinds is not None:
-        chosen = (
-            range(shape.num_hidden_layers)
-            if copied_layers is None
-            else [run[-1] for run in copied_layers]
+    # Not every family has this field.
+    if shape.max_position_embeddings != shape_of(like, architecture).max_position_embeddings:
+        config.max_position_embeddings = shape.max_position_embeddings + unused_positions(
+            like, architecture
         )
-        config.layer_types = [kinds[layer % len(kinds)] for layer in chosen]
+    if fields.get("max_relative_positions", 1) < 1:
+        # DeBERTa: otherwise distances would mean others in a student of shorter texts.
+        config.max_relative_positions = like.max_position_embeddings
+    config.dtype = "float32"
+    if architecture.shared_layers:
+        config.num_hidden_groups = min(like.num_hidden_groups, shape.num_hidden_layers)
+    runs = copied_layers or [[layer] for layer in range(shape.num_hidden_layers)]
+    for name, kinds in fields.items():
+        # What each layer is, as `layer_types` or `no_rope_layers`.
+        if "layer" in name and isinstance(kinds, list) and len(kinds) >= like.num_hidden_layers:
+            setattr(config, name, [kinds[run[-1] % len(kinds)] for run in runs])
     return config
+
+
+def _set_heads(
+    config: Any, like: Any, fields: dict[str, Any], architecture: Architecture, shape: Shape
+) -> None:
+    """Set the numbers of heads, their width, and what is as large as it."""
+    wide = getattr(like, architecture.head_dim_field, None)
+    wide = wide or like.hidden_size // like.num_attention_heads
+    narrow = shape.head_dim or shape.hidden_size // shape.num_attention_heads
+    config.num_attention_heads = shape.num_attention_heads
+    if shape.num_key_value_heads and architecture.key_value_heads_field in fields:
+        setattr(config, architecture.key_value_heads_field, shape.num_key_value_heads)
+    if architecture.head_dim_field in fields:
+        setattr(config, architecture.head_dim_field, narrow)
+    if fields.get("query_pre_attn_scalar") == wide:
+        config.query_pre_attn_scalar = narrow
 
 
 def default_config(model_type: str, *, tokenizer_ids: dict[str, int | None]) -> Any:
@@ -115,29 +165,31 @@ def default_config(model_type: str, *, tokenizer_ids: dict[str, int | None]) -> 
     return config
 
 
-def build_student(config: Any, *, seed: int, causal: bool) -> PreTrainedModel:
-    """A randomly initialized student with a vocabulary head, in evaluation mode.
+def build_student(config: Any, *, seed: int, architecture: Architecture) -> PreTrainedModel:
+    """A randomly initialized student, with a vocabulary head if the family has one, for evaluation.
 
     Args:
         config: As `student_config` returns it.
         seed: Decides the weights.
-        causal: Whether the student is a decoder.
+        architecture: The family's row of the table.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _from_config(config, causal)
+        model = _from_config(config, architecture)
     model.train(False)
     return model
 
 
-def parameters_of_shape(config: Any, *, with_head: bool, causal: bool) -> tuple[int, int]:
+def parameters_of_shape(
+    config: Any, *, with_head: bool, architecture: Architecture
+) -> tuple[int, int]:
     """All parameters, and those of the input embeddings, without building the model in memory."""
     with torch.device("meta"):
-        model = _from_config(config, causal)
+        model = _from_config(config, architecture)
     measured = model if with_head else model.base_model
     return parameter_counts(measured)
 
 
-def _from_config(config: Any, causal: bool) -> PreTrainedModel:
-    model: PreTrainedModel = language_model_class(causal=causal).from_config(config)
+def _from_config(config: Any, architecture: Architecture) -> PreTrainedModel:
+    model: PreTrainedModel = whole_class(architecture).from_config(config)
     return model

@@ -8,3 +8,4 @@ class Width(str, Enum):
 
     CUT = "cut"  # the first coordinates of every axis
     SVD = "svd"  # the main directions of the teacher's hidden states
+    IMPORTANCE = "importance"  # the coordinates, heads and units that are most active on text

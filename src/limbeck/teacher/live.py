@@ -63,7 +63,8 @@ def halve_weights(model: PreTrainedModel) -> None:
     """
     for module in model.base_model.modules():
         if isinstance(module, nn.Linear | Conv1D):
-            module.to(torch.bfloat16)
+            # Not the bias, which some families add outside of what autocast rounds.
+            module.weight.data = module.weight.data.bfloat16()
 
 
 def _rounded(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Tokenizer folders for students, learned or trimmed; recipes name them as `student.tokenizer`."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,18 @@ from ..data.text import TextSource, check_source, read_documents_up_to
 from ..errors import DataError, RecipeError
 from ..reports.report import markdown_table
 from ..system.files import whole_folder
-from .learn import KINDS, blank_tokenizer, learn_tokenizer
+from .learn import (
+    KINDS,
+    UNIGRAM_SAMPLE,
+    blank_tokenizer,
+    evenly_spaced,
+    is_unigram,
+    learn_tokenizer,
+)
 from .load import load_tokenizer
 from .nested import learn_nested
-from .trim import count_tokens, prove, trimmed_tokenizer
+from .trim import check_trimmed_size, count_tokens, trimmed_tokenizer
+from .trim_proof import prove
 from .vocabulary_report import (
     MEASURED_CHARACTERS,
     vocabulary_headline,
@@ -35,6 +43,7 @@ def learn_vocabulary(
     lowercase: bool = False,
     nested: bool = False,
     characters: int | None = None,
+    sample_characters: int | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Learn a tokenizer, save it in a folder with a report, and return the report.
@@ -49,6 +58,8 @@ def learn_vocabulary(
         nested: With ``like``, learn no token across a border between two tokens of that model.
         characters: Largest number of characters to read of each text, so that a large text does
             not decide the tokens of all languages.
+        sample_characters: Learn from about so many characters of what is read, in documents that
+            are evenly spaced; by default all, and 3 million for Unigram, which is learned slowly.
         console: Shows progress; None is silent.
 
     Raises:
@@ -61,14 +72,26 @@ def learn_vocabulary(
         raise RecipeError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
     if nested and not like:
         raise RecipeError("nested tokens are parts of a model's tokens; name the model (like)")
-    _check_positive(vocab_size=vocab_size, characters=characters)
+    _check_positive(
+        vocab_size=vocab_size, characters=characters, sample_characters=sample_characters
+    )
     if like and (kind != "wordpiece" or lowercase):
         raise RecipeError(f"kind and lowercase are those of {like} (like); leave them out")
     _check_replaceable(Path(output))
     pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
-    read = _reader(texts, characters, console)
-    learned = (learn_nested if nested else learn_tokenizer)(read(), pattern, vocab_size=vocab_size)
-    return _save(learned, vocabulary_report(learned, texts, like), Path(output))
+    read: Iterable[str] = _reader(texts, characters, console)()
+    if sample_characters is None and is_unigram(pattern):
+        sample_characters = UNIGRAM_SAMPLE
+    if sample_characters is not None:
+        read = evenly_spaced(read, sample_characters)
+        if console:
+            said = f"learning from {sum(map(len, read)):,} of these, in documents evenly spaced"
+            console.print(f"{said} (--sample-characters)", highlight=False)
+    learned = (learn_nested if nested else learn_tokenizer)(read, pattern, vocab_size=vocab_size)
+    report = vocabulary_report(learned, texts, (like, pattern) if like else None)
+    if isinstance(read, list):
+        report["learned_from_characters"] = sum(map(len, read))
+    return _save(learned, report, Path(output))
 
 
 def trim_vocabulary(
@@ -110,6 +133,7 @@ def trim_vocabulary(
     _check_positive(vocab_size=vocab_size, characters=characters)
     _check_replaceable(Path(output))
     tokenizer = load_tokenizer(model)
+    check_trimmed_size(tokenizer, vocab_size)
     counts = count_tokens(tokenizer, _reader(texts, characters, console)())
     trimmed = trimmed_tokenizer(tokenizer, counts, vocab_size=vocab_size, fraction=fraction)
     read = (read_documents_up_to(TextSource(path), MEASURED_CHARACTERS) for path in texts)
@@ -123,7 +147,9 @@ def trim_vocabulary(
             f"{f'{never}, and ' if proof.lost else ''}{otherwise}: this tokenizer cannot be"
             " trimmed; learn a new vocabulary"
         )
-    return _save(trimmed, vocabulary_report(trimmed, texts, model, proof), Path(output))
+    return _save(
+        trimmed, vocabulary_report(trimmed, texts, (model, tokenizer), proof), Path(output)
+    )
 
 
 def _some(names: Sequence[str]) -> str:

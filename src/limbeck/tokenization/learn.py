@@ -10,7 +10,7 @@ Unigram, Kudo 2018, arXiv:1804.10959.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -28,6 +28,9 @@ _ENCODER_TOKENS = {
 }
 _DECODER_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 _AT_ONCE = 1000  # documents in a batch
+# The trainer of Unigram goes through every different word some thirty times: 30M characters of
+# novels take minutes, and save less than 1 % of the tokens (docs/results/vocabulary.md).
+UNIGRAM_SAMPLE = 3_000_000
 
 
 def learn_tokenizer(
@@ -77,6 +80,34 @@ def train_like(
         ) from error
     renumber_frame(learned)  # transformers does not do so if the frame is one of several steps
     return learned
+
+
+def is_unigram(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether a tokenizer is of the kind that is learned slowly."""
+    return isinstance(tokenizer.backend_tokenizer.model, models.Unigram)
+
+
+def evenly_spaced(documents: Iterable[str], characters: int) -> list[str]:
+    """About so many characters of documents, evenly spaced among all; all where there are fewer.
+
+    The documents are read once, and no more than twice as many characters are held.
+
+    >>> evenly_spaced(["a", "b", "c", "d", "e", "f"], 2), evenly_spaced(["a", "b"], 9)
+    (['c', 'e'], ['a', 'b'])
+    """
+    kept: list[str] = []
+    step, size = 1, 0
+    for number, document in enumerate(documents):
+        if number % step:
+            continue
+        kept.append(document)
+        size += len(document)
+        while size > 2 * characters and len(kept) > 1:
+            kept, step = kept[::2], 2 * step
+            size = sum(map(len, kept))
+    share = min(1.0, characters / max(1, size))
+    places = [int(number * share) for number in range(len(kept) + 1)]
+    return [text for text, (one, two) in zip(kept, pairwise(places), strict=True) if two > one]
 
 
 def _says_too_few_for_letters(error: Exception) -> bool:

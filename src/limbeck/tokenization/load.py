@@ -1,8 +1,10 @@
 """Tokenizers are loaded from a folder or the hub, and refused if they would corrupt every text."""
 
+import json
 import warnings
 from pathlib import Path
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ..errors import ModelError, first_line
@@ -25,13 +27,20 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """
     place = locate(name, tokenizer_only=True)
     folder = Path(place)
+    tokens = _tokens_in_file(folder, name)
+    options = {"gguf_file": folder.name} if tokens else {}
+    folder = folder.parent if tokens else folder
     # transformers would create an empty tokenizer where there is none.
     known = ("tokenizer.json", "vocab.*", "*.model")
-    if folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in known):
+    if not options and folder.is_dir() and not any(list(folder.glob(pattern)) for pattern in known):
         raise ModelError(f"{name!r} has no tokenizer.json; save the model's fast tokenizer into it")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder) if options else place, **options, trust_remote_code=False
+        )
         if isinstance(tokenizer, PreTrainedTokenizerFast):
+            if tokens:
+                tokenizer = _of_file_alone(tokenizer, tokens)
             tokenizer.backend_tokenizer.encode("a \U0010fffd")  # fails if the files are incomplete
     except BaseException as error:  # a panic in the Rust library is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
@@ -61,3 +70,39 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _tokens_in_file(file: Path, name: str) -> int:
+    """The number of tokens in a GGUF file; 0 for a place that is no file.
+
+    Raises:
+        ModelError: The file holds no tokenizer.
+    """
+    if not file.is_file():
+        return 0
+    from ..models.gguf import gguf_header  # needs the extra `gguf`
+
+    if tokens := gguf_header(file).vocabulary:
+        return tokens
+    raise ModelError(
+        f"{name!r} holds no tokenizer (tokenizer.ggml.tokens); give a GGUF file of the whole model,"
+        " or its transformers folder with safetensors and tokenizer.json"
+    )
+
+
+def _of_file_alone(tokenizer: PreTrainedTokenizerFast, tokens: int) -> PreTrainedTokenizerFast:
+    """The tokenizer without the tokens that its class adds to those of a GGUF file.
+
+    GPT-2's class adds ``<|endoftext|>`` where a vocabulary lacks it, as Llama 3's does; the model
+    has no embedding for it.
+    """
+    if len(tokenizer) <= tokens:
+        return tokenizer
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < tokens]
+    backend = Tokenizer.from_str(json.dumps(state))
+    known = backend.get_vocab()
+    special = {n: token for n, token in tokenizer.special_tokens_map.items() if token in known}
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, chat_template=tokenizer.chat_template, **special
+    )

@@ -50,8 +50,10 @@ def _lost_tokens(vocabulary: _Vocabulary) -> tuple[str, ...]:
         # A single character stands for a byte, which is always in the alphabet.
         tokens = [backend.decoder.decode([token]) for token in tokens if len(token) > 1]
     normalize = backend.normalizer.normalize_str
-    # Whole tokens are normalized, because the result for a mark depends on its letter.
-    return tuple(token for token in tokens if _letters(normalize(token)) != _letters(token))
+    # Whole tokens are normalized, because the result for a mark depends on its letter. Most stay as
+    # they are, and the letters of these need not be compared.
+    changed = ((token, read) for token in tokens if (read := normalize(token)) != token)
+    return tuple(token for token, read in changed if _letters(read) != _letters(token))
 
 
 def _letters(text: str) -> str:

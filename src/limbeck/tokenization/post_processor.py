@@ -68,11 +68,20 @@ def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 def renumber_frame(tokenizer: PreTrainedTokenizerFast) -> None:
     """Update the ids of special tokens in the post-processor to those of the vocabulary."""
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    if settings["post_processor"] is not None:
+    backend = tokenizer.backend_tokenizer
+    if backend.post_processor is not None:
+        settings = _without_vocabulary(backend)
         renumber(settings["post_processor"], tokenizer.get_vocab())
-        again = Tokenizer.from_str(json.dumps(settings))
-        tokenizer.backend_tokenizer.post_processor = again.post_processor
+        backend.post_processor = Tokenizer.from_str(json.dumps(settings)).post_processor
+
+
+def _without_vocabulary(backend: Tokenizer) -> dict[str, Any]:
+    """The post-processor in the form of a tokenizer's file, without 250,000 tokens beside it."""
+    alone = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    if backend.post_processor is not None:
+        alone.post_processor = backend.post_processor
+    found: dict[str, Any] = json.loads(alone.to_str())
+    return found
 
 
 def renumber(processor: dict[str, Any], numbers: Mapping[str, int]) -> None:
@@ -88,18 +97,20 @@ def renumber(processor: dict[str, Any], numbers: Mapping[str, int]) -> None:
 
 def frame_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
     """The problem that the ids of special tokens differ between frame and vocabulary, or None."""
-    processor = json.loads(tokenizer.backend_tokenizer.to_str())["post_processor"] or {}
-    vocabulary = tokenizer.get_vocab()
+    backend = tokenizer.backend_tokenizer
+    processor = _without_vocabulary(backend)["post_processor"] or {}
     wrong = []
     for token, number in _framing(processor).items():
         if token is None:
             wrong.append(f"the id {number} without a token")
         elif number is None:
             wrong.append(f"{token!r} no id")
-        elif vocabulary.get(token) != number:
+        elif (own := backend.token_to_id(token)) != number:
             found = tokenizer.convert_ids_to_tokens(number)
-            own = vocabulary.get(token, "no such token")
-            wrong.append(f"{token!r} the id {number} ({found!r}), where its vocabulary has {own}")
+            theirs = "no such token" if own is None else own
+            wrong.append(
+                f"{token!r} the id {number} ({found!r}), where its vocabulary has {theirs}"
+            )
     if not wrong:
         return None
     return (

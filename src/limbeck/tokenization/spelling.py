@@ -1,9 +1,8 @@
 """The spelling of a token in any notation: its letters, and whether it begins a word."""
 
-import json
 from typing import NamedTuple
 
-from tokenizers import decoders
+from tokenizers import decoders, models
 from transformers import PreTrainedTokenizerFast
 
 
@@ -27,14 +26,17 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
     >>> [Spelling(*s) in found for s in (("the", True), ("e", False), ("[CLS]", True))]
     [True, True, False]
     """
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    model = tokenizer.backend_tokenizer.model
+    in_parts = isinstance(model, models.WordPiece | models.BPE)
+    prefix = (model.continuing_subword_prefix or "") if in_parts else ""
     special = set(tokenizer.all_special_ids)
     in_bytes = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
+    decoder = decoders.ByteLevel()
     found: dict[Spelling, int] = {}
     for token, number in tokenizer.get_vocab().items():
         if number in special or is_lone_byte(token):
             continue
-        spelling = _of_bytes(token) if in_bytes else _of_letters(token, model)
+        spelling = _of_bytes(token, decoder) if in_bytes else _of_letters(token, prefix)
         if spelling and spelling.letters:
             found.setdefault(spelling, number)
     return found
@@ -45,15 +47,14 @@ def is_lone_byte(token: str) -> bool:
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
-def _of_bytes(token: str) -> Spelling | None:
-    letters: str = decoders.ByteLevel().decode([token])
+def _of_bytes(token: str, decoder: decoders.ByteLevel) -> Spelling | None:
+    letters: str = decoder.decode([token])
     if "\ufffd" in letters:
         return None  # only some bytes of a letter
     return Spelling(letters.removeprefix(" "), letters.startswith(" "))
 
 
-def _of_letters(token: str, model: dict[str, object]) -> Spelling:
-    prefix = model.get("continuing_subword_prefix")
-    if isinstance(prefix, str) and prefix:
+def _of_letters(token: str, prefix: str) -> Spelling:
+    if prefix:
         return Spelling(token.removeprefix(prefix), not token.startswith(prefix))
     return Spelling(token.removeprefix("▁"), token.startswith("▁"))

@@ -59,15 +59,13 @@ class TokenMap:
 def map_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> TokenMap:
     """Every token of the teacher in tokens of the student, greedily with the longest first."""
     known = spellings(student)
-    longest = max((len(spelling.letters) for spelling in known), default=0)
+    greedy = _Greedy(known)
     ids = TokenIds.of(teacher).end
     same = np.full(ids, -1, dtype=np.int64)
     parts: list[list[int]] = [[] for _ in range(ids)]
     for spelling, number in spellings(teacher).items():
         same[number] = known.get(spelling, -1)
-        letters = normalized(student, spelling.letters)
-        exact = _greedy(letters, spelling.begins, known, longest, loose=False)
-        parts[number] = exact or _greedy(letters, spelling.begins, known, longest, loose=True)
+        parts[number] = greedy.spell(normalized(student, spelling.letters), spelling.begins)
     for role in ROLES:
         theirs, mine = getattr(teacher, role), getattr(student, role)
         if theirs is not None and mine is not None:
@@ -84,25 +82,53 @@ def map_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFas
     )
 
 
-def _greedy(
-    letters: str, begins: bool, known: dict[Spelling, int], longest: int, *, loose: bool
-) -> list[int]:
-    """The student tokens that spell some letters; empty where a letter is in no token.
+class _Greedy:
+    """Spells letters in a vocabulary's tokens, greedily with the longest first.
 
-    ``loose`` ignores whether a token begins a word: a comma may begin a word for one tokenizer and
-    continue it for the other.
+    A teacher may have 250,000 tokens in many scripts, of which the student knows one or two.
+    Letters that are in no token are found before anything is tried, and no part is tried that is
+    longer than every token with the same first letter.
     """
-    found: list[int] = []
-    start = 0
-    while start < len(letters):
-        for stop in range(min(len(letters), start + longest), start, -1):
-            here = begins and start == 0
-            kinds = (here, not here) if loose else (here,)
-            tried = [Spelling(letters[start:stop], kind) for kind in kinds]
-            if (token := next((known[s] for s in tried if s in known), None)) is not None:
-                found.append(token)
-                start = stop
-                break
-        else:
+
+    def __init__(self, known: dict[Spelling, int]) -> None:
+        self._begin: dict[str, int] = {}
+        self._continue: dict[str, int] = {}
+        self._longest: dict[str, int] = {}  # by first letter
+        self._letters: set[str] = set()
+        for (letters, begins), number in known.items():
+            if not letters:  # a mark of a word's beginning alone spells nothing
+                continue
+            (self._begin if begins else self._continue)[letters] = number
+            self._longest[letters[0]] = max(self._longest.get(letters[0], 0), len(letters))
+            self._letters.update(letters)
+
+    def spell(self, letters: str, begins: bool) -> list[int]:
+        """The tokens that spell some letters; empty where a letter is in no token.
+
+        Where they cannot be spelled so, whether a token begins a word is ignored: a comma may begin
+        a word for one tokenizer and continue it for the other.
+        """
+        if not self._letters.issuperset(letters):
             return []
-    return found
+        exact = self._tokens(letters, begins, loose=False)
+        return exact or self._tokens(letters, begins, loose=True)
+
+    def _tokens(self, letters: str, begins: bool, *, loose: bool) -> list[int]:
+        found: list[int] = []
+        start = 0
+        while start < len(letters):
+            here, other = self._continue, self._begin
+            if begins and start == 0:
+                here, other = other, here
+            longest = self._longest.get(letters[start], 0)
+            for stop in range(min(len(letters), start + longest), start, -1):
+                token = here.get(letters[start:stop])
+                if token is None and loose:
+                    token = other.get(letters[start:stop])
+                if token is not None:
+                    found.append(token)
+                    start = stop
+                    break
+            else:
+                return []
+        return found

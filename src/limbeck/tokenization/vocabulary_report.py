@@ -13,9 +13,8 @@ from ..errors import ModelError
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config
 from ..models.shapes import shape_of
-from .load import load_tokenizer
 from .text_coverage import coverage
-from .trim import Proof
+from .trim_proof import Proof
 
 MEASURED_CHARACTERS = 1_000_000  # of each text
 
@@ -23,7 +22,7 @@ MEASURED_CHARACTERS = 1_000_000  # of each text
 def vocabulary_report(
     tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str],
-    like: str | None,
+    like: tuple[str, PreTrainedTokenizerFast] | None,
     proof: Proof | None = None,
 ) -> dict[str, Any]:
     """The content of report.json.
@@ -31,10 +30,11 @@ def vocabulary_report(
     Args:
         tokenizer: The new tokenizer.
         texts: Files or hub names on which coverage is measured.
-        like: The model whose tokenizer was imitated or trimmed; None where there is none.
+        like: Name and tokenizer of the model that was imitated or trimmed; None where there is
+            none.
         proof: For a trimmed tokenizer, how it compares with the whole one.
     """
-    whose = {"this": tokenizer, **({"like": load_tokenizer(like)} if like else {})}
+    whose = {"this": tokenizer, **({"like": like[1]} if like else {})}
     report: dict[str, Any] = {
         "tokens": len(tokenizer),
         "measured_characters_of_each_text": MEASURED_CHARACTERS,
@@ -49,10 +49,10 @@ def vocabulary_report(
         },
     }
     if like:
-        mine, theirs = (set(one.get_vocab()) for one in whose.values())
-        report |= {"like": like, "like_tokens": len(theirs), "shared_tokens": len(mine & theirs)}
+        mine, theirs = (one.get_vocab().keys() for one in whose.values())
+        report |= {"like": like[0], "like_tokens": len(theirs), "shared_tokens": len(mine & theirs)}
         with suppress(ModelError):  # a folder with a tokenizer but no model
-            config = load_config(like)
+            config = load_config(like[0])
             width = shape_of(config, architecture_of(config)).hidden_size
             report["embedding_bytes_saved"] = 4 * width * (len(theirs) - len(mine))
     if proof:

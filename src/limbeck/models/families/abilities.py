@@ -1,0 +1,122 @@
+"""What works with a model, as its row of the table and its configuration say."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from transformers import AutoConfig, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from ..architecture import Architecture
+from . import ARCHITECTURES
+from .attending import layers_with_attention
+from .lookup import architecture_of
+
+_POSITIONS = {
+    "rotary": "rotary positions",
+    "relative": "relative positions",
+    "alibi": "ALiBi",
+}
+# What no field of a row says, because nothing depends on it.
+_OF_FAMILIES = {
+    "mpnet": "relative attention bias shared by all layers",
+    "deberta-v2": "disentangled attention, two heads",
+    "opt": "maps around the layers where embeddings are narrower",
+    "smollm3": "some layers without rotary positions",
+    "granite": "multipliers",
+    "gemma2": "four norms, windows",
+    "gemma3_text": "four norms, windows",
+    "olmo2": "norms after attention and feed-forward",
+    "gpt_neox": "attention and feed-forward side by side",
+    "falcon": "three layouts, ALiBi in some",
+    "phi3": "fused gate and up",
+    "modernbert": "windows, fused gate and up",
+    "qwen3_5_text": "most layers are linear attention",
+}
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What works: ``yes``, ``no``, or under which condition; empty where it has no meaning.
+
+    Attributes:
+        relations: The objectives over queries, keys and values.
+        hidden_states: Objectives over hidden states.
+        logits: Objectives over predictions, and labels.
+        copy: Initialization from teacher layers (``init_from_teacher``).
+        low_rank: Low-rank layers and adapters by the names of groups (``target_modules``).
+        isolate_documents: Documents in one row kept apart.
+        generation: Text is generated.
+        export: Export as a transformers folder.
+    """
+
+    relations: str
+    hidden_states: str
+    logits: str
+    copy: str
+    low_rank: str
+    isolate_documents: str
+    generation: str
+    export: str
+
+
+def abilities(row: Architecture, config: Any) -> Abilities:
+    """What works with a model of a row and a configuration."""
+    attending = layers_with_attention(config, row)
+    some = len(attending) < config.num_hidden_layers
+    return Abilities(
+        relations="no" if not attending else "layers with attention" if some else "yes",
+        hidden_states="yes",
+        logits=_said(bool(row.head)),
+        copy="yes" if row.axes else "same width",
+        low_rank="yes" if row.axes else "by paths",
+        isolate_documents=_said(row.separable_documents) if row.causal else "",
+        generation=_generation(row, config) if row.causal else "",
+        export="yes",
+    )
+
+
+def quirks(row: Architecture, model_type: str) -> list[str]:
+    """In what a family differs from BERT, in a word each."""
+    found = {
+        "encoder of a pair": row.text_encoder,
+        _POSITIONS.get(row.positions, ""): row.positions != "table",
+        "positions after padding": row.positions_after_padding,
+        "fused projections": row.fused and bool(row.query) and not row.grouped,
+        "fused projections by group": row.grouped,
+        "norms of queries and keys": bool(row.query_norm),
+        "norms of 1 + w": row.norms_add_one,
+        "one layer runs many times": row.shared_layers,
+        "convolution after the first layer": bool(row.first_output),
+        "transposed weights": row.inputs_first,
+        "divided logits": bool(row.logits_divisor_field),
+        "bounded logits": bool(row.soft_cap_field),
+        _OF_FAMILIES.get(model_type, ""): model_type in _OF_FAMILIES,
+    }
+    return [name for name, holds in found.items() if holds]
+
+
+def family_table() -> list[list[str]]:
+    """What works with each family of the table by default; the first row names the columns."""
+    rows = [["type", "kind", *(f.name.replace("_", " ") for f in fields(Abilities)), "quirks"]]
+    for family in ARCHITECTURES:
+        config = AutoConfig.for_model(family)
+        row = architecture_of(config)
+        cells = [said or "-" for said in vars(abilities(row, config)).values()]
+        kind = "decoder" if row.causal else "encoder"
+        rows.append([f"`{family}`", kind, *cells, ", ".join(quirks(row, family)) or "-"])
+    return rows
+
+
+def _generation(row: Architecture, config: Any) -> str:
+    """Whether every layer keeps all keys and values, which readers of text drop and reorder."""
+    if not row.head:
+        return "no"
+    try:
+        kept = {type(layer) for layer in DynamicCache(config=config).layers}
+    except Exception:  # of many types, for types whose caches are of their own
+        kept = set()
+    return "yes" if kept == {DynamicLayer} else "needs full attention"
+
+
+def _said(works: bool) -> str:
+    return "yes" if works else "no"

@@ -1,0 +1,40 @@
+"""Which layers of a model have queries, keys and values, where layers differ."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..architecture import Architecture
+from ..auto_classes import whole_class
+from ..quiet import quiet_transformers
+from . import ARCHITECTURES
+
+_OF_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+def attending_layers(body: nn.Module, row: Architecture) -> list[int]:
+    """The numbers of the layers of a model's body that have queries, keys and values."""
+    layers = body.get_submodule(row.layers).children()
+    return [
+        number
+        for number, layer in enumerate(layers)
+        if row.query and row.query in dict(layer.named_modules())
+    ]
+
+
+def layers_with_attention(config: Any, row: Architecture) -> list[int]:
+    """The numbers of the layers that have queries, keys and values, without a weight.
+
+    A model of the table is built, on the device ``meta``, only where its configuration names
+    layers that do not attend.
+    """
+    everything = list(range(config.num_hidden_layers))
+    if not row.query:
+        return []
+    kinds = set(config.to_dict().get("layer_types") or ())
+    if config.model_type in ARCHITECTURES and kinds <= _OF_ATTENTION:
+        return everything
+    with quiet_transformers(), torch.device("meta"):
+        model = whole_class(row).from_config(config)
+    return everything if row.shared_layers else attending_layers(model.base_model, row)
