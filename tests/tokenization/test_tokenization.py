@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
-from conftest import make_text, make_tokenizer, rows_are_those_of_the_whole
+from conftest import make_model, make_text, make_tokenizer, rows_are_those_of_the_whole
+from transformers import AutoTokenizer
 
 from limbeck.data.corpus import SeededOrder
 from limbeck.data.text import TextSource
 from limbeck.errors import DataError
 from limbeck.token_ids import TokenIds
 from limbeck.tokenization.batching import Batches, collate
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.masking import Masking, mask_tokens
 from limbeck.tokenization.packing import HeldOut, tokenize_source
 
@@ -146,3 +149,18 @@ def test_padding_is_not_real_even_if_pad_is_another_special_token(tokenizer):
     assert batch.student.mask.tolist() == [[True] * 4, [True, True, False, False]]
     assert batch.one_vocabulary
     assert not batch.student.predicted.any()
+
+
+def test_tokens_that_only_a_class_of_transformers_adds_are_left_out(tmp_path):
+    """Qwen 2's class is used whatever tokenizer_config.json says, and adds an end of text."""
+    blank = blank_tokenizer("bytes", lowercase=False)
+    learned = learn_tokenizer(make_text(200), blank, vocab_size=300)
+    make_model("qwen2", vocabulary=300).save_pretrained(tmp_path)
+    learned.save_pretrained(tmp_path)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == 301
+    loaded = load_tokenizer(str(tmp_path))
+    assert loaded.get_vocab() == learned.get_vocab()
+    assert loaded("quietly never").input_ids == learned("quietly never").input_ids
+    learned.add_tokens(["<kept>"])
+    learned.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).convert_tokens_to_ids("<kept>") == 300

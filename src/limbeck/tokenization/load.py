@@ -13,6 +13,8 @@ from ..models.locate import locate
 from .lost_letters import letters_problem, normalizer_is_configured
 from .post_processor import frame_problem
 
+_NAMING_TOKENS = ("tokenizer", "tokenizer_config", "special_tokens_map", "added_tokens")
+
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a model.
@@ -39,6 +41,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             str(folder) if options else place, **options, trust_remote_code=False
         )
         if isinstance(tokenizer, PreTrainedTokenizerFast):
+            tokens = tokens or _tokens_in_folder(tokenizer, folder)
             if tokens:
                 tokenizer = _of_file_alone(tokenizer, tokens)
             tokenizer.backend_tokenizer.encode("a \U0010fffd")  # fails if the files are incomplete
@@ -90,11 +93,31 @@ def _tokens_in_file(file: Path, name: str) -> int:
     )
 
 
-def _of_file_alone(tokenizer: PreTrainedTokenizerFast, tokens: int) -> PreTrainedTokenizerFast:
-    """The tokenizer without the tokens that its class adds to those of a GGUF file.
+def _tokens_in_folder(tokenizer: PreTrainedTokenizerFast, folder: Path) -> int:
+    """The number of tokens that the files name, where transformers' class adds more; otherwise 0.
 
-    GPT-2's class adds ``<|endoftext|>`` where a vocabulary lacks it, as Llama 3's does; the model
-    has no embedding for it.
+    A class of transformers is chosen by the model's type, whatever tokenizer_config.json says.
+    """
+    behind = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    added = {n: str(t) for n, t in tokenizer.added_tokens_decoder.items() if n >= behind}
+    if not added or not (folder / "tokenizer.json").is_file():
+        return 0
+    files = (folder / f"{name}.json" for name in _NAMING_TOKENS)
+    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+
+    def named(token: str) -> bool:
+        forms = {json.dumps(token), json.dumps(token, ensure_ascii=False)}
+        return any(form in text for form in forms for text in texts)
+
+    last = max((n for n, token in added.items() if named(token)), default=behind - 1)
+    return last + 1 if last < max(added) else 0
+
+
+def _of_file_alone(tokenizer: PreTrainedTokenizerFast, tokens: int) -> PreTrainedTokenizerFast:
+    """The tokenizer without the tokens that its class adds to those of the files.
+
+    GPT-2's and Qwen 2's classes add ``<|endoftext|>`` where a vocabulary lacks it; the model has
+    no embedding for it.
     """
     if len(tokenizer) <= tokens:
         return tokenizer
