@@ -61,8 +61,11 @@ def make_text(lines: int, seed: int = 0) -> list[str]:
     ]
 
 
-def make_tokenizer(kind: str = "wordpiece", vocabulary: int = 200) -> PreTrainedTokenizerFast:
-    special = list(SPECIAL.values())
+def make_tokenizer(
+    kind: str = "wordpiece", vocabulary: int = 200, *, padding_id: int = 3
+) -> PreTrainedTokenizerFast:
+    special = [token for token in SPECIAL.values() if token != "[PAD]"]
+    special.insert(padding_id, "[PAD]")
     if kind == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -97,6 +100,7 @@ def make_tokenizer(kind: str = "wordpiece", vocabulary: int = 200) -> PreTrained
 
 # What a tiny model of a family needs beside its sizes.
 OF_FAMILY: dict[str, dict] = {
+    "mpnet": {"pad_token_id": 1},
     "electra": {"embedding_size": 24},
     "albert": {"embedding_size": 8, "num_hidden_groups": 1},
     "deberta-v2": {

@@ -32,7 +32,7 @@ def recipe(raw_recipe, tmp_path, text_file):
                 vocab_size=300,
             )
         else:
-            tokenizer = make_tokenizer()
+            tokenizer = make_tokenizer(padding_id=architecture.padding_id or 3)
         folder = tmp_path / "teacher"
         model = make_model(family, vocabulary=len(tokenizer))
         if architecture.positions_after_padding or not architecture.causal:
@@ -108,3 +108,10 @@ def test_a_narrower_student_keeps_heads_of_a_width_of_their_own(recipe, tmp_path
     setup, problems = check(raw | {"student": {**raw["student"], **sizes}})
     assert problems == []
     assert setup.models.student.shape.head_dim == 8 and setup.models.student.config.head_dim == 8
+
+
+def test_a_padding_token_that_the_family_does_not_expect_is_refused(recipe):
+    raw = recipe("mpnet")
+    make_tokenizer().save_pretrained(raw["teacher"])
+    _, problems = check(raw)
+    assert any("counts positions by number 1" in message for _, message in problems)

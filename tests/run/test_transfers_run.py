@@ -71,7 +71,7 @@ def test_decoders_are_distilled_as_encoders_are(raw_recipe, decoder, tmp_path):
     report = json.loads((run.folder / "report" / "report.json").read_text(encoding="utf-8"))
     losses = [report["held_out"][name] for name in objectives]
     assert sum(loss["after"] for loss in losses) < sum(loss["before"] for loss in losses)
-    assert all(loss["after"] < 1.1 * loss["before"] for loss in losses)
+    assert all(loss["after"] < 1.2 * loss["before"] for loss in losses)
     student = AutoModelForCausalLM.from_pretrained(run.student)
     tokenizer = AutoTokenizer.from_pretrained(run.student)
     generated = student.generate(**tokenizer("the old", return_tensors="pt"), max_new_tokens=5)

@@ -34,7 +34,8 @@ class TaskModel(nn.Module):
         half: bool,
     ) -> None:
         super().__init__()
-        width = body.config.hidden_size
+        # OPT's states may leave it as narrow as its embeddings.
+        width = getattr(body.config, "word_embed_proj_dim", body.config.hidden_size)
         outputs = 1 if task.kind is TaskKind.REGRESSION else len(task.labels)
         self.body = body
         self.dropout = nn.Dropout(dropout)

@@ -47,6 +47,7 @@ class Architecture:
         positions: How the model knows the positions of its tokens.
         positions_after_padding: Positions are numbered from the padding token's id + 1, so the
             position table has more rows than the longest text has tokens.
+        padding_id: The id that the padding token must have, where the family's code fixes it.
         separable_documents: Documents in one row are kept apart where their positions restart.
         inputs_first: Linear layers store their weights transposed, inputs first.
         norms_add_one: Norms multiply by 1 + weight.
@@ -79,6 +80,7 @@ class Architecture:
     causal: bool = False
     positions: Positions = "table"
     positions_after_padding: bool = False
+    padding_id: int | None = None
     separable_documents: bool = True
     inputs_first: bool = False
     norms_add_one: bool = False

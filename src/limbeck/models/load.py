@@ -208,7 +208,7 @@ def _unknown_type(name: str, folder: Path) -> str | None:
         kind = fields.get("model_type")
     except (OSError, ValueError, AttributeError, RecursionError):
         return None
-    if kind in CONFIG_MAPPING:
+    if isinstance(kind, str) and kind in CONFIG_MAPPING:
         return None
     here = transformers.__version__
     if kind is None:

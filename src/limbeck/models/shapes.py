@@ -128,4 +128,8 @@ def _longest(config: Any, architecture: Architecture) -> int:
 
 def unused_positions(config: Any, architecture: Architecture) -> int:
     """Rows of the position table that no text ever uses."""
-    return config.pad_token_id + 1 if architecture.positions_after_padding else 0
+    if not architecture.positions_after_padding:
+        return 0
+    padding = architecture.padding_id
+    unused: int = (config.pad_token_id if padding is None else padding) + 1
+    return unused

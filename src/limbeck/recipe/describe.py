@@ -19,12 +19,9 @@ from ..student.layer_copy import copy_problems
 from ..student.shape import default_config, shape_problems, shape_warnings, student_config
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
-from ..tokenization.post_processor import own_frame
 from .models_part import CopyPart, StudentPart, TeacherPart
-from .sides import Models, ModelSide, padding_problems, same_tokens
+from .sides import Models, ModelSide, padding_problems, same_tokens, special_problems
 
-_SPECIAL = ("cls_token", "sep_token", "pad_token")
-_SPECIAL_OF_DECODERS = ("eos_token",)
 _SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 _BESIDE_A_MODEL = ("model", "low_rank", "allow_normalizer_mismatch")
 
@@ -90,7 +87,7 @@ def _of_its_own(teacher: ModelSide | None, student: StudentPart, name: str) -> F
         message = f"{name!r} has low-rank layers; export it dense (`low_rank: {{export: dense}}`)"
         problems.append(("student.model", message))
     problems += _beyond_the_table(shape, "student.model")
-    problems += _special_problems(architecture, tokenizer, "student.model", name)
+    problems += special_problems(architecture, tokenizer, "student.model", name)
     warnings = [note] if note else []
     if teacher:
         problems += _disagreements(shape, teacher.shape, "student.model")
@@ -121,7 +118,7 @@ def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: Stud
     if teacher:
         problems += _disagreements(shape, teacher.shape, "student.model_type")
     name = student.tokenizer or (part.model if part else "")
-    problems += _special_problems(architecture, tokenizer, "student.tokenizer", name)
+    problems += special_problems(architecture, tokenizer, "student.tokenizer", name)
     problems += [
         (f"student.{name}", message)
         for name, message in shape_problems(shape, architecture, config)
@@ -265,17 +262,6 @@ def _head_size(sizes: Mapping[str, int], teacher: Shape | None) -> int | None:
     # Gemma's and Qwen 3's heads have a width of their own, which a narrower student keeps.
     own = teacher.query_width != teacher.hidden_size
     return teacher.head_dim if alike or own else None
-
-
-def _special_problems(
-    architecture: Architecture, tokenizer: PreTrainedTokenizerFast, field: str, name: str
-) -> list[Problem]:
-    special = _SPECIAL_OF_DECODERS if architecture.causal else _SPECIAL
-    plain = tokenizer.cls_token is None and tokenizer.sep_token is None
-    if not architecture.causal and plain and own_frame(tokenizer.backend_tokenizer) is not None:
-        special = ("pad_token",)  # T5 puts the end of the text behind it, and nothing before
-    lacks = [token for token in special if tokenizer.special_tokens_map.get(token) is None]
-    return [(field, f"{name} has no {', '.join(lacks)}; add them")] if lacks else []
 
 
 def _disagreements(student: Shape, teacher: Shape, field: str) -> list[Problem]:

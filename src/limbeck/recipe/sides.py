@@ -11,8 +11,12 @@ from transformers import PreTrainedTokenizerFast
 from ..errors import Problem, RecipeError
 from ..models.architecture import Architecture
 from ..models.shapes import Shape
+from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap, map_tokens
 from .stage_part import AlignmentPart
+
+_SPECIAL = ("cls_token", "sep_token", "pad_token")
+_SPECIAL_OF_DECODERS = ("eos_token",)
 
 
 @dataclass(frozen=True)
@@ -134,3 +138,21 @@ def padding_problems(
     message = f"has its padding token at number {mine} and the teacher's at {theirs}, from which"
     message += " this family counts positions; learn it like the teacher's (vocabulary learn"
     return [("student.tokenizer", f"{message} --like TEACHER)")]
+
+
+def special_problems(
+    architecture: Architecture, tokenizer: PreTrainedTokenizerFast, field: str, name: str
+) -> list[Problem]:
+    """Special tokens that a student needs and its tokenizer lacks, or has at another number."""
+    special = _SPECIAL_OF_DECODERS if architecture.causal else _SPECIAL
+    plain = tokenizer.cls_token is None and tokenizer.sep_token is None
+    if not architecture.causal and plain and own_frame(tokenizer.backend_tokenizer) is not None:
+        special = ("pad_token",)  # T5 puts the end of the text behind it, and nothing before
+    lacks = [token for token in special if tokenizer.special_tokens_map.get(token) is None]
+    if lacks:
+        return [(field, f"{name} has no {', '.join(lacks)}; add them")]
+    fixed, padding = architecture.padding_id, tokenizer.pad_token_id
+    if fixed in (None, padding):
+        return []
+    message = f"{name} has its padding token at number {padding}, and this family counts positions"
+    return [(field, f"{message} by number {fixed}; learn it with --like a model of the family")]

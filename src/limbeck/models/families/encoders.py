@@ -132,6 +132,7 @@ ENCODERS: dict[str, Architecture] = {
         query="attention.attn.q",
         key="attention.attn.k",
         value="attention.attn.v",
+        padding_id=1,
         axes=(
             ("attn.q.weight", ("heads", "hidden")),
             ("attn.k.weight", ("heads", "hidden")),
