@@ -108,6 +108,7 @@ def measured(
         learned, _ = run("vocabulary", "learn", given.russian, "-o", vocabulary, *options)
     stage = {**recipe["stages"][0], "max_steps": given.steps}
     whole = {**recipe, "name": name, "stages": [stage], "training": {"logging_steps": 1}}
+    whole["data"] = {**recipe["data"], "held_out": {"sequences": 32}}
     whole["evaluation"] = {"cost": False}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(whole, allow_unicode=True), encoding="utf-8")

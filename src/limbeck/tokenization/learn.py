@@ -29,7 +29,7 @@ _ENCODER_TOKENS = {
 _DECODER_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 _AT_ONCE = 1000  # documents in a batch
 # The trainer of Unigram goes through every different word some thirty times: 30M characters of
-# novels take minutes, and save less than 1 % of the tokens (docs/results/vocabulary.md).
+# novels take minutes, and need hardly fewer tokens for a text (docs/results/vocabulary.md).
 UNIGRAM_SAMPLE = 3_000_000
 
 
