@@ -91,7 +91,7 @@ def automatic_class(config: Any) -> tuple[Any, bool]:
         ModelError: It is no model of text alone, or a pair of an encoder and a decoder.
     """
     kind = type(config)
-    if hasattr(config, "text_config"):
+    if "text_config" in config.to_dict():
         raise ModelError("it reads more than text; give the model of its text alone")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError("it is a pair of an encoder and a decoder, not one list of layers")
@@ -174,8 +174,7 @@ def smaller(config: Any, sizes: Sizes, depth: int) -> Any:
             setattr(small, name, _VOCABULARY)
     small.num_hidden_layers, small.vocab_size = depth, _VOCABULARY
     small.num_attention_heads, small.hidden_size = sizes.heads, narrow
-    if hasattr(small, "quantization_config"):
-        del small.quantization_config
+    vars(small).pop("quantization_config", None)
     small.dtype = "float32"
     return small
 
