@@ -11,15 +11,13 @@ of loading the teacher alone, and seconds are the fewest of all rounds.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from one_command import measured
 from transformers import AutoTokenizer
 
 from limbeck.data.text import TextSource, read_documents_up_to
@@ -73,24 +71,6 @@ def add_head(teacher: str, folder: Path) -> None:
     architecture = architecture_of(load_config(teacher))
     load_with_head(teacher, architecture=architecture, seed=0).save_pretrained(folder)
     AutoTokenizer.from_pretrained(teacher).save_pretrained(folder)
-
-
-def measured(command: list[str], cache: Path) -> dict[str, float]:
-    """Seconds, seconds of the processor and peak bytes of a command."""
-    environment = {**os.environ, "LIMBECK_CACHE": str(cache)}
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise SystemExit(f"{' '.join(command)}\n{said.read().decode()[-2000:]}")
-    return {
-        "seconds": time.perf_counter() - began,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_bytes": used.ru_maxrss * 1024,
-    }
 
 
 def commands(given: argparse.Namespace, place: Path) -> dict[str, list[str]]:

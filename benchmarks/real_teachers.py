@@ -13,14 +13,13 @@ TEACHERS holds folders with the names above. The table of a run is also written 
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import one_command
 import yaml
 
 WARM_UP = 5  # the first records, which hold what happens once
@@ -84,37 +83,31 @@ def recipes(teachers: Path, english: str, russian: str, vocabulary: Path) -> dic
     }
 
 
-def run(*arguments: str) -> tuple[float, float]:
-    """Seconds and peak megabytes of a command, which must succeed."""
-    began = time.perf_counter()
-    code = (
-        "import resource, subprocess, sys;"
-        "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss);"
-        "sys.exit(done.returncode)"
-    )
-    command = [sys.executable, "-c", code, sys.executable, "-m", "limbeck", *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return time.perf_counter() - began, int(done.stdout) * 1024 / 1e6
+def run(*arguments: str, cache: Path) -> tuple[float, float]:
+    """Seconds and peak megabytes of a command of limbeck, which must succeed."""
+    found = one_command.measured([sys.executable, "-m", "limbeck", *arguments], cache)
+    return found["seconds"], found["peak_bytes"] / 1e6
 
 
 def measured(
     name: str, recipe: dict[str, Any], given: argparse.Namespace, folder: Path
 ) -> Measured:
     """Plan and distil one teacher's recipe."""
-    learned = None
+    learned, cache = None, folder / "cache"
     if vocabulary := recipe["student"].get("tokenizer"):
         options = ["--vocab-size", "5000", "--like", recipe["teacher"]]
-        learned, _ = run("vocabulary", "learn", given.russian, "-o", vocabulary, *options)
+        learned, _ = run(
+            "vocabulary", "learn", given.russian, "-o", vocabulary, *options, cache=cache
+        )
     stage = {**recipe["stages"][0], "max_steps": given.steps}
     whole = {**recipe, "name": name, "stages": [stage], "training": {"logging_steps": 1}}
     whole["data"] = {**recipe["data"], "held_out": {"sequences": 32}}
     whole["evaluation"] = {"cost": False}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(whole, allow_unicode=True), encoding="utf-8")
-    planned, plan_memory = run("plan", str(file))
+    planned, plan_memory = run("plan", str(file), cache=cache)
     out = folder / name
-    _, memory = run("distill", str(file), "-o", str(out))
+    _, memory = run("distill", str(file), "-o", str(out), cache=cache)
     lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     machine = next(record for record in records if "device" in record)
