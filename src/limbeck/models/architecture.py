@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from limbeck.system.numbers import Whole
+
 # The role of each axis of a weight. "hidden", "embedding", "inner" and "positions" name a size;
 # "heads" are the coordinates of all query heads, "groups" those of all heads of keys and values,
 # "head" one row for each head; "qkv" are queries, keys and values in one axis, "gated" two "inner"
@@ -80,7 +82,7 @@ class Architecture:
     causal: bool = False
     positions: Positions = "table"
     positions_after_padding: bool = False
-    padding_id: int | None = None
+    padding_id: Whole | None = None
     separable_documents: bool = True
     inputs_first: bool = False
     norms_add_one: bool = False
