@@ -1,17 +1,24 @@
-"""One column of a table: csv, parquet, or a dataset on the hub. No row or field is skipped.
+"""Tables: csv and parquet. No row or field is skipped.
 
 A row with more or fewer fields than the header is an error: an unquoted comma within a text would
 otherwise silently remove a part of the text.
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, first_line
 from .lines import LONGEST_LINE, read_lines
 
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Features
+
+Rows = Iterator[tuple[dict[str, Any], str]]
 _SHOWN = 5  # fields of a row in error messages
 _ROWS_AT_ONCE = 1000
 # How the messages of the csv module begin -> what they mean in a file of texts. The module has one
@@ -29,36 +36,79 @@ _CSV_PROBLEMS = {
 }
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table whose columns are known before its rows are read.
+
+    Attributes:
+        name: File or hub name, for messages.
+        columns: Their names; empty where a file is.
+        read: The rows with the named columns alone, each with its place for messages.
+        class_names: Of columns of class labels, the name of each integer.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    read: Callable[[Sequence[str]], Rows]
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def csv_table(file: Path, *, delimiter: str = ",") -> Table:
+    """A csv file with a header; blank rows are ignored.
+
+    Raises:
+        DataError: Already here, or once its rows are read: a column that is read is missing or
+            occurs twice; a row has more or fewer fields than the header; a quote is not closed; or
+            the file is not text.
+    """
+    header, where = next(_csv_rows(file, delimiter), ([], ""))
+
+    def read(columns: Sequence[str]) -> Rows:
+        places = {column: _place_of(column, header, where) for column in columns}
+        for row, place in islice(_csv_rows(file, delimiter), 1, None):
+            yield {column: row[number] for column, number in places.items()}, place
+
+    return Table(str(file), tuple(header), read)
+
+
 def csv_column(file: Path, column: str) -> Iterator[str]:
     """The fields of a column of a csv file with a header; blank rows are ignored.
 
     Raises:
-        DataError: The column is missing or occurs twice; a row has more or fewer fields than the
-            header; a quote is not closed; or the file is not text.
+        DataError: As `csv_table`.
     """
+    table = csv_table(file)
+    if table.columns:
+        for row, _ in table.read([column]):
+            yield row[column]
+
+
+def _csv_rows(file: Path, delimiter: str) -> Iterator[tuple[list[str], str]]:
+    """The header, and every row, each with its place."""
     csv.field_size_limit(LONGEST_LINE)  # the default of 131,072 characters is short for texts
-    rows = csv.reader((line for _, line in read_lines(file)), strict=True)
+    lines = (line for _, line in read_lines(file))
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
-    place, number = -1, 0
+    number = 0
     while True:
         line = rows.line_num + 1
+        where = f"row {number + 1} of {file} (line {line})" if header else f"line {line} of {file}"
         try:
             row = next(rows, None)
         except csv.Error as error:
-            said = next((s for key, s in _CSV_PROBLEMS.items() if str(error).startswith(key)), None)
-            where = f"row {number + 1} of {file} (line {line})" if header else f"line 1 of {file}"
+            about = str(error).replace(f"'{delimiter}'", "','")
+            said = next((s for key, s in _CSV_PROBLEMS.items() if about.startswith(key)), None)
             raise DataError(f"{where} {said or f'is not csv: {error}'}") from error
         if row is None:
             return
         if len(row) <= 1 and not "".join(row).strip():
             continue
-        if not header:
-            header, place = row, _place_of(column, row, f"line {line} of {file}")
-            continue
-        number += 1
-        if len(row) != len(header):
-            raise DataError(_ragged(row, header, f"row {number} of {file} (line {line})"))
-        yield row[place]
+        if header:
+            number += 1
+            if len(row) != len(header):
+                raise DataError(_ragged(row, header, where))
+        header = header or row
+        yield row, where
 
 
 def _ragged(row: Sequence[str], header: Sequence[str], where: str) -> str:
@@ -72,6 +122,27 @@ def _ragged(row: Sequence[str], header: Sequence[str], where: str) -> str:
     return f"{where} {counts} ({', '.join(header[:_SHOWN])}); {advice}"
 
 
+def parquet_table(file: Path) -> Table:
+    """A parquet file; class labels that `datasets` has written keep their names.
+
+    Raises:
+        DataError: Already here, or once its rows are read: a column that is read is missing or
+            occurs twice, or the file cannot be read.
+    """
+    schema = _parquet_schema(file)
+    names: Mapping[str, tuple[str, ...]] = {}
+    if b"huggingface" in (schema.metadata or {}):
+        from datasets import Features
+
+        try:
+            names = class_names(Features.from_arrow_schema(schema))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _broken(file, 0, error) from error
+    return Table(
+        str(file), tuple(schema.names), lambda columns: _parquet_rows(file, columns), names
+    )
+
+
 def parquet_column(file: Path, column: str) -> Iterator[str]:
     """The values of a column of a parquet file.
 
@@ -80,54 +151,69 @@ def parquet_column(file: Path, column: str) -> Iterator[str]:
             some row; or the file cannot be read.
     """
     import pyarrow as pa
+
+    schema = _parquet_schema(file)
+    kind = schema.field(_place_of(column, schema.names, str(file))).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not any(is_kind(kind) for is_kind in strings):
+        raise DataError(
+            f"{file}: the column {column!r} holds {kind}, not strings; columns are"
+            f" {', '.join(schema.names)}. Name the one with text as `column`"
+        )
+    for row, place in _parquet_rows(file, [column]):
+        if row[column] is None:
+            raise DataError(
+                f"{place}: the column {column!r} holds null; give it a text, if only an empty one,"
+                " or leave the row out"
+            )
+        yield row[column]
+
+
+def _parquet_schema(file: Path) -> "pyarrow.Schema":
+    import pyarrow as pa
+    from pyarrow.parquet import read_schema
+
+    try:
+        return read_schema(file)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _broken(file, 0, error) from error
+
+
+def _parquet_rows(file: Path, columns: Sequence[str]) -> Rows:
+    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     number = 0
     try:
         with ParquetFile(file) as table:
-            schema = table.schema_arrow
-            kind = schema.field(_place_of(column, schema.names, str(file))).type
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-            if not any(is_kind(kind) for is_kind in strings):
-                raise DataError(
-                    f"{file}: the column {column!r} holds {kind}, not strings; columns are"
-                    f" {', '.join(schema.names)}. Name the one with text as `column`"
-                )
-            for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[column]):
-                for text in batch.column(column).to_pylist():
+            for column in columns:
+                _place_of(column, table.schema_arrow.names, str(file))
+            for batch in table.iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
+                for row in batch.to_pylist():
                     number += 1
-                    if text is None:
-                        raise DataError(
-                            f"row {number} of {file}: the column {column!r} holds null; give it a"
-                            " text, if only an empty one, or leave the row out"
-                        )
-                    yield text
+                    yield row, f"row {number} of {file}"
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{file} cannot be read after row {number}: {first_line(error)}; give a readable file"
-        ) from error
+        raise _broken(file, number, error) from error
 
 
-def hub_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
-    """The rows of a dataset on the hub, streamed.
+def _broken(file: Path, number: int, error: Exception) -> DataError:
+    return DataError(
+        f"{file} cannot be read after row {number}: {first_line(error)}; give a readable file"
+    )
 
-    Raises:
-        DataError: It cannot be reached or read.
-    """
+
+def class_names(features: "Features | Mapping[str, Any]") -> dict[str, tuple[str, ...]]:
+    """The names of the integers in every column of class labels, or of lists of them."""
     import datasets
 
-    number = 0
-    try:
-        for row in datasets.load_dataset(name, split=split, streaming=True):
-            number += 1
-            yield row
-    except Exception as error:  # `datasets` passes on the errors of many readers
-        where = f" after row {number}" if number else ""
-        raise DataError(
-            f"{name} cannot be read{where}: {first_line(error)}; give a local file if the hub"
-            " cannot be reached"
-        ) from error
+    found = {}
+    for column, feature in features.items():
+        lists = isinstance(feature, (datasets.List, datasets.LargeList))
+        label = feature.feature if lists else feature
+        if isinstance(label, datasets.ClassLabel) and label.names:
+            found[column] = tuple(label.names)
+    return found
 
 
 def _place_of(column: str, names: Sequence[str], where: str) -> int:

@@ -17,9 +17,10 @@ from pydantic import Field
 from ..errors import DataError
 from ..system.fingerprints import content_of
 from ..system.numbers import Number
+from .hub_tables import hub_rows
 from .json_lines import row_of
 from .lines import read_lines
-from .tables import csv_column, hub_rows, parquet_column
+from .tables import csv_column, parquet_column
 
 _KNOWN = (".txt", ".jsonl", ".csv", ".parquet")
 _FULLY_CHECKED = 1_000_000_000  # bytes on disk up to which a file is checked to its end

@@ -1,10 +1,10 @@
-"""A note on tasks whose labels are numbers and may have been meant as classes."""
+"""Notes on how rows were read: labels that are numbers may have been meant as classes."""
 
 from .tasks import TASKS, Task, TaskKind, numbers_of
 
 
 def scoring_notes(task: Task) -> list[str]:
-    """A note that whole numbers are scored as regression and not as classes, or nothing.
+    """What was decided while the rows were read; and that whole numbers are no classes.
 
     >>> from limbeck.evaluation.tasks import Example
     >>> rows = [Example(text="a", label=1.0), Example(text="b", label=0.0)]
@@ -12,12 +12,18 @@ def scoring_notes(task: Task) -> list[str]:
     >>> print(*scoring_notes(task))  # doctest: +ELLIPSIS
     mine: its labels are whole numbers (0, 1), so it is scored as regression ...
     """
-    if task.kind is not TaskKind.REGRESSION or task.scored_as in TASKS:
-        return []  # the labels of a published regression task are numbers
+    notes = [f"{task.name}: {note}" for note in task.notes]
+    said = task.source is not None and task.source.problem_type is not None
+    if task.kind is not TaskKind.REGRESSION or said or task.scored_as in TASKS:
+        return notes  # the labels of a published regression task are numbers
     if not all(float(row.label or 0).is_integer() for row in [*task.train, *task.test]):
-        return []
+        return notes
     least = min(float(row.label or 0) for row in [*task.train, *task.test])
+    how = f'write them as strings ("{least:.0f}") to make them classes'
+    if task.source is not None:
+        how = "say problem_type: classification to make them classes, or problem_type: regression"
     return [
+        *notes,
         f"{task.name}: its labels are {numbers_of(task)}, so it is scored as regression"
-        f' ({task.headline}); write them as strings ("{least:.0f}") to make them classes'
+        f" ({task.headline}); {how}",
     ]

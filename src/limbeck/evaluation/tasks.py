@@ -6,6 +6,7 @@ from enum import Enum
 import numpy as np
 
 from ..data.prompts import Prompt
+from ..data.rows import RowSource
 from ..errors import DataError
 
 
@@ -103,6 +104,10 @@ class Task:
         labels: Sorted labels of the training rows; empty where the task has none.
         tags: Sorted tags of the training rows; empty where the task has none.
         scored_as: Name of the files that are scored, by which a published task is known.
+        source: What describes the rows; None where they are DIR/NAME of task files.
+        notes: What was decided while the rows were read, in sentences.
+        shared: Places of scored rows whose text is among the training rows, each with the place
+            of such a row; of prompts, none.
     """
 
     name: str
@@ -115,6 +120,9 @@ class Task:
     labels: tuple[str, ...]
     tags: tuple[str, ...]
     scored_as: str = ""
+    source: RowSource | None = None
+    notes: tuple[str, ...] = ()
+    shared: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -161,24 +169,25 @@ def check_known(task: Task, location: str, known: KnownTask) -> None:
         DataError: They cannot; the message says what to change.
     """
     kind, labels = task.kind, task.labels
+    other = "give the files another name"
+    if task.source is not None:
+        other = "give another task_name"
     if known.headline not in METRICS[kind]:
         of = f" of the class {known.positive!r}" if known.positive else ""
         scored = f"the task of that name is scored by {known.headline}"
         if kind is TaskKind.REGRESSION and known.headline in METRICS[TaskKind.CLASSIFICATION]:
             raise DataError(
                 f"{location} has {numbers_of(task)} as labels, which are scored as regression, but"
-                f' {scored}{of}; write them as strings ("0" for 0) to make them classes, or'
-                " give the files another name"
+                f' {scored}{of}; write them as strings ("0" for 0) to make them classes, or {other}'
             )
         if kind is TaskKind.CLASSIFICATION and known.headline in METRICS[TaskKind.REGRESSION]:
             raise DataError(
                 f"{location} has the strings {', '.join(map(repr, labels[:_NAMED]))} as labels,"
                 f' which are classes, but {scored}; write them as numbers (0.5 for "0.5"), or'
-                " give the files another name"
+                f" {other}"
             )
         raise DataError(
-            f"the rows of {location} are of the kind {kind.value}, but {scored}; give the files"
-            " another name"
+            f"the rows of {location} are of the kind {kind.value}, but {scored}; {other}"
         )
     # F1 of a label that never occurs would silently be 0 for every model.
     if known.positive is not None and known.positive not in labels:

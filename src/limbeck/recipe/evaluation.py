@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ..errors import LimbeckError, Problem
+from ..evaluation.leaks import leak_notes
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.task_files import is_generation_task, load_task
 from ..models.families.lookup import architecture_of
@@ -46,9 +47,9 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
 
 
 def task_warnings(evaluation: EvaluationPart) -> list[str]:
-    """What tasks are scored as, where their rows might have meant something else."""
+    """How rows of tasks were read, where they might have meant something else; and duplicates."""
     tasks = [load_task(task, test_split=evaluation.split) for task in evaluation.tasks]
-    return [note for task in tasks for note in scoring_notes(task)]
+    return [note for task in tasks for note in (*scoring_notes(task), *leak_notes(task))]
 
 
 def prompted_alike(recipe: Recipe) -> EvaluationPart:

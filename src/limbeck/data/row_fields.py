@@ -1,0 +1,139 @@
+"""Rows of any table by the names of the fields that tasks have, with named labels."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import DataError
+from .rows import RowSource, as_text
+from .tables import Rows, Table
+
+_OF_PROMPTS = ("prompt", "references", "document")  # of generation tasks, under these names only
+_NO_LABEL = -1  # what `datasets` writes where a class label is hidden
+
+
+class Row(NamedTuple):
+    """A row by the names of the fields.
+
+    Attributes:
+        values: Of the fields that the row has.
+        place: For messages.
+        columns: What the row has, as it is called there.
+    """
+
+    values: dict[str, Any]
+    place: str
+    columns: tuple[str, ...]
+
+
+def rows_of_table(source: RowSource, table: Table) -> Iterator[Row]:
+    """The rows of a table, by the names of the fields.
+
+    Raises:
+        DataError: A named column is missing, or a label has no name.
+    """
+    if not table.columns:
+        return
+    columns = _columns_of(source, table.columns, table.name)
+    names = _names_of_fields(source, columns, table.class_names)
+    for row, place in table.read([*columns.values()]):
+        values = {field: row[column] for field, column in columns.items()}
+        yield Row(_with_classes(values, source, names, place), place, table.columns)
+
+
+def rows_of_objects(source: RowSource, objects: Rows) -> Iterator[Row]:
+    """Rows that each have columns of their own, by the names of the fields.
+
+    Raises:
+        DataError: A row has not all named columns, or a label has no name.
+    """
+    for row, place in objects:
+        columns = _columns_of(source, tuple(row), place)
+        names = _names_of_fields(source, columns, {})
+        values = {field: row[column] for field, column in columns.items()}
+        yield Row(_with_classes(values, source, names, place), place, tuple(row))
+
+
+def _columns_of(source: RowSource, known: tuple[str, ...], where: str) -> dict[str, str]:
+    """The column of every field that is there."""
+    found = {}
+    # A table of classes may have a column of one of these names too.
+    if not any(source.columns.values()) and {"prompt", "references"} <= {*known}:
+        if "meeting" in known:
+            raise DataError(
+                f"{where} names its document as a meeting, which only DIR/NAME of task files reads;"
+                " give that, or put the document into the row"
+            )
+        found = {field: field for field in _OF_PROMPTS if field in known}
+    for field, column in source.columns.items():
+        if column is not None and column not in known:
+            raise DataError(
+                f"{where}: the column {column!r} for `{field}` is not there; columns are"
+                f" {', '.join(map(str, known)) or 'none'}"
+            )
+        if column is not None or field in known:
+            found[field] = column or field
+    return found
+
+
+def _names_of_fields(
+    source: RowSource, columns: Mapping[str, str], class_names: Mapping[str, tuple[str, ...]]
+) -> dict[str, dict[str, str]]:
+    """Of labels and tags, the name of each integer as text, where they have names."""
+    if source.problem_type == "regression":
+        return {}
+    found = {
+        field: {str(number): name for number, name in enumerate(class_names[columns[field]])}
+        | {str(_NO_LABEL): ""}
+        for field in ("label", "tags")
+        if field in columns and columns[field] in class_names
+    }
+    if source.labels:
+        found["label" if "label" in columns else "tags"] = dict(source.labels)
+    return found
+
+
+def _with_classes(
+    values: dict[str, Any], source: RowSource, names: Mapping[str, dict[str, str]], place: str
+) -> dict[str, Any]:
+    """A row whose label and tags are as the description says: names, classes or numbers."""
+    label, tags = values.get("label"), values.get("tags")
+    if isinstance(label, str) and not label.strip():
+        label = values["label"] = None  # a table has no other way to leave a field out
+    if label is not None:
+        values["label"] = _as_described(label, source, names.get("label"), place)
+    if isinstance(tags, list) and "tags" in names:
+        values["tags"] = [_name_of(tag, names["tags"], place) for tag in tags]
+    return values
+
+
+def _as_described(
+    label: Any, source: RowSource, names: Mapping[str, str] | None, place: str
+) -> Any:
+    if names:
+        return _name_of(label, names, place) or None
+    if source.problem_type == "classification" and isinstance(label, (bool, int, float)):
+        return as_text(label)
+    if source.problem_type == "regression" and isinstance(label, str):
+        try:
+            return float(label)
+        except ValueError as error:
+            raise DataError(
+                f"{place}: the label {label!r:.60} is no number, and problem_type is regression;"
+                " correct it, or leave problem_type out to make labels classes"
+            ) from error
+    if isinstance(label, bool):
+        raise DataError(
+            f"{place}: the label is a truth value; name both, as labels: {{false: no, true: yes}}"
+        )
+    return label
+
+
+def _name_of(label: Any, names: Mapping[str, str], place: str) -> str:
+    if (name := names.get(as_text(label))) is not None:
+        return name
+    if isinstance(label, str) and label in names.values():
+        return label
+    known = ", ".join(key for key, name in names.items() if name)
+    raise DataError(
+        f"{place}: {label!r:.60} has no name; names are there for {known:.200}. Add it to `labels`"
+    )

@@ -1,0 +1,242 @@
+"""Where the rows of a description are stored: its splits, as files or as tables."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from ..system.fingerprints import content_of
+from .hub_tables import hub_tables, saved_tables
+from .json_lines import read_rows
+from .lines import read_lines
+from .row_fields import Row, rows_of_objects, rows_of_table
+from .rows import RowSource
+from .tables import Table, csv_table, parquet_table
+
+_ENDINGS = (".jsonl", ".csv", ".tsv", ".txt")  # each also .gz
+ENDINGS = (*_ENDINGS, *(f"{ending}.gz" for ending in _ENDINGS), ".parquet")
+# What the split that models are scored on during development is called elsewhere.
+_DEV = ("validation", "valid", "val", "dev")
+_SPLITS = ("train", "test", *_DEV)
+_SHARD = re.compile(r"-\d+-of-\d+$")
+_SAVED = ("dataset_dict.json", "dataset_info.json")  # of which save_to_disk writes one
+Part = Path | Table
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """The rows of a description.
+
+    Attributes:
+        source: The description.
+        splits: The files or tables of every split.
+        fractions: Of every split that is held out of the training rows, how much of them.
+    """
+
+    source: RowSource
+    splits: Mapping[str, tuple[Part, ...]]
+    fractions: Mapping[str, float]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all splits."""
+        return [*self.splits, *self.fractions]
+
+    def read(self, split: str) -> Iterator[Row]:
+        """The rows of a split that is stored.
+
+        Raises:
+            DataError: There is no such split; or a file cannot be read, or lacks a column.
+        """
+        if split not in self.splits:
+            raise DataError(
+                f"{self.source.path} has no split {split!r}; there are"
+                f" {', '.join(self.names) or 'none'}. Name one of them, or say which rows it is:"
+                f" split: {{{split}: ...}}"
+            )
+        for part in self.splits[split]:
+            yield from _rows(self.source, part)
+
+
+def stored_rows(source: RowSource) -> StoredRows:
+    """The splits of a description, not yet read.
+
+    Raises:
+        DataError: The path or a split is not there, or the hub cannot be reached.
+    """
+    found = _found(source)
+    splits = dict(found)
+    if "dev" not in splits and (name := next((n for n in _DEV if n in splits), None)):
+        splits["dev"] = found[name]
+    if Path(source.path).is_file() and source.split.get("train", "train") != "train":
+        raise DataError(
+            f"{source.path} is a file, whose rows are learned from, and split names others for"
+            " train; leave split.train out, or give the folder as path"
+        )
+    fractions = {}
+    for split, part in source.split.items():
+        if isinstance(part, str):
+            splits[split] = _named(source, part, found)
+        else:
+            fractions[split] = float(part)
+            splits.pop(split, None)
+    return StoredRows(source, splits, fractions)
+
+
+def files_of_rows(source: RowSource) -> list[Path]:
+    """All files of a description; none of a dataset on the hub.
+
+    Raises:
+        DataError: As `stored_rows`.
+    """
+    place = Path(source.path)
+    if not (place.exists() or has_files_of(place) or _must_be_local(source.path)):
+        return []
+    stored = stored_rows(source)
+    files = {part for parts in stored.splits.values() for part in parts if isinstance(part, Path)}
+    if not files:  # a folder of save_to_disk
+        files = {file for file in place.rglob("*") if file.is_file()}
+    return sorted(files)
+
+
+def content_of_rows(source: RowSource) -> str:
+    """A hash of all files of a description; of a dataset on the hub, its name.
+
+    Raises:
+        DataError: As `stored_rows`.
+    """
+    files = files_of_rows(source)
+    return content_of(*files) if files else name_of_rows(source)
+
+
+def name_of_rows(source: RowSource) -> str:
+    """What results call the rows.
+
+    >>> name_of_rows(RowSource("data/reviews.csv.gz"))
+    'reviews'
+    >>> name_of_rows(RowSource("nyu-mll/glue", name="sst2"))
+    'glue_sst2'
+    """
+    if source.task_name:
+        return source.task_name
+    file = Path(source.path)
+    stem = _stem(file).removesuffix(".train") if ending_of_rows(file) else file.resolve().name
+    if stem in _SPLITS:  # data/reviews/train.csv
+        stem = file.resolve().parent.name or stem
+    return f"{stem}_{source.name}" if source.name else stem
+
+
+def ending_of_rows(file: Path) -> str:
+    """The known ending of a file of rows; empty where it is none."""
+    return next((end for end in ENDINGS if file.name.endswith(end) and file.name != end), "")
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(ending_of_rows(file))
+
+
+def _rows(source: RowSource, part: Part) -> Iterator[Row]:
+    if isinstance(part, Table):
+        return rows_of_table(source, part)
+    ending = ending_of_rows(part).removesuffix(".gz")
+    if ending == ".jsonl":
+        return rows_of_objects(source, read_rows(part))
+    if ending == ".txt":
+        lines = ((line.strip(), number) for number, line in read_lines(part))
+        texts = (({"text": text}, f"line {n} of {part}") for text, n in lines if text)
+        return rows_of_objects(source, texts)
+    if ending == ".parquet":
+        return rows_of_table(source, parquet_table(part))
+    return rows_of_table(source, csv_table(part, delimiter="\t" if ending == ".tsv" else ","))
+
+
+def _found(source: RowSource) -> dict[str, tuple[Part, ...]]:
+    """The splits that are there, whatever the description calls them."""
+    place = Path(source.path)
+    try:
+        is_file, is_folder = place.is_file(), place.is_dir()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source.path:.200} cannot be looked up: {error}") from error
+    if (is_file or is_folder) and source.name:
+        raise DataError(
+            f"{source.path} is stored here, and name ({source.name!r}) is the configuration of a"
+            " hub dataset; leave it out"
+        )
+    if is_file:
+        if not ending_of_rows(place):
+            raise DataError(f"{place} ends in none of {', '.join(ENDINGS)}; give one that does")
+        return {"train": (place,)}
+    if is_folder and any((place / name).is_file() for name in _SAVED):
+        return {split: (table,) for split, table in saved_tables(place).items()}
+    if is_folder:
+        return _splits_of_folder(source, place)
+    if has_files_of(place):
+        return _splits_of_folder(source, place.parent, f"{place.name}.")
+    if _must_be_local(source.path):
+        beside = [p.name for p in place.parent.glob("*")] if place.parent.is_dir() else []
+        near = difflib.get_close_matches(place.name, beside, n=1)
+        hint = f"; did you mean {place.parent / near[0]}?" if near else ""
+        raise DataError(f"{source.path} does not exist{hint}")
+    return {split: (table,) for split, table in hub_tables(source.path, source.name).items()}
+
+
+def _must_be_local(path: str) -> bool:
+    """Whether a path that does not exist cannot be the name of a hub dataset either."""
+    outside = path.startswith((".", "/", "~")) or path.count("/") > 1 or not path.strip()
+    return outside or bool(ending_of_rows(Path(path))) or path.endswith(".gz")
+
+
+def has_files_of(place: Path) -> bool:
+    """Whether there are files as NAME.train.csv for DIR/NAME."""
+    return bool(_files_in(place.parent, f"{place.name}.train"))
+
+
+def _files_in(folder: Path, prefix: str) -> list[Path]:
+    """The files of rows in a folder whose names begin so."""
+    if not folder.is_dir():
+        return []
+    named = (file for file in folder.iterdir() if file.name.startswith(prefix))
+    return sorted(file for file in named if ending_of_rows(file) and file.is_file())
+
+
+def _splits_of_folder(
+    source: RowSource, folder: Path, prefix: str = ""
+) -> dict[str, tuple[Part, ...]]:
+    """The files of a folder by the splits that they are named after; a split may have shards."""
+    files = _files_in(folder, prefix)
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(_SHARD.sub("", _stem(file).removeprefix(prefix)), []).append(file)
+    for split, several in found.items():
+        shards = len(several) == 1 or all(_SHARD.search(_stem(file)) for file in several)
+        if split in _SPLITS and not shards and split not in source.split:
+            raise DataError(
+                f"{folder} holds {' and '.join(file.name for file in several)}; say which one is"
+                f" read: split: {{{split}: {several[0].name}}}"
+            )
+    if "train" not in found and "train" not in source.split:
+        raise DataError(
+            f"{folder} holds no file of training rows (train.csv, train.parquet, ...), but"
+            f" {', '.join(file.name for file in files) or 'no file of rows'}; name one: split:"
+            " {train: FILE}"
+        )
+    return {split: tuple(several) for split, several in found.items()}
+
+
+def _named(source: RowSource, name: str, found: Mapping[str, tuple[Part, ...]]) -> tuple[Part, ...]:
+    """The split or file that a description names: beside its path, or from where one is."""
+    if name in found:
+        return found[name]
+    place, beside = Path(source.path), []
+    if place.exists() or has_files_of(place):
+        folder = place if place.is_dir() else place.parent
+        for file in (folder / name, Path(name)):
+            if file.is_file() and ending_of_rows(file):
+                return (file,)
+        beside = sorted(file.name for file in folder.iterdir() if ending_of_rows(file))
+    near = difflib.get_close_matches(name, [*found, *beside], n=1)
+    known = ", ".join(dict.fromkeys([*found, *beside]))
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {known}"
+    raise DataError(f"{source.path} has no split or file {name!r}{hint}")

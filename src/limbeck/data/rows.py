@@ -1,0 +1,221 @@
+"""Rows as people have them: where they are stored, and which of their columns is what.
+
+A description names a file, a folder or a dataset on the hub, and maps the fields of tasks (text,
+label, ...) to columns of any name.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from ..errors import DataError, nearest
+
+FIELDS = ("text", "text_pair", "label", "tokens", "tags")
+
+
+def _as_split(value: Any) -> Any:
+    """A name alone is the split to learn from."""
+    value = {"train": value} if isinstance(value, str) else value
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise _problem(f"is {value!r:.60}; give a mapping, as {{dev: 0.1}} or {{dev: dev.csv}}")
+    for name, part in value.items():
+        if isinstance(part, str) and part.strip():
+            continue
+        if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 < part < 1:
+            raise _problem(
+                f"says {name}: {part!r:.60}; give a fraction of the training rows between 0 and 1,"
+                " or the name of a file or split"
+            )
+        if name == "train":
+            raise _problem("takes a fraction for train; give fractions for the other splits")
+    if (total := sum(part for part in value.values() if not isinstance(part, str))) >= 1:
+        raise _problem(f"takes {total:g} of the training rows, so none is left; take less")
+    return value
+
+
+def _as_names(value: Any) -> Any:
+    """Names of labels by the label as text; a list names 0, 1, 2 ..."""
+    if value is None:
+        return {}
+    pairs = dict(enumerate(value)) if isinstance(value, list) else value
+    if not isinstance(pairs, Mapping):
+        raise _problem(f"is {value!r:.60}; give a list of names, or a mapping of labels to names")
+    for name in pairs.values():
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
+            hint = "; put no, yes, on and off in quotes" if isinstance(name, bool) else ""
+            raise _problem(f"has the name {name!r:.60}; give a text{hint}")
+    return {as_text(label): str(name) for label, name in pairs.items()}
+
+
+def _problem(message: str) -> PydanticCustomError:
+    return PydanticCustomError("row_source", "{message}", {"message": message})
+
+
+def as_text(label: Any) -> str:
+    """A label as the text that names it: true for True, 1 for 1.0."""
+    if isinstance(label, bool):
+        return str(label).lower()
+    whole = isinstance(label, float) and label.is_integer()
+    return str(int(label) if whole else label).strip()
+
+
+_Column = Annotated[str | None, Field(min_length=1)]
+_Split = Annotated[
+    Mapping[str, str | float],
+    BeforeValidator(_as_split),
+    WithJsonSchema(
+        {"type": ["object", "string"], "additionalProperties": {"type": ["string", "number"]}}
+    ),
+]
+_Names = Annotated[
+    Mapping[str, str],
+    BeforeValidator(_as_names),
+    WithJsonSchema(
+        {
+            "type": ["object", "array"],
+            "additionalProperties": {"type": ["string", "number"]},
+            "items": {"type": ["string", "number"]},
+        }
+    ),
+]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RowSource:
+    """Where rows are stored, and which of their columns is what.
+
+    A field whose column is not named is read from the column of its own name, if there is one.
+
+    Attributes:
+        path: A file (jsonl, csv, tsv, txt, each also .gz, or parquet); a folder of such files that
+            are named after their splits (train.csv), or DIR/NAME of them (NAME.train.csv); a
+            folder that `save_to_disk` of `datasets` has written; or a dataset on the hub.
+        name: The configuration of a hub dataset.
+        text: The column of the text.
+        text_pair: The column of the second text of pairs.
+        label: The column of the label.
+        tokens: The column of lists of words.
+        tags: The column of lists of IOB2 tags.
+        split: Of each split, the file or hub split that it is, or the fraction of the training
+            rows that is held out for it; a name alone is the split to learn from.
+        labels: Names of labels that are numbers, as a list (of 0, 1 ...) or a mapping; of tags,
+            where there are no labels.
+        problem_type: Whether labels are classes or numbers; by default, numbers are numbers and
+            what a csv, tsv or txt file holds are classes.
+        task_name: In results; by default as the file, folder or dataset is called.
+    """
+
+    path: str = Field(min_length=1, description="file, folder, or name of a hub dataset")
+    name: str | None = Field(default=None, description="configuration of a hub dataset")
+    text: _Column = Field(default=None, description="column of the text; `text` by default")
+    text_pair: _Column = Field(default=None, description="column of the second text of pairs")
+    label: _Column = Field(default=None, description="column of the label; `label` by default")
+    tokens: _Column = Field(default=None, description="column of lists of words")
+    tags: _Column = Field(default=None, description="column of lists of IOB2 tags")
+    split: _Split = Field(
+        default_factory=dict,
+        description="split -> a file or hub split, or a fraction of the training rows, as dev: 0.1",
+    )
+    labels: _Names = Field(
+        default_factory=dict, description="names of labels that are numbers, as {0: no, 1: yes}"
+    )
+    problem_type: Literal["classification", "regression"] | None = Field(
+        default=None, description="whether labels are classes or numbers"
+    )
+    task_name: Annotated[str | None, Field(pattern=r"^[\w+.-]*\w[\w+.-]*$")] = Field(
+        default=None, description="in results; as the file is called by default"
+    )
+
+    def __post_init__(self) -> None:
+        named = [column for column in self.columns.values() if column]
+        if twice := next((column for column in named if named.count(column) > 1), None):
+            fields = " and ".join(f for f, column in self.columns.items() if column == twice)
+            raise _problem(f"{fields} name the same column {twice!r}; give each its own")
+        if self.labels and self.problem_type == "regression":
+            raise _problem("labels are names of classes, and problem_type is regression")
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.name, self.task_name))
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """The column that is named for each field."""
+        return {field: getattr(self, field) for field in FIELDS}
+
+
+# A string is a file, a folder, or DIR/NAME of files of JSON lines.
+Location = str | RowSource
+_ADAPTER = TypeAdapter(RowSource)
+
+
+def parse_location(value: Any) -> Location:
+    """A location as it was written: a path, or a mapping as YAML or Python has it.
+
+    >>> parse_location("{path: reviews.csv, text: body, split: {dev: 0.1}}").split
+    {'dev': 0.1}
+
+    Raises:
+        DataError: It is neither; or a key or value of the mapping is wrong, with every problem.
+    """
+    if isinstance(value, RowSource):
+        return value
+    value = str(value) if isinstance(value, PurePath) else value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            said = " ".join(str(error).split())
+            raise DataError(
+                f"{value:.200} is not YAML ({said:.200}); write"
+                " {path: reviews.csv, text: body, label: stars}"
+            ) from error
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Mapping):
+        raise DataError(
+            f"{value!r:.100} says no place of rows; give a path, or a mapping as"
+            " {path: reviews.csv, text: body, label: stars}"
+        )
+    try:
+        return _ADAPTER.validate_python(value)
+    except ValidationError as error:
+        raise DataError("; ".join(_problems(error))) from error
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    known = [*RowSource.__dataclass_fields__]
+    for item in error.errors():
+        place = ".".join(map(str, item["loc"]))
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            yield f"unknown key {place!r}{nearest(place, known)}"
+        elif item["type"].startswith("missing"):
+            yield f"{place} is missing; give the file, folder or hub dataset of the rows"
+        elif item["type"] == "row_source":
+            yield f"{place} {item['msg']}".strip()
+        else:
+            yield f"{place}: {item['msg']} (given: {item['input']!r:.60})"
+
+
+def _as_location(value: Any) -> Location:
+    try:
+        return parse_location(value)
+    except DataError as error:
+        raise _problem(str(error)) from error
+
+
+# A location as a field of a recipe: a mapping, or a string, which may hold such a mapping.
+LocationField = Annotated[Location, BeforeValidator(_as_location)]

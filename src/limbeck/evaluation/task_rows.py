@@ -1,0 +1,173 @@
+"""Rows as examples of a task, each refused with its place if something is wrong with it."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..data.prompts import as_prompt
+from ..data.rows import FIELDS
+from ..errors import DataError
+from .tasks import Example, TaskKind
+
+
+def example_of(
+    row: Mapping[str, Any],
+    place: str,
+    *,
+    columns: Sequence[str] | None = None,
+    labelled: bool = True,
+) -> Example:
+    """A row as an example.
+
+    Args:
+        row: By the names of the fields.
+        place: Of the row, for messages.
+        columns: What the fields are called where the row is from, if they were mapped.
+        labelled: False also accepts rows without label or tags.
+
+    Raises:
+        DataError: A field is missing, empty or of a wrong type, or would not be read.
+    """
+    given = {name for name in FIELDS if row.get(name) is not None}
+    if "references" in row:
+        _refuse(given, "`references`", place)
+        prompt = as_prompt(dict(row), place)
+        return Example(text=prompt.text, references=prompt.references, place=place)
+    for name in sorted(given & {"text", "text_pair"}):
+        if not isinstance(row[name], str):
+            raise DataError(f"{place}: {name} {row[name]!r:.60} is not a string")
+    label = _label(row.get("label"), place)
+    words, tags = row.get("tokens"), row.get("tags")
+    if (words is None) != (tags is None) and (labelled or words is None):
+        raise DataError(f"{place} has only one of `tokens` and `tags`; give both")
+    if words is not None:
+        _check_words(words, tags, place)
+        _refuse(given & {"text_pair"}, "`tokens`", place)
+        if isinstance(label, float):
+            raise DataError(f"{place}: label {row['label']!r:.60} must be a string beside tags")
+        kept = None if tags is None else tuple(tags)
+        return Example(row.get("text"), label=label, words=tuple(words), tags=kept, place=place)
+    needed = {"text", "label"} if labelled else {"text"}
+    if not needed <= given:
+        raise DataError(_missing(row, place, columns, labelled=labelled))
+    for name in sorted(given & {"text", "text_pair"}):
+        if not row[name].strip():
+            raise DataError(f"{place}: `{name}` is empty; give a text, or leave the row out")
+    return Example(row["text"], row.get("text_pair"), label, place=place)
+
+
+def _missing(
+    row: Mapping[str, Any], place: str, columns: Sequence[str] | None, *, labelled: bool
+) -> str:
+    """What a row lacks, and what to change."""
+    if empty := [name for name in ("text", "label") if name in row and row[name] is None]:
+        return f"{place}: `{empty[0]}` is empty; give a value, or leave the row out"
+    there = ", ".join(map(str, row if columns is None else columns)) or "none"
+    needed = "`text` and `label`, `tokens` and `tags`, or `prompt` and `references`"
+    needed = needed if labelled else "`text`, `text` and `text_pair`, or `tokens`"
+    hint = "" if columns is None else "; name their columns, as {text: body, label: stars}"
+    return f"{place} has the fields {there}; needed are {needed}{hint}"
+
+
+def _refuse(fields: set[str], beside: str, place: str) -> None:
+    """Refuse fields that would not be read."""
+    if fields:
+        named = " and ".join(f"`{name}`" for name in sorted(fields))
+        raise DataError(f"{place} has {named} beside {beside}, which is not read; leave it out")
+
+
+def _label(value: Any, place: str) -> str | float | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise DataError(f"{place}: label {value!r:.60} is neither a string nor a number")
+    try:
+        number = float(value)
+    except OverflowError:  # more digits than a number of the machine has
+        number = math.inf
+    if not math.isfinite(number):
+        raise DataError(
+            f"{place}: label {value!r:.60} must be a finite number; correct it, or write it as a"
+            " string where it names a class"
+        )
+    return number
+
+
+def _check_words(words: Any, tags: Any, place: str) -> None:
+    for name, values in (("tokens", words), ("tags", tags)):
+        if values is None and name == "tags":
+            continue  # of an unlabelled row
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise DataError(f"{place}: `{name}` is {values!r:.60}; give a list of strings")
+    if not words or (tags is not None and len(words) != len(tags)):
+        counted = f" and {len(tags)} tags" if tags is not None else ""
+        raise DataError(
+            f"{place} has {len(words)} tokens{counted}; give one tag for each token, and at least"
+            " one token"
+        )
+    for number, word in enumerate(words, 1):
+        if not word.strip():
+            message = f"{place}: token {number} is empty; give a word, or leave it and its tag out"
+            raise DataError(message)
+    for before, tag in zip(["O", *(tags or [])], tags or [], strict=False):
+        begins = tag == "O" or tag.startswith("B-")
+        if not begins and not (tag.startswith("I-") and before[1:] == tag[1:]):
+            raise DataError(
+                f"{place} has the tag {tag!r} after {before!r}, which is not IOB2; write a span as"
+                " B-TYPE, I-TYPE, ... and other words as O"
+            )
+
+
+def kind_of_rows(rows: Iterable[Example], location: str) -> TaskKind:
+    """The kind of task that rows are of.
+
+    Raises:
+        DataError: They are of several kinds.
+    """
+    kinds = Counter(map(_kind, rows))
+    if len(kinds) > 1:
+        counts = ", ".join(f"{kind.value} {count}" for kind, count in kinds.items())
+        raise DataError(f"{location} mixes kinds of rows ({counts}); give one kind a file")
+    return next(iter(kinds))
+
+
+def _kind(example: Example) -> TaskKind:
+    if example.references is not None:
+        return TaskKind.GENERATION
+    if example.words is not None:
+        return TaskKind.TAGGING if example.label is None else TaskKind.JOINT
+    return TaskKind.CLASSIFICATION if isinstance(example.label, str) else TaskKind.REGRESSION
+
+
+def choices(
+    train: Sequence[Example], test: Sequence[Example], scored: str, field: str
+) -> tuple[str, ...]:
+    """The sorted labels or tags of the training rows.
+
+    Args:
+        train: The training rows.
+        test: The scored rows.
+        scored: Where those are from, for messages.
+        field: ``label`` or ``tags``.
+
+    Raises:
+        DataError: A scored row has another.
+    """
+    known, found = (Counter(_values(rows, field)) for rows in (train, test))
+    if unknown := found.keys() - known.keys():
+        counts = ", ".join(f"{name!r} ({found[name]} times)" for name in sorted(unknown))
+        raise DataError(
+            f"{scored} has {field} {counts} that the training file lacks; correct them, or add"
+            " training rows"
+        )
+    return tuple(sorted(known))
+
+
+def _values(rows: Iterable[Example], field: str) -> Iterator[str]:
+    for example in rows:
+        value = getattr(example, field)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            yield from value
