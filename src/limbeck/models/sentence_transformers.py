@@ -1,7 +1,7 @@
 """Folders of sentence-transformers: the transformer inside, and what stands around it.
 
-A model of sentence-transformers is a chain of modules. limbeck learns from its transformer; how its
-token vectors become one vector of a text is read here and kept, and not applied.
+A model of sentence-transformers is a chain of modules. Its transformer is what limbeck loads; how
+the states of its tokens become one vector of a text is read here and computed by `sentences/`.
 """
 
 import json
@@ -13,14 +13,16 @@ from typing import Any
 from ..errors import ModelError
 
 MODULES = "modules.json"
-_OF_THE_MODEL = "config_sentence_transformers.json"
-_OF_THE_TRANSFORMER = "sentence_bert_config.json"
+OF_THE_MODEL = "config_sentence_transformers.json"
+OF_THE_TRANSFORMER = "sentence_bert_config.json"
 _LIBRARY = "sentence_transformers."
-# Switches of the form that versions before 6 wrote, with the name that the newer form has.
-_POOLING_SWITCHES = {
+_OF_TEXTS = "sentence_embedding"  # what the library calls the vector of a text within the chain
+# Switches of the form that versions before 6 wrote, with the name that the newer form has. Several
+# are concatenated in this order, whatever the order in the file.
+POOLING_SWITCHES = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
@@ -32,11 +34,11 @@ class Pooling:
     """How token vectors become one vector.
 
     Attributes:
-        modes: Several are concatenated.
+        modes: Names of the library; several are concatenated in this order.
         include_prompt: Whether the tokens of a prompt count.
     """
 
-    modes: tuple[str, ...]
+    modes: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
 
 
@@ -45,7 +47,9 @@ class DenseLayer:
     """A linear layer after pooling; its weights lie in ``folder``.
 
     Attributes:
-        residual: Whether its input is added to its output.
+        activation: The name of a class in `torch.nn`; the whole path of any other.
+        residual: Whether its input is added to its output, through a second linear map where
+            they differ in width.
     """
 
     folder: Path
@@ -70,6 +74,7 @@ class SentenceModel:
         similarity: How vectors are compared, where the folder says so.
         max_length: Tokens of a text that are read, where the folder says so.
         lowercase: Whether a text is lower-cased before it is tokenized.
+        truncate_dim: Coordinates that are kept of a vector, the first ones; None for all.
         others: Types of modules that limbeck does not read.
     """
 
@@ -82,6 +87,7 @@ class SentenceModel:
     similarity: str | None = None
     max_length: int | None = None
     lowercase: bool = False
+    truncate_dim: int | None = None
     others: tuple[str, ...] = ()
 
     def note(self, name: str) -> str | None:
@@ -107,6 +113,8 @@ class SentenceModel:
         for name, text in self.prompts.items():
             default = ", by default" if name == self.default_prompt else ""
             found.append((f"prompt {name}", f"{text!r}{default}"))
+        if self.truncate_dim:
+            found.append(("coordinates kept", f"the first {self.truncate_dim:,}"))
         if self.similarity:
             found.append(("similarity", self.similarity))
         if self.max_length:
@@ -138,22 +146,27 @@ def sentence_model(name: str) -> SentenceModel | None:
         return None
     modules = _modules(folder)
     transformer = _first(folder, modules)
-    whole, reading = _read(folder / _OF_THE_MODEL), _read(transformer / _OF_THE_TRANSFORMER)
+    whole, reading = _read(folder / OF_THE_MODEL), _read(transformer / OF_THE_TRANSFORMER)
     parts: dict[str, Any] = {"dense": (), "others": ()}
     for path, kind in modules[1:]:
         place, name = folder / path, kind.rsplit(".", 1)[-1]
         settings = _read(place / "config.json")
         # Length is normalized last; where it is not, the chain is another one.
         of_library = kind.startswith(_LIBRARY) and "normalize" not in parts
+        # Some chains map or scale the states of tokens, before pooling or without any.
+        of_library &= {settings.get(f"module_{end}_name") for end in ("input", "output")} <= {
+            None,
+            _OF_TEXTS,
+        }
         if of_library and name == "Pooling" and "pooling" not in parts:
             parts["pooling"] = _pooling(settings)
         elif of_library and name == "Normalize":
             parts["normalize"] = True
-        elif of_library and name == "Dense":
+        elif of_library and name == "Dense" and "pooling" in parts:
             parts["dense"] += (_dense(place, settings),)
         else:
             parts["others"] += (kind,)
-    length = reading.get("max_seq_length")
+    length, width = reading.get("max_seq_length"), whole.get("truncate_dim")
     prompts = whole.get("prompts")
     return SentenceModel(
         transformer,
@@ -163,6 +176,7 @@ def sentence_model(name: str) -> SentenceModel | None:
         similarity=whole.get("similarity_fn_name"),
         max_length=length if isinstance(length, int) else None,
         lowercase=bool(reading.get("do_lower_case")),
+        truncate_dim=width if isinstance(width, int) else None,
     )
 
 
@@ -215,8 +229,9 @@ def _read(file: Path) -> dict[str, Any]:
 def _pooling(settings: Mapping[str, Any]) -> Pooling:
     mode = settings.get("pooling_mode")
     listed = [mode] if isinstance(mode, str) else list(mode or ())
-    switched = [name for key, name in _POOLING_SWITCHES.items() if settings.get(key)]
-    return Pooling(tuple(map(str, listed or switched)), bool(settings.get("include_prompt", True)))
+    switched = [name for key, name in POOLING_SWITCHES.items() if settings.get(key)]
+    modes = tuple(map(str, listed or switched or Pooling.modes))  # the mean where none is named
+    return Pooling(modes, bool(settings.get("include_prompt", True)))
 
 
 def _dense(place: Path, settings: Mapping[str, Any]) -> DenseLayer:
@@ -226,6 +241,8 @@ def _dense(place: Path, settings: Mapping[str, Any]) -> DenseLayer:
         raise ModelError(
             f"{place / 'config.json'} names no in_features and out_features; copy the model again"
         ) from error
-    activation = str(settings.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
+    activation = str(settings.get("activation_function", "torch.nn.Tanh"))
+    if activation.startswith("torch.nn."):
+        activation = activation.rsplit(".", 1)[-1]
     bias, residual = bool(settings.get("bias", True)), bool(settings.get("use_residual"))
     return DenseLayer(place, *sizes, bias, activation, residual)

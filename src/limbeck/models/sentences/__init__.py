@@ -1,0 +1,1 @@
+"""One vector for each text: pooling and the layers after it, as sentence-transformers has them."""
