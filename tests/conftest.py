@@ -1,5 +1,6 @@
 """Tiny real tokenizers, models and texts, made in the process: no network, no downloads."""
 
+import copy
 import json
 import os
 
@@ -34,6 +35,7 @@ from limbeck.activations import Needs
 from limbeck.batch import Batch, Tokens
 from limbeck.models.auto_classes import whole_class
 from limbeck.models.families import ARCHITECTURES
+from limbeck.models.task_heads import TaskHead, task_class
 from limbeck.run.distill import distill
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
@@ -389,3 +391,90 @@ def prompts(tmp_path_factory):
         lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in some)
         (folder / f"toy.{split}.jsonl").write_text(lines, encoding="utf-8")
     return str(folder / "toy")
+
+
+LABELS = ("statement", "question", "order")
+TAGS = ("O", "B-X", "I-X")
+
+
+def with_task_head(model: PreTrainedModel, head: TaskHead, seed: int = 0) -> PreTrainedModel:
+    """The body of a tiny model with the head of a task, random and larger than a real one."""
+    config = copy.deepcopy(model.config)
+    head.set_on(config)
+    torch.manual_seed(seed)
+    found = task_class(head).from_config(config)
+    found.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
+    inside = {id(parameter) for parameter in found.base_model.parameters()}
+    for parameter in found.parameters():
+        if id(parameter) not in inside:
+            parameter.data.mul_(20)
+    return found.eval()
+
+
+@pytest.fixture(scope="session")
+def task_files(tmp_path_factory) -> Path:
+    """Small tasks: ``labels``, ``pairs``, ``scores`` and ``tags``, and rows without labels."""
+    folder = tmp_path_factory.mktemp("tasks")
+    words = make_text(400, seed=3)
+    rows: dict[str, list[dict]] = {"labels": [], "pairs": [], "scores": [], "tags": []}
+    for number, text in enumerate(words[:240]):
+        label = LABELS[len(text.split()) % 3]
+        rows["labels"].append({"text": text, "label": label})
+        other = words[number + 1]
+        rows["pairs"].append({"text": text, "text_pair": other, "label": label})
+        rows["scores"].append({"text": text, "label": len(text) / 10})
+        tokens = text.split()
+        tags = ["B-X" if len(word) > 4 else "O" for word in tokens]
+        rows["tags"].append({"tokens": tokens, "tags": tags})
+    for name, found in rows.items():
+        for split, some in (("train", found[:200]), ("dev", found[200:])):
+            lines = "\n".join(map(json.dumps, some))
+            (folder / f"{name}.{split}.jsonl").write_text(lines, encoding="utf-8")
+    plain = [{"text": text} for text in words[200:320]]
+    lines = "\n".join(map(json.dumps, plain))
+    (folder / "plain.train.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+HEADS = {
+    "labels": TaskHead("sequence", LABELS),
+    "pairs": TaskHead("sequence", LABELS),
+    "scores": TaskHead("sequence", ("score",)),
+    "tags": TaskHead("token", ("B-X", "O")),
+}
+
+
+@pytest.fixture
+def task_recipe(raw_recipe, task_files, tmp_path, tokenizer):
+    """A recipe whose teacher has learned a task, by the task's name and the family."""
+
+    def of(task: str = "labels", family: str = "bert", **head: Any) -> dict:
+        folder = tmp_path / f"teacher-{task}-{family}"
+        reader, architecture = tokenizer, ARCHITECTURES[family]
+        if architecture.padding_id is not None:
+            reader = make_tokenizer(padding_id=architecture.padding_id)
+        if architecture.causal:
+            reader = make_tokenizer()
+            reader.eos_token = "[SEP]"
+        model = make_model(family, vocabulary=len(reader))
+        model.config.pad_token_id = reader.pad_token_id
+        wanted = TaskHead(**{**vars(HEADS[task]), **head})
+        with_task_head(model, wanted).save_pretrained(folder)
+        reader.save_pretrained(folder)
+        objectives: dict = {"class_logits": {}, "class_labels": {"weight": 0.5}}
+        stage = {"objectives": objectives, "max_steps": 4, "batch_size": 8}
+        data = {
+            "task": str(task_files / task),
+            "max_length": 24,
+            "held_out": {"fraction": 0.1, "sequences": 8},
+        }
+        student = {**raw_recipe["student"]}
+        return {
+            **raw_recipe,
+            "teacher": str(folder),
+            "student": student,
+            "data": data,
+            "stages": [stage],
+        }
+
+    return of

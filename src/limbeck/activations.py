@@ -39,6 +39,7 @@ class OutputMap(NamedTuple):
 
 PREDICTIONS: Name = ("predictions", 0)
 EMBEDDINGS: Name = ("embeddings", 0)
+CLASS_LOGITS: Name = ("class_logits", 0)
 _NONE: Layers = frozenset()
 
 
@@ -61,6 +62,7 @@ class Needs:
     keys: Layers = _NONE
     values: Layers = _NONE
     likelihoods: bool = False
+    class_logits: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -71,6 +73,7 @@ class Needs:
             self.keys | other.keys,
             self.values | other.values,
             self.likelihoods or other.likelihoods,
+            self.class_logits or other.class_logits,
         )
 
     @property
@@ -82,6 +85,7 @@ class Needs:
         """Every needed tensor as (kind, layer); kinds without layers have layer 0."""
         kinds = {
             "predictions": {0} if self.predictions else _NONE,
+            "class_logits": {0} if self.class_logits else _NONE,
             "embeddings": {0} if self.embeddings else _NONE,
             "hidden": self.hidden,
             "queries": self.queries,
@@ -180,6 +184,8 @@ class Activations:
         keys: Projected keys, in the same form.
         values: Projected values, in the same form.
         likelihoods: Log-likelihoods of the spans of text that two vocabularies share, in nats.
+        class_logits: What the head of a classifier, tagger or scoring model says at the predicted
+            tokens: one row for each text, or for each word.
     """
 
     predictions: Predictions | None = None
@@ -189,6 +195,7 @@ class Activations:
     keys: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
     values: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
     likelihoods: Float[Tensor, " spans"] | None = None
+    class_logits: Float[Tensor, "predicted classes"] | None = None
 
 
 def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Activations:
@@ -198,13 +205,16 @@ def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Ac
         by_kind.setdefault(kind, {})[layer] = tensor
     features = by_kind.pop("predictions", {}).get(0)
     embeddings = by_kind.pop("embeddings", {}).get(0)
+    class_logits = by_kind.pop("class_logits", {}).get(0)
     predictions = None
     if features is not None and output is not None:
         predictions = Predictions(features, *output)
     hidden, queries, keys, values = (
         by_kind.get(kind, {}) for kind in ("hidden", "queries", "keys", "values")
     )
-    return Activations(predictions, embeddings, hidden, queries, keys, values)
+    return Activations(
+        predictions, embeddings, hidden, queries, keys, values, class_logits=class_logits
+    )
 
 
 def soft_capped(logits: Tensor, bound: float) -> Tensor:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+UNLABELED = -100  # the class of rows and words whose class is not known
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,17 @@ class Tokens:
     Attributes:
         input_ids: Token ids; where a label is to be predicted, they may be masked.
         mask: True at real tokens, False at padding.
-        labels: The original token ids.
-        predicted: True where the model must predict the label; never at padding.
+        labels: The original token ids; of rows of a task, at the predicted tokens the number of
+            the row's or the word's class, and `UNLABELED` where it is not known.
+        predicted: True where the model must predict the label; never at padding. A row of a task
+            has one such token if the whole text is classified, or one for each word.
         positions: Position of each token in its document, where a row holds several documents
             that do not attend to each other; None where a row is one text.
         utf8_bytes: UTF-8 bytes of the text that each label stands for; None where not known.
+        token_type_ids: Which text of a pair each token belongs to, where the model distinguishes
+            them; None otherwise.
+        scores: Where numbers are to be predicted, the number at each predicted token; NaN where it
+            is not known. None otherwise.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -29,6 +37,8 @@ class Tokens:
     predicted: Bool[Tensor, "batch tokens"]
     positions: Int[Tensor, "batch tokens"] | None = None
     utf8_bytes: Int[Tensor, "batch tokens"] | None = None
+    token_type_ids: Int[Tensor, "batch tokens"] | None = None
+    scores: Float[Tensor, "batch tokens"] | None = None
 
     @property
     def documents(self) -> Int[Tensor, "batch tokens"] | None:

@@ -2,15 +2,17 @@
 
 import itertools
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_batch, make_model
+from conftest import LABELS, make_batch, make_model, with_task_head
 
 from limbeck.batch import Batch, Tokens
 from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
+from limbeck.models.task_heads import TaskHead
 from limbeck.objectives import OBJECTIVES
 from limbeck.student import recompute
 from limbeck.student.projections import Projections
@@ -31,6 +33,12 @@ class Pair:
             family, hidden=24 if same else 16, layers=3 if same else 2, seed=1 if same else 2
         )
         shapes = [shape_of(m.config, self.architecture) for m in (self.student, self.teacher)]
+        self.classes = name.startswith("class_")
+        if self.classes:
+            head = TaskHead("token", LABELS)
+            self.teacher = with_task_head(self.teacher, head, seed=1).requires_grad_(False)
+            self.student = with_task_head(self.student, head, seed=1 if same else 2)
+            shapes = [replace(shape, labels=head.labels) for shape in shapes]
         objective = OBJECTIVES[name]()
         assert objective.problems_with(*shapes) == []
         self.objective = objective.bound(*shapes)
@@ -41,6 +49,9 @@ class Pair:
         self.name = name
 
     def total(self, batch: Batch, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        if self.classes:
+            tokens = replace(batch.student, labels=batch.student.labels % len(LABELS))
+            batch = Batch(tokens, tokens)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             needs = self.objective.teacher_needs()
             signals = capture(self.teacher, self.architecture, batch.teacher, needs)

@@ -68,7 +68,12 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
         ("stages.0.masking", {"whole_wrd": 1}, "stages.0.masking.whole_wrd", "mean 'whole_word'"),
         ("data.text", [{"pth": "x"}], "data.text.0.pth", "did you mean 'path'"),
         ("data.max_length", 500, "data.max_length", "the student reads 80 at most"),
-        ("stages.0.max_steps", None, "stages.0", "give either tokens or max_steps"),
+        (
+            "stages.0.max_steps",
+            None,
+            "stages.0",
+            "give one of tokens, max_steps and num_train_epochs",
+        ),
         ("stages.0.micro_batch_size", 9, "stages.0.micro_batch_size", "above batch_size=4"),
         ("stages.0.objectives.relations", {"heads": 5}, None, r"use one of \[1, 2, 4, 8\]"),
         ("stages.0.objectives.relations", {"teacher_layer": 3}, None, "use 0 to 2"),

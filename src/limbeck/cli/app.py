@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .evaluate import evaluate
+from .finetune import finetune
 from .generate import generate
 from .inspect import inspect
 from .terminal import console, one_of, print_report, print_study_report, print_table
@@ -138,6 +139,7 @@ def compare(study: _Study, output: _StudyFolder, set_: _Set = None) -> None:
     print_study_report(compare_arms(raw, output, console=console), output)
 
 
+app.command()(finetune)
 app.command()(evaluate)
 app.command()(generate)
 app.command()(inspect)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from ..errors import EvaluationError
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
+from . import embeddings
 from .terminal import console, print_table
 
 if TYPE_CHECKING:
@@ -21,10 +23,34 @@ _Model = Annotated[
     str, typer.Argument(help="A model folder, GGUF file, run folder, hub name or minilm-demo.")
 ]
 _Task = Annotated[
-    list[str] | None, typer.Option(help="DIR/NAME of a task's files. May be repeated.")
+    list[str] | None,
+    typer.Option(
+        help="DIR/NAME of a task's files; a file or folder of rows; or a mapping, as '{path:"
+        " reviews.csv, text: body, label: stars, split: {dev: 0.1}}'. May be repeated."
+    ),
 ]
 _Seeds = Annotated[int, typer.Option(min=1, help="Fine-tunings, each from its own seed.")]
 _TrainSamples = Annotated[int | None, typer.Option(help="Use at most this many training rows.")]
+_Search = Annotated[
+    bool,
+    typer.Option(
+        help="Choose learning rate and epochs on a part of the training rows, so that the model"
+        " is scored at its best."
+    ),
+]
+_Epochs = Annotated[
+    float | None,
+    typer.Option(
+        help="Passes over the training rows: 3 by default; with --search the most, 20 by default."
+    ),
+]
+_Rate = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="1e-4 by default; with --search one to choose from, and may be repeated: by default"
+        " 1e-4, 3e-4, 1e-3 and 3e-3."
+    ),
+]
 _Pooling = Annotated[str, typer.Option(help="mean or first")]
 _Precision = Annotated[
     str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the hardware has it.")
@@ -49,6 +75,9 @@ _Output = Annotated[
     typer.Option("--output", "-o", help=f"Folder for {RESULTS}; a second call resumes there."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON too.")]
+# Parameters of the command that are settings of an evaluation.
+_FINETUNING = ("batch_size", "max_length", "pooling", "precision")
+_GENERATION = ("max_new_tokens", "temperature", "max_eval_samples", "chat_template")
 
 
 def evaluate(
@@ -56,8 +85,9 @@ def evaluate(
     task: _Task = None,
     seeds: _Seeds = 3,
     max_train_samples: _TrainSamples = None,
-    num_train_epochs: float = FinetuneSettings.num_train_epochs,
-    learning_rate: float = FinetuneSettings.learning_rate,
+    search: _Search = False,
+    num_train_epochs: _Epochs = None,
+    learning_rate: _Rate = None,
     batch_size: int = FinetuneSettings.batch_size,
     max_length: int = FinetuneSettings.max_length,
     pooling: _Pooling = FinetuneSettings.pooling,
@@ -70,41 +100,60 @@ def evaluate(
     teacher: _Teacher = None,
     cost: _Cost = False,
     threads: _Threads = None,
+    similarity: embeddings.Similarity = None,
+    retrieval: embeddings.Retrieval = None,
+    bitext: embeddings.Bitext = None,
+    documents: embeddings.Documents = None,
+    query_prompt: embeddings.QueryPrompt = None,
+    document_prompt: embeddings.DocumentPrompt = None,
+    text_prompt: embeddings.TextPrompt = None,
+    sentence_pooling: embeddings.SentencePooling = None,
+    truncate_dim: embeddings.TruncateDim = None,
     output: _Output = None,
     json_: _Json = False,
 ) -> None:
-    """Score a model folder on tasks, over several seeds.
+    """Score a model folder on tasks, over several seeds, and its vectors of texts as they are.
 
     Encoders are fine-tuned first. Decoders answer the prompts of their tasks without fine-tuning.
+    Vectors are scored with --similarity, --retrieval and --bitext, without fine-tuning.
     """
+    given = locals()
     from ..recipe.parse import parse_evaluation
 
-    finetuning = {
-        "num_train_epochs": num_train_epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "max_length": max_length,
-        "pooling": pooling,
-        "precision": precision,
-    }
-    generation = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "max_eval_samples": max_eval_samples,
-        "chat_template": chat_template,
-    }
-    evaluation = {
-        "tasks": task or [],
-        "seeds": seeds,
-        "max_train_samples": max_train_samples,
-        "split": split,
-        "finetuning": finetuning,
-        "generation": generation,
-    }
-    found = _scores(model, parse_evaluation(evaluation), teacher, output)
+    part = parse_evaluation(_settings(given))
+    flags = embeddings.EmbeddingFlags.among(given)
+    of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
+    only_vectors = of_vectors and not (task or teacher)
+    found = {} if only_vectors else _scores(model, part, teacher, output)
+    if of_vectors:
+        found["embeddings"] = of_vectors
     if cost:
         found["cost"] = _cost(model, threads)
     _save(found, output, printed=json_)
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the command as the evaluation of a recipe holds them."""
+    return {
+        "tasks": given["task"] or [],
+        **{name: given[name] for name in ("seeds", "max_train_samples", "split")},
+        "finetuning": {**{name: given[name] for name in _FINETUNING}, **_rate_and_epochs(given)},
+        "generation": {name: given[name] for name in _GENERATION},
+    }
+
+
+def _rate_and_epochs(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Learning rate and epochs as far as they are given, or what a search chooses from."""
+    rates, epochs = given["learning_rate"] or [], given["num_train_epochs"]
+    of_epochs = {} if epochs is None else {"num_train_epochs": epochs}
+    if given["search"]:
+        return {"search": {**of_epochs, **({"learning_rates": rates} if rates else {})}}
+    if len(rates) > 1:
+        raise EvaluationError(
+            f"--learning-rate is given {len(rates)} times, and a model is trained with one; give"
+            " one, or --search to choose among them"
+        )
+    return {**of_epochs, **({"learning_rate": rates[0]} if rates else {})}
 
 
 def _scores(

@@ -51,6 +51,28 @@ def encode_example(
         segments: Token types that the model distinguishes; tokens get theirs where the model
             has enough for a pair.
     """
+    tokens, begins = read_example(example, tokenizer, limit, segments=segments)
+    tags = [-100] * len(begins)
+    if example.tags is not None:
+        tags = [task.tags.index(example.tags[word]) if word >= 0 else -100 for word in begins]
+    label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
+    return Row(tokens, label, tags, begins)
+
+
+def read_example(
+    example: Example, tokenizer: PreTrainedTokenizerFast, limit: int, *, segments: int = 0
+) -> tuple[dict[str, list[int]], list[int]]:
+    """What a model reads of an example, and the number of the word that each token begins.
+
+    Args:
+        example: With or without a label and tags.
+        tokenizer: Of the model.
+        limit: As for `encode_example`.
+        segments: As for `encode_example`.
+
+    Returns:
+        Inputs of the model by name; and for each token the word that begins there, -1 elsewhere.
+    """
     # Words are read as one text: byte-level tokens know a word's start by the space before it.
     text = example.text or "" if example.words is None else " ".join(example.words)
     pair = example.text_pair if example.words is None else None
@@ -61,8 +83,8 @@ def encode_example(
     if segments > 1:
         own = [encoded.type_ids[place] for place in kept] or [0]
         tokens["token_type_ids"] = own if max(own) < segments else [0] * len(own)
-    tags, begins = [-100] * len(ids), [-1] * len(ids)
-    if example.words is not None and example.tags is not None:
+    begins = [-1] * len(ids)
+    if example.words is not None:
         word_at = _word_at_each_character(example.words)
         before = -1
         for place, (start, end) in enumerate(encoded.offsets[number] for number in kept):
@@ -70,9 +92,7 @@ def encode_example(
             word = word_at[end - 1] if end > start else -1
             if word not in (-1, before):
                 begins[place] = before = word
-                tags[place] = task.tags.index(example.tags[word])
-    label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
-    return Row(tokens, label, tags, begins)
+    return tokens, begins
 
 
 def least_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..models.shapes import Shape
+from ..models.task_heads import TaskHead, task_class
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class CardFacts:
         stages: A line for each stage.
         text: Where the text came from.
         with_head: Whether the vocabulary head was trained and is there.
+        head: Of the task that the student has learned, in place of a vocabulary head.
         low_rank: Whether layers are low-rank, which transformers loads only with limbeck.
         quality: A line of results for each task.
     """
@@ -31,8 +33,21 @@ class CardFacts:
     stages: list[str]
     text: list[str]
     with_head: bool
+    head: TaskHead | None = None
     low_rank: bool = False
     quality: Mapping[str, str] = field(default_factory=dict)
+
+
+def _class_and_task(facts: CardFacts) -> tuple[str, str]:
+    """The class of transformers that loads the student, and the hub's name for what it does."""
+    if facts.head:
+        task = "text-classification" if facts.head.kind == "sequence" else "token-classification"
+        return task_class(facts.head).__name__, task
+    if not facts.with_head:
+        return "AutoModel", "feature-extraction"
+    if facts.student.causal:
+        return "AutoModelForCausalLM", "text-generation"
+    return "AutoModelForMaskedLM", "fill-mask"
 
 
 def model_card(facts: CardFacts) -> str:
@@ -40,14 +55,12 @@ def model_card(facts: CardFacts) -> str:
     origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Trained from labels"
     if facts.initial_student:
         origin += f", continued from `{facts.initial_student}`,"
-    with_head = "AutoModelForCausalLM" if facts.student.causal else "AutoModelForMaskedLM"
-    task = "text-generation" if facts.student.causal else "fill-mask"
-    kind = with_head if facts.with_head else "AutoModel"
+    kind, task = _class_and_task(facts)
     shape = facts.student
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {task if facts.with_head else 'feature-extraction'}",
+        f"pipeline_tag: {task}",
         "tags: [distillation, limbeck]",
         "---",
         "",

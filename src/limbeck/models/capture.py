@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..activations import (
+    CLASS_LOGITS,
     EMBEDDINGS,
     PREDICTIONS,
     Activations,
@@ -61,17 +62,20 @@ def capture_tensors(
         ModelError: As `capture`.
     """
     head, output = _vocabulary_head(model, architecture) if PREDICTIONS in wanted else ([], None)
-    hooked = wanted - {PREDICTIONS}
+    hooked = wanted - {PREDICTIONS, CLASS_LOGITS}
     found: dict[Name, Tensor] = {}
-    body = model.base_model
-    handles = _Hooks(model, architecture, hooked, found, stop=not head).handles
+    classified = CLASS_LOGITS in wanted
+    runs = model if classified else model.base_model
+    handles = _Hooks(model, architecture, hooked, found, stop=not (head or classified)).handles
     try:
-        states = body(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
+        states = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
     except _Complete:
         pass
     finally:
         for handle in handles:
             handle.remove()
+    if classified:
+        found[CLASS_LOGITS] = _class_logits(states.logits, tokens)
     if output is not None:
         rows = states.last_hidden_state[tokens.predicted]
         features = _features(head, output, rows)
@@ -86,6 +90,8 @@ def capture_tensors(
 def _arguments(architecture: Architecture, tokens: Tokens) -> dict[str, Any]:
     """What the body's forward is given beside the tokens."""
     arguments: dict[str, Any] = {"use_cache": False} if architecture.causal else {}
+    if tokens.token_type_ids is not None:
+        arguments["token_type_ids"] = tokens.token_type_ids
     if tokens.positions is None:
         # As a number, because some families compute with it.
         return {**arguments, "attention_mask": tokens.mask.long()}
@@ -96,6 +102,11 @@ def _arguments(architecture: Architecture, tokens: Tokens) -> dict[str, Any]:
             "this family cannot keep the documents of one row apart; use `isolate_documents: false`"
         )
     return {**arguments, "attention_mask": None, "position_ids": tokens.positions}
+
+
+def _class_logits(logits: Tensor, tokens: Tokens) -> Tensor:
+    """Logits of texts as they are, and of tokens at the predicted ones."""
+    return logits if logits.dim() == 2 else logits[tokens.predicted]
 
 
 def output_map(model: PreTrainedModel, architecture: Architecture) -> OutputMap:

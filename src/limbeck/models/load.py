@@ -26,8 +26,9 @@ from .auto_classes import body_class, whole_class
 from .locate import GGUF, locate
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
+from .task_heads import TaskHead, head_missing, task_class
 from .tied_head import has_head_of_its_own, has_lm_predictions
-from .weight_files import weight_files
+from .weight_files import first_few, weight_files
 from .weight_fit import WeightFit, fit_of, load_named, not_finite, with_shared_biases
 from .weight_plan import restore_exactly, weight_plan
 
@@ -112,6 +113,29 @@ def load_with_head(name: str, *, architecture: Architecture, seed: int) -> PreTr
         raise ModelError(f"transformers has no model with a vocabulary head for {name!r}")
     if problem := fit.problem(name, head_in_part=False):
         raise ModelError(problem)
+    return model
+
+
+def load_task_model(name: str, head: TaskHead, *, stored: bool = False) -> PreTrainedModel:
+    """A classifier, tagger or scoring model in evaluation mode.
+
+    Args:
+        name: A folder or hub name, as for `locate`.
+        head: The head that it was saved with.
+        stored: As for `load_model`.
+
+    Raises:
+        ModelError: It cannot be loaded, or its files lack weights of the head.
+    """
+    config = load_config(name)
+    model, fit = _load(task_class(head), config, name, stored=stored)
+    if model is None or fit is None:
+        raise ModelError(f"{name!r}: {head_missing(head, config)}")
+    if lacking := fit.missing_in_head:
+        raise ModelError(
+            f"{name!r} lacks {len(lacking)} weights of {head.about}: {first_few(lacking)}; copy the"
+            " model again, or fine-tune it (`limbeck finetune`)"
+        )
     return model
 
 

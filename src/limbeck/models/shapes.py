@@ -25,6 +25,8 @@ class Shape:
         causal: A token attends only to the tokens before it.
         tokens: Number of tokens that the tokenizer really has; None for ``vocab_size``.
         absent: Ids below the largest that belong to no token, in ascending order.
+        labels: Names of the classes of a task head, in the order of its logits; one of a head that
+            gives a number, and none without such a head.
     """
 
     num_hidden_layers: int
@@ -38,6 +40,7 @@ class Shape:
     causal: bool = False
     tokens: int | None = None
     absent: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def token_ids(self) -> TokenIds:

@@ -35,7 +35,8 @@ class WeightFit:
     Attributes:
         described: Number of weights that the body has according to the configuration.
         missing: Weights of the body, except its pooler, that the files lack.
-        missing_in_head: Weights of the vocabulary head that the files lack.
+        missing_in_head: Weights of the head that the files lack; with those of the pooler, which
+            the heads of classifiers read.
         head_in_part: Whether the files have some weights of the head and lack others.
         unexpected: Weights in the files that the configuration does not describe.
         unplaced: The unexpected weights that lie inside the body.
@@ -203,7 +204,7 @@ def fit_of(model: PreTrainedModel, facts: Mapping[str, Any]) -> WeightFit:
 
     named = model.state_dict()
     body = {name for name in named if name.startswith(prefix) and in_body(name)}
-    head = {name for name in named if not name.startswith(prefix)}
+    head = set(named) - body if prefix else set()
     missing = set(facts["missing_keys"])
     tied = set(model.all_tied_weights_keys)
     missing_in_head = (missing & head) - tied

@@ -11,6 +11,8 @@ from ..system.lazy import lazily
 if TYPE_CHECKING:
     from .attention_scores import AttentionScores
     from .catalogue import OBJECTIVES
+    from .class_labels import ClassLabels
+    from .class_logits import ClassLogits
     from .contract import Objective
     from .divergences import DIVERGENCES, divergence_of
     from .embeddings import Embeddings
@@ -32,6 +34,8 @@ __all__ = [
     "OBJECTIVES",
     "PRESETS",
     "AttentionScores",
+    "ClassLabels",
+    "ClassLogits",
     "DistillationLoss",
     "Embeddings",
     "HiddenStates",
@@ -57,6 +61,8 @@ __getattr__ = lazily(
         "OBJECTIVES": ".catalogue",
         "PRESETS": ".presets",
         "AttentionScores": ".attention_scores",
+        "ClassLabels": ".class_labels",
+        "ClassLogits": ".class_logits",
         "DistillationLoss": ".loss",
         "Embeddings": ".embeddings",
         "HiddenStates": ".hidden_states",

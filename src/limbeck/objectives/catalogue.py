@@ -4,6 +4,8 @@ from dataclasses import fields
 from typing import Any
 
 from .attention_scores import AttentionScores
+from .class_labels import ClassLabels
+from .class_logits import ClassLogits
 from .contract import Objective
 from .embeddings import Embeddings
 from .hidden_states import HiddenStates
@@ -26,6 +28,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "attention_scores": AttentionScores,
     "relations": Relations,
     "qkv": Qkv,
+    "class_logits": ClassLogits,
+    "class_labels": ClassLabels,
 }
 
 

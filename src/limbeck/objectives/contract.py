@@ -18,7 +18,7 @@ from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize, Projections
 
-_NO_TEACHER = "needs a teacher; give one, or use `labels`"
+_NO_TEACHER = "needs a teacher; give one, or use `labels` (of a task `class_labels`)"
 
 
 @runtime_checkable

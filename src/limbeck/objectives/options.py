@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..errors import Problem
 from ..system.numbers import Number, Whole
+from .class_options import ClassLabelsOptions, ClassLogitsOptions
 from .layer_mapping import LayerMap, map_problems
 from .layer_names import LayerName, layer_name_problems
 from .measures import divergence_problems
@@ -276,4 +277,6 @@ OPTIONS: dict[str, type] = {
     "attention_scores": AttentionScoresOptions,
     "relations": RelationsOptions,
     "qkv": QkvOptions,
+    "class_logits": ClassLogitsOptions,
+    "class_labels": ClassLabelsOptions,
 }

@@ -56,6 +56,26 @@ PRESETS: dict[str, Preset] = {
             "mean_hidden_states": {"weight": 0.1},
         },
     ),
+    "fine-tuning": Preset("the labels of a task's rows alone, no teacher", {"class_labels": {}}),
+    "classifier": Preset(
+        "a task's labels, and its teacher's class probabilities at temperature 2, Hinton et al."
+        " 2015, arXiv:1503.02531",
+        {"class_logits": {"temperature": 2.0}, "class_labels": {"weight": 0.5}},
+    ),
+    "tagger": Preset(
+        "the same for each word of a tagging task",
+        {"class_logits": {"temperature": 2.0}, "class_labels": {"weight": 0.5}},
+    ),
+    "tinybert-task": Preset(
+        "attention scores, hidden states, embeddings and class probabilities on a task's rows, Jiao"
+        " et al. 2020, arXiv:1909.10351",
+        {
+            "attention_scores": {"layers": "uniform"},
+            "hidden_states": {"layers": "uniform"},
+            "embeddings": {},
+            "class_logits": {},
+        },
+    ),
     "tinybert": Preset(
         "attention scores, hidden states, embeddings and output, Jiao et al. 2020,"
         " arXiv:1909.10351",

@@ -62,6 +62,8 @@ def amount_warnings(models: Models, data: DataPart, stages: Sequence[Stage]) -> 
                 " say little"
             )
     for number, stage in enumerate(stages):
+        if stage.rows:
+            continue
         of_prompts = stage.policy is not None
         mine = [rows for rows in every if (rows.kind == "prompt") == of_prompts]
         size = stage.batch_size

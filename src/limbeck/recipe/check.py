@@ -26,6 +26,7 @@ from .schema import DataPart, Recipe, TrainingPart
 from .setup import Setup
 from .sides import Models, ModelSide
 from .stages import BuiltStage, build_stages
+from .task import find_task, rows_warnings
 from .tokenizers import (
     coverage_problems,
     initialization_problems,
@@ -59,14 +60,21 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     models, found, warnings = _described(parsed)
     problems += found
     stages: list[BuiltStage] = []
+    rows = None
     if models and parsed.data:
+        task = find_task(models, parsed.teacher, parsed.data, parsed.evaluation)
+        models, rows = task.models, task.rows
+        problems += task.problems
+        warnings += task.warnings
         problems += _reading_problems(models, parsed.data)
-        stages, found = build_stages(parsed.stages, models, parsed.data)
+        stages, found = build_stages(parsed.stages, models, parsed.data, rows)
         problems += [problem for problem in found if problem not in problems]
     if models:
         problems += _problems_of_models(parsed, models, stages)
     if models and parsed.data and not any(path.startswith(_READ) for path, _ in problems):
-        problems += coverage_problems(models, parsed.data) or amount_problems(models, parsed.data)
+        problems += coverage_problems(models, parsed.data, rows) or amount_problems(
+            models, parsed.data
+        )
     recipe = parsed.recipe
     if recipe:
         problems += factor_stage_problems(recipe.stages, recipe.student.low_rank)
@@ -76,9 +84,9 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     if recipe is None or models is None or problems:
         return None, problems
     loop_stages = [built.stage for built in stages]
-    warnings += _warnings(recipe, models, loop_stages)
+    warnings += [*_warnings(recipe, models, loop_stages), *rows_warnings(rows, loop_stages)]
     maskings = [built.masking for built in stages]
-    setup = Setup(recipe, models, loop_stages, maskings, warnings).with_seed(recipe.seed)
+    setup = Setup(recipe, models, loop_stages, maskings, warnings, rows).with_seed(recipe.seed)
     if emulated := emulation_warning(setup.precision, setup.device):
         warnings.append(emulated)
     return setup, []

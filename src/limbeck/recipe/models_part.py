@@ -20,6 +20,9 @@ class TeacherPart(Part):
     architecture: Architecture | None = Field(
         None, description="module paths, for a model type that limbeck does not know"
     )
+    labels: dict[str, str] = Field(
+        {}, description="names for the labels of its head, as {LABEL_0: negative}"
+    )
     cache: str | None = Field(
         None, description="folder of its signals (limbeck cache), in place of running the model"
     )

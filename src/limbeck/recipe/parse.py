@@ -82,8 +82,10 @@ def parse(raw: Mapping[str, Any]) -> tuple[Parsed, list[Problem]]:
         problems += found
         stages.append(parsed)
     for number, part in enumerate(recipe.stages if recipe else []):
-        if (part.tokens is None) == (part.max_steps is None):
-            problems.append((f"stages.{number}", "give either tokens or max_steps"))
+        lengths = (part.tokens, part.max_steps, part.num_train_epochs)
+        if sum(length is not None for length in lengths) != 1:
+            message = "give one of tokens, max_steps and num_train_epochs"
+            problems.append((f"stages.{number}", message))
     read = recipe or _Readable(raw)
     parsed_recipe = Parsed(
         None if problems else recipe,

@@ -22,8 +22,8 @@ from .stage_part import StagePart
 def prompt_problems(data: DataPart) -> list[Problem]:
     """Files of prompts that are missing or begin with something else, and no room for them."""
     problems: list[Problem] = []
-    if not data.text and not data.prompts:
-        problems.append(("data.text", "is missing; give text, or prompts"))
+    if not (data.text or data.prompts or data.task or data.rows):
+        problems.append(("data.text", "is missing; give text, prompts, or the rows of a task"))
     for number, location in enumerate(data.prompts):
         try:
             file_of_split(Path(location), "train")

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ..data.rows import LocationField
 from ..data.text import TextSource
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
+from ..evaluation.task_files import TaskLocations
 from ..system.choices import DeviceChoice, PrecisionChoice
 from ..system.numbers import Number, Whole
 from .models_part import StudentPart, TeacherPart
@@ -40,6 +42,18 @@ class DataPart(Part):
     )
     prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         [], description="DIR/NAME of files of prompts with references, for decoders"
+    )
+    task: LocationField | None = Field(
+        None,
+        description="DIR/NAME of a task's files, or a file, folder or hub dataset of rows, whose"
+        " labels or tags are learned",
+    )
+    rows: Annotated[list[LocationField], BeforeValidator(_as_list)] = Field(
+        [], description="rows without labels, for which the teacher gives them"
+    )
+    predict: Literal["label", "tags"] | None = Field(
+        None,
+        description="of rows that have both; label, or what the teacher's head does",
     )
     max_new_tokens: Whole | None = Field(
         None, ge=1, description="longest response in tokens; half of max_length by default"
@@ -86,7 +100,9 @@ class TrainingPart(Part):
 class EvaluationPart(Part):
     """What the finished student is measured on."""
 
-    tasks: list[str] = Field([], description="DIR/NAME of task files")
+    tasks: TaskLocations = Field(
+        [], description="each DIR/NAME of task files, or a file, folder or hub dataset of rows"
+    )
     seeds: Whole = Field(3, ge=1, description="fine-tunings of every model on every task")
     max_train_samples: Whole | None = Field(
         None, ge=1, description="training rows of a task, the same for every model; all by default"

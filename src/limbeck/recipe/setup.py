@@ -11,17 +11,28 @@ from ..tokenization.masking import Masking, NextToken
 from ..training.stage import Stage
 from .schema import Recipe
 from .sides import Models
+from .task_rows import TaskRows
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A checked recipe, and what follows from it."""
+    """A checked recipe, and what follows from it.
+
+    Attributes:
+        recipe: As it was written.
+        models: Both, before a weight is loaded.
+        stages: As the loop takes them.
+        maskings: What hides tokens in each stage.
+        warnings: What may be meant, and is worth a look.
+        rows: Of the task that is learned; None without one.
+    """
 
     recipe: Recipe
     models: Models
     stages: list[Stage]
     maskings: list[Masking | NextToken | None]
     warnings: list[str]
+    rows: TaskRows | None = None
 
     def with_seed(self, seed: int) -> "Setup":
         """The same by another chance."""
@@ -42,6 +53,8 @@ class Setup:
     @cached_property
     def has_trained_head(self) -> bool:
         """Whether some stage trains the student's vocabulary head, or the student came with one."""
+        if self.models.student.head:
+            return False  # it has the head of a task in that place
         if any(s.student_needs().predictions for s in self.stages if s.mixed is None):
             return True
         name = self.recipe.student.model

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from ..errors import Problem, RecipeError
 from ..models.architecture import Architecture
 from ..models.shapes import Shape
+from ..models.task_heads import TaskHead
 from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap, map_tokens
 from .stage_part import AlignmentPart
@@ -29,6 +30,7 @@ class ModelSide:
         shape: Its sizes, and the ids of its tokens.
         architecture: Where its parts are.
         tokenizer: What it reads text with.
+        head: Of a task that is learned; None where it has none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ModelSide:
     shape: Shape
     architecture: Architecture
     tokenizer: PreTrainedTokenizerFast
+    head: TaskHead | None = None
 
     def over(self, *, vocab_size: int) -> "ModelSide":
         """The same over so many tokens, each of which has a row."""

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ..objectives.schedule import NumberOrRamp, Ramp
-from ..system.numbers import Whole
+from ..system.numbers import Number, Whole
 from ..tokenization.masking import Masking
 from ..training.settings import OptimizerSettings
 from .part import Part, as_kind
@@ -78,6 +78,9 @@ class StagePart(Part):
         None, ge=1, description="length of the stage in tokens; or give max_steps"
     )
     max_steps: Whole | None = Field(None, ge=1, description="length of the stage in steps")
+    num_train_epochs: Number | None = Field(
+        None, gt=0, le=10_000, description="length of the stage in passes over the rows of a task"
+    )
     batch_size: Whole = Field(32, ge=1, description="sequences in an optimizer step")
     micro_batch_size: Whole | None = Field(None, ge=1, description="sequences in one forward")
     optimizer: OptimizerSettings = OptimizerSettings()

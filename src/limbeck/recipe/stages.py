@@ -1,7 +1,7 @@
 """The stages of a recipe as the loop takes them, with every problem found on the way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import Problem
@@ -16,6 +16,8 @@ from .prompts import stage_policy
 from .schema import DataPart
 from .sides import Models, padding_problems
 from .stage_part import StagePart
+from .task import rows_of_stage, rows_problems
+from .task_rows import TaskRows
 from .tokenizers import alignment_problems, comparison_problems
 
 
@@ -31,9 +33,16 @@ Built = tuple[BuiltStage | None, list[Problem]]
 
 
 def build_stages(
-    parsed: Sequence[ParsedStage], models: Models, data: DataPart
+    parsed: Sequence[ParsedStage], models: Models, data: DataPart, rows: TaskRows | None = None
 ) -> tuple[list[BuiltStage], list[Problem]]:
-    """The stages that can be carried out, and all that is wrong with the others."""
+    """The stages that can be carried out, and all that is wrong with the others.
+
+    Args:
+        parsed: As far as they can be read.
+        models: Of the recipe.
+        data: Of the recipe.
+        rows: Of the recipe's task.
+    """
     built: list[BuiltStage] = []
     problems: list[Problem] = []
     for number, stage in enumerate(parsed):
@@ -42,7 +51,7 @@ def build_stages(
         # A stage after a mixed one finds a teacher that reads the student's tokens.
         known = models.after_mixed() if any(b.stage.mixed is not None for b in built) else models
         if stage.part.mixed is None:
-            made, found = _build_stage(stage, stage.part, number, known, data)
+            made, found = _build_stage(stage, stage.part, number, known, data, rows)
         else:
             made, found = _build_mixed_stage(stage.part, number, known, data)
         problems += [problem for problem in found if problem not in problems]
@@ -52,7 +61,12 @@ def build_stages(
 
 
 def _build_stage(
-    parsed: ParsedStage, part: StagePart, number: int, models: Models, data: DataPart
+    parsed: ParsedStage,
+    part: StagePart,
+    number: int,
+    models: Models,
+    data: DataPart,
+    rows: TaskRows | None,
 ) -> Built:
     """A stage with its objectives bound to both models."""
     problems = alignment_problems(part, number, models, data)
@@ -60,6 +74,8 @@ def _build_stage(
     bound, found = _bound_objectives(parsed, number, models, compared)
     problems += found
     problems += _alignment_problems(part, number, bound, models)
+    of_rows = rows_of_stage(bound, rows, data)
+    problems += rows_problems(part, number, bound, models, rows=of_rows)
     problems += _size_problems(part, number, data)
     if part.trainable == "head":
         problems += _head_problems(bound, number, models)
@@ -76,7 +92,8 @@ def _build_stage(
         alignment=part.alignment is not None,
         policy=policy,
         projections=part.projection_init,
-        **_course(part, data),
+        rows=of_rows is not None,
+        **_course(part, data, of_rows),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
     if models.student.architecture.causal:
@@ -118,7 +135,11 @@ def _alignment_problems(
     part: StagePart, number: int, bound: Mapping[str, Objective], models: Models
 ) -> list[Problem]:
     """Objectives that compare what the stage's alignment, or the lack of one, cannot."""
-    needs = {name: objective.teacher_needs() for name, objective in bound.items()}
+    # Classes are matched by name, whatever the tokens are.
+    needs = {
+        name: replace(objective.teacher_needs(), class_logits=False)
+        for name, objective in bound.items()
+    }
     if part.alignment is None:
         compares = any(need.anything for need in needs.values())
         return comparison_problems(models, f"stages.{number}.objectives") if compares else []
@@ -167,6 +188,8 @@ def _head_problems(
 ) -> list[Problem]:
     """Objectives that give a vocabulary head nothing to learn from, or a head without weights."""
     place = f"stages.{number}.trainable"
+    if models.student.head:
+        return []
     others = [name for name, o in objectives.items() if not o.student_needs().predictions]
     if others:
         message = f"is head, but {', '.join(others)} needs no predictions; train all, or leave"
@@ -199,6 +222,12 @@ def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataP
         (part.trainable == "all", f"{place}.trainable", "must be all in a mixed stage"),
         (part.alignment is None, f"{place}.alignment", "has no place in a mixed stage"),
         (part.policy is None, f"{place}.policy", "has no place in a mixed stage"),
+        (
+            models.student.head is None,
+            f"{place}.mixed",
+            "cannot stand beside the rows of a task (data.task); continue with its student in a"
+            " recipe of its own",
+        ),
         (bool(data.text), "data.text", "is missing; a mixed stage reads text"),
         (data.packing, "data.packing", "must be true with a mixed stage"),
     ]
@@ -232,11 +261,14 @@ def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem
     return problems
 
 
-def _course(part: StagePart, data: DataPart) -> dict[str, Any]:
+def _course(part: StagePart, data: DataPart, rows: TaskRows | None = None) -> dict[str, Any]:
     """How long a stage is, how it is split and how fast it learns."""
+    epochs = part.num_train_epochs
+    steps = steps_of_tokens(part.tokens or 0, part.batch_size, data.max_length)
+    if rows and epochs:
+        steps = max(1, round(epochs * len(rows.train) / part.batch_size))
     return {
-        "steps": part.max_steps
-        or steps_of_tokens(part.tokens or 0, part.batch_size, data.max_length),
+        "steps": part.max_steps or steps,
         "batch_size": part.batch_size,
         "micro_batch_size": part.micro_batch_size or part.batch_size,
         "optimizer": part.optimizer,

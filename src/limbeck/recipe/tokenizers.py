@@ -14,6 +14,7 @@ from .models_part import StudentPart
 from .schema import DataPart
 from .sides import Models
 from .stage_part import StagePart
+from .task_rows import TaskRows, text_of
 
 _DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
 _UNKNOWN_AT_MOST = 0.05  # of the tokens of a text
@@ -21,10 +22,18 @@ _LETTERS_NAMED = 10
 _SPECIAL_TOKENS = 5  # which every two encoders share
 
 
-def coverage_problems(models: Models, data: DataPart) -> list[Problem]:
-    """Texts and prompts that the student's tokenizer cannot represent, by their first documents."""
+def coverage_problems(
+    models: Models, data: DataPart, rows: TaskRows | None = None
+) -> list[Problem]:
+    """What the student's tokenizer cannot represent of texts, prompts and rows."""
     problems = []
-    for field, (path, documents) in _beginnings(data).items():
+    read = _beginnings(data)
+    if rows:
+        field = "data.rows" if data.task is None else "data.task"
+        texts = (text_of(row)[:_LETTERS_LOOKED_AT] for row in rows.train)
+        name = rows.task.name if rows.task else "the rows"
+        read[field] = name, islice(texts, _DOCUMENTS_LOOKED_AT)
+    for field, (path, documents) in read.items():
         text = coverage(models.student.tokenizer, documents)
         if text.tokens == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"

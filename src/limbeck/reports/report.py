@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import write_texts
+from .finetuning import finetuning_notes, search_plots, search_tables
 from .generation import generation_tables, share_plot
 from .page import ROLES, Records, cell, curves, page, plots, words
 from .quality import mean_scores, quality_tables, score_text, share_of, with_mean
 from .run_results import RunResult
 from .tables import Table, number_columns
+from .task_results import task_tables
 from .vocabularies import vocabulary_tables
 
 _NAMES = {
@@ -108,6 +110,8 @@ def tables(result: RunResult, records: Records = ()) -> list[tuple[str, Table]]:
     found = [
         ("Size and speed", _sizes(result, tuple(_NAMES))),
         *quality_tables(result),
+        *task_tables(result.task_answers, ROLES),
+        *search_tables(result),
         (
             "Time on the CPU: milliseconds a text, median and 95th percentile",
             _latency_table(result),
@@ -135,6 +139,7 @@ def as_markdown(result: RunResult, records: Records = ()) -> str:
 def as_html(result: RunResult, records: Records = ()) -> str:
     """The report as one page that needs nothing outside it."""
     drawings = [*plots(result, records, mean_scores(result)), *share_plot(records)]
+    drawings += search_plots(result)
     shown = tables(result, records)
     return page(result.name, headline(result), shown, drawings, _notes(result))
 
@@ -202,7 +207,8 @@ def _facts(facts: Mapping[str, Any]) -> Table:
 
 def _notes(result: RunResult) -> list[str]:
     """The notes, and what made the report."""
-    return [*result.notes, f"limbeck version: {result.limbeck_version}"]
+    made = f"limbeck version: {result.limbeck_version}"
+    return [*result.notes, *finetuning_notes(result), made]
 
 
 def finite(value: Any) -> Any:

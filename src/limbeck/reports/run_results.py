@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from .model_results import ModelResult
+from .search_results import SearchResult
+from .task_results import TaskAnswers
 from .vocabulary_results import NearestTokens, SentenceInBoth, TokenizedTwice
 
 Part = TypeVar("Part")
@@ -30,6 +32,8 @@ class TaskQuality:
         seeds: The headline metric of every fine-tuning, by model.
         spread: Its standard deviation, by model.
         metrics: The mean of every metric, by model.
+        search: How learning rate and length were chosen, by model; not in report.json where they
+            were given.
     """
 
     metric: str
@@ -42,6 +46,18 @@ class TaskQuality:
     seeds: Mapping[str, Sequence[float | None]]
     spread: Mapping[str, float | None]
     metrics: Mapping[str, Mapping[str, float | None]]
+    search: Mapping[str, SearchResult] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data, with the keys of report.json."""
+        return {key: value for key, value in asdict(self).items() if key != "search" or value}
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "TaskQuality":
+        """The scores as they stand in report.json."""
+        found = plain.get("search", {}).items()
+        search = {role: SearchResult.from_json(of_role) for role, of_role in found}
+        return TaskQuality(**{**plain, "search": search})
 
     @property
     def scores(self) -> dict[str, float]:
@@ -162,6 +178,8 @@ class RunResult:
         two_readings: Of two vocabularies: one sentence in the tokens of both.
         token_counts: Of two vocabularies: counts of the training text, by stage; `cuts` in JSON.
         by_position: Measures in the first, middle and last third of held-out texts.
+        task_answers: Of a task that was learned: agreement, flips and calibration; absent from
+            report.json without one.
         notes: Sentences for the reader.
     """
 
@@ -178,14 +196,18 @@ class RunResult:
     two_readings: SentenceInBoth | None = None
     token_counts: Mapping[str, TokenizedTwice] = field(default_factory=dict)
     by_position: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    task_answers: TaskAnswers | None = None
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""
         plain = {"cuts" if key == "token_counts" else key: v for key, v in asdict(self).items()}
+        if self.task_answers is None:
+            del plain["task_answers"]
         return {
             **plain,
             **{role: model.to_json() for role, model in self.models.items()},
+            "quality": {task: quality.to_json() for task, quality in self.quality.items()},
             "training": self.training.to_json() if self.training else {},
             "held_out_text": self.held_out_text.to_json(),
         }
@@ -197,13 +219,17 @@ class RunResult:
             plain[key]
             for key in ("teacher", "no_distillation", "training", "neighbours", "two_readings")
         )
+        answers = plain.get("task_answers")
         return RunResult(
             name=plain["name"],
             limbeck_version=plain["limbeck_version"],
             teacher=ModelResult.from_json(teacher) if teacher else None,
             no_distillation=ModelResult.from_json(control) if control else None,
             student=ModelResult.from_json(plain["student"]),
-            quality=_each(TaskQuality, plain["quality"]),
+            quality={
+                task: TaskQuality.from_json(of_task)
+                for task, of_task in (plain["quality"] or {}).items()
+            },
             training=TrainingFacts.from_json(training) if training else None,
             held_out=_each(HeldOutLoss, plain["held_out"]),
             held_out_text=HeldOutText(**plain["held_out_text"]),
@@ -211,6 +237,7 @@ class RunResult:
             two_readings=SentenceInBoth.from_json(sentence) if sentence else None,
             token_counts=_each(TokenizedTwice, plain["cuts"]),
             by_position=plain["by_position"],
+            task_answers=TaskAnswers.from_json(answers) if answers else None,
             notes=plain["notes"],
         )
 

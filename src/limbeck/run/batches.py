@@ -17,6 +17,7 @@ from ..tokenization.packing import HeldOut, Sequences, tokenize_source
 from ..tokenization.prompts import PromptBatches
 from ..tokenization.two_tokenizations import tokenize_twice
 from .prompt_batches import prompt_batches
+from .task_batches import task_batches
 
 # From so much text at most main directions are taken, read at one time.
 _CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS = 64, 32_768
@@ -50,6 +51,8 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
         return _aligned_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
     if stage.policy is not None:
         return prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
+    if stage.rows:
+        return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
     return _batches(
         setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
     )
@@ -60,6 +63,8 @@ def stage_held_out(setup: Setup, number: int) -> list[Batch]:
     stage = setup.stages[number]
     if stage.policy is not None:
         return _some(setup, prompt_batches(setup, held_out=True, size=_held_out_size(setup)))
+    if stage.rows:
+        return _held_out_rows(setup)
     if stage.mixed is None and not stage.alignment:
         return held_out_batches(setup, masking=setup.maskings[number])
     size = _held_out_size(setup)
@@ -93,6 +98,15 @@ def _held_out_size(setup: Setup) -> int:
     return min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
 
 
+def _held_out_rows(setup: Setup) -> list[Batch]:
+    """The held-out rows of a task, each of them once."""
+    batches = task_batches(setup, held_out=True, size=_held_out_size(setup))
+    count = min(setup.recipe.data.held_out.sequences, len(batches.table))
+    full, rest = divmod(count, batches.size)
+    found = [batches.batch(number) for number in range(full)]
+    return [*found, batches.batch(full, slice(rest))] if rest else found
+
+
 def _some(
     setup: Setup, batches: Batches | MixedBatches | AlignedBatches | PromptBatches
 ) -> list[Batch]:
@@ -101,12 +115,13 @@ def _some(
 
 
 def calibration_tokens(setup: Setup) -> Tokens:
-    """A little text as it is, for what is computed from a model's own activations."""
+    """A little text in the student's tokens, for what is computed from activations."""
     size = max(1, min(_CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS // setup.recipe.data.max_length))
     if not setup.recipe.data.text:
-        return prompt_batches(setup, held_out=False, size=size).batch(0).teacher
+        some = task_batches if setup.rows else prompt_batches
+        return some(setup, held_out=False, size=size).batch(0).student
     batches = _batches(setup, held_out=False, size=size, masking=None, seed=setup.recipe.seed)
-    return batches.batch(0).teacher
+    return batches.batch(0).student
 
 
 def _batches(

@@ -8,11 +8,13 @@ import torch
 
 from ..activations import Needs
 from ..data.json_lines import file_of_split
+from ..evaluation.task_files import content_of_task
 from ..models.auto_classes import whole_class
 from ..models.locate import fingerprint
 from ..objectives.logits import Logits
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
+from ..recipe.task_rows import content_of_unlabelled
 from ..system.fingerprints import content_of
 from ..teacher.manifest import FORMAT, Kind, Manifest
 from ..teacher.stored_names import stored_names
@@ -104,6 +106,8 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
             "top_tokens": share * kind.tokens * 4,
             "top_logs": share * (kind.tokens + 1) * 2,
             "drawn": share * kind.tokens * 4,
+            # Of a text it is one row for all of its tokens.
+            "class_logits": len(teacher.shape.labels) * element,
         }
         names = stored_names(stage.teacher_needs(), kind, model, architecture)
         here = stage.steps * stage.batch_size * setup.recipe.data.max_length
@@ -134,7 +138,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     identity = {
         "teacher": fingerprint(model),
         "student.tokenizer": tokenizer_hash(models.student.tokenizer),
-        "data": data.model_dump_json(exclude={"text", "prompts", *_plain(data)}),
+        "data": data.model_dump_json(exclude={"text", "prompts", "rows", *_plain(data)}),
         "seed": str(recipe.seed),
         "training.precision": setup.precision.name,
     }
@@ -150,6 +154,10 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         identity[f"data.text.{number}"] = f"{found} x {source.weight:g} of {source.column}"
     for number, place in enumerate(data.prompts):
         identity[f"data.prompts.{number}"] = content_of(file_of_split(Path(place), "train"))
+    if data.task is not None:
+        identity["data.task"] = content_of_task(data.task, test_split=recipe.evaluation.split)
+    for number, rows in enumerate(data.rows):
+        identity[f"data.rows.{number}"] = content_of_unlabelled(rows)
     for number, stage in enumerate(recipe.stages):
         align = stage.alignment
         decides = {
@@ -163,4 +171,5 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
 
 def _plain(data: DataPart) -> set[str]:
     """Fields that came after the first caches, where they say what those were made with."""
-    return {name for name in ("chat_template", "loss_on") if getattr(data, name) == _DEFAULT[name]}
+    later = ("chat_template", "loss_on", "task", "predict")
+    return {name for name in later if getattr(data, name) == _DEFAULT[name]}

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from transformers import PreTrainedModel
 
+from ..evaluation.task_files import name_of_task
 from ..export.card import CardFacts, model_card
 from ..export.pretrained import export_student
 from ..recipe.check import prepare
@@ -112,7 +113,8 @@ def train_run(
 
 def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
     """Save the student as a plain transformers folder, and its adapters beside it if wanted."""
-    part, with_head = setup.recipe.student, setup.has_trained_head
+    part = setup.recipe.student
+    with_head = setup.has_trained_head or setup.models.student.head is not None
     export_adapters(student, part, folder, with_head=with_head)
     finish_low_rank(student, setup.models.student.architecture, part.low_rank)
     export_student(
@@ -128,8 +130,8 @@ def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
 def _card_facts(setup: Setup) -> CardFacts:
     recipe = setup.recipe
     stages = [
-        f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of"
-        f" {stage.batch_size} x {recipe.data.max_length} tokens"
+        f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of {stage.batch_size}"
+        + (" rows" if stage.rows else f" x {recipe.data.max_length} tokens")
         for stage in setup.stages
     ]
     low_rank = recipe.student.low_rank
@@ -140,9 +142,18 @@ def _card_facts(setup: Setup) -> CardFacts:
         student=setup.models.student.shape,
         model_type=setup.models.student.config.model_type,
         stages=stages,
-        text=[Path(p).name for p in (*(s.path for s in recipe.data.text), *recipe.data.prompts)],
+        text=_texts(setup),
         with_head=setup.has_trained_head,
+        head=setup.models.student.head,
         low_rank=low_rank is not None
         and low_rank.kind == "factorize"
         and low_rank.export != "dense",
     )
+
+
+def _texts(setup: Setup) -> list[str]:
+    """What the recipe learns from, for the model card."""
+    data, rows = setup.recipe.data, setup.rows
+    found = [Path(place).name for place in (*(s.path for s in data.text), *data.prompts)]
+    found += [rows.task.name] if rows and rows.task else []
+    return [*found, *map(name_of_task, data.rows)]

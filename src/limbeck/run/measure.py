@@ -13,6 +13,7 @@ from ..models.locate import model_of_run
 from ..models.low_rank_layers import low_rank_ranks
 from ..recipe.low_rank import low_rank_notes
 from ..recipe.setup import Setup
+from ..reports.finetuning import teacher_warnings
 from ..reports.model_results import ModelResult
 from ..reports.report import write_report
 from ..reports.run_results import RunResult, TaskQuality
@@ -20,6 +21,7 @@ from ..training.records import RunLog
 from .costs import Costed, costs_by_size, students_sentence
 from .evaluate import evaluate_model, evaluation_notes
 from .measure_generation import positions_of_run
+from .measure_task import task_measures
 from .measure_text import text_measures
 from .measure_training import held_out_losses, training_facts
 from .measure_vocabularies import counts_of_run, neighbours_of_run, readings_of_run
@@ -38,6 +40,9 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
     kept = folder / "evaluation"
     costs = _costs(setup, models, kept)
     scores = _scores(setup, models, kept, console)
+    learned = task_measures(setup, models)
+    if learned:
+        scores = {learned.answers.task: learned.scores, **scores}
     result = RunResult(
         name=setup.recipe.name,
         limbeck_version=__version__,
@@ -52,9 +57,14 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
         two_readings=readings_of_run(setup, folder),
         token_counts=counts_of_run(setup),
         by_position=positions_of_run(setup, folder),
-        notes=_notes(setup, folder),
+        task_answers=learned.answers if learned else None,
+        notes=[*([learned.answers.verdict] if learned else []), *_notes(setup, folder)],
     )
     write_report(result, records, folder / "report")
+    for warning in teacher_warnings(result):
+        console.print(
+            f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     return result
 
 
@@ -114,6 +124,7 @@ def _quality(scores: Mapping[str, TaskScore]) -> TaskQuality:
         seeds={role: score.values for role, score in scores.items()},
         spread={role: score.deviation for role, score in scores.items()},
         metrics={role: score.means() for role, score in scores.items()},
+        search={role: score.search for role, score in scores.items() if score.search},
     )
 
 

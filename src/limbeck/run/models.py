@@ -7,8 +7,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..models.load import load_model, load_with_head
+from ..models.load import load_body, load_config, load_model, load_task_model, load_with_head
+from ..models.task_heads import head_of
 from ..recipe.setup import Setup
+from ..recipe.sides import ModelSide
 from ..student.embedding_init import (
     mean_of_containing_tokens,
     mean_of_teacher_tokens,
@@ -44,7 +46,7 @@ def build_models(
     taught = taught and recipe.teacher is not None and recipe.teacher.cache is None
     if copy and recipe.teacher and recipe.student.embedding_init != "random":
         _begin_with_embeddings(setup, student, recipe.teacher.model)
-    aligned = any(stage.alignment for stage in setup.stages)
+    aligned = any(stage.alignment or stage.rows for stage in setup.stages)
     copied = bool(models.copied_layers) and not models.two_vocabularies
     if recipe.teacher and (copied or (taught and (aligned or not models.two_vocabularies))):
         asks_logits = any(stage.needs_teacher_logits for stage in setup.stages)
@@ -77,12 +79,36 @@ def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str)
 
 def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
     models, name = setup.models, setup.recipe.student.model
+    if models.student.head:
+        return _first_task_student(setup, models.student, pretrained=pretrained)
     if pretrained and name:
         return load_with_head(
             name, architecture=models.student.architecture, seed=setup.recipe.seed
         )
     config, seed = models.student.config, setup.recipe.seed
     return build_student(config, seed=seed, architecture=models.student.architecture)
+
+
+def _first_task_student(setup: Setup, side: ModelSide, *, pretrained: bool) -> PreTrainedModel:
+    """A student with the head of a task: its own if it was trained for these labels, or a new one.
+
+    Args:
+        setup: A checked recipe.
+        side: The student.
+        pretrained: False leaves all weights random.
+    """
+    name = setup.recipe.student.model
+    own = head_of(load_config(name)) if name else None
+    if name and own and pretrained and own == side.head:
+        return load_task_model(name, own)
+    student = build_student(
+        side.config, seed=setup.recipe.seed, architecture=side.architecture, head=side.head
+    )
+    if name and pretrained:
+        body = load_body(name).state_dict()
+        inside = student.base_model.state_dict().keys()
+        student.base_model.load_state_dict({k: v for k, v in body.items() if k in inside})
+    return student
 
 
 def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrainedModel) -> None:

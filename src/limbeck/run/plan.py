@@ -27,6 +27,7 @@ from .learner import build_learner
 from .models import build_models
 from .prompt_batches import generated_batches, prompt_batches
 from .quantization import quantization_error, quantization_rows
+from .task_batches import task_batches
 from .teacher import live_teacher, untrained_after_mixed
 
 Table = list[list[str]]
@@ -55,7 +56,7 @@ def probe(setup: Setup, number: int) -> Probe:
         wrapped = accelerator.prepare(learner)
         wrapped.train(stage.dropout)
         optimizer = build_optimizer(learner, stage.optimizer)
-        batch = _random_batch(setup, number)
+        batch = _probed_batch(setup, number)
         taught = stage.teacher_needs().anything
         if taught and teacher is None:
             teacher = live_teacher(setup, untrained_after_mixed(setup), accelerator)
@@ -129,8 +130,9 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     length = setup.recipe.data.max_length
     stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
     for number, stage in enumerate(setup.stages):
-        tokens = stage.steps * stage.batch_size * length
-        row = [stage.name, f"{stage.steps:,}", f"{stage.batch_size} x {length}", f"{tokens:,}"]
+        tokens = f"{stage.steps * stage.batch_size * length:,}"
+        size = f"{stage.batch_size} rows" if stage.rows else f"{stage.batch_size} x {length}"
+        row = [stage.name, f"{stage.steps:,}", size, "" if stage.rows else tokens]
         if probes:
             measured = probes[number]
             memory = measured.peak_memory_bytes
@@ -190,6 +192,14 @@ def _with_live_teacher(setup: Setup) -> Setup:
         return setup
     recipe = setup.recipe.model_copy(update={"teacher": part.model_copy(update={"cache": None})})
     return replace(setup, recipe=recipe)
+
+
+def _probed_batch(setup: Setup, number: int) -> Batch:
+    """Random tokens, as many as a step reads; of a task the rows of the first step."""
+    stage = setup.stages[number]
+    if stage.rows:
+        return task_batches(setup, held_out=False, size=stage.batch_size).batch(0)
+    return _random_batch(setup, number)
 
 
 def _random_batch(setup: Setup, number: int) -> Batch:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ..data.prompts import files_of_prompts
 from ..errors import DataError
+from ..evaluation.task_files import content_of_task, name_of_task
 from ..models.locate import fingerprint
 from ..recipe.schema import Recipe
+from ..recipe.task_rows import content_of_unlabelled
 from ..system.files import write_text
 from ..system.fingerprints import content_of
 
@@ -30,6 +32,12 @@ def sources_of(recipe: Recipe) -> Sources:
     for number, place in enumerate(recipe.data.prompts):
         content = content_of(*files_of_prompts(place))
         found[f"data.prompts.{number}"] = {"path": place, "content": content}
+    if (task := recipe.data.task) is not None:
+        content = content_of_task(task, test_split=recipe.evaluation.split)
+        found["data.task"] = {"path": name_of_task(task), "content": content}
+    for number, rows in enumerate(recipe.data.rows):
+        content = content_of_unlabelled(rows)
+        found[f"data.rows.{number}"] = {"path": name_of_task(rows), "content": content}
     models = {"student.model": recipe.student.model}
     if recipe.teacher:
         models["teacher.model"] = recipe.teacher.model

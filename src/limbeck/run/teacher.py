@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from ..errors import TrainingError
 from ..export.both import load_both
 from ..models.attention import use_float32_attention
-from ..models.load import load_model, load_with_head
+from ..models.load import load_model, load_task_model, load_with_head
 from ..models.modules import submodule
 from ..models.quantized import quantize_layers
 from ..recipe.setup import Setup
@@ -22,18 +22,21 @@ from ..training.processes import keeps_shards, shard_layers
 def load_teacher(
     teacher: ModelSide, accelerator: Accelerator, *, with_head: bool | None
 ) -> PreTrainedModel:
-    """The teacher in the precision of its file.
+    """The teacher in the precision of its file, with its head where a task is learned.
 
     Args:
         teacher: Of the recipe.
         accelerator: What keeps shares needs all weights of a layer in one precision.
         with_head: As for `load_model`.
     """
+    stored = not keeps_shards(accelerator)
+    if teacher.head:
+        return load_task_model(teacher.name, teacher.head, stored=stored)
     return load_model(
         teacher.name,
         architecture=teacher.architecture,
         with_head=with_head,
-        stored=not keeps_shards(accelerator),
+        stored=stored,
     )
 
 

@@ -1,6 +1,7 @@
 """What is counted in the text of a recipe: tokens, bytes, and special tokens that it spells."""
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain, islice
 
 import numpy as np
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from ..data.prompts import read_prompts
 from ..data.text import read_documents
 from ..recipe.setup import Setup
+from ..recipe.task_rows import text_of
 from ..token_ids import TokenIds
 from ..tokenization.plain_text import spelled_note
 from ..tokenization.text_bytes import tokenize_texts
@@ -48,7 +50,11 @@ def spelled_notes(setup: Setup) -> list[str]:
 def tokens_per_byte(setup: Setup, tokenizer: PreTrainedTokenizerFast) -> float:
     """Tokens of the held-out text by a tokenizer, divided by its bytes in UTF-8."""
     if not setup.recipe.data.text:
-        texts = [row.references[0] for row in held_out_prompts(setup)]
+        texts = (
+            [text_of(row) for row in setup.rows.held_out]
+            if setup.rows
+            else [row.references[0] for row in held_out_prompts(setup)]
+        )
         tokenized = tokenize_texts(tokenizer, texts)
         return sum(len(one.ids) for one in tokenized) / sum(len(text.encode()) for text in texts)
     sources = read_text(setup, held_out=True, tokenizer=tokenizer)
@@ -60,8 +66,9 @@ def teacher_token_counts(setup: Setup) -> Int64[np.ndarray, " teacher_vocabulary
     """How often the first documents of each source have the teacher's tokens."""
     tokenizer = setup.models.required_teacher().tokenizer
     data = setup.recipe.data
-    read = [read_documents(source) for source in data.text]
+    read: list[Iterable[str]] = [read_documents(source) for source in data.text]
     read += [(row.references[0] for row in read_prompts(place)) for place in data.prompts]
+    read += [map(text_of, setup.rows.train)] if setup.rows else []
     documents = chain.from_iterable(islice(some, _DOCUMENTS_COUNTED) for some in read)
     counts = count_tokens(tokenizer, documents)
     names = tokenizer.convert_ids_to_tokens(list(range(TokenIds.of(tokenizer).end)))

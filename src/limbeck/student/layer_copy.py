@@ -26,6 +26,7 @@ from ..batch import Tokens
 from ..errors import StudentError
 from ..models.architecture import Architecture
 from ..models.shapes import Shape, shape_of
+from ..models.task_heads import is_task_class
 from .axis_maps import AllMaps, AxisMaps
 from .axis_roles import axis_roles, layer_of
 from .merged_layers import merged_layers, runs_of_modules
@@ -120,7 +121,7 @@ def copy_layers(
 ) -> None:
     """Overwrite the student's weights with the weights of the teacher's layers.
 
-    Embeddings are copied too, and the vocabulary head where both have one.
+    Embeddings are copied too, and the head where both have one of the same kind.
 
     Args:
         student: Changed in place; of the teacher's family.
@@ -182,12 +183,14 @@ def _copy_head(
     named = teacher.named_parameters(remove_duplicate=False)
     source = {name: weight for name, weight in named if not name.startswith(body)}
     in_body = {id(parameter) for parameter in student.base_model.parameters()}
+    # The heads of classifiers are not in the architecture: their axes are known by their sizes.
+    wide = teacher.config.hidden_size if is_task_class(type(teacher)) else None
     random = []
     for name, target in student.named_parameters():
         if id(target) in in_body:
             continue
         if name in source:
-            _assign(target, source[name], name, architecture, maps)
+            _assign(target, source[name], name, architecture, maps, wide=wide)
         elif target.dim() > 1 and teacher is not teacher.base_model:
             random.append(name)
     _warn_of_random(random)
@@ -240,15 +243,32 @@ def _embedding_scale(model: PreTrainedModel) -> float:
 
 
 def _assign(
-    target: Tensor, source: Tensor, name: str, architecture: Architecture, maps: AxisMaps
+    target: Tensor,
+    source: Tensor,
+    name: str,
+    architecture: Architecture,
+    maps: AxisMaps,
+    *,
+    wide: int | None = None,
 ) -> None:
     """Fill a weight of the student.
+
+    Args:
+        target: The student's.
+        source: The teacher's.
+        name: Of both.
+        architecture: With the roles of axes.
+        maps: From the teacher's axes to the student's.
+        wide: The width of the hidden states, by which the axes of a weight are known that is not in
+            the architecture; None where such a weight must fit as it is.
 
     Raises:
         StudentError: Its axes are not in the architecture, or do not fit after their maps.
     """
     kind = name.rsplit(".", 1)[-1]
     known = axis_roles(name, architecture)
+    if known is None and wide is not None:
+        known = tuple("hidden" if size == wide else "same" for size in source.shape)
     roles = known or ("same",) * source.dim()
     value = source.detach().float().cpu()
     if kind == "bias":

@@ -12,6 +12,7 @@ from ..models.auto_classes import whole_class
 from ..models.low_rank_layers import low_rank_ranks
 from ..models.modules import parameter_counts
 from ..models.shapes import Shape, shape_of, unused_positions
+from ..models.task_heads import TaskHead, task_class
 
 # Widths that are the hidden size's where they are not given, by their names in configurations.
 _WIDTHS = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size")
@@ -165,17 +166,23 @@ def default_config(model_type: str, *, tokenizer_ids: dict[str, int | None]) -> 
     return config
 
 
-def build_student(config: Any, *, seed: int, architecture: Architecture) -> PreTrainedModel:
-    """A randomly initialized student, with a vocabulary head if the family has one, for evaluation.
+def build_student(
+    config: Any, *, seed: int, architecture: Architecture, head: TaskHead | None = None
+) -> PreTrainedModel:
+    """A randomly initialized student in evaluation mode.
+
+    It has the head of a task where one is given, and otherwise a vocabulary head if the family has
+    one.
 
     Args:
         config: As `student_config` returns it.
         seed: Decides the weights.
         architecture: The family's row of the table.
+        head: Of a classifier, tagger or scoring model; the configuration describes it.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _from_config(config, architecture)
+        model = _from_config(config, architecture, head)
     model.train(False)
     return model
 
@@ -190,6 +197,9 @@ def parameters_of_shape(
     return parameter_counts(measured)
 
 
-def _from_config(config: Any, architecture: Architecture) -> PreTrainedModel:
-    model: PreTrainedModel = whole_class(architecture).from_config(config)
+def _from_config(
+    config: Any, architecture: Architecture, head: TaskHead | None = None
+) -> PreTrainedModel:
+    kind = task_class(head) if head else whole_class(architecture)
+    model: PreTrainedModel = kind.from_config(config)
     return model

@@ -24,6 +24,7 @@ from ..run.cacheable import teacher_identity
 from ..run.distill import train_run
 from ..run.evaluate import evaluate_model
 from ..run.measure_generation import positions_of_run
+from ..run.measure_task import task_measures
 from ..system.files import write_text
 from ..system.locks import anyone_has, claim
 from ..teacher.contract import Teacher
@@ -140,6 +141,8 @@ def _arm(
         console=console,
         label="student",
     )
+    if learned := task_measures(run.setup, {"student": str(place / "student")}):
+        scores = {learned.answers.task: learned.scores["student"], **scores}
     positions_of_run(run.setup, place)  # stored in the run folder for the report
     return scores
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from .. import __version__
+from ..data.rows import Location
 from ..evaluation.bootstrap import draw_rows, redrawn_scores
 from ..evaluation.cost import model_size
 from ..evaluation.finetune import SeedScore
@@ -16,10 +17,12 @@ from ..evaluation.seeds import TaskScore
 from ..evaluation.task_files import load_task
 from ..evaluation.tasks import Task, subsample
 from ..recipe.schema import EvaluationPart
+from ..recipe.setup import Setup
 from ..reports.study_results import ArmResult, StudyResult, TaskResult, TeacherResult
 from ..run.costs import Costed, costs_by_size, kept_cost, students_sentence
 from ..run.evaluate import evaluate_model, evaluation_notes
 from ..run.measure_generation import positions_of_run
+from ..run.measure_task import scored_task, task_measures
 from ..run.measure_training import training_facts
 from ..training.records import RunLog
 from .arms import ArmRun, tokens_of
@@ -48,10 +51,10 @@ def study_report(
         timed: Whether to measure milliseconds and memory too, or only sizes.
     """
     tasks = [_task(location, part) for location in part.tasks]
-    teacher = next((t for run, _ in found if (t := run.setup.recipe.teacher)), None)
-    of_teacher = None
-    if teacher and part.teacher:
-        of_teacher = _teacher(teacher.model, part, folder, console, timed=timed)
+    taught = next((run.setup for run, _ in found if run.setup.recipe.teacher), None)
+    if found and (learned := scored_task(found[0][0].setup)):
+        tasks.insert(0, learned)
+    of_teacher = _teacher(taught, part, folder, console, timed=timed) if taught else None
     students: dict[str, dict[str, Any]] = {}
     rows: list[ArmResult] = []
     for student in study.students:
@@ -77,13 +80,19 @@ def study_report(
 
 
 def _teacher(
-    model: str, part: EvaluationPart, folder: Path, console: Console, *, timed: bool
-) -> TeacherResult:
+    setup: Setup, part: EvaluationPart, folder: Path, console: Console, *, timed: bool
+) -> TeacherResult | None:
     """The scores and the cost of the teacher; both are kept in the study's folder."""
-    place = folder / "teacher"
+    place, teacher = folder / "teacher", setup.recipe.teacher
+    if teacher is None or not part.teacher:
+        return None
+    model = teacher.model
     scores = evaluate_model(
         model, part.tasks, part, results=place, console=console, label="teacher"
     )
+    learned = task_measures(setup, {"teacher": model})
+    if learned and "teacher" in learned.scores:
+        scores = {learned.answers.task: learned.scores["teacher"], **scores}
     cost = kept_cost(model, place / "cost.json") if timed else model_size(model)
     measured = _measured({name: [score] for name, score in scores.items()})
     return TeacherResult(**measured, name=model, cost=cost)
@@ -153,7 +162,7 @@ def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, di
     return costs_by_size(models, timed=timed)
 
 
-def _task(location: str, part: EvaluationPart) -> Task:
+def _task(location: Location, part: EvaluationPart) -> Task:
     task = load_task(location, test_split=part.split)
     return subsample(
         task, rows=part.max_train_samples, seed=0, prompts=part.generation.max_eval_samples

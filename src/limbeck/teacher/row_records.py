@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..activations import PREDICTIONS, Name, float32_region
+from ..activations import CLASS_LOGITS, PREDICTIONS, Name, float32_region
 from ..batch import Tokens
 from .store import Keys
 
@@ -33,7 +33,7 @@ def keys_of(tokens: Tokens, names: set[Name], *, teacher: bytes = b"") -> dict[N
 
 def only_predicted(name: Name) -> bool:
     """Whether a signal has values only at the predicted positions."""
-    return any(name in names for names in PREDICTIONS_AS.values())
+    return name == CLASS_LOGITS or any(name in names for names in PREDICTIONS_AS.values())
 
 
 def records_of(name: Name, tensor: Tensor, tokens: Tokens) -> list[Tensor]:
@@ -64,6 +64,7 @@ def row_keys(tokens: Tokens, *, masking: bool, teacher: bytes = b"") -> Keys:
     """
     read = [tokens.input_ids]
     read += [tokens.positions] if tokens.positions is not None else []
+    read += [tokens.token_type_ids] if tokens.token_type_ids is not None else []
     read += [tokens.predicted.long()] if masking else []
     table = torch.stack(read, -1).cpu().numpy()
     real = tokens.mask.cpu().numpy()

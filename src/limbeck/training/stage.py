@@ -35,6 +35,7 @@ class Stage:
         policy: The policy that generates the text of the batches; None where text is read.
         projections: Initialization of learned maps: ``fitted`` to the stage's first batches
             by least squares, or ``random``.
+        rows: Whether the rows of a task are read.
         seed: Decides all randomness within a step, such as dropout.
     """
 
@@ -51,6 +52,7 @@ class Stage:
     mixed: float | Ramp | None = None
     policy: Policy | None = None
     projections: Literal["fitted", "random"] = "fitted"
+    rows: bool = False
     seed: int = 0
 
     def weights_at(self, progress: float) -> dict[str, float]:

@@ -1,0 +1,195 @@
+"""The task that a student learns: the heads of both models, and whether the rows suit them."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..errors import LimbeckError, Problem
+from ..evaluation.tasks import TaskKind
+from ..models.task_heads import (
+    SCORE,
+    TaskHead,
+    head_missing,
+    head_of,
+    is_multi_label,
+    label_problem,
+    listed,
+    no_head_of_task,
+)
+from ..objectives.contract import Objective
+from ..training.stage import Stage
+from .models_part import TeacherPart
+from .schema import DataPart, EvaluationPart
+from .sides import Models, ModelSide
+from .stage_part import StagePart
+from .task_rows import TaskRows, rows_of
+
+_PREDICTS: dict[str, Literal["label", "tags"]] = {"sequence": "label", "token": "tags"}
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """The task of a recipe, as far as it could be read.
+
+    Attributes:
+        models: Both with their heads, where the recipe has a task.
+        rows: None without a task, and where something is wrong with it.
+    """
+
+    models: Models
+    rows: TaskRows | None
+    problems: list[Problem]
+    warnings: list[str]
+
+
+def find_task(
+    models: Models, teacher: TeacherPart | None, data: DataPart, evaluation: EvaluationPart | None
+) -> FoundTask:
+    """The rows that a recipe learns a task from, and both models with the heads of that task."""
+    if data.task is None and not data.rows:
+        found: list[Problem] = []
+        if teacher and teacher.labels:
+            found.append(("teacher.labels", "is for the rows of a task; give `data.task`"))
+        if data.predict:
+            found.append(("data.predict", "is for the rows of a task; give `data.task`"))
+        return FoundTask(models, None, found, [])
+    theirs = head_of(models.teacher.config) if models.teacher else None
+    try:
+        theirs = theirs.renamed(teacher.labels) if theirs and teacher else None
+    except LimbeckError as error:
+        return FoundTask(models, None, [("teacher.labels", str(error))], [])
+    if models.teacher and is_multi_label(models.teacher.config):
+        message = no_head_of_task(models.teacher.name, models.teacher.config)
+        return FoundTask(models, None, [("teacher.model", message)], [])
+    predict = data.predict or (_PREDICTS[theirs.kind] if theirs else None)
+    try:
+        rows = rows_of(data, predict=predict, split=evaluation.split if evaluation else None)
+    except LimbeckError as error:
+        return FoundTask(
+            models, None, [("data.task" if data.task else "data.rows", str(error))], []
+        )
+    return _with_heads(models, theirs, rows)
+
+
+def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> FoundTask:
+    own = head_of(models.student.config) if models.student.name else None
+    problems, warnings = [], list[str]()
+    if theirs is not None and rows.task:
+        problems += _teacher_problems(theirs, rows)
+    wanted = theirs or _head_of_rows(rows)
+    if wanted is None:
+        message = "have no labels, and there is no teacher with the head of a task to give them;"
+        problems.append(("data.rows", f"{message} name one, or a task with labels (`data.task`)"))
+    if problems or wanted is None:
+        return FoundTask(models, None, problems, warnings)
+    head = wanted
+    if own and own.kind == wanted.kind and set(own.labels) == set(wanted.labels):
+        head = own
+    elif own:
+        warnings.append(
+            f"the head of {models.student.name!r} is for {listed(own.labels)}, and what is learned"
+            f" has {listed(wanted.labels)}; the student gets a new one with random weights"
+        )
+    config = copy.deepcopy(models.student.config)
+    head.set_on(config)
+    student = with_head(replace(models.student, config=config), head)
+    problems += _student_problems(student, head)
+    taught = models.teacher and with_head(models.teacher, theirs)
+    if rows.dropped:
+        warnings.append(
+            f"{rows.dropped} rows without labels are left out: they are among the scored rows"
+        )
+    return FoundTask(replace(models, student=student, teacher=taught), rows, problems, warnings)
+
+
+def with_head(side: ModelSide, head: TaskHead | None) -> ModelSide:
+    """A model with the head of a task."""
+    if head is None:
+        return side
+    return replace(side, head=head, shape=replace(side.shape, labels=head.labels))
+
+
+def _head_of_rows(rows: TaskRows) -> TaskHead | None:
+    if rows.task is None or rows.kind is None:
+        return None
+    if rows.task.kind is TaskKind.REGRESSION:
+        return TaskHead("sequence", (SCORE,))
+    return TaskHead(rows.kind, rows.labels)
+
+
+def _teacher_problems(theirs: TaskHead, rows: TaskRows) -> list[Problem]:
+    """A head of another kind than the rows' labels, or other labels."""
+    regression = rows.task is not None and rows.task.kind is TaskKind.REGRESSION
+    if theirs.kind != rows.kind or theirs.scores != regression:
+        wanted = TaskHead(rows.kind or "sequence", (SCORE,) if regression else ("", ""))
+        message = f"has {theirs.about}, and the rows of the task need {wanted.about}"
+        return [("teacher.model", f"{message}; give a model that was fine-tuned on such rows")]
+    if theirs.scores:
+        return []
+    problem = label_problem(rows.labels, theirs.labels, "the teacher")
+    return [("teacher.labels", problem)] if problem else []
+
+
+def _student_problems(student: ModelSide, head: TaskHead) -> list[Problem]:
+    field = "student.model" if student.name else "student.model_type"
+    if missing := head_missing(head, student.config):
+        return [(field, missing)]
+    if student.architecture.text_encoder:
+        message = "is the encoder of a pair, for which transformers has no head of this kind alone"
+        return [(field, message)]
+    lacks = student.config.get_text_config().pad_token_id is None
+    if student.architecture.causal and head.kind == "sequence" and lacks:
+        message = "has no pad_token, by which transformers finds the last token of a text; add one"
+        return [("student.tokenizer", message)]
+    return []
+
+
+def rows_of_stage(
+    objectives: Mapping[str, Objective], rows: TaskRows | None, data: DataPart
+) -> TaskRows | None:
+    """The rows that a stage reads: where its objectives need the head, or there is no text."""
+    needed = any(objective.student_needs().class_logits for objective in objectives.values())
+    return rows if needed or not (data.text or data.prompts) else None
+
+
+def rows_problems(
+    part: StagePart,
+    number: int,
+    objectives: Mapping[str, Objective],
+    models: Models,
+    *,
+    rows: TaskRows | None,
+) -> list[Problem]:
+    """What has no place in a stage that reads rows of a task, or in one that does not."""
+    place = f"stages.{number}"
+    if rows is None:
+        message = "counts rows of a task, which this stage does not read; give tokens or max_steps"
+        found = [(f"{place}.num_train_epochs", message)] if part.num_train_epochs else []
+    else:
+        message = "has no place in a stage that reads the rows of a task; leave it out"
+        given = ("alignment", "policy", "masking")
+        found = [(f"{place}.{name}", message) for name in given if getattr(part, name) is not None]
+        if part.tokens is not None:
+            message = "is for text; of rows give num_train_epochs, or max_steps"
+            found.append((f"{place}.tokens", message))
+    headless = [name for name, o in objectives.items() if o.student_needs().predictions]
+    if models.student.head:
+        message = (
+            "needs a vocabulary head, and the student has the head of a task; train it in a recipe"
+            " of its own before this one, and name its student (`student.model`)"
+        )
+        found += [(f"{place}.objectives.{name}", message) for name in headless]
+    return found
+
+
+def rows_warnings(rows: TaskRows | None, stages: Sequence[Stage]) -> list[str]:
+    """Rows of which a step reads some several times."""
+    if rows is None:
+        return []
+    return [
+        f"stage {stage.name} reads {stage.batch_size} rows in a step, and there are"
+        f" {len(rows.train)} to learn from"
+        for stage in stages
+        if stage.rows and stage.batch_size > len(rows.train)
+    ]

@@ -1,0 +1,183 @@
+"""What the student of a task has learned: scores with its own head, beside teacher and control."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import LimbeckError
+from ..evaluation.bootstrap import draw_rows, redrawn_scores
+from ..evaluation.calibration import calibration, fitted_temperature
+from ..evaluation.finetune import SeedScore
+from ..evaluation.intervals import difference
+from ..evaluation.seeds import TaskScore
+from ..evaluation.tasks import Task, TaskKind
+from ..recipe.setup import Setup
+from ..recipe.sides import ModelSide
+from ..reports.task_results import Flips, Sureness, TaskAnswers
+from .task_answers import Answers, answers_of, known, scored, task_side
+
+_DRAWS = 1000
+
+
+class TaskMeasures(NamedTuple):
+    """The scores of every role with its own head, and what the answers show."""
+
+    scores: dict[str, TaskScore]
+    answers: TaskAnswers
+
+
+def task_measures(setup: Setup, models: Mapping[str, str]) -> TaskMeasures | None:
+    """The scores of models on the task that they have learned, and what their answers show.
+
+    Args:
+        setup: A checked recipe.
+        models: Folder or name of every role; those without the head of the task are left out.
+
+    Returns:
+        None where no task with scored rows was learned.
+    """
+    head, task = setup.models.student.head, scored_task(setup)
+    if head is None or task is None or setup.rows is None:
+        return None
+    sides = _sides(setup, models)
+    labels = (task.labels if head.kind == "sequence" else task.tags) or head.labels
+    length = setup.recipe.data.max_length
+    answers, scores, sureness = {}, {}, {}
+    for role, side in sides.items():
+        began = time.perf_counter()
+        answers[role] = answers_of(side, task.test, labels, max_length=length)
+        score = scored(answers[role], task, seed=setup.recipe.seed, began=began)
+        scores[role] = TaskScore(
+            task=task.name,
+            metric=task.headline,
+            test_split=task.test_split,
+            training_rows=len(setup.rows.train),
+            test_rows=len(task.test),
+            seeds=(score,),
+        )
+        if not head.scores:
+            apart = answers_of(side, setup.rows.held_out, labels, max_length=length)
+            sureness[role] = _sureness(known(answers[role]), known(apart))
+    taught, student = answers.get("teacher"), answers.get("student")
+    found = TaskAnswers(
+        task=task.name,
+        unit="row" if head.kind == "sequence" else "word",
+        agreement=_agreement(student, taught) if student and taught else None,
+        sureness=sureness,
+        flips=_flips(student, taught, labels) if student and taught and not head.scores else [],
+        verdict=_verdict(task, {role: score.seeds[0] for role, score in scores.items()}),
+    )
+    return TaskMeasures(scores, found)
+
+
+def scored_task(setup: Setup) -> Task | None:
+    """The task of a recipe with all labels of the student's head, sorted as in any other recipe."""
+    head = setup.models.student.head
+    task = setup.rows.scored if setup.rows else None
+    if task is None or head is None or head.scores:
+        return task
+    if head.kind == "sequence":
+        return replace(task, labels=tuple(sorted(head.labels)))
+    return replace(task, tags=tuple(sorted(head.labels)))
+
+
+def _sides(setup: Setup, models: Mapping[str, str]) -> dict[str, ModelSide]:
+    """The models that have a head for the task."""
+    part, found = setup.recipe.teacher, {}
+    wanted = setup.models.student.head
+    for role, model in models.items():
+        try:
+            side = task_side(model, dict(part.labels) if part and role == "teacher" else None)
+        except LimbeckError:
+            continue  # a teacher or control of another kind is scored by fine-tuning alone
+        if wanted and side.head and set(side.head.labels) == set(wanted.labels):
+            found[role] = side
+    return found
+
+
+def _sureness(tested: Answers, held_out: Answers) -> Sureness:
+    temperature = (
+        fitted_temperature(held_out.logits, held_out.right) if len(held_out.right) else 1.0
+    )
+    plain = calibration(tested.logits, tested.right)
+    scaled = calibration(tested.logits, tested.right, temperature=temperature)
+    return Sureness(plain.ece, plain.brier, temperature, scaled.ece, scaled.brier)
+
+
+def _common(mine: Answers, theirs: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Which answers of both are about the same: all of texts, and words that both have read."""
+    if not any(mine.read):
+        every = np.arange(len(mine.right))
+        return every, every
+    places = [
+        {key: place for place, key in enumerate(_words(answers))} for answers in (mine, theirs)
+    ]
+    keys = [key for key in places[0] if key in places[1]]
+    return (
+        np.array([places[0][key] for key in keys], dtype=int),
+        np.array([places[1][key] for key in keys], dtype=int),
+    )
+
+
+def _words(answers: Answers) -> list[tuple[int, int]]:
+    return [(row, word) for row, words in enumerate(answers.read) for word in words]
+
+
+def _agreement(mine: Answers, theirs: Answers) -> float:
+    here, there = _common(mine, theirs)
+    if mine.logits.shape[1] == 1:
+        return float(np.corrcoef(mine.logits[here, 0], theirs.logits[there, 0])[0, 1])
+    return float((mine.best[here] == theirs.best[there]).mean())
+
+
+def _flips(mine: Answers, theirs: Answers, labels: tuple[str, ...]) -> list[Flips]:
+    here, there = _common(mine, theirs)
+    right = mine.right[here]
+    student, teacher = mine.best[here] == right, theirs.best[there] == right
+    every = Counter(right.tolist())
+    lost, gained = (
+        Counter(right[x & ~y].tolist()) for x, y in ((teacher, student), (student, teacher))
+    )
+    found = [
+        Flips(labels[number], every[number], lost[number], gained[number])
+        for number in every
+        if number >= 0
+    ]
+    return sorted(found, key=lambda flips: (-flips.lost - flips.gained, flips.label))
+
+
+def _verdict(task: Task, scores: Mapping[str, SeedScore]) -> str:
+    """Whether distillation was worth it: the share that is kept, and the gain over a control."""
+    if "student" not in scores:
+        return ""
+    mine = scores["student"].metrics[task.headline]
+    said = []
+    if teacher := scores.get("teacher"):
+        theirs = teacher.metrics[task.headline]
+        if theirs > 0:
+            said.append(f"The student keeps {mine / theirs:.1%} of the teacher's {task.headline}.")
+        if theirs < mine:
+            said.append("The teacher is below its student: fine-tune it longer, and distil again.")
+    if control := scores.get("no_distillation"):
+        drawn = draw_rows(len(task.test), draws=_DRAWS, seed=0)
+        both = (
+            {task.name: redrawn_scores(task, {0: [score]}, drawn)}
+            for score in (scores["student"], control)
+        )
+        gap = difference(*both)
+        interval = f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+        worth = "gains" if gap.low > 0 else "loses" if gap.high < 0 else "shows no certain gain:"
+        said.append(
+            f"Against the student without a teacher distillation {worth}"
+            f" {100 * gap.mean:+.1f} points ({interval} for other rows)."
+        )
+    elif task.kind is not TaskKind.GENERATION:
+        said.append(
+            "Without a control it is not known what the labels alone would have taught: train one"
+            " with `class_labels` alone, and name it as `evaluation.baseline`."
+        )
+    return " ".join(said)

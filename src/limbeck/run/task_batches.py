@@ -1,0 +1,206 @@
+"""Rows of a task as batches: each model reads them in its own tokens, and says the same of them.
+
+A row is read as `evaluation` reads it. Where the whole text is classified one token of each row is
+marked as predicted, its first; where words are tagged, the first token of each word that both
+models still read. So predictions of two models belong together, whatever their tokens are.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from ..batch import UNLABELED, Batch, Tokens
+from ..data.corpus import SeededOrder
+from ..errors import RecipeError
+from ..evaluation.examples import read_example
+from ..evaluation.tasks import Example
+from ..models.task_heads import TaskHead
+from ..recipe.setup import Setup
+from ..recipe.sides import ModelSide
+from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
+
+_TOGETHER = 16  # batches whose rows are sorted by length
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one model reads rows.
+
+    Attributes:
+        tokenizer: Of the model.
+        limit: Tokens of a row at most.
+        segments: Token types that the model distinguishes.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    limit: int
+    segments: int
+
+    @classmethod
+    def of(cls, side: ModelSide, max_length: int) -> "Reader":
+        """The reader of a model, of so many tokens at most."""
+        limit = min(max_length, side.shape.max_position_embeddings)
+        return cls(side.tokenizer, limit, getattr(side.config, "type_vocab_size", 0) or 0)
+
+    def read(self, row: Example) -> "Reading":
+        """A row in the model's tokens."""
+        inputs, begins = read_example(row, self.tokenizer, self.limit, segments=self.segments)
+        return Reading(inputs["input_ids"], inputs.get("token_type_ids", []), begins)
+
+
+@dataclass(frozen=True)
+class TaskBatches(BatchSource):
+    """Batches of rows in a random order, those of a batch of similar length.
+
+    Attributes:
+        table: The rows.
+        head: What is said of them; its labels have the order of the student's logits.
+        student: How the student reads them.
+        teacher: How the teacher does; None where it reads the same tokens.
+        size: Rows in a batch.
+        seed: Of the order.
+        shuffled: False keeps the order of the rows.
+    """
+
+    table: Sequence[Example]
+    head: TaskHead | None
+    student: Reader
+    teacher: Reader | None
+    size: int
+    seed: int
+    shuffled: bool = True
+    _order: SeededOrder = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_order", SeededOrder((len(self.table),), (1.0,), self.seed))
+
+    def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
+        """The batch of a number, counted from 0, or some rows of it."""
+        chosen = [self.table[place] for place in self._places(number)[rows]]
+        mine = [self.student.read(row) for row in chosen]
+        if self.teacher is None:
+            tokens = self._tokens(chosen, mine, self.student, [set(row.words) for row in mine])
+            return Batch(tokens, tokens)
+        theirs = [self.teacher.read(row) for row in chosen]
+        both = [set(one.words) & set(other.words) for one, other in zip(mine, theirs, strict=True)]
+        return Batch(
+            self._tokens(chosen, mine, self.student, both),
+            self._tokens(chosen, theirs, self.teacher, both),
+        )
+
+    def _places(self, number: int) -> list[int]:
+        """The rows of a batch, out of those of several batches that were sorted by length."""
+        if not self.shuffled:
+            first = number * self.size
+            return [place % len(self.table) for place in range(first, first + self.size)]
+        group, inside = divmod(number, _TOGETHER)
+        together = self.size * _TOGETHER
+        drawn = self._order.indices(group * together, together)
+        lengths = np.array([_letters(self.table[place]) for place in drawn])
+        ordered = drawn[np.argsort(lengths, kind="stable")]
+        part = np.random.default_rng((self.seed, group)).permutation(_TOGETHER)[inside]
+        found: list[int] = ordered[part * self.size : (part + 1) * self.size].tolist()
+        return found
+
+    def _tokens(
+        self,
+        rows: Sequence[Example],
+        read: Sequence["Reading"],
+        reader: Reader,
+        words: Sequence[set[int]],
+    ) -> Tokens:
+        """What one model reads, and what is to be said of it.
+
+        Args:
+            rows: Of the batch.
+            read: The same in the model's tokens.
+            reader: Of the model.
+            words: Of each row, the words that both models read.
+        """
+        ids = padded([row.ids for row in read], reader.tokenizer.pad_token_id or 0, np.int64)
+        real = padded([np.ones(len(row.ids)) for row in read], False, np.bool_)
+        predicted, labels = np.zeros_like(real), np.full_like(ids, UNLABELED)
+        scores = np.full(ids.shape, np.nan, dtype=np.float32)
+        for number, row in enumerate(rows):
+            for place, label in self._targets(row, read[number], words[number]):
+                predicted[number, place] = True
+                if isinstance(label, float):
+                    scores[number, place] = label
+                elif label is not None:
+                    labels[number, place] = label
+        tokens = as_tokens(ids, real, labels, predicted)
+        if self.head and self.head.scores:
+            tokens = replace(tokens, scores=torch.from_numpy(scores))
+        if reader.segments > 1:
+            types = padded([row.types for row in read], 0, np.int64)
+            tokens = replace(tokens, token_type_ids=torch.from_numpy(types))
+        return tokens
+
+    def _targets(
+        self, row: Example, read: "Reading", words: set[int]
+    ) -> Iterator[tuple[int, int | float | None]]:
+        """Where something is said of a row, and the class or number that is known of it."""
+        head = self.head
+        if head is None:
+            return
+        if head.kind == "sequence":
+            known = None if row.label is None else row.label
+            if known is not None:
+                known = float(known) if head.scores else head.labels.index(str(known))
+            yield 0, known
+            return
+        for place, word in enumerate(read.begins):
+            if word in words:
+                yield place, None if row.tags is None else head.labels.index(row.tags[word])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A row as one model reads it.
+
+    Attributes:
+        ids: Of its tokens.
+        types: Token types, where the model distinguishes them.
+        begins: The number of the word that each token begins; -1 elsewhere.
+    """
+
+    ids: list[int]
+    types: list[int]
+    begins: list[int]
+
+    @property
+    def words(self) -> list[int]:
+        """The words of which something is read."""
+        return [word for word in self.begins if word >= 0]
+
+
+def _letters(row: Example) -> int:
+    """About how long a row is."""
+    texts = row.words or (row.text or "", row.text_pair or "")
+    return sum(map(len, texts)) + len(texts)
+
+
+def task_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> TaskBatches:
+    """The rows of a recipe's task that are learned from, or those that are held out."""
+    rows, models = setup.rows, setup.models
+    if rows is None:
+        raise RecipeError("the recipe has no rows of a task; give `data.task`")
+    length = setup.recipe.data.max_length
+    mine = Reader.of(models.student, length)
+    theirs = Reader.of(models.teacher, length) if models.teacher else None
+    alike = theirs is None or (
+        not models.two_vocabularies
+        and (theirs.limit, theirs.segments) == (mine.limit, mine.segments)
+    )
+    return TaskBatches(
+        table=rows.held_out if held_out else rows.train,
+        head=models.student.head,
+        student=mine,
+        teacher=None if alike else theirs,
+        size=size,
+        seed=seed,
+        shuffled=not held_out,
+    )

@@ -1,0 +1,111 @@
+"""What is wrong with a recipe of a task is said before a weight is loaded, with its field."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import HEADS, LABELS
+
+from limbeck.models.load import load_config
+from limbeck.models.task_heads import TaskHead, head_of, label_problem
+from limbeck.recipe.check import check, prepare
+
+
+def problems(raw) -> dict[str, str]:
+    _, found = check(raw)
+    return dict(found)
+
+
+def test_labels_that_teacher_and_task_do_not_share(task_recipe):
+    found = problems(task_recipe("labels", labels=("statement", "question", "rumour")))
+    message = found["teacher.labels"]
+    assert "'order'" in message and "'rumour'" in message and "by name" in message
+
+
+@pytest.mark.parametrize(("task", "other"), [("labels", "tags"), ("tags", "labels")])
+def test_a_head_of_another_kind(task_recipe, task_files, task, other):
+    raw = task_recipe(task)
+    raw["data"] = {**raw["data"], "task": str(task_files / other)}
+    message = " ".join(problems(raw).values())
+    assert "alone, so no" in message or "has a" in message
+
+
+def test_a_teacher_that_gives_a_number_for_a_task_of_classes(task_recipe, task_files):
+    raw = task_recipe("scores")
+    raw["data"] = {**raw["data"], "task": str(task_files / "labels")}
+    assert "gives a number" in problems(raw)["teacher.model"]
+
+
+def test_a_teacher_without_a_head(task_recipe, teacher_folder):
+    raw = {**task_recipe("labels"), "teacher": str(teacher_folder)}
+    assert "limbeck finetune" in problems(raw)["stages.0.objectives.class_logits"]
+
+
+def test_several_classes_for_a_text_are_not_learned(task_recipe):
+    raw = task_recipe("labels")
+    file = Path(raw["teacher"]) / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    multi = {**config, "problem_type": "multi_label_classification"}
+    file.write_text(json.dumps(multi), encoding="utf-8")
+    assert "do not exclude one another" in problems(raw)["teacher.model"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"alignment": "match"}, "stages.0.alignment", "leave it out"),
+        ({"masking": {}}, "stages.0.masking", "leave it out"),
+        ({"tokens": 1000, "max_steps": None}, "stages.0.tokens", "num_train_epochs"),
+        ({"num_train_epochs": 1}, "stages.0", "give one of"),
+        ({"objectives": {"labels": {}}}, "stages.0.objectives.labels", "vocabulary head"),
+        ({"objectives": {"logits": {}}}, "stages.0.objectives.logits", "vocabulary head"),
+    ],
+)
+def test_what_has_no_place_in_a_stage_of_rows(task_recipe, change, field, said):
+    raw = task_recipe("labels")
+    raw["stages"] = [{**raw["stages"][0], **change}]
+    assert said in problems(raw)[field]
+
+
+def test_epochs_are_of_rows(raw_recipe):
+    raw_recipe["stages"] = [{"preset": "minilmv2", "num_train_epochs": 1}]
+    assert "rows of a task" in problems(raw_recipe)["stages.0.num_train_epochs"]
+
+
+def test_objectives_of_classes_need_rows(raw_recipe):
+    raw_recipe["stages"] = [{"preset": "classifier", "max_steps": 2}]
+    assert "data.task" in problems(raw_recipe)["stages.0.objectives.class_labels"]
+
+
+def test_names_of_labels_that_are_not_there(task_recipe, raw_recipe):
+    raw = task_recipe("labels")
+    raw["teacher"] = {"model": raw["teacher"], "labels": {"LABEL_0": "statement"}}
+    assert "'LABEL_0' is no label" in problems(raw)["teacher.labels"]
+    raw["teacher"]["labels"] = {"order": "question"}
+    assert "a name of its own" in problems(raw)["teacher.labels"]
+    raw_recipe["teacher"] = {"model": raw_recipe["teacher"], "labels": {"a": "b"}}
+    assert "data.task" in problems(raw_recipe)["teacher.labels"]
+
+
+def test_rows_that_are_not_there_or_have_no_labels(task_recipe, task_files):
+    raw = task_recipe("labels")
+    raw["data"] = {**raw["data"], "task": str(task_files / "nothing")}
+    assert "nothing" in problems(raw)["data.task"]
+    gold = {**raw, "teacher": None, "data": {"rows": str(task_files / "plain")}}
+    gold["student"] = {**raw["student"], "model_type": "bert", "tokenizer": raw["teacher"]}
+    assert "no labels" in problems(gold)["data.rows"]
+
+
+def test_a_length_in_epochs(task_recipe):
+    raw = task_recipe("labels")
+    raw["stages"] = [{"preset": "classifier", "num_train_epochs": 2, "batch_size": 10}]
+    setup = prepare(raw)
+    assert setup.stages[0].steps == round(2 * len(setup.rows.train) / 10)
+    assert not {row.text for row in setup.rows.train} & {row.text for row in setup.rows.held_out}
+
+
+def test_the_head_of_a_configuration(task_recipe):
+    for task, head in HEADS.items():
+        assert head_of(load_config(task_recipe(task)["teacher"])) == head
+    assert TaskHead("sequence", ("LABEL_0", "LABEL_1")).named is False
+    assert label_problem(LABELS[:2], LABELS, "the teacher") is None

@@ -1,0 +1,198 @@
+"""A student of a task: trained, resumed, read from a cache, exported and measured."""
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import FAMILIES, HEADS, LABELS, losses, same_run, stop_at
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    pipeline,
+)
+
+import limbeck
+from limbeck.models.families import ARCHITECTURES
+from limbeck.models.load import load_config, load_task_model
+from limbeck.models.task_heads import head_of
+from limbeck.recipe.check import check, prepare
+from limbeck.run.batches import stage_held_out
+from limbeck.run.cache import write_cache
+from limbeck.run.distill import distill
+from limbeck.run.learner import build_learner
+from limbeck.run.models import build_models
+from limbeck.run.task_answers import answers_of, task_side
+from limbeck.teacher.manifest import Kind
+from limbeck.training.step import mean_values
+
+PAIRS = ("t5", "mt5", "umt5")  # encoders of encoder-decoder pairs
+CASES = [
+    *itertools.product(
+        [name for name in FAMILIES if not (ARCHITECTURES[name].causal or name in PAIRS)],
+        ("pairs", "tags"),
+    ),
+    *itertools.product(("gpt2", "llama", "qwen3", "gemma2", "gpt_neox"), ("labels", "tags")),
+]
+
+
+def values(folder) -> list[float]:
+    """Every loss of every objective in a run's log."""
+    found = [record[3] or record[4] for record in losses(folder)]
+    return [value for means in found if means for value in means.values()]
+
+
+@pytest.mark.parametrize("task", sorted(HEADS))
+def test_a_run_resumes_and_learns_the_same_from_a_cache(task, task_recipe, tmp_path, monkeypatch):
+    raw = task_recipe(task)
+    raw["training"] = {**raw["training"], "save_steps": 1}
+    run = distill(raw, tmp_path / "whole")
+    stop_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, tmp_path / "stopped")
+    monkeypatch.undo()
+    distill(raw, tmp_path / "stopped")
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+    setup, _ = check(raw)
+    write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
+    teacher = {"model": raw["teacher"], "cache": str(tmp_path / "signals")}
+    distill(raw | {"teacher": teacher}, tmp_path / "cached")
+    same_run(tmp_path / "whole", tmp_path / "cached")
+    quality = run.report["quality"][task]
+    assert quality["test_rows"] == 40 and quality["teacher"] is not None
+    assert run.report["task_answers"]["agreement"] is not None
+    model, _ = limbeck.load(str(tmp_path / "whole"))
+    assert head_of(model.config) == HEADS[task]
+
+
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_every_family_with_heads(family, task, task_recipe, tmp_path):
+    raw = task_recipe(task, family)
+    raw["student"] = {"num_hidden_layers": 2, "init_from_teacher": {"layers": [0, 2]}}
+    distill(raw, tmp_path / "run")
+    assert all(0 < value < math.inf for value in values(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("family", PAIRS)
+def test_the_encoder_of_a_pair_has_no_such_head(family, task_recipe):
+    assert ARCHITECTURES[family].text_encoder
+    raw = task_recipe("labels")
+    raw["student"] = {**raw["student"], "model_type": family}
+    _, problems = check(raw)
+    assert any("encoder of a pair" in message for _, message in problems)
+
+
+def test_the_folder_is_one_of_transformers(task_recipe, tmp_path):
+    run = distill(task_recipe("labels"), tmp_path / "run")
+    model = AutoModelForSequenceClassification.from_pretrained(run.student)
+    assert tuple(model.config.id2label.values()) == LABELS
+    classify = pipeline("text-classification", str(run.student), device="cpu")
+    side = task_side(str(run.student))
+    rows = prepare(task_recipe("labels")).rows.task.test
+    answers = answers_of(side, rows, LABELS, max_length=24)
+    said = [found["label"] for found in classify([row.text for row in rows], truncation=True)]
+    assert said == [LABELS[number] for number in answers.best]
+    run = distill(task_recipe("tags"), tmp_path / "tags")
+    tagger = AutoModelForTokenClassification.from_pretrained(run.student)
+    tokens = AutoTokenizer.from_pretrained(run.student)("the red house", return_tensors="pt")
+    with torch.no_grad():
+        assert tagger(**tokens).logits.shape[-1] == 2
+    assert "AutoModelForTokenClassification" in (run.student / "README.md").read_text()
+
+
+def first_loss(raw):
+    """The loss of both objectives before the first step, on the held-out rows."""
+    accelerator = Accelerator(cpu=True)
+    setup = prepare(raw)
+    student, teacher = build_models(setup, accelerator)
+    learner = build_learner(setup, student, 0)
+    return mean_values(learner, teacher, setup.stages[0], stage_held_out(setup, 0), accelerator)
+
+
+def permuted(folder, order, to):
+    """The same classifier with its labels in another order."""
+    head = head_of(load_config(folder))
+    model = load_task_model(folder, head)
+    output = [m for m in model.modules() if getattr(m, "out_features", 0) == len(head.labels)][-1]
+    output.weight.data = output.weight.data[order]
+    output.bias.data = output.bias.data[order]
+    labels = tuple(head.labels[number] for number in order)
+    type(head)(head.kind, labels).set_on(model.config)
+    model.save_pretrained(to)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(to)
+
+
+def test_labels_are_matched_by_name(task_recipe, tmp_path):
+    """A student that keeps its own order learns the same of a teacher that has another."""
+    raw = task_recipe("labels")
+    raw["student"] = raw["teacher"]
+    permuted(raw["teacher"], [2, 0, 1], tmp_path / "other")
+    assert first_loss(raw)["class_logits"] == pytest.approx(0.0, abs=1e-6)
+    other = first_loss({**raw, "teacher": str(tmp_path / "other")})
+    assert other["class_logits"] == pytest.approx(0.0, abs=1e-6)
+    assert other["class_labels"] == first_loss(raw)["class_labels"]
+
+
+def test_labels_that_are_numbers_are_named_in_the_recipe(task_recipe):
+    raw = task_recipe("labels", labels=("LABEL_0", "LABEL_1", "LABEL_2"))
+    _, problems = check(raw)
+    [(_, message)] = [p for p in problems if p[0] == "teacher.labels"]
+    assert "'LABEL_0'" in message and "'statement'" in message and "say which" in message
+    named = {f"LABEL_{number}": label for number, label in enumerate(LABELS)}
+    setup = prepare({**raw, "teacher": {"model": raw["teacher"], "labels": named}})
+    assert setup.models.student.head.labels == LABELS
+
+
+def test_a_student_with_a_vocabulary_of_its_own(task_recipe, vocabulary, tmp_path):
+    for task in ("pairs", "tags"):
+        raw = task_recipe(task)
+        raw["student"] = {**raw["student"], "tokenizer": vocabulary}
+        distill(raw, tmp_path / task)
+        assert all(0 < value < math.inf for value in values(tmp_path / task))
+
+
+def test_rows_without_labels_are_learned_from_the_teacher(task_recipe, task_files, tmp_path):
+    raw = task_recipe("labels")
+    raw["data"] = {**raw["data"], "rows": str(task_files / "plain")}
+    setup = prepare(raw)
+    assert setup.rows.dropped == 40  # those that are scored
+    assert len(setup.rows.train) + len(setup.rows.held_out) == 200 + 80
+    distill(raw, tmp_path / "run")
+    alone = {**raw, "data": {"rows": str(task_files / "plain"), "max_length": 24}}
+    alone["stages"] = [{"objectives": {"class_logits": {}}, "num_train_epochs": 1}]
+    run = distill(alone, tmp_path / "alone")
+    assert run.report["quality"] == {} and "task_answers" not in run.report
+
+
+def test_controls_without_a_teacher_and_with_its_choices_alone(task_recipe, tmp_path):
+    raw = task_recipe("labels")
+    gold = {**raw, "teacher": None, "stages": [{"preset": "fine-tuning", "max_steps": 2}]}
+    gold["student"] = {**raw["student"], "model_type": "bert", "tokenizer": raw["teacher"]}
+    control = distill(gold, tmp_path / "gold")
+    stage = {"objectives": {"class_labels": {"labels_from": "teacher"}}, "max_steps": 2}
+    distill({**raw, "stages": [stage]}, tmp_path / "choices")
+    evaluation = {**raw["evaluation"], "baseline": str(control.folder)}
+    run = distill({**raw, "evaluation": evaluation}, tmp_path / "soft")
+    assert "Against the student without a teacher" in run.report["notes"][0]
+    page = (tmp_path / "soft" / "report" / "report.md").read_text(encoding="utf-8")
+    assert "Calibration on labels" in page and "Agreement on labels" in page
+    found = json.loads((tmp_path / "soft" / "report" / "report.json").read_text())
+    assert set(found["task_answers"]["sureness"]) == {"student", "teacher", "no_distillation"}
+
+
+def test_text_first_and_the_task_after_it(task_recipe, text_file, tmp_path):
+    raw = task_recipe("labels")
+    raw["data"] = {**raw["data"], "text": str(text_file)}
+    general = {"objectives": {"relations": {}}, "max_steps": 2, "batch_size": 4}
+    raw["stages"] = [general, {"preset": "classifier", "max_steps": 2, "batch_size": 4}]
+    setup = prepare(raw)
+    assert [stage.rows for stage in setup.stages] == [False, True]
+    distill(raw, tmp_path / "run")
+    again = {**raw, "student": str(tmp_path / "run" / "student"), "stages": [raw["stages"][1]]}
+    again["data"] = {key: value for key, value in raw["data"].items() if key != "text"}
+    assert first_loss(again)["class_labels"] < 5
+    tiny = {**raw, "stages": [{"preset": "tinybert-task", "max_steps": 2, "batch_size": 4}]}
+    distill(tiny, tmp_path / "tinybert")
