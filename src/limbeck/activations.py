@@ -40,6 +40,7 @@ class OutputMap(NamedTuple):
 PREDICTIONS: Name = ("predictions", 0)
 EMBEDDINGS: Name = ("embeddings", 0)
 CLASS_LOGITS: Name = ("class_logits", 0)
+SENTENCE_VECTORS: Name = ("sentence_vectors", 0)
 _NONE: Layers = frozenset()
 
 
@@ -63,6 +64,7 @@ class Needs:
     values: Layers = _NONE
     likelihoods: bool = False
     class_logits: bool = False
+    sentence_vectors: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -74,6 +76,7 @@ class Needs:
             self.values | other.values,
             self.likelihoods or other.likelihoods,
             self.class_logits or other.class_logits,
+            self.sentence_vectors or other.sentence_vectors,
         )
 
     @property
@@ -86,6 +89,7 @@ class Needs:
         kinds = {
             "predictions": {0} if self.predictions else _NONE,
             "class_logits": {0} if self.class_logits else _NONE,
+            "sentence_vectors": {0} if self.sentence_vectors else _NONE,
             "embeddings": {0} if self.embeddings else _NONE,
             "hidden": self.hidden,
             "queries": self.queries,
@@ -186,6 +190,7 @@ class Activations:
         likelihoods: Log-likelihoods of the spans of text that two vocabularies share, in nats.
         class_logits: What the head of a classifier, tagger or scoring model says at the predicted
             tokens: one row for each text, or for each word.
+        sentence_vectors: One vector for each row of the batch.
     """
 
     predictions: Predictions | None = None
@@ -196,6 +201,7 @@ class Activations:
     values: dict[int, Float[Tensor, "batch tokens key_width"]] = field(default_factory=dict)
     likelihoods: Float[Tensor, " spans"] | None = None
     class_logits: Float[Tensor, "predicted classes"] | None = None
+    sentence_vectors: Float[Tensor, "batch vector"] | None = None
 
 
 def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Activations:
@@ -206,6 +212,7 @@ def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Ac
     features = by_kind.pop("predictions", {}).get(0)
     embeddings = by_kind.pop("embeddings", {}).get(0)
     class_logits = by_kind.pop("class_logits", {}).get(0)
+    sentence_vectors = by_kind.pop("sentence_vectors", {}).get(0)
     predictions = None
     if features is not None and output is not None:
         predictions = Predictions(features, *output)
@@ -213,7 +220,14 @@ def as_activations(found: Mapping[Name, Tensor], output: OutputMap | None) -> Ac
         by_kind.get(kind, {}) for kind in ("hidden", "queries", "keys", "values")
     )
     return Activations(
-        predictions, embeddings, hidden, queries, keys, values, class_logits=class_logits
+        predictions,
+        embeddings,
+        hidden,
+        queries,
+        keys,
+        values,
+        class_logits=class_logits,
+        sentence_vectors=sentence_vectors,
     )
 
 

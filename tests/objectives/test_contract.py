@@ -11,6 +11,8 @@ from conftest import LABELS, make_batch, make_model, with_task_head
 from limbeck.batch import Batch, Tokens
 from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
+from limbeck.models.sentences.attached import attach_vectors
+from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.shapes import shape_of
 from limbeck.models.task_heads import TaskHead
 from limbeck.objectives import OBJECTIVES
@@ -39,6 +41,11 @@ class Pair:
             self.teacher = with_task_head(self.teacher, head, seed=1).requires_grad_(False)
             self.student = with_task_head(self.student, head, seed=1 if same else 2)
             shapes = [replace(shape, labels=head.labels) for shape in shapes]
+        if name == "sentence_vectors":
+            wide, narrow = (model.config.hidden_size for model in (self.teacher, self.student))
+            attach_vectors(self.teacher, SentenceVectors(wide))
+            dense = [] if same else [Dense(narrow, wide, bias=False, activation="Identity")]
+            attach_vectors(self.student, SentenceVectors(narrow, dense=dense))
         objective = OBJECTIVES[name]()
         assert objective.problems_with(*shapes) == []
         self.objective = objective.bound(*shapes)

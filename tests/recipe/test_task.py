@@ -93,7 +93,8 @@ def test_rows_that_are_not_there_or_have_no_labels(task_recipe, task_files):
     assert "nothing" in problems(raw)["data.task"]
     gold = {**raw, "teacher": None, "data": {"rows": str(task_files / "plain")}}
     gold["student"] = {**raw["student"], "model_type": "bert", "tokenizer": raw["teacher"]}
-    assert "no labels" in problems(gold)["data.rows"]
+    gold["stages"] = [{"preset": "fine-tuning", "max_steps": 2}]
+    assert "data.task" in problems(gold)["stages.0.objectives.class_labels"]
 
 
 def test_a_length_in_epochs(task_recipe):

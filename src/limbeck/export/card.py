@@ -21,6 +21,7 @@ class CardFacts:
         text: Where the text came from.
         with_head: Whether the vocabulary head was trained and is there.
         head: Of the task that the student has learned, in place of a vocabulary head.
+        sentence_vectors: Whether it is a folder of sentence-transformers.
         low_rank: Whether layers are low-rank, which transformers loads only with limbeck.
         quality: A line of results for each task.
     """
@@ -34,8 +35,26 @@ class CardFacts:
     text: list[str]
     with_head: bool
     head: TaskHead | None = None
+    sentence_vectors: bool = False
     low_rank: bool = False
     quality: Mapping[str, str] = field(default_factory=dict)
+
+
+def _example(kind: str) -> list[str]:
+    """Lines that load the student."""
+    if kind == "SentenceTransformer":
+        return [
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            'model = SentenceTransformer("path/to/this/folder")',
+            'vectors = model.encode(["one text", "another"])',
+        ]
+    return [
+        f"from transformers import {kind}, AutoTokenizer",
+        "",
+        f'model = {kind}.from_pretrained("path/to/this/folder")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+    ]
 
 
 def _class_and_task(facts: CardFacts) -> tuple[str, str]:
@@ -43,6 +62,8 @@ def _class_and_task(facts: CardFacts) -> tuple[str, str]:
     if facts.head:
         task = "text-classification" if facts.head.kind == "sequence" else "token-classification"
         return task_class(facts.head).__name__, task
+    if facts.sentence_vectors:
+        return "SentenceTransformer", "sentence-similarity"
     if not facts.with_head:
         return "AutoModel", "feature-extraction"
     if facts.student.causal:
@@ -82,10 +103,7 @@ def model_card(facts: CardFacts) -> str:
         ),
         "```python",
         *(["import limbeck"] if facts.low_rank else []),
-        f"from transformers import {kind}, AutoTokenizer",
-        "",
-        f'model = {kind}.from_pretrained("path/to/this/folder")',
-        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+        *_example(kind),
         "```",
         "",
         "## Training",

@@ -17,6 +17,7 @@ from ..activations import (
     CLASS_LOGITS,
     EMBEDDINGS,
     PREDICTIONS,
+    SENTENCE_VECTORS,
     Activations,
     Name,
     Needs,
@@ -28,6 +29,7 @@ from ..errors import ModelError
 from .architecture import Architecture
 from .modules import submodule
 from .projections import Projection, projections_of, split_projection
+from .sentences.attached import vectors_of
 from .shapes import head_counts
 
 
@@ -62,11 +64,12 @@ def capture_tensors(
         ModelError: As `capture`.
     """
     head, output = _vocabulary_head(model, architecture) if PREDICTIONS in wanted else ([], None)
-    hooked = wanted - {PREDICTIONS, CLASS_LOGITS}
+    hooked = wanted - {PREDICTIONS, CLASS_LOGITS, SENTENCE_VECTORS}
     found: dict[Name, Tensor] = {}
     classified = CLASS_LOGITS in wanted
     runs = model if classified else model.base_model
-    handles = _Hooks(model, architecture, hooked, found, stop=not (head or classified)).handles
+    to_the_end = bool(head) or classified or SENTENCE_VECTORS in wanted
+    handles = _Hooks(model, architecture, hooked, found, stop=not to_the_end).handles
     try:
         states = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
     except _Complete:
@@ -76,6 +79,8 @@ def capture_tensors(
             handle.remove()
     if classified:
         found[CLASS_LOGITS] = _class_logits(states.logits, tokens)
+    if SENTENCE_VECTORS in wanted:
+        found[SENTENCE_VECTORS] = vectors_of(model)(states.last_hidden_state, tokens.mask)
     if output is not None:
         rows = states.last_hidden_state[tokens.predicted]
         features = _features(head, output, rows)

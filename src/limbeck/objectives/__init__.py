@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .qkv import Qkv
     from .relations import Relations
     from .schedule import Ramp
+    from .sentence_vectors import SentenceVectors
     from .span_likelihood import SpanLikelihood
     from .uld import Uld
 
@@ -46,6 +47,7 @@ __all__ = [
     "Qkv",
     "Ramp",
     "Relations",
+    "SentenceVectors",
     "SpanLikelihood",
     "Total",
     "Uld",
@@ -73,6 +75,7 @@ __getattr__ = lazily(
         "Qkv": ".qkv",
         "Ramp": ".schedule",
         "Relations": ".relations",
+        "SentenceVectors": ".sentence_vectors",
         "SpanLikelihood": ".span_likelihood",
         "Total": ".loss",
         "Uld": ".uld",

@@ -14,6 +14,7 @@ from .logits import Logits
 from .mean_hidden_states import MeanHiddenStates
 from .qkv import Qkv
 from .relations import Relations
+from .sentence_vectors import SentenceVectors
 from .span_likelihood import SpanLikelihood
 from .uld import Uld
 
@@ -30,6 +31,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "qkv": Qkv,
     "class_logits": ClassLogits,
     "class_labels": ClassLabels,
+    "sentence_vectors": SentenceVectors,
 }
 
 

@@ -25,7 +25,10 @@ from .contract import Objective, required
 from .divergences import Distribution, divergence_of
 from .schedule import number
 
-NO_HEAD = "needs rows of a task, which name the head of the student; give `data.task`"
+NO_HEAD = (
+    "needs rows with labels (`data.task`), or a teacher with the head of a task that labels rows"
+    " without any (`data.rows`)"
+)
 
 
 @dataclass(frozen=True)

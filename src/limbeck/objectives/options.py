@@ -15,6 +15,7 @@ from .layer_mapping import LayerMap, map_problems
 from .layer_names import LayerName, layer_name_problems
 from .measures import divergence_problems
 from .schedule import NumberOrRamp, temperature_problems
+from .sentence_options import SentenceVectorsOptions
 
 Combine = Literal["concatenate", "mean", "each"]
 Measure = Literal["mse", "cosine"]
@@ -279,4 +280,5 @@ OPTIONS: dict[str, type] = {
     "qkv": QkvOptions,
     "class_logits": ClassLogitsOptions,
     "class_labels": ClassLabelsOptions,
+    "sentence_vectors": SentenceVectorsOptions,
 }

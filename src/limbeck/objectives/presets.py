@@ -66,6 +66,10 @@ PRESETS: dict[str, Preset] = {
         "the same for each word of a tagging task",
         {"class_logits": {"temperature": 2.0}, "class_labels": {"weight": 0.5}},
     ),
+    "embeddings": Preset(
+        "the teacher's vectors of texts, no labels, Kim and Baek 2025, arXiv:2509.12539",
+        {"sentence_vectors": {}},
+    ),
     "tinybert-task": Preset(
         "attention scores, hidden states, embeddings and class probabilities on a task's rows, Jiao"
         " et al. 2020, arXiv:1909.10351",

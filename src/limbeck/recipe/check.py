@@ -33,6 +33,7 @@ from .tokenizers import (
     normalizer_warnings,
     spelled_warnings,
 )
+from .vectors import vector_problems
 
 _READ = ("data.text", "data.prompts")
 
@@ -127,6 +128,8 @@ def _problems_of_models(
         loop_stages = [built.stage for built in stages]
         problems += attention_problems(models, loop_stages)
         problems += prediction_problems(models, loop_stages)
+        if parsed.data:
+            problems += vector_problems(parsed.teacher, models, parsed.data, loop_stages)
     if mixed and len(parsed.stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         problems.append(("stages", message))

@@ -23,6 +23,11 @@ class TeacherPart(Part):
     labels: dict[str, str] = Field(
         {}, description="names for the labels of its head, as {LABEL_0: negative}"
     )
+    prompt: str | None = Field(
+        None,
+        description="where vectors of texts are learned, the name of one of its prompts, or a text"
+        " put before each; its default prompt by default",
+    )
     cache: str | None = Field(
         None, description="folder of its signals (limbeck cache), in place of running the model"
     )

@@ -12,6 +12,7 @@ from ..training.stage import Stage
 from .schema import Recipe
 from .sides import Models
 from .task_rows import TaskRows
+from .vectors import learns_vectors
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ class Setup:
         """In which both models run, and why."""
         return choose_precision(self.recipe.training.precision, self.device)
 
+    @property
+    def learns_vectors(self) -> bool:
+        """Whether a stage learns vectors of texts, with which the student is exported."""
+        return learns_vectors(self.stages)
+
     @cached_property
     def has_trained_head(self) -> bool:
         """Whether some stage trains the student's vocabulary head, or the student came with one."""
-        if self.models.student.head:
-            return False  # it has the head of a task in that place
+        if self.models.student.head or self.learns_vectors:
+            return False  # it has the head of a task in that place, or is exported without any
         if any(s.student_needs().predictions for s in self.stages if s.mixed is None):
             return True
         name = self.recipe.student.model

@@ -135,9 +135,9 @@ def _alignment_problems(
     part: StagePart, number: int, bound: Mapping[str, Objective], models: Models
 ) -> list[Problem]:
     """Objectives that compare what the stage's alignment, or the lack of one, cannot."""
-    # Classes are matched by name, whatever the tokens are.
+    # Classes are matched by name, and vectors are of whole texts, whatever the tokens are.
     needs = {
-        name: replace(objective.teacher_needs(), class_logits=False)
+        name: replace(objective.teacher_needs(), class_logits=False, sentence_vectors=False)
         for name, objective in bound.items()
     }
     if part.alignment is None:

@@ -78,11 +78,10 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
     if theirs is not None and rows.task:
         problems += _teacher_problems(theirs, rows)
     wanted = theirs or _head_of_rows(rows)
-    if wanted is None:
-        message = "have no labels, and there is no teacher with the head of a task to give them;"
-        problems.append(("data.rows", f"{message} name one, or a task with labels (`data.task`)"))
-    if problems or wanted is None:
+    if problems:
         return FoundTask(models, None, problems, warnings)
+    if wanted is None:  # objectives that need a head say so
+        return FoundTask(models, rows, [], [])
     head = wanted
     if own and own.kind == wanted.kind and set(own.labels) == set(wanted.labels):
         head = own

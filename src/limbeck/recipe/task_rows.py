@@ -88,6 +88,8 @@ def rows_of(
     if kind == "sequence":
         labelled = [_whole(row) for row in labelled]
     more = [row for source in data.rows for row in load_rows(source)]
+    if task is None and kind is None:  # texts alone: nothing is said of a pair
+        more = [text for row in more for text in _texts(row)]
     more, dropped = without_scored(more, task.test) if task else (more, 0)
     train, held_out = _split([*labelled, *more], data.held_out.fraction)
     return TaskRows(task, kind, train, held_out, dropped)
@@ -134,6 +136,13 @@ def _kind_of(
 def _whole(row: Example) -> Example:
     """The row without its tags."""
     return replace(row, tags=None)
+
+
+def _texts(row: Example) -> list[Example]:
+    """The two texts of a pair as rows; any other row as it is."""
+    if row.text_pair is None:
+        return [row]
+    return [replace(row, text=text, text_pair=None) for text in (row.text, row.text_pair)]
 
 
 def _split(rows: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:

@@ -15,12 +15,14 @@ from ..objectives.logits import Logits
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
 from ..recipe.task_rows import content_of_unlabelled
+from ..recipe.vectors import teacher_prompt
 from ..system.fingerprints import content_of
 from ..teacher.manifest import FORMAT, Kind, Manifest
 from ..teacher.stored_names import stored_names
 from ..token_ids import TokenIds
 from ..tokenization.masking import Masking
 from ..tokenization.packing import tokenizer_hash
+from .vectors import vectors_identity
 
 _BYTES = {"bfloat16": 2, "float32": 4}
 _DEFAULT = {name: field.default for name, field in DataPart.model_fields.items()}
@@ -107,6 +109,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
             "top_logs": share * (kind.tokens + 1) * 2,
             "drawn": share * kind.tokens * 4,
             # Of a text it is one row for all of its tokens.
+            "sentence_vectors": width * element / setup.recipe.data.max_length,
             "class_logits": len(teacher.shape.labels) * element,
         }
         names = stored_names(stage.teacher_needs(), kind, model, architecture)
@@ -127,6 +130,8 @@ def teacher_identity(setup: Setup) -> bytes:
     )
     if part := setup.recipe.teacher and setup.recipe.teacher.quantize:
         facts += (part,)
+    if vectors := vectors_identity(setup):
+        facts += (vectors,)
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 
@@ -144,6 +149,9 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     }
     if recipe.teacher and recipe.teacher.quantize:
         identity["teacher.quantize"] = recipe.teacher.quantize
+    if vectors := vectors_identity(setup):
+        prompt = recipe.teacher and teacher_prompt(recipe.teacher)
+        identity["teacher.vectors"] = f"{vectors} {prompt!r}"
     if data.chat_template:
         identity["student.chat_template"] = str(models.student.tokenizer.chat_template)
     if models.teacher is not None:

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from ..evaluation.task_files import name_of_task
 from ..export.card import CardFacts, model_card
 from ..export.pretrained import export_student
+from ..export.sentence_transformers import SentenceSettings, export_sentence_model
+from ..models.sentences.attached import detach_vectors
 from ..recipe.check import prepare
 from ..recipe.prompts import ends_of_recipe
 from ..recipe.schema import Recipe
@@ -116,7 +118,18 @@ def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
     part = setup.recipe.student
     with_head = setup.has_trained_head or setup.models.student.head is not None
     export_adapters(student, part, folder, with_head=with_head)
+    vectors = detach_vectors(student)
     finish_low_rank(student, setup.models.student.architecture, part.low_rank)
+    if vectors:
+        export_sentence_model(
+            student,
+            setup.models.student.tokenizer,
+            vectors,
+            folder / "student",
+            settings=SentenceSettings(max_length=setup.recipe.data.max_length),
+            card=model_card(_card_facts(setup)),
+        )
+        return
     export_student(
         student,
         setup.models.student.tokenizer,
@@ -145,6 +158,7 @@ def _card_facts(setup: Setup) -> CardFacts:
         text=_texts(setup),
         with_head=setup.has_trained_head,
         head=setup.models.student.head,
+        sentence_vectors=setup.learns_vectors,
         low_rank=low_rank is not None
         and low_rank.kind == "factorize"
         and low_rank.export != "dense",

@@ -25,6 +25,7 @@ from .batches import calibration_tokens
 from .low_rank import lower_rank
 from .teacher import attend, live_teacher, load_teacher
 from .text_counts import teacher_token_counts
+from .vectors import attach_student_vectors
 
 
 def build_models(
@@ -63,6 +64,7 @@ def build_models(
     if recipe.training.gradient_checkpointing:
         recompute_layers(student, models.student.architecture)
     attend(setup, student)
+    attach_student_vectors(setup, student)
     return student, teacher
 
 

@@ -20,6 +20,8 @@ from ..evaluation.tasks import Example
 from ..models.task_heads import TaskHead
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
+from ..recipe.task_rows import text_of
+from ..recipe.vectors import teacher_prompt
 from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
 
 _TOGETHER = 16  # batches whose rows are sorted by length
@@ -33,11 +35,13 @@ class Reader:
         tokenizer: Of the model.
         limit: Tokens of a row at most.
         segments: Token types that the model distinguishes.
+        prompt: Put before each text.
     """
 
     tokenizer: PreTrainedTokenizerFast
     limit: int
     segments: int
+    prompt: str = ""
 
     @classmethod
     def of(cls, side: ModelSide, max_length: int) -> "Reader":
@@ -47,6 +51,8 @@ class Reader:
 
     def read(self, row: Example) -> "Reading":
         """A row in the model's tokens."""
+        if self.prompt:
+            row = replace(row, text=f"{self.prompt}{text_of(row)}", words=None)
         inputs, begins = read_example(row, self.tokenizer, self.limit, segments=self.segments)
         return Reading(inputs["input_ids"], inputs.get("token_type_ids", []), begins)
 
@@ -191,9 +197,10 @@ def task_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> T
     length = setup.recipe.data.max_length
     mine = Reader.of(models.student, length)
     theirs = Reader.of(models.teacher, length) if models.teacher else None
+    if theirs and setup.learns_vectors and setup.recipe.teacher:
+        theirs = replace(theirs, prompt=teacher_prompt(setup.recipe.teacher))
     alike = theirs is None or (
-        not models.two_vocabularies
-        and (theirs.limit, theirs.segments) == (mine.limit, mine.segments)
+        not models.two_vocabularies and replace(theirs, tokenizer=mine.tokenizer) == mine
     )
     return TaskBatches(
         table=rows.held_out if held_out else rows.train,

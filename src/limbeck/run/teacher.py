@@ -17,6 +17,7 @@ from ..recipe.sides import ModelSide
 from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
 from ..teacher.live import LiveTeacher, halve_weights
 from ..training.processes import keeps_shards, shard_layers
+from .vectors import attach_teacher_vectors
 
 
 def load_teacher(
@@ -82,6 +83,7 @@ def live_teacher(
     # What keeps shares needs the weights of a layer alike.
     elif quantized and _reads_in_bfloat16(setup) and not shards:
         halve_weights(model)
+    attach_teacher_vectors(setup, model)
     model.requires_grad_(False).to(accelerator.device)
     shard_layers(submodule(model.base_model, architecture.layers), accelerator)
     return LiveTeacher(model, architecture)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..activations import CLASS_LOGITS, PREDICTIONS, Name, float32_region
+from ..activations import CLASS_LOGITS, PREDICTIONS, SENTENCE_VECTORS, Name, float32_region
 from ..batch import Tokens
 from .store import Keys
 
@@ -37,7 +37,12 @@ def only_predicted(name: Name) -> bool:
 
 
 def records_of(name: Name, tensor: Tensor, tokens: Tokens) -> list[Tensor]:
-    """The part of a signal that belongs to each row: one item for each real or predicted token."""
+    """The part of a signal that belongs to each row: one item for each real or predicted token.
+
+    Of vectors of texts it is one item for each row.
+    """
+    if name == SENTENCE_VECTORS:
+        return list(torch.split(tensor, 1))
     places = (tokens.predicted if only_predicted(name) else tokens.mask).to(tensor.device)
     flat = tensor if only_predicted(name) else tensor[places]
     return list(torch.split(flat, places.sum(-1).tolist()))
@@ -47,7 +52,7 @@ def joined(name: Name, records: list[Tensor], tokens: Tokens) -> Tensor:
     """The signal of the whole batch from the records of its rows; 0 at padding."""
     with float32_region(records[0]):  # autocast cannot concatenate float16
         flat = torch.cat(records).to(tokens.mask.device)
-    if only_predicted(name):
+    if only_predicted(name) or name == SENTENCE_VECTORS:
         return flat
     found = flat.new_zeros(*tokens.mask.shape, flat.shape[-1])
     found[tokens.mask] = flat

@@ -1,0 +1,69 @@
+"""Vectors of texts that a student learns: the teacher's, and whether rows and stages suit them."""
+
+from collections.abc import Sequence
+
+from ..errors import LimbeckError, Problem
+from ..models.sentences.load import chain_of, sentence_vectors
+from ..objectives.sentence_vectors import SentenceVectors
+from ..training.stage import Stage
+from .models_part import TeacherPart
+from .schema import DataPart
+from .sides import Models
+
+
+def learns_vectors(stages: Sequence[Stage]) -> bool:
+    """Whether any stage learns vectors of texts."""
+    return any(stage.student_needs().sentence_vectors for stage in stages)
+
+
+def teacher_prompt(part: TeacherPart) -> str:
+    """What is put before each text that the teacher reads: its own default, or what is named."""
+    chain = chain_of(part.model)
+    known = dict(chain.prompts) if chain else {}
+    if part.prompt is None:
+        return known.get(chain.default_prompt or "", "") if chain else ""
+    return known.get(part.prompt, part.prompt)
+
+
+def vector_problems(
+    part: TeacherPart | None, models: Models, data: DataPart, stages: Sequence[Stage]
+) -> list[Problem]:
+    """Why vectors of texts cannot be learned, where a stage wants them."""
+    if not learns_vectors(stages):
+        named = part is not None and part.prompt is not None
+        message = "is for `sentence_vectors`, which no stage has; leave it out"
+        return [("teacher.prompt", message)] if named else []
+    if part is None:
+        return []  # the objective says that it needs a teacher
+    try:
+        theirs = sentence_vectors(part.model)
+        prompt = teacher_prompt(part)
+    except LimbeckError as error:
+        return [("teacher.model", str(error))]
+    problems: list[Problem] = []
+    if prompt and not theirs.pooling.include_prompt:
+        message = (
+            "is put before texts, and the teacher's pooling leaves prompts out; give '' for none"
+        )
+        problems.append(("teacher.prompt", message))
+    for number, stage in enumerate(stages):
+        if not stage.student_needs().sentence_vectors:
+            continue
+        if stage.alignment or stage.policy:
+            message = "learns vectors of whole texts; leave alignment and policy out"
+            problems.append((f"stages.{number}", message))
+        if not stage.rows and models.two_vocabularies:
+            message = "is read in the student's tokens alone; give the texts as `data.rows`"
+            problems.append(("data.text", message))
+        elif not stage.rows and data.packing:
+            message = "must be false where vectors of texts are learned: a row is one text"
+            problems.append(("data.packing", message))
+        for name, objective in stage.objectives.items():
+            if not isinstance(objective, SentenceVectors):
+                continue
+            widest = max(objective.matryoshka_dims, default=0)
+            if widest > theirs.width:
+                field = f"stages.{number}.objectives.{name}.matryoshka_dims"
+                message = f"has {widest}, and the teacher's vectors have {theirs.width} coordinates"
+                problems.append((field, message))
+    return list(dict.fromkeys(problems))

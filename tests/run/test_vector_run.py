@@ -1,0 +1,153 @@
+"""A student of its teacher's vectors of texts: trained, resumed, cached, exported and scored."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import SMALL_VOCABULARY, losses, same_run, stop_at
+from sentence_transformers import SentenceTransformer
+
+from limbeck.activations import Activations
+from limbeck.batch import Batch, Tokens
+from limbeck.evaluation.embeddings.encode import load_text_encoder
+from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
+from limbeck.models.load import load_body
+from limbeck.models.sentence_transformers import Pooling
+from limbeck.models.sentences.vectors import SentenceVectors
+from limbeck.objectives import SentenceVectors as Objective
+from limbeck.recipe.check import check, prepare
+from limbeck.run.cache import write_cache
+from limbeck.run.distill import distill
+from limbeck.run.task_batches import task_batches
+from limbeck.student.projections import Projections
+from limbeck.teacher.manifest import Kind
+from limbeck.tokenization.load import load_tokenizer
+
+PROMPTS = {"query": "the old: ", "document": "a red: "}
+
+
+@pytest.fixture
+def recipe(raw_recipe, teacher_folder, task_files, tmp_path):
+    """A recipe whose teacher is a folder of sentence-transformers."""
+    folder = tmp_path / "embedder"
+    export_sentence_model(
+        load_body(str(teacher_folder)),
+        load_tokenizer(str(teacher_folder)),
+        SentenceVectors(24, pooling=Pooling(("mean",)), normalize=True),
+        folder,
+        settings=SentenceSettings(max_length=24, prompts=PROMPTS),
+        card="",
+    )
+    stage = {"objectives": {"sentence_vectors": {}}, "max_steps": 4, "batch_size": 8}
+    held_out = {"fraction": 0.1, "sequences": 8}
+    data = {"rows": str(task_files / "pairs"), "max_length": 24, "held_out": held_out}
+    return {**raw_recipe, "teacher": str(folder), "data": data, "stages": [stage]}
+
+
+def test_a_run_resumes_learns_the_same_from_a_cache_and_loads(recipe, tmp_path, monkeypatch):
+    recipe["training"] = {**recipe["training"], "save_steps": 1}
+    run = distill(recipe, tmp_path / "whole")
+    stop_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        distill(recipe, tmp_path / "stopped")
+    monkeypatch.undo()
+    distill(recipe, tmp_path / "stopped")
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+    setup, _ = check(recipe)
+    write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
+    teacher = {"model": recipe["teacher"], "cache": str(tmp_path / "signals")}
+    distill(recipe | {"teacher": teacher}, tmp_path / "cached")
+    same_run(tmp_path / "whole", tmp_path / "cached")
+    modules = json.loads((run.student / "modules.json").read_text(encoding="utf-8"))
+    assert [module["path"] for module in modules] == ["", "1_Pooling", "2_Dense", "3_Normalize"]
+    texts = ["the red house", "never always under", "a"]
+    library = SentenceTransformer(str(run.student), device="cpu").encode(texts)
+    own = load_text_encoder(str(run.student), precision="float32").encode(texts)
+    assert library.shape == (3, 24) and np.abs(library - own).max() < 1e-5
+    assert "SentenceTransformer" in (run.student / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_student_comes_nearer(recipe, tmp_path):
+    recipe["stages"][0] |= {"max_steps": 60, "optimizer": {"learning_rate": 3e-3}}
+    distill(recipe, tmp_path / "run")
+    held_out = [r[4]["sentence_vectors"] for r in losses(tmp_path / "run") if r[4]]
+    assert 0 < held_out[-1] < 0.8 * held_out[0] < math.inf
+
+
+def test_pairs_are_two_texts_and_prompts_are_the_teachers(recipe):
+    setup = prepare({**recipe, "teacher": {"model": recipe["teacher"], "prompt": "query"}})
+    assert len(setup.rows.train) + len(setup.rows.held_out) == 2 * 200
+    assert all(row.text_pair is None for row in setup.rows.train)
+    batch = task_batches(setup, held_out=False, size=4).batch(0)
+    read = setup.models.teacher.tokenizer.batch_decode(
+        batch.teacher.input_ids, skip_special_tokens=True
+    )
+    said = setup.models.student.tokenizer.batch_decode(
+        batch.student.input_ids, skip_special_tokens=True
+    )
+    for one, other in zip(read, said, strict=True):
+        prefix, rest = one[:7], one[7:].strip()  # the colon is no token here
+        assert prefix == "the old" and rest.startswith(other[:20])
+    plain = task_batches(prepare(recipe), held_out=False, size=4).batch(0)
+    assert plain.one_vocabulary  # the folder has no default prompt
+
+
+def test_a_vocabulary_of_its_own_and_text(recipe, vocabulary, text_file, tmp_path):
+    recipe["student"] = {**recipe["student"], "tokenizer": vocabulary}
+    run = distill(recipe, tmp_path / "own")
+    assert len(load_tokenizer(str(run.student))) == SMALL_VOCABULARY
+    text = {"text": str(text_file), "max_length": 24, "held_out": recipe["data"]["held_out"]}
+    _, problems = check({**recipe, "data": text})
+    assert "data.rows" in dict(problems)["data.text"]
+    recipe["student"].pop("tokenizer")
+    _, problems = check({**recipe, "data": text})
+    assert "a row is one text" in dict(problems)["data.packing"]
+    distill({**recipe, "data": {**text, "packing": False}}, tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"stages.matryoshka_dims": [400]}, "matryoshka_dims", "24 coordinates"),
+        ({"stages.matryoshka_dims": [0]}, "matryoshka_dims", "1 or more"),
+        ({"teacher": None}, "sentence_vectors", "needs a teacher"),
+    ],
+)
+def test_what_cannot_be_learned(recipe, change, field, said):
+    for key, value in change.items():
+        if key == "teacher":
+            recipe["student"] |= {"model_type": "bert", "tokenizer": recipe.pop("teacher")}
+        else:
+            recipe["stages"][0]["objectives"]["sentence_vectors"] = {key.split(".")[1]: value}
+    _, problems = check(recipe)
+    [message] = [message for path, message in problems if path.endswith(field)]
+    assert said in message
+
+
+def test_a_prompt_without_vectors_is_refused(raw_recipe):
+    raw_recipe["teacher"] = {"model": raw_recipe["teacher"], "prompt": "query"}
+    _, problems = check(raw_recipe)
+    assert "sentence_vectors" in dict(problems)["teacher.prompt"]
+
+
+@pytest.mark.parametrize("measure", ["cosine", "mse"])
+def test_distances_are_those_of_plain_loops(measure):
+    chance = torch.Generator().manual_seed(0)
+    mine, theirs = (torch.randn(3, 8, generator=chance) for _ in range(2))
+    ids, real = torch.zeros(3, 2, dtype=torch.long), torch.tensor([[1, 1], [1, 0], [0, 0]]).bool()
+    batch = Batch(*[Tokens(ids, real, ids, real)] * 2)  # the last row is padding alone
+    expected = []
+    for width in (8, 4):
+        for a, b in zip(mine[:2, :width].tolist(), theirs[:2, :width].tolist(), strict=True):
+            dot = sum(x * y for x, y in zip(a, b, strict=True))
+            size = math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+            squares = sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / width
+            expected.append(1 - dot / size if measure == "cosine" else squares)
+    objective = Objective(measure=measure, matryoshka_dims=(8, 4))
+    vectors = (Activations(sentence_vectors=found) for found in (mine, theirs))
+    found = objective.total(*vectors, batch, Projections({}, seed=0))
+    assert objective.count(batch) == 2
+    assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-5)
