@@ -57,11 +57,11 @@ def test_words_are_split_into_the_tokens_of_the_text_they_make(tmp_path, monkeyp
     # Byte-level tokens carry the space before a word; read one by one, words would run together.
     seen = []
 
-    def keep(network, rows, *rest):
+    def keep(network, rows, *rest, **options):
         seen.extend(rows)
         raise EvaluationError("enough")
 
-    monkeypatch.setattr("limbeck.evaluation.finetune._learn", keep)
+    monkeypatch.setattr("limbeck.evaluation.finetune.learn", keep)
     place, task = save(tmp_path, tokenizer=tokenizer), tagged()
     tokens = load_tokenizer(place)
     settings = replace(QUICK, max_length=10_000)

@@ -7,13 +7,11 @@ not, is not used.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import EvaluationError
@@ -21,7 +19,8 @@ from ..models.attention import use_float32_attention
 from ..models.load import load_body
 from ..system.device import choose_device, choose_precision
 from ..tokenization.load import load_tokenizer
-from .examples import Row, collate_rows, encode_example, least_tokens
+from .examples import Row, encode_example, least_tokens
+from .finetuning.learning import TaskLoss, learn, mean_loss
 from .settings import FinetuneSettings
 from .task_model import TaskModel, predict, score_predictions
 from .tasks import Example, Task, TaskKind
@@ -60,6 +59,7 @@ class Finetuned:
         seconds: Of the fine-tuning.
         limit: Tokens of a text that are read.
         segments: Token types that the model distinguishes.
+        loss_of: The loss that was learned with.
     """
 
     network: TaskModel
@@ -70,6 +70,7 @@ class Finetuned:
     seconds: float
     limit: int
     segments: int
+    loss_of: TaskLoss
 
     def score(self, task: Task) -> SeedScore:
         """Score the test rows of a task with the same labels and tags.
@@ -98,6 +99,11 @@ class Finetuned:
             tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
         )
 
+    def loss(self, task: Task) -> float:
+        """The mean loss on the test rows of a task that `score` can score."""
+        tests = [self._encoded(row, task) for row in task.test]
+        return mean_loss(self.network, tests, self.loss_of, self.tokenizer)
+
     def _encoded(self, row: Example, task: Task) -> Row:
         return encode_example(row, task, self.tokenizer, self.limit, segments=self.segments)
 
@@ -110,11 +116,11 @@ def finetune(
     seed: int,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Finetuned:
-    """Fine-tune once on the training rows.
+    """Fine-tune once on the training rows, with the learning rate and length of the settings.
 
     Raises:
-        EvaluationError: A loss is not finite, a setting makes no sense, or there is no room for
-            a token of every text.
+        NotFiniteError: A loss is not finite.
+        EvaluationError: A setting makes no sense, or there is no room for a token of every text.
         ModelError: The model cannot be loaded.
     """
     _check(task, settings)
@@ -142,9 +148,10 @@ def finetune(
             encode_example(example, task, tokenizer, limit, segments=segments)
             for example in task.train
         ]
-        _learn(network, rows, task, tokenizer, settings, seed, device, progress)
+        loss_of = TaskLoss(task, rows)
+        learn(network, rows, loss_of, tokenizer, settings, seed=seed, progress=progress)
     seconds = time.perf_counter() - began
-    return Finetuned(network, tokenizer, task, settings, seed, seconds, limit, segments)
+    return Finetuned(network, tokenizer, task, settings, seed, seconds, limit, segments, loss_of)
 
 
 def _check(task: Task, settings: FinetuneSettings) -> None:
@@ -152,6 +159,11 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
         raise EvaluationError(
             f"{task.name} has {len(task.train)} training rows and {len(task.test)} test rows; give"
             " at least one of each"
+        )
+    if settings.search:
+        raise EvaluationError(
+            "one fine-tuning has one learning rate; take the settings that search() returns, or"
+            " call evaluate_tasks"
         )
     # Three tokens hold one word between the special tokens at both ends.
     for name, value, least in (
@@ -195,78 +207,3 @@ def _segments(body: PreTrainedModel) -> int:
         if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
             return module.num_embeddings
     return 0
-
-
-def _learn(
-    network: TaskModel,
-    rows: list[Row],
-    task: Task,
-    tokenizer: PreTrainedTokenizerFast,
-    settings: FinetuneSettings,
-    seed: int,
-    device: torch.device,
-    progress: Callable[[int, int, int], None] | None,
-) -> None:
-    network.train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    per_epoch = -(-len(rows) // settings.batch_size)
-    steps = max(1, round(per_epoch * settings.num_train_epochs))
-    warmup = max(1, steps // 10)
-    generator = np.random.default_rng(seed)
-    middle, width = _standard(rows) if task.kind is TaskKind.REGRESSION else (0.0, 1.0)
-    batches: Iterator[list[int]] = iter(())
-    for step in range(steps):
-        if (chosen := next(batches, None)) is None:
-            batches = _shuffled(rows, settings.batch_size, generator)
-            chosen = next(batches)
-        for group in optimizer.param_groups:
-            rate = min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
-            group["lr"] = settings.learning_rate * rate
-        batch = [rows[number] for number in chosen]
-        inputs, tags = collate_rows(batch, tokenizer, device)
-        of_text, of_words = network(inputs)
-        loss = torch.zeros((), device=device)
-        if of_text is not None and task.kind is TaskKind.REGRESSION:
-            targets = torch.tensor([(row.label - middle) / width for row in batch], device=device)
-            loss = loss + mse_loss(of_text.squeeze(1), targets.float())
-        elif of_text is not None:
-            classes = torch.tensor([int(row.label) for row in batch], device=device)
-            loss = loss + cross_entropy(of_text, classes)
-        if of_words is not None:
-            # A mean over no tag at all would be NaN.
-            count = (tags != -100).sum().clamp_min(1)
-            total = cross_entropy(of_words.flatten(0, 1), tags.flatten(), reduction="sum")
-            loss = loss + total / count
-        if not torch.isfinite(loss):
-            raise EvaluationError(
-                f"the loss on {task.name} is not finite at step {step} with seed {seed}; lower the"
-                f" learning rate ({settings.learning_rate:g}) or use precision float32"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if progress:
-            progress(seed, step + 1, steps)
-
-
-def _shuffled(
-    rows: list[Row], batch_size: int, generator: np.random.Generator
-) -> Iterator[list[int]]:
-    """Batches of texts of similar length, in random order: little padding, little bias."""
-    lengths = np.array([len(row.tags) for row in rows])
-    noisy = lengths * generator.uniform(0.8, 1.25, len(rows))
-    order = np.argsort(noisy, kind="stable")
-    starts = generator.permutation(np.arange(0, len(rows), batch_size))
-    for start in starts:
-        yield order[start : start + batch_size].tolist()
-
-
-def _standard(rows: list[Row]) -> tuple[float, float]:
-    labels = np.array([row.label for row in rows], dtype=float)
-    return float(labels.mean()), float(labels.std()) or 1.0

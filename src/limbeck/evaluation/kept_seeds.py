@@ -63,7 +63,9 @@ def _fingerprint(
     further: Sequence[Any],
 ) -> str:
     """Names the model's files, the rows and the settings: outdated results are not reused."""
-    facts = [fingerprint(model), task.name, asdict(settings), task.test_split, *further]
+    protocol = asdict(settings)
+    protocol.pop("search", None)  # what it has chosen stands in the other settings
+    facts = [fingerprint(model), task.name, protocol, task.test_split, *further]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())

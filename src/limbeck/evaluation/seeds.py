@@ -8,9 +8,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from ..generation.ends import ends_of
+from ..reports.search_results import SearchResult
 from ..system.device import choose_device, choose_precision
 from ..tokenization.load import load_tokenizer
 from .finetune import SeedScore, finetune
+from .finetuning.search import search
 from .generation_scores import score_generation
 from .kept_seeds import KeptSeeds
 from .settings import FinetuneSettings, GenerationSettings
@@ -19,7 +21,18 @@ from .tasks import Task, TaskKind
 
 @dataclass(frozen=True)
 class TaskScore:
-    """The scores of a model on a task, over seeds."""
+    """The scores of a model on a task, over seeds.
+
+    Attributes:
+        task: Its name.
+        metric: The headline metric.
+        test_split: The rows that were scored.
+        training_rows: How many were learned from.
+        test_rows: How many were scored.
+        seeds: A score each.
+        search: How learning rate and length were chosen, once for all seeds; None where they were
+            given, or where nothing was learned.
+    """
 
     task: str
     metric: str
@@ -27,6 +40,7 @@ class TaskScore:
     training_rows: int
     test_rows: int
     seeds: tuple[SeedScore, ...]
+    search: SearchResult | None = None
 
     @property
     def values(self) -> list[float]:
@@ -71,6 +85,8 @@ class TaskScore:
         plain = asdict(self)
         for seed in plain["seeds"]:
             del seed["labels"], seed["tags"]
+        if self.search is None:
+            del plain["search"]
         return plain | {"mean": self.mean, "spread": self.deviation, "means": self.means()}
 
 
@@ -83,11 +99,13 @@ def evaluate_tasks(
     seeds: Sequence[int],
     results: Mapping[str, Path] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
+    search_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, TaskScore]:
     """The scores of a model folder on tasks that learn from the same rows, over seeds.
 
-    Every seed is fine-tuned once, and scored on the test rows of each task. Generation tasks are
-    not fine-tuned: the model answers their prompts as it is.
+    Every seed is fine-tuned once on all training rows, and scored on the test rows of each task;
+    a search for learning rate and length is done once for all seeds. Generation tasks are not
+    fine-tuned: the model answers their prompts as it is.
 
     Args:
         model: Folder, hub name or package name.
@@ -97,15 +115,17 @@ def evaluate_tasks(
         seeds: One fine-tuning each.
         results: For every task a JSON file in which finished seeds are kept. Seeds that it
             holds for the same model, rows and settings are not run again; those of others stay.
+            The first one keeps the trials of a search too.
         progress: Called with (seed, step, steps).
+        search_progress: Called with (what is tried, step, steps).
 
     Raises:
-        EvaluationError: A loss or a prediction is not finite, a setting makes
-            no sense, or a file is not one of results.
+        EvaluationError: A number is not finite, a setting makes no sense, or a file is no results.
         ModelError: The model cannot be loaded.
     """
-    generation = generation or GenerationSettings()
-    kept = _kept_seeds(model, tasks, settings, generation, results or {})
+    generation, results = generation or GenerationSettings(), results or {}
+    settings, found = _chosen(model, tasks[0], settings, results, search_progress)
+    kept = _kept_seeds(model, tasks, settings, generation, results)
     for seed in seeds:
         if not (open_ := [task for task in tasks if seed not in kept[task.name].scores]):
             continue
@@ -126,9 +146,26 @@ def evaluate_tasks(
             training_rows=len(task.train),
             test_rows=len(task.test),
             seeds=tuple(kept[task.name].scores[seed] for seed in seeds),
+            search=found,
         )
         for task in tasks
     }
+
+
+def _chosen(
+    model: str,
+    task: Task,
+    settings: FinetuneSettings,
+    results: Mapping[str, Path],
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[FinetuneSettings, SearchResult | None]:
+    """The settings to train with, and the search that chose them, if there was one."""
+    # With the precision that `auto` means here: results of another precision are not reused.
+    precision = choose_precision(settings.precision, choose_device()).name
+    settings = replace(settings, precision=precision)
+    if not settings.search or task.kind is TaskKind.GENERATION:
+        return settings, None
+    return search(model, task, settings, results=results.get(task.name), progress=progress)
 
 
 def _kept_seeds(
@@ -143,7 +180,7 @@ def _kept_seeds(
     if tasks[0].kind is TaskKind.GENERATION:
         protocol, facts = generation, _prompt_facts(model, generation)
     else:
-        protocol, facts = _resolved(settings), []
+        protocol, facts = settings, []
     return {
         task.name: KeptSeeds(results.get(task.name), model, task, protocol, facts) for task in tasks
     }
@@ -162,11 +199,6 @@ def _generated(
     if generation.temperature == 0 and kept[task.name].scores:
         return replace(next(iter(kept[task.name].scores.values())), seed=seed)
     return score_generation(model, task, settings=generation, seed=seed, progress=progress)
-
-
-def _resolved(settings: FinetuneSettings) -> FinetuneSettings:
-    """With the precision that `auto` means here: results of another precision are not reused."""
-    return replace(settings, precision=choose_precision(settings.precision, choose_device()).name)
 
 
 def _prompt_facts(model: str, generation: GenerationSettings) -> list[Any]:

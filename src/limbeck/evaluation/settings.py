@@ -1,13 +1,44 @@
 """How models are evaluated, as far as a recipe may set it. Torch is not imported here."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from ..generation.options import GenerationTemperature
 from ..system.choices import PrecisionChoice
 from ..system.numbers import Number, Whole
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How learning rate and length are chosen for each model, with the same budget for all.
+
+    Every rate is tried for an eighth of the most epochs, the better half of them for a quarter,
+    and so on, as long as a longer training is better. Training rows set apart decide.
+
+    Attributes:
+        learning_rates: To choose from.
+        num_train_epochs: The most passes over the training rows.
+        validation_fraction: Of the training rows, set apart to choose by; at least 100 rows where
+            these are no more than a quarter, and at most 2,000.
+    """
+
+    learning_rates: Annotated[tuple[Annotated[Number, Gt(0), Le(10)], ...], MinLen(1)] = (
+        1e-4,
+        3e-4,
+        1e-3,
+        3e-3,
+    )
+    num_train_epochs: Annotated[Number, Gt(0), Le(10_000)] = 20.0
+    validation_fraction: Annotated[Number, Gt(0), Le(0.5)] = 0.1
+
+
+def _as_search(value: Any) -> Any:
+    """``true`` stands for a search with the defaults, ``false`` for none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
@@ -24,6 +55,8 @@ class FinetuneSettings:
         pooling: Which hidden states represent the text.
         precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware, else
             float32. Head and loss are always float32.
+        search: Choose learning rate and epochs for each model; without it they are the same for
+            every model, and scores show how fast it learns.
     """
 
     num_train_epochs: Annotated[Number, Gt(0), Le(10_000)] = 3.0
@@ -34,6 +67,20 @@ class FinetuneSettings:
     dropout: Annotated[Number, Ge(0), Lt(1)] = 0.1
     pooling: Literal["mean", "first"] = "mean"
     precision: PrecisionChoice = "auto"
+    search: Annotated[
+        SearchSettings | None,
+        BeforeValidator(_as_search, json_schema_input_type=SearchSettings | bool | None),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a search would silently replace."""
+        fixed = FinetuneSettings.learning_rate, FinetuneSettings.num_train_epochs
+        if self.search and (self.learning_rate, self.num_train_epochs) != fixed:
+            raise PydanticCustomError(
+                "search",
+                "learning_rate and num_train_epochs are chosen by the search; leave them out, or"
+                " give search.learning_rates and search.num_train_epochs",
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ from .metrics import classification_metrics, joint_metrics, regression_metrics, 
 from .tasks import Task, TaskKind
 
 
+class NotFiniteError(EvaluationError):
+    """A loss or a prediction is not finite; a lower learning rate may do."""
+
+
 class TaskModel(nn.Module):
     """A body with the heads that a task needs.
 
@@ -72,7 +76,7 @@ def predict(
         tokenizer: Of the model.
 
     Raises:
-        EvaluationError: A prediction is not finite.
+        NotFiniteError: A prediction is not finite.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -86,7 +90,7 @@ def predict(
             of_text, of_words = network(inputs)
             if of_text is not None:
                 if not torch.isfinite(of_text).all():
-                    raise EvaluationError(
+                    raise NotFiniteError(
                         f"a prediction for {task.name} is not finite after the last step; lower"
                         " the learning rate or use precision float32"
                     )

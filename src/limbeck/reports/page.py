@@ -20,8 +20,8 @@ from .tables import Table, number_columns
 Records = Sequence[Mapping[str, Any]]
 Curve = list[tuple[int, float]]  # tokens, loss
 ROLES = {"teacher": "teacher", "student": "student", "no_distillation": "no distillation"}
-_COLOURS = {"teacher": "#7d8597", "student": "#16946c", "no_distillation": "#d1603d"}
-_MARKERS = {"teacher": "s", "student": "o", "no_distillation": "D"}
+COLOURS = {"teacher": "#7d8597", "student": "#16946c", "no_distillation": "#d1603d"}
+MARKERS = {"teacher": "s", "student": "o", "no_distillation": "D"}
 _INK = "#123456"  # a placeholder for the colour of the page, replaced in the SVG
 SETTINGS: Any = {  # matplotlib types every key since 3.11, and older ones none
     **dict.fromkeys(
@@ -186,8 +186,8 @@ def _losses(points: Mapping[str, Curve]) -> str:
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
         looks: dict[str, dict[str, Any]] = {
-            "training": {"color": _COLOURS["teacher"], "linewidth": 1.1},
-            "held out": {"color": _COLOURS["student"], "linewidth": 1.8, "markersize": 3.5},
+            "training": {"color": COLOURS["teacher"], "linewidth": 1.1},
+            "held out": {"color": COLOURS["student"], "linewidth": 1.8, "markersize": 3.5},
         }
         for kind, curve in points.items():
             if curve:
@@ -208,7 +208,7 @@ def _quality_against(points: Mapping[str, tuple[float, float]], x_label: str) ->
         rightmost = max(x for x, _ in points.values())
         lowest = min(points, key=lambda role: points[role][1])
         for role, (x, y) in points.items():
-            axes.scatter([x], [y], color=_COLOURS[role], marker=_MARKERS[role], s=55, zorder=3)
+            axes.scatter([x], [y], color=COLOURS[role], marker=MARKERS[role], s=55, zorder=3)
             _label(axes, role, x, y, share=x / rightmost, below=role == lowest)
         axes.margins(0.25)
         axes.set_xlim(0, 1.2 * rightmost)
@@ -227,7 +227,7 @@ def _latency_bars(latencies: Mapping[str, Mapping[tuple[int, int], float]]) -> s
         for number, (role, rows) in enumerate(latencies.items()):
             at = [index + (number + 0.5) * width - 0.4 for index in range(len(places))]
             heights = [rows.get(place, 0.0) for place in places]
-            axes.bar(at, heights, width * 0.9, color=_COLOURS[role], label=ROLES[role])
+            axes.bar(at, heights, width * 0.9, color=COLOURS[role], label=ROLES[role])
         axes.set_xticks(range(len(places)), [f"{batch} ×\n{length}" for batch, length in places])
         axes.set_xlabel("texts at once × tokens a text")
         axes.set_ylabel("ms a text, median")

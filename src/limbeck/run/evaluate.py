@@ -1,18 +1,22 @@
 """Any model folder, scored on tasks; and how that was done, in sentences."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from ..data.rows import Location
 from ..evaluation.cost import SENTENCE_LENGTH
 from ..evaluation.reading_notes import reading_notes
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.seeds import TaskScore, evaluate_tasks, learned_together
-from ..evaluation.settings import FinetuneSettings
+from ..evaluation.settings import FinetuneSettings, SearchSettings
 from ..evaluation.task_files import is_generation_task, load_task
-from ..evaluation.tasks import TaskKind, subsample
+from ..evaluation.tasks import Task, TaskKind, subsample
 from ..generation.ends import ends_notes
 from ..recipe.schema import EvaluationPart
+from ..reports.finetuning import search_notes
+from ..reports.search_results import SearchResult
 from ..system.device import choose_device, choose_precision, describe_device, emulation_warning
 from ..system.linux import keep_freed_memory
 from ..system.progress import ProgressBar
@@ -21,7 +25,7 @@ from ..tokenization.load import load_tokenizer
 
 def evaluate_model(
     model: str,
-    tasks: list[str],
+    tasks: Sequence[Location],
     part: EvaluationPart,
     *,
     results: Path | None = None,
@@ -32,7 +36,7 @@ def evaluate_model(
 
     Args:
         model: Folder, hub name or package name.
-        tasks: DIR/NAME of each.
+        tasks: As `load_task` reads them.
         part: Seeds, rows and protocol.
         results: Folder in which finished seeds are kept.
         console: For the progress bar.
@@ -50,11 +54,7 @@ def evaluate_model(
         )
         for task in loaded
     ]
-    tokenizer = load_tokenizer(model)
-    notes = [n for t in loaded for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
-    if any(task.kind is TaskKind.GENERATION for task in loaded):
-        notes += ends_notes(tokenizer, model)
-    for note in notes:
+    for note in _task_notes(model, loaded):
         console.print(note, highlight=False, soft_wrap=True)
     scores: dict[str, TaskScore] = {}
     for group in learned_together(loaded):
@@ -62,6 +62,9 @@ def evaluate_model(
 
             def progress(seed: int, step: int, steps: int, bar: ProgressBar = bar) -> None:
                 bar.show(seed * steps + step, part.seeds * steps, f"seed {seed}")
+
+            def searching(tried: str, step: int, steps: int, bar: ProgressBar = bar) -> None:
+                bar.show(step, steps, tried)
 
             files = {t.name: results / f"{t.name}.{label}.json" for t in group} if results else None
             scores |= evaluate_tasks(
@@ -72,8 +75,33 @@ def evaluate_model(
                 seeds=range(part.seeds),
                 results=files,
                 progress=progress,
+                search_progress=searching,
             )
+        for line in _search_lines(group[0].name, scores[group[0].name].search):
+            console.print(f"{label}: {line}", highlight=False, markup=False, soft_wrap=True)
     return {task.name: scores[task.name] for task in loaded}
+
+
+def _task_notes(model: str, tasks: list[Task]) -> list[str]:
+    """What a reader must know of labels, and of texts that the model cannot read or end exactly."""
+    tokenizer = load_tokenizer(model)
+    notes = [n for t in tasks for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
+    if any(task.kind is TaskKind.GENERATION for task in tasks):
+        notes += ends_notes(tokenizer, model)
+    return notes
+
+
+def _search_lines(task: str, found: SearchResult | None) -> list[str]:
+    """What was chosen for a model, and whether its best may lie beyond."""
+    if found is None:
+        return []
+    chosen = found.chosen
+    return [
+        f"{task}: of {len(found.trials)} trials, learning rate {chosen.learning_rate:g} and"
+        f" {chosen.num_train_epochs:g} epochs are best on {found.validation_rows:,} rows set apart"
+        " from training",
+        *(f"{task}: {note}" for note in search_notes(found)),
+    ]
 
 
 def evaluation_notes(part: EvaluationPart) -> list[str]:
@@ -93,14 +121,13 @@ def evaluation_notes(part: EvaluationPart) -> list[str]:
             else "all rows"
         )
         settings: FinetuneSettings = part.finetuning
-        epochs = f"{settings.num_train_epochs:g} epochs"
         seeds = "1 seed" if part.seeds == 1 else f"{part.seeds} seeds"
         device = choose_device()
         precision = choose_precision(settings.precision, device).name
+        protocol = _searched(settings.search) if settings.search else _fixed(settings)
         notes.append(
-            f"every model was fine-tuned alike: {rows}, {epochs}, learning rate"
-            f" {settings.learning_rate:g}, {seeds}, scored after the last step; in {precision} on"
-            f" {describe_device(device)}"
+            f"every model was fine-tuned {protocol}; {rows}, {seeds}, scored after the last step;"
+            f" in {precision} on {describe_device(device)}"
         )
     if part.cost:
         notes.append(
@@ -108,3 +135,19 @@ def evaluation_notes(part: EvaluationPart) -> list[str]:
             f" the teacher's tokens, on {describe_device(choose_device('cpu'))}"
         )
     return notes
+
+
+def _fixed(settings: FinetuneSettings) -> str:
+    return (
+        f"alike, which shows how fast it learns and not its best: {settings.num_train_epochs:g}"
+        f" epochs, learning rate {settings.learning_rate:g}"
+    )
+
+
+def _searched(how: SearchSettings) -> str:
+    rates = ", ".join(f"{rate:g}" for rate in how.learning_rates)
+    return (
+        f"to its best: learning rate (of {rates}) and length (at most {how.num_train_epochs:g}"
+        f" epochs) were chosen once for each model, on {how.validation_fraction:.0%} of the"
+        " training rows and never on scored rows, and then all seeds learned from all rows"
+    )

@@ -1,0 +1,1 @@
+"""The loop of fine-tuning, and the choice of its learning rate and length."""

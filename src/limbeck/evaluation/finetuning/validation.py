@@ -1,0 +1,75 @@
+"""Training rows set apart to choose by; the scored rows are never among them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable
+from dataclasses import replace
+
+import numpy as np
+
+from ...errors import EvaluationError
+from ..tasks import Example, Task, TaskKind
+
+# Fewer rows than the first say too little about a rate, more than the last only take time.
+LEAST_ROWS, MOST_ROWS = 100, 2000
+_MOST_FRACTION = 0.25  # of the training rows, where these are few
+
+
+def with_validation(task: Task, *, fraction: float, seed: int) -> Task:
+    """The task with a part of its training rows in place of its test rows.
+
+    The part is stratified by label, for tags by the rarest tag of a row. Every label with several
+    rows stands in it as far as there is room, and every label keeps a row to be learned from.
+
+    Args:
+        task: Its test rows are left out.
+        fraction: Of the training rows, but at least `LEAST_ROWS` of them where that is no more
+            than a quarter, and at most `MOST_ROWS`.
+        seed: Decides which.
+
+    Raises:
+        EvaluationError: There are fewer than two rows, or only rows whose label occurs once.
+    """
+    rows = task.train
+    wanted = min(max(round(fraction * len(rows)), LEAST_ROWS), MOST_ROWS)
+    wanted = min(wanted, max(round(fraction * len(rows)), int(_MOST_FRACTION * len(rows)), 1))
+    chosen = set(_stratified(task, wanted, seed))
+    if not chosen:
+        raise EvaluationError(
+            f"{task.name} has {len(rows)} training rows, of which none can be set apart to choose"
+            " a learning rate by: every label needs a row to be learned from and another one; give"
+            " more rows, or leave the search out"
+        )
+    return replace(
+        task,
+        train=[row for number, row in enumerate(rows) if number not in chosen],
+        test=[row for number, row in enumerate(rows) if number in chosen],
+        test_split="validation",
+    )
+
+
+def _stratified(task: Task, wanted: int, seed: int) -> list[int]:
+    """Numbers of rows in proportion to their groups, the first of each group before any second."""
+    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
+    of_row = _groups(task)
+    for number in np.random.default_rng(seed).permutation(len(of_row)).tolist():
+        groups[of_row[number]].append(number)
+    # The last row of a group is never taken; the one at 0 comes before every other.
+    ranked = [
+        (place / len(numbers), number)
+        for numbers in groups.values()
+        for place, number in enumerate(numbers[:-1])
+    ]
+    return [number for _, number in sorted(ranked, key=lambda pair: pair[0])[:wanted]]
+
+
+def _groups(task: Task) -> list[Hashable]:
+    if task.kind in (TaskKind.CLASSIFICATION, TaskKind.JOINT):
+        return [row.label for row in task.train]
+    if task.kind is not TaskKind.TAGGING:
+        return [None] * len(task.train)
+    common = Counter(tag for row in task.train for tag in row.tags or ())
+    return [_rarest(row, common) for row in task.train]
+
+
+def _rarest(row: Example, common: Counter[str]) -> str:
+    return min(row.tags or ("O",), key=lambda tag: (common[tag], tag))
