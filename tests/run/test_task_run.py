@@ -14,18 +14,21 @@ from transformers import (
     AutoTokenizer,
     pipeline,
 )
+from typer.testing import CliRunner
 
 import limbeck
+from limbeck.cli.app import app
+from limbeck.errors import EvaluationError
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_config, load_task_model
-from limbeck.models.task_heads import head_of
+from limbeck.models.task_heads import TaskHead, head_of
 from limbeck.recipe.check import check, prepare
 from limbeck.run.batches import stage_held_out
 from limbeck.run.cache import write_cache
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
-from limbeck.run.task_answers import answers_of, task_side
+from limbeck.run.task_answers import answers_of, own_head_scores, task_side
 from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 
@@ -196,3 +199,28 @@ def test_text_first_and_the_task_after_it(task_recipe, text_file, tmp_path):
     assert first_loss(again)["class_labels"] < 5
     tiny = {**raw, "stages": [{"preset": "tinybert-task", "max_steps": 2, "batch_size": 4}]}
     distill(tiny, tmp_path / "tinybert")
+
+
+def test_a_model_is_scored_with_its_own_head(task_recipe, task_files):
+    raw = task_recipe("tags")
+    where = {"split": None, "max_length": 24}
+    found = own_head_scores(raw["teacher"], [str(task_files / "tags")], **where)
+    assert found["tags"].metric == "span_f1" and found["tags"].test_rows == 40
+    with pytest.raises(EvaluationError, match="a tagging head"):
+        own_head_scores(raw["teacher"], [str(task_files / "labels")], **where)
+    other = task_recipe("labels", labels=("LABEL_0", "LABEL_1", "LABEL_2"))["teacher"]
+    with pytest.raises(EvaluationError, match="by name"):
+        own_head_scores(other, [str(task_files / "labels")], **where)
+
+
+def test_the_command_makes_a_teacher(teacher_folder, task_files, tmp_path):
+    command = ["finetune", str(teacher_folder), "--task", str(task_files / "labels")]
+    command += ["-o", str(tmp_path / "run"), "--num-train-epochs", "1", "--max-length", "24"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert head_of(load_config(str(tmp_path / "run" / "student"))) == TaskHead(
+        "sequence", tuple(sorted(LABELS))
+    )
+    score = ["evaluate", str(tmp_path / "run"), "--own-head", "--task", str(task_files / "labels")]
+    done = CliRunner().invoke(app, [*score, "--max-length", "24"])
+    assert done.exit_code == 0 and "accuracy" in done.output

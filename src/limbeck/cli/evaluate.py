@@ -31,6 +31,12 @@ _Task = Annotated[
 ]
 _Seeds = Annotated[int, typer.Option(min=1, help="Fine-tunings, each from its own seed.")]
 _TrainSamples = Annotated[int | None, typer.Option(help="Use at most this many training rows.")]
+_OwnHead = Annotated[
+    bool,
+    typer.Option(
+        help="Score classifiers, taggers and scoring models with the head that they have."
+    ),
+]
 _Search = Annotated[
     bool,
     typer.Option(
@@ -85,6 +91,7 @@ def evaluate(
     task: _Task = None,
     seeds: _Seeds = 3,
     max_train_samples: _TrainSamples = None,
+    own_head: _OwnHead = False,
     search: _Search = False,
     num_train_epochs: _Epochs = None,
     learning_rate: _Rate = None,
@@ -124,7 +131,7 @@ def evaluate(
     flags = embeddings.EmbeddingFlags.among(given)
     of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
     only_vectors = of_vectors and not (task or teacher)
-    found = {} if only_vectors else _scores(model, part, teacher, output)
+    found = {} if only_vectors else _scores(model, part, teacher, output, own_head=own_head)
     if of_vectors:
         found["embeddings"] = of_vectors
     if cost:
@@ -157,16 +164,26 @@ def _rate_and_epochs(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scores(
-    model: str, part: "EvaluationPart", teacher: str | None, output: Path | None
+    model: str,
+    part: "EvaluationPart",
+    teacher: str | None,
+    output: Path | None,
+    *,
+    own_head: bool,
 ) -> dict[str, Any]:
     """Measure the model on all tasks, show the table, and return the results as JSON holds them."""
     from ..models.locate import model_of_run
     from ..run.evaluate import evaluate_model
+    from ..run.task_answers import own_head_scores
 
     model = model_of_run(model)
     # First, so that a teacher that does not fit is refused before anything takes long.
     parts = _by_position(model, model_of_run(teacher), part) if teacher else None
-    scores = evaluate_model(model, part.tasks, part, results=output, console=console)
+    if own_head:
+        length = part.finetuning.max_length
+        scores = own_head_scores(model, part.tasks, split=part.split, max_length=length)
+    else:
+        scores = evaluate_model(model, part.tasks, part, results=output, console=console)
     head = ["task", "metric", "mean", "standard deviation"]
     print_table(model, [head, *map(_row, scores.items())])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}

@@ -47,21 +47,31 @@ class TaskRows:
 
     @property
     def scored(self) -> Task | None:
-        """The task with nothing but what the head says of it."""
-        if self.task is None or self.task.kind is not TaskKind.JOINT:
-            return self.task
-        if self.kind == "token":
-            return replace(self.task, kind=TaskKind.TAGGING, labels=(), headline="span_f1")
-        test = [_whole(row) for row in self.task.test]
-        train = [_whole(row) for row in self.task.train]
-        return replace(
-            self.task,
-            kind=TaskKind.CLASSIFICATION,
-            tags=(),
-            headline="accuracy",
-            train=train,
-            test=test,
-        )
+        """The task with nothing but what is learned of it."""
+        return None if self.task is None else task_of_kind(self.task, self.kind)
+
+
+def task_of_kind(task: Task, kind: Literal["sequence", "token"] | None) -> Task:
+    """A task of labels and tags with one of the two alone; any other task as it is.
+
+    Args:
+        task: As it was read.
+        kind: ``token`` keeps the tags, ``sequence`` the labels.
+    """
+    if task.kind is not TaskKind.JOINT:
+        return task
+    if kind == "token":
+        return replace(task, kind=TaskKind.TAGGING, labels=(), headline="span_f1")
+    test = [_whole(row) for row in task.test]
+    train = [_whole(row) for row in task.train]
+    return replace(
+        task,
+        kind=TaskKind.CLASSIFICATION,
+        tags=(),
+        headline="accuracy",
+        train=train,
+        test=test,
+    )
 
 
 def rows_of(

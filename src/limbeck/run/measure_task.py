@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,16 @@ from ..evaluation.tasks import Task, TaskKind
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..reports.task_results import Flips, Sureness, TaskAnswers
-from .task_answers import Answers, answers_of, known, scored, task_side
+from .task_answers import (
+    Answers,
+    answers_of,
+    columns_of,
+    known,
+    score_of_task,
+    scored,
+    task_side,
+    with_labels_of,
+)
 
 _DRAWS = 1000
 
@@ -44,21 +52,14 @@ def task_measures(setup: Setup, models: Mapping[str, str]) -> TaskMeasures | Non
     if head is None or task is None or setup.rows is None:
         return None
     sides = _sides(setup, models)
-    labels = (task.labels if head.kind == "sequence" else task.tags) or head.labels
+    labels = columns_of(head, task)
     length = setup.recipe.data.max_length
     answers, scores, sureness = {}, {}, {}
     for role, side in sides.items():
         began = time.perf_counter()
         answers[role] = answers_of(side, task.test, labels, max_length=length)
         score = scored(answers[role], task, seed=setup.recipe.seed, began=began)
-        scores[role] = TaskScore(
-            task=task.name,
-            metric=task.headline,
-            test_split=task.test_split,
-            training_rows=len(setup.rows.train),
-            test_rows=len(task.test),
-            seeds=(score,),
-        )
+        scores[role] = score_of_task(task, score, training_rows=len(setup.rows.train))
         if not head.scores:
             apart = answers_of(side, setup.rows.held_out, labels, max_length=length)
             sureness[role] = _sureness(known(answers[role]), known(apart))
@@ -78,11 +79,7 @@ def scored_task(setup: Setup) -> Task | None:
     """The task of a recipe with all labels of the student's head, sorted as in any other recipe."""
     head = setup.models.student.head
     task = setup.rows.scored if setup.rows else None
-    if task is None or head is None or head.scores:
-        return task
-    if head.kind == "sequence":
-        return replace(task, labels=tuple(sorted(head.labels)))
-    return replace(task, tags=tuple(sorted(head.labels)))
+    return task if task is None or head is None else with_labels_of(head, task)
 
 
 def _sides(setup: Setup, models: Mapping[str, str]) -> dict[str, ModelSide]:
