@@ -35,6 +35,8 @@ from limbeck.activations import Needs
 from limbeck.batch import Batch, Tokens
 from limbeck.models.auto_classes import whole_class
 from limbeck.models.families import ARCHITECTURES
+from limbeck.models.sentences.attached import attach_vectors
+from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.task_heads import TaskHead, task_class
 from limbeck.run.distill import distill
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
@@ -409,6 +411,14 @@ def with_task_head(model: PreTrainedModel, head: TaskHead, seed: int = 0) -> Pre
         if id(parameter) not in inside:
             parameter.data.mul_(20)
     return found.eval()
+
+
+def with_vectors(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+    """Let both make vectors of texts of the teacher's width."""
+    wide, narrow = (model.config.hidden_size for model in (teacher, student))
+    attach_vectors(teacher, SentenceVectors(wide))
+    dense = [] if wide == narrow else [Dense(narrow, wide, bias=False, activation="Identity")]
+    attach_vectors(student, SentenceVectors(narrow, dense=dense))
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import LABELS, make_batch, make_model, with_task_head
+from conftest import LABELS, make_batch, make_model, with_task_head, with_vectors
 
 from limbeck.batch import Batch, Tokens
 from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
-from limbeck.models.sentences.attached import attach_vectors
-from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.shapes import shape_of
 from limbeck.models.task_heads import TaskHead
 from limbeck.objectives import OBJECTIVES
@@ -42,10 +40,7 @@ class Pair:
             self.student = with_task_head(self.student, head, seed=1 if same else 2)
             shapes = [replace(shape, labels=head.labels) for shape in shapes]
         if name == "sentence_vectors":
-            wide, narrow = (model.config.hidden_size for model in (self.teacher, self.student))
-            attach_vectors(self.teacher, SentenceVectors(wide))
-            dense = [] if same else [Dense(narrow, wide, bias=False, activation="Identity")]
-            attach_vectors(self.student, SentenceVectors(narrow, dense=dense))
+            with_vectors(self.teacher, self.student)
         objective = OBJECTIVES[name]()
         assert objective.problems_with(*shapes) == []
         self.objective = objective.bound(*shapes)

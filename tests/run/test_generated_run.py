@@ -320,7 +320,7 @@ def test_a_study_compares_policies_by_what_they_generate(raw, tmp_path, prompts)
         ("tokens", 1000, "stages.0.tokens", "give max_steps"),
         ("max_new_tokens", 39, "data.max_new_tokens", "leave room"),
         ("prompts", "./nowhere", "data.prompts.0", "neither"),
-        ("prompts", [], "data.text", "give text, or prompts"),
+        ("prompts", [], "data.text", "give text, prompts, or the rows"),
     ],
 )
 def test_problems_say_what_to_change(raw, tmp_path, place, value, field, message):

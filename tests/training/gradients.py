@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from conftest import make_batch, make_model
+from conftest import make_batch, make_model, with_task_head, with_vectors
 from safetensors.torch import save_file
 
 from limbeck.activations import Needs
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.shapes import shape_of
+from limbeck.models.task_heads import TaskHead
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher
@@ -51,6 +52,12 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
     architecture = ARCHITECTURES[family]
     teacher = make_model(family, seed=1).requires_grad_(False).to(accelerator.device)
     student = make_model(family, hidden=16, layers=2, seed=2)
+    if name == "sentence_vectors":
+        with_vectors(teacher, student)
+    if name.startswith("class_"):
+        head = TaskHead("token", tuple(map(str, range(200))))  # for any label of the batch
+        teacher, student = (with_task_head(m, head) for m in (teacher, student))
+        teacher.requires_grad_(False).to(accelerator.device)
     shapes = [shape_of(m.config, architecture) for m in (student, teacher)]
     objective = OBJECTIVES[name]().bound(*shapes)
     projections = Projections(objective.projection_sizes(*shapes), seed=0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_batch, make_model
+from conftest import make_batch, make_model, with_vectors
 
 from limbeck.errors import TrainingError
 from limbeck.models.families import ARCHITECTURES
@@ -36,7 +36,10 @@ START = Position(0, 0, 0, 0.0)
 def make_stage(*, micro: int = 5, learning_rate: float = 1e-3, names=tuple(OBJECTIVES)):
     teacher = LiveTeacher(make_model(seed=1), BERT)
     student = make_model(hidden=16, layers=2, seed=2)
+    with_vectors(teacher.model, student)
     shapes = [shape_of(m.config, BERT) for m in (student, teacher.model)]
+    # Their logits stand for those of classes.
+    shapes = [replace(shape, labels=tuple(map(str, range(200)))) for shape in shapes]
     objectives = {name: OBJECTIVES[name]().bound(*shapes) for name in names}
     maps = {
         name: Projections(objective.projection_sizes(*shapes), seed=0)

@@ -66,11 +66,14 @@ def capture_tensors(
     head, output = _vocabulary_head(model, architecture) if PREDICTIONS in wanted else ([], None)
     hooked = wanted - {PREDICTIONS, CLASS_LOGITS, SENTENCE_VECTORS}
     found: dict[Name, Tensor] = {}
-    classified = CLASS_LOGITS in wanted
-    runs = model if classified else model.base_model
+    body, classified = model.base_model, CLASS_LOGITS in wanted
     to_the_end = bool(head) or classified or SENTENCE_VECTORS in wanted
     handles = _Hooks(model, architecture, hooked, found, stop=not to_the_end).handles
+    said: list[Any] = []  # by the body, where the model goes on to the head of a task
+    if classified:
+        handles.append(body.register_forward_hook(lambda _, given, output: said.append(output)))
     try:
+        runs = model if classified else body
         states = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
     except _Complete:
         pass
@@ -78,7 +81,7 @@ def capture_tensors(
         for handle in handles:
             handle.remove()
     if classified:
-        found[CLASS_LOGITS] = _class_logits(states.logits, tokens)
+        found[CLASS_LOGITS], states = _class_logits(states.logits, tokens), said[-1]
     if SENTENCE_VECTORS in wanted:
         found[SENTENCE_VECTORS] = vectors_of(model)(states.last_hidden_state, tokens.mask)
     if output is not None:
