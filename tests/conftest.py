@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from tokenizers import (
     Tokenizer,
@@ -38,7 +39,10 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.sentences.attached import attach_vectors
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.task_heads import TaskHead, task_class
-from limbeck.run.distill import distill
+from limbeck.recipe.check import prepare
+from limbeck.run.cache import write_cache
+from limbeck.run.distill import Run, distill
+from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
 
@@ -339,6 +343,22 @@ def stopped_and_whole(raw, folder, monkeypatch, count):
     monkeypatch.undo()
     again = distill(raw, folder / "stopped")
     return tuple(load_file(r.student / "model.safetensors") for r in (whole, again))
+
+
+def resumed_and_cached(raw: dict, folder: Path, monkeypatch) -> Run:
+    """A run in ``whole``; stopped and resumed, and from cached signals, it is the same."""
+    run = distill(raw, folder / "whole")
+    stop_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        distill(raw, folder / "stopped")
+    monkeypatch.undo()
+    distill(raw, folder / "stopped")
+    same_run(folder / "whole", folder / "stopped")
+    write_cache(prepare(raw), folder / "signals", Kind(), Accelerator(cpu=True))
+    teacher = {"model": raw["teacher"], "cache": str(folder / "signals")}
+    distill(raw | {"teacher": teacher}, folder / "cached")
+    same_run(folder / "whole", folder / "cached")
+    return run
 
 
 def losses(folder: Path) -> list:

@@ -4,17 +4,13 @@ import json
 
 import pytest
 import torch
-from accelerate import Accelerator
-from conftest import FAMILIES, all_needs, make_batch, make_model, make_tokenizer, same_run, stop_at
+from conftest import FAMILIES, all_needs, make_batch, make_model, make_tokenizer, resumed_and_cached
 
 import limbeck
 from limbeck.models.capture import capture_tensors
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_model
 from limbeck.recipe.check import check
-from limbeck.run.cache import write_cache
-from limbeck.run.distill import distill
-from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 
@@ -60,18 +56,7 @@ def test_a_run_resumes_learns_the_same_from_a_cache_and_loads(
     family, recipe, tmp_path, monkeypatch
 ):
     raw = recipe(family)
-    distill(raw, tmp_path / "whole")
-    stop_at(2, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, tmp_path / "stopped")
-    monkeypatch.undo()
-    distill(raw, tmp_path / "stopped")
-    same_run(tmp_path / "whole", tmp_path / "stopped")
-    setup, _ = check(raw)
-    write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
-    teacher = {"model": raw["teacher"], "cache": str(tmp_path / "signals")}
-    distill(raw | {"teacher": teacher}, tmp_path / "cached")
-    same_run(tmp_path / "whole", tmp_path / "cached")
+    resumed_and_cached(raw, tmp_path, monkeypatch)
     log = (tmp_path / "whole" / "log.jsonl").read_text(encoding="utf-8")
     losses = [json.loads(line).get("loss", 1.0) for line in log.splitlines()]
     assert all(loss > 0 for loss in losses)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import FAMILIES, HEADS, LABELS, losses, same_run, stop_at
+from conftest import FAMILIES, HEADS, LABELS, losses, resumed_and_cached
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -24,12 +24,10 @@ from limbeck.models.load import load_config, load_task_model
 from limbeck.models.task_heads import TaskHead, head_of
 from limbeck.recipe.check import check, prepare
 from limbeck.run.batches import stage_held_out
-from limbeck.run.cache import write_cache
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.run.task_answers import answers_of, own_head_scores, task_side
-from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 
 PAIRS = ("t5", "mt5", "umt5")  # encoders of encoder-decoder pairs
@@ -52,18 +50,7 @@ def values(folder) -> list[float]:
 def test_a_run_resumes_and_learns_the_same_from_a_cache(task, task_recipe, tmp_path, monkeypatch):
     raw = task_recipe(task)
     raw["training"] = {**raw["training"], "save_steps": 1}
-    run = distill(raw, tmp_path / "whole")
-    stop_at(2, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, tmp_path / "stopped")
-    monkeypatch.undo()
-    distill(raw, tmp_path / "stopped")
-    same_run(tmp_path / "whole", tmp_path / "stopped")
-    setup, _ = check(raw)
-    write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
-    teacher = {"model": raw["teacher"], "cache": str(tmp_path / "signals")}
-    distill(raw | {"teacher": teacher}, tmp_path / "cached")
-    same_run(tmp_path / "whole", tmp_path / "cached")
+    run = resumed_and_cached(raw, tmp_path, monkeypatch)
     quality = run.report["quality"][task]
     assert quality["test_rows"] == 40 and quality["teacher"] is not None
     assert run.report["task_answers"]["agreement"] is not None

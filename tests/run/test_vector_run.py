@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from conftest import SMALL_VOCABULARY, losses, same_run, stop_at
+from conftest import SMALL_VOCABULARY, losses, resumed_and_cached
 from sentence_transformers import SentenceTransformer
 
 from limbeck.activations import Activations
@@ -19,11 +18,9 @@ from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import SentenceVectors
 from limbeck.objectives import SentenceVectors as Objective
 from limbeck.recipe.check import check, prepare
-from limbeck.run.cache import write_cache
 from limbeck.run.distill import distill
 from limbeck.run.task_batches import task_batches
 from limbeck.student.projections import Projections
-from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.load import load_tokenizer
 
 PROMPTS = {"query": "the old: ", "document": "a red: "}
@@ -49,18 +46,7 @@ def recipe(raw_recipe, teacher_folder, task_files, tmp_path):
 
 def test_a_run_resumes_learns_the_same_from_a_cache_and_loads(recipe, tmp_path, monkeypatch):
     recipe["training"] = {**recipe["training"], "save_steps": 1}
-    run = distill(recipe, tmp_path / "whole")
-    stop_at(2, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(recipe, tmp_path / "stopped")
-    monkeypatch.undo()
-    distill(recipe, tmp_path / "stopped")
-    same_run(tmp_path / "whole", tmp_path / "stopped")
-    setup, _ = check(recipe)
-    write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
-    teacher = {"model": recipe["teacher"], "cache": str(tmp_path / "signals")}
-    distill(recipe | {"teacher": teacher}, tmp_path / "cached")
-    same_run(tmp_path / "whole", tmp_path / "cached")
+    run = resumed_and_cached(recipe, tmp_path, monkeypatch)
     modules = json.loads((run.student / "modules.json").read_text(encoding="utf-8"))
     assert [module["path"] for module in modules] == ["", "1_Pooling", "2_Dense", "3_Normalize"]
     texts = ["the red house", "never always under", "a"]
