@@ -172,6 +172,8 @@ def _scores(
     own_head: bool,
 ) -> dict[str, Any]:
     """Measure the model on all tasks, show the table, and return the results as JSON holds them."""
+    from ..evaluation.leaks import leak_notes
+    from ..evaluation.task_files import load_task
     from ..models.locate import model_of_run
     from ..run.evaluate import evaluate_model
     from ..run.task_answers import own_head_scores
@@ -179,6 +181,9 @@ def _scores(
     model = model_of_run(model)
     # First, so that a teacher that does not fit is refused before anything takes long.
     parts = _by_position(model, model_of_run(teacher), part) if teacher else None
+    for location in part.tasks:
+        for note in leak_notes(load_task(location, test_split=part.split)):
+            console.print(note, highlight=False, soft_wrap=True)
     if own_head:
         length = part.finetuning.max_length
         scores = own_head_scores(model, part.tasks, split=part.split, max_length=length)

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from ..data.rows import Location
 from ..evaluation.cost import SENTENCE_LENGTH
-from ..evaluation.leaks import leak_notes
 from ..evaluation.reading_notes import reading_notes
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.seeds import TaskScore, evaluate_tasks, learned_together
@@ -86,9 +85,7 @@ def evaluate_model(
 def _task_notes(model: str, tasks: list[Task]) -> list[str]:
     """What a reader must know of labels, and of texts that the model cannot read or end exactly."""
     tokenizer = load_tokenizer(model)
-    notes = [
-        n for t in tasks for n in (*scoring_notes(t), *leak_notes(t), *reading_notes(t, tokenizer))
-    ]
+    notes = [n for t in tasks for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
     if any(task.kind is TaskKind.GENERATION for task in tasks):
         notes += ends_notes(tokenizer, model)
     return notes

@@ -239,4 +239,7 @@ def _interval_note(study: Study, part: EvaluationPart) -> str:
 
 
 def _tokens_line(run: ArmRun) -> str:
-    return f"{tokens_of(run.setup):,} tokens"
+    rows = sum(stage.steps * stage.batch_size for stage in run.setup.stages if stage.rows)
+    tokens = tokens_of(run.setup) - rows * run.setup.recipe.data.max_length
+    said = [f"{tokens:,} tokens"] * bool(tokens) + [f"{rows:,} rows"] * bool(rows)
+    return " and ".join(said)
