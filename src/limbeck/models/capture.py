@@ -69,7 +69,7 @@ def capture_tensors(
     body, classified = model.base_model, CLASS_LOGITS in wanted
     to_the_end = bool(head) or classified or SENTENCE_VECTORS in wanted
     handles = _Hooks(model, architecture, hooked, found, stop=not to_the_end).handles
-    said: list[Any] = []  # by the body, where the model goes on to the head of a task
+    said: list[Any] = []  # by the body, where the head of a task follows
     if classified:
         handles.append(body.register_forward_hook(lambda _, given, output: said.append(output)))
     try:
