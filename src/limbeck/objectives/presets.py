@@ -17,6 +17,10 @@ class Preset(NamedTuple):
     objectives: Mapping[str, Mapping[str, Any]]
 
 
+_OF_CLASSES: dict[str, dict[str, float]] = {
+    "class_logits": {"temperature": 2.0},
+    "class_labels": {"weight": 0.5},
+}
 PRESETS: dict[str, Preset] = {
     "no-distillation": Preset("masked tokens of the text alone, no teacher", {"labels": {}}),
     "logits": Preset("output distributions alone (OD)", {"logits": {}}),
@@ -60,11 +64,11 @@ PRESETS: dict[str, Preset] = {
     "classifier": Preset(
         "a task's labels, and its teacher's class probabilities at temperature 2, Hinton et al."
         " 2015, arXiv:1503.02531",
-        {"class_logits": {"temperature": 2.0}, "class_labels": {"weight": 0.5}},
+        _OF_CLASSES,
     ),
     "tagger": Preset(
         "the same for each word of a tagging task",
-        {"class_logits": {"temperature": 2.0}, "class_labels": {"weight": 0.5}},
+        _OF_CLASSES,
     ),
     "embeddings": Preset(
         "the teacher's vectors of texts, no labels, Kim and Baek 2025, arXiv:2509.12539",
