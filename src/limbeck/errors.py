@@ -37,6 +37,10 @@ class TrainingError(LimbeckError):
     """Training had to stop; the checkpoints that were saved before are complete."""
 
 
+class DivergedError(TrainingError):
+    """The loss or its gradient is not finite; a lower learning rate may help."""
+
+
 class InterruptedRunError(TrainingError):
     """The user stopped the run; a checkpoint of the last completed step is on disk."""
 

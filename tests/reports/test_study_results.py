@@ -13,6 +13,7 @@ from limbeck.reports.comparison import (
     training_table,
     write_comparison,
 )
+from limbeck.reports.comparison_search import search_notes, search_tables
 from limbeck.reports.study_results import StudyResult
 
 
@@ -48,6 +49,17 @@ def arm(name: str, value: float, gap: dict | None) -> dict:
     }
 
 
+def search(name: str, chosen: int) -> dict:
+    trainings = [
+        {"values": {"rate": rate}, "score": score, "loss": loss, "run": f"search/small/{name}/{n}"}
+        for n, (rate, score, loss) in enumerate(
+            [(0.5, 0.7, 1.0), (0.25, 0.8, 0.5), (1.0, None, None)]
+        )
+    ]
+    where = {"arm": name, "student": "small", "metric": "accuracy", "rows": 50}
+    return {**where, "trainings": trainings, "chosen": chosen}
+
+
 @pytest.fixture
 def plain() -> dict:
     """The content of a report.json, keys in its order."""
@@ -70,6 +82,7 @@ def plain() -> dict:
         "students": {"small": {"parameters": 5_000_000, "cpu_ms_per_sentence": 2.0}},
         "rows": [arm("none", 0.6, None), arm("best", 0.7, gap)],
         "notes": ["a note"],
+        "search": [search("none", 0), search("best", 1)],
     }
 
 
@@ -87,6 +100,21 @@ def test_numbers_that_are_not_finite_become_null(plain, tmp_path):
     write_comparison(StudyResult.from_json(plain), tmp_path)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail)["rows"][1]["mean"] is None
+
+
+def test_the_table_of_a_search(plain):
+    found = StudyResult.from_json(plain)
+    ((_, table),) = search_tables(found.search)
+    assert table[0] == ["arm", "rate", "accuracy × 100", "held-out loss", "chosen"]
+    assert table[1] == ["none", "0.5", "70.0", "1", "chosen"]
+    assert table[5] == ["best", "0.25", "80.0", "0.5", "chosen"]
+    assert table[6] == ["best", "1", "", "not finite", ""]
+    said, *limits = search_notes(found.search)
+    assert "by 3 trainings with the first seed, by accuracy with its own head on 50" in said
+    assert [limit.split(":")[1] for limit in limits] == [
+        " best (small) is best at the lowest rate that was tried (0.25)"
+    ]
+    assert search_tables([]) == search_notes([]) == []
 
 
 def test_the_tables_and_the_sentence(plain):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..system.files import write_texts
 from .comparison_plots import gaps, quality_against
+from .comparison_search import search_notes, search_tables
 from .generation import PLAIN_METRICS, plain_number, positions_table
 from .page import cell, page, words
 from .report import finite, markdown_table, size_table
@@ -148,6 +149,7 @@ def tables(comparison: StudyResult) -> list[tuple[str, Table]]:
                 found.append((f"{student}, {task}: every metric, mean over seeds", table))
         if len(table := positions_table(rows)) > 1:
             found.append((f"{student}: first, middle and last third of held-out texts", table))
+    found += search_tables(comparison.search)
     if _sizes(comparison)[1:]:
         found.append(("Size and speed", _sizes(comparison)))
     for student in comparison.students:
@@ -228,4 +230,11 @@ def _score(value: float | None, deviation: float | None, *, several: bool) -> st
 def _notes(comparison: StudyResult) -> list[str]:
     made = f"command: {comparison.command}"
     again = f"to train one arm alone, with RUN as in the last column of its row: {comparison.again}"
-    return [*comparison.notes, made, again, f"limbeck version: {comparison.limbeck_version}"]
+    searched = search_notes(comparison.search)
+    return [
+        *comparison.notes,
+        *searched,
+        made,
+        again,
+        f"limbeck version: {comparison.limbeck_version}",
+    ]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .study_search import ArmSearch
+
 # What a model costs and what a training took, each number by its name, as they were measured.
 Facts = Mapping[str, Any]
 
@@ -141,6 +143,7 @@ class StudyResult:
         students: What the student of the first arm costs, by the name of the student.
         rows: The arms of every student.
         notes: Sentences for the reader.
+        search: How values were chosen for every arm, where some were searched.
     """
 
     name: str
@@ -154,6 +157,7 @@ class StudyResult:
     students: Mapping[str, Facts]
     rows: Sequence[ArmResult]
     notes: Sequence[str]
+    search: Sequence[ArmSearch] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""
@@ -168,6 +172,7 @@ class StudyResult:
                 **plain,
                 "teacher": TeacherResult.from_json(teacher) if teacher else None,
                 "rows": [ArmResult.from_json(row) for row in plain["rows"]],
+                "search": [ArmSearch.from_json(search) for search in plain.get("search", ())],
             }
         )
 

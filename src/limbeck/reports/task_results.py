@@ -1,12 +1,21 @@
 """What a student of a task has learned of its teacher: agreement, flips and calibration."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .tables import Table
 
 _MOST_FLIPS = 12  # labels in the table: those with the most
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score on the rows themselves, and the 95 % of scores on redrawn rows around it."""
+
+    score: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class TaskAnswers:
         sureness: Of the models whose classes are known, by role.
         flips: By label, most first.
         verdict: Whether the distillation was worth it, in a sentence or two.
+        rankings: Where rows are documents of queries, how well each role ranks them: nDCG@10 and
+            the reciprocal rank of the first relevant one, averaged over queries. Else empty.
     """
 
     task: str
@@ -65,17 +76,26 @@ class TaskAnswers:
     sureness: Mapping[str, Sureness]
     flips: Sequence[Flips]
     verdict: str
+    rankings: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""
-        return asdict(self)
+        plain = asdict(self)
+        if not self.rankings:
+            del plain["rankings"]
+        return plain
 
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> "TaskAnswers":
         """The same from report.json."""
         sureness = {role: Sureness(**found) for role, found in plain["sureness"].items()}
         flips = [Flips(**found) for found in plain["flips"]]
-        return TaskAnswers(**{**plain, "sureness": sureness, "flips": flips})
+        rankings = {
+            role: {name: Interval(**score) for name, score in scores.items()}
+            for role, scores in plain.get("rankings", {}).items()
+        }
+        given = {"sureness": sureness, "flips": flips, "rankings": rankings}
+        return TaskAnswers(**{**plain, **given})
 
 
 def task_tables(found: TaskAnswers | None, roles: Mapping[str, str]) -> list[tuple[str, Table]]:
@@ -109,8 +129,21 @@ def task_tables(found: TaskAnswers | None, roles: Mapping[str, str]) -> list[tup
     agreement: Table = [["", ""]]
     if found.agreement is not None:
         agreement.append(["student and teacher agree", f"{100 * found.agreement:.1f} %"])
+    ranking: Table = [
+        ["", "nDCG@10", "95 % interval", "MRR", "95 % interval"],
+        *(
+            [roles[role], *shown_score(scores["ndcg_at_10"]), *shown_score(scores["mrr"])]
+            for role, scores in found.rankings.items()
+        ),
+    ]
     return [
+        (f"Ranking on {found.task}, by query", ranking),
         (f"Agreement on {found.task}", agreement),
         (f"Calibration on {found.task} (ECE x 100)", sure),
         (f"Flips on {found.task}", flips),
     ]
+
+
+def shown_score(found: Interval) -> list[str]:
+    """A score and its interval as they stand in tables."""
+    return [f"{100 * found.score:.1f}", f"{100 * found.low:.1f} to {100 * found.high:.1f}"]

@@ -8,34 +8,33 @@ as small students on a large GPU do. Every process takes the next arm that no ot
 the first process also stores signals for the arms that follow, waits for the others and reports.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
-from ..activations import Name
 from ..errors import InterruptedRunError, LimbeckError, TrainingError
 from ..reports.comparison import write_comparison
 from ..reports.study_results import StudyResult
+from ..reports.study_search import ArmSearch
 from ..run.accelerator import build_accelerator
-from ..run.cacheable import teacher_identity
 from ..run.distill import train_run
 from ..run.evaluate import evaluate_model
 from ..run.measure_generation import positions_of_run
 from ..run.measure_task import task_measures
 from ..system.files import write_text
 from ..system.locks import anyone_has, claim
-from ..teacher.contract import Teacher
-from ..teacher.live import LiveTeacher
-from ..teacher.memoized import MemoizedTeacher
 from ..teacher.store import SignalStore
 from ..training.processes import check_one_process
 from .arms import ArmRun, evaluation_of, prepare_study
 from .equal_time import of_equal_time
 from .report import Scores, study_report
 from .schema import EqualTime, Study
+from .search import reuse, search
+from .sharing import sharing
 
 _CLAIMS = "claims"
 
@@ -74,17 +73,27 @@ def compare(
             write_text(folder / "study.yaml", text)
         if isinstance(study.equal, EqualTime):
             runs = of_equal_time(runs, study.equal.seconds, folder / "probes.json", console)
-        return _carry_out(study, runs, folder, console, first=first)
+        room = int(study.kept_gigabytes * 1e9) if first else 0
+        store, searches = SignalStore(folder / "signals", room), list[ArmSearch]()
+        if study.search:
+            runs, searches = search(study, runs, folder, folder / _CLAIMS, store, console)
+        return _carry_out(study, runs, searches, folder, store, console, first=first)
 
 
 def _carry_out(
-    study: Study, runs: Sequence[ArmRun], folder: Path, console: Console, *, first: bool
+    study: Study,
+    runs: Sequence[ArmRun],
+    searches: Sequence[ArmSearch],
+    folder: Path,
+    store: SignalStore,
+    console: Console,
+    *,
+    first: bool,
 ) -> dict[str, Any]:
     """Carry out every arm that no other process has taken.
 
     The first process then waits for the arms of the others, and reports.
     """
-    store = SignalStore(folder / "signals", int(study.kept_gigabytes * 1e9) if first else 0)
     claims, part = folder / _CLAIMS, evaluation_of(runs)
     found: dict[int, Scores] = {}
     report: StudyResult | None = None
@@ -115,6 +124,7 @@ def _carry_out(
                 alone = len(done) == len(runs) or not anyone_has(claims, [r.place for r in runs])
                 timed = part.cost and alone
                 report = study_report(study, done, part, folder, console, timed=timed)
+                report = replace(report, search=searches)
                 write_comparison(report, folder / "report")
         open_, wait = taken if first else [], True
     if failed:
@@ -131,7 +141,8 @@ def _arm(
     run = runs[number]
     place, part = folder / run.place, evaluation_of(runs)
     accelerator = build_accelerator(run.setup.recipe.training, place)
-    train_run(run.setup, place, console, accelerator, teacher=_sharing(store, runs, number))
+    reuse(run, folder)
+    train_run(run.setup, place, console, accelerator, teacher=sharing(store, runs, number))
     store.flush()
     scores = evaluate_model(
         str(place / "student"),
@@ -145,28 +156,3 @@ def _arm(
         scores = {learned.answers.task: learned.scores["student"], **scores}
     positions_of_run(run.setup, place)  # stored in the run folder for the report
     return scores
-
-
-def _sharing(
-    store: SignalStore, runs: Sequence[ArmRun], number: int
-) -> Callable[[LiveTeacher], Teacher] | None:
-    """A teacher that stores the signals that later runs need too; all other signals are removed."""
-    if not store.most_bytes:
-        return None
-    mine = _text_of(runs[number])
-    same_text = [run for run in runs[number + 1 :] if _text_of(run) == mine]
-    later = {name for run in same_text for name in _signals_of(run)}
-    store.drop_all_but({name for run in runs[number:] for name in _signals_of(run)})
-    identity = teacher_identity(runs[number].setup)
-    return lambda live: MemoizedTeacher(live, store, worth=later, identity=identity)
-
-
-def _text_of(run: ArmRun) -> tuple[object, ...]:
-    """What determines which batches the teacher reads."""
-    recipe = run.setup.recipe
-    stages = [(s.batch_size, s.micro_batch_size, s.masking) for s in recipe.stages]
-    return recipe.seed, recipe.data, recipe.teacher, str(stages), str(run.setup.maskings)
-
-
-def _signals_of(run: ArmRun) -> set[Name]:
-    return {name for stage in run.setup.stages for name in stage.teacher_needs().tensors()}

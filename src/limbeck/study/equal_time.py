@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def of_equal_time(
     probed: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     timed = []
     for run in runs:
-        of = {"seconds": seconds, "recipe": _trained_recipe(run)}
+        of = {"seconds": seconds, "recipe": trained_recipe(run)}
         found = probed.get(run.place, {})
         if {name: found.get(name) for name in of} != of:
             console.print(f"probing the speed of {run.arm}, {run.student}")
@@ -39,11 +40,11 @@ def of_equal_time(
             for stage, count in zip(run.raw["stages"], found["steps"], strict=True)
         ]
         raw = {**run.raw, "stages": stages_raw}
-        timed.append(ArmRun(run.arm, run.student, run.seed, raw, prepare(raw)))
+        timed.append(replace(run, raw=raw, setup=prepare(raw)))
     return timed
 
 
-def _trained_recipe(run: ArmRun) -> str:
+def trained_recipe(run: ArmRun) -> str:
     """A hash of the part of an arm's recipe on which its training depends."""
     recipe = run.setup.recipe.model_dump_json(exclude={"name", "evaluation"})
     return hashlib.sha256(recipe.encode()).hexdigest()

@@ -10,7 +10,6 @@ from rich.console import Console
 from .. import __version__
 from ..data.rows import Location
 from ..evaluation.bootstrap import draw_rows, redrawn_scores
-from ..evaluation.cost import model_size
 from ..evaluation.finetune import SeedScore
 from ..evaluation.intervals import difference
 from ..evaluation.seeds import TaskScore
@@ -19,7 +18,7 @@ from ..evaluation.tasks import Task, subsample
 from ..recipe.schema import EvaluationPart
 from ..recipe.setup import Setup
 from ..reports.study_results import ArmResult, StudyResult, TaskResult, TeacherResult
-from ..run.costs import Costed, costs_by_size, kept_cost, students_sentence
+from ..run.costs import Costed, costs_by_size, students_sentence, teacher_cost
 from ..run.evaluate import evaluate_model, evaluation_notes
 from ..run.measure_generation import positions_of_run
 from ..run.measure_task import scored_task, task_measures
@@ -93,9 +92,10 @@ def _teacher(
     learned = task_measures(setup, {"teacher": model})
     if learned and "teacher" in learned.scores:
         scores = {learned.answers.task: learned.scores["teacher"], **scores}
-    cost = kept_cost(model, place / "cost.json") if timed else model_size(model)
+    names = setup.models.teacher_names
+    cost = teacher_cost(names, place / "cost.json", timed=timed)
     measured = _measured({name: [score] for name, score in scores.items()})
-    return TeacherResult(**measured, name=model, cost=cost)
+    return TeacherResult(**measured, name=" + ".join(names), cost=cost)
 
 
 def _rows(

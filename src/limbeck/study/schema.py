@@ -6,9 +6,9 @@ An arm is the study's recipe with some of its fields changed.
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,6 +18,7 @@ from ..recipe.part import Part
 from ..recipe.problems import problems_of
 from ..recipe.read import override, parse_overrides, read_recipe
 from ..system.numbers import Number, Whole
+from .grid import lacks_objective, points, search_problems
 
 _NAME = re.compile(r"[\w+.-]+")
 Overrides = dict[str, Any]
@@ -48,6 +49,12 @@ class Study(Part):
     arms: dict[str, Overrides] = Field(min_length=2, description="fields of each arm")
     leave_out: list[str] = Field([], description="each STUDENT/ARM that is not to be trained")
     control: str = Field(description="the arm with which all others are compared")
+    search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {},
+        description="fields of the recipe with the values that are tried for every arm and the"
+        " control, as {stages.0.optimizer.learning_rate: [5.0e-4, 1.0e-3]}; the best on held-out"
+        " rows is taken, scored rows are not read for it",
+    )
     seeds: Whole = Field(1, ge=1, description="trainings of every arm, each from its own seed")
     equal: Literal["tokens"] | EqualTime = Field(
         "tokens", description="tokens: all arms must read as many; or {seconds: 300}"
@@ -65,6 +72,8 @@ class ArmRecipe:
     arm: str
     student: str
     raw: dict[str, Any]
+    point: int | None = None  # of the grid, where values are searched
+    values: Mapping[str, Any] = field(default_factory=dict)  # of the searched fields
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -89,9 +98,7 @@ def check_study_form(raw: Mapping[str, Any]) -> None:
     """
     study = parse_study(raw)
     recipes, problems = arm_recipes(study)
-    for recipe in recipes:
-        _, found = parse_recipe(recipe.raw)
-        problems += placed(recipe, found)
+    problems += placed([(recipe, parse_recipe(recipe.raw)[1]) for recipe in recipes])
     refuse([*study_problems(study), *problems])
 
 
@@ -140,24 +147,38 @@ def study_problems(study: Study) -> list[Problem]:
             for name in names
             if not _NAME.fullmatch(name) or set(name) == {"."}
         ]
-    return problems
+    fields = {"set": study.set}
+    fields |= {f"students.{name}": sizes for name, sizes in study.students.items()}
+    fields |= {f"arms.{name}": some for name, some in study.arms.items()}
+    return problems + search_problems(study.search, fields)
 
 
 def arm_recipes(study: Study) -> tuple[list[ArmRecipe], list[Problem]]:
-    """The recipe of every arm for every student, and the fields that have no place in it."""
+    """The recipe of every arm for every student, and the fields that have no place in it.
+
+    Where values are searched there is one for each point of the grid.
+    """
     recipes: list[ArmRecipe] = []
     problems: list[Problem] = []
     for arm, fields in study.arms.items():
         for student, sizes in study.students.items():
             if f"{student}/{arm}" in study.leave_out:
                 continue
-            try:
-                recipe = arm_recipe(study, sizes, fields)
-            except RecipeError as error:
-                problems.append((f"arms.{arm}", str(error)))
-                continue
-            recipe["name"] = f"{study.name}: {arm}, {student}"
-            recipes.append(ArmRecipe(arm, student, recipe))
+            for point, values in enumerate(points(study.search)):
+                try:
+                    plain = arm_recipe(study, sizes, fields)
+                    recipe = arm_recipe(study, sizes, {**fields, **values})
+                except RecipeError as error:
+                    problems.append((f"arms.{arm}", str(error)))
+                    continue
+                problems += [
+                    (f"arms.{arm}", f"has no objective {lacks!r}, but the study searches {name}")
+                    for name in values
+                    if (lacks := lacks_objective(plain, name))
+                ]
+                recipe["name"] = f"{study.name}: {arm}, {student}"
+                number = point if study.search else None
+                recipes.append(ArmRecipe(arm, student, recipe, number, values))
     return recipes, problems
 
 
@@ -167,7 +188,7 @@ def arm_recipe(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, A
     Args:
         study: Holds the recipe that all arms share.
         sizes: Fields of the student.
-        fields: Fields of the arm.
+        fields: Fields of the arm, and values that are tried for it.
 
     Raises:
         RecipeError: The recipe has no place for a field.
@@ -178,10 +199,28 @@ def arm_recipe(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, A
     return recipe
 
 
-def placed(recipe: ArmRecipe, problems: Sequence[Problem]) -> list[Problem]:
-    """The problems of an arm's recipe, each with its place in the study."""
-    place = f"arms.{recipe.arm} ({recipe.student})"
-    return [(f"{place}: {path}", message) for path, message in problems]
+def placed(found: Sequence[tuple[ArmRecipe, Sequence[Problem]]]) -> list[Problem]:
+    """The problems of the recipes of arms, each with its place in the study.
+
+    Searched values are named where they cause a problem, not where all of them have it.
+    """
+    of_arm: dict[tuple[str, str], list[Sequence[Problem]]] = {}
+    for recipe, problems in found:
+        of_arm.setdefault((recipe.arm, recipe.student), []).append(problems)
+    all_placed = []
+    for recipe, problems in found:
+        mine = of_arm[recipe.arm, recipe.student]
+        for problem in problems:
+            every = all(problem in others for others in mine)
+            tried = "" if every else f" with {named_values(recipe.values)}"
+            path, message = problem
+            all_placed.append((f"arms.{recipe.arm} ({recipe.student}){tried}: {path}", message))
+    return all_placed
+
+
+def named_values(values: Mapping[str, Any]) -> str:
+    """The values of searched fields, as messages name them."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def refuse(problems: Sequence[Problem]) -> None:

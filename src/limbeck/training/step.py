@@ -14,7 +14,7 @@ from torch import nn
 
 from ..activations import Activations
 from ..batch import Batch
-from ..errors import TrainingError
+from ..errors import DivergedError, TrainingError
 from ..teacher.contract import Teacher
 from .checkpoint import Position
 from .processes import Share, micro_batches, summed, summing_gradients, whole
@@ -78,7 +78,7 @@ def _add_gradients(
     position: Position,
 ) -> tuple[dict[str, float], int]:
     """Compute the step's gradients; returns the objectives' means and the student's tokens."""
-    share = Share.of(stage.batch_size, accelerator)
+    share = Share.of(stage.batch_size, accelerator, together=stage.rows_together)
     counts, tokens = _counted(stage, batch, share, accelerator)
     means = dict.fromkeys(counts, 0.0)
     progress = stage.progress(position.step)
@@ -120,7 +120,7 @@ def _check_finite(
 ) -> None:
     if not all(map(_finite, [*means.values(), norm])):
         values = ", ".join(f"{name} {value}" for name, value in means.items())
-        raise TrainingError(
+        raise DivergedError(
             f"the loss is not finite at batch {position.step} of stage {stage.name!r} ({values},"
             f" gradient norm {norm}); no step was taken and the last checkpoint is whole. Lower"
             f" the learning rate ({stage.optimizer.learning_rate:g}), or use precision: float32"
@@ -141,7 +141,7 @@ def mean_values(
     learner.eval()
     with torch.no_grad():
         for batch in batches:
-            share = Share.of(len(batch.student.mask), accelerator)
+            share = Share.of(len(batch.student.mask), accelerator, together=stage.rows_together)
             mine = batch.rows(share.rows.start, share.rows.stop)
             here, weight = mine.to(accelerator.device), float(share.real > 0)
             signals = teacher_signals(teacher, stage, here, accelerator)
