@@ -11,6 +11,7 @@ from ..system.device import choose_device, emulation_warning
 from ..training.stage import Stage
 from .amounts import amount_problems, amount_warnings
 from .describe import describe_models
+from .ensemble import ensemble_problems, with_ensemble
 from .evaluation import chat_problems, evaluation_problems, prompted_alike, task_warnings
 from .layers import attention_problems, prediction_problems, window_warnings
 from .low_rank import factor_stage_problems, low_rank_problems
@@ -67,6 +68,12 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
         models, rows = task.models, task.rows
         problems += task.problems
         warnings += task.warnings
+        if not task.problems:
+            models, found, more = with_ensemble(
+                models, parsed.teacher, max_length=parsed.data.max_length
+            )
+            problems += found
+            warnings += more
         problems += _reading_problems(models, parsed.data)
         stages, found = build_stages(parsed.stages, models, parsed.data, rows)
         problems += [problem for problem in found if problem not in problems]
@@ -128,6 +135,7 @@ def _problems_of_models(
         loop_stages = [built.stage for built in stages]
         problems += attention_problems(models, loop_stages)
         problems += prediction_problems(models, loop_stages)
+        problems += ensemble_problems(parsed.teacher, loop_stages)
         if parsed.data:
             problems += vector_problems(parsed.teacher, models, parsed.data, loop_stages)
     if mixed and len(parsed.stages) == 1:

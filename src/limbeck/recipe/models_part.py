@@ -20,6 +20,11 @@ class TeacherPart(Part):
     architecture: Architecture | None = Field(
         None, description="module paths, for a model type that limbeck does not know"
     )
+    ensemble: list[str] = Field(
+        [],
+        description="further models with the head of the same task and the same tokenizer, whose"
+        " class probabilities (or scores) are averaged with those of `model`",
+    )
     labels: dict[str, str] = Field(
         {}, description="names for the labels of its head, as {LABEL_0: negative}"
     )

@@ -55,11 +55,13 @@ class Models:
         teacher: The one that it learns from; None where the recipe has none.
         copied_layers: Teacher layers that each student layer starts from; None where it starts
             from weights of its own.
+        ensemble: Further teachers, whose answers are averaged with those of the first.
     """
 
     student: ModelSide
     teacher: ModelSide | None
     copied_layers: list[list[int]] | None = None
+    ensemble: tuple[ModelSide, ...] = ()
 
     @property
     def two_vocabularies(self) -> bool:
@@ -81,6 +83,11 @@ class Models:
     def shapes(self) -> tuple[Shape, Shape | None]:
         """The student's and the teacher's."""
         return self.student.shape, self.teacher.shape if self.teacher else None
+
+    @property
+    def teacher_names(self) -> list[str]:
+        """Names of the teacher and of those whose answers are averaged with its own."""
+        return [side.name for side in (self.teacher, *self.ensemble) if side]
 
     def required_teacher(self) -> ModelSide:
         """The teacher, where a recipe needs one.

@@ -14,14 +14,13 @@ from ..recipe.setup import Setup
 from ..system.progress import ProgressBar
 from ..teacher.cache_writer import CacheWriter
 from ..teacher.cached import CachedTeacher
-from ..teacher.live import LiveTeacher
 from ..teacher.manifest import Kind, Manifest, read_manifest
 from ..teacher.store import SignalStore
 from ..training.processes import keeps_shards
 from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
 from .cacheable import CacheSize, all_needs, cache_problems, manifest_of
-from .teacher import live_teacher, load_teacher
+from .teacher import live_teachers, load_teacher
 
 
 def write_cache(
@@ -126,7 +125,7 @@ def cache_writer(
     teacher = setup.models.required_teacher()
     asks = all_needs(setup).predictions
     model = load_teacher(teacher, accelerator, with_head=True if asks else None)
-    live: LiveTeacher = live_teacher(setup, model, accelerator)
+    live = live_teachers(setup, model, accelerator)
     return CacheWriter(live, store, kind, tokens=teacher.shape.token_ids, seed=setup.recipe.seed)
 
 

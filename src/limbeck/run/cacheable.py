@@ -12,6 +12,7 @@ from ..evaluation.task_files import content_of_task
 from ..models.auto_classes import whole_class
 from ..models.locate import fingerprint
 from ..objectives.logits import Logits
+from ..recipe.ensemble import columns_of_ensemble
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
 from ..recipe.task_rows import content_of_unlabelled
@@ -132,6 +133,7 @@ def teacher_identity(setup: Setup) -> bytes:
         facts += (part,)
     if vectors := vectors_identity(setup):
         facts += (vectors,)
+    facts += tuple(ensemble_identity(setup).items())
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 
@@ -147,6 +149,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         "seed": str(recipe.seed),
         "training.precision": setup.precision.name,
     }
+    identity |= ensemble_identity(setup)
     if recipe.teacher and recipe.teacher.quantize:
         identity["teacher.quantize"] = recipe.teacher.quantize
     if vectors := vectors_identity(setup):
@@ -174,7 +177,19 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
             "alignment": str(align and (align.kind, align.teacher_input)),
         }
         identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
-    return Manifest(FORMAT, model, kind, identity, {})
+    ensemble = recipe.teacher.ensemble if recipe.teacher else []
+    return Manifest(FORMAT, model, kind, identity, {}, list(ensemble))
+
+
+def ensemble_identity(setup: Setup) -> dict[str, str]:
+    """What each further teacher contributes depends on, by its field; nothing without any."""
+    if not setup.models.ensemble:
+        return {}
+    columns = columns_of_ensemble(setup.models)
+    return {
+        f"teacher.ensemble.{number}": f"{fingerprint(side.name)} with classes {own}"
+        for number, (side, own) in enumerate(zip(setup.models.ensemble, columns, strict=True))
+    }
 
 
 def _plain(data: DataPart) -> set[str]:

@@ -1,6 +1,6 @@
 """What the models of a run or a study cost, each measured once and kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,14 @@ from ..models.locate import fingerprint
 from ..recipe.setup import Setup
 from ..system.files import remembered
 from .text_counts import tokens_per_byte
+
+_ADDED = (
+    "parameters",
+    "embedding_parameters",
+    "megabytes",
+    "peak_memory_bytes",
+    "cpu_ms_per_sentence",
+)
 
 
 class Costed(NamedTuple):
@@ -62,3 +70,52 @@ def students_sentence(setup: Setup) -> int:
     longer = tokens_per_byte(setup, models.student.tokenizer)
     longer /= tokens_per_byte(setup, models.teacher.tokenizer)
     return max(1, round(SENTENCE_LENGTH * longer))
+
+
+def added_costs(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What models cost that run one after another on the same text, all held in memory.
+
+    The vocabulary, the sentence, threads and precision are those of the first.
+
+    Args:
+        costs: Of each, as `kept_cost` gives them, or sizes alone.
+    """
+    first, *others = costs
+    total = dict(first)
+    for key in _ADDED:
+        every = [cost.get(key) for cost in costs]
+        if key in first:
+            total[key] = None if None in every else sum(filter(None, every))
+    if "latencies" in first:
+        total["latencies"] = [
+            {**row, **{key: row[key] + sum(same[key] for same in rows) for key in ("p50", "p95")}}
+            for row in first["latencies"]
+            if len(rows := [s for cost in others for s in cost["latencies"] if _alike(row, s)])
+            == len(others)
+        ]
+    return total
+
+
+def teacher_cost(
+    models: Sequence[str], kept: Path, *, timed: bool, sentence: int = SENTENCE_LENGTH
+) -> dict[str, Any]:
+    """What a teacher costs, or several whose answers are averaged.
+
+    Args:
+        models: Their folders or names.
+        kept: The file in which the cost of the first is kept; those of others are beside it.
+        timed: False gives sizes alone.
+        sentence: Tokens of the one text that a sentence stands for.
+    """
+    files = [kept, *(kept.with_suffix(f".{number}.json") for number in range(1, len(models)))]
+    return added_costs(
+        [
+            kept_cost(model, file, sentence=sentence) if timed else model_size(model)
+            for model, file in zip(models, files, strict=True)
+        ]
+    )
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two latencies are of batches of the same size."""
+    return (one["batch"], one["length"]) == (other["batch"], other["length"])

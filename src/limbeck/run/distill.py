@@ -151,6 +151,7 @@ def _card_facts(setup: Setup) -> CardFacts:
     return CardFacts(
         name=recipe.name,
         teacher=recipe.teacher.model if recipe.teacher else None,
+        ensemble=tuple(recipe.teacher.ensemble) if recipe.teacher else (),
         initial_student=recipe.student.model,
         student=setup.models.student.shape,
         model_type=setup.models.student.config.model_type,

@@ -23,7 +23,7 @@ from ..student.shape import build_student
 from ..teacher.live import LiveTeacher
 from .batches import calibration_tokens
 from .low_rank import lower_rank
-from .teacher import attend, live_teacher, load_teacher
+from .teacher import attend, live_teachers, load_teacher
 from .text_counts import teacher_token_counts
 from .vectors import attach_student_vectors
 
@@ -57,7 +57,7 @@ def build_models(
         if copy and copied:
             copy_teacher_layers(setup, student, model)
         if taught:
-            teacher = live_teacher(setup, model, accelerator)
+            teacher = live_teachers(setup, model, accelerator)
     if recipe.student.low_rank:
         text = [calibration_tokens(setup)] if recipe.student.low_rank.whiten else []
         lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)

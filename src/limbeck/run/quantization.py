@@ -36,24 +36,31 @@ class QuantizationError:
     tokens: int
 
 
-def quantization_error(setup: Setup, accelerator: Accelerator) -> QuantizationError:
+def quantization_error(
+    setup: Setup, accelerator: Accelerator, *, side: ModelSide | None = None
+) -> QuantizationError:
     """The error of a recipe's quantized teacher.
+
+    Args:
+        setup: A checked recipe.
+        accelerator: Tells the device.
+        side: Which of several teachers; the first by default.
 
     Raises:
         RecipeError: There is no teacher.
     """
-    teacher = setup.models.required_teacher()
+    teacher = side or setup.models.required_teacher()
     headed = bool(has_vocabulary_head(teacher.name, architecture=teacher.architecture))
     model = load_model(
         teacher.name, architecture=teacher.architecture, with_head=headed, stored=True
     )
     tokens = _tokens(setup, teacher)
     needs = Needs(hidden=frozenset(range(teacher.shape.num_hidden_layers)), predictions=headed)
-    exact = live_teacher(setup, model, accelerator, quantized=False)
+    exact = live_teacher(setup, model, accelerator, side=teacher, quantized=False)
     batch = Batch(tokens, tokens).to(accelerator.device)
     one = _signals(exact.signals(batch, needs))
     # The same model, quantized in place: never are both held.
-    other = _signals(live_teacher(setup, model, accelerator).signals(batch, needs))
+    other = _signals(live_teacher(setup, model, accelerator, side=teacher).signals(batch, needs))
     real = tokens.mask
     hidden = [_difference(a[real], b[real]) for a, b in zip(one[0], other[0], strict=True)]
     if one[1] is None or other[1] is None:

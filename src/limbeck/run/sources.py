@@ -41,6 +41,8 @@ def sources_of(recipe: Recipe) -> Sources:
     models = {"student.model": recipe.student.model}
     if recipe.teacher:
         models["teacher.model"] = recipe.teacher.model
+        for number, member in enumerate(recipe.teacher.ensemble):
+            models[f"teacher.ensemble.{number}"] = member
     for field, model in models.items():
         if model:
             found[field] = {"path": model, "content": fingerprint(model)}

@@ -12,9 +12,11 @@ from ..models.attention import use_float32_attention
 from ..models.load import load_model, load_task_model, load_with_head
 from ..models.modules import submodule
 from ..models.quantized import quantize_layers
+from ..recipe.ensemble import columns_of_ensemble
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
+from ..teacher.ensemble import EnsembleTeacher
 from ..teacher.live import LiveTeacher, halve_weights
 from ..training.processes import keeps_shards, shard_layers
 from .vectors import attach_teacher_vectors
@@ -56,8 +58,35 @@ def untrained_after_mixed(setup: Setup) -> PreTrainedModel:
     return with_tokens(model, teacher.architecture, rows)
 
 
+def live_teachers(setup: Setup, model: PreTrainedModel, accelerator: Accelerator) -> LiveTeacher:
+    """The teacher of a recipe beside the student, with all whose answers are averaged with its own.
+
+    Args:
+        setup: A checked recipe.
+        model: The first teacher as it was loaded; it is changed in place.
+        accelerator: Tells the device.
+
+    Raises:
+        TrainingError: A quantized teacher would be sharded over processes.
+    """
+    first = live_teacher(setup, model, accelerator)
+    if not setup.models.ensemble:
+        return first
+    others = tuple(
+        live_teacher(setup, load_teacher(side, accelerator, with_head=None), accelerator, side=side)
+        for side in setup.models.ensemble
+    )
+    columns = columns_of_ensemble(setup.models)
+    return EnsembleTeacher(first.model, first.architecture, others, columns)
+
+
 def live_teacher(
-    setup: Setup, model: PreTrainedModel, accelerator: Accelerator, *, quantized: bool = True
+    setup: Setup,
+    model: PreTrainedModel,
+    accelerator: Accelerator,
+    *,
+    side: ModelSide | None = None,
+    quantized: bool = True,
 ) -> LiveTeacher:
     """A teacher that runs beside the student, on its device.
 
@@ -65,13 +94,14 @@ def live_teacher(
         setup: A checked recipe.
         model: The teacher as it was loaded; it is changed in place.
         accelerator: Tells the device.
+        side: Which of several teachers; the first by default.
         quantized: False leaves a teacher in full precision that the recipe quantizes.
 
     Raises:
         TrainingError: A quantized teacher would be sharded over processes.
     """
     attend(setup, model)
-    architecture = setup.models.required_teacher().architecture
+    architecture = (side or setup.models.required_teacher()).architecture
     part, shards = setup.recipe.teacher, keeps_shards(accelerator)
     if quantized and part and part.quantize:
         if shards:

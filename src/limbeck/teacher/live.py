@@ -49,7 +49,7 @@ class LiveTeacher:
         try:
             with torch.no_grad():
                 found = capture_tensors(self.model, self.architecture, batch.teacher, wanted)
-            return {name: _rounded(tensor) for name, tensor in found.items()}
+            return {name: as_autocast(tensor) for name, tensor in found.items()}
         finally:
             for module in self._sharded:
                 module.reshard()  # the layer in which the forward stopped is still gathered
@@ -67,7 +67,8 @@ def halve_weights(model: PreTrainedModel) -> None:
             module.weight.data = module.weight.data.bfloat16()
 
 
-def _rounded(tensor: Tensor) -> Tensor:
+def as_autocast(tensor: Tensor) -> Tensor:
+    """A tensor in the precision of autocast; as it is where that is off."""
     device = tensor.device.type
     if torch.is_autocast_enabled(device):
         return tensor.to(torch.get_autocast_dtype(device))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,8 @@ class Manifest:
         identity: Hashes and settings by name: of the teacher, the tokenizers, the text, and
             everything that determines its batches.
         steps: For each signal, the number of batches of every stage for which it is stored.
+        ensemble: Further teachers whose answers are averaged with its own, as the recipe named
+            them.
     """
 
     format: int
@@ -50,6 +52,7 @@ class Manifest:
     kind: Kind
     identity: dict[str, str]
     steps: dict[str, list[int]]
+    ensemble: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the folder."""
@@ -127,7 +130,8 @@ def with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[tu
     if not isinstance(teacher, Mapping) or "model" in teacher or "cache" not in teacher:
         return dict(raw), []
     try:
-        model = read_manifest(str(teacher["cache"])).model
+        manifest = read_manifest(str(teacher["cache"]))
     except CacheError as error:
         return dict(raw), [("teacher.cache", str(error))]
-    return {**raw, "teacher": {**teacher, "model": model}}, []
+    named = {"ensemble": manifest.ensemble} if manifest.ensemble else {}
+    return {**raw, "teacher": {**named, **teacher, "model": manifest.model}}, []
