@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .augment import augment
 from .evaluate import evaluate
 from .finetune import finetune
 from .generate import generate
@@ -141,6 +142,7 @@ def compare(study: _Study, output: _StudyFolder, set_: _Set = None) -> None:
 
 app.command()(finetune)
 app.command()(evaluate)
+app.command()(augment)
 app.command()(generate)
 app.command()(inspect)
 app.add_typer(vocabulary, name="vocabulary")

@@ -192,7 +192,26 @@ def _scores(
     head = ["task", "metric", "mean", "standard deviation"]
     print_table(model, [head, *map(_row, scores.items())])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
+    if own_head:
+        _show_rankings(found, scores, part)
     return found if parts is None else {**found, "by_position": parts}
+
+
+def _show_rankings(
+    found: dict[str, Any], scores: "Mapping[str, TaskScore]", part: "EvaluationPart"
+) -> None:
+    """Where rows are documents of queries, add how well they are ranked, and show it."""
+    from ..evaluation.task_files import load_task
+    from ..reports.task_results import shown_score
+    from ..run.task_answers import ranking_intervals
+
+    for location in part.tasks:
+        task = load_task(location, test_split=part.split)
+        rankings = ranking_intervals(task, scores[task.name].seeds[0])
+        if rankings:
+            rows = [[name, *shown_score(one)] for name, one in rankings.items()]
+            print_table(f"{task.name}, by query", [["metric", "score", "95 % interval"], *rows])
+            found[task.name]["rankings"] = {name: asdict(one) for name, one in rankings.items()}
 
 
 def _by_position(

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import DataError
 from .lines import read_lines
 
-_ENDINGS = (".jsonl", ".jsonl.gz")
+ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -42,7 +42,7 @@ def file_of_split(place: Path, split: str) -> Path:
     """
     if not place.name:
         raise DataError(f"{place} names no file; give DIR/NAME, as data/sst2")
-    tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in _ENDINGS]
+    tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in ENDINGS]
     for file in tried:
         if file.is_file():
             return file
@@ -57,7 +57,7 @@ def file_of_split(place: Path, split: str) -> Path:
 def has_split(place: Path, split: str) -> bool:
     """Whether the split has a file."""
     return bool(place.name) and any(
-        place.with_name(f"{place.name}.{split}{end}").is_file() for end in _ENDINGS
+        place.with_name(f"{place.name}.{split}{end}").is_file() for end in ENDINGS
     )
 
 

@@ -13,7 +13,7 @@ from .held_out_rows import hold_out
 from .task_rows import example_of
 from .tasks import Example
 
-_HELD_OUT = 0.1  # of the training rows, where no rows to be scored are named
+HELD_OUT = 0.1  # of the training rows, where no rows to be scored are named
 _OF_TEXT = (".csv", ".tsv", ".txt")  # files in which a number is text
 _NAMED = 6  # labels, in notes
 
@@ -68,7 +68,7 @@ def read_mapped_rows(source: RowSource, test_split: str | None) -> MappedRows:
         test_split = "test" if "test" in stored.names and "dev" not in stored.names else "dev"
     by_default = test_split == "dev" and "dev" not in stored.names
     if by_default:
-        stored = replace(stored, fractions={**stored.fractions, "dev": _HELD_OUT})
+        stored = replace(stored, fractions={**stored.fractions, "dev": HELD_OUT})
     parts = _parts(stored, labelled=True)
     train = parts["train"]
     test = parts.get(test_split) or _read(stored, test_split, labelled=True)

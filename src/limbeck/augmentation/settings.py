@@ -1,0 +1,65 @@
+"""How rows are augmented, checked before anything is read; no torch is imported."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import DataError
+from ..system.choices import DeviceChoice, PrecisionChoice
+
+_MOST_COPIES = 1000
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How rows are made of other rows.
+
+    Attributes:
+        masked: A model with a masked-language-model head, whose candidates replace words; None
+            replaces none.
+        spans: Whether spans of two rows are joined.
+        copies: Rows that each way makes of a row at most; duplicates are dropped.
+        replace_prob: Probability that a word is replaced.
+        top_k: Candidates that a replaced word is drawn from.
+        max_length: Tokens of a text that the model reads, special tokens included; words after
+            them are never replaced.
+        batch_size: Texts that the model reads at once.
+        device: Of the model.
+        precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware.
+        seed: Decides which rows are made.
+    """
+
+    masked: str | None = None
+    spans: bool = False
+    copies: int = 4
+    replace_prob: float = 0.4
+    top_k: int = 15
+    max_length: int = 128
+    batch_size: int = 256
+    device: DeviceChoice = "auto"
+    precision: PrecisionChoice = "auto"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse settings that make no row.
+
+        Raises:
+            DataError: With every problem.
+        """
+        if problems := list(self._problems()):
+            raise DataError("; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        if self.masked is None and not self.spans:
+            yield (
+                "no way to make rows is chosen; replace words (--masked MODEL, an encoder with a"
+                " vocabulary head), join spans of two rows (--spans), or both"
+            )
+        if not 1 <= self.copies <= _MOST_COPIES:
+            yield f"copies is {self.copies}; give 1 to {_MOST_COPIES:,}"
+        if not 0 < self.replace_prob <= 1:
+            yield f"replace_prob is {self.replace_prob:g}; give more than 0 and at most 1"
+        for name in ("top_k", "batch_size"):
+            if getattr(self, name) < 1:
+                yield f"{name} is {getattr(self, name)}; give 1 or more"
+        if self.seed < 0:
+            yield f"seed is {self.seed}; give 0 or more"
