@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a second thread only slows models of this
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.sentences.attached import attach_vectors
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.task_heads import TaskHead, task_class
+from limbeck.objectives import Objective
 from limbeck.recipe.check import prepare
 from limbeck.run.cache import write_cache
 from limbeck.run.distill import Run, distill
@@ -242,7 +244,8 @@ def make_batch(
     predicted[:, 1] = True
     predicted &= mask
     seen = torch.where(predicted, 4, ids)
-    tokens = Tokens(input_ids=seen, mask=mask, labels=ids, predicted=predicted)
+    queries = torch.arange(rows) // 2  # as if rows were pairs of documents
+    tokens = Tokens(seen, mask, labels=ids, predicted=predicted, queries=queries)
     return Batch(student=tokens, teacher=tokens)
 
 
@@ -355,7 +358,8 @@ def resumed_and_cached(raw: dict, folder: Path, monkeypatch) -> Run:
     distill(raw, folder / "stopped")
     same_run(folder / "whole", folder / "stopped")
     write_cache(prepare(raw), folder / "signals", Kind(), Accelerator(cpu=True))
-    teacher = {"model": raw["teacher"], "cache": str(folder / "signals")}
+    named = raw["teacher"] if isinstance(raw["teacher"], dict) else {"model": raw["teacher"]}
+    teacher = {**named, "cache": str(folder / "signals")}
     distill(raw | {"teacher": teacher}, folder / "cached")
     same_run(folder / "whole", folder / "cached")
     return run
@@ -431,6 +435,11 @@ def with_task_head(model: PreTrainedModel, head: TaskHead, seed: int = 0) -> Pre
         if id(parameter) not in inside:
             parameter.data.mul_(20)
     return found.eval()
+
+
+def small_groups(objective: Objective) -> Objective:
+    """The objective; one that compares the rows of a group, with groups of two."""
+    return replace(objective, group_size=2) if hasattr(objective, "group_size") else objective
 
 
 def with_vectors(teacher: PreTrainedModel, student: PreTrainedModel) -> None:

@@ -29,6 +29,8 @@ class Tokens:
             them; None otherwise.
         scores: Where numbers are to be predicted, the number at each predicted token; NaN where it
             is not known. None otherwise.
+        queries: Of rows that are pairs of a query and a document, the number of each row's query:
+            the same for rows of one query. None where it is not known.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -39,6 +41,7 @@ class Tokens:
     utf8_bytes: Int[Tensor, "batch tokens"] | None = None
     token_type_ids: Int[Tensor, "batch tokens"] | None = None
     scores: Float[Tensor, "batch tokens"] | None = None
+    queries: Int[Tensor, " batch"] | None = None
 
     @property
     def documents(self) -> Int[Tensor, "batch tokens"] | None:

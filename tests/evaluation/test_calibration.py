@@ -46,6 +46,6 @@ def test_the_temperature_that_made_logits_too_sure_is_found():
 
 def test_perfect_and_certain_answers_stay_finite():
     logits, right = np.array([[50.0, -50.0], [-50.0, 50.0]]), np.array([0, 1])
-    temperature = fitted_temperature(logits, right)
-    assert 1 / 25 < temperature < 25
-    assert calibration(logits, right, temperature=temperature).ece == pytest.approx(0, abs=1e-6)
+    assert fitted_temperature(logits, right) == 1.0  # no temperature is the best one
+    assert calibration(logits, right).ece == pytest.approx(0, abs=1e-6)
+    assert 1 / 25 < fitted_temperature(logits, 1 - right) < 25

@@ -16,6 +16,7 @@ from limbeck.export.sentence_transformers import SentenceSettings, export_senten
 from limbeck.models.load import load_body
 from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import SentenceVectors
+from limbeck.objectives import SentenceSimilarities
 from limbeck.objectives import SentenceVectors as Objective
 from limbeck.recipe.check import check, prepare
 from limbeck.run.distill import distill
@@ -61,6 +62,39 @@ def test_the_student_comes_nearer(recipe, tmp_path):
     distill(recipe, tmp_path / "run")
     held_out = [r[4]["sentence_vectors"] for r in losses(tmp_path / "run") if r[4]]
     assert 0 < held_out[-1] < 0.8 * held_out[0] < math.inf
+
+
+def test_similarities_alone_keep_the_students_width(recipe, tmp_path):
+    """No Dense layer is needed, and the same steps in smaller parts learn the same."""
+    stage = recipe["stages"][0]
+    stage["objectives"] = {"sentence_similarities": {"group_size": 4}}
+    stage |= {"max_steps": 40, "optimizer": {"learning_rate": 3e-3}}
+    run = distill(recipe, tmp_path / "run")
+    held_out = [r[4]["sentence_similarities"] for r in losses(tmp_path / "run") if r[4]]
+    assert 0 < held_out[-1] < 0.8 * held_out[0]
+    modules = json.loads((run.student / "modules.json").read_text(encoding="utf-8"))
+    assert [module["path"] for module in modules] == ["", "1_Pooling", "2_Normalize"]
+    stage["micro_batch_size"] = 4
+    distill(recipe, tmp_path / "parts")
+    whole, parts = ([r[3] for r in losses(tmp_path / name) if r[3]] for name in ("run", "parts"))
+    for one, other in zip(whole, parts, strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({}, "batch_size", "multiple of 32"),
+        ({"batch_size": 64, "micro_batch_size": 16}, "micro_batch_size", "multiple of 32"),
+        ({"objectives": {"sentence_similarities": {"group_size": 1}}}, "group_size", "2 or more"),
+        ({"objectives": {"sentence_similarities": {"temperature": 0}}}, "temperature", "above 0"),
+    ],
+)
+def test_groups_that_cannot_be(recipe, change, field, said):
+    recipe["stages"][0] |= {"objectives": {"sentence_similarities": {}}, **change}
+    _, problems = check(recipe)
+    [message] = [message for path, message in problems if path.endswith(field)]
+    assert said in message
 
 
 def test_pairs_are_two_texts_and_prompts_are_the_teachers(recipe):
@@ -137,3 +171,31 @@ def test_distances_are_those_of_plain_loops(measure):
     found = objective.total(*vectors, batch, Projections({}, seed=0))
     assert objective.count(batch) == 2
     assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
+def test_similarities_are_those_of_plain_loops():
+    chance = torch.Generator().manual_seed(1)
+    mine, theirs = (torch.randn(6, width, generator=chance) for width in (5, 8))
+    real = torch.tensor([1, 1, 1, 1, 0, 1]).bool()[:, None]  # the fifth row is padding alone
+    ids = torch.zeros(6, 1, dtype=torch.long)
+    batch = Batch(*[Tokens(ids, real, ids, real)] * 2)
+
+    def cosine(a, b):
+        dot = sum(x * y for x, y in zip(a, b, strict=True))
+        return dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+    expected, texts = 0.0, 0
+    for group in ([0, 1, 2, 3], [5]):  # of the second group one text is left
+        for i in group:
+            others = [j for j in group if j != i]
+            texts += bool(others)
+            logs = []
+            for vectors in (theirs.tolist(), mine.tolist()):
+                powers = [math.exp(cosine(vectors[i], vectors[j]) / 0.1) for j in others]
+                logs.append([math.log(power / sum(powers)) for power in powers])
+            expected += sum(math.exp(p) * (p - q) for p, q in zip(*logs, strict=True))
+    objective = SentenceSimilarities(temperature=0.1, group_size=4)
+    vectors = (Activations(sentence_vectors=found) for found in (mine, theirs))
+    found = objective.total(*vectors, batch, Projections({}, seed=0))
+    assert objective.count(batch) == texts == 4
+    assert float(found) == pytest.approx(expected, rel=1e-5)

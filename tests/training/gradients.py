@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from conftest import make_batch, make_model, with_task_head, with_vectors
+from conftest import make_batch, make_model, small_groups, with_task_head, with_vectors
 from safetensors.torch import save_file
 
 from limbeck.activations import Needs
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.shapes import shape_of
-from limbeck.models.task_heads import TaskHead
+from limbeck.models.task_heads import SCORE, TaskHead
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher
@@ -52,14 +52,19 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
     architecture = ARCHITECTURES[family]
     teacher = make_model(family, seed=1).requires_grad_(False).to(accelerator.device)
     student = make_model(family, hidden=16, layers=2, seed=2)
-    if name == "sentence_vectors":
+    if name.startswith("sentence_"):
         with_vectors(teacher, student)
     if name.startswith("class_"):
         head = TaskHead("token", tuple(map(str, range(200))))  # for any label of the batch
         teacher, student = (with_task_head(m, head) for m in (teacher, student))
         teacher.requires_grad_(False).to(accelerator.device)
+    if name == "margin_mse":
+        teacher, student = (
+            with_task_head(m, TaskHead("sequence", (SCORE,))) for m in (teacher, student)
+        )
+        teacher.requires_grad_(False).to(accelerator.device)
     shapes = [shape_of(m.config, architecture) for m in (student, teacher)]
-    objective = OBJECTIVES[name]().bound(*shapes)
+    objective = small_groups(OBJECTIVES[name]()).bound(*shapes)
     projections = Projections(objective.projection_sizes(*shapes), seed=0)
     learner = Learner(student, {name: projections}, architecture, {name: objective}).train(False)
     shard_layers(submodule(teacher.base_model, architecture.layers), accelerator)
@@ -69,18 +74,19 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
 
 def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accelerator):
     learner, objective, teacher = learner_of(name, family, accelerator)
+    together = objective.rows_together()
     stage = Stage(
         name=name,
         objectives={name: objective},
         weights={name: 1.5},
         steps=1,
         batch_size=rows,
-        micro_batch_size=micro,
+        micro_batch_size=-(-micro // together) * together,
         optimizer=OptimizerSettings(max_grad_norm=1e9),
     )
     wrapped = distribute(learner, accelerator).train(False)
     optimizer = Still(learner.parameters(), lr=1.0)
-    share = Share.of(rows, accelerator).rows
+    share = Share.of(rows, accelerator, together=together).rows
     batch = make_batch(rows=rows, length=20).rows(share.start, share.stop)
     start = Position(0, 0, 0, 0.0)
     means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start).means

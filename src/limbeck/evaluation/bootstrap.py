@@ -19,11 +19,13 @@ from seqeval.scheme import IOB2, Entities
 from ..errors import EvaluationError
 from .finetune import SeedScore
 from .intervals import Redrawn
+from .rankings import OF_QUERIES, ranked_queries, ranking_scores
 from .tasks import Task
 
 Draws = Int[ndarray, "draws rows"]
 _TOGETHER = 100  # redraws that are ranked at once
-_OF_NUMBERS = ("spearman", "pearson", "rouge_l")  # metrics whose rows are not right or wrong
+# Metrics whose rows are not right or wrong.
+_OF_NUMBERS = ("spearman", "pearson", "rouge_l", *OF_QUERIES)
 
 
 def draw_rows(rows: int, *, draws: int, seed: int) -> Draws:
@@ -38,7 +40,8 @@ def redrawn_scores(task: Task, by_seed: Mapping[int, Sequence[SeedScore]], drawn
         task: With its test rows.
         by_seed: Scores of each training seed; several fine-tunings of one training are
             averaged.
-        drawn: Of the test rows.
+        drawn: Of the test rows. Of rankings whole queries are redrawn instead, as often and the
+            same for every model.
 
     Raises:
         EvaluationError: The predictions of a seed were not kept with its score.
@@ -61,9 +64,16 @@ def redrawn_scores(task: Task, by_seed: Mapping[int, Sequence[SeedScore]], drawn
                 for scores in by_seed.values()
             ]
         ),
-        rows=len(task.test),
+        rows=_redrawn(task),
         counted=task.headline not in _OF_NUMBERS,
     )
+
+
+def _redrawn(task: Task) -> int:
+    """How many rows are redrawn, or queries."""
+    if task.headline in OF_QUERIES:
+        return len(ranked_queries(task.relevances, task.queries))
+    return len(task.test)
 
 
 def _scores(
@@ -73,6 +83,12 @@ def _scores(
     if metric in ("spearman", "pearson"):
         expected = np.array([float(example.label or 0) for example in task.test])
         return _correlations(np.array(score.labels), expected, drawn, ranked=metric == "spearman")
+    if metric in OF_QUERIES:
+        values = np.array(ranking_scores(score.labels, task.relevances, task.queries)[metric])
+        found: Float[ndarray, " draws"] = values[
+            draw_rows(len(values), draws=len(drawn), seed=0)
+        ].mean(1)
+        return found
     if metric == "rouge_l":
         return weights @ np.array(score.labels) / weights.sum(1)  # type: ignore[no-any-return]
     if metric == "span_f1":

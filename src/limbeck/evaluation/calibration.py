@@ -70,10 +70,14 @@ def fitted_temperature(
 ) -> float:
     """The temperature with which the right classes are most likely, between 1/20 and 20.
 
+    It is 1 where every answer is right: any lower one would be likelier still, without end.
+
     Args:
         logits: Of rows that were not learned from, and are not scored.
         right: The right class of each.
     """
+    if (logits.argmax(-1) == right).all():
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         return calibration(logits, right, temperature=float(np.exp(log_temperature))).nll

@@ -18,7 +18,7 @@ from ..system.fingerprints import content_of
 from .leaks import check_leak, shared_places
 from .mapped_rows import read_mapped_rows, read_unlabelled, source_of
 from .task_rows import choices, example_of, kind_of_rows
-from .tasks import METRICS, TASKS, Example, Task, TaskKind, check_known
+from .tasks import METRICS, TASKS, Example, Task, TaskKind, check_known, ranking_headline
 
 _States = tuple[tuple[str, int, int, int], ...]
 
@@ -201,7 +201,7 @@ def _task(
 def _as_known(task: Task, location: str) -> Task:
     """A task scored as the published one of the name of its scored files, if there is one."""
     if (known := TASKS.get(task.scored_as)) is None:
-        return task
+        return replace(task, headline=ranking_headline(task))
     task = replace(task, headline=known.headline, positive=known.positive)
     check_known(task, location, known)
     return task

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -10,6 +11,7 @@ from ..errors import EvaluationError
 from ..system.progress import told
 from .examples import Row, collate_rows
 from .metrics import classification_metrics, joint_metrics, regression_metrics, tagging_metrics
+from .rankings import ranking_scores
 from .tasks import Task, TaskKind
 
 
@@ -116,7 +118,9 @@ def score_predictions(task: Task, labels: list[float], tags: list[list[str]]) ->
     if task.kind is TaskKind.TAGGING:
         return tagging_metrics(tags, expected_tags)
     if task.kind is TaskKind.REGRESSION:
-        return regression_metrics(labels, [float(example.label or 0) for example in task.test])
+        found = regression_metrics(labels, task.relevances)
+        ranked = ranking_scores(labels, task.relevances, task.queries) if task.queries else {}
+        return found | {name: float(np.mean(values)) for name, values in ranked.items()}
     predicted = [task.labels[int(label)] for label in labels]
     expected = [str(example.label) for example in task.test]
     if task.kind is TaskKind.JOINT:

@@ -1,5 +1,7 @@
 """What a task is, and how it is scored."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -8,6 +10,7 @@ import numpy as np
 from ..data.prompts import Prompt
 from ..data.rows import RowSource
 from ..errors import DataError
+from .rankings import ranked_queries
 
 
 class TaskKind(str, Enum):
@@ -82,7 +85,7 @@ _NAMED = 6  # labels, in messages
 # What each kind can be scored by; the first is the headline of a task that is not published.
 METRICS = {
     TaskKind.CLASSIFICATION: ("accuracy", "macro_f1", "matthews", "f1"),
-    TaskKind.REGRESSION: ("spearman", "pearson"),
+    TaskKind.REGRESSION: ("spearman", "pearson", "ndcg_at_10", "mrr"),
     TaskKind.TAGGING: ("span_f1", "exact_sentence"),
     TaskKind.GENERATION: ("rouge_l",),
     TaskKind.JOINT: ("intent_accuracy", "span_f1", "exact_sentence"),
@@ -128,6 +131,45 @@ class Task:
     def prompts(self) -> list[Prompt]:
         """The prompts of the test rows with their references, where texts are generated."""
         return [Prompt(str(row.text), row.references or ()) for row in self.test]
+
+    @property
+    def relevances(self) -> list[float]:
+        """The numbers of the test rows, where numbers are predicted."""
+        return [float(row.label or 0) for row in self.test]
+
+    @property
+    def queries(self) -> list[str]:
+        """The query of each test row, where rows are documents ranked for queries; else none.
+
+        Rows are, where they are pairs with a number and several have the same first text.
+        Published tasks are scored as they always are.
+        """
+        pairs = self.kind is TaskKind.REGRESSION and all(row.text_pair for row in self.test)
+        found = [str(row.text) for row in self.test] if pairs else []
+        ranked = len(set(found)) < len(found) and self.scored_as not in TASKS
+        return found if ranked else []
+
+
+def ranking_headline(task: Task) -> str:
+    """nDCG@10 where most queries of the scored rows can be ranked, else the headline that it has.
+
+    Args:
+        task: As it was read.
+    """
+    ranked = len(ranked_queries(task.relevances, task.queries)) if task.queries else 0
+    return "ndcg_at_10" if 2 * ranked > len(set(task.queries)) else task.headline
+
+
+def are_documents(rows: Sequence[Example]) -> bool:
+    """Whether rows are documents of queries: pairs without classes, most first texts recurring.
+
+    Args:
+        rows: With numbers, or without labels.
+    """
+    if any(row.text_pair is None or isinstance(row.label, str) for row in rows):
+        return False
+    recurs = [count > 1 for count in Counter(row.text for row in rows).values()]
+    return 2 * sum(recurs) > len(recurs)
 
 
 def numbers_of(task: Task) -> str:

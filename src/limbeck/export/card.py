@@ -24,6 +24,7 @@ class CardFacts:
         sentence_vectors: Whether it is a folder of sentence-transformers.
         low_rank: Whether layers are low-rank, which transformers loads only with limbeck.
         quality: A line of results for each task.
+        ensemble: Names of further teachers, whose answers were averaged with those of the first.
     """
 
     name: str
@@ -38,6 +39,7 @@ class CardFacts:
     sentence_vectors: bool = False
     low_rank: bool = False
     quality: Mapping[str, str] = field(default_factory=dict)
+    ensemble: tuple[str, ...] = ()
 
 
 def _example(kind: str) -> list[str]:
@@ -74,6 +76,9 @@ def _class_and_task(facts: CardFacts) -> tuple[str, str]:
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown with the hub's metadata on top."""
     origin = f"Distilled from `{facts.teacher}`" if facts.teacher else "Trained from labels"
+    if facts.ensemble:
+        teachers = ", ".join(f"`{name}`" for name in (facts.teacher, *facts.ensemble))
+        origin = f"Distilled from the averaged answers of {teachers}"
     if facts.initial_student:
         origin += f", continued from `{facts.initial_student}`,"
     kind, task = _class_and_task(facts)

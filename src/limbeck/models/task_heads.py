@@ -52,13 +52,17 @@ class TaskHead:
             return "a head that gives a number"
         return {"sequence": "a classification head", "token": "a tagging head"}[self.kind]
 
-    def renamed(self, names: Mapping[str, str]) -> "TaskHead":
+    def renamed(self, names: Mapping[str, str], *, strict: bool = True) -> "TaskHead":
         """The same head with other names of its labels; those that are not in the map keep theirs.
+
+        Args:
+            names: New names by old ones.
+            strict: False ignores labels that the head does not have, which another one may have.
 
         Raises:
             ModelError: The map names labels that the head does not have, or two become one.
         """
-        if unknown := sorted(set(names) - set(self.labels)):
+        if strict and (unknown := sorted(set(names) - set(self.labels))):
             raise ModelError(
                 f"{', '.join(map(repr, unknown))} is no label of the model, which has"
                 f" {listed(self.labels)}; name those"

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from .layer_mapping import layer_links
     from .logits import Logits
     from .loss import DistillationLoss, Total, tokens_of
+    from .margin_mse import MarginMse
     from .mean_hidden_states import MeanHiddenStates
     from .presets import PRESETS
     from .qkv import Qkv
     from .relations import Relations
     from .schedule import Ramp
+    from .sentence_similarities import SentenceSimilarities
     from .sentence_vectors import SentenceVectors
     from .span_likelihood import SpanLikelihood
     from .uld import Uld
@@ -42,11 +44,13 @@ __all__ = [
     "HiddenStates",
     "Labels",
     "Logits",
+    "MarginMse",
     "MeanHiddenStates",
     "Objective",
     "Qkv",
     "Ramp",
     "Relations",
+    "SentenceSimilarities",
     "SentenceVectors",
     "SpanLikelihood",
     "Total",
@@ -70,11 +74,13 @@ __getattr__ = lazily(
         "HiddenStates": ".hidden_states",
         "Labels": ".labels",
         "Logits": ".logits",
+        "MarginMse": ".margin_mse",
         "MeanHiddenStates": ".mean_hidden_states",
         "Objective": ".contract",
         "Qkv": ".qkv",
         "Ramp": ".schedule",
         "Relations": ".relations",
+        "SentenceSimilarities": ".sentence_similarities",
         "SentenceVectors": ".sentence_vectors",
         "SpanLikelihood": ".span_likelihood",
         "Total": ".loss",

@@ -11,9 +11,11 @@ from .embeddings import Embeddings
 from .hidden_states import HiddenStates
 from .labels import Labels
 from .logits import Logits
+from .margin_mse import MarginMse
 from .mean_hidden_states import MeanHiddenStates
 from .qkv import Qkv
 from .relations import Relations
+from .sentence_similarities import SentenceSimilarities
 from .sentence_vectors import SentenceVectors
 from .span_likelihood import SpanLikelihood
 from .uld import Uld
@@ -31,7 +33,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "qkv": Qkv,
     "class_logits": ClassLogits,
     "class_labels": ClassLabels,
+    "margin_mse": MarginMse,
     "sentence_vectors": SentenceVectors,
+    "sentence_similarities": SentenceSimilarities,
 }
 
 

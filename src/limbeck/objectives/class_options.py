@@ -45,3 +45,12 @@ class ClassLabelsOptions:
     def problems(self) -> list[Problem]:
         """None for any two models."""
         return []
+
+
+@dataclass(frozen=True)
+class MarginMseOptions:
+    """Squared difference of margins, summed over pairs of documents of one query."""
+
+    def problems(self) -> list[Problem]:
+        """None: it has no options."""
+        return []

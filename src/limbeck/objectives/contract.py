@@ -71,6 +71,14 @@ class Objective(Protocol):
         """Which student layer learns from which teacher layer, as (student, teacher)."""
         return []
 
+    def rows_together(self) -> int:
+        """How many consecutive rows of a batch it compares with one another; 1 for none.
+
+        Such a group of rows is always in one forward, so the sum over groups does not depend on how
+        a step is split. The last group of a batch may be smaller.
+        """
+        return 1
+
     def count(self, batch: Batch) -> int:
         """How many items the total is summed over, from the batch alone; padding never counts."""
         return int(batch.student.mask.sum())

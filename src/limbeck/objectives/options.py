@@ -10,12 +10,12 @@ from typing import Literal
 
 from ..errors import Problem
 from ..system.numbers import Number, Whole
-from .class_options import ClassLabelsOptions, ClassLogitsOptions
+from .class_options import ClassLabelsOptions, ClassLogitsOptions, MarginMseOptions
 from .layer_mapping import LayerMap, map_problems
 from .layer_names import LayerName, layer_name_problems
 from .measures import divergence_problems
 from .schedule import NumberOrRamp, temperature_problems
-from .sentence_options import SentenceVectorsOptions
+from .sentence_options import SentenceSimilaritiesOptions, SentenceVectorsOptions
 
 Combine = Literal["concatenate", "mean", "each"]
 Measure = Literal["mse", "cosine"]
@@ -280,5 +280,7 @@ OPTIONS: dict[str, type] = {
     "qkv": QkvOptions,
     "class_logits": ClassLogitsOptions,
     "class_labels": ClassLabelsOptions,
+    "margin_mse": MarginMseOptions,
     "sentence_vectors": SentenceVectorsOptions,
+    "sentence_similarities": SentenceSimilaritiesOptions,
 }

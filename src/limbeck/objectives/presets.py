@@ -70,6 +70,11 @@ PRESETS: dict[str, Preset] = {
         "the same for each word of a tagging task",
         _OF_CLASSES,
     ),
+    "reranker": Preset(
+        "its teacher's margins between documents of one query, no labels, Hofstätter et al. 2020,"
+        " arXiv:2010.02666",
+        {"margin_mse": {}},
+    ),
     "embeddings": Preset(
         "the teacher's vectors of texts, no labels, Kim and Baek 2025, arXiv:2509.12539",
         {"sentence_vectors": {}},

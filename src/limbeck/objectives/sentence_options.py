@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import Problem
-from ..system.numbers import Whole
+from ..system.numbers import Number, Whole
 
 
 @dataclass(frozen=True)
@@ -27,3 +27,26 @@ class SentenceVectorsOptions:
         if not wrong:
             return []
         return [("matryoshka_dims", f"has {', '.join(map(str, wrong))}; give 1 or more")]
+
+
+@dataclass(frozen=True)
+class SentenceSimilaritiesOptions:
+    """Divergence of the similarities of each text to the others of its group, summed over texts.
+
+    Attributes:
+        temperature: Cosines are divided by it before they become a distribution.
+        group_size: Consecutive texts of a batch that are compared with one another; the batch has
+            whole groups.
+    """
+
+    temperature: Number = 0.05
+    group_size: Whole = 32
+
+    def problems(self) -> list[Problem]:
+        """Temperatures and groups that are impossible."""
+        found: list[Problem] = []
+        if self.temperature <= 0:
+            found.append(("temperature", f"is {self.temperature:g}; give a number above 0"))
+        if self.group_size < 2:
+            found.append(("group_size", f"is {self.group_size}; give 2 or more"))
+        return found

@@ -76,7 +76,7 @@ def _build_stage(
     problems += _alignment_problems(part, number, bound, models)
     of_rows = rows_of_stage(bound, rows, data)
     problems += rows_problems(part, number, bound, models, rows=of_rows)
-    problems += _size_problems(part, number, data)
+    problems += _size_problems(part, number, data, bound)
     if part.trainable == "head":
         problems += _head_problems(bound, number, models)
     policy, found = stage_policy(part, parsed.policy, number, models, data)
@@ -235,7 +235,7 @@ def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataP
     if models.teacher is not None:
         theirs = models.teacher.tokenizer
         problems += padding_problems(models.teacher.architecture, theirs, models.student.tokenizer)
-    problems += _size_problems(part, number, data) + _mask_problems(models, number, both=True)
+    problems += _size_problems(part, number, data, {}) + _mask_problems(models, number, both=True)
     if problems:
         return None, problems
     stage = Stage(
@@ -248,17 +248,21 @@ def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataP
     return BuiltStage(stage, part.masking or Masking()), []
 
 
-def _size_problems(part: StagePart, number: int, data: DataPart) -> list[Problem]:
+def _size_problems(
+    part: StagePart, number: int, data: DataPart, bound: Mapping[str, Objective]
+) -> list[Problem]:
     problems: list[Problem] = []
     if part.tokens is not None and not data.packing:
-        problems.append(
-            (f"stages.{number}.tokens", "needs `data.packing`; unpacked, give max_steps")
-        )
+        problems.append(("tokens", "needs `data.packing`; unpacked, give max_steps"))
     if part.micro_batch_size and part.micro_batch_size > part.batch_size:
-        problems.append(
-            (f"stages.{number}.micro_batch_size", f"is above batch_size={part.batch_size}")
-        )
-    return problems
+        problems.append(("micro_batch_size", f"is above batch_size={part.batch_size}"))
+    for name, objective in bound.items():
+        group = objective.rows_together()
+        message = f"and {name} compares {group} rows with one another; give a multiple of {group}"
+        for field in ("batch_size", "micro_batch_size"):
+            if (size := getattr(part, field)) and size % group:
+                problems.append((field, f"is {size}, {message}"))
+    return [(f"stages.{number}.{field}", said) for field, said in problems]
 
 
 def _course(part: StagePart, data: DataPart, rows: TaskRows | None = None) -> dict[str, Any]:

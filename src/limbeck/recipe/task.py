@@ -1,10 +1,11 @@
 """The task that a student learns: the heads of both models, and whether the rows suit them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ..data.query_pairs import query_numbers, rows_alone
 from ..errors import LimbeckError, Problem
 from ..evaluation.tasks import TaskKind
 from ..models.task_heads import (
@@ -18,6 +19,7 @@ from ..models.task_heads import (
     no_head_of_task,
 )
 from ..objectives.contract import Objective
+from ..objectives.margin_mse import MarginMse
 from ..training.stage import Stage
 from .models_part import TeacherPart
 from .schema import DataPart, EvaluationPart
@@ -56,7 +58,8 @@ def find_task(
         return FoundTask(models, None, found, [])
     theirs = head_of(models.teacher.config) if models.teacher else None
     try:
-        theirs = theirs.renamed(teacher.labels) if theirs and teacher else None
+        if theirs and teacher:  # with an ensemble, a label may be that of another teacher
+            theirs = theirs.renamed(teacher.labels, strict=not teacher.ensemble)
     except LimbeckError as error:
         return FoundTask(models, None, [("teacher.labels", str(error))], [])
     if models.teacher and is_multi_label(models.teacher.config):
@@ -172,6 +175,11 @@ def rows_problems(
         if part.tokens is not None:
             message = "is for text; of rows give num_train_epochs, or max_steps"
             found.append((f"{place}.tokens", message))
+    found += [
+        (f"{place}.objectives.{name}", said)
+        for name, objective in objectives.items()
+        if isinstance(objective, MarginMse) and (said := _unpaired(rows))
+    ]
     headless = [name for name, o in objectives.items() if o.student_needs().predictions]
     if models.student.head:
         message = (
@@ -182,13 +190,39 @@ def rows_problems(
     return found
 
 
+def compares_pairs(objectives: Iterable[Objective]) -> bool:
+    """Whether an objective compares two rows of one query, so that rows are read in such pairs."""
+    return any(isinstance(objective, MarginMse) for objective in objectives)
+
+
+def _unpaired(rows: TaskRows | None) -> str | None:
+    """Why rows cannot be compared with others of their query; None where some can."""
+    needed = "give rows in which a `text` (the query) has several `text_pair` (documents)"
+    if rows is None:
+        return f"compares rows of a task, which this stage does not read; {needed}"
+    if any(row.words is not None or row.text_pair is None for row in rows.train):
+        return f"compares documents of one query, and not all rows are pairs of texts; {needed}"
+    if rows_alone(query_numbers([row.text for row in rows.train])) == len(rows.train):
+        said = f"compares documents of one query, and each of {len(rows.train)} rows has its own"
+        return f"{said}; {needed}"
+    return None
+
+
 def rows_warnings(rows: TaskRows | None, stages: Sequence[Stage]) -> list[str]:
-    """Rows of which a step reads some several times."""
+    """Rows of which a step reads some several times, and rows that have no pair."""
     if rows is None:
         return []
-    return [
+    few = [
         f"stage {stage.name} reads {stage.batch_size} rows in a step, and there are"
         f" {len(rows.train)} to learn from"
         for stage in stages
         if stage.rows and stage.batch_size > len(rows.train)
     ]
+    if not any(compares_pairs(stage.objectives.values()) for stage in stages):
+        return few
+    alone = rows_alone(query_numbers([row.text for row in rows.train]))
+    said = (
+        f"{alone} of {len(rows.train)} rows have a query (`text`) of which there is no other row;"
+        " they are read, and `margin_mse` learns nothing of them"
+    )
+    return [*few, said] if alone else few

@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import source_of
 from ..evaluation.task_files import load_rows, load_task
-from ..evaluation.tasks import Example, Task, TaskKind
+from ..evaluation.tasks import Example, Task, TaskKind, are_documents
 from ..system.fingerprints import content_of
 from .schema import DataPart
 
@@ -158,20 +158,27 @@ def _texts(row: Example) -> list[Example]:
 def _split(rows: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
     """Rows that are learned from, and rows that are held out: equal rows are on the same side.
 
+    So are all documents of a query, where most queries have several.
+
     Raises:
         DataError: One side is empty.
     """
-    below = held_out_below((_identity(row) for row in rows), share=fraction)
+    identity = _query if are_documents(rows) else _identity
+    below = held_out_below(map(identity, rows), share=fraction)
     train: list[Example] = []
     held_out: list[Example] = []
     for row in rows:
-        (held_out if is_held_out(_identity(row), below=below) else train).append(row)
+        (held_out if is_held_out(identity(row), below=below) else train).append(row)
     if not train or not held_out:
         raise DataError(
             f"of {len(rows)} row(s), {len(train)} are left to learn from and {len(held_out)} are"
             " held out; give more rows that differ"
         )
     return train, held_out
+
+
+def _query(row: Example) -> str:
+    return row.text or ""
 
 
 def _identity(row: Example) -> str:

@@ -16,6 +16,12 @@ def learns_vectors(stages: Sequence[Stage]) -> bool:
     return any(stage.student_needs().sentence_vectors for stage in stages)
 
 
+def compares_coordinates(stages: Sequence[Stage]) -> bool:
+    """Whether any stage compares the two models' vectors, which then have the same width."""
+    objectives = [objective for stage in stages for objective in stage.objectives.values()]
+    return any(isinstance(objective, SentenceVectors) for objective in objectives)
+
+
 def teacher_prompt(part: TeacherPart) -> str:
     """What is put before each text that the teacher reads: its own default, or what is named."""
     chain = chain_of(part.model)
@@ -31,7 +37,7 @@ def vector_problems(
     """Why vectors of texts cannot be learned, where a stage wants them."""
     if not learns_vectors(stages):
         named = part is not None and part.prompt is not None
-        message = "is for `sentence_vectors`, which no stage has; leave it out"
+        message = "is for `sentence_vectors` and `sentence_similarities`; leave it out"
         return [("teacher.prompt", message)] if named else []
     if part is None:
         return []  # the objective says that it needs a teacher

@@ -16,6 +16,7 @@ from ..tokenization.mixed import MixedBatches
 from ..tokenization.packing import HeldOut, Sequences, tokenize_source
 from ..tokenization.prompts import PromptBatches
 from ..tokenization.two_tokenizations import tokenize_twice
+from ..training.stage import Stage
 from .prompt_batches import prompt_batches
 from .task_batches import task_batches
 
@@ -52,7 +53,7 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
     if stage.policy is not None:
         return prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
     if stage.rows:
-        return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
+        return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
     return _batches(
         setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
     )
@@ -64,7 +65,7 @@ def stage_held_out(setup: Setup, number: int) -> list[Batch]:
     if stage.policy is not None:
         return _some(setup, prompt_batches(setup, held_out=True, size=_held_out_size(setup)))
     if stage.rows:
-        return _held_out_rows(setup)
+        return _held_out_rows(setup, stage)
     if stage.mixed is None and not stage.alignment:
         return held_out_batches(setup, masking=setup.maskings[number])
     size = _held_out_size(setup)
@@ -98,9 +99,11 @@ def _held_out_size(setup: Setup) -> int:
     return min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
 
 
-def _held_out_rows(setup: Setup) -> list[Batch]:
+def _held_out_rows(setup: Setup, stage: Stage) -> list[Batch]:
     """The held-out rows of a task, each of them once."""
-    batches = task_batches(setup, held_out=True, size=_held_out_size(setup))
+    # A pair is in one batch.
+    size = -(-_held_out_size(setup) // stage.rows_together) * stage.rows_together
+    batches = task_batches(setup, held_out=True, size=size, stage=stage)
     count = min(setup.recipe.data.held_out.sequences, len(batches.table))
     full, rest = divmod(count, batches.size)
     found = [batches.batch(number) for number in range(full)]

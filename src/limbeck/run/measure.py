@@ -18,7 +18,7 @@ from ..reports.model_results import ModelResult
 from ..reports.report import write_report
 from ..reports.run_results import RunResult, TaskQuality
 from ..training.records import RunLog
-from .costs import Costed, costs_by_size, students_sentence
+from .costs import Costed, costs_by_size, students_sentence, teacher_cost
 from .evaluate import evaluate_model, evaluation_notes
 from .measure_generation import positions_of_run
 from .measure_task import task_measures
@@ -89,10 +89,15 @@ def _costs(setup: Setup, models: Mapping[str, str], kept: Path) -> dict[str, Mod
         )
         for role, model in models.items()
     }
-    found = costs_by_size(costed, timed=setup.recipe.evaluation.cost)
+    timed = setup.recipe.evaluation.cost
+    found = costs_by_size(costed, timed=timed)
     names = {
         role: model if role == "teacher" else Path(model).name for role, model in models.items()
     }
+    if "teacher" in models and setup.models.ensemble:
+        members = setup.models.teacher_names
+        found["teacher"] = teacher_cost(members, costed["teacher"].kept, timed=timed)
+        names["teacher"] = " + ".join(members)
     return {
         role: ModelResult.from_json({"name": names[role], **cost}) for role, cost in found.items()
     }

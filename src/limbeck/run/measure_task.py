@@ -19,9 +19,10 @@ from ..recipe.sides import ModelSide
 from ..reports.task_results import Flips, Sureness, TaskAnswers
 from .task_answers import (
     Answers,
-    answers_of,
+    averaged_answers,
     columns_of,
     known,
+    ranking_intervals,
     score_of_task,
     scored,
     task_side,
@@ -54,14 +55,16 @@ def task_measures(setup: Setup, models: Mapping[str, str]) -> TaskMeasures | Non
     sides = _sides(setup, models)
     labels = columns_of(head, task)
     length = setup.recipe.data.max_length
-    answers, scores, sureness = {}, {}, {}
-    for role, side in sides.items():
+    answers, scores, sureness, rankings = {}, {}, {}, {}
+    for role, members in sides.items():
         began = time.perf_counter()
-        answers[role] = answers_of(side, task.test, labels, max_length=length)
+        answers[role] = averaged_answers(members, task.test, labels, max_length=length)
         score = scored(answers[role], task, seed=setup.recipe.seed, began=began)
         scores[role] = score_of_task(task, score, training_rows=len(setup.rows.train))
+        if ranking := ranking_intervals(task, score):
+            rankings[role] = ranking
         if not head.scores:
-            apart = answers_of(side, setup.rows.held_out, labels, max_length=length)
+            apart = averaged_answers(members, setup.rows.held_out, labels, max_length=length)
             sureness[role] = _sureness(known(answers[role]), known(apart))
     taught, student = answers.get("teacher"), answers.get("student")
     found = TaskAnswers(
@@ -71,6 +74,7 @@ def task_measures(setup: Setup, models: Mapping[str, str]) -> TaskMeasures | Non
         sureness=sureness,
         flips=_flips(student, taught, labels) if student and taught and not head.scores else [],
         verdict=_verdict(task, {role: score.seeds[0] for role, score in scores.items()}),
+        rankings=rankings,
     )
     return TaskMeasures(scores, found)
 
@@ -82,17 +86,20 @@ def scored_task(setup: Setup) -> Task | None:
     return task if task is None or head is None else with_labels_of(head, task)
 
 
-def _sides(setup: Setup, models: Mapping[str, str]) -> dict[str, ModelSide]:
-    """The models that have a head for the task."""
+def _sides(setup: Setup, models: Mapping[str, str]) -> dict[str, tuple[ModelSide, ...]]:
+    """The models that have a head for the task; several whose answers are averaged."""
     part, found = setup.recipe.teacher, {}
     wanted = setup.models.student.head
     for role, model in models.items():
+        if role == "teacher" and setup.models.ensemble:
+            found[role] = setup.models.required_teacher(), *setup.models.ensemble
+            continue
         try:
             side = task_side(model, dict(part.labels) if part and role == "teacher" else None)
         except LimbeckError:
             continue  # a teacher or control of another kind is scored by fine-tuning alone
         if wanted and side.head and set(side.head.labels) == set(wanted.labels):
-            found[role] = side
+            found[role] = (side,)
     return found
 
 

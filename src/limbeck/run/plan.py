@@ -101,6 +101,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
     named = [("student", models.student)]
     if models.teacher is not None:
         named.insert(0, ("teacher", models.teacher))
+    named[1:1] = [(f"teacher, {side.name}", side) for side in models.ensemble]
     for name, side in named:
         total, embeddings = parameters_of_shape(
             side.config, with_head=False, architecture=side.architecture
@@ -161,9 +162,12 @@ def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
     """What a teacher lost where it is quantized, and what its folder says of sentence vectors."""
     teacher, tables = setup.recipe.teacher, []
     if teacher and teacher.quantize and teacher.cache is None and measured:
-        with TemporaryDirectory() as folder:
-            error = quantization_error(setup, build_accelerator(setup.recipe.training, folder))
-        tables.append((f"Teacher in {teacher.quantize}", quantization_rows(error)))
+        for side in (setup.models.required_teacher(), *setup.models.ensemble):
+            with TemporaryDirectory() as folder:
+                accelerator = build_accelerator(setup.recipe.training, folder)
+                error = quantization_error(setup, accelerator, side=side)
+            which = f" ({side.name})" if setup.models.ensemble else ""
+            tables.append((f"Teacher in {teacher.quantize}{which}", quantization_rows(error)))
     if chain := sentence_model(teacher.model) if teacher else None:
         kept = [["kept, and not applied", "value"], *map(list, chain.lines())]
         tables.append(("Sentence vectors of the teacher", kept))
@@ -198,7 +202,7 @@ def _probed_batch(setup: Setup, number: int) -> Batch:
     """Random tokens, as many as a step reads; of a task the rows of the first step."""
     stage = setup.stages[number]
     if stage.rows:
-        return task_batches(setup, held_out=False, size=stage.batch_size).batch(0)
+        return task_batches(setup, held_out=False, size=stage.batch_size, stage=stage).batch(0)
     return _random_batch(setup, number)
 
 

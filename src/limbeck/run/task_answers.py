@@ -16,7 +16,9 @@ from ..activations import Needs
 from ..batch import UNLABELED
 from ..data.rows import Location
 from ..errors import EvaluationError
+from ..evaluation.embeddings.scores import means_of
 from ..evaluation.finetune import SeedScore
+from ..evaluation.rankings import ranking_scores
 from ..evaluation.seeds import TaskScore
 from ..evaluation.task_files import load_task
 from ..evaluation.task_model import score_predictions
@@ -28,8 +30,10 @@ from ..models.shapes import shape_of
 from ..models.task_heads import TaskHead, head_of, label_problem, no_head_of_task
 from ..recipe.sides import ModelSide
 from ..recipe.task_rows import task_of_kind
+from ..reports.task_results import Interval
 from ..system.device import choose_device
 from ..system.progress import told
+from ..teacher.ensemble import averaged
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from .task_batches import Reader, TaskBatches
@@ -133,6 +137,27 @@ def answers_of(
     )
 
 
+def averaged_answers(
+    sides: Sequence[ModelSide], rows: Sequence[Example], labels: Sequence[str], *, max_length: int
+) -> Answers:
+    """What one or several models say of rows, as teachers' answers are averaged for a student.
+
+    Args:
+        sides: The models, with their heads; several read the same tokens.
+        rows: With or without labels.
+        labels: The order of the columns; the heads have all of them.
+        max_length: Tokens of a row at most.
+
+    Raises:
+        EvaluationError: As of `answers_of`.
+    """
+    every = [answers_of(side, rows, labels, max_length=max_length) for side in sides]
+    if len(every) == 1:
+        return every[0]
+    mean = averaged([torch.from_numpy(answers.logits) for answers in every])
+    return replace(every[0], logits=mean.numpy())
+
+
 @torch.no_grad()
 def _answered(
     model: PreTrainedModel, side: ModelSide, batches: TaskBatches, number: int, count: int
@@ -182,6 +207,22 @@ def scored(answers: Answers, task: Task, *, seed: int, began: float) -> SeedScor
         labels=tuple(labels),
         tags=tuple(map(tuple, tags)),
     )
+
+
+def ranking_intervals(task: Task, score: SeedScore) -> dict[str, Interval]:
+    """nDCG@10 and MRR by query, each with the interval of redrawn queries.
+
+    Args:
+        task: That was scored.
+        score: On its test rows, with the answers.
+
+    Returns:
+        Nothing where rows are not documents of queries.
+    """
+    if not task.queries:
+        return {}
+    found = ranking_scores(score.labels, task.relevances, task.queries)
+    return means_of(found) if found else {}
 
 
 def with_labels_of(head: TaskHead, task: Task) -> Task:

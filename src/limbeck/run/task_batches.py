@@ -7,22 +7,27 @@ models still read. So predictions of two models belong together, whatever their 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
 from ..batch import UNLABELED, Batch, Tokens
 from ..data.corpus import SeededOrder
+from ..data.query_pairs import QueryPairs, pairs_first, query_numbers
 from ..errors import RecipeError
 from ..evaluation.examples import read_example
 from ..evaluation.tasks import Example
 from ..models.task_heads import TaskHead
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
+from ..recipe.task import compares_pairs
 from ..recipe.task_rows import text_of
 from ..recipe.vectors import teacher_prompt
 from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
+from ..training.stage import Stage
 
 _TOGETHER = 16  # batches whose rows are sorted by length
 
@@ -69,6 +74,8 @@ class TaskBatches(BatchSource):
         size: Rows in a batch.
         seed: Of the order.
         shuffled: False keeps the order of the rows.
+        in_pairs: Whether rows 2k and 2k+1 of a batch are of one query, a text, as far as there are
+            such rows; the batches then say whose query each row is of.
     """
 
     table: Sequence[Example]
@@ -78,38 +85,61 @@ class TaskBatches(BatchSource):
     size: int
     seed: int
     shuffled: bool = True
-    _order: SeededOrder = field(init=False, repr=False)
+    in_pairs: bool = False
+    _order: SeededOrder | QueryPairs = field(init=False, repr=False)
+    _queries: Int64[np.ndarray, " rows"] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_order", SeededOrder((len(self.table),), (1.0,), self.seed))
+        queries = query_numbers([row.text for row in self.table]) if self.in_pairs else None
+        object.__setattr__(self, "_queries", queries)
+        order = SeededOrder((len(self.table),), (1.0,), self.seed)
+        pairs = None if queries is None or not self.shuffled else QueryPairs(queries, self.seed)
+        object.__setattr__(self, "_order", pairs or order)
 
     def batch(self, number: int, rows: slice = ALL_ROWS) -> Batch:
         """The batch of a number, counted from 0, or some rows of it."""
-        chosen = [self.table[place] for place in self._places(number)[rows]]
+        places = self._places(number)[rows]
+        chosen = [self.table[place] for place in places]
+        queries = None if self._queries is None else torch.from_numpy(self._queries[places])
         mine = [self.student.read(row) for row in chosen]
         if self.teacher is None:
-            tokens = self._tokens(chosen, mine, self.student, [set(row.words) for row in mine])
+            words = [set(row.words) for row in mine]
+            tokens = replace(self._tokens(chosen, mine, self.student, words), queries=queries)
             return Batch(tokens, tokens)
         theirs = [self.teacher.read(row) for row in chosen]
         both = [set(one.words) & set(other.words) for one, other in zip(mine, theirs, strict=True)]
         return Batch(
-            self._tokens(chosen, mine, self.student, both),
-            self._tokens(chosen, theirs, self.teacher, both),
+            replace(self._tokens(chosen, mine, self.student, both), queries=queries),
+            replace(self._tokens(chosen, theirs, self.teacher, both), queries=queries),
         )
 
     def _places(self, number: int) -> list[int]:
         """The rows of a batch, out of those of several batches that were sorted by length."""
         if not self.shuffled:
+            order = self._unshuffled
             first = number * self.size
-            return [place % len(self.table) for place in range(first, first + self.size)]
+            return [int(order[n % len(order)]) for n in range(first, first + self.size)]
         group, inside = divmod(number, _TOGETHER)
-        together = self.size * _TOGETHER
-        drawn = self._order.indices(group * together, together)
-        lengths = np.array([_letters(self.table[place]) for place in drawn])
+        drawn = self._drawn(group)
+        lengths = np.array([max(_letters(self.table[n]) for n in together) for together in drawn])
         ordered = drawn[np.argsort(lengths, kind="stable")]
         part = np.random.default_rng((self.seed, group)).permutation(_TOGETHER)[inside]
-        found: list[int] = ordered[part * self.size : (part + 1) * self.size].tolist()
+        found: list[int] = np.split(ordered, _TOGETHER)[part].flatten().tolist()
         return found
+
+    def _drawn(self, group: int) -> Int64[np.ndarray, "drawn together"]:
+        """The rows of several batches: one by one, or in pairs."""
+        count = self.size * _TOGETHER
+        if isinstance(self._order, QueryPairs):
+            return self._order.pairs(group * count // 2, count // 2)
+        return self._order.indices(group * count, count)[:, None]
+
+    @cached_property
+    def _unshuffled(self) -> Int64[np.ndarray, " rows"]:
+        """The rows in their order; where they are read in pairs, pairs first."""
+        if self._queries is None:
+            return np.arange(len(self.table))
+        return pairs_first(self._queries)
 
     def _tokens(
         self,
@@ -189,8 +219,18 @@ def _letters(row: Example) -> int:
     return sum(map(len, texts)) + len(texts)
 
 
-def task_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> TaskBatches:
-    """The rows of a recipe's task that are learned from, or those that are held out."""
+def task_batches(
+    setup: Setup, *, held_out: bool, size: int, seed: int = 0, stage: Stage | None = None
+) -> TaskBatches:
+    """The rows of a recipe's task that are learned from, or those that are held out.
+
+    Args:
+        setup: A checked recipe.
+        held_out: Which of the two.
+        size: Rows in a batch; even where the stage compares pairs of rows.
+        seed: Of the order.
+        stage: Whose objectives may compare pairs of rows of one query.
+    """
     rows, models = setup.rows, setup.models
     if rows is None:
         raise RecipeError("the recipe has no rows of a task; give `data.task`")
@@ -210,4 +250,5 @@ def task_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) -> T
         size=size,
         seed=seed,
         shuffled=not held_out,
+        in_pairs=stage is not None and compares_pairs(stage.objectives.values()),
     )

@@ -10,6 +10,7 @@ from ..models.sentences.attached import attach_vectors
 from ..models.sentences.load import DENSE_WEIGHTS, chain_of, sentence_vectors
 from ..models.sentences.vectors import Dense, SentenceVectors
 from ..recipe.setup import Setup
+from ..recipe.vectors import compares_coordinates
 from ..system.fingerprints import content_of
 
 
@@ -29,7 +30,7 @@ def student_vectors(setup: Setup) -> SentenceVectors:
     """How the student's texts become vectors of the teacher's width.
 
     They are pooled and scaled as the teacher's, or as those of the model that it continues; a Dense
-    layer without bias maps them where they are of another width.
+    layer without bias maps them where they are of another width and coordinates are compared.
     """
     theirs = sentence_vectors(setup.models.required_teacher().name)
     name = setup.recipe.student.model
@@ -39,7 +40,7 @@ def student_vectors(setup: Setup) -> SentenceVectors:
         config = setup.models.student.config.get_text_config()
         width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
         mine = SentenceVectors(width, pooling=theirs.pooling, normalize=theirs.normalize)
-    if mine.width == theirs.width:
+    if mine.width == theirs.width or not compares_coordinates(setup.stages):
         return mine
     with torch.random.fork_rng():
         torch.manual_seed(setup.recipe.seed)

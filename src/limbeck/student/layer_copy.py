@@ -165,7 +165,9 @@ def _copy_body(
         if layer not in by_layer:
             by_layer = {layer: maps.of(layer)}  # those of one layer at a time
         if name in source:
-            _assign(target, source[name], name, architecture, by_layer[layer])
+            # A pooler is a part of a classifier's head: its axes too are known by their sizes.
+            wide = teacher.config.hidden_size if name.startswith("pooler.") else None
+            _assign(target, source[name], name, architecture, by_layer[layer], wide=wide)
         elif target.dim() > 1 and not name.startswith("pooler."):
             # Norms and biases that only some layers have begin as if they were not there.
             random.append(name)

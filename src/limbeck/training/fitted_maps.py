@@ -51,7 +51,8 @@ def fit_maps(
     if stage.projections == "random" or not fits:
         return
     learner.to(accelerator.device).eval()
-    most = min(stage.micro_batch_size, Share.of(stage.batch_size, accelerator).most)
+    share = Share.of(stage.batch_size, accelerator, together=stage.rows_together)
+    most = min(stage.micro_batch_size, share.most)
     for batch in _some(batches, stage.steps, most):
         here = batch.to(accelerator.device)
         with torch.no_grad():

@@ -91,10 +91,11 @@ def train_stage(
     loop = _Loop(learner, teacher, stage, batches, held_out, accelerator, start, run, rhythm)
     if checkpoint is not None:
         loop.resume(checkpoint)
+    share = Share.of(stage.batch_size, accelerator, together=stage.rows_together)
     with (
         ProgressBar(stage.name, console=console) as progress,
         interruptible() as interrupted,
-        made_ahead(batches, stage.steps, Share.of(stage.batch_size, accelerator).rows) as ahead,
+        made_ahead(batches, stage.steps, share.rows) as ahead,
         telling_of_lost_processes(accelerator),
     ):
         if loop.position.step == 0:

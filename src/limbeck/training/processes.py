@@ -112,9 +112,16 @@ class Share:
     most: int
 
     @classmethod
-    def of(cls, rows: int, accelerator: Accelerator) -> "Share":
-        """This process's share of that many rows."""
-        most = -(-rows // accelerator.num_processes)
+    def of(cls, rows: int, accelerator: Accelerator, *, together: int = 1) -> "Share":
+        """This process's share of that many rows; those of a group have the same process.
+
+        Args:
+            rows: Of the whole batch.
+            accelerator: How many processes there are, and which one this is.
+            together: Consecutive rows in a group.
+        """
+        groups = -(-rows // together)
+        most = -(-groups // accelerator.num_processes) * together
         first = accelerator.process_index * most
         stop = min(rows, first + most)
         if first >= stop:

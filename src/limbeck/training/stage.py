@@ -1,5 +1,6 @@
 """A stage of training: its objectives, its length and its optimizer's settings."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -83,6 +84,11 @@ class Stage:
         return (
             len({compares_with_teacher(objective) for objective in self.objectives.values()}) == 2
         )
+
+    @property
+    def rows_together(self) -> int:
+        """How many consecutive rows of a batch are in one forward, for objectives that need it."""
+        return math.lcm(*(objective.rows_together() for objective in self.objectives.values()))
 
     def count(self, name: str, batch: Batch) -> int:
         """The number of an objective's items in a batch."""

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import EvaluationError
+from ...reports.task_results import Interval
 from .encode import DOCUMENT, QUERY, TextEncoder
 from .files import Pairs, Retrieval
-from .scores import Interval, Vectors, bitext_scores, retrieval_scores, similarity_scores
+from .scores import Vectors, bitext_scores, retrieval_scores, similarity_scores
 
 
 @dataclass(frozen=True)

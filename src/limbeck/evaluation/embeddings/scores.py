@@ -2,35 +2,26 @@
 
 Vectors are compared by their cosine, whatever their length.
 
-Source: nDCG, Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques";
-STS, Cer et al. 2017, arXiv:1708.00055; translations, Artetxe and Schwenk 2019, arXiv:1812.10464.
+Source: STS, Cer et al. 2017, arXiv:1708.00055; translations, Artetxe and Schwenk 2019,
+arXiv:1812.10464.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import rankdata
 
+from ...reports.task_results import Interval
 from ..bootstrap import draw_rows
 from ..metrics import regression_metrics
+from ..rankings import RANKED, ndcg
 
 Vectors = Float[ndarray, "rows width"]
 Documents = Float[ndarray, "documents width"]
-RANKED = 10  # documents of a query that count
 _DRAWS = 1000
 _AT_ONCE = 100  # redraws, or a tenth of the queries, that are computed with at once
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score on the rows themselves, and the 95 % of scores on redrawn rows around it."""
-
-    score: float
-    low: float
-    high: float
 
 
 def similarity_scores(
@@ -62,15 +53,13 @@ def retrieval_scores(
         relevant: For every query the numbers of its documents, all equally relevant: one at least.
     """
     found = nearest_documents(queries, corpus, RANKED)
-    gains = 1 / np.log2(np.arange(2, RANKED + 2))
     rows: dict[str, list[float]] = {"ndcg_at_10": [], "recall_at_1": [], "recall_at_10": []}
     for documents, wanted in zip(found, relevant, strict=True):
-        hits = np.isin(documents, list(wanted))
-        best = gains[: len(wanted)].sum()
-        rows["ndcg_at_10"].append(float(gains[: len(hits)] @ hits / best))
+        hits = np.isin(documents, list(wanted)).astype(float)
+        rows["ndcg_at_10"].append(ndcg(hits, np.ones(len(wanted))))
         rows["recall_at_1"].append(float(hits[:1].sum() / len(wanted)))
         rows["recall_at_10"].append(float(hits.sum() / len(wanted)))
-    return _means(rows)
+    return means_of(rows)
 
 
 def bitext_scores(
@@ -89,7 +78,7 @@ def bitext_scores(
         first = nearest_documents(of, among, 1)[:, 0].tolist()
         rows[way] = [float(spelled[found] == spelled[own]) for own, found in enumerate(first)]
     both = np.mean([rows[way] for way in ways], axis=0).tolist()
-    return _means({"accuracy": both, **rows})
+    return means_of({"accuracy": both, **rows})
 
 
 def nearest_documents(
@@ -119,7 +108,7 @@ def _scaled(vectors: Vectors) -> Vectors:
     return found
 
 
-def _means(rows: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+def means_of(rows: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
     """The mean of each score, with its interval over the same redrawn rows."""
     drawn = draw_rows(len(next(iter(rows.values()))), draws=_DRAWS, seed=0)
     values = {name: np.array(row) for name, row in rows.items()}

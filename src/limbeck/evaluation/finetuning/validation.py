@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...data.query_pairs import query_numbers
 from ...errors import EvaluationError
-from ..tasks import Example, Task, TaskKind
+from ..rankings import OF_QUERIES, ranked_queries
+from ..tasks import METRICS, Example, Task, TaskKind
 
 # Fewer rows than the first say too little about a rate, more than the last only take time.
 LEAST_ROWS, MOST_ROWS = 100, 2000
@@ -17,7 +19,8 @@ _MOST_FRACTION = 0.25  # of the training rows, where these are few
 def with_validation(task: Task, *, fraction: float, seed: int) -> Task:
     """The task with a part of its training rows in place of its test rows.
 
-    The part is stratified by label, for tags by the rarest tag of a row. Every label with several
+    The part is stratified by label, for tags by the rarest tag of a row; of rankings it has whole
+    queries. Every label with several
     rows stands in it as far as there is room, and every label keeps a row to be learned from.
 
     Args:
@@ -32,19 +35,36 @@ def with_validation(task: Task, *, fraction: float, seed: int) -> Task:
     rows = task.train
     wanted = min(max(round(fraction * len(rows)), LEAST_ROWS), MOST_ROWS)
     wanted = min(wanted, max(round(fraction * len(rows)), int(_MOST_FRACTION * len(rows)), 1))
-    chosen = set(_stratified(task, wanted, seed))
+    ranked = task.headline in OF_QUERIES
+    chosen = set(
+        _of_whole_queries(task, wanted, seed) if ranked else _stratified(task, wanted, seed)
+    )
     if not chosen:
         raise EvaluationError(
             f"{task.name} has {len(rows)} training rows, of which none can be set apart to choose"
             " a learning rate by: every label needs a row to be learned from and another one; give"
             " more rows, or leave the search out"
         )
-    return replace(
+    held = replace(
         task,
         train=[row for number, row in enumerate(rows) if number not in chosen],
         test=[row for number, row in enumerate(rows) if number in chosen],
         test_split="validation",
     )
+    if ranked and not ranked_queries(held.relevances, held.queries):
+        return replace(held, headline=METRICS[task.kind][0])
+    return held
+
+
+def _of_whole_queries(task: Task, wanted: int, seed: int) -> list[int]:
+    """Numbers of rows, all of a query or none, about as many as are wanted."""
+    numbers = query_numbers([row.text for row in task.train])
+    found: list[int] = []
+    for query in np.random.default_rng(seed).permutation(numbers.max() + 1)[:-1]:
+        if len(found) >= wanted:
+            break
+        found += np.flatnonzero(numbers == query).tolist()
+    return found
 
 
 def _stratified(task: Task, wanted: int, seed: int) -> list[int]:
