@@ -438,8 +438,8 @@ def with_task_head(model: PreTrainedModel, head: TaskHead, seed: int = 0) -> Pre
 
 
 def small_groups(objective: Objective) -> Objective:
-    """The objective; one that compares the rows of a group, with groups of two."""
-    return replace(objective, group_size=2) if hasattr(objective, "group_size") else objective
+    """The objective; one that compares the rows of a group, with groups of three."""
+    return replace(objective, group_size=3) if hasattr(objective, "group_size") else objective
 
 
 def with_vectors(teacher: PreTrainedModel, student: PreTrainedModel) -> None:

@@ -86,7 +86,7 @@ def test_similarities_alone_keep_the_students_width(recipe, tmp_path):
     [
         ({}, "batch_size", "multiple of 32"),
         ({"batch_size": 64, "micro_batch_size": 16}, "micro_batch_size", "multiple of 32"),
-        ({"objectives": {"sentence_similarities": {"group_size": 1}}}, "group_size", "2 or more"),
+        ({"objectives": {"sentence_similarities": {"group_size": 2}}}, "group_size", "3 or more"),
         ({"objectives": {"sentence_similarities": {"temperature": 0}}}, "temperature", "above 0"),
     ],
 )

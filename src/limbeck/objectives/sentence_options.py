@@ -47,6 +47,6 @@ class SentenceSimilaritiesOptions:
         found: list[Problem] = []
         if self.temperature <= 0:
             found.append(("temperature", f"is {self.temperature:g}; give a number above 0"))
-        if self.group_size < 2:
-            found.append(("group_size", f"is {self.group_size}; give 2 or more"))
+        if self.group_size < 3:  # among two texts there is nothing to choose
+            found.append(("group_size", f"is {self.group_size}; give 3 or more"))
         return found

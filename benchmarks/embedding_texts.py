@@ -1,0 +1,76 @@
+"""Texts without labels for an embedding student, from text and tasks of one language.
+
+    python benchmarks/embedding_texts.py DATA -o texts.jsonl --language en
+
+DATA has text/, understanding/ and generation/ in the form that docs/guide/tasks.md describes. Texts
+have 20 to 200 letters; each is kept once, and none that is scored as similar or not (stsb).
+"""
+
+import argparse
+import gzip
+import json
+import random
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SENTENCES = 100_000  # of prompts
+LINES = {"en": 20_000, "ru": 25_000}  # of each text
+ROWS = 15_000  # of each task
+TEXTS = {"en": ["en_novels"], "ru": ["ru_dialogues", "ru_novels"]}
+TASKS = {
+    "en": ["sst2", "mrpc", "rte", "snips", "clinc150", "cola"],
+    "ru": ["rucola", "terra", "rusentne", "paraphraser", "sib200_ru"],
+}
+ENDS = {"en": r"\n|(?<=[.!?]) (?=[A-Z])", "ru": r"(?<=[.!?]) (?=[-А-ЯЁ])"}
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a compressed file."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return list(file)
+
+
+def texts_of(path: Path) -> list[str]:
+    """Both texts of every row."""
+    rows: list[dict[str, Any]] = list(map(json.loads, lines_of(path)))
+    return [row[name] for row in rows for name in ("text", "text_pair") if row.get(name)]
+
+
+def some(texts: Iterable[str], most: int, chance: random.Random) -> list[str]:
+    """So many of the texts at most, those of the right length."""
+    found = sorted({text.strip() for text in texts if 20 <= len(text.strip()) <= 200})
+    return chance.sample(found, min(len(found), most))
+
+
+def main() -> None:
+    """Write the texts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--language", choices=sorted(TASKS), default="en")
+    given = parser.parse_args()
+    data, language, chance = given.data, given.language, random.Random(0)
+    texts: list[str] = []
+    if language == "en":
+        prompts = map(json.loads, lines_of(data / "generation/instructions.train.jsonl.gz"))
+        parts = (part for row in prompts for part in re.split(ENDS["en"], row["prompt"]))
+        texts += some(parts, SENTENCES, chance)
+    for name in TEXTS[language]:
+        lines = lines_of(data / f"text/{name}.txt.gz")
+        whole = language == "en"  # its lines are sentences
+        parts = lines if whole else (s for line in lines for s in re.split(ENDS["ru"], line))
+        texts += some(parts, LINES[language], chance)
+    for name in TASKS[language]:
+        texts += some(texts_of(data / f"understanding/{name}.train.jsonl.gz"), ROWS, chance)
+    scored = texts_of(data / "understanding/stsb.dev.jsonl.gz")
+    kept = sorted(set(texts) - set(scored))
+    chance.shuffle(kept)
+    rows = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept)
+    given.output.write_text("".join(rows), encoding="utf-8")
+    print(f"{given.output}: {len(kept):,} texts")
+
+
+if __name__ == "__main__":
+    main()
