@@ -35,7 +35,7 @@ benchmark: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,generation,gguf,lora,quantize,sentence-transformers,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,generation,gguf,lora,onnx,quantize,sentence-transformers,tensorboard,dev]'
 	touch $(STAMP)
 
 clean:

@@ -40,7 +40,7 @@ def test_importing_limbeck():
 
 
 @pytest.mark.parametrize(
-    "name", ["plan", "distill", "compare", "evaluate", "generate", "vocabulary"]
+    "name", ["plan", "distill", "compare", "evaluate", "export", "generate", "vocabulary"]
 )
 def test_the_help_of_a_command(name):
     assert heavy_modules(command(name, "--help")) == []

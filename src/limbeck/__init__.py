@@ -16,7 +16,7 @@ def __getattr__(name: str) -> object:
 
         return distill
     if name == "load":
-        from .export.load import load
+        from .deploy.load import load
 
         return load
     raise AttributeError(f"module 'limbeck' has no attribute {name!r}")

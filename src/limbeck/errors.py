@@ -57,6 +57,10 @@ class EvaluationError(LimbeckError):
     """A model cannot be measured on a task."""
 
 
+class ExportError(LimbeckError):
+    """A model cannot be written in a format, or a file of one cannot be run."""
+
+
 class RecipeError(LimbeckError):
     """A recipe has problems; the message lists all of them, each with the path of its field."""
 

@@ -11,6 +11,7 @@ import typer
 
 from .augment import augment
 from .evaluate import evaluate
+from .export import export
 from .finetune import finetune
 from .generate import generate
 from .inspect import inspect
@@ -144,6 +145,7 @@ app.command()(finetune)
 app.command()(evaluate)
 app.command()(augment)
 app.command()(generate)
+app.command()(export)
 app.command()(inspect)
 app.add_typer(vocabulary, name="vocabulary")
 

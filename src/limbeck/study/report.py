@@ -218,8 +218,10 @@ def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: Evaluatio
             f"every arm trained for {study.equal.seconds:g} s, estimated by a probe of its speed"
         )
     else:
-        tokens = {_tokens_line(run) for run, _ in found}
-        notes.append(f"every arm learned from the same text: {', '.join(sorted(tokens))}")
+        tokens = ", ".join(sorted({_tokens_line(run) for run, _ in found}))
+        one = all(run.setup.recipe.data == found[0][0].setup.recipe.data for run, _ in found)
+        said = "learned from the same text" if one else "read as much, not all the same text"
+        notes.append(f"every arm {said}: {tokens}")
     notes.append(_interval_note(study, part))
     return notes
 

@@ -42,7 +42,8 @@ def pooled(
 
 
 def _first(states: States, counted: Mask, places: Places) -> Vectors:
-    return states[torch.arange(len(states), device=states.device), counted.int().argmax(1)]
+    rows = torch.arange(states.shape[0], device=states.device)  # len() would fix it in an export
+    return states[rows, counted.int().argmax(1)]
 
 
 def _last(states: States, counted: Mask, places: Places) -> Vectors:

@@ -1,0 +1,68 @@
+"""The command that writes files of a model for other runtimes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..deploy.settings import FILES, ExportSettings
+from .terminal import console, print_table
+
+_Model = Annotated[
+    str, typer.Argument(metavar="MODEL_OR_RUN", help="A model or run folder, or a hub name.")
+]
+_Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder, new or empty.")
+]
+_Formats = Annotated[str, typer.Option(help="What to make, separated by commas.")]
+_Keep = Annotated[
+    float, typer.Option(help="The least share of the score that a file must keep, 0 to 1.")
+]
+_Task = Annotated[
+    list[str] | None,
+    typer.Option(help="DIR/NAME of a task that the model's head is scored on. May be repeated."),
+]
+_Similarity = Annotated[
+    list[str] | None,
+    typer.Option(help="DIR/NAME of pairs with numbers, for vectors. May be repeated."),
+]
+_Force = Annotated[bool, typer.Option("--force", help="Write files that keep less, too.")]
+_Threads = Annotated[int | None, typer.Option(help="Processor threads.")]
+_Timed = Annotated[bool, typer.Option(help="Measure milliseconds and cold start.")]
+
+
+def export(
+    model: _Model,
+    output: _Output,
+    formats: _Formats = ",".join(FILES),
+    keep: _Keep = ExportSettings.keep,
+    task: _Task = None,
+    similarity: _Similarity = None,
+    force: _Force = False,
+    threads: _Threads = None,
+    timed: _Timed = True,
+) -> None:
+    """Write ONNX files of a model, measure each, and keep those that say the same.
+
+    A file is compared with the model in float32 on real text, and on the tasks that are named.
+    `limbeck.load(DIR)` runs the fastest one. A decoder is written without a cache: it scores texts.
+    """
+    settings = ExportSettings(
+        formats=tuple(name.strip() for name in formats.split(",") if name.strip()),
+        keep=keep,
+        tasks=tuple(task or ()),
+        similarity=tuple(similarity or ()),
+        force=force,
+        threads=threads,
+        timed=timed,
+    )
+    settings.check(output)
+
+    from ..deploy.export import export as export_model
+    from ..deploy.tables import export_tables, headline
+
+    result = export_model(model, output, settings)
+    for heading, table in export_tables(result):
+        print_table(heading, table)
+    console.print(headline(result), highlight=False, soft_wrap=True)
+    console.print(f"report: {output / 'export.html'}", highlight=False, soft_wrap=True)

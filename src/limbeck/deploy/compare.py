@@ -1,0 +1,98 @@
+"""How far a file's output is from that of the float32 model in torch, on the same texts."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy import ndarray
+
+from ..run.task_batches import Reading
+from .batches import outputs_of
+from .onnx_file import Forward
+from .results import Difference
+from .source import Source
+
+_AT_ONCE = 16
+_ALONE = 32  # texts that are run alone, too
+
+
+def difference_of(source: Source, forward: Forward, readings: Sequence[Reading]) -> Difference:
+    """The difference of a file to its model in torch, and of texts alone to those in a batch.
+
+    Args:
+        source: The model in torch.
+        forward: The file.
+        readings: Of real texts.
+    """
+    sums = _Sums(source)
+    for start in range(0, len(readings), _AT_ONCE):
+        some = readings[start : start + _AT_ONCE]
+        expected = outputs_of(source, source.reader, some, size=_AT_ONCE)
+        for reading, one, other in zip(
+            some, expected, outputs_of(forward, source.reader, some, size=_AT_ONCE), strict=True
+        ):
+            if source.kind == "token" and reading.words:
+                begins = np.array(reading.begins) >= 0
+                one, other = one[begins], other[begins]
+            sums.add(np.atleast_2d(one), np.atleast_2d(other))
+    return sums.difference(_alone(source, forward, readings[:_ALONE]))
+
+
+def _alone(source: Source, forward: Forward, readings: Sequence[Reading]) -> float:
+    """The largest difference between texts that are run alone and in one batch."""
+    each = outputs_of(forward, source.reader, readings, size=1)
+    together = outputs_of(forward, source.reader, readings, size=len(readings))
+    return max(float(np.abs(a - b).max()) for a, b in zip(each, together, strict=True))
+
+
+class _Sums:
+    """What is added up over texts."""
+
+    def __init__(self, source: Source) -> None:
+        self._labels = source.head.labels if source.head and not source.head.scores else ()
+        self._numbers = bool(source.head and source.head.scores)
+        self._vectors = source.kind in ("vectors", "body")
+        self._largest, self._total, self._values = 0.0, 0.0, 0
+        self._same, self._cosines, self._rows = 0, 0.0, 0
+        self._flips: Counter[str] = Counter()
+        self._both: list[tuple[float, float]] = []
+
+    def add(self, one: ndarray, other: ndarray) -> None:
+        """Outputs [rows, width] of torch and of the file."""
+        # What is not a number is infinitely far.
+        apart = np.nan_to_num(np.abs(one.astype(float) - other), nan=np.inf)
+        self._largest = max(self._largest, float(apart.max(initial=0.0)))
+        self._total, self._values = self._total + float(apart.sum()), self._values + apart.size
+        self._rows += len(one)
+        if self._vectors:
+            lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+            self._cosines += float(((one * other).sum(1) / np.maximum(lengths, 1e-12)).sum())
+        elif self._numbers:
+            self._both += zip(one[:, 0].tolist(), other[:, 0].tolist(), strict=True)
+        else:
+            best = one.argmax(1)
+            same = best == other.argmax(1)
+            self._same += int(same.sum())
+            if self._labels:
+                self._flips.update(self._labels[place] for place in best[~same])
+
+    def difference(self, alone: float) -> Difference:
+        """All of it."""
+        agreement = None if self._vectors else self._same / max(1, self._rows)
+        if self._numbers:
+            agreement = _correlation(np.array(self._both))
+        return Difference(
+            largest=self._largest,
+            mean=self._total / max(1, self._values),
+            agreement=agreement,
+            cosine=self._cosines / max(1, self._rows) if self._vectors else None,
+            flips=dict(self._flips.most_common()),
+            alone=alone,
+        )
+
+
+def _correlation(both: ndarray) -> float:
+    """Pearson correlation of two columns; of constant ones 1 where they are equal, else 0."""
+    if len(both) < 2 or both.std(0).min() == 0:
+        return float(np.allclose(both[:, 0], both[:, 1]))
+    return float(np.corrcoef(both.T)[0, 1])

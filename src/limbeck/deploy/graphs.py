@@ -1,0 +1,173 @@
+"""The graphs of a model: ONNX in float32, with ONNX Runtime's fusions, and in 8 bits.
+
+All three are made by transformers' exporters and by onnxruntime from one trace of the model.
+"""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ExportError, first_line
+from ..models.quiet import quiet_transformers
+from .settings import FLOAT32, FUSED
+from .source import Source
+
+_ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
+_LARGEST = 1_900_000_000  # bytes of a protobuf file, with room below its limit of 2 GiB
+_OPERATORS = ("MatMul", "Gemm", "Gather")
+_OPERATOR = re.compile(r"(?:aten|prims|torchvision)[.:]+\w+(?:\.\w+)?")
+
+
+def float32_graph(source: Source) -> Any:
+    """The model as an `onnx_ir.Model` of any batch size and length, without metadata.
+
+    Raises:
+        ExportError: An operator of the model has none in ONNX, or its forward cannot be traced.
+    """
+    exporters = _exporters()
+    mask = torch.ones(_ROWS, _TOKENS, dtype=torch.long)
+    mask[1, _TOKENS // 2 :] = 0
+    sample = dict.fromkeys(source.inputs, torch.zeros_like(mask))
+    sample |= {"input_ids": torch.full_like(mask, source.vocabulary - 1), "attention_mask": mask}
+    size = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    settings = exporters.OnnxConfig(dynamic=True, dynamic_shapes=dict.fromkeys(sample, size))
+    try:
+        with _quiet():
+            found = exporters.OnnxExporter().export(source.module, sample, settings).program
+    except Exception as error:  # of torch.export, torch.onnx and onnxscript, without a base
+        raise ExportError(_not_exported(source.name, error)) from error
+    return stripped(found)
+
+
+def graph_of(form: str, file: Path, *, reduced: bool) -> Any:
+    """Another graph of a model.
+
+    Args:
+        form: A format, one of `settings.FILES`.
+        file: The float32 file.
+        reduced: Whether 8-bit weights have 7 bits.
+
+    Raises:
+        ExportError: The graph cannot be fused or quantized.
+    """
+    import onnx_ir
+
+    graph = onnx_ir.load(file)
+    onnx_ir.external_data.load_to_model(graph)
+    if form == FLOAT32:
+        return graph
+    try:
+        with _quiet():
+            return stripped(_fused(graph) if form == FUSED else _int8(graph, reduced=reduced))
+    except Exception as error:  # of two packages, without a base
+        raise ExportError(
+            f"{form} cannot be made of the float32 graph: {first_line(error)}; leave it out"
+            f" (--formats {FLOAT32})"
+        ) from error
+
+
+def write_graph(graph: Any, file: Path) -> None:
+    """Write a graph in one file; weights that do not fit one stand beside it."""
+    import onnx_ir
+
+    weights = graph.graph.initializers.values()
+    size = sum(one.const_value.nbytes for one in weights if one.const_value is not None)
+    beside = f"{file.name}.data" if size > _LARGEST else None
+    onnx_ir.save(graph, str(file), external_data=beside)
+
+
+def stripped(graph: Any) -> Any:
+    """The graph without what its exporter noted in it: traces of code, names of modules."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(graph)
+    graph.metadata_props.clear()
+    return graph
+
+
+def _fused(graph: Any) -> Any:
+    from transformers.exporters.onnxruntime_fusions import fuse_for_onnxruntime
+
+    fuse_for_onnxruntime(graph, "cpu")
+    return graph
+
+
+def _int8(graph: Any, *, reduced: bool) -> Any:
+    from onnxruntime.quantization import QuantType
+
+    exporters = _exporters()
+    _transpose_tables(graph)
+    settings = exporters.OnnxRuntimeDynamicConfig(
+        op_types_to_quantize=list(_OPERATORS),
+        per_channel=True,
+        reduce_range=reduced,
+        weight_type=QuantType.QInt8,
+    )
+    quantizer = exporters.OnnxRuntimeQuantizer(settings)
+    return quantizer.quantize(graph, {}, exporters.ExportFormat.ONNX)
+
+
+def _exporters() -> Any:
+    """The exporters of transformers, which names them for no type checker."""
+    return import_module("transformers.exporters")
+
+
+def _transpose_tables(graph: Any) -> None:
+    """Store the transposed weights of tied heads, which else would not be quantized.
+
+    The exporter leaves the transposition of a large table in the graph, and the quantizer takes
+    only weights that are stored.
+    """
+    import onnx_ir
+
+    stored = graph.graph.initializers
+    for node in list(graph.graph):
+        if node.op_type != "Transpose" or node.inputs[0].name not in stored:
+            continue
+        table, order = node.inputs[0].const_value.numpy(), node.attributes.get("perm")
+        turned = table.transpose(order.as_ints() if order else None).copy()
+        out = node.outputs[0]
+        value = onnx_ir.val(f"{out.name}_stored", const_value=onnx_ir.tensor(turned))
+        graph.graph.register_initializer(value)
+        out.replace_all_uses_with(value)
+        graph.graph.remove(node, safe=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters print and warn of, which is of their own insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), quiet_transformers(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _not_exported(name: str, error: BaseException) -> str:
+    """The message of a failed export, with the operator where it is named."""
+    chain: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(str(link))
+        link = link.__cause__ or link.__context__
+    for text in reversed(chain):
+        if "No ONNX function" in text and (found := _OPERATOR.search(text)):
+            return (
+                f"{name!r} cannot be written as ONNX, which has nothing for the operator"
+                f" {found.group()}; export a model without it"
+            )
+    return (
+        f"{name!r} cannot be written as ONNX: {first_line(error)}; `limbeck inspect` says what"
+        " kind of model it is"
+    )

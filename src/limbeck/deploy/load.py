@@ -1,0 +1,20 @@
+"""A model of any kind, loaded ready to use."""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ..export.load import load as load_pretrained
+from .onnx_model import OnnxModel, is_exported
+
+
+def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast] | OnnxModel:
+    """A model in evaluation mode with its tokenizer, or what runs the files of `limbeck export`.
+
+    Args:
+        name: A folder of `limbeck export`, which gives an `OnnxModel`; otherwise as for
+            `limbeck.export.load.load`, which gives a model and its tokenizer.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+        ExportError: The folder of `limbeck export` holds no file.
+    """
+    return OnnxModel(name) if is_exported(name) else load_pretrained(name)

@@ -1,0 +1,63 @@
+"""Real texts to compare a file with its model on: held-out rows, rows of a task, or novels."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from ..data.text import TextSource, read_documents
+from ..errors import LimbeckError
+from ..evaluation.tasks import Example
+from ..recipe.parse import parse_recipe
+from ..recipe.read import read_recipe
+from ..recipe.task_rows import rows_of
+from .scores import ScoredTasks
+from .source import Source
+
+_NOVELS = Path(__file__).parents[1] / "demo" / "novels.txt.gz"
+_ROWS, _OF_VOCABULARY = 256, 48  # texts; fewer where every token has a whole vocabulary
+_FEWEST_WORDS = 4  # of a line of a novel
+
+
+def real_texts(source: Source, named: ScoredTasks) -> tuple[list[Example], str]:
+    """Rows without regard to their labels, and a sentence about where they are from.
+
+    The rows that a run held out; else scored rows of a named task; else lines of the demo's text.
+
+    Args:
+        source: The model, whose name may be that of a run folder.
+        named: What it is scored on.
+    """
+    most = _OF_VOCABULARY if source.kind in ("masked", "causal") else _ROWS
+    if held_out := _held_out(Path(source.name)):
+        return _some(held_out, most, "rows that the run held out")
+    for task in named.tasks:
+        return _some(task.test, most, f"scored rows of {task.name}")
+    for pairs in named.similarity:
+        rows = [Example(text=text) for text in pairs.left]
+        return _some(rows, most, f"texts of {pairs.name}")
+    lines = read_documents(TextSource(str(_NOVELS)))
+    long_enough = (line for line in lines if len(line.split()) >= _FEWEST_WORDS)
+    rows = [Example(text=line) for line in islice(long_enough, most)]
+    if source.kind == "token":
+        rows = [Example(words=tuple((row.text or "").split())) for row in rows]
+    return _some(rows, most, "lines of the demo's English novels")
+
+
+def _held_out(run: Path) -> Sequence[Example]:
+    """The rows that a run held out; none of a folder without rows, or whose files are gone."""
+    if not (run / "recipe.yaml").is_file():
+        return ()
+    try:
+        recipe, _ = parse_recipe(read_recipe(run / "recipe.yaml"))
+        if recipe is None or not (recipe.data.task or recipe.data.rows):
+            return ()
+        return rows_of(recipe.data, predict=recipe.data.predict, split=None).held_out
+    except LimbeckError:  # the run may have been moved here without its data
+        return ()
+
+
+def _some(rows: Sequence[Example], most: int, whence: str) -> tuple[list[Example], str]:
+    """So many rows, evenly over all of them."""
+    step = max(1, len(rows) // most)
+    chosen = list(rows[::step][:most])
+    return chosen, f"{len(chosen)} {whence}"

@@ -1,0 +1,185 @@
+"""What was measured of each file, as plain results, and the verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..reports.task_results import Interval
+
+VERSION = 1  # of export.json
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a forward.
+
+    Attributes:
+        cold: Until the first answer of a fresh process, without the start of Python; None of torch.
+        rows: Texts at once, tokens a text, median, and 95th percentile.
+    """
+
+    cold: float | None
+    rows: tuple[tuple[int, int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the output of a file is from that of the float32 model in torch, on real texts.
+
+    Attributes:
+        largest: Of the absolute differences.
+        mean: Of them.
+        agreement: Share of answers that are the same class or token; of numbers their correlation;
+            None of vectors.
+        cosine: Mean cosine of the vectors, of texts or of tokens; None of classes and numbers.
+        flips: How many answers changed, by the class that torch gives.
+        alone: Largest difference between a text alone and the same text in a batch.
+    """
+
+    largest: float
+    mean: float
+    agreement: float | None
+    cosine: float | None
+    flips: Mapping[str, int]
+    alone: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score on a task.
+
+    Attributes:
+        task: Its name.
+        metric: That is shown.
+        rows: That were scored.
+        score: With its 95 % interval over redrawn rows.
+    """
+
+    task: str
+    metric: str
+    rows: int
+    score: Interval
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that was made.
+
+    Attributes:
+        format: Of `settings.FILES`.
+        file: Its name; None where it was not written.
+        megabytes: In 1e6 bytes.
+        difference: To torch in float32.
+        scores: On the named tasks.
+        times: None where they were not measured.
+        kept: The share that decides.
+        verdict: In words.
+        exact_on: On which processors its sums never saturate.
+    """
+
+    format: str
+    file: str | None
+    megabytes: float
+    difference: Difference
+    scores: tuple[Scored, ...]
+    times: Times | None
+    kept: float
+    verdict: str
+    exact_on: str
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """All files that were made of a model.
+
+    Attributes:
+        model: Its name.
+        kind: What it says of a text.
+        texts: Where the texts of the differences are from, and how many.
+        processor: With its threads.
+        int8: How weights were rounded, and why; empty without such a file.
+        keep: The least share.
+        threads: That computed.
+        scores: Of torch in float32.
+        times: Of torch in float32.
+        megabytes: Of its weights in float32.
+        candidates: In the order of the formats.
+        default: The format that `limbeck.load` runs; None where no file was written.
+        reading: How texts are read: labels, max_length and so on.
+    """
+
+    model: str
+    kind: str
+    texts: str
+    processor: str
+    int8: str
+    keep: float
+    threads: int
+    scores: tuple[Scored, ...]
+    times: Times | None
+    megabytes: float
+    candidates: tuple[Candidate, ...]
+    default: str | None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in export.json."""
+        return {"limbeck_export": VERSION, **asdict(self)}
+
+
+def kept_share(
+    difference: Difference, scores: Sequence[Scored], reference: Sequence[Scored]
+) -> tuple[float, str]:
+    """The share of the model's score that a file keeps, and of which score.
+
+    Args:
+        difference: Decides where no task was named.
+        scores: Of the file.
+        reference: Of torch in float32, on the same tasks.
+    """
+    if scores:
+        shares = [
+            (_share(one.score.score, other.score.score), f"{one.metric} on {one.task}")
+            for one, other in zip(scores, reference, strict=True)
+        ]
+        return min(shares)
+    if difference.agreement is not None:
+        return max(0.0, difference.agreement), "answers that agree with torch"
+    return max(0.0, difference.cosine or 0.0), "mean cosine to torch's vectors"
+
+
+def verdict_of(
+    kept: float, of: str, *, keep: float, force: bool, wrong: str | None
+) -> tuple[str, bool]:
+    """What is said of a file, and whether it is written.
+
+    Args:
+        kept: The share that it keeps.
+        of: Of what.
+        keep: The least share.
+        force: Write it whatever it keeps.
+        wrong: Why its numbers cannot be used, as those that are not finite.
+    """
+    if wrong:
+        return f"not written: {wrong}", False
+    said = f"keeps {100 * kept:.2f} % ({of})"
+    if kept >= keep:
+        return said, True
+    less = f"{said}, less than the {100 * keep:g} % of --keep"
+    return (f"written by --force: {less}", True) if force else (f"not written: {less}", False)
+
+
+def default_format(written: Sequence[Candidate]) -> str | None:
+    """The written file that is fastest for one text, or the smallest where none was timed."""
+    if not written:
+        return None
+    timed = [(min(row[2] for row in one.times.rows), one) for one in written if one.times]
+    if timed:
+        return min(timed, key=lambda pair: pair[0])[1].format
+    return min(written, key=lambda one: one.megabytes).format
+
+
+def _share(score: float, reference: float) -> float:
+    if reference <= 0:
+        return 1.0 if score >= reference else 0.0
+    return max(0.0, score / reference)

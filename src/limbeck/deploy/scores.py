@@ -1,0 +1,150 @@
+"""The score of a model or of a file of it, by the code that scores models of torch."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import EvaluationError, ExportError
+from ..evaluation.bootstrap import draw_rows, redrawn_scores
+from ..evaluation.embeddings.encode import TextEncoder
+from ..evaluation.embeddings.files import Pairs, read_similarity
+from ..evaluation.embeddings.measure import EmbeddingTasks, evaluate_embeddings
+from ..evaluation.task_files import load_task
+from ..evaluation.tasks import Task, TaskKind
+from ..models.task_heads import label_problem
+from ..recipe.task_rows import task_of_kind
+from ..reports.task_results import Interval
+from ..run.task_answers import Answers, columns_of, scored, with_labels_of
+from .batches import outputs_of
+from .onnx_file import Forward
+from .results import Scored
+from .source import Source
+
+_AT_ONCE, _DRAWS = 32, 1000
+
+
+@dataclass(frozen=True)
+class ScoredTasks:
+    """What a model is scored on.
+
+    Attributes:
+        tasks: Of its own head, with all labels of that.
+        similarity: Of its vectors.
+    """
+
+    tasks: tuple[Task, ...] = ()
+    similarity: tuple[Pairs, ...] = ()
+
+
+@dataclass(frozen=True)
+class _FileEncoder(TextEncoder):
+    """An encoder whose vectors are those of a file."""
+
+    forward: Forward | None = None
+
+    def _vectors(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
+        if self.forward is None:
+            raise ExportError("an encoder of a file has no file; give one")
+        longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id or 0
+        ids = np.array([row + [padding] * (longest - len(row)) for row in rows])
+        mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        return torch.from_numpy(self.forward({"input_ids": ids, "attention_mask": mask}))
+
+
+def read_tasks(source: Source, tasks: Sequence[str], similarity: Sequence[str]) -> ScoredTasks:
+    """The rows that a model is scored on, checked.
+
+    Args:
+        source: The model.
+        tasks: DIR/NAME of tasks.
+        similarity: DIR/NAME of pairs with numbers.
+
+    Raises:
+        ExportError: The model has no head, or no vectors of texts.
+        EvaluationError: A task is of another kind, or of other labels.
+        DataError: A file is missing or broken.
+    """
+    if tasks and source.head is None:
+        raise ExportError(
+            f"--task needs a model with a head of its own, and {source.name!r} is of the kind"
+            f" {source.kind}; leave it out (vectors are scored with --similarity), or fine-tune it"
+            " first (`limbeck finetune`)"
+        )
+    if similarity and source.encoder is None:
+        raise ExportError(
+            f"--similarity needs a folder of sentence-transformers, and {source.name!r} is of the"
+            f" kind {source.kind}; leave it out"
+        )
+    read = tuple(_task(source, location) for location in tasks)
+    return ScoredTasks(read, tuple(read_similarity(at) for at in similarity))
+
+
+def _task(source: Source, location: str) -> Task:
+    head = source.head
+    if head is None:
+        raise ExportError(f"{source.name!r} has no head")
+    task = task_of_kind(load_task(location), head.kind)
+    kind = {"token": TaskKind.TAGGING}.get(head.kind, TaskKind.CLASSIFICATION)
+    wanted = TaskKind.REGRESSION if head.scores else kind
+    if task.kind is not wanted:
+        raise EvaluationError(
+            f"{source.name!r} has {head.about}, and {task.name} is a task of the kind"
+            f" {task.kind.value}; name a task that its head was trained on"
+        )
+    given = task.labels if head.kind == "sequence" else task.tags
+    if problem := label_problem(given, head.labels, repr(source.name)):
+        raise EvaluationError(f"{task.name}: {problem}")
+    return with_labels_of(head, task)
+
+
+def scores_of(source: Source, forward: Forward, named: ScoredTasks) -> tuple[Scored, ...]:
+    """The scores of a model on every named task.
+
+    Args:
+        source: Reads the rows.
+        forward: Of torch or of a file.
+        named: The tasks.
+
+    Raises:
+        EvaluationError: A vector is not finite.
+    """
+    found = [_score(source, forward, task) for task in named.tasks]
+    if named.similarity and source.encoder is not None:
+        plain = {name: getattr(source.encoder, name) for name in TextEncoder.__dataclass_fields__}
+        encoder = _FileEncoder(**plain, forward=forward)
+        for one in evaluate_embeddings(encoder, EmbeddingTasks(named.similarity)):
+            found.append(Scored(one.task, one.metric, one.rows, one.scores[one.metric]))
+    return tuple(found)
+
+
+def _score(source: Source, forward: Forward, task: Task) -> Scored:
+    began = time.perf_counter()
+    score = scored(_answers(source, forward, task), task, seed=0, began=began)
+    drawn = draw_rows(len(task.test), draws=_DRAWS, seed=0)
+    redrawn = redrawn_scores(task, {0: [score]}, drawn)
+    low, high = np.percentile(redrawn.redrawn[0], [2.5, 97.5])
+    interval = Interval(score.metrics[task.headline], float(low), float(high))
+    return Scored(task.name, task.headline, len(task.test), interval)
+
+
+def _answers(source: Source, forward: Forward, task: Task) -> Answers:
+    """What a forward says of the test rows, with the task's labels as columns."""
+    head = source.head
+    if head is None:
+        raise ExportError(f"{source.name!r} has no head")
+    readings = [source.reader.read(row) for row in task.test]
+    outputs = outputs_of(forward, source.reader, readings, size=_AT_ONCE)
+    columns = [head.labels.index(label) for label in columns_of(head, task)]
+    if head.kind == "sequence":
+        logits = np.stack(outputs)[:, columns]
+        return Answers(logits, np.zeros(len(logits), int), ((),) * len(logits))
+    words = tuple(tuple(one.words) for one in readings)
+    kept = [
+        output[np.array(one.begins) >= 0] for output, one in zip(outputs, readings, strict=True)
+    ]
+    logits = np.concatenate(kept)[:, columns]
+    return Answers(logits, np.zeros(len(logits), int), words)

@@ -1,0 +1,192 @@
+"""The model that is exported: as it is stored, and as one module with one output."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from ..errors import ExportError
+from ..evaluation.embeddings.encode import TextEncoder, load_text_encoder
+from ..models.families.lookup import architecture_of
+from ..models.load import load_config, load_model, load_task_model
+from ..models.locate import GGUF, locate, model_of_run
+from ..models.low_rank_layers import low_rank_ranks
+from ..models.sentences.load import chain_of
+from ..models.sentences.vectors import SentenceVectors
+from ..models.shapes import shape_of
+from ..models.task_heads import TaskHead, head_of, is_multi_label, no_head_of_task
+from ..run.task_batches import Reader
+from ..tokenization.load import load_tokenizer
+from .onnx_file import Feed
+
+Kind = Literal["vectors", "sequence", "token", "masked", "causal", "body"]
+OUTPUTS: dict[Kind, str] = {
+    "vectors": "sentence_embedding",
+    "sequence": "logits",
+    "token": "logits",
+    "masked": "logits",
+    "causal": "logits",
+    "body": "last_hidden_state",
+}
+_LONGEST = 512  # tokens of a text, where neither the model nor its tokenizer says less
+
+
+class Exported(nn.Module):
+    """A model that takes ids and a mask, and gives one array.
+
+    Args:
+        model: Of transformers, in evaluation mode.
+        output: The name of the array.
+        vectors: What makes one vector of a text; None where the model's own output is given.
+    """
+
+    def __init__(self, model: Any, output: str, vectors: SentenceVectors | None = None) -> None:
+        super().__init__()
+        self.model, self.output, self.vectors = model, output, vectors
+        self.config = model.config  # where transformers' exporter looks for it
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The output by its name."""
+        given = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask, **given)[0]
+        if self.vectors is not None:
+            found = self.vectors(found, attention_mask.bool())
+        return {self.output: found}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model before it is exported.
+
+    Attributes:
+        name: As the user gave it.
+        kind: What it says of a text.
+        module: Computes in float32 on the processor.
+        config: Of transformers.
+        reader: Makes tokens of texts.
+        inputs: Names of the arrays that it takes.
+        longest: Tokens of a text that its positions allow.
+        head: Of a classifier, tagger or scoring model.
+        encoder: Of a folder of sentence-transformers.
+    """
+
+    name: str
+    kind: Kind
+    module: Exported
+    config: Any
+    reader: Reader
+    inputs: tuple[str, ...]
+    longest: int
+    head: TaskHead | None = None
+    encoder: TextEncoder | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Of the model."""
+        return self.reader.tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding table."""
+        size: int = self.config.get_text_config().vocab_size
+        return size
+
+    def __call__(self, feed: Feed) -> np.ndarray:
+        """What torch computes for arrays [batch, tokens] by the names of the inputs."""
+        given = {name: torch.from_numpy(np.asarray(feed[name], np.int64)) for name in self.inputs}
+        with torch.inference_mode():
+            found: np.ndarray = self.module(**given)[self.module.output].numpy()
+        return found
+
+
+def load_source(name: str) -> Source:
+    """A model as it will be exported, in float32 on the processor.
+
+    Args:
+        name: A model or run folder, a hub name, or ``minilm-demo``.
+
+    Raises:
+        ExportError: It is a GGUF file, has low-rank layers, classes that do not exclude one
+            another, or vectors that depend on where a prompt ends.
+        ModelError: It cannot be loaded; one that needs remote code never is.
+    """
+    place = model_of_run(name)
+    if locate(place).endswith(GGUF):
+        raise ExportError(
+            f"{name!r} is a GGUF file, whose weights are rounded already; export the folder of"
+            " safetensors that it was made from"
+        )
+    config = load_config(place)
+    if low_rank_ranks(config):
+        raise ExportError(
+            f"{name!r} has low-rank layers, which are not exported; train it with `low_rank:"
+            " {export: dense}` in its recipe, which leaves a plain folder that is"
+        )
+    if is_multi_label(config):
+        raise ExportError(no_head_of_task(name, config))
+    if chain_of(place) is not None:
+        return _of_vectors(name, place)
+    head = head_of(config)
+    architecture = architecture_of(config)
+    kind: Kind
+    if head is not None:
+        model, kind = load_task_model(place, head), head.kind
+    else:
+        model = load_model(place, architecture=architecture)
+        kind = "causal" if architecture.causal else "masked"
+        if model is model.base_model or not architecture.head:
+            kind = "body"
+    longest = shape_of(config, architecture).max_position_embeddings
+    reader = _reader(load_tokenizer(place), longest, getattr(config, "type_vocab_size", 0) or 0)
+    return _source(name, kind, model, reader, longest, head=head)
+
+
+def _of_vectors(name: str, place: str) -> Source:
+    encoder = load_text_encoder(place, precision="float32")
+    config: Any = encoder.body.config
+    if not encoder.vectors.pooling.include_prompt and any(encoder.prompts.values()):
+        raise ExportError(
+            f"the vectors of {name!r} leave out the tokens of prompts (include_prompt: false), and"
+            " a file does not know where a prompt ends; export a folder without prompts"
+        )
+    longest = shape_of(config, architecture_of(config)).max_position_embeddings
+    reader = Reader(encoder.tokenizer, encoder.max_length, 0)
+    encoder.vectors.cpu().train(False)
+    return _source(name, "vectors", encoder.body, reader, longest, encoder=encoder)
+
+
+def _reader(tokenizer: PreTrainedTokenizerFast, longest: int, segments: int) -> Reader:
+    limit = min(longest, tokenizer.model_max_length)
+    return Reader(tokenizer, limit if limit < 2**20 else _LONGEST, segments)
+
+
+def _source(
+    name: str,
+    kind: Kind,
+    model: Any,
+    reader: Reader,
+    longest: int,
+    *,
+    head: TaskHead | None = None,
+    encoder: TextEncoder | None = None,
+) -> Source:
+    model.config.use_cache = False  # keys and values of a decoder would be outputs, too
+    vectors = encoder.vectors if encoder else None
+    module = Exported(model.cpu().float(), OUTPUTS[kind], vectors).train(False)
+    types = ("token_type_ids",) if reader.segments > 1 else ()
+    return Source(
+        name=name,
+        kind=kind,
+        module=module,
+        config=model.config,
+        reader=reader,
+        inputs=("input_ids", "attention_mask", *types),
+        longest=longest,
+        head=head,
+        encoder=encoder,
+    )

@@ -1,0 +1,252 @@
+"""Files of tiny models say what the models say in torch."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx_ir
+import pytest
+import torch
+from conftest import HEADS, make_model, make_text, make_tokenizer, with_task_head
+
+import limbeck
+from limbeck.cli.main import main
+from limbeck.deploy import export as exporting
+from limbeck.deploy.batches import feed_of
+from limbeck.deploy.compare import difference_of
+from limbeck.deploy.export import export
+from limbeck.deploy.onnx_file import OnnxFile
+from limbeck.deploy.onnx_model import OnnxModel
+from limbeck.deploy.settings import FILES, FLOAT32, FUSED, INT8, ExportSettings
+from limbeck.deploy.source import load_source
+from limbeck.errors import ExportError
+from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
+from limbeck.models.sentence_transformers import Pooling
+from limbeck.models.sentences.vectors import Dense, SentenceVectors
+
+ALL = ExportSettings(keep=0.0, timed=False, threads=1)
+
+
+def model_folder(folder: Path, family: str, task: str | None = None) -> Path:
+    tokenizer = make_tokenizer()
+    layers = 2 if family in ("bert", "modernbert") else 1  # tracing takes longer for each layer
+    model = make_model(family, vocabulary=len(tokenizer), layers=layers)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if task == "vectors":
+        torch.manual_seed(0)
+        vectors = SentenceVectors(
+            24, pooling=Pooling(("cls", "mean")), dense=[Dense(48, 10)], normalize=True
+        )
+        settings = SentenceSettings(48, {"query": "the house "}, "query")
+        export_sentence_model(model, tokenizer, vectors, folder, settings=settings, card="x")
+        return folder
+    if task is not None:
+        model = with_task_head(model, HEADS[task])
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A classifier of pairs, and its folder of files."""
+    folder = tmp_path_factory.mktemp("pairs")
+    model = model_folder(folder / "model", "bert", "pairs")
+    export(str(model), folder / "files", ALL)
+    return model, folder / "files"
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    """A model of vectors, its folder of files, and what was measured."""
+    folder = tmp_path_factory.mktemp("vectors")
+    model = model_folder(folder / "model", "bert", "vectors")
+    return model, folder / "files", export(str(model), folder / "files", ALL)
+
+
+def torch_and_files(model: Path, files: Path):
+    return load_source(str(model)), {n: OnnxFile(files / f, 1) for n, f in FILES.items()}
+
+
+def check_shapes(model: Path, files: Path, *, int8: float) -> None:
+    """One text and five, of one token and of all that the model reads."""
+    source, found = torch_and_files(model, files)
+    for rows in (1, 5):
+        for length in (1, 2, 33, source.longest):
+            reader = source.reader
+            words = reader.read(exporting.example_of(" ".join(make_text(20)[: rows * 5])))
+            ids = (words.ids * 80)[:length]
+            some = [type(words)(ids[: max(1, length - 7 * row)], [], []) for row in range(rows)]
+            feed = feed_of(some, 3)
+            real = feed["attention_mask"] > 0
+            expected = source(feed)
+            for name, file in found.items():
+                apart = np.abs(expected - file(feed))
+                apart = apart[real] if apart.ndim == 3 else apart
+                limit = int8 if name == INT8 else 1e-4
+                assert apart.max() <= limit * max(1, np.abs(expected).max()), (name, rows, length)
+
+
+def test_a_classifier_of_pairs(pairs):
+    model, files = pairs
+    check_shapes(model, files, int8=0.1)
+    texts = [("the old house", "a red garden"), ("river", "stone " * 200)]
+    loaded = limbeck.load(str(files))
+    assert isinstance(loaded, OnnxModel)
+    assert loaded.labels == HEADS["pairs"].labels
+    exact = OnnxModel(files, format=FLOAT32, threads=1)
+    source = load_source(str(model))
+    for given, row in zip(texts, exact.logits(texts), strict=True):
+        reading = source.reader.read(exporting.example_of(given))
+        assert max(reading.types) == 1
+        assert row == pytest.approx(source(feed_of([reading], 3))[0], abs=1e-4)
+    with pytest.raises(ExportError, match="use logits"):
+        loaded.encode(["a text"])
+    with pytest.raises(ExportError, match="no file of the format 'gguf'"):
+        OnnxModel(files, format="gguf")
+
+
+def test_vectors_are_pooled_mapped_and_scaled_inside(vectors):
+    model, files, result = vectors
+    check_shapes(model, files, int8=0.1)
+    source = load_source(str(model))
+    texts = make_text(6)
+    expected = source.encoder.encode(texts, prompt=source.encoder.default_prompt)
+    exact = OnnxModel(files, format=FUSED, threads=1)
+    assert exact.encode(texts) == pytest.approx(expected, abs=1e-5)
+    plain = source.encoder.encode(texts)
+    assert exact.encode(texts, prompt="") == pytest.approx(plain, abs=1e-5)
+    assert exact.encode(texts, prompt="query") == pytest.approx(expected, abs=1e-5)
+    assert [one.difference.agreement for one in result.candidates] == [None] * 3
+    cosines = [one.difference.cosine for one in result.candidates]
+    assert cosines[0] > 0.999999 and 0.99 < cosines[2] < 0.999999
+
+
+def test_files_have_no_metadata_and_tables_in_eight_bits(vectors):
+    import onnx
+
+    _, files, _ = vectors
+    for name in FILES.values():
+        graph = onnx.load(files / name)
+        assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
+        assert not graph.metadata_props
+    small = onnx.load(files / FILES[INT8]).graph.initializer
+    large = [one.name for one in small if one.data_type == 1 and np.prod(one.dims) >= 24 * 48]
+    assert large == []
+    assert {file.name for file in files.iterdir()} >= {
+        "export.json",
+        "export.md",
+        "export.html",
+        "config.json",
+        "tokenizer.json",
+        *FILES.values(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "kind"),
+    [("distilbert", "tags", "token"), ("modernbert", None, "masked"), ("llama", None, "causal")],
+)
+def test_other_kinds(tmp_path, family, task, kind):
+    model = model_folder(tmp_path / "model", family, task)
+    result = export(str(model), tmp_path / "files", ALL)
+    assert result.kind == kind
+    check_shapes(model, tmp_path / "files", int8=0.15)
+    loaded = OnnxModel(tmp_path / "files", format=FLOAT32, threads=1)
+    words = make_text(1)[0].split()[:5]
+    [found] = loaded.logits([words if kind == "token" else " ".join(words)])
+    assert found.shape == ((5, 2) if kind == "token" else (found.shape[0], found.shape[1]))
+    assert np.isfinite(found).all()
+    assert 0 <= result.candidates[2].difference.agreement <= 1
+
+
+def answered_task(model: Path, folder: Path) -> Path:
+    """A task whose labels are what the model says in torch."""
+    source, rows = load_source(str(model)), []
+    for text in make_text(40, seed=3):
+        logits = source(feed_of([source.reader.read(exporting.example_of(text))], 3))[0]
+        rows.append({"text": text, "label": HEADS["labels"].labels[int(logits.argmax())]})
+    train = [{**row, "text": f"again {row['text']}"} for row in rows]
+    for split, some in (("train", train), ("dev", rows)):
+        lines = "\n".join(map(json.dumps, some))
+        (folder / f"labels.{split}.jsonl").write_text(lines, encoding="utf-8")
+    return folder / "labels"
+
+
+def test_the_command_scores_times_and_refuses(monkeypatch, capsys, tmp_path):
+    """A file that keeps too little is named and not written."""
+    model = model_folder(tmp_path / "model", "bert", "labels")
+    task = answered_task(model, tmp_path)
+    monkeypatch.setattr(exporting, "LENGTHS", (4,))
+    real = exporting.graph_of
+
+    def broken(form, file, *, reduced):
+        graph = real(FUSED, file, reduced=reduced)
+        if form == INT8:
+            for one in graph.graph.initializers.values():
+                weights = one.const_value.numpy()
+                if sorted(weights.shape) == [3, 24]:  # of the head
+                    one.const_value = onnx_ir.tensor(-weights)
+        return graph
+
+    monkeypatch.setattr(exporting, "graph_of", broken)
+    options = ["--task", task, "--threads", 1]
+    arguments = ["export", model, "-o", tmp_path / "files", *options]
+    monkeypatch.setattr(sys, "argv", ["limbeck", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out = " ".join(capsys.readouterr().out.split())
+    assert not ended.value.code, out
+    found = json.loads((tmp_path / "files" / "export.json").read_text("utf-8"))
+    good, _, bad = found["candidates"]
+    assert good["kept"] == 1 and good["scores"][0]["task"] == "labels"
+    assert good["times"]["cold"] > 0 and good["times"]["rows"][0][:2] == [1, 4]
+    assert good["difference"]["flips"] == {}
+    assert bad["kept"] < 0.99 and bad["file"] is None and bad["verdict"].startswith("not written")
+    assert sum(bad["difference"]["flips"].values()) > 0
+    assert not (tmp_path / "files" / FILES[INT8]).exists()
+    assert "Not written: onnx-int8" in out
+    with pytest.raises(ExportError, match="no file of the format 'onnx-int8'"):
+        OnnxModel(tmp_path / "files", format=INT8)
+
+
+def test_nothing_is_left_of_a_folder_that_was_not_written(monkeypatch, tmp_path, vectors):
+    model, files, _ = vectors
+    graph = exporting.graph_of
+    stored = files / FILES[FLOAT32]
+    monkeypatch.setattr(
+        exporting, "float32_graph", lambda source: graph(FLOAT32, stored, reduced=False)
+    )
+
+    def full(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(exporting, "save_framed", full)
+    only = ExportSettings(formats=(FLOAT32,), timed=False, threads=1)
+    with pytest.raises(ExportError, match="no room"):
+        export(str(model), tmp_path / "files", only)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_are_not_finite_are_infinitely_far(vectors):
+    source, found = torch_and_files(*vectors[:2])
+    readings = [source.reader.read(exporting.example_of("the old house"))]
+    difference = difference_of(source, lambda feed: found[FLOAT32](feed) * np.nan, readings)
+    assert difference.largest == np.inf
+
+
+def test_the_example_without_limbeck_runs(vectors, monkeypatch):
+    model, files, _ = vectors
+    page = Path(__file__).parents[2] / "docs" / "guide" / "deploy.md"
+    [block] = [
+        text.partition("```")[0]
+        for text in page.read_text("utf-8").split("```python\n")[1:]
+        if "onnxruntime" in text.partition("```")[0]
+    ]
+    assert "limbeck" not in block and len(block.splitlines()) <= 20
+    names: dict = {}
+    exec(compile(block.replace("path/to/DIR", str(files)), "deploy.md", "exec"), names)
+    encoder = load_source(str(model)).encoder
+    assert names["vectors"].shape == (2, 10)
+    assert names["vectors"] == pytest.approx(encoder.encode(names["texts"]), abs=0.1)

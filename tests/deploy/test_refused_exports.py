@@ -1,0 +1,104 @@
+"""What cannot be exported is refused in words, before anything is written."""
+
+import json
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from conftest import make_model, make_tokenizer
+
+from limbeck.cli.main import main
+from limbeck.deploy import settings as of_settings
+from limbeck.deploy import source as of_source
+from limbeck.deploy.export import export
+from limbeck.deploy.settings import ExportSettings
+from limbeck.errors import ExportError, MissingExtraError, ModelError
+
+PLAIN = ExportSettings(timed=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tokenizer = make_tokenizer()
+    make_model("bert", vocabulary=len(tokenizer), layers=1).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"formats": ("onnx-int4",)}, "'onnx-int4' is not known; did you mean 'onnx-int8'"),
+        ({"formats": ()}, "no format is given"),
+        ({"keep": 1.5}, "--keep is 1.5"),
+        ({"keep": -0.1}, "a number from 0 to 1"),
+        ({"threads": 0}, "--threads is 0"),
+    ],
+)
+def test_settings(tmp_path, fields, said):
+    with pytest.raises(ExportError, match=said):
+        ExportSettings(**fields).check(tmp_path / "new")
+
+
+def test_a_folder_that_holds_something(tmp_path):
+    (tmp_path / "there").write_text("x")
+    with pytest.raises(ExportError, match="is not empty, and nothing is replaced"):
+        PLAIN.check(tmp_path)
+    with pytest.raises(ExportError, match="is a file"):
+        PLAIN.check(tmp_path / "there")
+
+
+def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        of_settings, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
+    )
+    with pytest.raises(MissingExtraError, match=r"onnxruntime; run: pip install 'limbeck\[onnx\]'"):
+        PLAIN.check(tmp_path / "new")
+
+
+def test_remote_code_and_weights_that_are_rounded(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    remote = folder / "config.json"
+    remote.write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.Y"}}), "utf-8")
+    with pytest.raises(ModelError, match="needs remote code"):
+        export(str(folder), tmp_path / "files", PLAIN)
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(ExportError, match="is a GGUF file, whose weights are rounded already"):
+        export(str(gguf), tmp_path / "files", PLAIN)
+    assert not (tmp_path / "files").exists()
+
+
+def test_low_rank_layers(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(of_source, "low_rank_ranks", lambda config: {"layer": 2})
+    with pytest.raises(ExportError, match="export: dense"):
+        export(str(folder), tmp_path / "files", PLAIN)
+
+
+def test_tasks_that_the_model_has_no_head_for(folder, tmp_path):
+    with pytest.raises(ExportError, match="--task needs a model with a head of its own"):
+        export(str(folder), tmp_path / "files", ExportSettings(tasks=("x/y",)))
+    with pytest.raises(ExportError, match="--similarity needs a folder of sentence-transformers"):
+        export(str(folder), tmp_path / "files", ExportSettings(similarity=("x/y",)))
+
+
+def test_an_operator_that_onnx_has_not(folder, tmp_path, monkeypatch):
+    real = of_source.Exported.forward
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        found = real(self, input_ids, attention_mask, token_type_ids)
+        return {name: torch.special.airy_ai(value) for name, value in found.items()}
+
+    monkeypatch.setattr(of_source.Exported, "forward", forward)
+    with pytest.raises(ExportError, match=r"nothing for the operator aten.special_airy_ai"):
+        export(str(folder), tmp_path / "files", PLAIN)
+
+
+def test_a_cache_of_a_decoder_is_no_format(monkeypatch, capsys, tmp_path):
+    arguments = ["export", "x", "-o", str(tmp_path / "y"), "--formats", "onnx-with-past"]
+    monkeypatch.setattr(sys, "argv", ["limbeck", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "without a cache" in " ".join(capsys.readouterr().err.split())
