@@ -27,7 +27,8 @@ from limbeck.run.batches import stage_held_out
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
-from limbeck.run.task_answers import answers_of, own_head_scores, task_side
+from limbeck.run.own_head import own_head_scores
+from limbeck.run.task_answers import answers_of, task_side
 from limbeck.training.step import mean_values
 
 PAIRS = ("t5", "mt5", "umt5")  # encoders of encoder-decoder pairs

@@ -176,7 +176,7 @@ def _scores(
     from ..evaluation.task_files import load_task
     from ..models.locate import model_of_run
     from ..run.evaluate import evaluate_model
-    from ..run.task_answers import own_head_scores
+    from ..run.own_head import own_head_scores
 
     model = model_of_run(model)
     # First, so that a teacher that does not fit is refused before anything takes long.

@@ -8,17 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EvaluationError, ExportError
+from ..errors import ExportError
 from ..evaluation.bootstrap import draw_rows, redrawn_scores
 from ..evaluation.embeddings.encode import TextEncoder
 from ..evaluation.embeddings.files import Pairs, read_similarity
 from ..evaluation.embeddings.measure import EmbeddingTasks, evaluate_embeddings
-from ..evaluation.task_files import load_task
-from ..evaluation.tasks import Task, TaskKind
-from ..models.task_heads import label_problem
-from ..recipe.task_rows import task_of_kind
+from ..evaluation.tasks import Task
 from ..reports.task_results import Interval
-from ..run.task_answers import Answers, columns_of, scored, with_labels_of
+from ..run.own_head import task_of_head
+from ..run.task_answers import Answers, columns_of, scored
 from .batches import outputs_of
 from .onnx_file import Forward
 from .results import Scored
@@ -68,7 +66,8 @@ def read_tasks(source: Source, tasks: Sequence[str], similarity: Sequence[str]) 
         EvaluationError: A task is of another kind, or of other labels.
         DataError: A file is missing or broken.
     """
-    if tasks and source.head is None:
+    head = source.head
+    if tasks and head is None:
         raise ExportError(
             f"--task needs a model with a head of its own, and {source.name!r} is of the kind"
             f" {source.kind}; leave it out (vectors are scored with --similarity), or fine-tune it"
@@ -79,26 +78,8 @@ def read_tasks(source: Source, tasks: Sequence[str], similarity: Sequence[str]) 
             f"--similarity needs a folder of sentence-transformers, and {source.name!r} is of the"
             f" kind {source.kind}; leave it out"
         )
-    read = tuple(_task(source, location) for location in tasks)
+    read = tuple(task_of_head(head, at, source.name) for at in tasks) if head else ()
     return ScoredTasks(read, tuple(read_similarity(at) for at in similarity))
-
-
-def _task(source: Source, location: str) -> Task:
-    head = source.head
-    if head is None:
-        raise ExportError(f"{source.name!r} has no head")
-    task = task_of_kind(load_task(location), head.kind)
-    kind = {"token": TaskKind.TAGGING}.get(head.kind, TaskKind.CLASSIFICATION)
-    wanted = TaskKind.REGRESSION if head.scores else kind
-    if task.kind is not wanted:
-        raise EvaluationError(
-            f"{source.name!r} has {head.about}, and {task.name} is a task of the kind"
-            f" {task.kind.value}; name a task that its head was trained on"
-        )
-    given = task.labels if head.kind == "sequence" else task.tags
-    if problem := label_problem(given, head.labels, repr(source.name)):
-        raise EvaluationError(f"{task.name}: {problem}")
-    return with_labels_of(head, task)
 
 
 def scores_of(source: Source, forward: Forward, named: ScoredTasks) -> tuple[Scored, ...]:

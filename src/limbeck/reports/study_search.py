@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .search_results import rank_of
+
 
 @dataclass(frozen=True)
 class SearchTraining:
@@ -24,12 +26,8 @@ class SearchTraining:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Higher is better: first the score, then the loss."""
-        worst = -float("inf")
-        return (
-            worst if self.score is None else self.score,
-            worst if self.loss is None else -self.loss,
-        )
+        """Higher is better."""
+        return rank_of(self.score, self.loss)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,11 @@ from transformers import PreTrainedModel
 
 from ..activations import Needs
 from ..batch import UNLABELED
-from ..data.rows import Location
 from ..errors import EvaluationError
 from ..evaluation.embeddings.scores import means_of
 from ..evaluation.finetune import SeedScore
 from ..evaluation.rankings import ranking_scores
 from ..evaluation.seeds import TaskScore
-from ..evaluation.task_files import load_task
 from ..evaluation.task_model import score_predictions
 from ..evaluation.tasks import Example, Task, TaskKind
 from ..models.capture import capture
@@ -29,7 +27,6 @@ from ..models.load import load_config, load_task_model
 from ..models.shapes import shape_of
 from ..models.task_heads import TaskHead, head_of, label_problem, no_head_of_task
 from ..recipe.sides import ModelSide
-from ..recipe.task_rows import task_of_kind
 from ..reports.task_results import Interval
 from ..system.device import choose_device
 from ..system.progress import told
@@ -249,43 +246,6 @@ def score_of_task(task: Task, score: SeedScore, *, training_rows: int) -> TaskSc
         test_rows=len(task.test),
         seeds=(score,),
     )
-
-
-def own_head_scores(
-    model: str, locations: Sequence[Location], *, split: str | None, max_length: int
-) -> dict[str, TaskScore]:
-    """The scores of a model on tasks with the head that it has: nothing is fine-tuned.
-
-    Args:
-        model: A folder or hub name.
-        locations: Of the tasks.
-        split: That is scored; by default dev, else test.
-        max_length: Tokens of a row at most.
-
-    Raises:
-        EvaluationError: It has no head, or one of another kind or of other labels.
-    """
-    side, found = task_side(model), dict[str, TaskScore]()
-    head = side.head
-    if head is None:
-        return {}
-    for location in locations:
-        task = task_of_kind(load_task(location, test_split=split), head.kind)
-        kind = {"token": TaskKind.TAGGING}.get(head.kind, TaskKind.CLASSIFICATION)
-        wanted = TaskKind.REGRESSION if head.scores else kind
-        if task.kind is not wanted:
-            raise EvaluationError(
-                f"{model!r} has {head.about}, and {task.name} is a task of the kind"
-                f" {task.kind.value}; score it without --own-head, which fine-tunes a new one"
-            )
-        given = task.labels if head.kind == "sequence" else task.tags
-        if problem := label_problem(given, head.labels, repr(model)):
-            raise EvaluationError(f"{task.name}: {problem}")
-        task, began = with_labels_of(head, task), time.perf_counter()
-        answers = answers_of(side, task.test, columns_of(head, task), max_length=max_length)
-        score = scored(answers, task, seed=0, began=began)
-        found[task.name] = score_of_task(task, score, training_rows=0)
-    return found
 
 
 def known(answers: Answers) -> Answers:

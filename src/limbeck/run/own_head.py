@@ -1,0 +1,69 @@
+"""Tasks scored with the head that a model has: nothing is fine-tuned."""
+
+import time
+from collections.abc import Sequence
+
+from ..data.rows import Location
+from ..errors import EvaluationError
+from ..evaluation.seeds import TaskScore
+from ..evaluation.task_files import load_task
+from ..evaluation.tasks import Task, TaskKind
+from ..models.task_heads import TaskHead, label_problem
+from ..recipe.task_rows import task_of_kind
+from .task_answers import answers_of, columns_of, score_of_task, scored, task_side, with_labels_of
+
+
+def own_head_scores(
+    model: str, locations: Sequence[Location], *, split: str | None, max_length: int
+) -> dict[str, TaskScore]:
+    """The scores of a model on tasks with the head that it has: nothing is fine-tuned.
+
+    Args:
+        model: A folder or hub name.
+        locations: Of the tasks.
+        split: That is scored; by default dev, else test.
+        max_length: Tokens of a row at most.
+
+    Raises:
+        EvaluationError: It has no head, or one of another kind or of other labels.
+    """
+    side, found = task_side(model), dict[str, TaskScore]()
+    head = side.head
+    if head is None:
+        return {}
+    for location in locations:
+        task = task_of_head(head, location, model, split=split)
+        began = time.perf_counter()
+        answers = answers_of(side, task.test, columns_of(head, task), max_length=max_length)
+        score = scored(answers, task, seed=0, began=began)
+        found[task.name] = score_of_task(task, score, training_rows=0)
+    return found
+
+
+def task_of_head(
+    head: TaskHead, location: Location, model: str, *, split: str | None = None
+) -> Task:
+    """The rows of a task that a head was trained on, with its labels.
+
+    Args:
+        head: Of the model.
+        location: Of the task.
+        model: Its name, for messages.
+        split: That is scored; by default dev, else test.
+
+    Raises:
+        EvaluationError: The task is of another kind, or has other labels.
+    """
+    task = task_of_kind(load_task(location, test_split=split), head.kind)
+    kind = {"token": TaskKind.TAGGING}.get(head.kind, TaskKind.CLASSIFICATION)
+    wanted = TaskKind.REGRESSION if head.scores else kind
+    if task.kind is not wanted:
+        raise EvaluationError(
+            f"{model!r} has {head.about}, and {task.name} is a task of the kind"
+            f" {task.kind.value}; name a task that its head was trained on, or fine-tune a new head"
+            " (`limbeck evaluate` without --own-head)"
+        )
+    given = task.labels if head.kind == "sequence" else task.tags
+    if problem := label_problem(given, head.labels, repr(model)):
+        raise EvaluationError(f"{task.name}: {problem}")
+    return with_labels_of(head, task)
