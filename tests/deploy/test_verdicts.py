@@ -1,13 +1,15 @@
 """What is kept of a file, and how weights are rounded on this processor."""
 
+import math
 import platform
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from limbeck.deploy.compare import _correlation
+from limbeck.deploy.compare import _correlation, _Sums
 from limbeck.deploy.int8_range import int8_range
 from limbeck.deploy.results import (
     Candidate,
@@ -86,3 +88,10 @@ def test_numbers_are_compared_by_correlation():
     assert _correlation(np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])) == pytest.approx(1)
     assert _correlation(np.array([[1.0, 1.0], [1.0, 1.0]])) == 1
     assert _correlation(np.array([[1.0, 1.0], [1.0, 2.0]])) == 0
+
+
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
+def test_numbers_that_are_not_finite_are_infinitely_far(wrong):
+    sums = _Sums(SimpleNamespace(head=None, kind="vectors"))
+    sums.add(np.ones((2, 3)), np.array([[1.0, 1.0, 1.0], [1.0, wrong, 1.0]]))
+    assert sums.difference(0.0).largest == math.inf

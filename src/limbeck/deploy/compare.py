@@ -59,8 +59,8 @@ class _Sums:
 
     def add(self, one: ndarray, other: ndarray) -> None:
         """Outputs [rows, width] of torch and of the file."""
-        # What is not a number is infinitely far.
-        apart = np.nan_to_num(np.abs(one.astype(float) - other), nan=np.inf)
+        apart = np.abs(one.astype(float) - other)
+        apart[np.isnan(apart)] = np.inf  # what is not a number is infinitely far
         self._largest = max(self._largest, float(apart.max(initial=0.0)))
         self._total, self._values = self._total + float(apart.sum()), self._values + apart.size
         self._rows += len(one)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
+from ..system.child import ChildError, printed_by
 from .onnx_file import session_of
 
 BATCHES, LENGTHS = (1, 8, 32), (16, 128)
@@ -73,16 +73,14 @@ def times_of_file(
     command = [sys.executable, "-c", _PROGRAM, str(file), "--threads", str(threads)]
     command += ["--vocabulary", str(vocabulary), "--seconds", str(seconds)]
     command += ["--lengths", *map(str, lengths)]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it printed nothing"
+    try:
+        found = printed_by(command)
+    except ChildError as error:
+        ended, tail = error.args
         raise ExportError(
-            f"{file.name} could not be timed: the process ended with {done.returncode}, not 0"
-            f" (below 0 it was killed); leave it out with --no-timed:\n{tail}"
-        )
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+            f"{file.name} could not be timed: the process ended with {ended}; leave it out with"
+            f" --no-timed:\n{tail}"
+        ) from error
     return found["cold"], [(batch, n, p50, p95) for batch, n, p50, p95 in found["times"]]
 
 

@@ -6,7 +6,6 @@ number of threads is as given. That process prints one JSON line.
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
 from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..models.modules import parameter_counts
+from ..system.child import ChildError, printed_by
 from ..system.memory import peak_process_bytes
 
 BATCHES = (1, 32)
@@ -137,17 +137,14 @@ def measure_cost(
     command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
     command += ["--seconds", str(seconds_each), "--sentence", str(sentence)]
     command += ["--batches", *map(str, batches), "--lengths", *map(str, lengths)]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it printed nothing"
+    try:
+        facts = printed_by(command)
+    except ChildError as error:
+        ended, tail = error.args
         raise EvaluationError(
-            f"the cost of {model} could not be measured: the process ended with {done.returncode},"
-            f" not 0 (below 0 it was killed, often for lack of memory; give smaller"
-            f" batches):\n{tail}"
-        )
-    facts = json.loads(done.stdout.strip().splitlines()[-1])
+            f"the cost of {model} could not be measured: the process ended with {ended}, often for"
+            f" lack of memory; give smaller batches:\n{tail}"
+        ) from error
     return Cost(**{**facts, "latencies": tuple(Latency(**row) for row in facts["latencies"])})
 
 
