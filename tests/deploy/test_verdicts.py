@@ -3,7 +3,6 @@
 import math
 import platform
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from limbeck.deploy.results import (
     kept_share,
     verdict_of,
 )
+from limbeck.deploy.source import Source
 from limbeck.reports.task_results import Interval
 
 SAME = Difference(0.1, 0.01, 0.75, None, {"order": 2}, 0.0)
@@ -92,6 +92,9 @@ def test_numbers_are_compared_by_correlation():
 
 @pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
 def test_numbers_that_are_not_finite_are_infinitely_far(wrong):
-    sums = _Sums(SimpleNamespace(head=None, kind="vectors"))
+    source = object.__new__(Source)  # only its kind is read
+    for name, value in (("head", None), ("kind", "vectors")):
+        object.__setattr__(source, name, value)
+    sums = _Sums(source)
     sums.add(np.ones((2, 3)), np.array([[1.0, 1.0, 1.0], [1.0, wrong, 1.0]]))
     assert sums.difference(0.0).largest == math.inf

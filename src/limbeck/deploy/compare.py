@@ -65,6 +65,8 @@ class _Sums:
         self._total, self._values = self._total + float(apart.sum()), self._values + apart.size
         self._rows += len(one)
         if self._vectors:
+            finite = np.isfinite(other).all(1)  # the cosine of other rows counts as 0
+            one, other = one[finite], other[finite]
             lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
             self._cosines += float(((one * other).sum(1) / np.maximum(lengths, 1e-12)).sum())
         elif self._numbers:
