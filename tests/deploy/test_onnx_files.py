@@ -13,19 +13,22 @@ from conftest import HEADS, make_model, make_text, make_tokenizer, with_task_hea
 import limbeck
 from limbeck.cli.main import main
 from limbeck.deploy import export as exporting
-from limbeck.deploy.batches import feed_of
+from limbeck.deploy import making
+from limbeck.deploy.batches import example_of, feed_of
 from limbeck.deploy.compare import difference_of
+from limbeck.deploy.engines import open_file
 from limbeck.deploy.export import export
-from limbeck.deploy.onnx_file import OnnxFile
-from limbeck.deploy.onnx_model import OnnxModel
-from limbeck.deploy.settings import FILES, FLOAT32, FUSED, INT8, ExportSettings
+from limbeck.deploy.exported_model import ExportedModel
+from limbeck.deploy.formats import FLOAT32, FORMATS, FUSED, INT8
+from limbeck.deploy.settings import ExportSettings
 from limbeck.deploy.source import load_source
 from limbeck.errors import ExportError
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 
-ALL = ExportSettings(keep=0.0, timed=False, threads=1)
+FILES = {name: FORMATS[name].file for name in (FLOAT32, FUSED, INT8)}
+ALL = ExportSettings(formats=tuple(FILES), keep=0.0, timed=False, threads=1)
 
 
 def model_folder(folder: Path, family: str, task: str | None = None) -> Path:
@@ -66,7 +69,7 @@ def vectors(tmp_path_factory):
 
 
 def torch_and_files(model: Path, files: Path):
-    return load_source(str(model)), {n: OnnxFile(files / f, 1) for n, f in FILES.items()}
+    return load_source(str(model)), {n: open_file(files / f, 1) for n, f in FILES.items()}
 
 
 def check_shapes(model: Path, files: Path, *, int8: float) -> None:
@@ -75,7 +78,7 @@ def check_shapes(model: Path, files: Path, *, int8: float) -> None:
     for rows in (1, 5):
         for length in (1, 2, 33, source.longest):
             reader = source.reader
-            words = reader.read(exporting.example_of(" ".join(make_text(20)[: rows * 5])))
+            words = reader.read(example_of(" ".join(make_text(20)[: rows * 5])))
             ids = (words.ids * 80)[:length]
             some = [type(words)(ids[: max(1, length - 7 * row)], [], []) for row in range(rows)]
             feed = feed_of(some, 3)
@@ -93,18 +96,18 @@ def test_a_classifier_of_pairs(pairs):
     check_shapes(model, files, int8=0.1)
     texts = [("the old house", "a red garden"), ("river", "stone " * 200)]
     loaded = limbeck.load(str(files))
-    assert isinstance(loaded, OnnxModel)
+    assert isinstance(loaded, ExportedModel)
     assert loaded.labels == HEADS["pairs"].labels
-    exact = OnnxModel(files, format=FLOAT32, threads=1)
+    exact = ExportedModel(files, format=FLOAT32, threads=1)
     source = load_source(str(model))
     for given, row in zip(texts, exact.logits(texts), strict=True):
-        reading = source.reader.read(exporting.example_of(given))
+        reading = source.reader.read(example_of(given))
         assert max(reading.types) == 1
         assert row == pytest.approx(source(feed_of([reading], 3))[0], abs=1e-4)
     with pytest.raises(ExportError, match="use logits"):
         loaded.encode(["a text"])
     with pytest.raises(ExportError, match="no file of the format 'gguf'"):
-        OnnxModel(files, format="gguf")
+        ExportedModel(files, format="gguf")
 
 
 def test_vectors_are_pooled_mapped_and_scaled_inside(vectors):
@@ -113,7 +116,7 @@ def test_vectors_are_pooled_mapped_and_scaled_inside(vectors):
     source = load_source(str(model))
     texts = make_text(6)
     expected = source.encoder.encode(texts, prompt=source.encoder.default_prompt)
-    exact = OnnxModel(files, format=FUSED, threads=1)
+    exact = ExportedModel(files, format=FUSED, threads=1)
     assert exact.encode(texts) == pytest.approx(expected, abs=1e-5)
     plain = source.encoder.encode(texts)
     assert exact.encode(texts, prompt="") == pytest.approx(plain, abs=1e-5)
@@ -153,7 +156,7 @@ def test_other_kinds(tmp_path, family, task, kind):
     result = export(str(model), tmp_path / "files", ALL)
     assert result.kind == kind
     check_shapes(model, tmp_path / "files", int8=0.15)
-    loaded = OnnxModel(tmp_path / "files", format=FLOAT32, threads=1)
+    loaded = ExportedModel(tmp_path / "files", format=FLOAT32, threads=1)
     words = make_text(1)[0].split()[:5]
     [found] = loaded.logits([words if kind == "token" else " ".join(words)])
     assert found.shape == ((5, 2) if kind == "token" else (found.shape[0], found.shape[1]))
@@ -165,7 +168,7 @@ def answered_task(model: Path, folder: Path) -> Path:
     """A task whose labels are what the model says in torch."""
     source, rows = load_source(str(model)), []
     for text in make_text(40, seed=3):
-        logits = source(feed_of([source.reader.read(exporting.example_of(text))], 3))[0]
+        logits = source(feed_of([source.reader.read(example_of(text))], 3))[0]
         rows.append({"text": text, "label": HEADS["labels"].labels[int(logits.argmax())]})
     train = [{**row, "text": f"again {row['text']}"} for row in rows]
     for split, some in (("train", train), ("dev", rows)):
@@ -179,19 +182,17 @@ def test_the_command_scores_times_and_refuses(monkeypatch, capsys, tmp_path):
     model = model_folder(tmp_path / "model", "bert", "labels")
     task = answered_task(model, tmp_path)
     monkeypatch.setattr(exporting, "LENGTHS", (4,))
-    real = exporting.graph_of
 
-    def broken(form, file, *, reduced):
-        graph = real(FUSED, file, reduced=reduced)
-        if form == INT8:
-            for one in graph.graph.initializers.values():
-                weights = one.const_value.numpy()
-                if sorted(weights.shape) == [3, 24]:  # of the head
-                    one.const_value = onnx_ir.tensor(-weights)
+    def broken(file, *, reduced):
+        graph = onnx_ir.load(file)
+        for one in graph.graph.initializers.values():
+            weights = one.const_value.numpy()
+            if sorted(weights.shape) == [3, 24]:  # of the head
+                one.const_value = onnx_ir.tensor(-weights)
         return graph
 
-    monkeypatch.setattr(exporting, "graph_of", broken)
-    options = ["--task", task, "--threads", 1]
+    monkeypatch.setattr(making, "int8_graph", broken)
+    options = ["--task", task, "--threads", 1, "--formats", ",".join(FILES)]
     arguments = ["export", model, "-o", tmp_path / "files", *options]
     monkeypatch.setattr(sys, "argv", ["limbeck", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
@@ -208,16 +209,13 @@ def test_the_command_scores_times_and_refuses(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "files" / FILES[INT8]).exists()
     assert "Not written: onnx-int8" in out
     with pytest.raises(ExportError, match="no file of the format 'onnx-int8'"):
-        OnnxModel(tmp_path / "files", format=INT8)
+        ExportedModel(tmp_path / "files", format=INT8)
 
 
 def test_nothing_is_left_of_a_folder_that_was_not_written(monkeypatch, tmp_path, vectors):
     model, files, _ = vectors
-    graph = exporting.graph_of
-    stored = files / FILES[FLOAT32]
-    monkeypatch.setattr(
-        exporting, "float32_graph", lambda source: graph(FLOAT32, stored, reduced=False)
-    )
+    graph = onnx_ir.load(files / FILES[FLOAT32])
+    monkeypatch.setattr(making, "float32_graph", lambda source: graph)
 
     def full(*_):
         raise OSError("no room")
@@ -231,7 +229,7 @@ def test_nothing_is_left_of_a_folder_that_was_not_written(monkeypatch, tmp_path,
 
 def test_numbers_that_are_not_finite_are_infinitely_far(vectors):
     source, found = torch_and_files(*vectors[:2])
-    readings = [source.reader.read(exporting.example_of("the old house"))]
+    readings = [source.reader.read(example_of("the old house"))]
     difference = difference_of(source, lambda feed: found[FLOAT32](feed) * np.nan, readings)
     assert difference.largest == np.inf
 

@@ -9,13 +9,13 @@ import torch
 from conftest import make_model, make_tokenizer
 
 from limbeck.cli.main import main
-from limbeck.deploy import settings as of_settings
+from limbeck.deploy import formats as of_formats
 from limbeck.deploy import source as of_source
 from limbeck.deploy.export import export
 from limbeck.deploy.settings import ExportSettings
 from limbeck.errors import ExportError, MissingExtraError, ModelError
 
-PLAIN = ExportSettings(timed=False)
+PLAIN = ExportSettings(formats=("onnx", "onnx-fused", "onnx-int8"), timed=False)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_folder_that_holds_something(tmp_path):
 
 def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        of_settings, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
+        of_formats, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
     )
     with pytest.raises(MissingExtraError, match=r"onnxruntime; run: pip install 'limbeck\[onnx\]'"):
         PLAIN.check(tmp_path / "new")

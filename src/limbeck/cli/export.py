@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..deploy.settings import FILES, ExportSettings
+from ..deploy.formats import FORMATS
+from ..deploy.settings import ExportSettings
 from .terminal import console, print_table
 
 _Model = Annotated[
@@ -14,7 +15,12 @@ _Model = Annotated[
 _Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="The folder, new or empty.")
 ]
-_Formats = Annotated[str, typer.Option(help="What to make, separated by commas.")]
+_Formats = Annotated[
+    str | None,
+    typer.Option(
+        help=f"What to make, of {', '.join(FORMATS)}; all that suit the model, by default."
+    ),
+]
 _Keep = Annotated[
     float, typer.Option(help="The least share of the score that a file must keep, 0 to 1.")
 ]
@@ -34,7 +40,7 @@ _Timed = Annotated[bool, typer.Option(help="Measure milliseconds and cold start.
 def export(
     model: _Model,
     output: _Output,
-    formats: _Formats = ",".join(FILES),
+    formats: _Formats = None,
     keep: _Keep = ExportSettings.keep,
     task: _Task = None,
     similarity: _Similarity = None,
@@ -42,13 +48,14 @@ def export(
     threads: _Threads = None,
     timed: _Timed = True,
 ) -> None:
-    """Write ONNX files of a model, measure each, and keep those that say the same.
+    """Write files of a model for other runtimes, measure each, and keep what says the same.
 
     A file is compared with the model in float32 on real text, and on the tasks that are named.
-    `limbeck.load(DIR)` runs the fastest one. A decoder is written without a cache: it scores texts.
+    `limbeck.load(DIR)` runs the fastest one. ONNX files of a decoder have no cache, to score texts.
     """
+    named = None if formats is None else tuple(filter(None, map(str.strip, formats.split(","))))
     settings = ExportSettings(
-        formats=tuple(name.strip() for name in formats.split(",") if name.strip()),
+        formats=named,
         keep=keep,
         tasks=tuple(task or ()),
         similarity=tuple(similarity or ()),

@@ -7,7 +7,7 @@ from numpy import ndarray
 
 from ..evaluation.tasks import Example
 from ..run.task_batches import Reader, Reading
-from .onnx_file import Feed, Forward
+from .engines import Feed, Forward
 
 Given = str | tuple[str, str] | list[str]
 
@@ -34,6 +34,18 @@ def feed_of(readings: Sequence[Reading], padding: int) -> Feed:
         ids[row, : len(one.ids)], mask[row, : len(one.ids)] = one.ids, 1
         types[row, : len(one.types)] = one.types
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def batches_of(readings: Sequence[Reading], padding: int, *, size: int) -> Iterator[Feed]:
+    """Readings of similar length as arrays, the longest first.
+
+    Args:
+        readings: In any order.
+        padding: The id of the padding token.
+        size: Readings at once.
+    """
+    for numbers in by_length(readings, size):
+        yield feed_of([readings[number] for number in numbers], padding)
 
 
 def by_length(readings: Sequence[Reading], size: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from ..run.task_batches import Reading
 from .batches import outputs_of
-from .onnx_file import Forward
+from .engines import Forward
 from .results import Difference
 from .source import Source
 

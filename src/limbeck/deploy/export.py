@@ -1,9 +1,9 @@
-"""A model becomes files for ONNX Runtime, each of which is measured before it is kept."""
+"""A model becomes files for other runtimes, each of which is measured before it is kept."""
 
 import tempfile
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from ..run.task_batches import Reading
 from ..system.device import describe_device
 from ..system.files import whole_folder
 from ..tokenization.post_processor import save_framed
-from .batches import example_of, outputs_of
 from .compare import difference_of
-from .graphs import float32_graph, graph_of, write_graph
-from .int8_range import Int8Range, int8_range
-from .onnx_file import OnnxFile
-from .real_texts import real_texts
+from .engines import Forward, open_file
+from .formats import FLOAT32, FORMATS, formats_of
+from .int8_range import int8_range
+from .making import Making, make_file
+from .real_texts import calibration_texts, real_texts
 from .results import (
     Candidate,
     ExportResult,
@@ -31,14 +31,10 @@ from .results import (
     verdict_of,
 )
 from .scores import ScoredTasks, read_tasks, scores_of
-from .settings import FILES, FLOAT32, INT8, ExportSettings
+from .settings import ExportSettings
 from .source import OUTPUTS, Source, load_source
 from .tables import report_files
 from .timing import LENGTHS, times_of, times_of_file
-
-_CLOSE = 1e-3  # of a float32 file to torch, relative to the largest number
-# Tokens of the longest text that is checked: fewer where every token has a whole vocabulary.
-_CHECKED, _CHECKED_OF_VOCABULARY = 2048, 512
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,6 @@ class _Proof:
     named: ScoredTasks
     readings: Sequence[Reading]
     reference: tuple[Scored, ...]
-    int8: Int8Range
     threads: int
     settings: ExportSettings
 
@@ -74,93 +69,79 @@ def export(model: str, output: Path, settings: ExportSettings) -> ExportResult:
     """
     settings.check(output)
     source = load_source(model)
+    formats, left_out = formats_of(source.kind, settings.formats)
     named = read_tasks(source, settings.tasks, settings.similarity)
     threads, before = settings.threads or torch.get_num_threads(), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory() as place:
-            return _exported(source, named, threads, output, settings, Path(place))
+            rows, whence = real_texts(source, named)
+            proof = _Proof(
+                source=source,
+                named=named,
+                readings=[source.reader.read(row) for row in rows],
+                reference=scores_of(source, source, named),
+                threads=threads,
+                settings=settings,
+            )
+            candidates, failed = _candidates(proof, formats, Path(place))
+            result = _result(proof, candidates, whence, {**left_out, **failed})
+            _write(result, source, Path(place), output)
     finally:
         torch.set_num_threads(before)
+    return result
 
 
-def _exported(
-    source: Source,
-    named: ScoredTasks,
-    threads: int,
-    output: Path,
-    settings: ExportSettings,
-    place: Path,
+def _candidates(
+    proof: _Proof, formats: Sequence[str], place: Path
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Every file, made in a folder of its own and measured, and why others could not be made."""
+    source = proof.source
+    calibration = [source.reader.read(row) for row in calibration_texts(source, proof.named)]
+    making = Making(source, place, calibration)
+    found, failed = [], {}
+    for name in formats:
+        file = place / name / FORMATS[name].file
+        file.parent.mkdir()
+        try:
+            make_file(name, making, file)
+        except ExportError as error:
+            if proof.settings.formats is not None or name == FLOAT32:
+                raise
+            failed[name] = str(error)
+            continue
+        forward = open_file(file, proof.threads)
+        exact_on = making.int8.exact_on if FORMATS[name].saturates else "any processor"
+        found.append(_measured(proof, name, file, forward, exact_on))
+    return found, failed
+
+
+def _result(
+    proof: _Proof, candidates: Sequence[Candidate], whence: str, left_out: Mapping[str, str]
 ) -> ExportResult:
-    """Make every file in a place of its own, measure it, and write the folder."""
-    rows, whence = real_texts(source, named)
-    proof = _Proof(
-        source=source,
-        named=named,
-        readings=[source.reader.read(row) for row in rows],
-        reference=scores_of(source, source, named),
-        int8=int8_range(),
-        threads=threads,
-        settings=settings,
-    )
-    first = place / FILES[FLOAT32]
-    write_graph(float32_graph(source), first)
-    _check_sizes(source, OnnxFile(first, threads))
-    candidates = []
-    for form in settings.formats:
-        file = place / FILES[form]
-        if form != FLOAT32:
-            write_graph(graph_of(form, first, reduced=proof.int8.reduced), file)
-        candidates.append(_measured(proof, form, file))
-    result = ExportResult(
+    source, settings = proof.source, proof.settings
+    in_int8 = any(FORMATS[one.format].saturates for one in candidates)
+    return ExportResult(
         model=Path(source.name).name,
         kind=source.kind,
         texts=whence,
         processor=describe_device(torch.device("cpu")),
-        int8=proof.int8.reason if INT8 in settings.formats else "",
+        int8=int8_range().reason if in_int8 else "",
         keep=settings.keep,
-        threads=threads,
+        threads=proof.threads,
         scores=proof.reference,
         times=_torch_times(proof) if settings.timed else None,
         megabytes=sum(one.nbytes for one in source.module.parameters()) / 1e6,
         candidates=tuple(candidates),
         default=default_format([one for one in candidates if one.file]),
+        left_out=left_out,
         reading=_reading(source),
     )
-    _write(result, source, place, output)
-    return result
 
 
-def _check_sizes(source: Source, file: OnnxFile) -> None:
-    """See that the float32 file computes what torch does for one token and for the longest text.
-
-    Raises:
-        ExportError: It does not, as where the batch or the length was fixed.
-    """
-    most = _CHECKED_OF_VOCABULARY if source.kind in ("masked", "causal") else _CHECKED
-    longest = min(source.longest, source.reader.limit, most)
-    text = example_of(" ".join(["the"] * longest))
-    whole = replace(source.reader, limit=longest).read(text)
-    short = replace(whole, ids=whole.ids[:1], types=whole.types[:1], begins=whole.begins[:1])
-    for readings in ([short], [whole], [whole, short]):
-        found = difference_of(source, file, readings)
-        if not found.largest < _CLOSE * max(1.0, _largest(source, readings)):
-            lengths = [len(one.ids) for one in readings]
-            raise ExportError(
-                f"the float32 file of {source.name!r} differs from torch by {found.largest:.2g}"
-                f" for texts of {lengths} tokens; it would be wrong, so nothing was written"
-            )
-
-
-def _largest(source: Source, readings: Sequence[Reading]) -> float:
-    every = outputs_of(source, source.reader, readings, size=len(readings))
-    return max(float(abs(one).max()) for one in every)
-
-
-def _measured(proof: _Proof, form: str, file: Path) -> Candidate:
+def _measured(proof: _Proof, name: str, file: Path, forward: Forward, exact_on: str) -> Candidate:
     """A file beside torch, and whether it is kept."""
     source, settings = proof.source, proof.settings
-    forward = OnnxFile(file, proof.threads)
     difference = difference_of(source, forward, proof.readings)
     finite = difference.largest < float("inf")
     scores = scores_of(source, forward, proof.named) if finite else ()
@@ -177,10 +158,9 @@ def _measured(proof: _Proof, form: str, file: Path) -> Candidate:
             seconds=settings.seconds_each,
         )
         times = Times(cold, tuple(rows))
-    size = sum(one.stat().st_size for one in file.parent.glob(f"{file.name}*"))
-    exact = proof.int8.exact_on if form == INT8 else "any processor"
+    size = sum(one.stat().st_size for one in file.parent.iterdir())
     return Candidate(
-        format=form,
+        format=name,
         file=file.name if written else None,
         megabytes=size / 1e6,
         difference=difference,
@@ -188,7 +168,7 @@ def _measured(proof: _Proof, form: str, file: Path) -> Candidate:
         times=times,
         kept=kept,
         verdict=verdict,
-        exact_on=exact,
+        exact_on=exact_on,
     )
 
 
@@ -228,7 +208,7 @@ def _write(result: ExportResult, source: Source, place: Path, output: Path) -> N
     try:
         with whole_folder(output) as part, quiet_transformers(), warnings.catch_warnings():
             for one in result.candidates:
-                for file in place.glob(f"{one.file}*") if one.file else ():
+                for file in (place / one.format).iterdir() if one.file else ():
                     (part / file.name).write_bytes(file.read_bytes())
             source.config.save_pretrained(part)
             save_framed(source.tokenizer, part)

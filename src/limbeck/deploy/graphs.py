@@ -1,13 +1,13 @@
-"""The graphs of a model: ONNX in float32, with ONNX Runtime's fusions, and in 8 bits.
+"""The ONNX graphs of a model: in float32, with ONNX Runtime's fusions, and in 8 bits.
 
-All three are made by transformers' exporters and by onnxruntime from one trace of the model.
+All are made by transformers' exporters and by onnxruntime from one trace of the model.
 """
 
 import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 
 from ..errors import ExportError, first_line
 from ..models.quiet import quiet_transformers
-from .settings import FLOAT32, FUSED
+from .formats import FLOAT32
 from .source import Source
 
 _ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
@@ -47,31 +47,29 @@ def float32_graph(source: Source) -> Any:
     return stripped(found)
 
 
-def graph_of(form: str, file: Path, *, reduced: bool) -> Any:
-    """Another graph of a model.
+def fused_graph(file: Path) -> Any:
+    """The graph with operators of ONNX Runtime in place of several of ONNX.
 
     Args:
-        form: A format, one of `settings.FILES`.
         file: The float32 file.
-        reduced: Whether 8-bit weights have 7 bits.
 
     Raises:
-        ExportError: The graph cannot be fused or quantized.
+        ExportError: It cannot be fused.
     """
-    import onnx_ir
+    return _made(file, "the fused graph", _fused)
 
-    graph = onnx_ir.load(file)
-    onnx_ir.external_data.load_to_model(graph)
-    if form == FLOAT32:
-        return graph
-    try:
-        with _quiet():
-            return stripped(_fused(graph) if form == FUSED else _int8(graph, reduced=reduced))
-    except Exception as error:  # of two packages, without a base
-        raise ExportError(
-            f"{form} cannot be made of the float32 graph: {first_line(error)}; leave it out"
-            f" (--formats {FLOAT32})"
-        ) from error
+
+def int8_graph(file: Path, *, reduced: bool) -> Any:
+    """The graph with weights and tables in 8 bits, whose activations are rounded while it runs.
+
+    Args:
+        file: The float32 file.
+        reduced: Whether weights have 7 bits.
+
+    Raises:
+        ExportError: It cannot be quantized.
+    """
+    return _made(file, "the graph in 8 bits", lambda graph: _int8(graph, reduced=reduced))
 
 
 def write_graph(graph: Any, file: Path) -> None:
@@ -91,6 +89,21 @@ def stripped(graph: Any) -> Any:
     ClearMetadataAndDocStringPass()(graph)
     graph.metadata_props.clear()
     return graph
+
+
+def _made(file: Path, what: str, change: Callable[[Any], Any]) -> Any:
+    import onnx_ir
+
+    graph = onnx_ir.load(file)
+    onnx_ir.external_data.load_to_model(graph)
+    try:
+        with _quiet():
+            return stripped(change(graph))
+    except Exception as error:  # of two packages, without a base
+        raise ExportError(
+            f"{what} cannot be made of the float32 graph: {first_line(error)}; leave it out"
+            f" (--formats {FLOAT32})"
+        ) from error
 
 
 def _fused(graph: Any) -> Any:

@@ -3,18 +3,18 @@
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..export.load import load as load_pretrained
-from .onnx_model import OnnxModel, is_exported
+from .exported_model import ExportedModel, is_exported
 
 
-def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast] | OnnxModel:
+def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast] | ExportedModel:
     """A model in evaluation mode with its tokenizer, or what runs the files of `limbeck export`.
 
     Args:
-        name: A folder of `limbeck export`, which gives an `OnnxModel`; otherwise as for
+        name: A folder of `limbeck export`, which gives an `ExportedModel`; otherwise as for
             `limbeck.export.load.load`, which gives a model and its tokenizer.
 
     Raises:
         ModelError: The model cannot be loaded.
         ExportError: The folder of `limbeck export` holds no file.
     """
-    return OnnxModel(name) if is_exported(name) else load_pretrained(name)
+    return ExportedModel(name) if is_exported(name) else load_pretrained(name)

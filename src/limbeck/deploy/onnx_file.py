@@ -1,19 +1,14 @@
 """A model file on ONNX Runtime: arrays in, an array out."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from ..errors import ExportError, first_line
-from .settings import need_onnx
-
-Feed = Mapping[str, ndarray]
-Output = Float[ndarray, "batch *rest"]
-Forward = Callable[[Feed], ndarray]
+from .engines import Feed, Output
+from .formats import need_engine
 
 
 class OnnxFile:
@@ -29,9 +24,8 @@ class OnnxFile:
     """
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
-        need_onnx("running an ONNX file")
-        self.file = file
-        self._session = session_of(file, threads)
+        need_engine("ONNX Runtime", "running an ONNX file")
+        self._session = _session_of(file, threads)
         self.inputs = tuple(one.name for one in self._session.get_inputs())
 
     def __call__(self, feed: Feed) -> Output:
@@ -41,7 +35,7 @@ class OnnxFile:
         return found
 
 
-def session_of(file: Path, threads: int | None) -> Any:
+def _session_of(file: Path, threads: int | None) -> Any:
     """A session of ONNX Runtime.
 
     Raises:

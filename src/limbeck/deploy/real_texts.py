@@ -15,6 +15,7 @@ from .source import Source
 
 _NOVELS = Path(__file__).parents[1] / "demo" / "novels.txt.gz"
 _ROWS, _OF_VOCABULARY = 256, 48  # texts; fewer where every token has a whole vocabulary
+_CALIBRATED = 128  # texts that ranges are read off
 _FEWEST_WORDS = 4  # of a line of a novel
 
 
@@ -35,12 +36,31 @@ def real_texts(source: Source, named: ScoredTasks) -> tuple[list[Example], str]:
     for pairs in named.similarity:
         rows = [Example(text=text) for text in pairs.left]
         return _some(rows, most, f"texts of {pairs.name}")
+    return _some(_lines(source)[:most], most, "lines of the demo's English novels")
+
+
+def calibration_texts(source: Source, named: ScoredTasks) -> list[Example]:
+    """Rows that ranges of activations are read off, none of which is scored.
+
+    The rows that a run held out; else training rows of a named task; else lines of the demo's text.
+
+    Args:
+        source: The model, whose name may be that of a run folder.
+        named: What it is scored on.
+    """
+    held_out = _held_out(Path(source.name))
+    rows = held_out or next((task.train for task in named.tasks if task.train), ())
+    return _evenly(rows or _lines(source), _CALIBRATED)
+
+
+def _lines(source: Source) -> list[Example]:
+    """Lines of the demo's text; of a tagger their words."""
     lines = read_documents(TextSource(str(_NOVELS)))
     long_enough = (line for line in lines if len(line.split()) >= _FEWEST_WORDS)
-    rows = [Example(text=line) for line in islice(long_enough, most)]
+    rows = [Example(text=line) for line in islice(long_enough, _ROWS)]
     if source.kind == "token":
         rows = [Example(words=tuple((row.text or "").split())) for row in rows]
-    return _some(rows, most, "lines of the demo's English novels")
+    return rows
 
 
 def _held_out(run: Path) -> Sequence[Example]:
@@ -57,7 +77,11 @@ def _held_out(run: Path) -> Sequence[Example]:
 
 
 def _some(rows: Sequence[Example], most: int, whence: str) -> tuple[list[Example], str]:
+    chosen = _evenly(rows, most)
+    return chosen, f"{len(chosen)} {whence}"
+
+
+def _evenly(rows: Sequence[Example], most: int) -> list[Example]:
     """So many rows, evenly over all of them."""
     step = max(1, len(rows) // most)
-    chosen = list(rows[::step][:most])
-    return chosen, f"{len(chosen)} {whence}"
+    return list(rows[::step][:most])

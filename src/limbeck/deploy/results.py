@@ -66,7 +66,7 @@ class Candidate:
     """A file that was made.
 
     Attributes:
-        format: Of `settings.FILES`.
+        format: Of `formats.FORMATS`.
         file: Its name; None where it was not written.
         megabytes: In 1e6 bytes.
         difference: To torch in float32.
@@ -104,6 +104,7 @@ class ExportResult:
         times: Of torch in float32.
         megabytes: Of its weights in float32.
         candidates: In the order of the formats.
+        left_out: Why other formats were not made, by their names.
         default: The format that `limbeck.load` runs; None where no file was written.
         reading: How texts are read: labels, max_length and so on.
     """
@@ -120,6 +121,7 @@ class ExportResult:
     megabytes: float
     candidates: tuple[Candidate, ...]
     default: str | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ..reports.task_results import Interval
 from ..run.own_head import task_of_head
 from ..run.task_answers import Answers, columns_of, scored
 from .batches import outputs_of
-from .onnx_file import Forward
+from .engines import Forward
 from .results import Scored
 from .source import Source
 

@@ -1,14 +1,10 @@
 """What `limbeck export` is told, checked before torch or a model is loaded."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ExportError, MissingExtraError, nearest
-
-FLOAT32, FUSED, INT8 = "onnx", "onnx-fused", "onnx-int8"
-FILES = {FLOAT32: "model.onnx", FUSED: "model_fused.onnx", INT8: "model_int8.onnx"}
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+from ..errors import ExportError
+from .formats import FORMATS, check_formats, need_engine
 
 
 @dataclass(frozen=True)
@@ -16,7 +12,8 @@ class ExportSettings:
     """What is made of a model, and what is kept of it.
 
     Attributes:
-        formats: Keys of `FILES`.
+        formats: Keys of `FORMATS`; None for all that suit the model and whose packages are
+            installed.
         keep: The least share of the score that a file must have to be written.
         tasks: DIR/NAME of tasks that a model with a head of its own is scored on.
         similarity: DIR/NAME of pairs with numbers that vectors are scored on.
@@ -26,7 +23,7 @@ class ExportSettings:
         seconds_each: Time spent on each batch size and length, at least.
     """
 
-    formats: tuple[str, ...] = tuple(FILES)
+    formats: tuple[str, ...] | None = None
     keep: float = 0.99
     tasks: tuple[str, ...] = ()
     similarity: tuple[str, ...] = ()
@@ -41,18 +38,12 @@ class ExportSettings:
         Raises:
             ExportError: A format is not known, a number is out of its range, or the folder holds
                 something.
-            MissingExtraError: The packages that write and run ONNX are not installed.
+            MissingExtraError: The packages of a named format are not installed.
         """
-        if not self.formats:
-            raise ExportError(f"no format is given; name some of {', '.join(FILES)}")
-        for name in self.formats:
-            if "past" in name or "cache" in name:
-                raise ExportError(
-                    f"the format {name!r} has the cache of a decoder, and decoders are exported"
-                    f" without a cache, to score texts; name some of {', '.join(FILES)}"
-                )
-            if name not in FILES:
-                raise ExportError(f"the format {name!r} is not known{nearest(name, FILES)}")
+        if self.formats is not None:
+            if not self.formats:
+                raise ExportError(f"no format is given; name some of {', '.join(FORMATS)}")
+            check_formats(self.formats)
         if not 0 <= self.keep <= 1:
             raise ExportError(
                 f"--keep is {self.keep:g}, and it is the share of a score that a file must keep;"
@@ -63,19 +54,5 @@ class ExportSettings:
         if output.is_file() or (output.is_dir() and any(output.iterdir())):
             what = "is a file" if output.is_file() else "is not empty"
             raise ExportError(f"{str(output)!r} {what}, and nothing is replaced; name a new folder")
-        need_onnx("exporting to ONNX")
-
-
-def need_onnx(what: str) -> None:
-    """See that the packages of the extra `onnx` are installed.
-
-    Args:
-        what: That needs them.
-
-    Raises:
-        MissingExtraError: One is not.
-    """
-    if lacking := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise MissingExtraError(
-            f"{what} needs {' and '.join(lacking)}; run: pip install 'limbeck[onnx]'"
-        )
+        for name in self.formats or ():
+            need_engine(FORMATS[name].engine, f"the format {name}")

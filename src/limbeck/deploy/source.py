@@ -20,7 +20,7 @@ from ..models.shapes import shape_of
 from ..models.task_heads import TaskHead, head_of, is_multi_label, no_head_of_task
 from ..run.task_batches import Reader
 from ..tokenization.load import load_tokenizer
-from .onnx_file import Feed
+from .engines import Feed
 
 Kind = Literal["vectors", "sequence", "token", "masked", "causal", "body"]
 OUTPUTS: dict[Kind, str] = {

@@ -48,6 +48,8 @@ def export_tables(result: ExportResult) -> list[tuple[str, Table]]:
         (f"Milliseconds on the processor, {_threads(result.threads)}", _times(result)),
         ("Answers that changed, by the class that torch gives", _flips(result.candidates)),
     ]
+    if result.left_out:
+        tables.append(("Left out", [["format", "why"], *map(list, result.left_out.items())]))
     return [(heading, table) for heading, table in tables if len(table) > 1 and len(table[0]) > 1]
 
 
@@ -127,7 +129,7 @@ def _notes(result: ExportResult) -> list[str]:
         *([f"8-bit weights: {result.int8}"] if result.int8 else []),
         "dynamic int8 scales the activations of a whole batch at once, so that a text in a batch"
         " may differ from the same text alone",
-        "cold start: importing ONNX Runtime, loading the file and the first answer",
+        "cold start: importing the engine, loading the file and the first answer",
     ]
 
 

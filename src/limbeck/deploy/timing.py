@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..system.child import ChildError, printed_by
-from .onnx_file import session_of
+from .engines import open_file
 
 BATCHES, LENGTHS = (1, 8, 32), (16, 128)
 _WARM_UP, _FEWEST = 2, 5
@@ -65,7 +65,7 @@ def times_of_file(
 ) -> tuple[float, Times]:
     """Seconds until a fresh process has its first answer, and those of `times_of`.
 
-    The first number is of importing ONNX Runtime, loading the file and one text of one token.
+    The first number is of importing the engine, loading the file and one text of one token.
 
     Raises:
         ExportError: The process failed; its last lines are in the message.
@@ -86,7 +86,7 @@ def times_of_file(
 
 def print_times() -> None:
     """Print the times of a file: the program of the process that is measured."""
-    parser = argparse.ArgumentParser(description="Print the times of an ONNX file as JSON.")
+    parser = argparse.ArgumentParser(description="Print the times of a model file as JSON.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--vocabulary", type=int, default=100)
@@ -94,13 +94,12 @@ def print_times() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
     given = parser.parse_args()
     began = time.perf_counter()
-    session = session_of(given.file, given.threads)
-    inputs = [one.name for one in session.get_inputs()]
-    session.run(None, dict.fromkeys(inputs, np.ones((1, 1), np.int64)))
+    run = open_file(given.file, given.threads)
+    run(dict.fromkeys(run.inputs, np.ones((1, 1), np.int64)))
     cold = time.perf_counter() - began
     times = times_of(
-        lambda feed: session.run(None, feed),
-        inputs,
+        run,
+        run.inputs,
         vocabulary=given.vocabulary,
         lengths=given.lengths,
         seconds=given.seconds,

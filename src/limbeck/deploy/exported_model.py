@@ -1,4 +1,4 @@
-"""An exported folder, run on ONNX Runtime from texts."""
+"""An exported folder, run from texts on the engine of its file."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from ..errors import ExportError
 from ..run.task_batches import Reader
 from ..tokenization.load import load_tokenizer
 from .batches import Given, example_of, outputs_of
+from .engines import open_file
+from .formats import FORMATS
 from .int8_range import int8_range
-from .onnx_file import OnnxFile
-from .settings import FILES, INT8
 from .tables import RESULT
 
 _VERSION_KEY = "limbeck_export"
@@ -26,7 +26,7 @@ def is_exported(name: str) -> bool:
     return _result(Path(name)) is not None
 
 
-class OnnxModel:
+class ExportedModel:
     """A model file with its tokenizer.
 
     Args:
@@ -43,7 +43,7 @@ class OnnxModel:
 
     Raises:
         ExportError: It is no such folder, or does not hold the file.
-        MissingExtraError: ONNX Runtime is not installed.
+        MissingExtraError: The engine of the file is not installed.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OnnxModel:
             )
         self.kind: str = result["kind"]
         self.format = _chosen(str(folder), result, format)
-        self._file = OnnxFile(Path(folder) / FILES[self.format], threads)
+        self._file = open_file(Path(folder) / FORMATS[self.format].file, threads)
         said = result["reading"]
         self.labels: tuple[str, ...] = tuple(said["labels"])
         self.max_length: int = said["max_length"]
@@ -167,5 +167,5 @@ def _chosen(folder: str, result: dict[str, Any], wanted: str | None) -> str:
         return wanted
     default: str = result["default"]
     saturates = int8_range().reduced and there[default]["exact_on"] != "any processor"
-    others = [name for name in there if name != INT8]
-    return others[-1] if default == INT8 and saturates and others else default
+    others = [name for name in there if not FORMATS[name].saturates]
+    return others[-1] if saturates and others else default
