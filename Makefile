@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PAGE := examples/onnxruntime_web
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test test-browser test-llama-cpp lint benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/limbeck demo -o runs/demo
@@ -15,6 +16,20 @@ test: $(STAMP)
 	$(BIN)/limbeck plan recipes/smoke.yaml --no-timed
 	rm -rf runs/smoke
 	$(BIN)/limbeck distill recipes/smoke.yaml -o runs/smoke
+
+# The page of the browser's example in headless Chromium: needs node, npm and Debian's chromium.
+test-browser: $(STAMP) $(PAGE)/node_modules
+	$(BIN)/python -m pip install --quiet 'playwright>=1.50'
+	$(BIN)/pytest -p no:xdist -o pythonpath=tests $(PAGE)
+
+$(PAGE)/node_modules: $(PAGE)/package-lock.json
+	npm ci --prefix $(PAGE) --ignore-scripts --no-audit --no-fund
+	touch $@
+
+# GGUF files on llama.cpp: needs a C++ compiler, which works for about five minutes on two cores.
+test-llama-cpp: $(STAMP)
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,llama-cpp]'
+	$(BIN)/pytest -p no:xdist tests/deploy/test_llama_cpp.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,7 +50,7 @@ benchmark: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,generation,gguf,lora,onnx,quantize,sentence-transformers,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,generation,gguf,lora,onnx,openvino,quantize,sentence-transformers,tensorboard,dev]'
 	touch $(STAMP)
 
 clean:

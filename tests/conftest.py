@@ -11,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a second thread only slows models of this
 import random
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ from limbeck.run.distill import Run, distill
 from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
+
+# `make test-llama-cpp` compiles llama.cpp, which takes minutes, and runs these.
+collect_ignore = [] if find_spec("llama_cpp") else ["deploy/test_llama_cpp.py"]
 
 WORDS = (
     "the a red old house garden river stone letter evening morning friend answered walked looked"

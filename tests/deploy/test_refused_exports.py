@@ -70,12 +70,6 @@ def test_remote_code_and_weights_that_are_rounded(folder, tmp_path):
     assert not (tmp_path / "files").exists()
 
 
-def test_low_rank_layers(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(of_source, "low_rank_ranks", lambda config: {"layer": 2})
-    with pytest.raises(ExportError, match="export: dense"):
-        export(str(folder), tmp_path / "files", PLAIN)
-
-
 def test_tasks_that_the_model_has_no_head_for(folder, tmp_path):
     with pytest.raises(ExportError, match="--task needs a model with a head of its own"):
         export(str(folder), tmp_path / "files", ExportSettings(tasks=("x/y",)))

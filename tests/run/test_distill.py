@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokeni
 from limbeck.errors import RecipeError
 from limbeck.run.costs import kept_cost
 from limbeck.run.distill import distill
+from limbeck.system.locks import claim
 
 CODE = """
 import sys, yaml
@@ -226,3 +227,11 @@ def test_the_card_says_what_was_scored(raw_recipe, tmp_path):
     }
     card = (distill(raw_recipe, tmp_path / "run").student / "README.md").read_text("utf-8")
     assert "## Quality" in card and "- toy (accuracy, x 100): " in card and "teacher 50.0" in card
+
+
+def test_two_commands_do_not_train_in_one_folder(raw_recipe, tmp_path):
+    with claim(tmp_path / "run", "training") as free:
+        assert free
+        with pytest.raises(RecipeError, match="another command is training in"):
+            distill(raw_recipe, tmp_path / "run")
+    assert distill(raw_recipe, tmp_path / "run").student.is_dir()

@@ -11,7 +11,7 @@ from ..system.choices import PrecisionChoice
 from .terminal import console, print_table
 
 if TYPE_CHECKING:
-    from ..evaluation.embeddings.encode import TextEncoder
+    from ..evaluation.embeddings.encode import Encoder
     from ..evaluation.embeddings.measure import EmbeddingScore
 
 Similarity = Annotated[
@@ -64,6 +64,8 @@ class EmbeddingFlags:
     truncate_dim: int | None
     precision: PrecisionChoice
     split: str | None
+    threads: int | None
+    format_: str | None
 
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> "EmbeddingFlags":
@@ -104,12 +106,12 @@ def embedding_scores(model: str, flags: EmbeddingFlags) -> list[dict[str, Any]]:
         tuple(files.read_retrieval(at) for at in flags.retrieval or ()),
         tuple(files.read_bitext(at) for at in flags.bitext or ()),
     )
-    encoder = _encoder(model, flags, pooling=flags.sentence_pooling)
-    documents = _encoder(flags.documents, flags, pooling=None) if flags.documents else None
+    encoder = _encoder(model, flags, pooling=flags.sentence_pooling, form=flags.format_)
+    documents = _encoder(flags.documents, flags) if flags.documents else None
     prompts = Prompts(flags.query_prompt, flags.document_prompt, flags.text_prompt)
     with showing(console):
         scores = evaluate_embeddings(encoder, tasks, documents=documents, prompts=prompts)
-    heading = f"{model}, vectors of {encoder.vectors.width} coordinates"
+    heading = f"{model}, vectors of {encoder.width} coordinates"
     head = ["task", "metric", "score", "95 % interval", "rows"]
     print_table(heading, [head, *(row for score in scores for row in _rows(score))])
     before = {name: text for score in scores for name, text in score.prompts.items() if text}
@@ -120,12 +122,17 @@ def embedding_scores(model: str, flags: EmbeddingFlags) -> list[dict[str, Any]]:
     return [score.to_json() for score in scores]
 
 
-def _encoder(name: str, flags: EmbeddingFlags, *, pooling: str | None) -> "TextEncoder":
-    """A model, after a word on what its folder does not say."""
+def _encoder(
+    name: str, flags: EmbeddingFlags, *, pooling: str | None = None, form: str | None = None
+) -> "Encoder":
+    """A model or a file of one, after a word on what its folder does not say."""
+    from ..deploy.exported_model import ExportedModel, is_exported
     from ..evaluation.embeddings.encode import load_text_encoder
     from ..models.locate import model_of_run
     from ..system.device import choose_device, choose_precision, emulation_warning
 
+    if is_exported(name):
+        return ExportedModel(name, format=form, threads=flags.threads).encoder()
     device = choose_device()
     if warning := emulation_warning(choose_precision(flags.precision, device), device):
         console.print(f"warning: {warning}", style="yellow", highlight=False)

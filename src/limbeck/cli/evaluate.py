@@ -11,7 +11,7 @@ import typer
 
 from ..errors import EvaluationError
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
-from . import embeddings
+from . import embeddings, exported
 from .terminal import console, print_table
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 RESULTS = "evaluation.json"
 _Model = Annotated[
-    str, typer.Argument(help="A model folder, GGUF file, run folder, hub name or minilm-demo.")
+    str,
+    typer.Argument(
+        help="A model folder, GGUF file, run folder, hub name or minilm-demo; or a folder of"
+        " limbeck export, whose file is scored with --own-head, --similarity, --retrieval, --bitext"
+        " and --cost."
+    ),
 ]
 _Task = Annotated[
     list[str] | None,
@@ -75,7 +80,10 @@ _Teacher = Annotated[
     typer.Option(help="Decoder tasks: report agreement with this teacher by position."),
 ]
 _Cost = Annotated[bool, typer.Option(help="Measure size, memory and latency too.")]
-_Threads = Annotated[int | None, typer.Option(help="With --cost: processor threads.")]
+_Threads = Annotated[
+    int | None,
+    typer.Option(help="With --cost, and for a folder of limbeck export: processor threads."),
+]
 _Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help=f"Folder for {RESULTS}; a second call resumes there."),
@@ -107,6 +115,7 @@ def evaluate(
     teacher: _Teacher = None,
     cost: _Cost = False,
     threads: _Threads = None,
+    format_: exported.Format = None,
     similarity: embeddings.Similarity = None,
     retrieval: embeddings.Retrieval = None,
     bitext: embeddings.Bitext = None,
@@ -122,20 +131,22 @@ def evaluate(
     """Score a model folder on tasks, over several seeds, and its vectors of texts as they are.
 
     Encoders are fine-tuned first. Decoders answer the prompts of their tasks without fine-tuning.
-    Vectors are scored with --similarity, --retrieval and --bitext, without fine-tuning.
+    Vectors are scored with --similarity, --retrieval and --bitext, without fine-tuning. A folder of
+    limbeck export is scored as it is, on the engine of its file.
     """
     given = locals()
     from ..recipe.parse import parse_evaluation
 
     part = parse_evaluation(_settings(given))
     flags = embeddings.EmbeddingFlags.among(given)
+    of_file = exported.is_file(model, given)
     of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
-    only_vectors = of_vectors and not (task or teacher)
-    found = {} if only_vectors else _scores(model, part, teacher, output, own_head=own_head)
+    asked = task or teacher or not (of_vectors or of_file)
+    found = _scores(model, part, given) if asked else {}
     if of_vectors:
         found["embeddings"] = of_vectors
     if cost:
-        found["cost"] = _cost(model, threads)
+        found["cost"] = _cost(model, given, of_file=of_file)
     _save(found, output, printed=json_)
 
 
@@ -163,14 +174,7 @@ def _rate_and_epochs(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**of_epochs, **({"learning_rate": rates[0]} if rates else {})}
 
 
-def _scores(
-    model: str,
-    part: "EvaluationPart",
-    teacher: str | None,
-    output: Path | None,
-    *,
-    own_head: bool,
-) -> dict[str, Any]:
+def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dict[str, Any]:
     """Measure the model on all tasks, show the table, and return the results as JSON holds them."""
     from ..evaluation.leaks import leak_notes
     from ..evaluation.task_files import load_task
@@ -178,17 +182,20 @@ def _scores(
     from ..run.evaluate import evaluate_model
     from ..run.own_head import own_head_scores
 
-    model = model_of_run(model)
+    model, teacher, own_head = model_of_run(model), given["teacher"], given["own_head"]
     # First, so that a teacher that does not fit is refused before anything takes long.
     parts = _by_position(model, model_of_run(teacher), part) if teacher else None
     for location in part.tasks:
         for note in leak_notes(load_task(location, test_split=part.split)):
             console.print(note, highlight=False, soft_wrap=True)
-    if own_head:
+    if exported.is_file(model, given):
+        form, threads = given["format_"], given["threads"]
+        scores = exported.own_head_scores_of_file(model, part, form=form, threads=threads)
+    elif own_head:
         length = part.finetuning.max_length
         scores = own_head_scores(model, part.tasks, split=part.split, max_length=length)
     else:
-        scores = evaluate_model(model, part.tasks, part, results=output, console=console)
+        scores = evaluate_model(model, part.tasks, part, results=given["output"], console=console)
     head = ["task", "metric", "mean", "standard deviation"]
     print_table(model, [head, *map(_row, scores.items())])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
@@ -243,10 +250,13 @@ def _row(item: "tuple[str, TaskScore]") -> list[str]:
     return [name, score.metric, f"{100 * score.mean:.1f}", deviation]
 
 
-def _cost(model: str, threads: int | None) -> dict[str, Any]:
+def _cost(model: str, given: Mapping[str, Any], *, of_file: bool) -> dict[str, Any]:
     from ..evaluation.cost import measure_cost
     from ..models.locate import model_of_run
 
+    threads = given["threads"]
+    if of_file:
+        return exported.cost_of_exported(model, form=given["format_"], threads=threads)
     return asdict(measure_cost(model_of_run(model), threads=threads))
 
 

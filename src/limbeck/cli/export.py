@@ -66,10 +66,15 @@ def export(
     settings.check(output)
 
     from ..deploy.export import export as export_model
-    from ..deploy.tables import export_tables, headline
+    from ..deploy.report.tables import export_tables, headline
+    from ..export.origin import licence_warnings
 
     result = export_model(model, output, settings)
     for heading, table in export_tables(result):
         print_table(heading, table)
     console.print(headline(result), highlight=False, soft_wrap=True)
+    for warning in licence_warnings(result.origins):
+        console.print(
+            f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     console.print(f"report: {output / 'export.html'}", highlight=False, soft_wrap=True)

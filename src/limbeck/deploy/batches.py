@@ -7,7 +7,7 @@ from numpy import ndarray
 
 from ..evaluation.tasks import Example
 from ..run.task_batches import Reader, Reading
-from .engines import Feed, Forward
+from .arrays import Feed, Forward
 
 Given = str | tuple[str, str] | list[str]
 

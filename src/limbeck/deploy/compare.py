@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy import ndarray
+from scipy.special import log_softmax
 
 from ..run.task_batches import Reading
+from .arrays import Forward
 from .batches import outputs_of
-from .engines import Forward
 from .results import Difference
 from .source import Source
 
@@ -35,6 +36,8 @@ def difference_of(source: Source, forward: Forward, readings: Sequence[Reading])
                 begins = np.array(reading.begins) >= 0
                 one, other = one[begins], other[begins]
             sums.add(np.atleast_2d(one), np.atleast_2d(other))
+            if source.kind == "causal":
+                sums.add_bits(reading.ids, one, other)
     return sums.difference(_alone(source, forward, readings[:_ALONE]))
 
 
@@ -56,6 +59,7 @@ class _Sums:
         self._same, self._cosines, self._rows = 0, 0.0, 0
         self._flips: Counter[str] = Counter()
         self._both: list[tuple[float, float]] = []
+        self._bits, self._predicted = np.zeros(2), 0
 
     def add(self, one: ndarray, other: ndarray) -> None:
         """Outputs [rows, width] of torch and of the file."""
@@ -78,6 +82,14 @@ class _Sums:
             if self._labels:
                 self._flips.update(self._labels[place] for place in best[~same])
 
+    def add_bits(self, ids: Sequence[int], one: ndarray, other: ndarray) -> None:
+        """Logits [tokens, vocabulary] of torch and of the file, which predict the next ids."""
+        place = np.arange(len(ids) - 1), np.array(ids[1:], int)
+        for side, logits in enumerate((one, other)):
+            exact = logits[: len(ids) - 1].astype(float)
+            self._bits[side] -= (log_softmax(exact, axis=1)[place] / np.log(2)).sum()
+        self._predicted += len(ids) - 1
+
     def difference(self, alone: float) -> Difference:
         """All of it."""
         agreement = None if self._vectors else self._same / max(1, self._rows)
@@ -90,7 +102,14 @@ class _Sums:
             cosine=self._cosines / max(1, self._rows) if self._vectors else None,
             flips=dict(self._flips.most_common()),
             alone=alone,
+            bits=self._mean_bits(),
         )
+
+    def _mean_bits(self) -> tuple[float, float] | None:
+        if not self._predicted:
+            return None
+        exact, found = (float(bits) / self._predicted for bits in self._bits)
+        return exact, found
 
 
 def _correlation(both: ndarray) -> float:

@@ -1,32 +1,9 @@
 """A file of any format, opened by the engine that runs it: arrays in, an array out."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-from jaxtyping import Float
-from numpy import ndarray
 
 from ..errors import ExportError
-
-Feed = Mapping[str, ndarray]
-Output = Float[ndarray, "batch *rest"]
-Forward = Callable[[Feed], ndarray]
-
-
-@runtime_checkable
-class ModelFile(Protocol):
-    """A file that is ready to run.
-
-    Attributes:
-        inputs: Names of the arrays that it takes.
-    """
-
-    inputs: tuple[str, ...]
-
-    def __call__(self, feed: Feed) -> Output:
-        """The only output, for int64 arrays [batch, tokens] by name; more of them may be given."""
-        ...
+from .arrays import ModelFile
 
 
 def open_file(file: Path, threads: int | None = None) -> ModelFile:
@@ -41,9 +18,18 @@ def open_file(file: Path, threads: int | None = None) -> ModelFile:
         MissingExtraError: The engine is not installed.
     """
     if file.suffix == ".onnx":
-        from .onnx_file import OnnxFile
+        from .onnx_files.onnx_file import OnnxFile
 
         return OnnxFile(file, threads)
+    if file.suffix == ".xml":
+        from .openvino_files.openvino_file import OpenVinoFile
+
+        return OpenVinoFile(file, threads)
+    if file.suffix == ".gguf":
+        from .gguf_files.llama_cpp_file import LlamaCppFile
+
+        return LlamaCppFile(file, threads)
     raise ExportError(
-        f"{file.name!r} is none of the files that `limbeck export` writes (.onnx); give one of them"
+        f"{file.name!r} is none of the files that `limbeck export` writes (.onnx, .xml, .gguf);"
+        " give one of them"
     )

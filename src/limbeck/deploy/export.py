@@ -11,16 +11,21 @@ import torch
 
 from ..errors import ExportError
 from ..models.quiet import quiet_transformers
+from ..recipe.task_rows import text_of
+from ..run.card_facts import origins_of_model
 from ..run.task_batches import Reading
 from ..system.device import describe_device
 from ..system.files import whole_folder
 from ..tokenization.post_processor import save_framed
+from .arrays import Forward
 from .compare import difference_of
-from .engines import Forward, open_file
+from .engines import open_file
 from .formats import FLOAT32, FORMATS, formats_of
 from .int8_range import int8_range
 from .making import Making, make_file
 from .real_texts import calibration_texts, real_texts
+from .report.card import export_card
+from .report.tables import report_files
 from .results import (
     Candidate,
     ExportResult,
@@ -33,7 +38,6 @@ from .results import (
 from .scores import ScoredTasks, read_tasks, scores_of
 from .settings import ExportSettings
 from .source import OUTPUTS, Source, load_source
-from .tables import report_files
 from .timing import LENGTHS, times_of, times_of_file
 
 
@@ -97,8 +101,9 @@ def _candidates(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Every file, made in a folder of its own and measured, and why others could not be made."""
     source = proof.source
-    calibration = [source.reader.read(row) for row in calibration_texts(source, proof.named)]
-    making = Making(source, place, calibration)
+    rows = calibration_texts(source, proof.named)
+    texts = [text_of(row) for row in rows]
+    making = Making(source, place, [source.reader.read(row) for row in rows], texts)
     found, failed = [], {}
     for name in formats:
         file = place / name / FORMATS[name].file
@@ -136,6 +141,7 @@ def _result(
         default=default_format([one for one in candidates if one.file]),
         left_out=left_out,
         reading=_reading(source),
+        origins=origins_of_model(source.name),
     )
 
 
@@ -212,7 +218,8 @@ def _write(result: ExportResult, source: Source, place: Path, output: Path) -> N
                     (part / file.name).write_bytes(file.read_bytes())
             source.config.save_pretrained(part)
             save_framed(source.tokenizer, part)
-            for name, content in report_files(result).items():
+            texts = {**report_files(result), "README.md": export_card(result)}
+            for name, content in texts.items():
                 (part / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ExportError(

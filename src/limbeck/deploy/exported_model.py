@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,21 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from ..errors import ExportError
+from ..evaluation.finetune import SeedScore
+from ..evaluation.tasks import Task
+from ..models.task_heads import TaskHead
 from ..run.task_batches import Reader
+from ..tokenization.chat import tokenize_said
+from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
+from ..tokenization.text_bytes import tokenize_texts
 from .batches import Given, example_of, outputs_of
 from .engines import open_file
 from .formats import FORMATS
+from .gguf_files.llama_cpp_file import LlamaCppFile
 from .int8_range import int8_range
-from .tables import RESULT
+from .results import RESULT
+from .scores import FileEncoder, score_of_file
 
 _VERSION_KEY = "limbeck_export"
 
@@ -36,6 +45,7 @@ class ExportedModel:
         threads: That compute; None for as many as there are cores.
 
     Attributes:
+        name: The folder.
         kind: What it says of a text: vectors, sequence, token, masked, causal or body.
         labels: Of a classifier or tagger, in the order of the logits.
         format: Of the file that runs.
@@ -57,6 +67,7 @@ class ExportedModel:
         self.kind: str = result["kind"]
         self.format = _chosen(str(folder), result, format)
         self._file = open_file(Path(folder) / FORMATS[self.format].file, threads)
+        self.name = str(folder)
         said = result["reading"]
         self.labels: tuple[str, ...] = tuple(said["labels"])
         self.max_length: int = said["max_length"]
@@ -126,6 +137,105 @@ class ExportedModel:
             raise ExportError(f"the file gives no states (its kind is {self.kind}); use {own}")
         return self._outputs(texts, batch_size)
 
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        chat_template: bool = False,
+    ) -> str:
+        """The text with which a decoder continues a prompt, by llama.cpp with its cache.
+
+        Args:
+            prompt: Special tokens that it spells are read as text.
+            max_new_tokens: At most.
+            temperature: 0 takes the most likely token each time.
+            seed: Of the random numbers.
+            chat_template: Put the prompt in the model's chat template.
+
+        Raises:
+            ExportError: The file is no GGUF file of a decoder, or the prompt leaves no room.
+            DataError: There is no chat template, or it fails.
+        """
+        if not isinstance(self._file, LlamaCppFile) or self.kind != "causal":
+            raise ExportError(
+                f"the format {self.format} of a model of the kind {self.kind} does not generate"
+                " text; export a decoder to a GGUF format, and name it: format='gguf'"
+            )
+        tokenizer = self._reader.tokenizer
+        if chat_template:
+            ids = tokenize_said(tokenizer, [prompt])[0].ids.tolist()
+        else:
+            said = tokenize_texts(tokenizer, [prompt])[0].ids.tolist()
+            ids = [*frame_of(tokenizer).begin, *said]
+        if max_new_tokens < 1 or len(ids) + max_new_tokens > self.max_length:
+            raise ExportError(
+                f"the prompt has {len(ids)} tokens, max_new_tokens is {max_new_tokens}, and the"
+                f" model reads {self.max_length} together; give a shorter prompt, or another number"
+            )
+        found = self._file.generate(ids, max_new_tokens, temperature=temperature, seed=seed)
+        return str(tokenizer.decode(list(found)))
+
+    def encoder(self) -> FileEncoder:
+        """What makes vectors of texts, read as `limbeck evaluate` reads them for a model in torch.
+
+        Raises:
+            ExportError: The model gives no vectors of texts.
+        """
+        if self.kind != "vectors":
+            raise ExportError(
+                f"{self.name!r} makes no vectors of texts (its kind is {self.kind}); export a"
+                " folder of sentence-transformers"
+            )
+        one = self._file(dict.fromkeys(self._file.inputs, np.ones((1, 1), np.int64)))
+        return FileEncoder(
+            name=self.name,
+            tokenizer=self._reader.tokenizer,
+            width=one.shape[-1],
+            max_length=self.max_length,
+            prompts=self._prompts,
+            default_prompt=self._default_prompt,
+            lowercase=self._lowercase,
+            forward=self._file,
+        )
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that texts are made of."""
+        return len(self._reader.tokenizer)
+
+    def need_head(self) -> TaskHead:
+        """The head of a classifier, tagger or scoring model.
+
+        Raises:
+            ExportError: The model has none.
+        """
+        if self.kind == "token":
+            return TaskHead("token", self.labels)
+        if self.kind == "sequence":
+            return TaskHead("sequence", self.labels)
+        raise ExportError(
+            f"{self.name!r} has no head of a classifier, tagger or scoring model (its kind is"
+            f" {self.kind}); score vectors with --similarity, or export a model with a head"
+        )
+
+    def score(self, task: Task, *, max_length: int = 2**20) -> SeedScore:
+        """The score of the model's own head on the test rows of a task.
+
+        Args:
+            task: With all labels of the head.
+            max_length: Tokens of a row at most; never more than the model reads.
+
+        Raises:
+            ExportError: The model has no head.
+            EvaluationError: A number is not finite.
+        """
+        head = self.need_head()
+        reader = replace(self._reader, limit=min(max_length, self.max_length))
+        return score_of_file(self._file, reader, head, task)
+
     def _outputs(self, texts: Sequence[Given], batch_size: int) -> list[ndarray]:
         readings = [self._reader.read(example_of(text)) for text in texts]
         found = outputs_of(self._file, self._reader, readings, size=batch_size)
@@ -168,4 +278,10 @@ def _chosen(folder: str, result: dict[str, Any], wanted: str | None) -> str:
     default: str = result["default"]
     saturates = int8_range().reduced and there[default]["exact_on"] != "any processor"
     others = [name for name in there if not FORMATS[name].saturates]
-    return others[-1] if saturates and others else default
+    return min(others, key=lambda name: _seconds(there[name])) if saturates and others else default
+
+
+def _seconds(candidate: dict[str, Any]) -> float:
+    """The time of the quickest forward; 0 where it was not measured."""
+    times = candidate["times"]
+    return min(row[2] for row in times["rows"]) if times else 0.0

@@ -38,10 +38,32 @@ class Format:
 
 
 FLOAT32, FUSED, INT8 = "onnx", "onnx-fused", "onnx-int8"
+STATIC_INT8 = "onnx-int8-static"
+INT8_WEIGHTS, INT4_WEIGHTS = "onnx-int8-weights", "onnx-int4-weights"
+OPENVINO, OPENVINO_INT8 = "openvino", "openvino-int8"
+OPENVINO_INT8_WEIGHTS = "openvino-int8-weights"
+GGUF, GGUF_Q8, GGUF_Q4 = "gguf", "gguf-q8_0", "gguf-q4_0"
+_BY_LLAMA_CPP = ("causal", "vectors", "body")
 FORMATS = {
     FLOAT32: Format("model.onnx"),
     FUSED: Format("model_fused.onnx"),
     INT8: Format("model_int8.onnx", saturates=True),
+    STATIC_INT8: Format(
+        "model_int8_static.onnx", kinds=("vectors", "sequence", "token", "body"), saturates=True
+    ),
+    INT8_WEIGHTS: Format("model_int8_weights.onnx", kinds=("causal",)),
+    INT4_WEIGHTS: Format("model_int4_weights.onnx", kinds=("causal",)),
+    OPENVINO: Format("openvino_model.xml", "OpenVINO"),
+    OPENVINO_INT8: Format(
+        "openvino_model_int8.xml",
+        "OpenVINO",
+        kinds=("vectors", "sequence", "token", "masked", "body"),
+        saturates=True,
+    ),
+    OPENVINO_INT8_WEIGHTS: Format("openvino_model_int8_weights.xml", "OpenVINO", ("causal",)),
+    GGUF: Format("model_f16.gguf", "llama.cpp", _BY_LLAMA_CPP),
+    GGUF_Q8: Format("model_q8_0.gguf", "llama.cpp", _BY_LLAMA_CPP),
+    GGUF_Q4: Format("model_q4_0.gguf", "llama.cpp", ("causal",)),
 }
 
 

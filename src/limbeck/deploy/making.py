@@ -2,15 +2,44 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from ..run.task_batches import Reading
+from .arrays import Feed
 from .batches import batches_of
-from .engines import Feed, open_file
-from .formats import FLOAT32, FORMATS, FUSED, INT8
-from .graphs import float32_graph, fused_graph, int8_graph, write_graph
+from .engines import open_file
+from .formats import (
+    FLOAT32,
+    FORMATS,
+    FUSED,
+    GGUF,
+    GGUF_Q4,
+    GGUF_Q8,
+    INT4_WEIGHTS,
+    INT8,
+    INT8_WEIGHTS,
+    OPENVINO,
+    OPENVINO_INT8,
+    OPENVINO_INT8_WEIGHTS,
+    STATIC_INT8,
+)
 from .int8_range import Int8Range, int8_range
+from .onnx_files.graphs import (
+    float32_graph,
+    fused_graph,
+    int8_graph,
+    static_int8_graph,
+    weight_only_graph,
+    write_graph,
+)
+from .openvino_files.graphs import (
+    int8_openvino_graph,
+    int8_weights_openvino_graph,
+    openvino_graph,
+    read_openvino,
+    write_openvino,
+)
 from .sizes import check_sizes
 from .source import Source
 
@@ -25,12 +54,14 @@ class Making:
         source: The model.
         place: A folder for what is made once and used for several files.
         calibration: Texts that ranges of activations are read off; none of them is scored.
+        texts: The same as they were written.
         int8: How weights are rounded to 8 bits.
     """
 
     source: Source
     place: Path
     calibration: Sequence[Reading]
+    texts: Sequence[str]
     int8: Int8Range = field(default_factory=int8_range)
 
     @cached_property
@@ -38,6 +69,14 @@ class Making:
         """The ONNX file in float32, which says what torch says."""
         file = self.place / FORMATS[FLOAT32].file
         write_graph(float32_graph(self.source), file)
+        check_sizes(self.source, open_file(file))
+        return file
+
+    @cached_property
+    def openvino(self) -> Path:
+        """The OpenVINO file in float32, which says what torch says."""
+        file = self.place / FORMATS[OPENVINO].file
+        write_openvino(openvino_graph(self.source), file, half=False)
         check_sizes(self.source, open_file(file))
         return file
 
@@ -76,8 +115,49 @@ def _int8(making: Making, file: Path) -> None:
     write_graph(int8_graph(making.float32, reduced=making.int8.reduced), file)
 
 
+def _static_int8(making: Making, file: Path) -> None:
+    graph = static_int8_graph(making.float32, making.feeds(), reduced=making.int8.reduced)
+    write_graph(graph, file)
+
+
+def _weight_only(making: Making, file: Path, bits: int) -> None:
+    size = making.source.vocabulary
+    write_graph(weight_only_graph(making.float32, bits=bits, vocabulary=size), file)
+
+
+def _openvino(making: Making, file: Path) -> None:
+    write_openvino(read_openvino(making.openvino), file, half=True)
+
+
+def _openvino_int8(making: Making, file: Path) -> None:
+    reduced = making.int8.reduced
+    graph = int8_openvino_graph(making.openvino, making.feeds(), reduced=reduced)
+    write_openvino(graph, file, half=False)
+
+
+def _openvino_int8_weights(making: Making, file: Path) -> None:
+    write_openvino(int8_weights_openvino_graph(making.openvino), file, half=False)
+
+
+def _gguf(making: Making, file: Path, kind: str) -> None:
+    from gguf import GGMLQuantizationType
+
+    from .gguf_files.write import make_gguf  # needs the extras `gguf` and `llama-cpp`
+
+    make_gguf(making.source, making.texts, GGMLQuantizationType[kind], file)
+
+
 _MAKERS: dict[str, Callable[[Making, Path], None]] = {
     FLOAT32: _float32,
     FUSED: _fused,
     INT8: _int8,
+    STATIC_INT8: _static_int8,
+    INT8_WEIGHTS: partial(_weight_only, bits=8),
+    INT4_WEIGHTS: partial(_weight_only, bits=4),
+    OPENVINO: _openvino,
+    OPENVINO_INT8: _openvino_int8,
+    OPENVINO_INT8_WEIGHTS: _openvino_int8_weights,
+    GGUF: partial(_gguf, kind="F16"),
+    GGUF_Q8: partial(_gguf, kind="Q8_0"),
+    GGUF_Q4: partial(_gguf, kind="Q4_0"),
 }

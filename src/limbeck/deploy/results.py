@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..export.origin import Origin
 from ..reports.task_results import Interval
 
 VERSION = 1  # of export.json
+RESULT = "export.json"
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,33 @@ class Times:
     cold: float | None
     rows: tuple[tuple[int, int, float, float], ...]
 
+    def median(self, batch: int, length: int) -> float | None:
+        """Median seconds of so many texts of so many tokens; None where they were not timed."""
+        found = (p50 for *at, p50, _ in self.rows if at == [batch, length])
+        return next(found, None)
+
+
+@dataclass(frozen=True)
+class FileCost:
+    """What a file costs on this processor.
+
+    Attributes:
+        format: Of `formats.FORMATS`.
+        engine: That runs it.
+        megabytes: Of all its files, in 1e6 bytes.
+        threads: That compute.
+        peak_memory_bytes: Of a process that runs the file, above its peak before the engine is
+            imported; None where the system does not say.
+        times: Seconds.
+    """
+
+    format: str
+    engine: str
+    megabytes: float
+    threads: int
+    peak_memory_bytes: int | None
+    times: Times
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -32,6 +61,8 @@ class Difference:
         agreement: Share of answers that are the same class or token; of numbers their correlation;
             None of vectors.
         cosine: Mean cosine of the vectors, of texts or of tokens; None of classes and numbers.
+        bits: Mean bits of the next token, of torch and of the file; None where the model is no
+            decoder.
         flips: How many answers changed, by the class that torch gives.
         alone: Largest difference between a text alone and the same text in a batch.
     """
@@ -42,6 +73,7 @@ class Difference:
     cosine: float | None
     flips: Mapping[str, int]
     alone: float
+    bits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +139,7 @@ class ExportResult:
         left_out: Why other formats were not made, by their names.
         default: The format that `limbeck.load` runs; None where no file was written.
         reading: How texts are read: labels, max_length and so on.
+        origins: What the cards say of the model, or of those that it was made of.
     """
 
     model: str
@@ -123,6 +156,16 @@ class ExportResult:
     default: str | None
     left_out: Mapping[str, str] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def shortest(self) -> tuple[int, int] | None:
+        """The smallest number of texts and of tokens that was timed; None without times."""
+        return self.times.rows[0][:2] if self.times else None
+
+    def shortest_of(self, times: Times | None) -> float | None:
+        """Median seconds of these; None where they were not measured."""
+        return times.median(*self.shortest) if times and self.shortest else None
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in export.json."""
@@ -145,6 +188,9 @@ def kept_share(
             for one, other in zip(scores, reference, strict=True)
         ]
         return min(shares)
+    if difference.bits is not None:
+        exact, found = difference.bits
+        return min(1.0, exact / max(found, 1e-9)), "bits of the next token"
     if difference.agreement is not None:
         return max(0.0, difference.agreement), "answers that agree with torch"
     return max(0.0, difference.cosine or 0.0), "mean cosine to torch's vectors"

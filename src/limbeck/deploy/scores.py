@@ -2,23 +2,26 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ExportError
+from ..errors import EvaluationError, ExportError
 from ..evaluation.bootstrap import draw_rows, redrawn_scores
-from ..evaluation.embeddings.encode import TextEncoder
+from ..evaluation.embeddings.encode import Encoder
 from ..evaluation.embeddings.files import Pairs, read_similarity
 from ..evaluation.embeddings.measure import EmbeddingTasks, evaluate_embeddings
+from ..evaluation.finetune import SeedScore
 from ..evaluation.tasks import Task
+from ..models.task_heads import TaskHead
 from ..reports.task_results import Interval
 from ..run.own_head import task_of_head
 from ..run.task_answers import Answers, columns_of, scored
+from ..run.task_batches import Reader
+from .arrays import Forward
 from .batches import outputs_of
-from .engines import Forward
 from .results import Scored
 from .source import Source
 
@@ -38,15 +41,18 @@ class ScoredTasks:
     similarity: tuple[Pairs, ...] = ()
 
 
-@dataclass(frozen=True)
-class _FileEncoder(TextEncoder):
-    """An encoder whose vectors are those of a file."""
+@dataclass(frozen=True, kw_only=True)
+class FileEncoder(Encoder):
+    """Vectors of texts that a file computes.
 
-    forward: Forward | None = None
+    Attributes:
+        forward: Of the file.
+    """
 
-    def _vectors(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
-        if self.forward is None:
-            raise ExportError("an encoder of a file has no file; give one")
+    forward: Forward
+
+    def vectors_of(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
+        """The vectors [rows, width] of some texts; padding stands at the end."""
         longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id or 0
         ids = np.array([row + [padding] * (longest - len(row)) for row in rows])
         mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -95,16 +101,17 @@ def scores_of(source: Source, forward: Forward, named: ScoredTasks) -> tuple[Sco
     """
     found = [_score(source, forward, task) for task in named.tasks]
     if named.similarity and source.encoder is not None:
-        plain = {name: getattr(source.encoder, name) for name in TextEncoder.__dataclass_fields__}
-        encoder = _FileEncoder(**plain, forward=forward)
+        read = {one.name: getattr(source.encoder, one.name) for one in fields(Encoder)}
+        encoder = FileEncoder(**read, forward=forward)
         for one in evaluate_embeddings(encoder, EmbeddingTasks(named.similarity)):
             found.append(Scored(one.task, one.metric, one.rows, one.scores[one.metric]))
     return tuple(found)
 
 
 def _score(source: Source, forward: Forward, task: Task) -> Scored:
-    began = time.perf_counter()
-    score = scored(_answers(source, forward, task), task, seed=0, began=began)
+    if source.head is None:
+        raise ExportError(f"{source.name!r} has no head")
+    score = score_of_file(forward, source.reader, source.head, task)
     drawn = draw_rows(len(task.test), draws=_DRAWS, seed=0)
     redrawn = redrawn_scores(task, {0: [score]}, drawn)
     low, high = np.percentile(redrawn.redrawn[0], [2.5, 97.5])
@@ -112,13 +119,31 @@ def _score(source: Source, forward: Forward, task: Task) -> Scored:
     return Scored(task.name, task.headline, len(task.test), interval)
 
 
-def _answers(source: Source, forward: Forward, task: Task) -> Answers:
+def score_of_file(forward: Forward, reader: Reader, head: TaskHead, task: Task) -> SeedScore:
+    """The score of a model's own head on the test rows of a task.
+
+    Args:
+        forward: Of torch or of a file.
+        reader: Reads the rows.
+        head: Of the model.
+        task: With all labels of the head.
+
+    Raises:
+        EvaluationError: A number is not finite.
+    """
+    began = time.perf_counter()
+    answers = _answers(forward, reader, head, task)
+    if not np.isfinite(answers.logits).all():
+        raise EvaluationError(
+            f"the file gives numbers that are not finite on {task.name}; use another of its formats"
+        )
+    return scored(answers, task, seed=0, began=began)
+
+
+def _answers(forward: Forward, reader: Reader, head: TaskHead, task: Task) -> Answers:
     """What a forward says of the test rows, with the task's labels as columns."""
-    head = source.head
-    if head is None:
-        raise ExportError(f"{source.name!r} has no head")
-    readings = [source.reader.read(row) for row in task.test]
-    outputs = outputs_of(forward, source.reader, readings, size=_AT_ONCE)
+    readings = [reader.read(row) for row in task.test]
+    outputs = outputs_of(forward, reader, readings, size=_AT_ONCE)
     columns = [head.labels.index(label) for label in columns_of(head, task)]
     if head.kind == "sequence":
         logits = np.stack(outputs)[:, columns]

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from ..errors import ExportError
 from ..run.task_batches import Reading
+from .arrays import Forward
 from .batches import example_of, outputs_of
 from .compare import difference_of
-from .engines import Forward
 from .source import Source
 
 _CLOSE = 1e-3  # to torch, relative to the largest number

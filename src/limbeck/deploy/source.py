@@ -13,14 +13,13 @@ from ..evaluation.embeddings.encode import TextEncoder, load_text_encoder
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_model, load_task_model
 from ..models.locate import GGUF, locate, model_of_run
-from ..models.low_rank_layers import low_rank_ranks
 from ..models.sentences.load import chain_of
 from ..models.sentences.vectors import SentenceVectors
 from ..models.shapes import shape_of
 from ..models.task_heads import TaskHead, head_of, is_multi_label, no_head_of_task
 from ..run.task_batches import Reader
 from ..tokenization.load import load_tokenizer
-from .engines import Feed
+from .arrays import Feed
 
 Kind = Literal["vectors", "sequence", "token", "masked", "causal", "body"]
 OUTPUTS: dict[Kind, str] = {
@@ -111,7 +110,7 @@ def load_source(name: str) -> Source:
         name: A model or run folder, a hub name, or ``minilm-demo``.
 
     Raises:
-        ExportError: It is a GGUF file, has low-rank layers, classes that do not exclude one
+        ExportError: It is a GGUF file, has classes that do not exclude one
             another, or vectors that depend on where a prompt ends.
         ModelError: It cannot be loaded; one that needs remote code never is.
     """
@@ -122,11 +121,6 @@ def load_source(name: str) -> Source:
             " safetensors that it was made from"
         )
     config = load_config(place)
-    if low_rank_ranks(config):
-        raise ExportError(
-            f"{name!r} has low-rank layers, which are not exported; train it with `low_rank:"
-            " {export: dense}` in its recipe, which leaves a plain folder that is"
-        )
     if is_multi_label(config):
         raise ExportError(no_head_of_task(name, config))
     if chain_of(place) is not None:

@@ -12,16 +12,21 @@ import numpy as np
 
 from ..errors import ExportError
 from ..system.child import ChildError, printed_by
+from ..system.linux import peak_resident_bytes
 from .engines import open_file
+from .formats import FORMATS
+from .results import FileCost, Times
 
-BATCHES, LENGTHS = (1, 8, 32), (16, 128)
+BATCHES, LENGTHS = (1, 8, 32), (16, 64, 128, 512)
+_MOST_TOKENS = 4096  # of all texts at once; more of them take as long for each token
 _WARM_UP, _FEWEST = 2, 5
+_SLOW = 2.0  # seconds of a forward that is timed once
 # Nothing is imported from the user's current folder.
 _PROGRAM = (
     "import sys; sys.path[:] = [place for place in sys.path if place];"
     " from limbeck.deploy.timing import print_times; print_times()"
 )
-Times = list[tuple[int, int, float, float]]  # batch, length, p50 and p95 in seconds
+Rows = list[tuple[int, int, float, float]]  # batch, length, p50 and p95 in seconds
 
 
 def times_of(
@@ -31,8 +36,10 @@ def times_of(
     vocabulary: int,
     lengths: Sequence[int],
     seconds: float,
-) -> Times:
+) -> Rows:
     """Seconds of a forward at every batch size and length, on random tokens without padding.
+
+    More than 4,096 tokens at once are left out, and a forward of more than 2 seconds is timed once.
 
     Args:
         run: Takes int64 arrays [batch, tokens] by name.
@@ -44,25 +51,34 @@ def times_of(
     chance, found = np.random.default_rng(0), []
     for length in lengths:
         for batch in BATCHES:
+            if batch > 1 and batch * length > _MOST_TOKENS:
+                continue
             ids = chance.integers(min(5, vocabulary - 1), vocabulary, (batch, length))
             zeros, ones = np.zeros((batch, length), np.int64), np.ones((batch, length), np.int64)
             known = {"input_ids": ids, "attention_mask": ones, "token_type_ids": zeros}
             feed = {name: known[name] for name in inputs}
-            for _ in range(_WARM_UP):
-                run(feed)
-            times: list[float] = []
-            while sum(times) < seconds or len(times) < _FEWEST:
-                began = time.perf_counter()
-                run(feed)
-                times.append(time.perf_counter() - began)
-            p50, p95 = np.percentile(times, [50, 95])
+            p50, p95 = np.percentile(_seconds(run, feed, seconds), [50, 95])
             found.append((batch, length, float(p50), float(p95)))
     return found
 
 
+def _seconds(
+    run: Callable[[dict[str, Any]], Any], feed: dict[str, Any], least: float
+) -> list[float]:
+    """Seconds of forwards after a warm-up, all of them together at least so many."""
+    times: list[float] = []
+    while sum(times[_WARM_UP:]) < least or len(times) < _WARM_UP + _FEWEST:
+        began = time.perf_counter()
+        run(feed)
+        times.append(time.perf_counter() - began)
+        if len(times) == _WARM_UP and times[-1] > _SLOW:
+            return times[-1:]
+    return times[_WARM_UP:]
+
+
 def times_of_file(
     file: Path, *, threads: int, vocabulary: int, lengths: Sequence[int], seconds: float
-) -> tuple[float, Times]:
+) -> tuple[float, Rows]:
     """Seconds until a fresh process has its first answer, and those of `times_of`.
 
     The first number is of importing the engine, loading the file and one text of one token.
@@ -70,18 +86,56 @@ def times_of_file(
     Raises:
         ExportError: The process failed; its last lines are in the message.
     """
+    found = _printed(file, threads, vocabulary, lengths, seconds)
+    return found["cold"], _rows(found)
+
+
+def cost_of_file(
+    file: Path, form: str, *, threads: int, vocabulary: int, lengths: Sequence[int], seconds: float
+) -> FileCost:
+    """What a file costs in a process of its own.
+
+    Args:
+        file: With what stands beside it.
+        form: Its format.
+        threads: That compute.
+        vocabulary: Ids of tokens end below it.
+        lengths: Tokens of a text.
+        seconds: Spent on each batch size and length, at least.
+
+    Raises:
+        ExportError: The process failed; its last lines are in the message.
+    """
+    found = _printed(file, threads, vocabulary, lengths, seconds)
+    size = sum(one.stat().st_size for one in file.parent.glob(f"{file.stem}.*"))
+    times = Times(found["cold"], tuple(_rows(found)))
+    engine = FORMATS[form].engine
+    return FileCost(form, engine, size / 1e6, threads, found["memory"], times)
+
+
+def _rows(found: Any) -> Rows:
+    return [(batch, length, p50, p95) for batch, length, p50, p95 in found["times"]]
+
+
+def _printed(
+    file: Path, threads: int, vocabulary: int, lengths: Sequence[int], seconds: float
+) -> Any:
+    """What the process that is measured prints.
+
+    Raises:
+        ExportError: It failed.
+    """
     command = [sys.executable, "-c", _PROGRAM, str(file), "--threads", str(threads)]
     command += ["--vocabulary", str(vocabulary), "--seconds", str(seconds)]
     command += ["--lengths", *map(str, lengths)]
     try:
-        found = printed_by(command)
+        return printed_by(command)
     except ChildError as error:
         ended, tail = error.args
         raise ExportError(
             f"{file.name} could not be timed: the process ended with {ended}; leave it out with"
             f" --no-timed:\n{tail}"
         ) from error
-    return found["cold"], [(batch, n, p50, p95) for batch, n, p50, p95 in found["times"]]
 
 
 def print_times() -> None:
@@ -93,7 +147,7 @@ def print_times() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
     given = parser.parse_args()
-    began = time.perf_counter()
+    before, began = peak_resident_bytes(), time.perf_counter()
     run = open_file(given.file, given.threads)
     run(dict.fromkeys(run.inputs, np.ones((1, 1), np.int64)))
     cold = time.perf_counter() - began
@@ -104,4 +158,6 @@ def print_times() -> None:
         lengths=given.lengths,
         seconds=given.seconds,
     )
-    sys.stdout.write(json.dumps({"cold": cold, "times": times}) + "\n")
+    peak = peak_resident_bytes()
+    memory = None if before is None or peak is None else peak - before
+    sys.stdout.write(json.dumps({"cold": cold, "times": times, "memory": memory}) + "\n")

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from huggingface_hub import EvalResult
+
 from ..models.shapes import Shape
 from ..models.task_heads import TaskHead, task_class
+from .metadata import card_of, licence_lines, metadata_of
+from .origin import Origin
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,9 @@ class CardFacts:
         low_rank: Whether layers are low-rank, which transformers loads only with limbeck.
         quality: A line of results for each task.
         ensemble: Names of further teachers, whose answers were averaged with those of the first.
+        origins: What the cards of the teachers and of the initial student say.
+        datasets: On the hub, that it learned from.
+        results: Its scores.
     """
 
     name: str
@@ -40,6 +47,9 @@ class CardFacts:
     low_rank: bool = False
     quality: Mapping[str, str] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    datasets: tuple[str, ...] = ()
+    results: tuple[EvalResult, ...] = ()
 
 
 def _example(kind: str) -> list[str]:
@@ -83,13 +93,16 @@ def model_card(facts: CardFacts) -> str:
         origin += f", continued from `{facts.initial_student}`,"
     kind, task = _class_and_task(facts)
     shape = facts.student
+    metadata = metadata_of(
+        facts.name,
+        facts.origins,
+        library="sentence-transformers" if facts.sentence_vectors else "transformers",
+        pipeline_tag=task,
+        tags=["distillation", "limbeck"],
+        datasets=facts.datasets,
+        results=facts.results,
+    )
     lines = [
-        "---",
-        "library_name: transformers",
-        f"pipeline_tag: {task}",
-        "tags: [distillation, limbeck]",
-        "---",
-        "",
         f"# {facts.name}",
         "",
         f"{origin} with limbeck: {facts.model_type}, {shape.num_hidden_layers} layers, hidden size"
@@ -115,11 +128,12 @@ def model_card(facts: CardFacts) -> str:
         "",
         *[f"- {line}" for line in facts.stages],
         f"- text: {', '.join(facts.text)}",
+        "",
     ]
     if facts.quality:
-        lines += ["", "## Quality", "", *[f"- {k}: {v}" for k, v in facts.quality.items()]]
+        lines += ["## Quality", "", *[f"- {k}: {v}" for k, v in facts.quality.items()], ""]
     lines += [
-        "",
+        *licence_lines(facts.origins),
         "The weights follow the licence of the teacher and of the text they learned from.",
     ]
-    return "\n".join(lines) + "\n"
+    return card_of(metadata, lines)

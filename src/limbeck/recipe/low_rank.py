@@ -59,13 +59,19 @@ def low_rank_problems(
 
 
 def factor_stage_problems(stages: Sequence[StagePart], part: LowRankPart | None) -> list[Problem]:
-    """Stages that train low-rank layers where there are none, or a head beside adapters."""
+    """Stages that train low-rank layers where there are none, or what adapters leave out."""
     adapted = part is not None and part.kind == "lora"
     wrong = {
         "low_rank": (part is None, "but the student has no low-rank layers (student.low_rank)"),
         "head": (adapted, "but with `low_rank: {kind: lora}` the adapters alone are trained"),
     }
-    return [
+    message = "cannot be with `low_rank: {kind: lora}`, whose weights are added up on export"
+    problems = [
+        (f"stages.{number}.quantization_aware", f"{message}; leave it out")
+        for number, stage in enumerate(stages)
+        if adapted and stage.quantization_aware
+    ]
+    return problems + [
         (
             f"stages.{number}.trainable",
             f"is {stage.trainable}, {wrong[stage.trainable][1]}; leave it out",

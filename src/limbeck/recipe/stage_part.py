@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ..objectives.schedule import NumberOrRamp, Ramp
+from ..student.rounding import Rounding
 from ..system.numbers import Number, Whole
 from ..tokenization.masking import Masking
 from ..training.settings import OptimizerSettings
@@ -86,6 +87,11 @@ class StagePart(Part):
     optimizer: OptimizerSettings = OptimizerSettings()
     masking: Masking | None = Field(
         None, description="15 % of words by default, where an objective needs it"
+    )
+    quantization_aware: Rounding | None = Field(
+        None,
+        description="compute with the rounded numbers of an exported file: int8 (onnx-int8),"
+        " int8_reduced (the same without VNNI), or int4 (onnx-int4-weights, for decoders)",
     )
     dropout: bool = Field(False, description="train with the student's dropout")
     projection_init: Literal["fitted", "random"] = Field(

@@ -10,12 +10,12 @@ from ..objectives.contract import Objective
 from ..objectives.labels import Labels
 from ..tokenization.masking import Masking, NextToken
 from ..training.stage import Stage
-from .low_rank import skeleton
 from .parse import ParsedStage
 from .prompts import stage_policy
 from .schema import DataPart
 from .sides import Models, padding_problems
 from .stage_part import StagePart
+from .stage_problems import decoder_problems, head_problems, mask_problems, rounding_problems
 from .task import rows_of_stage, rows_problems
 from .task_rows import TaskRows
 from .tokenizers import alignment_problems, comparison_problems
@@ -78,10 +78,11 @@ def _build_stage(
     problems += rows_problems(part, number, bound, models, rows=of_rows)
     problems += _size_problems(part, number, data, bound)
     if part.trainable == "head":
-        problems += _head_problems(bound, number, models)
+        problems += head_problems(bound, number, models)
+    problems += rounding_problems(part, number, models)
     policy, found = stage_policy(part, parsed.policy, number, models, data)
     problems += found
-    problems += _decoder_problems(part, number, models, data)
+    problems += decoder_problems(part, number, models, data)
     if problems or not parsed.whole:
         return None, problems
     stage = Stage(
@@ -93,6 +94,7 @@ def _build_stage(
         policy=policy,
         projections=part.projection_init,
         rows=of_rows is not None,
+        rounding=part.quantization_aware,
         **_course(part, data, of_rows),
     )
     predicts = stage.student_needs().predictions or stage.teacher_needs().predictions
@@ -100,7 +102,7 @@ def _build_stage(
         return BuiltStage(stage, NextToken() if predicts else None), []
     masking = part.masking or (Masking() if predicts else None)
     both = part.alignment is not None and part.alignment.teacher_input == "masked"
-    if masking and (problems := _mask_problems(models, number, both=both)):
+    if masking and (problems := mask_problems(models, number, both=both)):
         return None, problems
     return BuiltStage(stage, masking), []
 
@@ -153,55 +155,6 @@ def _alignment_problems(
     ]
 
 
-def _decoder_problems(
-    part: StagePart, number: int, models: Models, data: DataPart
-) -> list[Problem]:
-    """What is for decoders alone, or for encoders alone."""
-    problems: list[Problem] = []
-    causal = models.student.architecture.causal
-    if data.isolate_documents and (part.alignment or not (data.packing and causal)):
-        message = "is for packed text that decoders read, without an alignment; leave it out"
-        problems.append(("data.isolate_documents", message))
-    families = [side.architecture for side in (models.student, models.teacher) if side]
-    if data.isolate_documents and not all(family.separable_documents for family in families):
-        message = "cannot be: the model has no positions that keep documents apart; leave it out"
-        problems.append(("data.isolate_documents", message))
-    if part.masking and causal:
-        message = "hides tokens, which decoders do not learn from; leave it out"
-        problems.append((f"stages.{number}.masking", message))
-    return problems
-
-
-def _mask_problems(models: Models, number: int, *, both: bool) -> list[Problem]:
-    """Tokenizers without a mask token, where tokens are hidden."""
-    tokenizers = {"student": models.student.tokenizer}
-    if both and models.teacher:
-        tokenizers["teacher"] = models.teacher.tokenizer
-    lacking = [who for who, found in tokenizers.items() if found.mask_token_id is None]
-    message = "hides tokens, but the tokenizer of the {} has no mask_token; add one, or leave out"
-    message += " `masking` and the objectives that need predictions (labels, logits ...)"
-    return [(f"stages.{number}", message.format(who)) for who in lacking]
-
-
-def _head_problems(
-    objectives: Mapping[str, Objective], number: int, models: Models
-) -> list[Problem]:
-    """Objectives that give a vocabulary head nothing to learn from, or a head without weights."""
-    place = f"stages.{number}.trainable"
-    if models.student.head:
-        return []
-    others = [name for name, o in objectives.items() if not o.student_needs().predictions]
-    if others:
-        message = f"is head, but {', '.join(others)} needs no predictions; train all, or leave"
-        return [(place, f"{message} the objective out")]
-    model = skeleton(models)
-    body = {id(parameter) for parameter in model.base_model.parameters()}
-    if all(id(parameter) in body for parameter in model.parameters()):
-        message = "is head, but the student's is its embedding table and nothing else; train all"
-        return [(place, message)]
-    return []
-
-
 def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataPart) -> Built:
     """Stage I of mixed-vocabulary training."""
     place = f"stages.{number}"
@@ -220,6 +173,11 @@ def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataP
             "is a decoder; a mixed stage hides words, which only encoders fill in",
         ),
         (part.trainable == "all", f"{place}.trainable", "must be all in a mixed stage"),
+        (
+            part.quantization_aware is None,
+            f"{place}.quantization_aware",
+            "has no place in a mixed stage; its student is trained in the next one",
+        ),
         (part.alignment is None, f"{place}.alignment", "has no place in a mixed stage"),
         (part.policy is None, f"{place}.policy", "has no place in a mixed stage"),
         (
@@ -235,7 +193,7 @@ def _build_mixed_stage(part: StagePart, number: int, models: Models, data: DataP
     if models.teacher is not None:
         theirs = models.teacher.tokenizer
         problems += padding_problems(models.teacher.architecture, theirs, models.student.tokenizer)
-    problems += _size_problems(part, number, data, {}) + _mask_problems(models, number, both=True)
+    problems += _size_problems(part, number, data, {}) + mask_problems(models, number, both=True)
     if problems:
         return None, problems
     stage = Stage(

@@ -4,17 +4,20 @@ Running the same command again resumes from the last checkpoint, or measures wha
 measured.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
+from rich.markup import escape
 from transformers import PreTrainedModel
 
-from ..evaluation.task_files import name_of_task
-from ..export.card import CardFacts, model_card
+from ..errors import RecipeError
+from ..export.card import model_card
+from ..export.origin import licence_warnings
 from ..export.pretrained import export_student
 from ..export.sentence_transformers import SentenceSettings, export_sentence_model
 from ..models.sentences.attached import detach_vectors
@@ -22,12 +25,14 @@ from ..recipe.check import prepare
 from ..recipe.prompts import ends_of_recipe
 from ..recipe.schema import Recipe
 from ..recipe.setup import Setup
-from ..reports.report import quality_lines
+from ..student.rounding import round_layers
 from ..system.files import write_text
+from ..system.locks import claim
 from ..teacher.contract import Teacher
 from ..teacher.live import LiveTeacher
 from .accelerator import build_accelerator
 from .cache import open_cache
+from .card_facts import card_facts
 from .claim import claim_folder
 from .low_rank import export_adapters, finish_low_rank
 from .measure import measure_run
@@ -74,8 +79,10 @@ def distill(
     if not first:
         return Run(folder, {})
     result = measure_run(setup, folder, console)
-    card = replace(_card_facts(setup), quality=quality_lines(result))
+    card = card_facts(setup, result)
     write_text(folder / "student" / "README.md", model_card(card))
+    for warning in licence_warnings([one for one in card.origins if one.license]):
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     return Run(folder, result.to_json())
 
 
@@ -97,7 +104,7 @@ def train_run(
         teacher: Makes the live teacher one that gives its signals in another way.
 
     Raises:
-        RecipeError: The folder holds a run of another recipe.
+        RecipeError: The folder holds a run of another recipe, or another command trains in it.
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     trained = (folder / "student" / "config.json").exists()
@@ -107,10 +114,33 @@ def train_run(
     for warning in setup.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
     if not trained:
-        student = train_student(setup, folder, console, accelerator, wrap=teacher, cached=cached)
-        if accelerator.is_main_process:
-            _export(setup, student, folder)
+        with _alone(folder, accelerator):
+            student = train_student(
+                setup, folder, console, accelerator, wrap=teacher, cached=cached
+            )
+            round_layers(student, None)  # its last stage may have computed with rounded weights
+            if accelerator.is_main_process:
+                _export(setup, student, folder)
     accelerator.end_training()  # from here on no process waits for another
+
+
+@contextmanager
+def _alone(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Keep other commands out of a run folder: two would write each other's log and checkpoints.
+
+    Raises:
+        RecipeError: Another command trains in it.
+    """
+    if not accelerator.is_main_process:
+        yield
+        return
+    with claim(folder, "training") as free:
+        if not free:
+            raise RecipeError(
+                f"another command is training in {folder}; wait until it has ended, or use another"
+                " folder"
+            )
+        yield
 
 
 def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
@@ -127,7 +157,7 @@ def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
             vectors,
             folder / "student",
             settings=SentenceSettings(max_length=setup.recipe.data.max_length),
-            card=model_card(_card_facts(setup)),
+            card=model_card(card_facts(setup)),
         )
         return
     export_student(
@@ -135,40 +165,6 @@ def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
         setup.models.student.tokenizer,
         folder / "student",
         with_head=with_head,
-        card=model_card(_card_facts(setup)),
+        card=model_card(card_facts(setup)),
         ends=ends_of_recipe(setup.recipe, setup.models),
     )
-
-
-def _card_facts(setup: Setup) -> CardFacts:
-    recipe = setup.recipe
-    stages = [
-        f"{stage.name}: {', '.join(stage.objectives)}, {stage.steps} steps of {stage.batch_size}"
-        + (" rows" if stage.rows else f" x {recipe.data.max_length} tokens")
-        for stage in setup.stages
-    ]
-    low_rank = recipe.student.low_rank
-    return CardFacts(
-        name=recipe.name,
-        teacher=recipe.teacher.model if recipe.teacher else None,
-        ensemble=tuple(recipe.teacher.ensemble) if recipe.teacher else (),
-        initial_student=recipe.student.model,
-        student=setup.models.student.shape,
-        model_type=setup.models.student.config.model_type,
-        stages=stages,
-        text=_texts(setup),
-        with_head=setup.has_trained_head,
-        head=setup.models.student.head,
-        sentence_vectors=setup.learns_vectors,
-        low_rank=low_rank is not None
-        and low_rank.kind == "factorize"
-        and low_rank.export != "dense",
-    )
-
-
-def _texts(setup: Setup) -> list[str]:
-    """What the recipe learns from, for the model card."""
-    data, rows = setup.recipe.data, setup.rows
-    found = [Path(place).name for place in (*(s.path for s in data.text), *data.prompts)]
-    found += [rows.task.name] if rows and rows.task else []
-    return [*found, *map(name_of_task, data.rows)]

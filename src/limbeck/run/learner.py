@@ -14,6 +14,7 @@ from ..recipe.stage_part import AlignmentPart
 from ..student.mixed_vocabulary import MixedVocabulary
 from ..student.projections import Projections
 from ..student.recompute import recompute_layers
+from ..student.rounding import round_layers
 from ..training.learner import Learner, MixedLearner
 from .low_rank import train_only_factors
 from .models import first_rows
@@ -32,6 +33,7 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
         name: Projections(objective.projection_sizes(*shapes), seed=setup.recipe.seed + number)
         for name, objective in stage.objectives.items()
     }
+    round_layers(student, stage.rounding)
     student.requires_grad_(True)
     if stage.trainable == "head":
         student.base_model.requires_grad_(False)

@@ -10,6 +10,7 @@ from ..batch import Batch
 from ..generation.batches import Policy
 from ..objectives.contract import Objective, compares_with_teacher, joint_needs
 from ..objectives.schedule import Ramp, number
+from ..student.rounding import Rounding
 from .settings import OptimizerSettings
 
 
@@ -37,6 +38,8 @@ class Stage:
         projections: Initialization of learned maps: ``fitted`` to the stage's first batches
             by least squares, or ``random``.
         rows: Whether the rows of a task are read.
+        rounding: How the student's layers compute with the rounded numbers of an exported file;
+            None where they do not.
         seed: Decides all randomness within a step, such as dropout.
     """
 
@@ -54,6 +57,7 @@ class Stage:
     policy: Policy | None = None
     projections: Literal["fitted", "random"] = "fitted"
     rows: bool = False
+    rounding: Rounding | None = None
     seed: int = 0
 
     def weights_at(self, progress: float) -> dict[str, float]:

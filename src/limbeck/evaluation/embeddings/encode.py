@@ -1,5 +1,6 @@
 """Vectors of texts by any model folder, batched by length."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,17 +30,15 @@ QUERY = ("query",)
 DOCUMENT = ("document", "passage", "corpus")
 
 
-@dataclass(frozen=True)
-class TextEncoder:
-    """A model that makes vectors of texts, on its device.
+@dataclass(frozen=True, kw_only=True)
+class Encoder(ABC):
+    """Makes vectors of texts: reads them alike, whatever computes the vectors.
 
     Attributes:
         name: As the user gave it.
-        body: The transformer.
         tokenizer: Of the model.
-        vectors: How its states become one vector.
+        width: Coordinates of a vector.
         max_length: Tokens of a text that are read, special tokens included.
-        half: Whether the transformer runs in bfloat16; what follows it never does.
         prompts: Of the folder, by their names.
         default_prompt: The text that is put before inputs of no role.
         lowercase: Whether texts are lower-cased first.
@@ -47,15 +46,22 @@ class TextEncoder:
     """
 
     name: str
-    body: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
-    vectors: SentenceVectors
+    width: int
     max_length: int
-    half: bool
     prompts: Mapping[str, str]
     default_prompt: str = ""
     lowercase: bool = False
     notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def vectors_of(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
+        """The vectors [rows, width] of some texts.
+
+        Args:
+            rows: The ids of each, without padding.
+            of_prompt: Tokens of the prompt at the beginning of each, special ones included.
+        """
 
     def prompt(self, given: str | None, role: Sequence[str] = ()) -> str:
         """The text that is put before every input.
@@ -107,12 +113,12 @@ class TextEncoder:
         of_prompt = self._prompt_tokens(prompt) if prompt else 0
         # The longest first: what does not fit the memory fails at once.
         order = sorted(range(len(ids)), key=lambda number: -len(ids[number]))
-        found = np.empty((len(ids), self.vectors.width), np.float32)
+        found = np.empty((len(ids), self.width), np.float32)
         with torch.inference_mode():
             starts = range(0, len(order), batch_size)
             for start in told(starts, f"vectors by {self.name}", "batches"):
                 numbers = order[start : start + batch_size]
-                vectors = self._vectors([ids[number] for number in numbers], of_prompt)
+                vectors = self.vectors_of([ids[number] for number in numbers], of_prompt)
                 found[numbers] = vectors.cpu().numpy()
         if wrong := np.flatnonzero(~np.isfinite(found).all(1)).tolist():
             raise EvaluationError(
@@ -159,7 +165,23 @@ class TextEncoder:
     def _frame(self) -> Ends:
         return own_frame(self.tokenizer.backend_tokenizer) or ((), ())
 
-    def _vectors(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder(Encoder):
+    """A model of torch that makes vectors of texts, on its device.
+
+    Attributes:
+        body: The transformer.
+        vectors: How its states become one vector.
+        half: Whether the transformer runs in bfloat16; what follows it never does.
+    """
+
+    body: PreTrainedModel
+    vectors: SentenceVectors
+    half: bool
+
+    def vectors_of(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
+        """The vectors [rows, width] of some texts."""
         longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id or 0
         device = self.body.device
         ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows], device=device)
@@ -215,6 +237,7 @@ def load_text_encoder(
         name=name,
         body=body.to(device),
         tokenizer=tokenizer,
+        width=vectors.width,
         vectors=vectors.to(device),
         max_length=limit,
         half=choose_precision(precision, device).half,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import EvaluationError
 from ...reports.task_results import Interval
-from .encode import DOCUMENT, QUERY, TextEncoder
+from .encode import DOCUMENT, QUERY, Encoder
 from .files import Pairs, Retrieval
 from .scores import Vectors, bitext_scores, retrieval_scores, similarity_scores
 
@@ -75,10 +75,10 @@ class EmbeddingScore:
 
 
 def evaluate_embeddings(
-    encoder: TextEncoder,
+    encoder: Encoder,
     tasks: EmbeddingTasks,
     *,
-    documents: TextEncoder | None = None,
+    documents: Encoder | None = None,
     prompts: Prompts | None = None,
     batch_size: int = 64,
 ) -> list[EmbeddingScore]:
@@ -93,7 +93,7 @@ def evaluate_embeddings(
         batch_size: Texts at once.
 
     Raises:
-        EvaluationError: The vectors of both models differ in width, or as `TextEncoder.encode`.
+        EvaluationError: The vectors of both models differ in width, or as `Encoder.encode`.
         ModelError: A prompt is named that a folder lacks.
     """
     given, reader = prompts or Prompts(), documents or encoder
@@ -104,7 +104,7 @@ def evaluate_embeddings(
         "document": reader.prompt(given.document, DOCUMENT),
     }
     _check_widths(encoder, reader)
-    width, named = encoder.vectors.width, documents.name if documents else None
+    width, named = encoder.width, documents.name if documents else None
     found = []
     for pairs in tasks.similarity:
         left, right = _of_pairs(encoder, pairs, other["text"], batch_size)
@@ -126,18 +126,18 @@ def evaluate_embeddings(
     return found
 
 
-def _check_widths(encoder: TextEncoder, reader: TextEncoder) -> None:
-    if encoder.vectors.width != reader.vectors.width:
+def _check_widths(encoder: Encoder, reader: Encoder) -> None:
+    if encoder.width != reader.width:
         raise EvaluationError(
-            f"the vectors of {encoder.name!r} have {encoder.vectors.width} coordinates and those of"
-            f" {reader.name!r} {reader.vectors.width}, so queries and documents cannot be compared;"
+            f"the vectors of {encoder.name!r} have {encoder.width} coordinates and those of"
+            f" {reader.name!r} {reader.width}, so queries and documents cannot be compared;"
             " give a student with a Dense layer to the width of its teacher, or truncate both to"
             " one width"
         )
 
 
 def _of_pairs(
-    encoder: TextEncoder, pairs: Pairs, prompt: str, batch_size: int
+    encoder: Encoder, pairs: Pairs, prompt: str, batch_size: int
 ) -> tuple[Vectors, Vectors]:
     """The vectors of the texts of each side."""
     left = encoder.encode(pairs.left, prompt=prompt, batch_size=batch_size)

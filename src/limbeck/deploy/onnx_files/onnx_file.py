@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from ..errors import ExportError, first_line
-from .engines import Feed, Output
-from .formats import need_engine
+from ...errors import ExportError, first_line
+from ..arrays import Feed, Output
+from ..formats import need_engine
 
 
 class OnnxFile:

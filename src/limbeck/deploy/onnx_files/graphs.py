@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -15,14 +15,17 @@ from typing import Any
 
 import torch
 
-from ..errors import ExportError, first_line
-from ..models.quiet import quiet_transformers
-from .formats import FLOAT32
-from .source import Source
+from ...errors import ExportError, first_line
+from ...models.quiet import quiet_transformers
+from ..arrays import Feed
+from ..formats import FLOAT32
+from ..source import Source
+from .tables_in_8_bits import store_transposed, tables_in_8_bits
+from .weight_only import weight_only
 
 _ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
 _LARGEST = 1_900_000_000  # bytes of a protobuf file, with room below its limit of 2 GiB
-_OPERATORS = ("MatMul", "Gemm", "Gather")
+_OPERATORS = ("MatMul", "Gemm")
 _OPERATOR = re.compile(r"(?:aten|prims|torchvision)[.:]+\w+(?:\.\w+)?")
 
 
@@ -91,6 +94,39 @@ def stripped(graph: Any) -> Any:
     return graph
 
 
+def static_int8_graph(file: Path, feeds: Sequence[Feed], *, reduced: bool) -> Any:
+    """The graph in 8 bits whose ranges of activations are fixed: those of calibration texts.
+
+    Args:
+        file: The float32 file.
+        feeds: The calibration texts.
+        reduced: Whether weights have 7 bits.
+
+    Raises:
+        ExportError: It cannot be quantized.
+    """
+    what = "the graph in 8 bits with fixed ranges"
+    return _made(file, what, lambda graph: _static_int8(graph, feeds, reduced=reduced))
+
+
+def weight_only_graph(file: Path, *, bits: int, vocabulary: int) -> Any:
+    """The graph of a decoder whose weights alone are rounded; see `weight_only`.
+
+    Args:
+        file: The float32 file.
+        bits: Of the weights of layers, 4 or 8.
+        vocabulary: Outputs of the head.
+
+    Raises:
+        ExportError: It cannot be quantized.
+    """
+    return _made(
+        file,
+        f"the graph with weights in {bits} bits",
+        lambda graph: weight_only(_fused_decoder(graph), bits=bits, vocabulary=vocabulary),
+    )
+
+
 def _made(file: Path, what: str, change: Callable[[Any], Any]) -> Any:
     import onnx_ir
 
@@ -113,11 +149,18 @@ def _fused(graph: Any) -> Any:
     return graph
 
 
+def _fused_decoder(graph: Any) -> Any:
+    """Fused, with a tied head whose weights are stored as those of other layers."""
+    store_transposed(graph)
+    return _fused(graph)
+
+
 def _int8(graph: Any, *, reduced: bool) -> Any:
     from onnxruntime.quantization import QuantType
 
     exporters = _exporters()
-    _transpose_tables(graph)
+    store_transposed(graph)
+    tables_in_8_bits(graph)
     settings = exporters.OnnxRuntimeDynamicConfig(
         op_types_to_quantize=list(_OPERATORS),
         per_channel=True,
@@ -128,30 +171,28 @@ def _int8(graph: Any, *, reduced: bool) -> Any:
     return quantizer.quantize(graph, {}, exporters.ExportFormat.ONNX)
 
 
+def _static_int8(graph: Any, feeds: Sequence[Feed], *, reduced: bool) -> Any:
+    from onnxruntime.quantization import QuantType
+
+    exporters = _exporters()
+    store_transposed(graph)
+    tables_in_8_bits(graph)
+    settings = exporters.OnnxRuntimeStaticConfig(
+        op_types_to_quantize=list(_OPERATORS),
+        per_channel=True,
+        reduce_range=reduced,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},  # products of activations stay in float32
+    )
+    samples = [{name: torch.from_numpy(array) for name, array in feed.items()} for feed in feeds]
+    quantizer = exporters.OnnxRuntimeQuantizer(settings, calibration_dataset=samples)
+    return quantizer.quantize(graph, {}, exporters.ExportFormat.ONNX)
+
+
 def _exporters() -> Any:
     """The exporters of transformers, which names them for no type checker."""
     return import_module("transformers.exporters")
-
-
-def _transpose_tables(graph: Any) -> None:
-    """Store the transposed weights of tied heads, which else would not be quantized.
-
-    The exporter leaves the transposition of a large table in the graph, and the quantizer takes
-    only weights that are stored.
-    """
-    import onnx_ir
-
-    stored = graph.graph.initializers
-    for node in list(graph.graph):
-        if node.op_type != "Transpose" or node.inputs[0].name not in stored:
-            continue
-        table, order = node.inputs[0].const_value.numpy(), node.attributes.get("perm")
-        turned = table.transpose(order.as_ints() if order else None).copy()
-        out = node.outputs[0]
-        value = onnx_ir.val(f"{out.name}_stored", const_value=onnx_ir.tensor(turned))
-        graph.graph.register_initializer(value)
-        out.replace_all_uses_with(value)
-        graph.graph.remove(node, safe=True)
 
 
 @contextmanager

@@ -1,0 +1,131 @@
+"""`limbeck evaluate` on a folder of `limbeck export`: a file of it is scored on its engine."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import EvaluationError
+
+if TYPE_CHECKING:
+    from ..evaluation.seeds import TaskScore
+    from ..recipe.schema import EvaluationPart
+
+SECONDS_EACH = 0.5  # of each batch size and length, at least
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Of a folder of limbeck export: the format of the file that is scored; by default the"
+        " one that limbeck.load runs.",
+    ),
+]
+
+
+def is_file(model: str, given: Mapping[str, Any]) -> bool:
+    """Whether a model is a folder of `limbeck export`.
+
+    Args:
+        model: As the user gave it.
+        given: The parameters of `limbeck evaluate`.
+
+    Raises:
+        EvaluationError: It is, and a flag needs a model in torch; or it is none, and a format is
+            named.
+    """
+    from ..deploy.exported_model import is_exported
+
+    if not is_exported(model):
+        if given["format_"] is not None:
+            raise EvaluationError(
+                f"--format names a file of a folder of `limbeck export`, and {model!r} is none;"
+                " leave it out"
+            )
+        return False
+    said = f"{model!r} is a folder of `limbeck export`"
+    if given["teacher"] is not None:
+        raise EvaluationError(
+            f"{said}, and --teacher needs models that generate; give the folder that was exported"
+        )
+    if given["task"] and not given["own_head"]:
+        raise EvaluationError(
+            f"{said}, and a file cannot be fine-tuned; score it with the head that it has"
+            " (--own-head), or fine-tune the folder that was exported"
+        )
+    if inside := [name for name in ("sentence_pooling", "truncate_dim") if given[name]]:
+        raise EvaluationError(
+            f"{said}, and its file makes vectors as it was exported; leave"
+            f" --{inside[0].replace('_', '-')} out, or export a folder that is pooled or truncated"
+            " so"
+        )
+    if not any(given[name] for name in ("task", "similarity", "retrieval", "bitext", "cost")):
+        raise EvaluationError(
+            f"{said}, and nothing is named that its file is scored on; name it with --task and"
+            " --own-head, --similarity, --retrieval or --bitext, or measure its --cost"
+        )
+    if given["precision"] not in ("auto", "float32"):
+        raise EvaluationError(
+            f"{said}, and its files have the precision of their formats; leave --precision out, and"
+            " name one with --format"
+        )
+    return True
+
+
+def own_head_scores_of_file(
+    model: str, part: "EvaluationPart", *, form: str | None, threads: int | None
+) -> "dict[str, TaskScore]":
+    """The scores of a file on tasks with the head that its model has.
+
+    Args:
+        model: A folder of `limbeck export`.
+        part: The tasks, which split of them is scored, and tokens of a row at most.
+        form: The format of the file; None for the default.
+        threads: That compute; None for as many as there are cores.
+
+    Raises:
+        ExportError: The model has no head, or there is no such file.
+        EvaluationError: A task is of another kind or of other labels than the head.
+    """
+    from ..deploy.exported_model import ExportedModel
+    from ..run.own_head import task_of_head
+    from ..run.task_answers import score_of_task
+
+    file = ExportedModel(model, format=form, threads=threads)
+    head = file.need_head()
+    found = {}
+    for location in part.tasks:
+        task = task_of_head(head, location, model, split=part.split)
+        score = file.score(task, max_length=part.finetuning.max_length)
+        found[task.name] = score_of_task(task, score, training_rows=0)
+    return found
+
+
+def cost_of_exported(model: str, *, form: str | None, threads: int | None) -> dict[str, Any]:
+    """What a file costs, measured in a process of its own, as JSON holds it.
+
+    Args:
+        model: A folder of `limbeck export`.
+        form: The format of the file; None for the default.
+        threads: That compute; None for as many as torch uses.
+
+    Raises:
+        ExportError: There is no such file, or the process failed.
+    """
+    import torch
+
+    from ..deploy.exported_model import ExportedModel
+    from ..deploy.formats import FORMATS
+    from ..deploy.timing import LENGTHS, cost_of_file
+
+    file = ExportedModel(model, format=form, threads=threads)
+    cost = cost_of_file(
+        Path(model) / FORMATS[file.format].file,
+        file.format,
+        threads=threads or torch.get_num_threads(),
+        vocabulary=file.vocabulary_size,
+        lengths=tuple(dict.fromkeys(min(length, file.max_length) for length in LENGTHS)),
+        seconds=SECONDS_EACH,
+    )
+    return asdict(cost)

@@ -1,0 +1,1 @@
+"""Files of ONNX: how they are made, and what runs them."""

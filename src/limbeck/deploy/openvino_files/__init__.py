@@ -1,0 +1,1 @@
+"""OpenVINO: its files, made by transformers' exporter and NNCF, and run."""

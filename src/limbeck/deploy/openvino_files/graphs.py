@@ -1,0 +1,146 @@
+"""OpenVINO models: of a model in torch, and in 8 bits by NNCF.
+
+Source: transformers' exporter for OpenVINO; NNCF, post-training quantization and `OverflowFix`.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import ExportError, first_line
+from ...models.quiet import quiet_transformers
+from ..arrays import Feed
+from ..source import Source
+from .telemetry import openvino_module, without_telemetry
+
+_ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
+
+
+def openvino_graph(source: Source) -> Any:
+    """The model as an `openvino.Model` in float32, of any batch size and length.
+
+    Raises:
+        ExportError: An operator of the model has none in OpenVINO, or its forward cannot be traced.
+    """
+    mask = torch.ones(_ROWS, _TOKENS, dtype=torch.long)
+    mask[1, _TOKENS // 2 :] = 0
+    sample = dict.fromkeys(source.inputs, torch.zeros_like(mask))
+    sample |= {"input_ids": torch.full_like(mask, source.vocabulary - 1), "attention_mask": mask}
+    size = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    shapes = dict.fromkeys(sample, size)
+    try:
+        with _quiet():
+            exporters = import_module("transformers.exporters")
+            settings = exporters.OpenVINOConfig(dynamic=True, dynamic_shapes=shapes, stateful=False)
+            return exporters.OpenVINOExporter().export(source.module, sample, settings).program
+    except Exception as error:  # of torch.export and openvino, without a base
+        raise ExportError(
+            f"{source.name!r} cannot be written for OpenVINO: {first_line(error)}; export it to"
+            " another of the --formats"
+        ) from error
+
+
+def int8_openvino_graph(file: Path, feeds: Sequence[Feed], *, reduced: bool) -> Any:
+    """The model with weights, tables and activations in 8 bits, with ranges that stay.
+
+    Args:
+        file: In float32.
+        feeds: Arrays that the ranges of activations are read off.
+        reduced: Whether weights have 7 bits, and products of two activations are left in float32:
+            sums of 16 bits, of processors without VNNI, never saturate then.
+
+    Raises:
+        ExportError: It cannot be quantized.
+    """
+    with _quiet():
+        nncf, exporters = import_module("nncf"), import_module("transformers.exporters")
+        graph = read_openvino(file)
+        fix = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.DISABLE
+        left = nncf.IgnoredScope(names=products_of_activations(graph)) if reduced else None
+        settings = exporters.NNCFQuantizationConfig(
+            subset_size=len(feeds),
+            ignored_scope=left,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
+        )
+        return _quantized(graph, settings, feeds)
+
+
+def int8_weights_openvino_graph(file: Path) -> Any:
+    """The model with weights and tables in 8 bits, which computes in float32.
+
+    A decoder's activations lose much in 8 bits with ranges that stay.
+
+    Args:
+        file: In float32.
+
+    Raises:
+        ExportError: It cannot be compressed.
+    """
+    with _quiet():
+        nncf, exporters = import_module("nncf"), import_module("transformers.exporters")
+        settings = exporters.NNCFWeightCompressionConfig(mode=nncf.CompressWeightsMode.INT8_ASYM)
+        return _quantized(read_openvino(file), settings, [{}])
+
+
+def read_openvino(file: Path) -> Any:
+    """The `openvino.Model` in a file."""
+    return openvino_module().Core().read_model(str(file))
+
+
+def write_openvino(graph: Any, file: Path, *, half: bool) -> None:
+    """Write a model: FILE.xml, and its weights beside it as FILE.bin.
+
+    Args:
+        graph: An `openvino.Model`, which loses what its makers noted in it.
+        file: Ends in .xml.
+        half: Whether weights in float32 become float16; the file computes in float32 all the same.
+    """
+    notes = graph.get_rt_info()
+    for name in list(notes):
+        del notes[name]
+    openvino_module().save_model(graph, str(file), compress_to_fp16=half)
+
+
+def _quantized(graph: Any, settings: Any, feeds: Sequence[Feed]) -> Any:
+    exporters = import_module("transformers.exporters")
+    quantizer = exporters.NNCFOpenVINOQuantizer(settings, calibration_dataset=list(feeds))
+    try:
+        return quantizer.quantize(graph, dict(feeds[0]), exporters.ExportFormat.OPENVINO)
+    except Exception as error:  # of nncf and openvino, without a base
+        raise ExportError(
+            f"the OpenVINO file cannot be made in 8 bits: {first_line(error)}; leave it out of"
+            " --formats"
+        ) from error
+
+
+def products_of_activations(graph: Any) -> list[str]:
+    """Names of the products in which no factor is stored: of queries and keys, of attention."""
+    computed, found = set(), []
+    for node in graph.get_ordered_ops():
+        given = [value.get_node().get_friendly_name() in computed for value in node.input_values()]
+        if any(given) or node.get_type_name() == "Parameter":
+            computed.add(node.get_friendly_name())
+        if node.get_type_name() == "MatMul" and all(given):
+            found.append(node.get_friendly_name())
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without telemetry, and without what exporters print and warn of their own insides."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), quiet_transformers(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            with without_telemetry():
+                yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,1 @@
+"""What was measured of files, for people: tables, drawings and the model card."""
