@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import HEADS, make_text
-from test_onnx_files import answered_task, model_folder
+from exported import answered_task, model_folder
 
 from limbeck.cli import exported
 from limbeck.cli.main import main

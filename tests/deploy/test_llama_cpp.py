@@ -1,11 +1,10 @@
 """llama.cpp computes what torch does of the files, and tokenizes as the model's tokenizer does."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from conftest import make_model, make_text, make_tokenizer
+from exported import run_example
 from gguf import GGMLQuantizationType as Kind
 from test_gguf_files import WIDE, letters_bpe, source_of
 from tokenizers import normalizers, pre_tokenizers
@@ -245,16 +244,7 @@ def test_what_files_do_not_do(tmp_path):
 
 def test_the_example_without_limbeck_runs(decoder):
     _, files, _ = decoder
-    page = Path(__file__).parents[2] / "docs" / "guide" / "deploy.md"
-    [block] = [
-        text.partition("```")[0]
-        for text in page.read_text("utf-8").split("```python\n")[1:]
-        if "llama_cpp" in text.partition("```")[0]
-    ]
-    assert "limbeck" not in block and len(block.splitlines()) <= 20
-    names: dict = {}
-    block = block.replace("path/to/DIR", str(files))
-    exec(compile(block, "deploy.md", "exec"), names)
+    names = run_example("llama_cpp", files)
     loaded = ExportedModel(files, format=GGUF, threads=1)
     assert (files / FORMATS[GGUF].file).is_file()
     said = loaded.generate(names["prompt"], max_new_tokens=24)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir
 import pytest
-import torch
-from conftest import HEADS, make_model, make_text, make_tokenizer, with_task_head
+from conftest import HEADS, make_text
+from exported import answered_task, model_folder, run_example
 
 import limbeck
 from limbeck.cli.main import main
@@ -23,39 +23,16 @@ from limbeck.deploy.formats import FLOAT32, FORMATS, FUSED, INT8
 from limbeck.deploy.settings import ExportSettings
 from limbeck.deploy.source import load_source
 from limbeck.errors import ExportError
-from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
-from limbeck.models.sentence_transformers import Pooling
-from limbeck.models.sentences.vectors import Dense, SentenceVectors
 
 FILES = {name: FORMATS[name].file for name in (FLOAT32, FUSED, INT8)}
 ALL = ExportSettings(formats=tuple(FILES), keep=0.0, timed=False, threads=1)
-
-
-def model_folder(folder: Path, family: str, task: str | None = None) -> Path:
-    tokenizer = make_tokenizer()
-    layers = 2 if family in ("bert", "modernbert") else 1  # tracing takes longer for each layer
-    model = make_model(family, vocabulary=len(tokenizer), layers=layers)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    if task == "vectors":
-        torch.manual_seed(0)
-        vectors = SentenceVectors(
-            24, pooling=Pooling(("cls", "mean")), dense=[Dense(48, 10)], normalize=True
-        )
-        settings = SentenceSettings(48, {"query": "the house "}, "query")
-        export_sentence_model(model, tokenizer, vectors, folder, settings=settings, card="x")
-        return folder
-    if task is not None:
-        model = with_task_head(model, HEADS[task])
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """A classifier of pairs, and its folder of files."""
     folder = tmp_path_factory.mktemp("pairs")
-    model = model_folder(folder / "model", "bert", "pairs")
+    model = model_folder(folder / "model", "bert", "pairs", layers=2)
     export(str(model), folder / "files", ALL)
     return model, folder / "files"
 
@@ -64,7 +41,7 @@ def pairs(tmp_path_factory):
 def vectors(tmp_path_factory):
     """A model of vectors, its folder of files, and what was measured."""
     folder = tmp_path_factory.mktemp("vectors")
-    model = model_folder(folder / "model", "bert", "vectors")
+    model = model_folder(folder / "model", "bert", "vectors", layers=2)
     return model, folder / "files", export(str(model), folder / "files", ALL)
 
 
@@ -152,7 +129,7 @@ def test_files_have_no_metadata_and_tables_in_eight_bits(vectors):
     [("distilbert", "tags", "token"), ("modernbert", None, "masked"), ("llama", None, "causal")],
 )
 def test_other_kinds(tmp_path, family, task, kind):
-    model = model_folder(tmp_path / "model", family, task)
+    model = model_folder(tmp_path / "model", family, task, layers=1 + (family == "modernbert"))
     result = export(str(model), tmp_path / "files", ALL)
     assert result.kind == kind
     check_shapes(model, tmp_path / "files", int8=0.15)
@@ -164,22 +141,9 @@ def test_other_kinds(tmp_path, family, task, kind):
     assert 0 <= result.candidates[2].difference.agreement <= 1
 
 
-def answered_task(model: Path, folder: Path) -> Path:
-    """A task whose labels are what the model says in torch."""
-    source, rows = load_source(str(model)), []
-    for text in make_text(40, seed=3):
-        logits = source(feed_of([source.reader.read(example_of(text))], 3))[0]
-        rows.append({"text": text, "label": HEADS["labels"].labels[int(logits.argmax())]})
-    train = [{**row, "text": f"again {row['text']}"} for row in rows]
-    for split, some in (("train", train), ("dev", rows)):
-        lines = "\n".join(map(json.dumps, some))
-        (folder / f"labels.{split}.jsonl").write_text(lines, encoding="utf-8")
-    return folder / "labels"
-
-
 def test_the_command_scores_times_and_refuses(monkeypatch, capsys, tmp_path):
     """A file that keeps too little is named and not written."""
-    model = model_folder(tmp_path / "model", "bert", "labels")
+    model = model_folder(tmp_path / "model", "bert", "labels", layers=2)
     task = answered_task(model, tmp_path)
     monkeypatch.setattr(exporting, "LENGTHS", (4,))
 
@@ -234,17 +198,9 @@ def test_numbers_that_are_not_finite_are_infinitely_far(vectors):
     assert difference.largest == np.inf
 
 
-def test_the_example_without_limbeck_runs(vectors, monkeypatch):
+def test_the_example_without_limbeck_runs(vectors):
     model, files, _ = vectors
-    page = Path(__file__).parents[2] / "docs" / "guide" / "deploy.md"
-    [block] = [
-        text.partition("```")[0]
-        for text in page.read_text("utf-8").split("```python\n")[1:]
-        if "onnxruntime" in text.partition("```")[0]
-    ]
-    assert "limbeck" not in block and len(block.splitlines()) <= 20
-    names: dict = {}
-    exec(compile(block.replace("path/to/DIR", str(files)), "deploy.md", "exec"), names)
+    names = run_example("onnxruntime", files)
     encoder = load_source(str(model)).encoder
     assert names["vectors"].shape == (2, 10)
     assert names["vectors"] == pytest.approx(encoder.encode(names["texts"]), abs=0.1)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import HEADS, make_model, make_text, make_tokenizer, with_task_head
+from conftest import make_text
+from exported import model_folder, run_example
 
 import limbeck
 from limbeck.deploy import formats as of_formats
@@ -31,30 +31,8 @@ from limbeck.deploy.openvino_files.graphs import (
 from limbeck.deploy.settings import ExportSettings
 from limbeck.deploy.source import Source, load_source
 from limbeck.errors import ExportError, MissingExtraError
-from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
-from limbeck.models.sentence_transformers import Pooling
-from limbeck.models.sentences.vectors import Dense, SentenceVectors
 
 BOTH = ExportSettings(formats=(OPENVINO, OPENVINO_INT8), keep=0.0, timed=False, threads=1)
-
-
-def model_folder(folder: Path, family: str, task: str | None) -> Path:
-    tokenizer = make_tokenizer()
-    model = make_model(family, vocabulary=len(tokenizer), layers=1)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    if task == "vectors":
-        torch.manual_seed(0)
-        vectors = SentenceVectors(
-            24, pooling=Pooling(("cls", "mean")), dense=[Dense(48, 10)], normalize=True
-        )
-        settings = SentenceSettings(48, {}, None)
-        export_sentence_model(model, tokenizer, vectors, folder, settings=settings, card="x")
-        return folder
-    if task is not None:
-        model = with_task_head(model, HEADS[task])
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -243,15 +221,7 @@ def test_what_cannot_be_opened(vectors, tmp_path, monkeypatch):
 
 def test_the_example_with_openvino_runs(vectors):
     model, files, _ = vectors
-    page = Path(__file__).parents[2] / "docs" / "guide" / "deploy.md"
-    [block] = [
-        text.partition("```")[0]
-        for text in page.read_text("utf-8").split("```python\n")[1:]
-        if "import openvino" in text.partition("```")[0]
-    ]
-    assert "limbeck" not in block and len(block.splitlines()) <= 20
-    names: dict = {}
-    exec(compile(block.replace("path/to/DIR", str(files)), "deploy.md", "exec"), names)
+    names = run_example("openvino", files)
     encoder = load_source(str(model)).encoder
     assert names["vectors"].shape == (2, 10)
-    assert names["vectors"] == pytest.approx(encoder.encode(names["texts"]), abs=0.1)
+    assert names["vectors"] == pytest.approx(encoder.encode(names["texts"], prompt=""), abs=0.1)

@@ -3,12 +3,8 @@
 All are made by transformers' exporters and by onnxruntime from one trace of the model.
 """
 
-import io
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ from typing import Any
 import torch
 
 from ...errors import ExportError, first_line
-from ...models.quiet import quiet_transformers
+from ...models.quiet import quiet_exporters
 from ..arrays import Feed
 from ..formats import FLOAT32
 from ..source import Source
@@ -43,7 +39,7 @@ def float32_graph(source: Source) -> Any:
     size = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     settings = exporters.OnnxConfig(dynamic=True, dynamic_shapes=dict.fromkeys(sample, size))
     try:
-        with _quiet():
+        with quiet_exporters():
             found = exporters.OnnxExporter().export(source.module, sample, settings).program
     except Exception as error:  # of torch.export, torch.onnx and onnxscript, without a base
         raise ExportError(_not_exported(source.name, error)) from error
@@ -106,7 +102,7 @@ def static_int8_graph(file: Path, feeds: Sequence[Feed], *, reduced: bool) -> An
         ExportError: It cannot be quantized.
     """
     what = "the graph in 8 bits with fixed ranges"
-    return _made(file, what, lambda graph: _static_int8(graph, feeds, reduced=reduced))
+    return _made(file, what, lambda graph: _int8(graph, reduced=reduced, feeds=feeds))
 
 
 def weight_only_graph(file: Path, *, bits: int, vocabulary: int) -> Any:
@@ -133,7 +129,7 @@ def _made(file: Path, what: str, change: Callable[[Any], Any]) -> Any:
     graph = onnx_ir.load(file)
     onnx_ir.external_data.load_to_model(graph)
     try:
-        with _quiet():
+        with quiet_exporters():
             return stripped(change(graph))
     except Exception as error:  # of two packages, without a base
         raise ExportError(
@@ -155,37 +151,28 @@ def _fused_decoder(graph: Any) -> Any:
     return _fused(graph)
 
 
-def _int8(graph: Any, *, reduced: bool) -> Any:
+def _int8(graph: Any, *, reduced: bool, feeds: Sequence[Feed] | None = None) -> Any:
+    """Weights in 8 bits; ranges of activations are those of texts, or of what is being read."""
     from onnxruntime.quantization import QuantType
 
     exporters = _exporters()
     store_transposed(graph)
     tables_in_8_bits(graph)
-    settings = exporters.OnnxRuntimeDynamicConfig(
-        op_types_to_quantize=list(_OPERATORS),
-        per_channel=True,
-        reduce_range=reduced,
-        weight_type=QuantType.QInt8,
-    )
-    quantizer = exporters.OnnxRuntimeQuantizer(settings)
-    return quantizer.quantize(graph, {}, exporters.ExportFormat.ONNX)
-
-
-def _static_int8(graph: Any, feeds: Sequence[Feed], *, reduced: bool) -> Any:
-    from onnxruntime.quantization import QuantType
-
-    exporters = _exporters()
-    store_transposed(graph)
-    tables_in_8_bits(graph)
-    settings = exporters.OnnxRuntimeStaticConfig(
-        op_types_to_quantize=list(_OPERATORS),
-        per_channel=True,
-        reduce_range=reduced,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True},  # products of activations stay in float32
-    )
-    samples = [{name: torch.from_numpy(array) for name, array in feed.items()} for feed in feeds]
+    shared = {
+        "op_types_to_quantize": list(_OPERATORS),
+        "per_channel": True,
+        "reduce_range": reduced,
+        "weight_type": QuantType.QInt8,
+    }
+    if feeds is None:
+        settings, samples = exporters.OnnxRuntimeDynamicConfig(**shared), None
+    else:
+        settings = exporters.OnnxRuntimeStaticConfig(
+            **shared,
+            activation_type=QuantType.QUInt8,
+            extra_options={"MatMulConstBOnly": True},  # products of activations stay in float32
+        )
+        samples = [{name: torch.from_numpy(one) for name, one in feed.items()} for feed in feeds]
     quantizer = exporters.OnnxRuntimeQuantizer(settings, calibration_dataset=samples)
     return quantizer.quantize(graph, {}, exporters.ExportFormat.ONNX)
 
@@ -193,19 +180,6 @@ def _static_int8(graph: Any, feeds: Sequence[Feed], *, reduced: bool) -> Any:
 def _exporters() -> Any:
     """The exporters of transformers, which names them for no type checker."""
     return import_module("transformers.exporters")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters print and warn of, which is of their own insides."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), quiet_transformers(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _not_exported(name: str, error: BaseException) -> str:

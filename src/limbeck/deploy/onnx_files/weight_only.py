@@ -102,8 +102,6 @@ def _share_tied_tables(graph: Any) -> None:
     The head's array is [vocabulary, blocks, numbers of a block]: whole numbers from 0, of which 128
     is zero, with scales [vocabulary, blocks].
     """
-    import onnx_ir
-
     stored = graph.graph.initializers
     heads = {}
     for node in graph.graph:
@@ -122,11 +120,12 @@ def _share_tied_tables(graph: Any) -> None:
         whole = (numbers.astype(np.float32) - 128) * scales[..., None]
         if np.abs(whole.reshape(rows.shape) - rows).max() > np.abs(scales).max():
             continue  # another table of the same size
-        _look_up(graph, node, head, rows.shape[1], onnx_ir)
+        _look_up(graph, node, head, rows.shape[1])
 
 
-def _look_up(graph: Any, node: Any, head: Any, width: int, onnx_ir: Any) -> None:
+def _look_up(graph: Any, node: Any, head: Any, width: int) -> None:
     """Replace a lookup by one in the array of a head."""
+    import onnx_ir
 
     def constant(name: str, array: np.ndarray) -> Any:
         if name not in graph.graph.initializers:

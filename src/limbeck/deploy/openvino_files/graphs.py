@@ -3,11 +3,7 @@
 Source: transformers' exporter for OpenVINO; NNCF, post-training quantization and `OverflowFix`.
 """
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ from typing import Any
 import torch
 
 from ...errors import ExportError, first_line
-from ...models.quiet import quiet_transformers
+from ...models.quiet import quiet_exporters
 from ..arrays import Feed
 from ..source import Source
 from .telemetry import openvino_module, without_telemetry
@@ -36,7 +32,7 @@ def openvino_graph(source: Source) -> Any:
     size = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     shapes = dict.fromkeys(sample, size)
     try:
-        with _quiet():
+        with quiet_exporters(), without_telemetry():
             exporters = import_module("transformers.exporters")
             settings = exporters.OpenVINOConfig(dynamic=True, dynamic_shapes=shapes, stateful=False)
             return exporters.OpenVINOExporter().export(source.module, sample, settings).program
@@ -59,7 +55,7 @@ def int8_openvino_graph(file: Path, feeds: Sequence[Feed], *, reduced: bool) -> 
     Raises:
         ExportError: It cannot be quantized.
     """
-    with _quiet():
+    with quiet_exporters(), without_telemetry():
         nncf, exporters = import_module("nncf"), import_module("transformers.exporters")
         graph = read_openvino(file)
         fix = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.DISABLE
@@ -83,7 +79,7 @@ def int8_weights_openvino_graph(file: Path) -> Any:
     Raises:
         ExportError: It cannot be compressed.
     """
-    with _quiet():
+    with quiet_exporters(), without_telemetry():
         nncf, exporters = import_module("nncf"), import_module("transformers.exporters")
         settings = exporters.NNCFWeightCompressionConfig(mode=nncf.CompressWeightsMode.INT8_ASYM)
         return _quantized(read_openvino(file), settings, [{}])
@@ -130,17 +126,3 @@ def products_of_activations(graph: Any) -> list[str]:
         if node.get_type_name() == "MatMul" and all(given):
             found.append(node.get_friendly_name())
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without telemetry, and without what exporters print and warn of their own insides."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), quiet_transformers(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with without_telemetry():
-                yield
-    finally:
-        logging.disable(before)
