@@ -7,12 +7,12 @@ from conftest import make_batch, make_model, resumed_and_cached
 from limbeck.errors import RecipeError
 from limbeck.recipe.check import prepare
 from limbeck.student.rounding import (
-    ROUNDINGS,
     round_layers,
     rounded_activations,
     rounded_blocks,
     rounded_rows,
 )
+from limbeck.student.rounding_kinds import ROUNDINGS
 
 
 def nearest(value: float) -> int:

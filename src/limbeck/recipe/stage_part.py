@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ..objectives.schedule import NumberOrRamp, Ramp
-from ..student.rounding import Rounding
+from ..student.rounding_kinds import Rounding
 from ..system.numbers import Number, Whole
 from ..tokenization.masking import Masking
 from ..training.settings import OptimizerSettings

@@ -8,7 +8,7 @@ Integer-Arithmetic-Only Inference, arXiv:1712.05877; Bengio et al. 2013, arXiv:1
 """
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,8 +17,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-Rounding = Literal["int8", "int8_reduced", "int4"]
-ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+from .rounding_kinds import Rounding
+
 BLOCK = 32  # weights of a row that have a scale of their own, in 4 bits
 _LARGEST = {"int8": 127, "int8_reduced": 64}  # of a weight
 _LEVELS = 255  # of an activation, above its smallest

@@ -10,7 +10,7 @@ from ..batch import Batch
 from ..generation.batches import Policy
 from ..objectives.contract import Objective, compares_with_teacher, joint_needs
 from ..objectives.schedule import Ramp, number
-from ..student.rounding import Rounding
+from ..student.rounding_kinds import Rounding
 from .settings import OptimizerSettings
 
 
