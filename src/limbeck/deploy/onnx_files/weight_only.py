@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ...student.rounding import BLOCK  # inputs with a scale of their own, as in GGUF's Q8_0
 from .tables_in_8_bits import tables_in_8_bits
 
-BLOCK = 32  # inputs with a scale of their own, as in GGUF's Q8_0 and Q4_0
 _COMPUTES_IN_INT8 = 4  # ONNX Runtime's accuracy level with which activations are rounded to 8 bits
-_DOMAIN = "com.microsoft"
 
 
 def weight_only(graph: Any, *, bits: int, vocabulary: int) -> Any:
