@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PAGE := examples/onnxruntime_web
 
-.PHONY: demo test test-browser test-llama-cpp lint benchmark clean
+.PHONY: demo test test-browser test-executorch test-llama-cpp lint benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/limbeck demo -o runs/demo
@@ -28,8 +28,13 @@ $(PAGE)/node_modules: $(PAGE)/package-lock.json
 
 # GGUF files on llama.cpp: needs a C++ compiler, which works for about five minutes on two cores.
 test-llama-cpp: $(STAMP)
-	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,llama-cpp]'
-	$(BIN)/pytest -p no:xdist tests/deploy/test_llama_cpp.py
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,llama-cpp]' 'llama-cpp-python[server]'
+	$(BIN)/pytest -p no:xdist tests/deploy/test_llama_cpp.py tests/deploy/test_llama_server.py
+
+# ExecuTorch files: installing takes a minute, and making those of tiny models a few.
+test-executorch: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[executorch]'
+	$(BIN)/pytest -p no:xdist tests/deploy/test_executorch_files.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

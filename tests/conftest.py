@@ -49,8 +49,14 @@ from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
 
-# `make test-llama-cpp` compiles llama.cpp, which takes minutes, and runs these.
-collect_ignore = [] if find_spec("llama_cpp") else ["deploy/test_llama_cpp.py"]
+# `make test-llama-cpp` compiles llama.cpp, and `make test-executorch` makes ExecuTorch files, which
+# take minutes each.
+_SLOW_EXTRAS = {
+    "llama_cpp": "test_llama_cpp.py",
+    "starlette_context": "test_llama_server.py",  # of llama-cpp-python[server]
+    "executorch": "test_executorch_files.py",
+}
+collect_ignore = [f"deploy/{file}" for name, file in _SLOW_EXTRAS.items() if not find_spec(name)]
 
 WORDS = (
     "the a red old house garden river stone letter evening morning friend answered walked looked"

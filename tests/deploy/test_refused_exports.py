@@ -11,9 +11,11 @@ from conftest import make_model, make_tokenizer
 from limbeck.cli.main import main
 from limbeck.deploy import formats as of_formats
 from limbeck.deploy import source as of_source
+from limbeck.deploy.engines import open_file
 from limbeck.deploy.export import export
 from limbeck.deploy.settings import ExportSettings
 from limbeck.errors import ExportError, MissingExtraError, ModelError
+from limbeck.models.load import load_config
 
 PLAIN = ExportSettings(formats=("onnx", "onnx-fused", "onnx-int8"), timed=False)
 
@@ -55,6 +57,29 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch):
     )
     with pytest.raises(MissingExtraError, match=r"onnxruntime; run: pip install 'limbeck\[onnx\]'"):
         PLAIN.check(tmp_path / "new")
+
+
+def test_the_extra_of_executorch_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        of_formats, "find_spec", lambda name: None if name == "executorch" else find_spec(name)
+    )
+    said = r"executorch; run: pip install 'limbeck\[executorch\]'"
+    with pytest.raises(MissingExtraError, match=f"the format executorch-int8 needs {said}"):
+        ExportSettings(formats=("executorch-int8",)).check(tmp_path / "new")
+    (tmp_path / "model.pte").write_bytes(b"x")
+    with pytest.raises(MissingExtraError, match=f"running an ExecuTorch file needs {said}"):
+        open_file(tmp_path / "model.pte")
+
+
+def test_files_are_no_model(folder, tmp_path):
+    """Those of OpenVINO end in .bin, as weights do."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for name in ("export.json", "openvino_model.xml", "openvino_model.bin"):
+        (files / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"is a folder of `limbeck export` \(export.json\), whose"):
+        load_config(str(files))
 
 
 def test_remote_code_and_weights_that_are_rounded(folder, tmp_path):

@@ -1,1 +1,1 @@
-"""Files of models for ONNX Runtime, the proof of what each of them keeps, and running them."""
+"""Files of models for other runtimes, the proof of what each of them keeps, and running them."""

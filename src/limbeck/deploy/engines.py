@@ -7,7 +7,9 @@ from .arrays import ModelFile
 
 
 def open_file(file: Path, threads: int | None = None) -> ModelFile:
-    """A file on its engine, chosen by the end of its name. Never loads torch.
+    """A file on its engine, chosen by the end of its name.
+
+    Loads torch for ExecuTorch alone, whose arrays in Python are torch's.
 
     Args:
         file: The model.
@@ -29,7 +31,11 @@ def open_file(file: Path, threads: int | None = None) -> ModelFile:
         from .gguf_files.llama_cpp_file import LlamaCppFile
 
         return LlamaCppFile(file, threads)
+    if file.suffix == ".pte":
+        from .executorch_files.executorch_file import ExecutorchFile
+
+        return ExecutorchFile(file, threads)
     raise ExportError(
-        f"{file.name!r} is none of the files that `limbeck export` writes (.onnx, .xml, .gguf);"
-        " give one of them"
+        f"{file.name!r} is none of the files that `limbeck export` writes (.onnx, .xml, .gguf,"
+        " .pte); give one of them"
     )

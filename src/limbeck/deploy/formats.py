@@ -10,12 +10,13 @@ from typing import Literal
 
 from ..errors import ExportError, MissingExtraError, nearest
 
-EngineName = Literal["ONNX Runtime", "OpenVINO", "llama.cpp"]
+EngineName = Literal["ONNX Runtime", "OpenVINO", "llama.cpp", "ExecuTorch"]
 # Packages that make and run the files of an engine, and the extra that installs them.
 _PACKAGES: dict[EngineName, tuple[tuple[str, ...], str]] = {
     "ONNX Runtime": (("onnx", "onnxscript", "onnxruntime"), "onnx"),
     "OpenVINO": (("openvino", "nncf"), "openvino"),
     "llama.cpp": (("gguf", "llama_cpp"), "gguf,llama-cpp"),
+    "ExecuTorch": (("executorch", "torchao"), "executorch"),
 }
 
 
@@ -43,6 +44,8 @@ INT8_WEIGHTS, INT4_WEIGHTS = "onnx-int8-weights", "onnx-int4-weights"
 OPENVINO, OPENVINO_INT8 = "openvino", "openvino-int8"
 OPENVINO_INT8_WEIGHTS = "openvino-int8-weights"
 GGUF, GGUF_Q8, GGUF_Q4 = "gguf", "gguf-q8_0", "gguf-q4_0"
+EXECUTORCH, EXECUTORCH_INT8 = "executorch", "executorch-int8"
+_NO_DECODERS = ("vectors", "sequence", "token", "masked", "body")
 _BY_LLAMA_CPP = ("causal", "vectors", "body")
 FORMATS = {
     FLOAT32: Format("model.onnx"),
@@ -57,13 +60,15 @@ FORMATS = {
     OPENVINO_INT8: Format(
         "openvino_model_int8.xml",
         "OpenVINO",
-        kinds=("vectors", "sequence", "token", "masked", "body"),
+        kinds=_NO_DECODERS,
         saturates=True,
     ),
     OPENVINO_INT8_WEIGHTS: Format("openvino_model_int8_weights.xml", "OpenVINO", ("causal",)),
     GGUF: Format("model_f16.gguf", "llama.cpp", _BY_LLAMA_CPP),
     GGUF_Q8: Format("model_q8_0.gguf", "llama.cpp", _BY_LLAMA_CPP),
     GGUF_Q4: Format("model_q4_0.gguf", "llama.cpp", ("causal",)),
+    EXECUTORCH: Format("model.pte", "ExecuTorch"),
+    EXECUTORCH_INT8: Format("model_int8.pte", "ExecuTorch", _NO_DECODERS, saturates=True),
 }
 
 

@@ -9,7 +9,10 @@ from ..run.task_batches import Reading
 from .arrays import Feed
 from .batches import batches_of
 from .engines import open_file
+from .executorch_files.graphs import executorch_program, write_program
 from .formats import (
+    EXECUTORCH,
+    EXECUTORCH_INT8,
     FLOAT32,
     FORMATS,
     FUSED,
@@ -80,6 +83,14 @@ class Making:
         check_sizes(self.source, open_file(file))
         return file
 
+    @cached_property
+    def executorch(self) -> Path:
+        """The ExecuTorch file in float32, which says what torch says."""
+        file = self.place / FORMATS[EXECUTORCH].file
+        write_program(executorch_program(self.source), file)
+        check_sizes(self.source, open_file(file))
+        return file
+
     def feeds(self) -> list[Feed]:
         """The calibration texts as arrays by the names of the model's inputs."""
         padding = self.source.tokenizer.pad_token_id or 0
@@ -147,6 +158,15 @@ def _gguf(making: Making, file: Path, kind: str) -> None:
     make_gguf(making.source, making.texts, GGMLQuantizationType[kind], file)
 
 
+def _executorch(making: Making, file: Path) -> None:
+    file.write_bytes(making.executorch.read_bytes())
+
+
+def _executorch_int8(making: Making, file: Path) -> None:
+    _ = making.executorch  # what is rounded says what torch says
+    write_program(executorch_program(making.source, making.int8), file)
+
+
 _MAKERS: dict[str, Callable[[Making, Path], None]] = {
     FLOAT32: _float32,
     FUSED: _fused,
@@ -160,4 +180,6 @@ _MAKERS: dict[str, Callable[[Making, Path], None]] = {
     GGUF: partial(_gguf, kind="F16"),
     GGUF_Q8: partial(_gguf, kind="Q8_0"),
     GGUF_Q4: partial(_gguf, kind="Q4_0"),
+    EXECUTORCH: _executorch,
+    EXECUTORCH_INT8: _executorch_int8,
 }

