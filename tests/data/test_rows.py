@@ -236,7 +236,7 @@ def test_a_mapping_may_be_text_of_a_command_line():
         ({"path": "twice.csv", "text": "a"}, "line 1 of .*'a' is there 2 times"),
         ({"path": "twice.parquet", "text": "a"}, "twice.parquet: the column 'a' is there 2 times"),
         ({"path": "a.cvs"}, "a.cvs does not exist; did you mean .*a.csv"),
-        ({"path": "a.xml"}, "a.xml ends in none of .jsonl, .csv, .tsv"),
+        ({"path": "a.xml"}, "a.xml ends in none of .jsonl, .json, .csv, .tsv"),
         ({"path": "b.csv"}, "b.csv does not exist"),
         ({"path": "a.csv", "name": "en"}, "'en'. is the configuration of a hub dataset; leave"),
         ({"path": "a.csv", "split": {"train": "a.jsonl"}}, "is a file, whose rows are learned"),

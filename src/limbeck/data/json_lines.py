@@ -1,4 +1,4 @@
-"""Files of JSON lines, with one object in each line; every problem is reported with its place."""
+"""Files of JSON objects, one a line or in one array; every problem is reported with its place."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from ..errors import DataError
 from .lines import read_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
+_MOST_BYTES = 1 << 32  # of an array, which is read whole and may be one line
 
 
 def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -22,16 +23,28 @@ def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
         if line.strip():
             rows += 1
             place = f"line {number} of {file}"
-            row = row_of(line, place)
-            try:
-                # JSON can escape half of a surrogate pair, which no tokenizer accepts.
-                json.dumps(row, ensure_ascii=False).encode()
-            except UnicodeEncodeError as error:
-                message = f"{place} holds half a character; write whole Unicode text"
-                raise DataError(message) from error
-            yield row, place
+            yield _whole_letters(row_of(line, place), place), place
     if not rows:
         raise DataError(f"{file} is empty; give one JSON object a line")
+
+
+def read_array(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every object of a file that is one JSON array; a file that begins otherwise has JSON lines.
+
+    Raises:
+        DataError: The file is empty or cannot be read, or the array holds anything but objects.
+    """
+    first = next((line for _, line in read_lines(file, longest=_MOST_BYTES) if line.strip()), "")
+    if not first.lstrip().startswith("["):
+        yield from read_rows(file)
+        return
+    text = "".join(line for _, line in read_lines(file, longest=_MOST_BYTES))
+    rows = _parsed(text, str(file), "give one array of objects, or one object a line")
+    if not rows:
+        raise DataError(f"{file} is an empty array; give it objects")
+    for number, row in enumerate(rows, 1):
+        place = f"object {number} of {file}"
+        yield _whole_letters(_object(row, place), place), place
 
 
 def file_of_split(place: Path, split: str) -> Path:
@@ -71,14 +84,31 @@ def row_of(line: str, place: str) -> dict[str, Any]:
     Raises:
         DataError: It is not a JSON object, or has a key twice, where the first value would be lost.
     """
+    return _object(_parsed(line, place, "give one object a line"), place)
+
+
+def _parsed(text: str, place: str, needed: str) -> Any:
     try:
-        row = json.loads(line, object_pairs_hook=_keys_once)
+        return json.loads(text, object_pairs_hook=_keys_once)
     except _KeyTwiceError as error:
         raise DataError(f"{place}: the key {error} is there twice; give each key once") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is not JSON: {error}; give one object a line") from error
+        raise DataError(f"{place} is not JSON: {error}; {needed}") from error
+
+
+def _object(row: Any, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{place} is a {type(row).__name__}, not an object")
+    return row
+
+
+def _whole_letters(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The row; JSON can escape half of a surrogate pair, which no tokenizer accepts."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        message = f"{place} holds half a character; write whole Unicode text"
+        raise DataError(message) from error
     return row
 
 

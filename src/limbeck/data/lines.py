@@ -11,11 +11,12 @@ from ..errors import DataError
 LONGEST_LINE = 10_000_000  # bytes; longer lines are rarely text and would stall a tokenizer
 
 
-def read_lines(file: Path) -> Iterator[tuple[int, str]]:
+def read_lines(file: Path, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
     """The number of every line, counted from 1, and the line with its line end.
 
     Args:
         file: A file in UTF-8, with or without a byte order mark; gzipped if its name ends in .gz.
+        longest: Bytes of a line at most.
 
     Raises:
         DataError: A line is not text, or cannot be read; the message names it.
@@ -23,11 +24,11 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with _opened(file) as stream:
-            while line := stream.readline(LONGEST_LINE + 1):
+            while line := stream.readline(longest + 1):
                 number += 1
-                if len(line) > LONGEST_LINE:
+                if len(line) > longest:
                     raise DataError(
-                        f"line {number} of {file} is longer than {LONGEST_LINE} bytes; break it"
+                        f"line {number} of {file} is longer than {longest} bytes; break it"
                         " into documents, one a line"
                     )
                 if number == 1:

@@ -6,24 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..system.fingerprints import content_of
+from .chats import Conversation
 from .json_lines import file_of_split, has_split, read_rows
+from .prompt_kinds import PlainPrompt, read_row
+from .prompt_sources import PromptLocation, PromptSource
+from .row_files import are_rows, content_of_rows, files_of_rows, name_of_rows, stored_rows
 
 _DOCUMENTS = "_meetings"  # end of the name of the file with the documents of prompts
-_NOTHING = "-"  # placeholder where an answer is still to be generated
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row of a file of prompts.
+    """A row of prompts.
 
     Attributes:
         text: The prompt, after the document that it refers to, if there is one; empty where text
-            is generated without a prompt.
+            is generated without a prompt. Of a conversation, all that is said before its last
+            answer.
         references: Equally good answers.
+        conversation: Which is learned, where the row is one; it needs a chat template.
     """
 
     text: str
     references: tuple[str, ...]
+    conversation: Conversation | None = None
 
     @property
     def identity(self) -> str:
@@ -31,19 +38,37 @@ class Prompt:
         return self.text or self.references[0]
 
 
-def read_prompts(location: str, split: str = "train", *, answered: bool = True) -> Iterator[Prompt]:
-    """The rows of DIR/NAME.SPLIT.jsonl, gzipped or not.
+def read_prompts(
+    location: PromptLocation, split: str = "train", *, answered: bool = True
+) -> Iterator[Prompt]:
+    """The prompts of a location.
 
     Args:
-        location: DIR/NAME.
-        split: The split in the name of the files.
-        answered: False also accepts prompts without references, and ignores all references.
+        location: DIR/NAME of files of JSON lines, gzipped or not; a file or folder of rows, or
+            their description.
+        split: The split in the name of the files; of a description, ``train``.
+        answered: False also accepts prompts without an answer.
 
     Raises:
-        DataError: The file is missing or broken, or a row is not a prompt.
+        DataError: A file is missing or broken, or a row is not a prompt.
     """
-    for row, place in read_with_documents(Path(location), split):
-        yield as_prompt(row if answered else {**row, "references": [_NOTHING]}, place)
+    if (source := source_of_prompts(location)) is None:
+        for row, place in read_with_documents(Path(str(location)), split):
+            yield _prompt_of(read_row(row, place, answered=answered), place)
+        return
+    named = [field for field, column in source.columns.items() if column]
+    for found in stored_rows(source).read(split):
+        said = read_row(
+            found.values, found.place, named=named, columns=found.columns, answered=answered
+        )
+        yield _prompt_of(said, found.place)
+
+
+def source_of_prompts(location: PromptLocation) -> PromptSource | None:
+    """The description of a location; None where it is DIR/NAME of files of JSON lines."""
+    if isinstance(location, PromptSource):
+        return location
+    return PromptSource(location) if are_rows(location) else None
 
 
 def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -72,16 +97,42 @@ def read_with_documents(location: Path, split: str) -> Iterator[tuple[dict[str, 
         yield {**row, "document": document}, place
 
 
-def files_of_prompts(location: str, split: str = "train") -> list[Path]:
-    """The file of prompts, and the file of their documents, if there is one.
+def files_of_prompts(location: PromptLocation, split: str = "train") -> list[Path]:
+    """All files of prompts, and of their documents; none of a dataset on the hub.
 
     Raises:
         DataError: The file of prompts is missing.
     """
-    place = Path(location)
+    if (source := source_of_prompts(location)) is not None:
+        return files_of_rows(source)
+    place = Path(str(location))
     documents = place.with_name(f"{place.name}{_DOCUMENTS}")
     beside = [documents] if has_split(documents, split) else []
     return [file_of_split(some, split) for some in (place, *beside)]
+
+
+def content_of_prompts(location: PromptLocation) -> str:
+    """A hash of all files of prompts, with what a description says of them; of the hub, a name.
+
+    Raises:
+        DataError: As `files_of_prompts`.
+    """
+    if (source := source_of_prompts(location)) is None:
+        return content_of(*files_of_prompts(location))
+    said = {field: column for field, column in source.columns.items() if column}
+    said |= {split: str(part) for split, part in source.split.items()}
+    return " ".join([content_of_rows(source), *(f"{name}={said[name]}" for name in sorted(said))])
+
+
+def path_of_prompts(location: PromptLocation) -> str:
+    """Where prompts are, as the user wrote it."""
+    return location if isinstance(location, str) else location.path
+
+
+def name_of_prompts(location: PromptLocation) -> str:
+    """What messages and reports call prompts."""
+    source = source_of_prompts(location)
+    return Path(str(location)).name if source is None else name_of_rows(source)
 
 
 def as_prompt(row: dict[str, Any], place: str) -> Prompt:
@@ -103,3 +154,10 @@ def as_prompt(row: dict[str, Any], place: str) -> Prompt:
             " of them empty"
         )
     return Prompt(f"{document}\n{text}" if document else text, tuple(references))
+
+
+def _prompt_of(said: Conversation | PlainPrompt, place: str) -> Prompt:
+    if isinstance(said, Conversation):
+        return Prompt(said.asked, (said.answer, *said.others), said)
+    prompt, references, document = said
+    return as_prompt({"prompt": prompt, "references": references, "document": document}, place)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from .rows import RowSource, as_text
+from .rows import RowSource, StoredSource, as_text
 from .tables import Rows, Table
 
 _OF_PROMPTS = ("prompt", "references", "document")  # of generation tasks, under these names only
@@ -25,7 +25,7 @@ class Row(NamedTuple):
     columns: tuple[str, ...]
 
 
-def rows_of_table(source: RowSource, table: Table) -> Iterator[Row]:
+def rows_of_table(source: StoredSource, table: Table) -> Iterator[Row]:
     """The rows of a table, by the names of the fields.
 
     Raises:
@@ -34,13 +34,19 @@ def rows_of_table(source: RowSource, table: Table) -> Iterator[Row]:
     if not table.columns:
         return
     columns = _columns_of(source, table.columns, table.name)
-    names = _names_of_fields(source, columns, table.class_names)
+    names = (
+        _names_of_fields(source, columns, table.class_names)
+        if isinstance(source, RowSource)
+        else {}
+    )
     for row, place in table.read([*columns.values()]):
         values = {field: row[column] for field, column in columns.items()}
-        yield Row(_with_classes(values, source, names, place), place, table.columns)
+        if isinstance(source, RowSource):
+            values = _with_classes(values, source, names, place)
+        yield Row(values, place, table.columns)
 
 
-def rows_of_objects(source: RowSource, objects: Rows) -> Iterator[Row]:
+def rows_of_objects(source: StoredSource, objects: Rows) -> Iterator[Row]:
     """Rows that each have columns of their own, by the names of the fields.
 
     Raises:
@@ -48,12 +54,14 @@ def rows_of_objects(source: RowSource, objects: Rows) -> Iterator[Row]:
     """
     for row, place in objects:
         columns = _columns_of(source, tuple(row), place)
-        names = _names_of_fields(source, columns, {})
         values = {field: row[column] for field, column in columns.items()}
-        yield Row(_with_classes(values, source, names, place), place, tuple(row))
+        if isinstance(source, RowSource):
+            names = _names_of_fields(source, columns, {})
+            values = _with_classes(values, source, names, place)
+        yield Row(values, place, tuple(row))
 
 
-def _columns_of(source: RowSource, known: tuple[str, ...], where: str) -> dict[str, str]:
+def _columns_of(source: StoredSource, known: tuple[str, ...], where: str) -> dict[str, str]:
     """The column of every field that is there."""
     found = {}
     # A table of classes may have a column of one of these names too.
@@ -63,7 +71,8 @@ def _columns_of(source: RowSource, known: tuple[str, ...], where: str) -> dict[s
                 f"{where} names its document as a meeting, which only DIR/NAME of task files reads;"
                 " give that, or put the document into the row"
             )
-        found = {field: field for field in _OF_PROMPTS if field in known}
+        if isinstance(source, RowSource):
+            found = {field: field for field in _OF_PROMPTS if field in known}
     for field, column in source.columns.items():
         if column is not None and column not in known:
             raise DataError(

@@ -9,13 +9,13 @@ from pathlib import Path
 from ..errors import DataError
 from ..system.fingerprints import content_of
 from .hub_tables import hub_tables, saved_tables
-from .json_lines import read_rows
+from .json_lines import has_split, read_array, read_rows
 from .lines import read_lines
 from .row_fields import Row, rows_of_objects, rows_of_table
-from .rows import RowSource
+from .rows import RowSource, StoredSource
 from .tables import Table, csv_table, parquet_table
 
-_ENDINGS = (".jsonl", ".csv", ".tsv", ".txt")  # each also .gz
+_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # each also .gz
 ENDINGS = (*_ENDINGS, *(f"{ending}.gz" for ending in _ENDINGS), ".parquet")
 # What the split that models are scored on during development is called elsewhere.
 _DEV = ("validation", "valid", "val", "dev")
@@ -35,7 +35,7 @@ class StoredRows:
         fractions: Of every split that is held out of the training rows, how much of them.
     """
 
-    source: RowSource
+    source: StoredSource
     splits: Mapping[str, tuple[Part, ...]]
     fractions: Mapping[str, float]
 
@@ -60,7 +60,7 @@ class StoredRows:
             yield from _rows(self.source, part)
 
 
-def stored_rows(source: RowSource) -> StoredRows:
+def stored_rows(source: StoredSource) -> StoredRows:
     """The splits of a description, not yet read.
 
     Raises:
@@ -85,7 +85,7 @@ def stored_rows(source: RowSource) -> StoredRows:
     return StoredRows(source, splits, fractions)
 
 
-def files_of_rows(source: RowSource) -> list[Path]:
+def files_of_rows(source: StoredSource) -> list[Path]:
     """All files of a description; none of a dataset on the hub.
 
     Raises:
@@ -101,7 +101,7 @@ def files_of_rows(source: RowSource) -> list[Path]:
     return sorted(files)
 
 
-def content_of_rows(source: RowSource) -> str:
+def content_of_rows(source: StoredSource) -> str:
     """A hash of all files of a description; of a dataset on the hub, its name.
 
     Raises:
@@ -111,7 +111,7 @@ def content_of_rows(source: RowSource) -> str:
     return content_of(*files) if files else name_of_rows(source)
 
 
-def name_of_rows(source: RowSource) -> str:
+def name_of_rows(source: StoredSource) -> str:
     """What results call the rows.
 
     >>> name_of_rows(RowSource("data/reviews.csv.gz"))
@@ -119,7 +119,7 @@ def name_of_rows(source: RowSource) -> str:
     >>> name_of_rows(RowSource("nyu-mll/glue", name="sst2"))
     'glue_sst2'
     """
-    if source.task_name:
+    if isinstance(source, RowSource) and source.task_name:
         return source.task_name
     file = Path(source.path)
     stem = _stem(file).removesuffix(".train") if ending_of_rows(file) else file.resolve().name
@@ -137,12 +137,13 @@ def _stem(file: Path) -> str:
     return file.name.removesuffix(ending_of_rows(file))
 
 
-def _rows(source: RowSource, part: Part) -> Iterator[Row]:
+def _rows(source: StoredSource, part: Part) -> Iterator[Row]:
     if isinstance(part, Table):
         return rows_of_table(source, part)
     ending = ending_of_rows(part).removesuffix(".gz")
-    if ending == ".jsonl":
-        return rows_of_objects(source, read_rows(part))
+    if ending in (".jsonl", ".json"):
+        read = read_rows if ending == ".jsonl" else read_array
+        return rows_of_objects(source, read(part))
     if ending == ".txt":
         lines = ((line.strip(), number) for number, line in read_lines(part))
         texts = (({"text": text}, f"line {n} of {part}") for text, n in lines if text)
@@ -152,7 +153,7 @@ def _rows(source: RowSource, part: Part) -> Iterator[Row]:
     return rows_of_table(source, csv_table(part, delimiter="\t" if ending == ".tsv" else ","))
 
 
-def _found(source: RowSource) -> dict[str, tuple[Part, ...]]:
+def _found(source: StoredSource) -> dict[str, tuple[Part, ...]]:
     """The splits that are there, whatever the description calls them."""
     place = Path(source.path)
     try:
@@ -188,6 +189,18 @@ def _must_be_local(path: str) -> bool:
     return outside or bool(ending_of_rows(Path(path))) or path.endswith(".gz")
 
 
+def are_rows(location: str) -> bool:
+    """Whether a path is a file of rows, a folder, or DIR/NAME of files of another format.
+
+    DIR/NAME.train.jsonl is none of these: it is a file of a task, or of prompts.
+    """
+    place = Path(location)
+    if has_split(place, "train"):
+        return False
+    here = bool(location.strip()) and place.is_dir()
+    return here or bool(ending_of_rows(place)) or has_files_of(place)
+
+
 def has_files_of(place: Path) -> bool:
     """Whether there are files as NAME.train.csv for DIR/NAME."""
     return bool(_files_in(place.parent, f"{place.name}.train"))
@@ -202,7 +215,7 @@ def _files_in(folder: Path, prefix: str) -> list[Path]:
 
 
 def _splits_of_folder(
-    source: RowSource, folder: Path, prefix: str = ""
+    source: StoredSource, folder: Path, prefix: str = ""
 ) -> dict[str, tuple[Part, ...]]:
     """The files of a folder by the splits that they are named after; a split may have shards."""
     files = _files_in(folder, prefix)
@@ -225,7 +238,9 @@ def _splits_of_folder(
     return {split: tuple(several) for split, several in found.items()}
 
 
-def _named(source: RowSource, name: str, found: Mapping[str, tuple[Part, ...]]) -> tuple[Part, ...]:
+def _named(
+    source: StoredSource, name: str, found: Mapping[str, tuple[Part, ...]]
+) -> tuple[Part, ...]:
     """The split or file that a description names: beside its path, or from where one is."""
     if name in found:
         return found[name]

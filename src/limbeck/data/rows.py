@@ -6,7 +6,7 @@ label, ...) to columns of any name.
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -31,19 +31,19 @@ def _as_split(value: Any) -> Any:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise _problem(f"is {value!r:.60}; give a mapping, as {{dev: 0.1}} or {{dev: dev.csv}}")
+        raise source_error(f"is {value!r:.60}; give a mapping, as {{dev: 0.1}} or {{dev: dev.csv}}")
     for name, part in value.items():
         if isinstance(part, str) and part.strip():
             continue
         if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 < part < 1:
-            raise _problem(
+            raise source_error(
                 f"says {name}: {part!r:.60}; give a fraction of the training rows between 0 and 1,"
                 " or the name of a file or split"
             )
         if name == "train":
-            raise _problem("takes a fraction for train; give fractions for the other splits")
+            raise source_error("takes a fraction for train; give fractions for the other splits")
     if (total := sum(part for part in value.values() if not isinstance(part, str))) >= 1:
-        raise _problem(f"takes {total:g} of the training rows, so none is left; take less")
+        raise source_error(f"takes {total:g} of the training rows, so none is left; take less")
     return value
 
 
@@ -53,15 +53,18 @@ def _as_names(value: Any) -> Any:
         return {}
     pairs = dict(enumerate(value)) if isinstance(value, list) else value
     if not isinstance(pairs, Mapping):
-        raise _problem(f"is {value!r:.60}; give a list of names, or a mapping of labels to names")
+        raise source_error(
+            f"is {value!r:.60}; give a list of names, or a mapping of labels to names"
+        )
     for name in pairs.values():
         if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
             hint = "; put no, yes, on and off in quotes" if isinstance(name, bool) else ""
-            raise _problem(f"has the name {name!r:.60}; give a text{hint}")
+            raise source_error(f"has the name {name!r:.60}; give a text{hint}")
     return {as_text(label): str(name) for label, name in pairs.items()}
 
 
-def _problem(message: str) -> PydanticCustomError:
+def source_error(message: str) -> PydanticCustomError:
+    """What is wrong with a description, for pydantic to report with its field."""
     return PydanticCustomError("row_source", "{message}", {"message": message})
 
 
@@ -73,8 +76,8 @@ def as_text(label: Any) -> str:
     return str(int(label) if whole else label).strip()
 
 
-_Column = Annotated[str | None, Field(min_length=1)]
-_Split = Annotated[
+Column = Annotated[str | None, Field(min_length=1)]
+Split = Annotated[
     Mapping[str, str | float],
     BeforeValidator(_as_split),
     WithJsonSchema(
@@ -95,15 +98,48 @@ _Names = Annotated[
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class RowSource:
-    """Where rows are stored, and which of their columns is what.
+class StoredSource:
+    """Where rows are stored.
+
+    Attributes:
+        path: A file (jsonl, json, csv, tsv, txt, each also .gz, or parquet); a folder of such files
+            that are named after their splits (train.csv), or DIR/NAME of them (NAME.train.csv); a
+            folder that `save_to_disk` of `datasets` has written; or a dataset on the hub.
+        name: The configuration of a hub dataset.
+        split: Of each split, the file or hub split that it is; a name alone is the split to learn
+            from.
+    """
+
+    path: str = Field(min_length=1, description="file, folder, or name of a hub dataset")
+    name: str | None = Field(default=None, description="configuration of a hub dataset")
+    split: Split = Field(
+        default_factory=dict,
+        description="split -> a file or hub split, or a fraction of the training rows, as dev: 0.1",
+    )
+
+    def __post_init__(self) -> None:
+        named = [column for column in self.columns.values() if column]
+        if twice := next((column for column in named if named.count(column) > 1), None):
+            fields = " and ".join(f for f, column in self.columns.items() if column == twice)
+            raise source_error(f"{fields} name the same column {twice!r}; give each its own")
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.path, self.name))
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """The column that is named for each field."""
+        return {}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RowSource(StoredSource):
+    """Where the rows of a task are stored, and which of their columns is what.
 
     A field whose column is not named is read from the column of its own name, if there is one.
 
     Attributes:
-        path: A file (jsonl, csv, tsv, txt, each also .gz, or parquet); a folder of such files that
-            are named after their splits (train.csv), or DIR/NAME of them (NAME.train.csv); a
-            folder that `save_to_disk` of `datasets` has written; or a dataset on the hub.
+        path: As of `StoredSource`.
         name: The configuration of a hub dataset.
         text: The column of the text.
         text_pair: The column of the second text of pairs.
@@ -119,17 +155,11 @@ class RowSource:
         task_name: In results; by default as the file, folder or dataset is called.
     """
 
-    path: str = Field(min_length=1, description="file, folder, or name of a hub dataset")
-    name: str | None = Field(default=None, description="configuration of a hub dataset")
-    text: _Column = Field(default=None, description="column of the text; `text` by default")
-    text_pair: _Column = Field(default=None, description="column of the second text of pairs")
-    label: _Column = Field(default=None, description="column of the label; `label` by default")
-    tokens: _Column = Field(default=None, description="column of lists of words")
-    tags: _Column = Field(default=None, description="column of lists of IOB2 tags")
-    split: _Split = Field(
-        default_factory=dict,
-        description="split -> a file or hub split, or a fraction of the training rows, as dev: 0.1",
-    )
+    text: Column = Field(default=None, description="column of the text; `text` by default")
+    text_pair: Column = Field(default=None, description="column of the second text of pairs")
+    label: Column = Field(default=None, description="column of the label; `label` by default")
+    tokens: Column = Field(default=None, description="column of lists of words")
+    tags: Column = Field(default=None, description="column of lists of IOB2 tags")
     labels: _Names = Field(
         default_factory=dict, description="names of labels that are numbers, as {0: no, 1: yes}"
     )
@@ -141,12 +171,9 @@ class RowSource:
     )
 
     def __post_init__(self) -> None:
-        named = [column for column in self.columns.values() if column]
-        if twice := next((column for column in named if named.count(column) > 1), None):
-            fields = " and ".join(f for f, column in self.columns.items() if column == twice)
-            raise _problem(f"{fields} name the same column {twice!r}; give each its own")
+        super().__post_init__()
         if self.labels and self.problem_type == "regression":
-            raise _problem("labels are names of classes, and problem_type is regression")
+            raise source_error("labels are names of classes, and problem_type is regression")
 
     def __hash__(self) -> int:
         return hash((self.path, self.name, self.task_name))
@@ -157,9 +184,9 @@ class RowSource:
         return {field: getattr(self, field) for field in FIELDS}
 
 
+_Source = TypeVar("_Source", bound=StoredSource)
 # A string is a file, a folder, or DIR/NAME of files of JSON lines.
 Location = str | RowSource
-_ADAPTER = TypeAdapter(RowSource)
 
 
 def parse_location(value: Any) -> Location:
@@ -171,7 +198,21 @@ def parse_location(value: Any) -> Location:
     Raises:
         DataError: It is neither; or a key or value of the mapping is wrong, with every problem.
     """
-    if isinstance(value, RowSource):
+    return parse_source(value, RowSource, "{path: reviews.csv, text: body, label: stars}")
+
+
+def parse_source(value: Any, kind: type[_Source], example: str) -> str | _Source:
+    """A path, or a description of a kind, as it was written.
+
+    Args:
+        value: A path, a description, or a mapping as YAML or Python has it.
+        kind: Of the description.
+        example: Of a mapping, for messages.
+
+    Raises:
+        DataError: As `parse_location`.
+    """
+    if isinstance(value, kind):
         return value
     value = str(value) if isinstance(value, PurePath) else value
     if isinstance(value, str) and value.lstrip().startswith("{"):
@@ -179,25 +220,21 @@ def parse_location(value: Any) -> Location:
             value = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             said = " ".join(str(error).split())
-            raise DataError(
-                f"{value:.200} is not YAML ({said:.200}); write"
-                " {path: reviews.csv, text: body, label: stars}"
-            ) from error
+            raise DataError(f"{value:.200} is not YAML ({said:.200}); write {example}") from error
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):
         raise DataError(
-            f"{value!r:.100} says no place of rows; give a path, or a mapping as"
-            " {path: reviews.csv, text: body, label: stars}"
+            f"{value!r:.100} says no place of rows; give a path, or a mapping as {example}"
         )
     try:
-        return _ADAPTER.validate_python(value)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise DataError("; ".join(_problems(error))) from error
+        raise DataError("; ".join(_problems(error, kind))) from error
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
-    known = [*RowSource.__dataclass_fields__]
+def _problems(error: ValidationError, kind: type[StoredSource]) -> Iterator[str]:
+    known = [*kind.__dataclass_fields__]
     for item in error.errors():
         place = ".".join(map(str, item["loc"]))
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -214,7 +251,7 @@ def _as_location(value: Any) -> Location:
     try:
         return parse_location(value)
     except DataError as error:
-        raise _problem(str(error)) from error
+        raise source_error(str(error)) from error
 
 
 # A location as a field of a recipe: a mapping, or a string, which may hold such a mapping.

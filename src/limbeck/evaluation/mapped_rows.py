@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..data.json_lines import has_split
-from ..data.row_files import StoredRows, ending_of_rows, has_files_of, stored_rows
+from ..data.row_files import StoredRows, are_rows, ending_of_rows, stored_rows
 from ..data.rows import Location, RowSource
 from ..errors import DataError
 from .held_out_rows import hold_out
@@ -43,12 +42,7 @@ def source_of(location: Location) -> RowSource | None:
     """
     if isinstance(location, RowSource):
         return location
-    place = Path(location)
-    if ">" in location or has_split(place, "train"):
-        return None
-    if ending_of_rows(place) or (location.strip() and place.is_dir()) or has_files_of(place):
-        return RowSource(location)
-    return None
+    return RowSource(location) if ">" not in location and are_rows(location) else None
 
 
 def read_mapped_rows(source: RowSource, test_split: str | None) -> MappedRows:

@@ -1,11 +1,10 @@
 """What a recipe may hold where it learns from prompts: files, ends, templates, policies."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from ..data.json_lines import file_of_split
+from ..data.chats import Conversation
 from ..data.prompts import read_prompts
 from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
@@ -13,6 +12,7 @@ from ..generation.ends import ends_notes, ends_of
 from ..generation.options import PolicyOptions
 from ..generation.rules import rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
+from ..tokenization.prompting.answers import ChatTemplate
 from .parse_policy import PolicyPart
 from .schema import DataPart, Recipe
 from .sides import Models
@@ -26,11 +26,19 @@ def prompt_problems(data: DataPart) -> list[Problem]:
         problems.append(("data.text", "is missing; give text, prompts, or the rows of a task"))
     for number, location in enumerate(data.prompts):
         try:
-            file_of_split(Path(location), "train")
-            for _ in read_prompts(location):  # all, so that a broken row is found here
-                pass
+            said = [row.conversation for row in read_prompts(location)]  # all: one may be broken
         except LimbeckError as error:
             problems.append((f"data.prompts.{number}", str(error)))
+            continue
+        if not data.chat_template and (first := next(filter(None, said), None)):
+            message = (
+                f"is needed for conversations, and {first.place} is one; say `chat_template: true`,"
+                " or give rows of prompt and response"
+            )
+            problems.append(("data.chat_template", message))
+    if data.packs_prompts and not data.prompts:
+        message = "is all, which packs prompts too; say true, or name `data.prompts`"
+        problems.append(("data.packing", message))
     if data.loss_on == "all" and not data.prompts:
         message = "is everything, which is always so of text; leave it out, or name `data.prompts`"
         problems.append(("data.loss_on", message))
@@ -51,6 +59,7 @@ def template_problems(models: Models, data: DataPart) -> list[Problem]:
     try:
         before_words(models.student.tokenizer)
         [empty] = tokenize_said(models.student.tokenizer, [""])
+        _check_conversations(models.student.tokenizer, data)
     except DataError as error:
         return [("data.chat_template", str(error))]
     least = len(empty.ids)
@@ -58,6 +67,26 @@ def template_problems(models: Models, data: DataPart) -> list[Problem]:
         return []
     message = f"is {data.longest_response}, of length {data.max_length}, of which the chat template"
     return [("data.max_new_tokens", f"{message} takes {least}; leave room for a prompt")]
+
+
+def _check_conversations(tokenizer: PreTrainedTokenizerFast, data: DataPart) -> None:
+    """See that the template takes the conversations: one for each sequence of roles.
+
+    Raises:
+        DataError: It does not.
+    """
+    shapes: dict[object, Conversation] = {}
+    for location in data.prompts:
+        try:
+            for one in filter(None, (row.conversation for row in read_prompts(location))):
+                said = ((message["role"], *sorted(message)) for message in one.messages)
+                shapes.setdefault((bool(one.tools), *said), one)
+        except LimbeckError:
+            continue  # is refused with its own place
+    if shapes:
+        template = ChatTemplate.of(tokenizer)
+        for one in shapes.values():
+            template.render(one)
 
 
 def template_warnings(models: Models, data: DataPart) -> list[str]:
@@ -140,6 +169,7 @@ def stage_policy(
     if part.policy is None:
         given = PolicyPart(None, PolicyOptions())  # every text is the corpus's
     policy = Policy(rule_of(given.rule), given.options) if given else None
+    sides = [side for side in (models.student, models.teacher) if side]
     needed = [
         (models.student.architecture.causal, "data.prompts", "are for decoders; give `text`"),
         (
@@ -148,6 +178,17 @@ def stage_policy(
             "aligns vocabularies, which is done over `data.text`; leave the policy out",
         ),
         (part.tokens is None, f"{place}.tokens", "cannot be known with prompts; give max_steps"),
+        (
+            not (data.packs_prompts and policy and policy.rule),
+            "data.packing",
+            f"is all, and stage {number} generates responses, which stand alone; say true, or use"
+            " the policy `corpus`",
+        ),
+        (
+            not data.packs_prompts or all(side.architecture.separable_documents for side in sides),
+            "data.packing",
+            "is all, and the model has no positions that keep prompts apart; say true",
+        ),
     ]
     if policy and policy.rule:
         needed += [

@@ -9,17 +9,17 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..data.corpus import SeededOrder, held_out_below, is_held_out
-from ..data.prompts import Prompt, files_of_prompts, read_prompts
+from ..data.prompts import Prompt, content_of_prompts, path_of_prompts, read_prompts
 from ..errors import RecipeError
 from ..generation.batches import GeneratedBatches
 from ..recipe.prompts import ends_of_recipe
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
-from ..system.fingerprints import content_of
 from ..token_ids import TokenIds
 from ..tokenization.frame import frame_of
 from ..tokenization.packing import tokenizer_hash
 from ..tokenization.plain_text import spelled_note
+from ..tokenization.prompting.packed import sequences_of
 from ..tokenization.prompts import PromptBatches, PromptTable, encode_prompts
 from ..training.processes import keeps_shards
 
@@ -46,7 +46,39 @@ def prompt_notes(setup: Setup) -> list[str]:
     return [
         f"of {len(table):,} prompts {table.truncated_prompts:,} were too long and lost their"
         f" beginning, and {table.truncated_responses:,} responses their end",
-        *spelled_note(", ".join(setup.recipe.data.prompts), table.spelled),
+        *_chat_notes(table),
+        *_packing_notes(setup.recipe.data, table),
+        *spelled_note(", ".join(map(path_of_prompts, setup.recipe.data.prompts)), table.spelled),
+    ]
+
+
+def _packing_notes(data: DataPart, table: PromptTable) -> list[str]:
+    """How many sequences hold the prompts, where they are packed."""
+    if not data.packs_prompts:
+        return []
+    count = len(sequences_of(table, max_length=data.max_length))
+    share = table.tokens / (count * data.max_length)
+    return [
+        f"{len(table):,} prompts are packed into {count:,} sequences of {data.max_length:,} tokens,"
+        f" {share:.1%} of which are filled"
+    ]
+
+
+def _chat_notes(table: PromptTable) -> list[str]:
+    """What was found in conversations; nothing where there are none."""
+    chats = table.chats
+    if not chats.conversations:
+        return []
+    counted = {
+        "conversations of which only the last answer is learned, because the chat template writes"
+        " earlier ones otherwise": chats.last_only,
+        "messages after a last answer, which nothing answers, are left out": chats.unanswered,
+        "tools and calls of them, which the chat template does not know, are text": chats.as_text,
+    }
+    return [
+        f"{chats.conversations:,} of them are conversations, with {chats.answers:,} answers to"
+        f" learn: {table.predicted_tokens:,} of {table.tokens:,} tokens",
+        *(f"{what}: {count:,}" for what, count in counted.items() if count),
     ]
 
 
@@ -58,10 +90,10 @@ def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
 
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
     data = setup.recipe.data
-    state = tuple(content_of(*files_of_prompts(location)) for location in data.prompts)
-    return _encoded(
-        data.model_dump_json(), state, _Cutter.of(setup.models.student.tokenizer), held_out
-    )
+    state = tuple(map(content_of_prompts, data.prompts))
+    generated = any(stage.policy and stage.policy.rule for stage in setup.stages)
+    cutter = _Cutter.of(setup.models.student.tokenizer)
+    return _encoded(data.model_dump_json(), state, cutter, held_out, generated)
 
 
 @dataclass(frozen=True)
@@ -85,6 +117,7 @@ def _encoded(
     state: tuple[str, ...],
     cutter: _Cutter,
     held_out: bool,
+    generated: bool,
 ) -> PromptTable:
     """The table of files in a state, which is here only to tell it from another."""
     part = DataPart.model_validate_json(data)
@@ -95,6 +128,7 @@ def _encoded(
         max_new_tokens=part.longest_response,
         separator=part.separator,
         chat_template=part.chat_template,
+        generated=generated,
     )
 
 

@@ -1,6 +1,11 @@
 """Prompts in a tokenizer's chat template, up to the place where the answer begins."""
 
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from ..errors import DataError
 from .plain_text import disguised, marked
@@ -14,6 +19,9 @@ _ONE_DAY = (
     "{% endmacro %}"
 )
 _SOMETHING = "limbeck"  # a message that shows where a template puts the text of a user
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # begins what the assistant says
+
+Messages = Sequence[Mapping[str, Any]]
 
 
 def as_said(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
@@ -22,7 +30,7 @@ def as_said(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
     Raises:
         DataError: There is no template, or it fails for this prompt.
     """
-    return _rendered(tokenizer, [{"role": "user", "content": text}], generate=True)
+    return rendered(tokenizer, [{"role": "user", "content": text}], generate=True)
 
 
 def tokenize_said(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[TokenizedText]:
@@ -43,7 +51,7 @@ def after_answer(tokenizer: PreTrainedTokenizerFast) -> str:
     """
     turns = [("user", "?"), ("assistant", _SOMETHING)]
     messages = [{"role": role, "content": content} for role, content in turns]
-    _, found, after = _rendered(tokenizer, messages, generate=False).rpartition(_SOMETHING)
+    _, found, after = rendered(tokenizer, messages, generate=False).rpartition(_SOMETHING)
     return after if found else ""
 
 
@@ -75,38 +83,105 @@ def answer_end(tokenizer: PreTrainedTokenizerFast, *, chat: bool) -> int | None:
     return end if turn is None else turn
 
 
-def _rendered(
-    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], *, generate: bool
-) -> str:
+def template_of(tokenizer: PreTrainedTokenizerFast, *, tools: bool = False) -> str:
+    """The chat template; of several that which is for tools, if there are some.
+
+    Raises:
+        DataError: There is none.
+    """
     if not tokenizer.chat_template:
         raise DataError(
-            f"the tokenizer {tokenizer.name_or_path!r} has no chat template; name one that has, or"
-            " leave `chat_template` out"
+            f"the tokenizer {tokenizer.name_or_path!r} has no chat template; name one that has"
+            " (chat_template.jinja beside its tokenizer.json), or leave `chat_template` out and"
+            " give rows of prompt and response"
         )
+    return str(tokenizer.get_chat_template(tools=[{}] if tools else None))
+
+
+def rendered(
+    tokenizer: PreTrainedTokenizerFast, messages: Messages, *, generate: bool, tools: Any = ()
+) -> str:
+    """Messages in the chat template.
+
+    Args:
+        tokenizer: Has the template.
+        messages: At least one.
+        generate: Up to the place where an answer begins.
+        tools: Descriptions of tools.
+
+    Raises:
+        DataError: There is no template, or it fails for these messages.
+    """
+    template = template_of(tokenizer, tools=bool(tools))
     try:
         said = tokenizer.apply_chat_template(
-            messages,
+            [dict(message) for message in messages],
+            tools=list(tools) or None,
             tokenize=False,
             add_generation_prompt=generate,
-            chat_template=_ONE_DAY + tokenizer.get_chat_template(),
+            chat_template=_ONE_DAY + template,
         )
     except Exception as error:  # a template can raise anything
-        raise DataError(
-            f"the chat template of {tokenizer.name_or_path!r} fails for"
-            f" {messages[-1]['content']!r:.60}: {error}; correct the template, or leave"
-            " `chat_template` out"
-        ) from error
+        raise _failed(tokenizer, messages, error) from error
     return str(said)
 
 
-def before_words(tokenizer: PreTrainedTokenizerFast) -> str:
-    """The text that the template puts before the message of a user.
+def rendered_with_marks(
+    tokenizer: PreTrainedTokenizerFast, messages: Messages, *, tools: Any = ()
+) -> tuple[str, list[tuple[int, int]]]:
+    """Messages in the chat template, and what it marks as said by the assistant.
+
+    Returns:
+        The text; and start and end of each part of it within {% generation %}, in letters: none
+        where the template has no such marks.
 
     Raises:
-        DataError: As for `as_said`, or the template drops the message.
+        DataError: As for `rendered`.
     """
-    said = as_said(tokenizer, _SOMETHING)
-    before, found, _ = said.partition(_SOMETHING)
+    template = template_of(tokenizer, tools=bool(tools))
+    if not _GENERATION.search(template):
+        return rendered(tokenizer, messages, generate=False, tools=tools), []
+    names: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    try:
+        # apply_chat_template gives the marks in tokens only, and of text as it tokenizes it.
+        found: Any = render_jinja_template(  # a pair, whatever its annotation says
+            conversations=[[dict(message) for message in messages]],
+            tools=list(tools) or None,
+            chat_template=_ONE_DAY + template,
+            return_assistant_tokens_mask=True,
+            add_generation_prompt=False,
+            **names,
+        )
+    except Exception as error:  # as above
+        raise _failed(tokenizer, messages, error) from error
+    [text], [marks] = found
+    return str(text), [(int(start), int(end)) for start, end in marks]
+
+
+def _failed(tokenizer: PreTrainedTokenizerFast, messages: Messages, error: Exception) -> DataError:
+    return DataError(
+        f"the chat template of {tokenizer.name_or_path!r} fails for"
+        f" {messages[-1]['content']!r:.60}: {error}; correct the template, or leave"
+        " `chat_template` out"
+    )
+
+
+def before_words(
+    tokenizer: PreTrainedTokenizerFast, messages: Messages = (), *, tools: Any = ()
+) -> str:
+    """The text that the template puts before the message of a user.
+
+    Args:
+        tokenizer: Has the template.
+        messages: Those before it.
+        tools: Descriptions of tools.
+
+    Raises:
+        DataError: As for `rendered`, or the template drops the message.
+    """
+    asked = [*messages, {"role": "user", "content": _SOMETHING}]
+    said = rendered(tokenizer, asked, generate=True, tools=tools)
+    before, found, _ = said.rpartition(_SOMETHING)
     if not found:
         raise DataError(
             f"the chat template of {tokenizer.name_or_path!r} drops the message of the user; name"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +16,13 @@ from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt
 from ..errors import DataError
 from .batching import ALL_ROWS, BatchSource, as_tokens, padded
-from .chat import answer_end, before_words, tokenize_said
-from .frame import frame_of
 from .masking import next_tokens
-from .plain_text import count_spelled, marked
-from .text_bytes import TokenizedText, tokenize_texts
+from .plain_text import count_spelled
+from .prompting.conversations import ChatCounts, Learned
+from .prompting.encoder import PromptEncoder
 
 Ids = Int[ndarray, "..."]
+Row = TypeVar("Row", Ids, Learned)
 _AT_ONCE = 32  # prompts tokenized together; a thousand long ones would take 2 GB
 
 
@@ -38,6 +39,9 @@ class PromptTable:
         prompt_bytes: Bytes of text of each token of the prompts; empty if not known.
         response_bytes: Bytes of text of each token of the responses; empty if not known.
         spelled: Number of special tokens that the texts spell, which are read as plain text.
+        learned: Of each prompt, True at the tokens of earlier answers of a conversation, which are
+            learned too; empty where there is no conversation.
+        chats: What is counted in conversations.
     """
 
     prompts: list[Ids]
@@ -47,16 +51,28 @@ class PromptTable:
     prompt_bytes: list[Ids] = field(default_factory=list)
     response_bytes: list[Ids] = field(default_factory=list)
     spelled: int = 0
+    learned: list[Learned] = field(default_factory=list)
+    chats: ChatCounts = field(default_factory=ChatCounts)
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def tokens(self) -> int:
+        """Number of all tokens."""
+        return sum(map(len, self.prompts)) + sum(map(len, self.responses))
+
+    @property
+    def predicted_tokens(self) -> int:
+        """Number of tokens of responses and of earlier answers."""
+        return sum(int(row.sum()) for row in self.learned) + sum(map(len, self.responses))
 
     def by_length(self) -> "PromptTable":
         """The same table with short texts first, so that batches have little padding."""
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
         order = np.argsort(lengths, kind="stable").tolist()
 
-        def ordered(column: list[Ids]) -> list[Ids]:
+        def ordered(column: list[Row]) -> list[Row]:
             return [column[row] for row in order] if column else []
 
         return replace(
@@ -65,6 +81,7 @@ class PromptTable:
             responses=ordered(self.responses),
             prompt_bytes=ordered(self.prompt_bytes),
             response_bytes=ordered(self.response_bytes),
+            learned=ordered(self.learned),
         )
 
 
@@ -76,6 +93,7 @@ def encode_prompts(
     max_new_tokens: int,
     separator: str = "\n",
     chat_template: bool = False,
+    generated: bool = True,
 ) -> PromptTable:
     """Tokenized prompts that leave room for their responses.
 
@@ -86,57 +104,43 @@ def encode_prompts(
         max_new_tokens: Largest number of tokens of the response, its end included.
         separator: Text between prompt and response; left out after an empty prompt.
         chat_template: Put prompts into the tokenizer's chat template instead.
+        generated: Whether other responses, of ``max_new_tokens``, may be generated; otherwise a
+            conversation leaves room for its own response only.
 
     Raises:
-        DataError: There is no row, no room for a prompt, or no chat template.
+        DataError: There is no row, no room for a prompt, or no chat template; or the template does
+            not suit a conversation.
     """
-    begin, least = _beginning(tokenizer, chat_template)
-    room = max_length - max_new_tokens
-    if room <= least:
-        of_template = f" beside the {least} of the chat template" if chat_template else ""
-        raise DataError(
-            f"responses of {max_new_tokens} tokens leave no room for a prompt in"
-            f" {max_length}{of_template}; make `max_new_tokens` smaller, or `max_length` larger"
-        )
-    mark = marked(tokenizer, separator)  # from a recipe, so it may be a special token
-    table, end = PromptTable([], [], 0, 0), answer_end(tokenizer, chat=chat_template)
-    ended = TokenizedText(np.array([end]), np.array([0]))
+    encoder = PromptEncoder(
+        tokenizer, max_length, max_new_tokens, separator, chat_template, generated
+    )
+    encoder.check_room()
+    table, chats = PromptTable([], [], 0, 0), ChatCounts()
     long_prompts = long_responses = spelled = 0
     rest = iter(rows)
     while some := list(islice(rest, _AT_ONCE)):
-        answers = [row.references[0] for row in some]
-        spelled += count_spelled(tokenizer, [*(row.text for row in some), *answers])
-        if chat_template:
-            asked = tokenize_said(tokenizer, [row.text for row in some])
-        else:
-            said = tokenize_texts(tokenizer, [row.text and row.text + mark for row in some])
-            asked = [prompt.after(begin) for prompt in said]
-        for prompt, answer in zip(asked, tokenize_texts(tokenizer, answers), strict=True):
-            whole = ended.after(answer)
-            long_prompts += (too_long := len(prompt.ids) > room)
-            long_responses += len(whole.ids) > max_new_tokens
-            kept = prompt.after(begin, room=room) if too_long else prompt
-            table.prompts.append(kept.ids)
-            table.prompt_bytes.append(kept.utf8_bytes)
-            table.responses.append(whole.ids[:max_new_tokens])
-            table.response_bytes.append(whole.utf8_bytes[:max_new_tokens])
+        texts = (text for row in some for text in (row.text, row.references[0]))
+        spelled += count_spelled(tokenizer, texts)
+        for row, tokens in zip(some, encoder.encoded(some), strict=True):
+            if row.conversation and tokens.rendered:
+                chats = chats.and_one(row.conversation, tokens.rendered)
+            long_prompts += tokens.shortened
+            long_responses += len(tokens.response.ids) > max_new_tokens
+            table.prompts.append(tokens.prompt.ids)
+            table.prompt_bytes.append(tokens.prompt.utf8_bytes)
+            table.responses.append(tokens.response.ids[:max_new_tokens])
+            table.response_bytes.append(tokens.response.utf8_bytes[:max_new_tokens])
+            table.learned.append(tokens.learned)
     if not table.prompts:
         raise DataError("the files of prompts hold no row for this; give prompts that differ")
     return replace(
-        table, truncated_prompts=long_prompts, truncated_responses=long_responses, spelled=spelled
+        table,
+        truncated_prompts=long_prompts,
+        truncated_responses=long_responses,
+        spelled=spelled,
+        learned=table.learned if chats.conversations else [],
+        chats=chats,
     )
-
-
-def _beginning(
-    tokenizer: PreTrainedTokenizerFast, chat_template: bool
-) -> tuple[TokenizedText, int]:
-    """The tokens that begin a prompt, and the number of tokens of an empty prompt."""
-    if chat_template:
-        [begin] = tokenize_texts(tokenizer, [marked(tokenizer, before_words(tokenizer))])
-        [empty] = tokenize_said(tokenizer, [""])
-        return begin, len(empty.ids)
-    first = frame_of(tokenizer).begin
-    return TokenizedText(np.array(first), np.zeros(len(first), dtype=np.int64)), len(first)
 
 
 def answered(
@@ -191,9 +195,13 @@ class PromptBatches(BatchSource):
         return Batch(tokens, tokens)
 
     def read(self, rows: Sequence[int]) -> Tokens:
-        """Some prompts of the table with their responses."""
+        """Some prompts of the table with their responses; earlier answers are predicted too."""
         table = self.table
         tokens = self.answered(*_rows(rows, table.prompts, table.responses))
+        if table.learned:
+            [learned] = _rows(rows, table.learned)
+            here = padded(learned, False, np.bool_)
+            tokens.predicted[:, : here.shape[1] - 1] |= torch.from_numpy(here[:, 1:])
         if not table.response_bytes:
             return tokens
         sizes = zip(*_rows(rows, table.prompt_bytes, table.response_bytes), strict=True)
@@ -206,5 +214,5 @@ class PromptBatches(BatchSource):
         return answered(prompts, responses, pad=self.pad, prompts_too=self.prompts_too)
 
 
-def _rows(rows: Sequence[int], *columns: list[Ids]) -> list[list[Ids]]:
+def _rows(rows: Sequence[int], *columns: list[Row]) -> list[list[Row]]:
     return [[column[row] for row in rows] for column in columns]

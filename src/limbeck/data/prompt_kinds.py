@@ -1,0 +1,169 @@
+"""Kinds of rows with prompts, each recognized by its fields.
+
+Source: messages and prompt/completion as TRL reads them (dataset formats of its documentation);
+instruction/input/output as Stanford Alpaca has them; conversations of from/value as ShareGPT.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import DataError
+from .chats import Conversation, Message, conversation_of, messages_of
+from .prompt_sources import FIELDS
+
+_NOTHING = "-"  # stands for an answer that is still to be generated
+
+
+class Kind(NamedTuple):
+    """A kind of rows; each may also have a `system` and `tools`.
+
+    Attributes:
+        name: For messages.
+        asks: Fields of which a row has one: it asks.
+        answers: Fields of which a row has one: it answers; none where the first holds both.
+        beside: The field that a row may have before or after what it asks.
+    """
+
+    name: str
+    asks: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.asks, *self.answers, *self.beside, "system", "tools")
+
+
+_CHAT = Kind("conversations", ("messages", "conversations"))
+_PROMPT = Kind(
+    "prompts with answers", ("prompt",), ("completion", "response", "references"), ("document",)
+)
+_INSTRUCTION = Kind("instructions", ("instruction",), ("output",), ("input",))
+_KINDS = (_CHAT, _PROMPT, _INSTRUCTION)
+
+
+class PlainPrompt(NamedTuple):
+    """A prompt that is a text, with equally good answers, as the row has both."""
+
+    text: Any
+    references: Any
+    document: Any = None
+
+
+def read_row(
+    row: Mapping[str, Any],
+    place: str,
+    *,
+    named: Collection[str] = (),
+    columns: Collection[str] | None = None,
+    answered: bool = True,
+) -> Conversation | PlainPrompt:
+    """What a row asks and answers.
+
+    Args:
+        row: By the names of the fields.
+        place: Of the row, for messages.
+        named: Fields whose column the user has named, which decide where several are there.
+        columns: What the row has, as it is called there; the fields themselves by default.
+        answered: False also takes rows without an answer, and reads none: one is to be generated.
+
+    Raises:
+        DataError: It is of no known kind, of several, or not as its kind should be.
+    """
+    given = {field: value for field, value in row.items() if field in FIELDS and value is not None}
+    kind, asks, answers = _kind_of(given, place, named, columns or tuple(row), answered)
+    asked, about = given[asks], given.get(kind.beside[0]) if kind.beside else None
+    beside: dict[str, Any] = {"system": given.get("system"), "tools": given.get("tools")}
+    if kind is _CHAT:
+        messages = messages_of(asked, asks, place)
+        if not answered and messages[-1]["role"] != "assistant":
+            messages = [*messages, {"role": "assistant", "content": _NOTHING}]
+        return conversation_of(messages, place, **beside)
+    if kind is _INSTRUCTION:
+        asked, about = _with_input(asked, about, place), None
+    reply = given[answers] if answered else _NOTHING
+    several = answered and answers == "references"
+    told = isinstance(reply, list) and not several  # messages
+    if not (told or isinstance(asked, list) or any(beside.values())):
+        return PlainPrompt(asked, reply if several else [_text(reply, answers, place)], about)
+    if about:
+        raise DataError(f"{place} has a `document` beside messages; put it into a message")
+    if several and (not isinstance(reply, list) or not reply):
+        raise DataError(f"{place}: `references` is {reply!r:.60}; give a list of texts")
+    replies: list[Any] = list(reply) if several else [reply]
+    before = _turn("user", asked, asks, place)
+    after = _turn("assistant", replies[0], answers, place)
+    return conversation_of(
+        [*before, *after], place, learned_from=len(before), others=tuple(replies[1:]), **beside
+    )
+
+
+def _kind_of(
+    given: Mapping[str, Any],
+    place: str,
+    named: Collection[str],
+    columns: Collection[str],
+    answered: bool,
+) -> tuple[Kind, str, str]:
+    """The kind of a row, and its fields that ask and answer; the second may be empty."""
+    found = []
+    for kind in _KINDS:
+        if not {*named} <= {*kind.fields}:
+            continue
+        asks = _present(kind.asks, given, named)
+        answers = _present(kind.answers, given, named)
+        if asks and (answers or not kind.answers or not answered):
+            found.append((kind, asks, answers))
+    there = ", ".join(map(str, columns)) or "none"
+    if not found:
+        raise DataError(
+            f"{place} has the fields {there}; known are {_known()}. Name their columns, as {{path:"
+            " FILE, messages: conversation}, or {path: FILE, prompt: question, response: answer}"
+        )
+    fields = [*dict.fromkeys(f for _, asks, answers in found for f in (*asks, *answers))]
+    several = found[0][1:] if len(found) == 1 else [fields]
+    if one_of := next((some for some in several if len(some) > 1), None):
+        raise DataError(
+            f"{place} can be read in several ways: it has {', '.join(fields)} (of the fields"
+            f" {there}). Name the columns that are meant, as {{path: FILE, {one_of[0]}:"
+            f" {one_of[0]}}}"
+        )
+    kind, asks, answers = found[0]
+    return kind, asks[0], answers[0] if answers else ""
+
+
+def _present(
+    fields: Collection[str], given: Mapping[str, Any], named: Collection[str]
+) -> list[str]:
+    """Of fields that mean the same those that a row has: only the named one, if one is named."""
+    there = [field for field in fields if field in given]
+    return [field for field in there if field in named] or there
+
+
+def _known() -> str:
+    said = []
+    for kind in _KINDS:
+        needed = [" or ".join(f"`{f}`" for f in some) for some in (kind.asks, kind.answers) if some]
+        said.append(f"{' with '.join(needed)} ({kind.name})")
+    return "; ".join(said)
+
+
+def _with_input(instruction: Any, about: Any, place: str) -> str:
+    """An instruction, with what it is about on the next line."""
+    if not isinstance(instruction, str) or not isinstance(about, (str, type(None))):
+        raise DataError(f"{place}: `instruction` and `input` must be texts")
+    return f"{instruction}\n{about}" if about and about.strip() else instruction
+
+
+def _turn(role: str, value: Any, field: str, place: str) -> list[Message]:
+    """The messages of a field that is a list of them, or a text that one role says."""
+    if isinstance(value, list):
+        return messages_of(value, field, place)
+    return [{"role": role, "content": _text(value, field, place)}]
+
+
+def _text(value: Any, field: str, place: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place}: `{field}` is {value!r:.60}; give a text, or a list of messages")
+    return value

@@ -1,0 +1,293 @@
+"""Rows of prompts and conversations as people have them, each recognized by its fields."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from limbeck.data.prompt_sources import PromptSource, parse_prompts
+from limbeck.data.prompts import (
+    content_of_prompts,
+    files_of_prompts,
+    name_of_prompts,
+    read_prompts,
+)
+from limbeck.errors import DataError
+from limbeck.recipe.schema import DataPart
+
+ASKED = {"role": "user", "content": "Who?"}
+SAID = {"role": "assistant", "content": "Nobody."}
+MORE = {"role": "user", "content": "Why?"}
+LAST = {"role": "assistant", "content": "It rained."}
+TURNS = [ASKED, SAID, MORE, LAST]
+SHARED = [
+    {"from": "human" if turn["role"] == "user" else "gpt", "value": turn["content"]}
+    for turn in TURNS
+]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A file of JSON lines with these rows."""
+
+    def write(*rows, name="rows.jsonl"):
+        text = "\n".join(json.dumps(row) for row in rows)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+def said(messages):
+    return [(message["role"], message["content"]) for message in messages]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TURNS, "prompt": "Who?", "id": 3},
+        {"conversations": SHARED},
+        {"messages": SHARED},
+        {"conversations": [{"role": t["role"], "content": t["content"]} for t in TURNS]},
+        {"messages": json.dumps(TURNS)},
+        {"messages": [{**t, "content": [{"type": "text", "text": t["content"]}]} for t in TURNS]},
+    ],
+    ids=["messages", "ShareGPT", "from and value", "roles", "JSON text", "parts"],
+)
+def test_conversations_are_read_in_every_form(written, row):
+    [found] = read_prompts(written(row))
+    assert said(found.conversation.messages) == said(TURNS)
+    assert (found.text, found.references) == ("Who?\nNobody.\nWhy?", ("It rained.",))
+    assert found.conversation.answers == [1, 3] and found.conversation.unanswered == 0
+
+
+def test_prompts_and_completions_of_messages_learn_the_completion(written):
+    row = {"prompt": TURNS[:3], "completion": TURNS[3:]}
+    mixed = {"prompt": TURNS[:3], "response": "It rained."}
+    several = {"prompt": TURNS[:3], "references": ["It rained.", "It snowed."]}
+    first, second, third = read_prompts(written(row, mixed, several))
+    assert first.conversation.answers == second.conversation.answers == [3]
+    assert said(first.conversation.messages) == said(second.conversation.messages) == said(TURNS)
+    assert third.references == ("It rained.", "It snowed.")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Who?", "completion": "Nobody."},
+        {"prompt": "Who?", "response": "Nobody."},
+        {"prompt": "Who?", "references": ["Nobody."]},
+        {"instruction": "Who?", "input": "", "output": "Nobody.", "text": "### ..."},
+    ],
+)
+def test_texts_stay_texts(written, row):
+    [found] = read_prompts(written(row))
+    assert (found.text, found.references, found.conversation) == ("Who?", ("Nobody.",), None)
+
+
+def test_an_instruction_has_what_it_is_about_on_the_next_line(written):
+    [found] = read_prompts(written({"instruction": "Shorten.", "input": "A b c.", "output": "A."}))
+    assert found.text == "Shorten.\nA b c." and found.conversation is None
+
+
+def test_what_the_system_says_and_tools_belong_to_the_conversation(written):
+    rows = [
+        {"system": "Be brief.", "conversations": SHARED},
+        {"system": "Be brief.", "prompt": "Who?", "response": "Nobody."},
+        {"system": "Be brief.", "instruction": "Who?", "output": "Nobody."},
+        {"tools": json.dumps([{"name": "add"}]), "messages": TURNS},
+    ]
+    *with_system, tools = read_prompts(written(*rows))
+    for found in with_system:
+        assert found.conversation.messages[0] == {"role": "system", "content": "Be brief."}
+    assert with_system[0].conversation.answers == [2, 4]
+    assert with_system[1].conversation.answers == with_system[2].conversation.answers == [2]
+    assert tools.conversation.tools == ({"name": "add"},)
+
+
+def test_calls_and_results_of_tools_are_kept(written):
+    call = {"function": {"name": "add", "arguments": {"a": 1}}}
+    messages = [
+        ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": {"sum": 2}, "name": "add"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    [found] = read_prompts(written({"messages": messages}))
+    _, first, result, _ = found.conversation.messages
+    assert first == {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert result == {"role": "tool", "content": '{"sum": 2}', "name": "add"}
+    assert json.loads(found.references[0]) == [call]
+
+
+def test_messages_after_the_last_answer_are_counted(written):
+    [found] = read_prompts(written({"messages": [*TURNS, ASKED]}))
+    assert said(found.conversation.messages) == said(TURNS) and found.conversation.unanswered == 1
+
+
+def test_columns_of_any_name_and_files_of_any_format(tmp_path, written):
+    rows = [{"talk": TURNS, "n": n} for n in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
+    written(*rows, name="b.json")
+    for name in ("a.parquet", "a.json", "a.json.gz", "b.json"):
+        source = parse_prompts({"path": str(tmp_path / name), "messages": "talk"})
+        found = list(read_prompts(source))
+        assert [said(one.conversation.messages) for one in found] == [said(TURNS)] * 3
+        assert files_of_prompts(source) == [tmp_path / name]
+        other = parse_prompts({"path": str(tmp_path / name), "conversations": "talk"})
+        assert content_of_prompts(source) == content_of_prompts(source)
+        assert content_of_prompts(source) != content_of_prompts(other)
+    table = tmp_path / "rows.csv"
+    table.write_text('question,answer\nWho?,Nobody.\n"Why, then?",Rain.\n', encoding="utf-8")
+    source = parse_prompts(f"{{path: {table}, prompt: question, response: answer}}")
+    assert [one.text for one in read_prompts(source)] == ["Who?", "Why, then?"]
+    assert name_of_prompts(source) == "rows" and name_of_prompts("a/chats") == "chats"
+
+
+def test_parquet_gives_every_message_the_keys_of_all(tmp_path):
+    calls = [{"name": "add", "arguments": None}]
+    row = {"messages": [ASKED, {**SAID, "tool_calls": calls}, {**LAST, "weight": None}]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    [found] = read_prompts(str(tmp_path / "a.parquet"))
+    assert [sorted(message) for message in found.conversation.messages] == [
+        ["content", "role"],
+        ["content", "role", "tool_calls"],
+        ["content", "role"],
+    ]
+    assert found.conversation.messages[1]["tool_calls"] == [{"name": "add"}]
+
+
+def test_a_folder_and_its_splits(written, tmp_path):
+    written({"messages": TURNS}, name="train_sft.jsonl")
+    written({"messages": TURNS[:2]}, name="test_sft.jsonl")
+    source = parse_prompts({"path": str(tmp_path), "split": "train_sft"})
+    [found] = read_prompts(source)
+    assert found.references == ("It rained.",)
+    written({"messages": TURNS[:2]}, name="chats.train.jsonl")
+    [plain] = read_prompts(str(tmp_path / "chats"))
+    assert plain.references == ("Nobody.",)
+
+
+def test_prompts_without_answers_are_read_where_answers_are_generated(written):
+    rows = [
+        {"messages": TURNS[:3]},
+        {"prompt": "Who?"},
+        {"instruction": "Go."},
+        {"messages": TURNS},
+    ]
+    found = list(read_prompts(written(*rows), answered=False))
+    assert [one.text for one in found] == ["Who?\nNobody.\nWhy?", "Who?", "Go.", found[0].text]
+    with pytest.raises(DataError, match="line 2 of"):
+        list(read_prompts(written(rows[3], rows[1])))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "a", "answer": "b"}, "has the fields question, answer; known are `messages`"),
+        ({"messages": None, "n": 1}, "has the fields messages, n; known are"),
+        ({"prompt": "a", "chosen": "b"}, r"known are .* `prompt` with `completion` or `response`"),
+        ({"messages": TURNS, "conversations": SHARED}, "in several ways: it has messages, conv"),
+        ({"messages": TURNS, "prompt": "a", "response": "b"}, "in several ways"),
+        ({"prompt": "a", "completion": "b", "response": "c"}, r"as {path: FILE, completion: comp"),
+        ({"messages": []}, r"`messages` is \[\]; give a list of one message"),
+        ({"messages": "hello"}, "`messages` is 'hello'; give a list"),
+        ({"messages": ["Who?", "Nobody."]}, "message 1 of `messages` in .* is 'Who\\?'; give an"),
+        ({"messages": [{"content": "a"}]}, "has the keys content; needed are `role`"),
+        ({"messages": [{"role": "critic", "content": "a"}]}, "'critic'; known are system, user"),
+        ({"conversations": [{"from": 3, "value": "a"}]}, "has the from 3"),
+        ({"messages": [ASKED, {"role": "assistant"}]}, "its content is None; give a text"),
+        (
+            {"messages": [{**ASKED, "content": [{"type": "image", "url": "x"}]}, SAID]},
+            "a list of parts that are texts",
+        ),
+        ({"messages": [ASKED]}, r"no message is the assistant's \(roles are user\)"),
+        ({"messages": [SAID, ASKED, LAST]}, "begins with the assistant, to which nothing was said"),
+        ({"messages": [ASKED, {**SAID, "content": " "}]}, "an answer is ' '"),
+        (
+            {"messages": [{"role": "system", "content": "a"}, ASKED, SAID], "system": "b"},
+            "has a `system` beside a system message",
+        ),
+        ({"messages": TURNS, "system": 3}, "`system` is 3; give a text"),
+        ({"messages": TURNS, "tools": "add"}, "`tools` is 'add'; give a list of objects"),
+        ({"prompt": TURNS[:1], "completion": 5}, "`completion` is 5; give a text"),
+        ({"prompt": TURNS[:1], "references": []}, r"`references` is \[\]"),
+        ({"prompt": TURNS[:1], "response": "a", "document": "d"}, "`document` beside messages"),
+        ({"instruction": 3, "output": "a"}, "`instruction` and `input` must be texts"),
+        ({"prompt": 3, "response": "a"}, "`prompt` and `document` must be strings"),
+    ],
+)
+def test_rows_that_are_refused(written, row, message):
+    with pytest.raises(DataError, match=message):
+        list(read_prompts(written(row)))
+
+
+def test_a_named_column_decides_where_several_are_there(written):
+    row = {"messages": TURNS, "prompt": "a", "completion": "b", "response": "c"}
+    file = written(row)
+    [chat] = read_prompts(parse_prompts({"path": file, "messages": "messages"}))
+    [text] = read_prompts(parse_prompts({"path": file, "response": "response"}))
+    assert chat.conversation and (text.text, text.references) == ("a", ("c",))
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ({"path": "FILE", "messages": "talk"}, "column 'talk' for `messages` is not there"),
+        ({"path": "FILE", "split": {"train": "other"}}, "is a file, whose rows are learned from"),
+        ({"path": "nowhere/rows.jsonl"}, "does not exist"),
+        ("nowhere", "neither nowhere.train.jsonl nor"),
+    ],
+)
+def test_prompts_that_are_not_there(written, location, message):
+    file = written({"messages": TURNS})
+    if isinstance(location, dict):
+        location = {**location, "path": location["path"].replace("FILE", file)}
+    with pytest.raises(DataError, match=message):
+        list(read_prompts(parse_prompts(location)))
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ({"path": "a.jsonl", "mesages": "b"}, "unknown key 'mesages'.*messages"),
+        ({"messages": "b"}, "path is missing"),
+        ({"path": "a", "prompt": "x", "response": "x"}, "prompt and response name the same column"),
+        ({"path": "a", "split": {"dev": 0.1}}, "split names dev; prompts are held out by"),
+        (7, "says no place of rows"),
+        ("{path: [", "is not YAML"),
+    ],
+)
+def test_descriptions_that_are_refused(location, message):
+    with pytest.raises(DataError, match=message):
+        parse_prompts(location)
+    with pytest.raises(ValidationError, match=message):
+        DataPart(prompts=[location])
+
+
+def test_a_recipe_takes_descriptions_and_paths():
+    data = DataPart(prompts=["a/chats", {"path": "b.parquet", "messages": "talk"}])
+    assert data.prompts == ["a/chats", PromptSource("b.parquet", messages="talk")]
+    assert DataPart.model_validate_json(data.model_dump_json()) == data
+    assert len({*data.prompts, PromptSource("b.parquet")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "is an empty array"),
+        ("[1]", "object 1 of .* is a int, not an object"),
+        ("[{", "is not JSON"),
+        ('[{"a": 1, "a": 2}]', "'a' is there twice"),
+        ("", "is empty"),
+    ],
+)
+def test_broken_arrays(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        list(read_prompts(str(tmp_path / "a.json")))
