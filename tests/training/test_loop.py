@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import make_batch, make_model, small_groups, with_task_head, with_vectors
+from torch import nn
 
 from limbeck.errors import TrainingError
 from limbeck.models.families import ARCHITECTURES
@@ -24,7 +25,8 @@ from limbeck.training.checkpoint import (
     save_checkpoint,
 )
 from limbeck.training.learner import Learner
-from limbeck.training.optimizer import build_optimizer, learning_rate
+from limbeck.training.memory import held_by_parts
+from limbeck.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from limbeck.training.records import RunLog
 from limbeck.training.settings import OptimizerSettings
 from limbeck.training.stage import Stage
@@ -150,6 +152,39 @@ def test_a_checkpoint_restores_everything(tmp_path):
         assert torch.equal(parameter, other), name
         for kind, value in optimizer.state.get(parameter, {}).items():
             assert torch.equal(value, again.state[other][kind]), (name, kind)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch_8bit", "adamw_torch_4bit"])
+def test_quantized_averages_are_restored_to_the_bit(tmp_path, optim):
+    settings = OptimizerSettings(learning_rate=1e-2, optim=optim)
+
+    def taught(model, optimizer, numbers):
+        for number in numbers:
+            chance = torch.Generator().manual_seed(number)
+            optimizer.zero_grad()
+            model(torch.randn(4, 64, generator=chance)).square().sum().backward()
+            set_learning_rate(optimizer, 1e-2 / (number + 1))
+            optimizer.step()
+
+    def made():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 128), nn.Linear(128, 8))
+        return model, build_optimizer(model, settings)
+
+    with torch.compiler.set_stance("force_eager"):
+        model, optimizer = made()
+        taught(model, optimizer, range(3))
+        save_checkpoint(tmp_path, replace(START, step=3), model, optimizer)
+        taught(model, optimizer, range(3, 6))
+        fresh, again = made()
+        checkpoint, _ = latest_checkpoint(tmp_path)
+        load_learner(checkpoint, fresh, student_only=False)
+        load_optimizer(checkpoint, fresh, again)
+        taught(fresh, again, range(3, 6))
+    for one, other in zip(model.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(one, other)
+    plain = 2 * sum(p.nbytes for p in model.parameters())
+    assert held_by_parts(model, None, optimizer)["optimizer"] < 0.6 * plain
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_earlier_ones(tmp_path, monkeypatch):

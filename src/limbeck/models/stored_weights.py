@@ -21,7 +21,25 @@ class StoredLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """The output of the layer."""
-        return functional.linear(input, *_as_precise(self, input))
+        learns = torch.is_grad_enabled() and input.requires_grad and not self.weight.requires_grad
+        if not learns or torch.is_autocast_enabled(input.device.type):
+            return functional.linear(input, *_as_precise(self, input))
+        rows: Tensor = _Product.apply(input, self.weight)  # type: ignore[no-untyped-call]
+        return rows if self.bias is None else rows + self.bias.to(rows.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """A product with a frozen matrix, which is widened again in the backward and not kept wide."""
+
+    @staticmethod
+    def forward(context: Any, input: Tensor, weight: Tensor) -> Tensor:
+        context.save_for_backward(weight)
+        return functional.linear(input, weight.to(input.dtype))
+
+    @staticmethod
+    def backward(context: Any, *of_outputs: Tensor) -> tuple[Tensor, None]:
+        [weight], [gradient] = context.saved_tensors, of_outputs
+        return gradient @ weight.to(gradient.dtype), None
 
 
 class StoredConv1D(Conv1D):
@@ -68,9 +86,7 @@ def keep_stored(model: PreTrainedModel) -> None:
     matrices to whose precision a family rounds the input (T5's `wo`, which transformers lists) and
     tables that are read otherwise than by looking rows up (DeBERTa's relative positions).
     """
-    widened = {*_READ_WHOLE, *(model._keep_in_fp32_modules or ())}
-    for path, module in model.named_modules():
-        kind = None if path.split(".")[-1] in widened else _stored_kind(module)
+    for module, kind in widening_kinds(model):
         if kind is not None:
             module.__class__ = kind  # in place, so that tied weights stay tied
         if kind is StoredScaledEmbedding:
@@ -79,6 +95,16 @@ def keep_stored(model: PreTrainedModel) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             if kind is None or name != "weight":
                 parameter.data = parameter.data.float()
+
+
+def widening_kinds(model: PreTrainedModel) -> Iterator[tuple[Any, type | None]]:
+    """Every module, and the class in which it widens its weight where it is used.
+
+    None where it has no matrix or table, or one that has to be in float32.
+    """
+    widened = {*_READ_WHOLE, *(model._keep_in_fp32_modules or ())}
+    for path, module in model.named_modules():
+        yield module, None if path.split(".")[-1] in widened else _stored_kind(module)
 
 
 def plain_kind(kind: type) -> type:

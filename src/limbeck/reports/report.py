@@ -13,6 +13,7 @@ from typing import Any
 from ..system.files import write_texts
 from .finetuning import finetuning_notes, search_plots, search_tables
 from .generation import generation_tables, share_plot
+from .memory import memory_table
 from .page import ROLES, Records, cell, curves, page, plots, words
 from .quality import mean_scores, quality_tables, score_text, share_of, with_mean
 from .run_results import RunResult
@@ -122,6 +123,7 @@ def tables(result: RunResult, records: Records = ()) -> list[tuple[str, Table]]:
         *vocabulary_tables(result),
         ("Training", _facts(result.training.to_json() if result.training else {})),
         ("Stages", _stage_table(result)),
+        ("Memory of a step", _memory(result)),
         ("Losses along the way", _curve_table(records)),
     ]
     return [(heading, table) for heading, table in found if len(table) > 1]
@@ -197,6 +199,11 @@ def _curve_table(records: Records) -> Table:
             places = [round(n * (len(points) - 1) / max(1, shown - 1)) for n in range(shown)]
             rows += [[name, kind, *map(cell, points[place])] for place in places]
     return rows
+
+
+def _memory(result: RunResult) -> Table:
+    parts = result.training.memory if result.training else None
+    return memory_table([("the largest", parts)]) if parts else []
 
 
 def _facts(facts: Mapping[str, Any]) -> Table:

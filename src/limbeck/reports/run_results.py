@@ -100,6 +100,8 @@ class TrainingFacts:
         device: That trained; absent from report.json where the log does not say.
         precision: Of the arithmetic; absent where the log does not say.
         stages: In their order.
+        memory: Bytes of the largest stage by what they hold, from the start of the process to
+            activations; absent where the log does not say.
     """
 
     tokens: int
@@ -110,11 +112,12 @@ class TrainingFacts:
     device: str | None
     precision: str | None
     stages: Sequence[StageFacts]
+    memory: Mapping[str, int | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""
         plain = asdict(self)
-        absent = [key for key in ("device", "precision") if plain[key] is None]
+        absent = [key for key in ("device", "precision", "memory") if plain[key] is None]
         return {key: value for key, value in plain.items() if key not in absent}
 
     @staticmethod

@@ -25,6 +25,12 @@ def peak_resident_bytes() -> int | None:
     return None if kibibytes is None else 1024 * int(kibibytes.split()[0])
 
 
+def resident_bytes() -> int | None:
+    """The resident size of this process now (VmRSS); None without /proc."""
+    kibibytes = _field("self/status", "VmRSS")
+    return None if kibibytes is None else 1024 * int(kibibytes.split()[0])
+
+
 def reset_peak_resident_bytes() -> bool:
     """Return freed memory to the system and reset the peak; False where that is not possible."""
     trim = _c_function("malloc_trim")

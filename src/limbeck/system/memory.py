@@ -1,4 +1,4 @@
-"""How much memory this process has used at most, on the processor or on a GPU."""
+"""How much memory this process uses, and has used at most, on the processor or on a GPU."""
 
 import sys
 
@@ -25,6 +25,11 @@ def peak_process_bytes() -> int | None:
 def peak_bytes(device: str) -> int | None:
     """The peak memory so far: of the tensors on a GPU (``cuda``), else of this process."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else peak_process_bytes()
+
+
+def held_bytes(device: str) -> int | None:
+    """The memory in use now: of the tensors on a GPU (``cuda``), else of this process."""
+    return torch.cuda.memory_allocated() if device == "cuda" else linux.resident_bytes()
 
 
 def restart_peak() -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..system.files import checksum, give_usual_mode
+from .optimizer import restore_state, state_tensors
 from .processes import free_gathered_weights, sharded_like, whole
 
 _PREFIX = "checkpoint-"
@@ -175,13 +176,20 @@ def load_learner(checkpoint: Path, learner: nn.Module, *, student_only: bool) ->
 def load_optimizer(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Load the checkpoint's moments into the optimizer."""
     saved = load_file(checkpoint / "optimizer.safetensors")
-    by_name = dict(_named(learner))
+    of_parameter: dict[str, dict[str, Tensor]] = {}
     for key, tensor in saved.items():
         name, kind = key.rsplit("/", 1)
+        of_parameter.setdefault(name, {})[kind] = tensor
+    by_name = dict(_named(learner))
+    for name, tensors in of_parameter.items():
         parameter = by_name[name]
-        same = tensor.shape == parameter.shape
-        here = tensor.to(parameter.device)
-        optimizer.state[parameter][kind] = sharded_like(here, parameter) if same else here
+        here = {
+            kind: sharded_like(tensor.to(parameter.device), parameter)
+            if tensor.shape == parameter.shape
+            else tensor.to(parameter.device)
+            for kind, tensor in tensors.items()
+        }
+        restore_state(optimizer, parameter, here)
 
 
 def load_batches(checkpoint: Path) -> dict[str, Tensor]:
@@ -203,7 +211,7 @@ def _moments(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     return {
         f"{name}/{kind}": whole(tensor)
         for name, parameter in _named(learner)
-        for kind, tensor in optimizer.state.get(parameter, {}).items()
+        for kind, tensor in state_tensors(optimizer, parameter).items()
     }
 
 

@@ -20,7 +20,8 @@ from ..tokenization.batching import BatchSource
 from .ahead import Ahead, made_ahead
 from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
 from .interrupt import interruptible
-from .optimizer import build_optimizer, learning_rate
+from .memory import held_by_parts
+from .optimizer import build_optimizer, learning_rate, set_learning_rate
 from .processes import (
     Share,
     distribute,
@@ -161,8 +162,7 @@ class _Loop:
         began = time.perf_counter()
         step, stage = self.position.step, self._stage
         self._rate = learning_rate(step, stage.steps, stage.optimizer)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate
+        set_learning_rate(self._optimizer, self._rate)
         gather_weights(self._wrapped)  # the text of some batches is generated with them
         batch = ahead.batch(step)
         taken = train_step(
@@ -189,6 +189,7 @@ class _Loop:
         spent = {
             "seconds": self.position.seconds,
             "peak_memory_bytes": peak_bytes(self._accelerator.device.type),
+            "memory": held_by_parts(self._learner, self._teacher, self._optimizer),
             "trainable_parameters": _trained_parameters(self._optimizer),
             "waited_share": ahead.waited / self._window.seconds,
         }

@@ -1,32 +1,99 @@
 """AdamW for the learner, and its learning rate as a pure function of the step.
 
-Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
+Source: Loshchilov and Hutter 2019, arXiv:1711.05101; averages in 8 bits, Dettmers et al. 2022,
+arXiv:2110.02861; in 4 bits, Li et al. 2023, arXiv:2309.01507.
 """
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from ..errors import MissingExtraError, TrainingError
+from ..models.quantized import quantization_missing
 from .settings import OptimizerSettings
 
+_PART = "."  # between the name of a quantized average and that of one of its tensors
+_SIGNED = {"exp_avg": True, "exp_avg_sq": False}  # whether an average can be below 0
 
-def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW over all trainable parameters of the learner, without weight decay of vectors."""
+
+def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """AdamW over all trainable parameters of the learner, without weight decay of vectors.
+
+    Raises:
+        MissingExtraError: The averages are to be quantized, and torchao is not installed.
+        TrainingError: They are to be quantized, and parameters are sharded over processes.
+    """
     parameters = [p for p in learner.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.dim() >= 2]
     vectors = [p for p in parameters if p.dim() < 2]
-    groups = [
+    groups: Iterable[dict[str, Any]] = [
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
-        betas=(0.9, settings.adam_beta2),
-        eps=1e-6,
-        fused=True,
-    )
+    groups = [group for group in groups if group["params"]]
+    rate, betas = settings.learning_rate, (0.9, settings.adam_beta2)
+    if settings.optim == "adamw_torch":
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=1e-6, fused=True)
+    if any(isinstance(p, DTensor) for p in parameters):
+        raise TrainingError(
+            f"optim: {settings.optim} is for weights that are not sharded over processes; leave"
+            " FSDP off, or use adamw_torch"
+        )
+    if missing := quantization_missing():
+        raise MissingExtraError(missing)
+    from torchao.optim import AdamW4bit, AdamW8bit
+
+    kind = AdamW8bit if settings.optim == "adamw_torch_8bit" else AdamW4bit
+    found: torch.optim.Optimizer = kind(groups, lr=rate, betas=betas, eps=1e-6)
+    return found
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let the next step have this learning rate."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """What an optimizer holds for a parameter, as plain tensors by name.
+
+    A quantized average is its tensors, as ``exp_avg.codes``.
+    """
+    found: dict[str, Tensor] = {}
+    for kind, tensor in optimizer.state.get(parameter, {}).items():
+        if _is_quantized(tensor):
+            names, _ = tensor.__tensor_flatten__()
+            found |= {f"{kind}{_PART}{name}": getattr(tensor, name) for name in names}
+        else:
+            found[kind] = tensor
+    return found
+
+
+def restore_state(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, tensors: Mapping[str, Tensor]
+) -> None:
+    """Give an optimizer what `state_tensors` returned for a parameter."""
+    state = optimizer.state[parameter]
+    maker: Any = optimizer
+    for name, tensor in tensors.items():
+        kind, _, part = name.partition(_PART)
+        if not part:
+            state[kind] = tensor
+            continue
+        if kind not in state:  # as torchao makes it before the first step
+            state[kind] = maker._new_buffer(parameter, _SIGNED[kind])
+        getattr(state[kind], part).copy_(tensor)
+
+
+def _is_quantized(tensor: Tensor) -> bool:
+    return not isinstance(tensor, DTensor) and hasattr(tensor, "__tensor_flatten__")
 
 
 def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:

@@ -19,6 +19,9 @@ class OptimizerSettings:
         weight_decay: Weight decay of matrices; norms and biases have none.
         max_grad_norm: Gradients are scaled down to this norm.
         adam_beta2: AdamW's decay rate of averages of squared gradients.
+        optim: Precision of AdamW's averages: ``adamw_torch`` holds them in float32,
+            ``adamw_torch_8bit`` and ``adamw_torch_4bit`` in a quarter or an eighth of that, by
+            torchao (extra quantize), which compiles its step first.
     """
 
     learning_rate: Annotated[Number, Gt(0), Le(10)] = 5e-4
@@ -27,3 +30,4 @@ class OptimizerSettings:
     weight_decay: Annotated[Number, Ge(0), Le(10)] = 0.01
     max_grad_norm: Annotated[Number, Gt(0)] = 1.0
     adam_beta2: Annotated[Number, Ge(0), Lt(1)] = 0.98
+    optim: Literal["adamw_torch", "adamw_torch_8bit", "adamw_torch_4bit"] = "adamw_torch"

@@ -1,0 +1,36 @@
+"""The memory of a step by what it holds: every byte once."""
+
+import torch
+from torch import nn
+
+from limbeck.activations import Activations
+from limbeck.training.memory import held_by_parts
+
+
+class Model:
+    """A teacher that runs here."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def signals(self, batch, needs):
+        return Activations()
+
+
+def test_bytes_are_those_of_plain_loops():
+    learner = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4))
+    learner[0].requires_grad_(False)
+    teacher = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 16, dtype=torch.bfloat16))
+    teacher[0].weight.data = learner[0].weight.data  # read from the student
+    optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad])
+    learner(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    found = held_by_parts(learner, Model(teacher), optimizer)
+    gradients = 4 * (8 * 4 + 4)
+    assert found == {
+        "student": 4 * (4 * 8 + 8 + 8 * 4 + 4),
+        "teacher": 4 * 8 + 2 * (8 * 16 + 16),
+        "gradients": gradients,
+        "optimizer": 2 * gradients + 2 * 4,  # two averages, and a count for each parameter
+    }
+    assert held_by_parts(learner, None, optimizer)["teacher"] == 0
