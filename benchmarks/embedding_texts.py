@@ -1,6 +1,7 @@
-"""Texts without labels for an embedding student, from text and tasks of one language.
+"""Texts without labels for an embedding student, from text and tasks of one language or several.
 
     python benchmarks/embedding_texts.py DATA -o texts.jsonl --language en
+    python benchmarks/embedding_texts.py DATA -o five.jsonl --language en ru de fr es --most 20000
 
 DATA has text/, understanding/ and generation/ in the form that docs/guide/tasks.md describes. Texts
 have 20 to 200 letters; each is kept once, and none that is scored as similar or not (stsb).
@@ -16,14 +17,29 @@ from pathlib import Path
 from typing import Any
 
 SENTENCES = 100_000  # of prompts
-LINES = {"en": 20_000, "ru": 25_000}  # of each text
+LINES = {"en": 20_000, "ru": 25_000, "de": 25_000, "fr": 25_000, "es": 25_000}  # of each text
 ROWS = 15_000  # of each task
-TEXTS = {"en": ["en_novels"], "ru": ["ru_dialogues", "ru_novels"]}
+TEXTS = {
+    "en": ["en_novels"],
+    "ru": ["ru_dialogues", "ru_novels"],
+    "de": ["de_novels"],
+    "fr": ["fr_novels"],
+    "es": ["es_novels"],
+}
 TASKS = {
     "en": ["sst2", "mrpc", "rte", "snips", "clinc150", "cola"],
     "ru": ["rucola", "terra", "rusentne", "paraphraser", "sib200_ru"],
+    "de": ["sib200_de"],
+    "fr": ["sib200_fr"],
+    "es": ["sib200_es"],
 }
-ENDS = {"en": r"\n|(?<=[.!?]) (?=[A-Z])", "ru": r"(?<=[.!?]) (?=[-А-ЯЁ])"}
+ENDS = {
+    "en": r"\n|(?<=[.!?]) (?=[A-Z])",
+    "ru": r"(?<=[.!?]) (?=[-А-ЯЁ])",
+    "de": r"(?<=[.!?]) (?=[-–»A-ZÄÖÜ])",
+    "fr": r"(?<=[.!?]) (?=[-–—«A-ZÀÂÇÉÈÊÎÔÛ])",
+    "es": r"(?<=[.!?]) (?=[-–—¿¡A-ZÁÉÍÑÓÚ])",
+}
 
 
 def lines_of(path: Path) -> list[str]:
@@ -44,27 +60,37 @@ def some(texts: Iterable[str], most: int, chance: random.Random) -> list[str]:
     return chance.sample(found, min(len(found), most))
 
 
+def texts_in(language: str, data: Path, chance: random.Random) -> list[str]:
+    """The texts of one language."""
+    found: list[str] = []
+    if language == "en":
+        prompts = map(json.loads, lines_of(data / "generation/instructions.train.jsonl.gz"))
+        parts = (part for row in prompts for part in re.split(ENDS["en"], row["prompt"]))
+        found += some(parts, SENTENCES, chance)
+    for name in TEXTS[language]:
+        lines = lines_of(data / f"text/{name}.txt.gz")
+        whole = language == "en"  # its lines are sentences
+        parts = lines if whole else (s for line in lines for s in re.split(ENDS[language], line))
+        found += some(parts, LINES[language], chance)
+    for name in TASKS[language]:
+        found += some(texts_of(data / f"understanding/{name}.train.jsonl.gz"), ROWS, chance)
+    return found
+
+
 def main() -> None:
     """Write the texts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--language", choices=sorted(TASKS), default="en")
+    parser.add_argument("--language", choices=sorted(TASKS), nargs="+", default=["en"])
+    parser.add_argument("--most", type=int, help="of each language; all by default")
     given = parser.parse_args()
-    data, language, chance = given.data, given.language, random.Random(0)
+    chance = random.Random(0)
     texts: list[str] = []
-    if language == "en":
-        prompts = map(json.loads, lines_of(data / "generation/instructions.train.jsonl.gz"))
-        parts = (part for row in prompts for part in re.split(ENDS["en"], row["prompt"]))
-        texts += some(parts, SENTENCES, chance)
-    for name in TEXTS[language]:
-        lines = lines_of(data / f"text/{name}.txt.gz")
-        whole = language == "en"  # its lines are sentences
-        parts = lines if whole else (s for line in lines for s in re.split(ENDS["ru"], line))
-        texts += some(parts, LINES[language], chance)
-    for name in TASKS[language]:
-        texts += some(texts_of(data / f"understanding/{name}.train.jsonl.gz"), ROWS, chance)
-    scored = texts_of(data / "understanding/stsb.dev.jsonl.gz")
+    for language in given.language:
+        found = texts_in(language, given.data, chance)
+        texts += found if given.most is None else some(found, given.most, chance)
+    scored = texts_of(given.data / "understanding/stsb.dev.jsonl.gz")
     kept = sorted(set(texts) - set(scored))
     chance.shuffle(kept)
     rows = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in kept)
