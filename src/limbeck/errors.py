@@ -49,6 +49,10 @@ class CacheError(LimbeckError):
     """Cached signals are damaged, incomplete, or belong to another teacher or text."""
 
 
+class ServerError(LimbeckError):
+    """A server cannot be reached, refuses a request, or gives what cannot be used."""
+
+
 class DeviceError(LimbeckError):
     """The requested device does not exist on this machine."""
 

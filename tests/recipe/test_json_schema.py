@@ -41,6 +41,9 @@ def test_short_forms():
     assert problems_of(teacher="minilm-demo", student="small") == []
     assert problems_of(data={"text": ["a.txt", {"path": "b.csv", "weight": 2}]}) == []
     assert problems_of(data={"prompts": "answers"}) == []
+    chats = {"path": "chats.parquet", "messages": "talk", "split": "train_sft"}
+    assert problems_of(data={"prompts": chats, "packing": "all"}) == []
+    assert problems_of(data={"prompts": ["answers", chats]}) == []
     assert problems_of(method="gkd", stages=[{"max_steps": 1}]) == []
     for form in ("match", {"kind": "reduce"}, None):
         assert problems_of(stages=[{**STAGE, "alignment": form}]) == []
@@ -55,6 +58,7 @@ def test_short_forms():
     [
         {"student": {"hidden": 3}},
         {"data": {"length": 3}},
+        {"data": {"prompts": {"path": "chats.parquet", "mesages": "talk"}}},
         {"stages": [{**STAGE, "objectives": {"relations": {"heds": 3}}}]},
         {"stages": [{**STAGE, "objectives": {"relation": {}}}]},
         {"stages": [{**STAGE, "policy": {"kind": "switch", "tua": 1}}]},

@@ -39,13 +39,30 @@ _Signals = Annotated[
 ]
 _StudyFolder = Annotated[Path, typer.Option("--output", "-o", help="The study's folder.")]
 _Timed = Annotated[bool, typer.Option(help="Train ten steps to estimate time and memory.")]
-_Logits = Annotated[str, typer.Option(help="How to store predictions: exact, top_k or sampled.")]
+_Logits = Annotated[
+    str | None,
+    typer.Option(
+        help="How to store predictions: exact, top_k or sampled; of a server top_k, else exact."
+    ),
+]
 _TopK = Annotated[
-    int, typer.Option(min=1, help="With --logits top_k: tokens to store at each position.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="With top_k: tokens to store at each position; by default 64, and of a server what"
+        " the recipe says.",
+    ),
+]
+_Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Take predictions from an OpenAI-compatible server, as vLLM's."
+    ),
 ]
 _Samples = Annotated[
     int, typer.Option(min=1, help="With --logits sampled: tokens to draw at each position.")
 ]
+_TOP_K = 64
 LISTS = ("objectives", "presets", "methods", "policies", "divergences", "layer-maps", "tasks")
 
 
@@ -98,24 +115,28 @@ def cache(
     recipe: _Recipe,
     output: _Signals,
     set_: _Set = None,
-    logits: _Logits = "exact",
-    top_k: _TopK = 64,
+    logits: _Logits = None,
+    top_k: _TopK = None,
     num_samples: _Samples = 64,
+    server: _Server = None,
 ) -> None:
     """Run a recipe's teacher once and store its signals in FOLDER.
 
     An interrupted command resumes. With `teacher: {cache: FOLDER}` in its recipe, any student can
     learn from the signals on the same text.
     """
-    setup = _prepared(recipe, set_)
+    setup = _prepared(recipe, set_, server=server, top_k=top_k)
 
     from ..run.accelerator import build_accelerator
     from ..run.cache import write_cache
     from ..teacher.manifest import Kind
 
+    served = setup.recipe.teacher and setup.recipe.teacher.server
+    logits = logits or ("top_k" if served else "exact")
+    most_likely = top_k or (served.top_k if served else _TOP_K)
     kind = Kind(
         one_of("logits", logits, ("exact", "top_k", "sampled")),
-        num_samples if logits == "sampled" else top_k,
+        num_samples if logits == "sampled" else most_likely,
     )
     accelerator = build_accelerator(setup.recipe.training, output)
     size = write_cache(setup, output, kind, accelerator, console=console)
@@ -168,12 +189,19 @@ def schema() -> None:
     sys.stdout.write(schema_text())
 
 
-def _prepared(recipe: Path, overrides: list[str] | None) -> "Setup":
+def _prepared(
+    recipe: Path,
+    overrides: list[str] | None,
+    *,
+    server: str | None = None,
+    top_k: int | None = None,
+) -> "Setup":
     """The setup of a recipe file; a misspelt recipe is refused before torch is imported."""
     from ..recipe.parse import check_form
     from ..recipe.read import read_recipe
+    from ..teacher.servers.settings import with_server
 
-    raw = read_recipe(recipe, overrides or [])
+    raw = with_server(read_recipe(recipe, overrides or []), url=server, top_k=top_k)
     check_form(raw)
 
     from ..recipe.check import prepare

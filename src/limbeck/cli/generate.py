@@ -6,45 +6,77 @@ from typing import Annotated
 
 import typer
 
+from ..errors import DataError
 from .terminal import console
 
 _ROWS = 2000
+_Output = Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files to write.")]
+_Model = Annotated[
+    str | None, typer.Argument(help="Folder or hub name of a decoder, without --server.")
+]
+_Prompts = Annotated[str | None, typer.Option(help="DIR/NAME of files of prompts to answer.")]
+_Server = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Let the model on an OpenAI-compatible server answer."),
+]
+_ServedModel = Annotated[
+    str | None,
+    typer.Option("--model", help="Its name there; by default the only one that there is."),
+]
+_Concurrency = Annotated[int, typer.Option(min=1, max=1024, help="Requests to it at once.")]
+_KeyVariable = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The environment variable that holds its key.")
+]
+_MaxSamples = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"Texts at most; by default {_ROWS:,}, or one for each prompt."),
+]
+_MaxNewTokens = Annotated[int, typer.Option(help="Tokens of a text at most.")]
+_Temperature = Annotated[float, typer.Option(help="0 is greedy; it needs --prompts.")]
+_ChatTemplate = Annotated[bool, typer.Option(help="Put prompts in the model's chat template.")]
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="Folder or hub name of a decoder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files to write.")],
-    prompts: Annotated[
-        str | None, typer.Option(help="DIR/NAME of files of prompts to answer.")
-    ] = None,
-    max_samples: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Texts at most; by default {_ROWS:,}, or one for each prompt."),
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens of a text at most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 is greedy; it needs --prompts.")] = 1.0,
-    chat_template: Annotated[
-        bool, typer.Option(help="Put prompts in the model's chat template.")
-    ] = False,
+    output: _Output,
+    model: _Model = None,
+    prompts: _Prompts = None,
+    server: _Server = None,
+    served_model: _ServedModel = None,
+    concurrency: _Concurrency = 8,
+    api_key_env: _KeyVariable = None,
+    max_samples: _MaxSamples = None,
+    max_new_tokens: _MaxNewTokens = 256,
+    temperature: _Temperature = 1.0,
+    chat_template: _ChatTemplate = False,
     seed: int = 0,
 ) -> None:
     """Generate training texts with a decoder, as files of prompts.
 
-    With --prompts the texts are answers; without it each text begins from nothing.
+    With --prompts the texts are answers; without it each text begins from nothing. With --server
+    the model is on a server, which gives answers alone.
     """
+    if problem := _problem(model, prompts, server, served_model or api_key_env):
+        raise DataError(problem)
+
     from ..models.locate import model_of_run
     from ..run.generate_answers import generate_answers
     from ..run.generate_samples import generate_samples
+    from ..run.server_answers import generate_server_answers
+    from ..teacher.servers.settings import ServerSettings
 
-    if prompts:
-        texts = partial(
-            generate_answers, prompts=prompts, rows=max_samples, chat_template=chat_template
+    if prompts and server:
+        settings = ServerSettings(
+            url=server, model=served_model, concurrency=concurrency, api_key_env=api_key_env
         )
+        answers = partial(generate_server_answers, settings, prompts=prompts, rows=max_samples)
+        texts = partial(answers, chat_template=chat_template)
+    elif prompts:
+        answers = partial(generate_answers, model_of_run(str(model)), prompts=prompts)
+        texts = partial(answers, rows=max_samples, chat_template=chat_template)
     else:
-        texts = partial(generate_samples, rows=_ROWS if max_samples is None else max_samples)
+        texts = partial(generate_samples, model_of_run(str(model)), rows=max_samples or _ROWS)
     found = texts(
-        model_of_run(model),
-        output,
+        output=output,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seed=seed,
@@ -52,3 +84,17 @@ def generate(
     )
     for name, count in found.items():
         console.print(f"{output.parent / name}: {count:,} texts", highlight=False)
+
+
+def _problem(
+    model: str | None, prompts: str | None, server: str | None, of_server: str | None
+) -> str | None:
+    """Why these do not go together."""
+    if (model is None) == (server is None):
+        given = "neither is given" if model is None else f"{model} and {server} are given"
+        return f"{given}; name a MODEL that runs here, or --server URL (with --model NAME)"
+    if server and not prompts:
+        return "a server answers prompts; give them (--prompts DIR/NAME)"
+    if of_server and not server:
+        return "--model and --api-key-env are of a server; give --server URL, or leave them out"
+    return None

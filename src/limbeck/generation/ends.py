@@ -81,12 +81,13 @@ def _named(name: str) -> tuple[list[int], str]:
     if found := _ids_in(_generation_config(name), place):
         return found, place
     place = f"config.json of {name!r}"
-    config = load_config(name)  # refuses what is no configuration, saying why
-    if locate(name).endswith(GGUF):
+    # Refuses what is no configuration, saying why; of a model on a server there are no weights.
+    config = load_config(name, weights=False)
+    if locate(name, weights=False).endswith(GGUF):
         return _ids_in(config.eos_token_id, place), repr(name)
     with quiet_transformers():
         # As the file has it: a configuration's class has an end of its own where it names none.
-        fields, _ = PretrainedConfig.get_config_dict(locate(name))
+        fields, _ = PretrainedConfig.get_config_dict(locate(name, weights=False))
     return _ids_in(fields.get("eos_token_id"), place), place
 
 
@@ -119,7 +120,7 @@ def set_ends(model: PreTrainedModel, ends: tuple[int, ...]) -> None:
 
 def _generation_config(name: str) -> Any:
     """Its `eos_token_id`; None where a model has no such file, as many have not."""
-    place = locate(name)
+    place = locate(name, weights=False)
     try:
         with quiet_transformers():
             return GenerationConfig.from_pretrained(place).eos_token_id

@@ -23,7 +23,7 @@ from transformers import (
 from ..errors import ModelError, first_line
 from .architecture import Architecture
 from .auto_classes import body_class, whole_class
-from .locate import GGUF, locate
+from .locate import GGUF, lacks_weights, locate
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
 from .task_heads import TaskHead, head_missing, task_class
@@ -35,13 +35,17 @@ from .weight_plan import restore_exactly, weight_plan
 _ATTENTION_DROPOUT = {"attention_probs_dropout_prob", "attention_dropout"}
 
 
-def load_config(name: str) -> Any:
+def load_config(name: str, *, weights: bool = True) -> Any:
     """The transformers configuration of a model.
+
+    Args:
+        name: A folder or hub name, as for `locate`.
+        weights: False also takes the configuration of a folder without weights.
 
     Raises:
         ModelError: It cannot be read; the message says why.
     """
-    place = locate(name)
+    place = locate(name, weights=weights)
     if place.endswith(GGUF):
         from .gguf import gguf_config  # needs the extra `gguf`
 
@@ -56,6 +60,8 @@ def load_config(name: str) -> Any:
             f"cannot read the configuration of {name!r}: {_reason(error)}. Give a transformers"
             " folder, or a hub name where the hub can be reached"
         ) from error
+    if not weights and lacks_weights(place):
+        return config
     if getattr(config, "tie_word_embeddings", False) and has_head_of_its_own(place, config):
         config.tie_word_embeddings = False
     if has_lm_predictions(place, config):

@@ -24,7 +24,7 @@ def quantization_missing() -> str | None:
     """Why nothing can be quantized here; None where it can."""
     if find_spec("torchao") is not None:
         return None
-    return "quantizing a teacher needs torchao; run: pip install 'limbeck[quantize]'"
+    return "numbers of 8 or 4 bits need torchao; run: pip install 'limbeck[quantize]'"
 
 
 def quantize_layers(model: PreTrainedModel, architecture: Architecture) -> None:

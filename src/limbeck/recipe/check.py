@@ -14,7 +14,7 @@ from .describe import describe_models
 from .ensemble import ensemble_problems, with_ensemble
 from .evaluation import chat_problems, evaluation_problems, prompted_alike, task_warnings
 from .layers import attention_problems, prediction_problems, window_warnings
-from .low_rank import factor_stage_problems, low_rank_problems
+from .low_rank import factor_stage_problems, frozen_problems, low_rank_problems
 from .parse import Parsed, parse, problems_message
 from .prompts import (
     ends_problems,
@@ -24,6 +24,7 @@ from .prompts import (
     template_warnings,
 )
 from .schema import DataPart, Recipe, TrainingPart
+from .server import server_problems
 from .setup import Setup
 from .sides import Models, ModelSide
 from .stages import BuiltStage, build_stages
@@ -131,11 +132,17 @@ def _problems_of_models(
     """What the stages need of the models, and these do not have."""
     problems: list[Problem] = []
     mixed = any(built.stage.mixed is not None for built in stages)
-    if len(stages) == len(parsed.stages):  # else their numbers are not those of the recipe
-        loop_stages = [built.stage for built in stages]
+    whole = len(stages) == len(parsed.stages)  # else their numbers are not those of the recipe
+    loop_stages = [built.stage for built in stages]
+    problems += server_problems(
+        parsed.teacher, parsed.student, models, loop_stages if whole else None
+    )
+    if whole:
         problems += attention_problems(models, loop_stages)
         problems += prediction_problems(models, loop_stages)
         problems += ensemble_problems(parsed.teacher, loop_stages)
+        if parsed.training and parsed.student:
+            problems += frozen_problems(loop_stages, parsed.student.low_rank, parsed.training)
         if parsed.data:
             problems += vector_problems(parsed.teacher, models, parsed.data, loop_stages)
     if mixed and len(parsed.stages) == 1:
@@ -145,7 +152,7 @@ def _problems_of_models(
         message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
         problems.append(("teacher.quantize", message))
     needs_head = not mixed and any(built.stage.needs_teacher_logits for built in stages)
-    if parsed.teacher and models.teacher and needs_head:
+    if parsed.teacher and parsed.teacher.server is None and models.teacher and needs_head:
         problems += _head_problems(parsed.teacher.model, models.teacher)
     if parsed.student and parsed.student.low_rank:
         own = parsed.student.model is not None

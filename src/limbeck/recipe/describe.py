@@ -45,11 +45,13 @@ def _described_teacher(
     if part is None:
         return None, [], []
     try:
-        config = load_config(part.model)
+        config = load_config(part.model, weights=part.server is None)
         architecture = part.architecture or architecture_of(config)
         tokenizer = load_tokenizer(part.model)
         shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
-        problem, note = check_weights(part.model, architecture=architecture)
+        problem, note = None, None
+        if part.server is None:  # else its weights are on the server
+            problem, note = check_weights(part.model, architecture=architecture)
         problems = _beyond_the_table(shape, "teacher.model")
         problems += [("teacher.model", problem)] if problem else []
         if part.quantize and (missing := quantization_missing()):

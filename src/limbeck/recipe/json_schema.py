@@ -35,7 +35,7 @@ def recipe_schema() -> dict[str, Any]:
     data = definitions["DataPart"]["properties"]
     data["text"] = _also(data["text"], {"type": "string"}, {"$ref": "#/$defs/TextSource"})
     data["text"]["anyOf"][0]["items"] = {"anyOf": [{"$ref": "#/$defs/TextSource"}, _STRING]}
-    data["prompts"] = _also(data["prompts"], _STRING)
+    data["prompts"] = _also(data["prompts"], _STRING, {"$ref": "#/$defs/PromptSource"})
     stage = definitions["StagePart"]["properties"]
     stage["preset"] = {"enum": [*PRESETS, None], "description": stage["preset"]["description"]}
     kinds = {"enum": ["match", "reduce", "boundaries"]}

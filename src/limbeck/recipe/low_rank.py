@@ -9,7 +9,9 @@ from ..errors import Problem, StudentError
 from ..models.auto_classes import whole_class
 from ..models.low_rank_layers import sizes_of
 from ..student.low_rank import Rank, break_even, chosen_layers
+from ..training.stage import Stage
 from .models_part import LowRankPart
+from .schema import TrainingPart
 from .sides import Models
 from .stage_part import StagePart
 
@@ -79,6 +81,27 @@ def factor_stage_problems(stages: Sequence[StagePart], part: LowRankPart | None)
         for number, stage in enumerate(stages)
         if wrong.get(stage.trainable, (False, ""))[0]
     ]
+
+
+def only_low_rank(stages: Sequence[Stage], part: LowRankPart | None) -> bool:
+    """Whether no stage trains anything but the student's low-rank layers or adapters."""
+    return part is not None and all(
+        stage.mixed is None
+        and stage.rounding is None
+        and (part.kind == "lora" or stage.trainable == "low_rank")
+        for stage in stages
+    )
+
+
+def frozen_problems(
+    stages: Sequence[Stage], part: LowRankPart | None, training: TrainingPart
+) -> list[Problem]:
+    """A precision for frozen weights where every weight is trained in some stage."""
+    if training.frozen_dtype != "bfloat16" or only_low_rank(stages, part):
+        return []
+    message = "rounds weights that are never trained, but here all are (or a stage rounds them"
+    message += " itself); leave it out, or train low-rank layers or adapters alone in every stage"
+    return [("training.frozen_dtype", message)]
 
 
 def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:

@@ -1,12 +1,13 @@
 """The models of a recipe: the teacher, and the student with its initialization."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ..models.architecture import Architecture
 from ..student.width import Width
 from ..system.numbers import Number, Whole
+from ..teacher.servers.settings import ServerSettings, as_server
 from .part import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Part
 
 
@@ -36,11 +37,24 @@ class TeacherPart(Part):
     cache: str | None = Field(
         None, description="folder of its signals (limbeck cache), in place of running the model"
     )
+    server: Annotated[
+        ServerSettings | None,
+        BeforeValidator(as_server, json_schema_input_type=ServerSettings | str | None),
+    ] = Field(
+        None,
+        description="an OpenAI-compatible server that gives its log-probabilities, in place of"
+        " running it; `model` names the folder of its configuration and tokenizer",
+    )
     quantize: Literal["int8"] | None = Field(
         None,
         description="int8 holds the matrices of its layers in 8 bits where it runs (extra"
         " quantize); `limbeck plan` shows what that does to its signals",
     )
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether its signals are neither cached nor given by a server."""
+        return self.cache is None and self.server is None
 
 
 class CopyPart(Part):

@@ -159,10 +159,11 @@ def _missing(raw: Mapping[str, Any]) -> list[Problem]:
     found: list[Problem] = []
     places = [("teacher", "model"), ("student", "model"), ("student", "tokenizer")]
     for part, field in places:
-        name = _mapped(as_model(raw.get(part))).get(field)
+        named = _mapped(as_model(raw.get(part)))
+        name, weightless = named.get(field), field == "tokenizer" or "server" in named
         if isinstance(name, str):
             try:
-                locate(name, tokenizer_only=field == "tokenizer")
+                locate(name, tokenizer_only=weightless)
             except LimbeckError as error:
                 found.append((f"{part}.{field}", str(error)))
     texts = _mapped(raw.get("data")).get("text") or []
@@ -184,9 +185,9 @@ def problems_message(problems: Sequence[Problem]) -> str:
 
 
 def _with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """A recipe whose teacher is named by its kept signals alone, with its model written out."""
+    """A recipe whose teacher is named by its kept signals, with what these are of written out."""
     teacher = raw.get("teacher")
-    if not isinstance(teacher, Mapping) or "model" in teacher or "cache" not in teacher:
+    if not isinstance(teacher, Mapping) or "cache" not in teacher:
         return dict(raw), []
     from ..teacher.manifest import with_cached_teacher  # heavy, and seldom needed
 

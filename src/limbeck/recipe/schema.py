@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ..data.prompt_sources import PromptLocationField
 from ..data.rows import LocationField
 from ..data.text import TextSource
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
@@ -40,8 +41,10 @@ class DataPart(Part):
     text: Annotated[list[TextSource], BeforeValidator(_as_sources)] = Field(
         [], description="files (txt, jsonl, csv, parquet; gz too) or hub names"
     )
-    prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        [], description="DIR/NAME of files of prompts with references, for decoders"
+    prompts: Annotated[list[PromptLocationField], BeforeValidator(_as_list)] = Field(
+        [],
+        description="for decoders: DIR/NAME of files of prompts with references, or a file, folder"
+        " or hub dataset of prompts with answers, instructions or conversations",
     )
     task: LocationField | None = Field(
         None,
@@ -59,18 +62,32 @@ class DataPart(Part):
         None, ge=1, description="longest response in tokens; half of max_length by default"
     )
     separator: str = Field("\n", description="between prompt and response")
-    chat_template: bool = Field(False, description="put prompts into the tokenizer's chat template")
+    chat_template: bool = Field(
+        False,
+        description="put prompts into the tokenizer's chat template, as conversations always are",
+    )
     loss_on: Literal["completion", "all"] = Field(
-        "completion", description="all predicts the tokens of prompts too"
+        "completion",
+        description="completion predicts responses, and every answer of a conversation; all"
+        " predicts the tokens of prompts too",
     )
     max_length: Whole = Field(
         128, ge=8, le=MOST_TOKENS, description="tokens in a sequence, special tokens included"
     )
-    packing: bool = Field(True, description="join documents into full sequences without padding")
+    packing: bool | Literal["all"] = Field(
+        True,
+        description="join documents into full sequences without padding; all joins prompts with"
+        " their responses too, which only `corpus` reads",
+    )
     isolate_documents: bool = Field(
         False, description="packed documents do not attend to one another; for decoders"
     )
     held_out: HeldOutPart = HeldOutPart()
+
+    @property
+    def packs_prompts(self) -> bool:
+        """Whether several prompts stand in one sequence."""
+        return self.packing == "all"
 
     @property
     def longest_response(self) -> int:
@@ -89,6 +106,11 @@ class TrainingPart(Part):
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute the student's layers in the backward pass, to save memory"
+    )
+    frozen_dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="of the student's weights where only low-rank layers or adapters learn: auto"
+        " holds in 16 bits those that lose nothing by it, bfloat16 rounds all, float32 holds none",
     )
     logging_steps: Whole = Field(20, ge=1, description="steps between records of the log")
     eval_steps: Whole = Field(200, ge=1, description="steps between measures on held-out text")

@@ -9,6 +9,7 @@ from ..models.weight_headers import has_vocabulary_head
 from ..system.device import Precision, choose_device, choose_precision
 from ..tokenization.masking import Masking, NextToken
 from ..training.stage import Stage
+from .low_rank import only_low_rank
 from .schema import Recipe
 from .sides import Models
 from .task_rows import TaskRows
@@ -55,6 +56,11 @@ class Setup:
     def learns_vectors(self) -> bool:
         """Whether a stage learns vectors of texts, with which the student is exported."""
         return learns_vectors(self.stages)
+
+    @property
+    def learns_low_rank_alone(self) -> bool:
+        """Whether no stage trains anything but low-rank layers or adapters."""
+        return only_low_rank(self.stages, self.recipe.student.low_rank)
 
     @cached_property
     def has_trained_head(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ..errors import Problem
+from ..models.quantized import quantization_missing
 from ..objectives.contract import Objective
 from .low_rank import skeleton
 from .schema import DataPart
@@ -16,6 +17,14 @@ def rounding_problems(part: StagePart, number: int, models: Models) -> list[Prob
         return []
     message = "is int4, which exported files of decoders alone have; give int8"
     return [(f"stages.{number}.quantization_aware", message)]
+
+
+def optimizer_problems(part: StagePart, number: int) -> list[Problem]:
+    """An optimizer of which a package is missing."""
+    missing = quantization_missing()
+    if part.optimizer.optim == "adamw_torch" or missing is None:
+        return []
+    return [(f"stages.{number}.optimizer.optim", f"is {part.optimizer.optim}: {missing}")]
 
 
 def decoder_problems(part: StagePart, number: int, models: Models, data: DataPart) -> list[Problem]:

@@ -15,7 +15,13 @@ from .prompts import stage_policy
 from .schema import DataPart
 from .sides import Models, padding_problems
 from .stage_part import StagePart
-from .stage_problems import decoder_problems, head_problems, mask_problems, rounding_problems
+from .stage_problems import (
+    decoder_problems,
+    head_problems,
+    mask_problems,
+    optimizer_problems,
+    rounding_problems,
+)
 from .task import rows_of_stage, rows_problems
 from .task_rows import TaskRows
 from .tokenizers import alignment_problems, comparison_problems
@@ -79,7 +85,7 @@ def _build_stage(
     problems += _size_problems(part, number, data, bound)
     if part.trainable == "head":
         problems += head_problems(bound, number, models)
-    problems += rounding_problems(part, number, models)
+    problems += rounding_problems(part, number, models) + optimizer_problems(part, number)
     policy, found = stage_policy(part, parsed.policy, number, models, data)
     problems += found
     problems += decoder_problems(part, number, models, data)

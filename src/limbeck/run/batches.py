@@ -14,6 +14,7 @@ from ..tokenization.batching import Batches, BatchSource
 from ..tokenization.masking import Masking, NextToken
 from ..tokenization.mixed import MixedBatches
 from ..tokenization.packing import HeldOut, Sequences, tokenize_source
+from ..tokenization.prompting.packed import PackedPrompts
 from ..tokenization.prompts import PromptBatches
 from ..tokenization.two_tokenizations import tokenize_twice
 from ..training.stage import Stage
@@ -35,7 +36,7 @@ def read_text(
             source,
             tokenizer or setup.models.student.tokenizer,
             length=data.max_length,
-            packed=data.packing,
+            packed=bool(data.packing),
             held_out=HeldOut(held_out, data.held_out.fraction),
             cache=cache_folder() / "tokenized",
         )
@@ -51,7 +52,10 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
     if stage.alignment:
         return _aligned_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
     if stage.policy is not None:
-        return prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
+        read = prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
+        if setup.recipe.data.packs_prompts:
+            return PackedPrompts.of(read, max_length=setup.recipe.data.max_length)
+        return read
     if stage.rows:
         return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
     return _batches(

@@ -1,6 +1,7 @@
 """A recipe's teacher, run once over its text; its signals are kept for any number of students."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,27 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from ..batch import Batch
-from ..errors import CacheError, RecipeError
+from ..errors import CacheError, RecipeError, ServerError
 from ..recipe.setup import Setup
 from ..system.progress import ProgressBar
 from ..teacher.cache_writer import CacheWriter
 from ..teacher.cached import CachedTeacher
+from ..teacher.contract import Teacher
 from ..teacher.manifest import Kind, Manifest, read_manifest
+from ..teacher.servers.client import ServerClient
+from ..teacher.servers.signals import ServerSignals
 from ..teacher.store import SignalStore
 from ..training.processes import keeps_shards
 from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
 from .cacheable import CacheSize, all_needs, cache_problems, manifest_of
+from .server import (
+    proven_server,
+    say_probe,
+    server_signals,
+    server_teacher,
+    with_server_facts,
+)
 from .teacher import live_teachers, load_teacher
 
 
@@ -42,7 +53,9 @@ def write_cache(
 
     Raises:
         RecipeError: The teacher's signals cannot be kept: it learns, or text is written.
-        CacheError: The folder holds signals of something else, or the disk is full.
+        CacheError: The folder holds signals of something else, the disk is full, or the teacher's
+            server gave up; what it answered is kept.
+        ServerError: The teacher's server does not suit the recipe.
     """
     problems = cache_problems(setup, kind)
     if problems:
@@ -52,6 +65,26 @@ def write_cache(
             "signals are kept by processes that have the whole teacher; leave FSDP off"
         )
     console = console or Console(quiet=True)
+    if setup.recipe.teacher is None or setup.recipe.teacher.server is None:
+        return _write(setup, folder, kind, accelerator, console, None)
+    with proven_server(setup, kind.tokens) as (client, probe):
+        say_probe(probe, client, console)
+        setup = with_server_facts(setup, model=client.model, top_k=kind.tokens)
+        size = _write(setup, folder, kind, accelerator, console, client)
+        said = f"{client.requests:,} requests, {client.received / 1e6:,.1f} MB received"
+        console.print(said, highlight=False)
+        return size
+
+
+def _write(
+    setup: Setup,
+    folder: Path,
+    kind: Kind,
+    accelerator: Accelerator,
+    console: Console,
+    client: ServerClient | None,
+) -> CacheSize:
+    """Keep the signals of the teacher, which runs here or on the server of a client."""
     manifest = _claimed(folder, manifest_of(setup, kind))
     accelerator.wait_for_everyone()  # all have looked before one writes
     store = SignalStore(folder, 2**62, writer=accelerator.process_index, strict=True)
@@ -63,16 +96,13 @@ def write_cache(
             console.print(f"{file} is damaged and is made again", style="yellow")
             file.unlink()
     accelerator.wait_for_everyone()
-    writer = cache_writer(setup, kind, store, accelerator)
+    if client:
+        writer: CacheWriter | ServerSignals = server_signals(setup, client, store, kind.tokens)
+    else:
+        writer = cache_writer(setup, kind, store, accelerator)
     if accelerator.is_main_process:
         writer.write_maps(all_needs(setup))
-    with ProgressBar("teacher", console=console) as bar:
-        batches = list(_batches(setup))
-        for number, (stage, batch) in enumerate(batches):
-            if number % accelerator.num_processes == accelerator.process_index:
-                _keep(writer, stage, batch(), accelerator)
-            bar.show(number + 1, len(batches), f"{store.held_bytes / 1e6:,.0f} MB")
-    store.flush()
+    _keep_all(setup, writer, store, accelerator, console)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
@@ -93,6 +123,9 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
         raise RecipeError("this recipe has no teacher that was kept; name its folder as `cache`")
     folder = Path(part.cache)
     manifest = read_manifest(folder)
+    if part.server and part.server.model is None and manifest.server:
+        name = str(manifest.server["model"])
+        setup = with_server_facts(setup, model=name, top_k=manifest.kind.tokens)
     mine = manifest_of(setup, manifest.kind)
     if different := manifest.differing(mine):
         raise CacheError(
@@ -118,6 +151,32 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
     return teacher
 
 
+@contextmanager
+def teacher_elsewhere(
+    setup: Setup, folder: Path, accelerator: Accelerator, console: Console
+) -> Iterator[Teacher | None]:
+    """The teacher of a run whose signals are cached, or given by a server; None where it runs here.
+
+    Args:
+        setup: A checked recipe.
+        folder: Of the run.
+        accelerator: Tells the device.
+        console: For what is found of a server.
+
+    Raises:
+        CacheError: The cached signals are not those of the recipe.
+        ServerError: The server does not suit the recipe.
+    """
+    part = setup.recipe.teacher
+    if part is None or part.runs_here:
+        yield None
+    elif part.cache is not None:
+        yield open_cache(setup, accelerator.device)
+    else:
+        with server_teacher(setup, folder, accelerator, console) as teacher:
+            yield teacher
+
+
 def cache_writer(
     setup: Setup, kind: Kind, store: SignalStore, accelerator: Accelerator
 ) -> CacheWriter:
@@ -127,6 +186,40 @@ def cache_writer(
     model = load_teacher(teacher, accelerator, with_head=True if asks else None)
     live = live_teachers(setup, model, accelerator)
     return CacheWriter(live, store, kind, tokens=teacher.shape.token_ids, seed=setup.recipe.seed)
+
+
+def _keep_all(
+    setup: Setup,
+    writer: CacheWriter | ServerSignals,
+    store: SignalStore,
+    accelerator: Accelerator,
+    console: Console,
+) -> None:
+    """Keep every batch of a process; of a server also what it answered before it gave up."""
+    batches = list(_batches(setup))
+    number = 0
+    try:
+        with ProgressBar("teacher", console=console) as bar:
+            for number, (stage, batch) in enumerate(batches):
+                if number % accelerator.num_processes == accelerator.process_index:
+                    if isinstance(writer, ServerSignals):
+                        writer.keep(batch(), stage.teacher_needs())
+                    else:
+                        _keep(writer, stage, batch(), accelerator)
+                bar.show(number + 1, len(batches), f"{store.held_bytes / 1e6:,.0f} MB")
+            if isinstance(writer, ServerSignals):
+                writer.finish()
+    except ServerError as error:
+        raise CacheError(
+            f"the server gave up at batch {number + 1:,} of {len(batches):,}: {error}. What it"
+            f" answered before is stored in {store.folder} and is not asked again: run the same"
+            " command to resume"
+        ) from error
+    finally:
+        if isinstance(writer, ServerSignals):
+            writer.stop()
+            store.flush()
+    store.flush()
 
 
 def _keep(writer: CacheWriter, stage: Stage, batch: Batch, accelerator: Accelerator) -> None:

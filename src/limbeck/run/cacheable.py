@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from ..activations import Needs
-from ..data.json_lines import file_of_split
+from ..data.prompts import content_of_prompts
 from ..evaluation.task_files import content_of_task
 from ..models.auto_classes import whole_class
 from ..models.locate import fingerprint
-from ..objectives.logits import Logits
 from ..recipe.ensemble import columns_of_ensemble
+from ..recipe.kept_logits import kept_logits_problem
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
 from ..recipe.task_rows import content_of_unlabelled
@@ -20,7 +20,6 @@ from ..recipe.vectors import teacher_prompt
 from ..system.fingerprints import content_of
 from ..teacher.manifest import FORMAT, Kind, Manifest
 from ..teacher.stored_names import stored_names
-from ..token_ids import TokenIds
 from ..tokenization.masking import Masking
 from ..tokenization.packing import tokenizer_hash
 from .vectors import vectors_identity
@@ -55,6 +54,11 @@ def cache_problems(setup: Setup, kind: Kind) -> list[str]:
     problems = []
     if setup.recipe.teacher is None or not all_needs(setup).anything:
         problems.append("the recipe asks nothing of a teacher; leave the cache out")
+    if setup.recipe.teacher and setup.recipe.teacher.server and kind.logits != "top_k":
+        problems.append(
+            f"a server gives the most likely tokens alone, which {kind.logits} is not; keep logits"
+            " as top_k"
+        )
     for number, stage in enumerate(setup.stages):
         place = f"stages.{number}"
         if stage.mixed is not None:
@@ -66,24 +70,10 @@ def cache_problems(setup: Setup, kind: Kind) -> list[str]:
         for name, objective in stage.objectives.items():
             if not objective.teacher_needs().predictions:
                 continue
-            problem = _kind_problem(objective, kind, stage.alignment)
+            problem = kept_logits_problem(objective, kind, aligned=stage.alignment)
             if problem:
                 problems.append(f"{place}.objectives.{name}: {problem}")
     return problems
-
-
-def _kind_problem(objective: object, kind: Kind, aligned: bool) -> str | None:
-    if not isinstance(objective, Logits) or aligned:
-        return f"needs every logit, and {kind.logits} keeps some; keep them as exact"
-    if kind.logits == "top_k":
-        compared = TokenIds.given(objective.vocabulary or 0)
-        if 0 < len(compared) <= kind.tokens:
-            return f"compares {len(compared)} tokens; keep fewer of them, or exact logits"
-        short = objective.signal == "top_k" and objective.compared > kind.tokens
-        return f"needs {objective.compared} tokens; keep as many" if short else None
-    if objective.divergence != "forward_kl" or objective.temperature != 1.0:
-        return "samples stand for forward_kl at temperature 1 alone; keep logits as exact"
-    return None
 
 
 def cache_size(setup: Setup, kind: Kind) -> CacheSize:
@@ -142,13 +132,18 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     recipe, models = setup.recipe, setup.models
     data = recipe.data
     model = recipe.teacher.model if recipe.teacher else ""
+    server = recipe.teacher.server if recipe.teacher else None
     identity = {
-        "teacher": fingerprint(model),
+        # Of a teacher on a server its configuration and tokens are known.
+        "teacher": fingerprint(model, tokenizer_only=server is not None),
         "student.tokenizer": tokenizer_hash(models.student.tokenizer),
         "data": data.model_dump_json(exclude={"text", "prompts", "rows", *_plain(data)}),
         "seed": str(recipe.seed),
-        "training.precision": setup.precision.name,
     }
+    if server:  # which has a precision of its own, and may move
+        identity["teacher.server.model"] = str(server.model)
+    else:
+        identity["training.precision"] = setup.precision.name
     identity |= ensemble_identity(setup)
     if recipe.teacher and recipe.teacher.quantize:
         identity["teacher.quantize"] = recipe.teacher.quantize
@@ -164,7 +159,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         found = content_of(file) if file.exists() else f"{source.path} ({source.split})"
         identity[f"data.text.{number}"] = f"{found} x {source.weight:g} of {source.column}"
     for number, place in enumerate(data.prompts):
-        identity[f"data.prompts.{number}"] = content_of(file_of_split(Path(place), "train"))
+        identity[f"data.prompts.{number}"] = content_of_prompts(place)
     if data.task is not None:
         identity["data.task"] = content_of_task(data.task, test_split=recipe.evaluation.split)
     for number, rows in enumerate(data.rows):
@@ -178,7 +173,8 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         }
         identity |= {f"stages.{number}.{name}": str(value) for name, value in decides.items()}
     ensemble = recipe.teacher.ensemble if recipe.teacher else []
-    return Manifest(FORMAT, model, kind, identity, {}, list(ensemble))
+    named = server.model_dump(include={"url", "model", "top_k"}) if server else None
+    return Manifest(FORMAT, model, kind, identity, {}, list(ensemble), named)
 
 
 def ensemble_identity(setup: Setup) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..data.prompts import name_of_prompts, source_of_prompts
 from ..data.row_files import files_of_rows
 from ..data.rows import parse_location
 from ..data.text import ending_of
@@ -93,12 +94,15 @@ def _datasets(recipe: Recipe) -> tuple[str, ...]:
     described = map(
         source_of, map(parse_location, filter(None, [recipe.data.task, *recipe.data.rows]))
     )
-    return (*texts, *(one.path for one in described if one and not files_of_rows(one)))
+    asked = map(source_of_prompts, recipe.data.prompts)
+    found = (one for one in (*asked, *described) if one is not None)
+    return (*texts, *(one.path for one in found if not files_of_rows(one)))
 
 
 def _texts(setup: Setup) -> list[str]:
     """What the recipe learns from."""
     data, rows = setup.recipe.data, setup.rows
-    found = [Path(place).name for place in (*(s.path for s in data.text), *data.prompts)]
+    found = [Path(source.path).name for source in data.text]
+    found += map(name_of_prompts, data.prompts)
     found += [rows.task.name] if rows and rows.task else []
     return [*found, *map(name_of_task, data.rows)]

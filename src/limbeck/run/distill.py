@@ -5,7 +5,7 @@ measured.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from ..recipe.check import prepare
 from ..recipe.prompts import ends_of_recipe
 from ..recipe.schema import Recipe
 from ..recipe.setup import Setup
+from ..student.frozen import widen_frozen
 from ..student.rounding import round_layers
 from ..system.files import write_text
 from ..system.locks import claim
 from ..teacher.contract import Teacher
 from ..teacher.live import LiveTeacher
 from .accelerator import build_accelerator
-from .cache import open_cache
+from .cache import teacher_elsewhere
 from .card_facts import card_facts
 from .claim import claim_folder
 from .low_rank import export_adapters, finish_low_rank
@@ -108,19 +109,20 @@ def train_run(
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     trained = (folder / "student" / "config.json").exists()
-    kept = setup.recipe.teacher.cache if setup.recipe.teacher else None
-    cached = open_cache(setup, accelerator.device) if kept and not trained else None
-    claim_folder(folder, setup.recipe, write=accelerator.is_main_process)
-    for warning in setup.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}")
-    if not trained:
-        with _alone(folder, accelerator):
-            student = train_student(
-                setup, folder, console, accelerator, wrap=teacher, cached=cached
-            )
-            round_layers(student, None)  # its last stage may have computed with rounded weights
-            if accelerator.is_main_process:
-                _export(setup, student, folder)
+    opened = nullcontext() if trained else teacher_elsewhere(setup, folder, accelerator, console)
+    with opened as cached:
+        claim_folder(folder, setup.recipe, write=accelerator.is_main_process)
+        for warning in setup.warnings:
+            console.print(f"[yellow]warning:[/yellow] {warning}")
+        if not trained:
+            with _alone(folder, accelerator):
+                student = train_student(
+                    setup, folder, console, accelerator, wrap=teacher, cached=cached
+                )
+                round_layers(student, None)  # its last stage may have computed with rounded weights
+                widen_frozen(student)
+                if accelerator.is_main_process:
+                    _export(setup, student, folder)
     accelerator.end_training()  # from here on no process waits for another
 
 

@@ -20,6 +20,7 @@ from ..reports.run_results import RunResult, TaskQuality
 from ..training.records import RunLog
 from .costs import Costed, costs_by_size, students_sentence, teacher_cost
 from .evaluate import evaluate_model, evaluation_notes
+from .generated_files import origin_note
 from .measure_generation import positions_of_run
 from .measure_task import task_measures
 from .measure_text import text_measures
@@ -72,7 +73,8 @@ def _compared(setup: Setup, folder: Path) -> dict[str, str]:
     """Model of every role that is to be measured."""
     recipe = setup.recipe
     models = {"student": str(folder / "student")}
-    if recipe.teacher and recipe.evaluation.teacher:
+    # The weights of a teacher on a server need not be here.
+    if recipe.teacher and recipe.teacher.server is None and recipe.evaluation.teacher:
         models["teacher"] = recipe.teacher.model
     if control := recipe.evaluation.baseline:
         models["no_distillation"] = model_of_run(control)
@@ -137,8 +139,28 @@ def _notes(setup: Setup, folder: Path) -> list[str]:
     ranks = low_rank_ranks(load_config(str(folder / "student")))
     return [
         *setup.warnings,
+        *_server_notes(setup),
+        *_answer_notes(setup),
         *evaluation_notes(setup.recipe.evaluation),
         *spelled_notes(setup),
         *prompt_notes(setup),
         *low_rank_notes(setup.models, setup.recipe.student.low_rank, ranks),
     ]
+
+
+def _server_notes(setup: Setup) -> list[str]:
+    """That the teacher was on a server, which is not measured."""
+    teacher = setup.recipe.teacher
+    if teacher is None or teacher.server is None:
+        return []
+    named = f" as {teacher.server.model}" if teacher.server.model else ""
+    return [
+        f"the teacher, {teacher.model}, was served at {teacher.server.url}{named}, which gave its"
+        f" {teacher.server.top_k} most likely tokens at each place; it is not measured here"
+    ]
+
+
+def _answer_notes(setup: Setup) -> list[str]:
+    """Which prompts have the answers of a server."""
+    places = [Path(place) for place in setup.recipe.data.prompts if isinstance(place, str)]
+    return [note for note in map(origin_note, places) if note]

@@ -32,7 +32,8 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
     if not data.prompts or not setup.has_trained_head:
         return {}
     student, models = str(folder / "student"), setup.models
-    teacher = None if models.two_vocabularies else models.teacher
+    served = setup.recipe.teacher and setup.recipe.teacher.server
+    teacher = None if models.two_vocabularies or served else models.teacher
     if teacher and has_vocabulary_head(teacher.name, architecture=teacher.architecture) is False:
         teacher = None
     settings = replace(setup.recipe.evaluation.generation, max_new_tokens=data.longest_response)

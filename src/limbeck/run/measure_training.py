@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from ..recipe.setup import Setup
+from ..reports.memory import with_rest
 from ..reports.run_results import HeldOutLoss, StageFacts, TrainingFacts
 
 
@@ -26,7 +27,17 @@ def training_facts(records: list[dict[str, Any]]) -> TrainingFacts | None:
         device=machine.get("device"),
         precision=machine.get("precision"),
         stages=_stages(steps),
+        memory=_memory(steps, machine.get("held_before_bytes")),
     )
+
+
+def _memory(steps: list[dict[str, Any]], before: int | None) -> dict[str, int | None] | None:
+    """What the stage that held the most has held, and the rest of its peak."""
+    told = [record for record in steps if "memory" in record]
+    if not told:
+        return None
+    most = max(told, key=lambda record: sum(record["memory"].values()))
+    return with_rest(most["memory"], before, most["peak_memory_bytes"])
 
 
 def _stages(steps: list[dict[str, Any]]) -> list[StageFacts]:

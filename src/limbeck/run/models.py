@@ -16,13 +16,15 @@ from ..student.embedding_init import (
     mean_of_teacher_tokens,
     set_embeddings,
 )
+from ..student.frozen import hold_frozen, share_frozen
 from ..student.layer_copy import copy_layers
 from ..student.mixed_vocabulary import with_tokens
 from ..student.recompute import recompute_layers
 from ..student.shape import build_student
 from ..teacher.live import LiveTeacher
+from ..training.processes import keeps_shards
 from .batches import calibration_tokens
-from .low_rank import lower_rank
+from .low_rank import lower_rank, train_only_factors
 from .teacher import attend, live_teachers, load_teacher
 from .text_counts import teacher_token_counts
 from .vectors import attach_student_vectors
@@ -44,7 +46,7 @@ def build_models(
     taught = any(
         stage.teacher_needs().anything or stage.needs_teacher_logits for stage in setup.stages
     )
-    taught = taught and recipe.teacher is not None and recipe.teacher.cache is None
+    taught = taught and recipe.teacher is not None and recipe.teacher.runs_here
     if copy and recipe.teacher and recipe.student.embedding_init != "random":
         _begin_with_embeddings(setup, student, recipe.teacher.model)
     aligned = any(stage.alignment or stage.rows for stage in setup.stages)
@@ -63,9 +65,22 @@ def build_models(
         lower_rank(student, models, recipe.student.low_rank, calibration=text, seed=recipe.seed)
     if recipe.training.gradient_checkpointing:
         recompute_layers(student, models.student.architecture)
+    if setup.learns_low_rank_alone and not keeps_shards(accelerator):
+        _hold_frozen(setup, student, teacher, accelerator)
     attend(setup, student)
     attach_student_vectors(setup, student)
     return student, teacher
+
+
+def _hold_frozen(
+    setup: Setup, student: PreTrainedModel, teacher: LiveTeacher | None, accelerator: Accelerator
+) -> None:
+    """Hold what is never trained in 16 bits, and once for both models where they have the same."""
+    train_only_factors(student, setup.recipe.student.low_rank)
+    hold_frozen(student, setup.recipe.training.frozen_dtype)
+    if teacher:
+        student.to(accelerator.device)  # moved later, its weights would be others
+        share_frozen(student, teacher.model)
 
 
 def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str) -> None:

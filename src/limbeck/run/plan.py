@@ -12,13 +12,16 @@ from ..objectives.schedule import Ramp
 from ..recipe.layers import layer_lines
 from ..recipe.low_rank import low_rank_table
 from ..recipe.setup import Setup
+from ..reports.memory import memory_table, with_rest
 from ..student.shape import parameters_of_shape
 from ..system.device import describe_device
-from ..system.memory import peak_bytes
+from ..system.memory import held_bytes, peak_bytes, restart_peak
 from ..system.progress import duration
+from ..teacher.contract import Teacher
 from ..teacher.manifest import Kind
 from ..tokenization.masking import Masking
 from ..training.checkpoint import Position
+from ..training.memory import held_by_parts
 from ..training.optimizer import build_optimizer
 from ..training.step import train_step
 from .accelerator import build_accelerator
@@ -27,6 +30,7 @@ from .learner import build_learner
 from .models import build_models
 from .prompt_batches import generated_batches, prompt_batches
 from .quantization import quantization_error, quantization_rows
+from .server import MadeUpTeacher
 from .task_batches import task_batches
 from .teacher import live_teacher, untrained_after_mixed
 
@@ -44,11 +48,14 @@ class Probe:
 
     seconds_per_step: float
     peak_memory_bytes: int | None
+    memory: dict[str, int | None]
 
 
 def probe(setup: Setup, number: int) -> Probe:
     """Ten real steps of a stage on random tokens, or fewer slow ones; nothing is kept."""
     setup, stage = _with_live_teacher(setup), setup.stages[number]
+    restart_peak()  # of the stage before
+    before = held_bytes(setup.device.type)
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe.training, folder)
         student, teacher = build_models(setup, accelerator, copy=False)
@@ -58,9 +65,13 @@ def probe(setup: Setup, number: int) -> Probe:
         optimizer = build_optimizer(learner, stage.optimizer)
         batch = _probed_batch(setup, number)
         taught = stage.teacher_needs().anything
-        if taught and teacher is None:
+        served = setup.recipe.teacher and setup.recipe.teacher.server
+        if taught and teacher is None and not served:
             teacher = live_teacher(setup, untrained_after_mixed(setup), accelerator)
-        teaching = teacher if taught else None
+        teaching: Teacher | None = teacher if taught else None
+        if taught and served:
+            vocab_size = setup.models.required_teacher().shape.vocab_size
+            teaching = MadeUpTeacher(vocab_size, served.top_k)
         writing = 0.0
         if stage.policy is not None and stage.policy.rule is not None:
             prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
@@ -75,8 +86,9 @@ def probe(setup: Setup, number: int) -> Probe:
             position = Position(number, 0, 0, 0.0)
             train_step(wrapped, teaching, stage, batch, optimizer, accelerator, position)
             seconds.append(time.perf_counter() - began)
-    peak = peak_bytes(accelerator.device.type)
-    return Probe(writing + sorted(seconds)[len(seconds) // 2], peak)
+        peak = peak_bytes(accelerator.device.type)
+        parts = with_rest(held_by_parts(learner, teaching, optimizer), before, peak)
+    return Probe(writing + sorted(seconds)[len(seconds) // 2], peak, parts)
 
 
 def _enough(seconds: list[float]) -> bool:
@@ -122,12 +134,7 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         tables.append(("Layers (from 0, without the embedding output)", [head, *rows]))
     if part := setup.recipe.student.low_rank:
         tables.append((f"Low-rank layers ({part.kind})", low_rank_table(setup.models, part)))
-    options: Table = [["stage", "objective", "weight", "options"]]
-    for stage in setup.stages:
-        for name, objective in stage.objectives.items():
-            said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
-            options.append([stage.name, name, _weight(stage.weights[name]), said])
-    tables.append(("Objectives", options))
+    tables.append(("Objectives", _objectives(setup)))
     length = setup.recipe.data.max_length
     stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
     for number, stage in enumerate(setup.stages):
@@ -141,10 +148,26 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
             row += ["" if memory is None else f"{memory / 1e9:.1f} GB"]
         stages.append(row + [""] * (len(stages[0]) - len(row)))
     tables.append(("Stages", stages))
+    if probes:
+        tables.append(("Memory of a step", _memory(setup, probes)))
     if rows := _cache_rows(setup):
         head = ["kept as", "bytes a token", "in all"]
         tables.append(("Size of the teacher's signals, if cached (limbeck cache)", [head, *rows]))
     return tables
+
+
+def _objectives(setup: Setup) -> Table:
+    rows: Table = [["stage", "objective", "weight", "options"]]
+    for stage in setup.stages:
+        for name, objective in stage.objectives.items():
+            said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
+            rows.append([stage.name, name, _weight(stage.weights[name]), said])
+    return rows
+
+
+def _memory(setup: Setup, probes: list[Probe]) -> Table:
+    pairs = zip(setup.stages, probes, strict=True)
+    return memory_table([(stage.name, measured.memory) for stage, measured in pairs])
 
 
 def _initialization_tables(setup: Setup) -> list[tuple[str, Table]]:
@@ -176,6 +199,8 @@ def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
 
 def _cache_rows(setup: Setup) -> Table:
     kinds = [Kind("exact"), Kind("top_k"), Kind("sampled")]
+    if setup.recipe.teacher and (server := setup.recipe.teacher.server):
+        kinds = [Kind("top_k", server.top_k)]
     found: Table = []
     for kind in kinds if _asks_logits(setup) else kinds[:1]:
         if not cache_problems(setup, kind):

@@ -7,7 +7,7 @@ on text that it has learned from.
 import json
 from pathlib import Path
 
-from ..data.prompts import files_of_prompts
+from ..data.prompts import content_of_prompts, path_of_prompts
 from ..errors import DataError
 from ..evaluation.task_files import content_of_task, name_of_task
 from ..models.locate import fingerprint
@@ -30,8 +30,8 @@ def sources_of(recipe: Recipe) -> Sources:
         content = content_of(file) if file.exists() else source.path
         found[f"data.text.{number}"] = {"path": source.path, "content": content}
     for number, place in enumerate(recipe.data.prompts):
-        content = content_of(*files_of_prompts(place))
-        found[f"data.prompts.{number}"] = {"path": place, "content": content}
+        content = content_of_prompts(place)
+        found[f"data.prompts.{number}"] = {"path": path_of_prompts(place), "content": content}
     if (task := recipe.data.task) is not None:
         content = content_of_task(task, test_split=recipe.evaluation.split)
         found["data.task"] = {"path": name_of_task(task), "content": content}
@@ -43,9 +43,12 @@ def sources_of(recipe: Recipe) -> Sources:
         models["teacher.model"] = recipe.teacher.model
         for number, member in enumerate(recipe.teacher.ensemble):
             models[f"teacher.ensemble.{number}"] = member
+    # The weights of a teacher on a server need not be here.
+    served = recipe.teacher is not None and recipe.teacher.server is not None
     for field, model in models.items():
         if model:
-            found[field] = {"path": model, "content": fingerprint(model)}
+            content = fingerprint(model, tokenizer_only=served and field == "teacher.model")
+            found[field] = {"path": model, "content": content}
     if name := recipe.student.tokenizer:
         content = fingerprint(name, tokenizer_only=True)
         found["student.tokenizer"] = {"path": name, "content": content}

@@ -11,7 +11,7 @@ from ..export.both import export_both
 from ..recipe.setup import Setup
 from ..system.device import describe_device
 from ..system.linux import keep_freed_memory
-from ..system.memory import restart_peak
+from ..system.memory import held_bytes, restart_peak
 from ..teacher.contract import Teacher
 from ..teacher.live import LiveTeacher
 from ..tokenization.batching import BatchSource
@@ -57,12 +57,12 @@ def train_student(
     accelerator.init_trackers(setup.recipe.name)
     console.print("reading and tokenizing the text")
     batches = [stage_batches(setup, number) for number in range(len(setup.stages))]
+    held_before = held_bytes(accelerator.device.type)
     student, live = build_models(setup, accelerator)
     teacher: Teacher | None = cached or (wrap(live) if wrap and live else live)
     checkpoint, position = _resumed(setup, folder, student, console)
     if accelerator.is_main_process:
-        RunLog(folder / "log.jsonl").drop_after(position)
-        _say_machine(setup, folder, position, console)
+        _say_machine(setup, folder, position, held_before, console)
     restart_peak()
     rhythm = _rhythm(setup)
     for number in range(position.stage, len(setup.stages)):
@@ -155,9 +155,22 @@ def _leave_mixed(
         copy_teacher_layers(setup, student, teacher_after_mixed(teacher, folder))
 
 
-def _say_machine(setup: Setup, folder: Path, position: Position, console: Console) -> None:
-    """Tell where the steps to come are computed, and record it where that is new to the run."""
+def _say_machine(
+    setup: Setup, folder: Path, position: Position, held_before: int | None, console: Console
+) -> None:
+    """Tell where the steps to come are computed, and record it where that is new to the run.
+
+    Records of later steps are dropped: the run resumes before them.
+
+    Args:
+        setup: A checked recipe.
+        folder: The run folder.
+        position: Where the run stands.
+        held_before: Bytes that the process held before its models were loaded.
+        console: Tells it.
+    """
     log = RunLog(folder / "log.jsonl")
+    log.drop_after(position)
     machine = {
         "device": describe_device(setup.device),
         "precision": setup.precision.name,
@@ -170,4 +183,5 @@ def _say_machine(setup: Setup, folder: Path, position: Position, console: Consol
     if any(before.get(name) != value for name, value in machine.items()):
         number = min(position.stage, len(setup.stages) - 1)  # all may be done but the export
         place = {"stage": setup.stages[number].name, "stage_number": number}
-        log.write({**place, "step": position.step, "tokens": position.tokens, **machine})
+        where = {**place, "step": position.step, "tokens": position.tokens}
+        log.write({**where, **machine, "held_before_bytes": held_before})

@@ -45,6 +45,8 @@ class Manifest:
         steps: For each signal, the number of batches of every stage for which it is stored.
         ensemble: Further teachers whose answers are averaged with its own, as the recipe named
             them.
+        server: The URL of the server that gave the signals, the name of the model on it, and how
+            many log-probabilities it gave at each place; None where the teacher ran here.
     """
 
     format: int
@@ -53,6 +55,7 @@ class Manifest:
     identity: dict[str, str]
     steps: dict[str, list[int]]
     ensemble: list[str] = field(default_factory=list)
+    server: dict[str, str | int | None] | None = None
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the folder."""
@@ -125,13 +128,17 @@ def read_manifest(folder: Path | str) -> Manifest:
 
 
 def with_cached_teacher(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The recipe, with the teacher's model filled in where only its cached signals are named."""
+    """The recipe, with the teacher's model and server filled in where its signals are cached."""
     teacher = raw.get("teacher")
-    if not isinstance(teacher, Mapping) or "model" in teacher or "cache" not in teacher:
+    if not isinstance(teacher, Mapping) or teacher.get("cache") is None:
         return dict(raw), []
     try:
         manifest = read_manifest(str(teacher["cache"]))
     except CacheError as error:
-        return dict(raw), [("teacher.cache", str(error))]
-    named = {"ensemble": manifest.ensemble} if manifest.ensemble else {}
-    return {**raw, "teacher": {**named, **teacher, "model": manifest.model}}, []
+        # With a model the form is right, and the folder is looked at when it is opened.
+        return dict(raw), [] if "model" in teacher else [("teacher.cache", str(error))]
+    known: dict[str, Any] = {"server": manifest.server} if manifest.server else {}
+    if "model" not in teacher:
+        known |= {"model": manifest.model}
+        known |= {"ensemble": manifest.ensemble} if manifest.ensemble else {}
+    return {**raw, "teacher": {**known, **teacher}}, []

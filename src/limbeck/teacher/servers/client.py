@@ -1,0 +1,201 @@
+"""Requests to an OpenAI-compatible server, repeated with growing pauses where it fails or is busy.
+
+Source: pauses of random length, Brooker 2015, Exponential Backoff and Jitter (AWS Architecture
+Blog).
+"""
+
+import email.utils
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import httpx2
+
+from ...errors import ServerError, first_line
+from .settings import ServerSettings, settings_problems
+
+_BUSY = {408, 409, 425, 429, 500, 502, 503, 504}
+_FIRST_PAUSE, _LONGEST_PAUSE, _MOST_PATIENCE = 0.5, 30.0, 600.0  # seconds
+_QUOTED = 300  # letters of what a server says
+
+
+class RequestRefusedError(ServerError):
+    """The server answered with an error that repeating does not cure.
+
+    Attributes:
+        status: The HTTP status.
+        said: What the server said.
+    """
+
+    def __init__(self, message: str, status: int, said: str) -> None:
+        super().__init__(message)
+        self.status, self.said = status, said
+
+
+class ServerClient:
+    """Connections to one server, for any number of threads.
+
+    Attributes:
+        settings: As they were given.
+        model: The name of the model on the server.
+        threads: As many as requests may run at once.
+        requests: Requests that were answered.
+        received: Bytes of these answers.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Nothing is sent yet.
+
+        Raises:
+            ServerError: The URL or the name of the key's variable is none, or this is not set.
+        """
+        for field, message in settings_problems(settings):
+            raise ServerError(f"server.{field} {message}")
+        self.settings = settings
+        self.model = settings.model or ""
+        self.requests = self.received = 0
+        self._closing, self._counting = threading.Event(), threading.Lock()
+        self._chance = random.Random()  # pauses decide nothing that is learned
+        self.threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server")
+        self._http = httpx2.Client(
+            base_url=settings.base,
+            headers=_key_header(settings),
+            timeout=settings.timeout,
+            limits=httpx2.Limits(max_connections=settings.concurrency),
+        )
+
+    def __enter__(self) -> "ServerClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give up what still runs, and close all connections."""
+        self._closing.set()
+        self.threads.shutdown(cancel_futures=True)
+        self._http.close()
+
+    def get(self, path: str, *, retries: int | None = None) -> Any:
+        """The JSON at a path; see `post`."""
+        return self._answer("GET", path, None, retries)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON that the server answers.
+
+        Raises:
+            RequestRefusedError: It refuses the request.
+            ServerError: It cannot be reached, or has failed as often as it may.
+        """
+        return self._answer("POST", path, body, None)
+
+    def _answer(self, method: str, path: str, body: Any, retries: int | None) -> Any:
+        retries = self.settings.max_retries if retries is None else retries
+        where = f"{self.settings.base}{path}"
+        for attempt in range(retries + 1):
+            least = 0.0
+            try:
+                response = self._http.request(method, path, json=body)
+            except httpx2.TimeoutException:
+                said = f"gave no answer in {self.settings.timeout:g} seconds"
+            except httpx2.TransportError as error:
+                said = f"cannot be reached ({first_line(error)})"
+            else:
+                if response.status_code not in _BUSY:
+                    return self._content(response, where)
+                said = f"answers {response.status_code} ({_said(response)})"
+                least = _retry_after(response.headers.get("retry-after", ""))
+            if attempt < retries:
+                self._pause(attempt, least)
+        times = "once" if retries == 0 else f"{retries + 1} times"
+        raise ServerError(
+            f"{where} {said}, asked {times}; see whether the server runs, and give `timeout` and"
+            " `max_retries` that suit it"
+        )
+
+    def _pause(self, attempt: int, least: float) -> None:
+        """Wait before the next attempt, a random time so that requests do not return together."""
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+        pause = min(least, _MOST_PATIENCE) + self._chance.uniform(longest / 2, longest)
+        if self._closing.wait(pause):
+            raise ServerError("the requests were stopped")
+
+    def _content(self, response: httpx2.Response, where: str) -> Any:
+        said = _said(response)
+        if response.status_code != 200:
+            hint = "; set `api_key_env`" if response.status_code in (401, 403) else ""
+            raise RequestRefusedError(
+                f"{where} answers {response.status_code} ({said}){hint}", response.status_code, said
+            )
+        with self._counting:
+            self.requests += 1
+            self.received += len(response.content)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise ServerError(
+                f"{where} answers no JSON ({said}); give the address of an OpenAI-compatible server"
+            ) from error
+
+
+def served_model(client: ServerClient) -> dict[str, Any]:
+    """The model that the server lists and the settings name; the client takes its name.
+
+    Returns:
+        As the server describes it, with ``id``.
+
+    Raises:
+        ServerError: The server cannot be reached, does not have the model, or has several.
+    """
+    url, name = client.settings.url, client.settings.model
+    answer = client.get("/v1/models", retries=min(1, client.settings.max_retries))
+    listed = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise ServerError(f"{url} lists no models; give the address of an OpenAI-compatible server")
+    models = {str(one.get("id")): one for one in listed if isinstance(one, dict)}
+    named = ", ".join(map(repr, sorted(models)))
+    if name is not None and name not in models:
+        raise ServerError(f"{url} has no model {name!r}; it has {named}")
+    if name is None and len(models) != 1:
+        raise ServerError(f"{url} has {len(models)} models ({named}); say which (server.model)")
+    client.model = name or next(iter(models))
+    return models[client.model]
+
+
+def _key_header(settings: ServerSettings) -> dict[str, str]:
+    if settings.api_key_env is None:
+        return {}
+    if key := os.environ.get(settings.api_key_env, "").strip():
+        return {"Authorization": f"Bearer {key}"}
+    raise ServerError(
+        f"the environment variable {settings.api_key_env} (server.api_key_env) is not set; put the"
+        " server's key into it"
+    )
+
+
+def _said(response: httpx2.Response) -> str:
+    """What an answer says, shortened."""
+    text = " ".join(response.text[: 4 * _QUOTED].split())
+    return text[:_QUOTED] + ("..." if len(text) > _QUOTED else "") or "nothing"
+
+
+def _retry_after(header: str) -> float:
+    """Seconds that a Retry-After header wants, as a number or a date; 0 without one.
+
+    >>> _retry_after("7"), _retry_after("soon")
+    (7.0, 0.0)
+    """
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
