@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from house import SOURCE, tree
 from pydantic import TypeAdapter
 
-from limbeck.recipe.parse import parse_recipe
+from limbeck.generation.options import RULE_OPTIONS
+from limbeck.recipe.parse import parse, parse_recipe
 from limbeck.study.schema import Study, arm_recipe, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +49,17 @@ def test_every_study_of_the_house_parses(file):
         for student, sizes in study.students.items():
             _, problems = parse_recipe(arm_recipe(study, sizes, fields))
             assert problems == [], f"{arm} ({student})"
+
+
+def test_recipes_for_users_of_trl_parse():
+    page = (ROOT / "docs" / "guide" / "from_trl.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    on_policy, gkd = map(yaml.safe_load, blocks)
+    gkd = {"teacher": on_policy["teacher"], "student": on_policy["student"], **gkd}
+    for recipe, rule in ((on_policy, "student"), (gkd, "mixed")):
+        parsed, problems = parse(recipe)
+        assert problems == []
+        assert type(parsed.stages[0].policy.rule) is RULE_OPTIONS[rule]
 
 
 @pytest.mark.parametrize("folder", ["recipes", "studies", "benchmarks"])

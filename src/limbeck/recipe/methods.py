@@ -73,6 +73,11 @@ METHODS: dict[str, Method] = {
         _TAUGHT,
         _LOW_RANK,
     ),
+    "on-policy": Method(
+        "the reverse KL to the teacher over text that the student generates, no labels",
+        "student",
+        {"logits": {"divergence": "reverse_kl"}},
+    ),
     "gkd": Method(
         "the teacher's logits over text of which the student generates half", "mixed", _TAUGHT
     ),

@@ -54,11 +54,12 @@ class Probe:
 def probe(setup: Setup, number: int) -> Probe:
     """Ten real steps of a stage on random tokens, or fewer slow ones; nothing is kept."""
     setup, stage = _with_live_teacher(setup), setup.stages[number]
-    restart_peak()  # of the stage before
     before = held_bytes(setup.device.type)
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe.training, folder)
-        student, teacher = build_models(setup, accelerator, copy=False)
+        # Random weights cost the same, unless weights of their values are held in less memory.
+        student, teacher = build_models(setup, accelerator, copy=setup.learns_low_rank_alone)
+        restart_peak()  # as a run does: making the models may take more than training them
         learner = build_learner(setup, student, number)
         wrapped = accelerator.prepare(learner)
         wrapped.train(stage.dropout)
