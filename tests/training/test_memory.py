@@ -34,3 +34,12 @@ def test_bytes_are_those_of_plain_loops():
         "optimizer": 2 * gradients + 2 * 4,  # two averages, and a count for each parameter
     }
     assert held_by_parts(learner, None, optimizer)["teacher"] == 0
+
+
+def test_sparse_buffers_are_counted():
+    learner = nn.Linear(4, 4)
+    learner.register_buffer("links", torch.eye(8).to_sparse())
+    optimizer = torch.optim.AdamW(learner.parameters())
+    found = held_by_parts(learner, None, optimizer)["student"]
+    coordinates = 2 * 8 * 8 + 4 * 8  # indices of 64 bits, values of 32
+    assert found == 4 * (4 * 4 + 4) + coordinates

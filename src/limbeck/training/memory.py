@@ -51,7 +51,7 @@ def _new_bytes(tensors: Iterable[Tensor | None], known: set[int]) -> int:
 
 
 def _plain(tensor: Tensor | None) -> list[Tensor]:
-    """The tensors that hold the numbers: one, or those of a quantized or sharded tensor."""
+    """The tensors that hold the numbers: one, or those of a quantized, sharded or sparse tensor."""
     if not isinstance(tensor, Tensor):
         return []
     if hasattr(tensor, "to_local"):
@@ -59,4 +59,6 @@ def _plain(tensor: Tensor | None) -> list[Tensor]:
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         return [found for name in names for found in _plain(getattr(tensor, name))]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
     return [tensor.detach()]
