@@ -6,6 +6,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from pydantic import ValidationError
 
 from limbeck.data.prompt_sources import PromptSource, parse_prompts
@@ -61,7 +62,7 @@ def test_conversations_are_read_in_every_form(written, row):
     [found] = read_prompts(written(row))
     assert said(found.conversation.messages) == said(TURNS)
     assert (found.text, found.references) == ("Who?\nNobody.\nWhy?", ("It rained.",))
-    assert found.conversation.answers == [1, 3] and found.conversation.unanswered == 0
+    assert found.conversation.answers == [1, 3] and found.conversation.left_out == 0
 
 
 def test_prompts_and_completions_of_messages_learn_the_completion(written):
@@ -119,13 +120,71 @@ def test_calls_and_results_of_tools_are_kept(written):
     [found] = read_prompts(written({"messages": messages}))
     _, first, result, _ = found.conversation.messages
     assert first == {"role": "assistant", "content": "", "tool_calls": [call]}
+    # OpenAI has arguments as JSON text, and had one call in a key of its own; csv has all as text.
+    text = {"function": {"name": "add", "arguments": '{"a": 1}'}}
+    for calls in (
+        {"tool_calls": [text]},
+        {"tool_calls": json.dumps([text])},
+        {"tool_calls": [text], "content": []},
+        {"function_call": text["function"]},
+        {"tool_calls": [text["function"]]},
+    ):
+        changed = [ASKED, {"role": "assistant", "content": None, **calls}]
+        [found] = read_prompts(written({"messages": changed}))
+        [called] = found.conversation.messages[1]["tool_calls"]
+        assert called.get("function", called) == call["function"]
+        assert found.conversation.messages[1]["content"] == ""
+    [found] = read_prompts(written({"messages": messages}))
     assert result == {"role": "tool", "content": '{"sum": 2}', "name": "add"}
     assert json.loads(found.references[0]) == [call]
 
 
 def test_messages_after_the_last_answer_are_counted(written):
     [found] = read_prompts(written({"messages": [*TURNS, ASKED]}))
-    assert said(found.conversation.messages) == said(TURNS) and found.conversation.unanswered == 1
+    assert said(found.conversation.messages) == said(TURNS) and found.conversation.left_out == 1
+
+
+def test_answers_before_the_first_question_are_counted(written):
+    system = {"role": "system", "content": "Be brief."}
+    rows = [
+        {"messages": [LAST, *TURNS, ASKED]},
+        {"messages": [system, LAST, *TURNS]},
+        {"prompt": [LAST, *TURNS[:3]], "completion": TURNS[3:]},
+        {"system": "Be brief.", "prompt": [LAST, *TURNS[:3]], "completion": TURNS[3:]},
+    ]
+    found = [row.conversation for row in read_prompts(written(*rows))]
+    assert [one.left_out for one in found] == [2, 1, 1, 1]
+    assert said(found[0].messages) == said(found[2].messages) == said(TURNS)
+    assert said(found[1].messages) == said(found[3].messages) == said([system, *TURNS])
+    assert [one.answers for one in found] == [[1, 3], [2, 4], [3], [4]]
+
+
+def test_roles_and_keys_as_others_name_them(written):
+    row = {
+        "messages": [
+            {"role": "developer", "content": "Be brief."},
+            {"from": "user", "content": "Who?"},
+            {"role": "model", "value": "Nobody."},
+        ]
+    }
+    [found] = read_prompts(written(row))
+    assert said(found.conversation.messages) == [
+        ("system", "Be brief."),
+        ("user", "Who?"),
+        ("assistant", "Nobody."),
+    ]
+
+
+@pytest.mark.parametrize("form", [None, "numpy", "columns"])
+def test_datasets_that_were_saved_in_another_form(tmp_path, form):
+    if form == "columns":
+        rows = [{key: [turn[key] for turn in TURNS] for key in ("role", "content")}]
+    else:
+        rows = [TURNS]
+    dataset = Dataset.from_list([{"messages": row} for row in rows])
+    dataset.with_format(form if form == "numpy" else None).save_to_disk(tmp_path / "saved")
+    [found] = read_prompts(str(tmp_path / "saved"))
+    assert said(found.conversation.messages) == said(TURNS)
 
 
 def test_columns_of_any_name_and_files_of_any_format(tmp_path, written):
@@ -179,9 +238,12 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
         {"prompt": "Who?"},
         {"instruction": "Go."},
         {"messages": TURNS},
+        {"messages": TURNS, "prompt": "Who?"},
+        {"messages": [*TURNS[:3], {**LAST, "content": ""}]},
     ]
     found = list(read_prompts(written(*rows), answered=False))
-    assert [one.text for one in found] == ["Who?\nNobody.\nWhy?", "Who?", "Go.", found[0].text]
+    talk = "Who?\nNobody.\nWhy?"
+    assert [one.text for one in found] == [talk, "Who?", "Go.", talk, talk, talk]
     with pytest.raises(DataError, match="line 2 of"):
         list(read_prompts(written(rows[3], rows[1])))
 
@@ -204,11 +266,41 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
         ({"messages": [ASKED, {"role": "assistant"}]}, "its content is None; give a text"),
         (
             {"messages": [{**ASKED, "content": [{"type": "image", "url": "x"}]}, SAID]},
-            "a list of parts that are texts",
+            r"part 1 of its content is .*'image'.*; give a .*images and sounds cannot be read",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        **ASKED,
+                        "content": [{"type": "text", "text": "a"}, {"type": "image", "text": ""}],
+                    },
+                    SAID,
+                ]
+            },
+            "message 1 .*: part 2 of its content is",
         ),
         ({"messages": [ASKED]}, r"no message is the assistant's \(roles are user\)"),
-        ({"messages": [SAID, ASKED, LAST]}, "begins with the assistant, to which nothing was said"),
+        (
+            {"messages": [SAID, ASKED]},
+            r"nothing was said to the assistant \(roles are assistant, us",
+        ),
+        (
+            {"prompt": [{"role": "system", "content": "a"}], "completion": [SAID]},
+            "nothing was said",
+        ),
         ({"messages": [ASKED, {**SAID, "content": " "}]}, "an answer is ' '"),
+        ({"messages": [ASKED, {**SAID, "content": ""}, MORE, LAST]}, "an answer is ''"),
+        ({"messages": [ASKED, {**SAID, "weight": 0}, MORE, LAST]}, "message 2 .* has the weight 0"),
+        (
+            {"messages": [ASKED, {**SAID, "tool_calls": "add"}]},
+            "its calls of tools are 'add'; give",
+        ),
+        ({"messages": str(TURNS)}, r"is .*, which is not JSON; give a list of one message"),
+        (
+            {"messages": json.dumps([{**ASKED, "content": "\ud83d"}, SAID])},
+            "holds half a character",
+        ),
         (
             {"messages": [{"role": "system", "content": "a"}, ASKED, SAID], "system": "b"},
             "has a `system` beside a system message",

@@ -145,9 +145,60 @@ def test_refused_prompts_are_counted(decoder, tmp_path):
         )
         assert [line["prompt"] for line in lines_of(place)] == ["the old", "a red house"]
         told = said.export_text()
+        assert "1 of 3 train prompts are left out: no answer to them has a letter" in told
         assert "1 of 3 prompts were refused and are left out, the last one because: 400" in told
         with pytest.raises(ServerError, match="refuses 1 prompts, one after another: 400"):
             generate_server_answers(settings, place, prompts=str(tmp_path / "long"), **options)
+
+
+def test_a_refusal_at_the_end_loses_nothing(decoder, tmp_path):
+    """Answers are kept by fours here, so that the last prompt is alone."""
+    rows = [*({"prompt": "the old"} for _ in range(4)), {"prompt": " ".join(["garden"] * 90)}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "asked.train.jsonl").write_text(text, encoding="utf-8")
+    server = TextServer(decoder)
+    options = {"prompts": str(tmp_path / "asked"), "max_new_tokens": 4, "temperature": 0.0}
+    with settings_of(server, concurrency=1) as settings:
+        found = generate_server_answers(settings, tmp_path / "out", **options)
+    assert found == {"out.train.jsonl": 4}
+    # What is asked at once decides no seed.
+    again = TextServer(decoder)
+    with settings_of(again, concurrency=2) as settings:
+        generate_server_answers(settings, tmp_path / "again", **options)
+    assert {b["seed"] for b in server.bodies} == {b["seed"] for b in again.bodies}
+
+
+def test_chats_without_content_and_calls_of_tools(chatting, tmp_path):
+    call = {"function": {"name": "add", "arguments": {"a": 1}}}
+    turns = [
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "the sum"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in ({"messages": turns}, {"prompt": "the red"}))
+    (tmp_path / "asked.train.jsonl").write_text(text, encoding="utf-8")
+    server, bodies, real = TextServer(chatting), [], TextServer.answer
+
+    def thinking(path, body):
+        if path != "/v1/chat/completions":
+            return real(server, path, body)
+        bodies.append(body)
+        said = "yes" if len(body["messages"]) > 1 else None
+        return 200, {"choices": [{"message": {"content": said}, "finish_reason": "length"}]}
+
+    server.answer = thinking
+    told = Console(record=True, file=io.StringIO(), width=500)
+    options = {"prompts": str(tmp_path / "asked"), "chat_template": True, "console": told}
+    with settings_of(server) as settings:
+        found = generate_server_answers(settings, tmp_path / "out", **options)
+    assert found == {"out.train.jsonl": 1}
+    notes = told.export_text()
+    assert "1 of 2 train prompts are left out" in notes
+    assert "1 answers before a first question of train prompts are left out" in notes
+    [sent] = [body["messages"] for body in bodies if len(body["messages"]) > 1]
+    # OpenAI and vLLM take arguments as JSON text.
+    assert sent[1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_a_slow_server(monkeypatch):
         (said(400, b'{"error": "too  long"}'), r'answers 400 \(\{"error": "too long"\}\)'),
         (said(401, b"no"), "set `api_key_env`"),
         (said(404), "answers 404"),
+        (said(307, location="https://b/x"), "it points to https://b/x: give that address"),
     ],
 )
 def test_a_refusal_is_not_repeated(answer, message):
@@ -113,6 +114,15 @@ def test_a_refusal_is_not_repeated(answer, message):
             client.post("/x", {})
         assert refused.value.status == answer[0]
     assert len(server.seen) == 1
+
+
+def test_an_answer_that_cannot_be_unpacked_is_asked_again(monkeypatch):
+    broken = said(content=b"no gzip", content_encoding="gzip")
+    with serving(Scripted(broken, said())) as url, ServerClient(ServerSettings(url=url)) as client:
+        monkeypatch.setattr(client._closing, "wait", lambda _: False)
+        with pytest.raises(ServerError, match="cannot be unpacked .*asked once"):
+            client.get("/x", retries=0)
+        assert client.get("/x") == {}
 
 
 def test_what_is_no_json():
@@ -151,14 +161,41 @@ def test_the_key_is_that_of_the_variable(monkeypatch):
     assert "secret-7" not in repr(settings)
 
 
+@pytest.mark.parametrize("key", ["secret-7\nsecond", "secret-7\x07", "ключ-secret-7"])
+def test_what_is_no_key_is_not_shown(monkeypatch, key):
+    monkeypatch.setenv("LIMBECK_TEST_KEY", key)
+    settings = ServerSettings(url="http://127.0.0.1:9", api_key_env="LIMBECK_TEST_KEY")
+    with pytest.raises(ServerError, match="LIMBECK_TEST_KEY .*nothing else") as found:
+        ServerClient(settings)
+    assert "secret" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("foo://127.0.0.1:9", "cannot be asked: .*NO_PROXY name the server"),
+        ("http://127.0.0.1:9", "cannot be reached .*NO_PROXY name server.invalid where"),
+    ],
+)
+def test_proxies_of_the_environment(monkeypatch, proxy, message):
+    monkeypatch.setenv("all_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    settings = ServerSettings(url="http://server.invalid:8000")
+    with pytest.raises(ServerError, match=message), ServerClient(settings) as client:
+        client.get("/x", retries=0)
+
+
 @pytest.mark.parametrize(
     ("field", "given"),
     [
         ({"url": "localhost:8000"}, "give the server's address"),
         ({"url": "http://"}, "give the server's address"),
-        ({"url": "http://host/v1?key=1"}, "give the server's address"),
+        ({"url": "http://host/v1?key=secret-7"}, "holds a password or a key"),
+        ({"url": "me:secret-7@host"}, "holds a password or a key"),
+        ({"url": "http://a host"}, "with spaces or line breaks"),
+        ({"url": "http://host\n"}, "with spaces or line breaks"),
         ({"url": "http://host:port"}, "is no URL"),
-        ({"url": "http://me:secret-7@host"}, "holds a password"),
+        ({"url": "http://me:secret-7@host"}, "holds a password or a key"),
         ({"url": "http://host", "api_key_env": "sk-secret-7"}, "never the key itself"),
     ],
 )

@@ -79,6 +79,8 @@ def test_what_is_left_is_never_more_than_the_last_token_allows():
         ([{"7": {"logprob": -1.0}, "9": {"logprob": -2.0}}], "gives the token 9, .*9 tokens"),
         ([{"x": {"logprob": -1.0}, "9": {"logprob": -2.0}}], "in another form"),
         ([{"1": -1.0, "2": -2.0}], "in another form"),
+        ([{"1": {"logprob": None}, "2": {"logprob": -2.0}}], "in another form"),
+        ([place(math.nan, -1.0, -2.0)], r"is no number \(NaN\).*--dtype"),
     ],
 )
 def test_what_is_no_distribution(places, message):

@@ -37,6 +37,8 @@ MARKED = (
 MARKED_WITHOUT_END = MARKED.replace(
     "<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>"
 )
+# The whole ends with the token that ends a turn once more.
+ENDED_TWICE = TURNS + "{% if not add_generation_prompt %}<|im_end|>{% endif %}"
 # Ends the whole, not every turn, as Phi-3's does.
 ENDED = TURNS + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
 NO_END = (
@@ -99,7 +101,7 @@ def texts(tokenizer, tokens, row=0):
     return [tokenizer.decode(ids) for ids in found]
 
 
-@pytest.mark.parametrize("template", [TURNS, MARKED, MARKED_WITHOUT_END, ENDED])
+@pytest.mark.parametrize("template", [TURNS, MARKED, MARKED_WITHOUT_END, ENDED, ENDED_TWICE])
 def test_every_answer_is_learned_with_its_end_token_by_token(tokenizer, template):
     tokenizer.chat_template = template
     table = table_of(tokenizer, chat(*TALK), chat(*TALK[:2]))
@@ -269,6 +271,31 @@ def test_tools_become_text_where_the_template_knows_none(tokenizer):
     said = f"I add[{json.dumps(call)}]<|im_end|>"
     assert texts(tokenizer, batches_of(table).batch(0).student) == [said, "two<|im_end|>"]
     assert table.chats.as_text == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("{{ f.arguments | tojson }}", '{"a": 1}'),
+        ("{% for k, v in f.arguments | items %}{{ k }}={{ v }}{% endfor %}", "a=1"),
+        ("{{ 'call ' + f.arguments }}", 'call {"a": 1}'),
+    ],
+)
+def test_arguments_of_calls_are_written_as_the_template_takes_them(tokenizer, form, shown):
+    """OpenAI has them as JSON text, which `tojson` would quote once more."""
+    tokenizer.chat_template = TURNS.replace(
+        "{{ m['content'] | trim }}",
+        "{{ m['content'] | trim }}{% for c in m.tool_calls or [] %}{% set f = c.function %}"
+        f"{form}{{% endfor %}}",
+    )
+    call = {"function": {"name": "add", "arguments": '{"a": 1}'}}
+    said = [
+        {"role": "user", "content": "the sum"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    found = conversation_of(messages_of(said, "messages", "row 1"), "row 1")
+    table = table_of(tokenizer, Prompt(found.asked, (found.answer,), found))
+    assert texts(tokenizer, batches_of(table).batch(0).student) == [f"{shown}<|im_end|>"]
 
 
 def test_places_of_answers_are_those_of_the_text(tokenizer):

@@ -83,7 +83,7 @@ def _dataset_table(dataset: "Dataset | IterableDataset", name: str) -> Table:
 def _dataset_rows(dataset: "Dataset | IterableDataset", name: str) -> Rows:
     number = 0
     try:
-        for row in dataset:
+        for row in dataset.with_format(None):  # a saved one may give arrays of numpy or torch
             number += 1
             yield row, f"row {number} of {name}"
     except Exception as error:

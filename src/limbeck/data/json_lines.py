@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DataError
 from .lines import read_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
+_Value = TypeVar("_Value")
 _MOST_BYTES = 1 << 32  # of an array, which is read whole and may be one line
 
 
@@ -23,7 +24,7 @@ def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
         if line.strip():
             rows += 1
             place = f"line {number} of {file}"
-            yield _whole_letters(row_of(line, place), place), place
+            yield whole_letters(row_of(line, place), place), place
     if not rows:
         raise DataError(f"{file} is empty; give one JSON object a line")
 
@@ -44,7 +45,7 @@ def read_array(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
         raise DataError(f"{file} is an empty array; give it objects")
     for number, row in enumerate(rows, 1):
         place = f"object {number} of {file}"
-        yield _whole_letters(_object(row, place), place), place
+        yield whole_letters(_object(row, place), place), place
 
 
 def file_of_split(place: Path, split: str) -> Path:
@@ -102,14 +103,18 @@ def _object(row: Any, place: str) -> dict[str, Any]:
     return row
 
 
-def _whole_letters(row: dict[str, Any], place: str) -> dict[str, Any]:
-    """The row; JSON can escape half of a surrogate pair, which no tokenizer accepts."""
+def whole_letters(found: _Value, place: str) -> _Value:
+    """A value of JSON, which can escape half of a surrogate pair, which no tokenizer accepts.
+
+    Raises:
+        DataError: It holds such a half.
+    """
     try:
-        json.dumps(row, ensure_ascii=False).encode()
+        json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         message = f"{place} holds half a character; write whole Unicode text"
         raise DataError(message) from error
-    return row
+    return found
 
 
 class _KeyTwiceError(Exception):

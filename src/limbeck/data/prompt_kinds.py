@@ -77,8 +77,9 @@ def read_row(
     beside: dict[str, Any] = {"system": given.get("system"), "tools": given.get("tools")}
     if kind is _CHAT:
         messages = messages_of(asked, asks, place)
-        if not answered and messages[-1]["role"] != "assistant":
-            messages = [*messages, {"role": "assistant", "content": _NOTHING}]
+        if not answered:
+            asking = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+            messages = [*asking, {"role": "assistant", "content": _NOTHING}]
         return conversation_of(messages, place, **beside)
     if kind is _INSTRUCTION:
         asked, about = _with_input(asked, about, place), None
@@ -115,6 +116,8 @@ def _kind_of(
         answers = _present(kind.answers, given, named)
         if asks and (answers or not kind.answers or not answered):
             found.append((kind, asks, answers))
+    # Where answers are to be generated, a row that has one is still of the kind that it has here.
+    found = [one for one in found if one[2] or not one[0].answers] or found
     there = ", ".join(map(str, columns)) or "none"
     if not found:
         raise DataError(

@@ -106,6 +106,12 @@ def write_answers(
         found = _answers(answerer, asked, identity, kept / split, console)
         report_endless(found, settings.max_new_tokens, console)
         lines[split] = _lines(answerer.name, asked, found)
+        if early := sum(row.conversation.left_out for row in asked if row.conversation):
+            said = f"{early:,} answers before a first question of {split} prompts are left out"
+            console.print(said, highlight=False, soft_wrap=True)
+        if without := len(asked) - len(lines[split]):
+            said = f"{without:,} of {len(asked):,} {split} prompts are left out: no answer to them"
+            console.print(f"{said} has a letter", highlight=False, soft_wrap=True)
     counts = write_prompts(place, lines, origin=answerer.origin())
     shutil.rmtree(kept, ignore_errors=True)
     return counts

@@ -72,7 +72,8 @@ def _chat_notes(table: PromptTable) -> list[str]:
     counted = {
         "conversations of which only the last answer is learned, because the chat template writes"
         " earlier ones otherwise": chats.last_only,
-        "messages after a last answer, which nothing answers, are left out": chats.unanswered,
+        "answers before a first question and messages after a last answer, which are left"
+        " out": chats.left_out,
         "tools and calls of them, which the chat template does not know, are text": chats.as_text,
     }
     return [

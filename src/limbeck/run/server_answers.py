@@ -121,7 +121,7 @@ class ServerAnswers:
 
     def answers(self, rows: Sequence[Prompt], *, seed: int, first: int) -> tuple[Texts, int]:
         """Answers to some prompts, and how many of these the server refused."""
-        seeds = np.random.default_rng((seed, first)).integers(2**31, size=len(rows)).tolist()
+        seeds = [_seed(seed, number) for number in range(first, first + len(rows))]
         before = len(self._refused)
         try:
             found = list(self.client.threads.map(self._answer, rows, seeds))
@@ -131,7 +131,7 @@ class ServerAnswers:
                 f" {self.output}: run the same command to resume"
             ) from error
         refused = len(self._refused) - before
-        if refused == len(rows):
+        if refused == len(rows) and first == 0:  # all of so many: it is not the prompts
             raise ServerError(
                 f"{self.client.settings.url} refuses {refused} prompts, one after another:"
                 f" {self._refused[-1]}"
@@ -163,3 +163,8 @@ class ServerAnswers:
             with self._noting:
                 self._refused.append(f"{error.status} ({error.said})")
             return "", True
+
+
+def _seed(seed: int, number: int) -> int:
+    """The seed of an answer, whatever is asked beside it."""
+    return int(np.random.default_rng((seed, number)).integers(2**31))

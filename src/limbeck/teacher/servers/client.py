@@ -12,6 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
@@ -51,7 +53,8 @@ class ServerClient:
         """Nothing is sent yet.
 
         Raises:
-            ServerError: The URL or the name of the key's variable is none, or this is not set.
+            ServerError: The URL or the name of the key's variable is none; this is not set, or
+                holds what is no key; or a proxy of the environment cannot be used.
         """
         for field, message in settings_problems(settings):
             raise ServerError(f"server.{field} {message}")
@@ -61,12 +64,7 @@ class ServerClient:
         self._closing, self._counting = threading.Event(), threading.Lock()
         self._chance = random.Random()  # pauses decide nothing that is learned
         self.threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server")
-        self._http = httpx2.Client(
-            base_url=settings.base,
-            headers=_key_header(settings),
-            timeout=settings.timeout,
-            limits=httpx2.Limits(max_connections=settings.concurrency),
-        )
+        self._http = _connections(settings)
 
     def __enter__(self) -> "ServerClient":
         return self
@@ -104,6 +102,8 @@ class ServerClient:
                 response = self._http.request(method, path, json=body)
             except httpx2.TimeoutException:
                 said = f"gave no answer in {self.settings.timeout:g} seconds"
+            except httpx2.DecodingError as error:
+                said = f"gives an answer that cannot be unpacked ({first_line(error)})"
             except httpx2.TransportError as error:
                 said = f"cannot be reached ({first_line(error)})"
             else:
@@ -116,7 +116,7 @@ class ServerClient:
         times = "once" if retries == 0 else f"{retries + 1} times"
         raise ServerError(
             f"{where} {said}, asked {times}; see whether the server runs, and give `timeout` and"
-            " `max_retries` that suit it"
+            f" `max_retries` that suit it{_proxy_hint(where)}"
         )
 
     def _pause(self, attempt: int, least: float) -> None:
@@ -130,6 +130,8 @@ class ServerClient:
         said = _said(response)
         if response.status_code != 200:
             hint = "; set `api_key_env`" if response.status_code in (401, 403) else ""
+            if response.is_redirect:
+                hint = f"; it points to {response.headers['location']}: give that address"
             raise RequestRefusedError(
                 f"{where} answers {response.status_code} ({said}){hint}", response.status_code, said
             )
@@ -171,11 +173,45 @@ def served_model(client: ServerClient) -> dict[str, Any]:
 def _key_header(settings: ServerSettings) -> dict[str, str]:
     if settings.api_key_env is None:
         return {}
-    if key := os.environ.get(settings.api_key_env, "").strip():
-        return {"Authorization": f"Bearer {key}"}
-    raise ServerError(
-        f"the environment variable {settings.api_key_env} (server.api_key_env) is not set; put the"
-        " server's key into it"
+    key = os.environ.get(settings.api_key_env, "").strip()
+    about = f"the environment variable {settings.api_key_env} (server.api_key_env)"
+    if not key:
+        raise ServerError(f"{about} is not set; put the server's key into it")
+    if not key.isascii() or not key.isprintable():  # httpx would show it in its error
+        raise ServerError(
+            f"{about} holds line breaks or letters that are not ASCII; put the server's key into"
+            " it, and nothing else"
+        )
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _connections(settings: ServerSettings) -> httpx2.Client:
+    """Connections, through the proxies that the environment names."""
+    headers = _key_header(settings)
+    try:
+        return httpx2.Client(
+            base_url=settings.base,
+            headers=headers,
+            timeout=settings.timeout,
+            limits=httpx2.Limits(max_connections=settings.concurrency),
+        )
+    except (httpx2.InvalidURL, ImportError, ValueError, OSError) as error:
+        raise ServerError(
+            f"{settings.url} cannot be asked: {first_line(error)}; correct the URL, or what the"
+            " environment says of proxies and certificates (ALL_PROXY, HTTP_PROXY, HTTPS_PROXY,"
+            " SSL_CERT_FILE), or let NO_PROXY name the server"
+        ) from error
+
+
+def _proxy_hint(address: str) -> str:
+    """That an address is asked through a proxy, which may be what fails."""
+    parts = urlsplit(address)
+    proxies = getproxies()
+    if not {parts.scheme, "all"} & {*proxies} or proxy_bypass(parts.netloc):
+        return ""
+    return (
+        f". It is asked through the proxy of the environment: let NO_PROXY name {parts.hostname}"
+        " where that is not wanted"
     )
 
 

@@ -120,6 +120,11 @@ def top_tokens(places: Places, top_k: int, tokens: TokenIds, url: str) -> TopTok
         raise ServerError(
             f"{url} gives log-probabilities in another form than ids with `logprob`. {SERVERS}"
         ) from error
+    if any(math.isnan(log) for some in found for log, _ in some):
+        raise ServerError(
+            f"{url} gives a log-probability that is no number (NaN); serve the model in a precision"
+            " in which it does not overflow (vLLM: --dtype bfloat16)"
+        )
     given = [sum(math.isfinite(log) and log > _IMPOSSIBLE for log, _ in some) for some in found]
     if (fewest := min(given, default=top_k)) < top_k:
         raise ServerError(

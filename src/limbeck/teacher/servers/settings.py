@@ -89,8 +89,10 @@ def _url_problem(url: str) -> str | None:
         host, _ = parts.hostname, parts.port  # a port that is no number raises
     except ValueError as error:
         return f"is no URL ({error}); give one as http://localhost:8000"
-    if parts.username or parts.password:
-        return "holds a password; give the key by `api_key_env`, the name of a variable"
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+    if "@" in url or parts.query:
+        return "holds a password or a key; give that by `api_key_env`, the name of a variable"
+    if not url.isprintable() or " " in url:
+        return f"is {url!r}, with spaces or line breaks; give one as http://localhost:8000"
+    if parts.scheme not in ("http", "https") or not host or parts.fragment:
         return f"is {url!r}; give the server's address alone, as http://localhost:8000"
     return None

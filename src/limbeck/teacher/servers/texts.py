@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ...data.chats import with_text_arguments
 from ...errors import ServerError
 from .client import ServerClient
 
@@ -46,13 +47,15 @@ def chat_completion(
     Raises:
         ServerError: The server fails, refuses, or gives no text.
     """
-    body: dict[str, Any] = {"messages": list(messages)} | ({"tools": list(tools)} if tools else {})
+    body: dict[str, Any] = {"messages": [*map(with_text_arguments, messages)]}
+    body |= {"tools": list(tools)} if tools else {}
     choice = _choice(client, "/v1/chat/completions", body, options, seed)
     message = choice.get("message")
-    said = message.get("content") if isinstance(message, Mapping) else None
-    # A model that only calls tools says nothing.
-    calls = isinstance(message, Mapping) and message.get("tool_calls")
-    return _text(client, "" if said is None and calls else said), _ended(choice)
+    if not isinstance(message, Mapping):
+        return _text(client, message), _ended(choice)
+    # A model that only calls tools, refuses, or was stopped while it thought says nothing (null).
+    said = message.get("content")
+    return _text(client, "" if said is None else said), _ended(choice)
 
 
 def _choice(
@@ -68,7 +71,9 @@ def _choice(
     try:
         choice = answer["choices"][0]
     except (KeyError, IndexError, TypeError) as error:
-        raise ServerError(f"{client.settings.url} answers {path} without `choices`") from error
+        raise ServerError(
+            f"{client.settings.url} answers {path} without `choices`: {answer!r:.300}"
+        ) from error
     if not isinstance(choice, Mapping):
         raise ServerError(f"{client.settings.url} answers {path} with choices that are no objects")
     return choice

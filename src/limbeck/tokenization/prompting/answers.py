@@ -12,13 +12,14 @@ Source: {% generation %} and masks of assistant tokens, the chat templates of tr
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from ...data.chats import Conversation, Message
+from ...data.chats import Conversation, Message, with_text_arguments
 from ...errors import DataError
 from ..chat import (
     after_answer,
@@ -101,15 +102,23 @@ class ChatTemplate:
                 that it cannot be found.
         """
         try:
-            found, as_text = self._readable(conversation)
-            self._check_shown(found)
-            whole, marks = rendered_with_marks(self.tokenizer, found.messages, tools=found.tools)
-            if marks:
-                return self._marked(found, whole, marks)._replace(as_text=as_text)
-            return self._by_beginnings(found, whole)._replace(as_text=as_text)
+            return self._rendered(conversation)
         except DataError as error:
+            # A few templates put the arguments of calls into the text as they are.
+            if any(message.get("tool_calls") for message in conversation.messages):
+                texts = tuple(map(with_text_arguments, conversation.messages))
+                with suppress(DataError):
+                    return self._rendered(replace(conversation, messages=texts))
             where = f"{conversation.place}: " if conversation.place else ""
             raise DataError(f"{where}{error}") from error
+
+    def _rendered(self, conversation: Conversation) -> RenderedConversation:
+        found, as_text = self._readable(conversation)
+        whole, marks = rendered_with_marks(self.tokenizer, found.messages, tools=found.tools)
+        self._check_shown(found)
+        if marks:
+            return self._marked(found, whole, marks)._replace(as_text=as_text)
+        return self._by_beginnings(found, whole)._replace(as_text=as_text)
 
     def _by_beginnings(self, said: Conversation, whole: str) -> RenderedConversation:
         """Answers found by rendering the conversation up to each of them, and with it."""
@@ -145,6 +154,9 @@ class ChatTemplate:
     def _end(self, text: str, start: int, stop: int) -> int:
         """Where an answer ends that the template has between two places: after its end token."""
         if self.end is not None:
+            # What ends the whole may be the same token once more.
+            if self.after and text.endswith(self.after, start, stop):
+                return stop - len(self.after) + self.after.index(self.end) + len(self.end)
             if (found := text.rfind(self.end, start, stop)) >= 0:
                 return found + len(self.end)
             if text.startswith(self.end, stop):

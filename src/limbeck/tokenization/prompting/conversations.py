@@ -51,14 +51,14 @@ class ChatCounts:
         answers: Answers that are learned; those that a truncated prompt has lost are not counted.
         last_only: Conversations of which only the last answer is learned, because the chat
             template writes earlier ones otherwise.
-        unanswered: Messages after the last answer, which are left out.
+        left_out: Messages before the first question and after the last answer, which are left out.
         as_text: Tool calls and tools that are written as text, as the template knows none.
     """
 
     conversations: int = 0
     answers: int = 0
     last_only: int = 0
-    unanswered: int = 0
+    left_out: int = 0
     as_text: int = 0
 
     def and_one(self, conversation: Conversation, said: RenderedConversation) -> "ChatCounts":
@@ -67,7 +67,7 @@ class ChatCounts:
             self.conversations + 1,
             self.answers + len(said.earlier) + 1,
             self.last_only + said.rewritten,
-            self.unanswered + conversation.unanswered,
+            self.left_out + conversation.left_out,
             self.as_text + said.as_text,
         )
 
