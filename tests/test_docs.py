@@ -8,7 +8,7 @@ import yaml
 from house import SOURCE, tree
 from pydantic import TypeAdapter
 
-from limbeck.generation.options import RULE_OPTIONS
+from limbeck.generation.options import StudentOptions
 from limbeck.recipe.parse import parse, parse_recipe
 from limbeck.study.schema import Study, arm_recipe, read_study
 
@@ -56,10 +56,11 @@ def test_recipes_for_users_of_trl_parse():
     blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     on_policy, gkd = map(yaml.safe_load, blocks)
     gkd = {"teacher": on_policy["teacher"], "student": on_policy["student"], **gkd}
-    for recipe, rule in ((on_policy, "student"), (gkd, "mixed")):
+    for recipe, fraction in ((on_policy, 1.0), (gkd, 0.5)):
         parsed, problems = parse(recipe)
         assert problems == []
-        assert type(parsed.stages[0].policy.rule) is RULE_OPTIONS[rule]
+        policy = parsed.stages[0].policy
+        assert isinstance(policy.rule, StudentOptions) and policy.options.fraction == fraction
 
 
 @pytest.mark.parametrize("folder", ["recipes", "studies", "benchmarks"])
