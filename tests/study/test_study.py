@@ -346,7 +346,7 @@ def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
 
     def probe(setup, number):
         arm = setup.recipe.name.removeprefix("toy: ").split(",")[0]
-        return Probe(seconds[arm], None)
+        return Probe(seconds[arm], None, {})
 
     monkeypatch.setattr("limbeck.study.equal_time.probe", probe)
     raw = {**raw, "students": {"one": {"student.num_hidden_layers": 1}}, "equal": {"seconds": 0.08}}
