@@ -133,7 +133,7 @@ def test_a_missing_extra_and_other_widths_are_problems_of_the_recipe(raw_recipe,
     [(field, said)] = problems
     assert field == "teacher.quantize"
     assert "pip install 'limbeck[quantize]'" in said
-    with pytest.raises(MissingExtraError, match="needs torchao"):
+    with pytest.raises(MissingExtraError, match="need torchao"):
         quantize_layers(make_model("bert"), ARCHITECTURES["bert"])
     raw["teacher"]["quantize"] = "int4"
     _, problems = check(raw)
