@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..teacher.contract import Teacher
 
@@ -54,9 +56,9 @@ def _plain(tensor: Tensor | None) -> list[Tensor]:
     """The tensors that hold the numbers: one, or those of a quantized, sharded or sparse tensor."""
     if not isinstance(tensor, Tensor):
         return []
-    if hasattr(tensor, "to_local"):
+    if isinstance(tensor, DTensor):
         return _plain(tensor.to_local())
-    if hasattr(tensor, "__tensor_flatten__"):
+    if is_traceable_wrapper_subclass(tensor):
         names, _ = tensor.__tensor_flatten__()
         return [found for name in names for found in _plain(getattr(tensor, name))]
     if tensor.layout == torch.sparse_coo:

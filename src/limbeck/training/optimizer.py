@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..errors import MissingExtraError, TrainingError
 from ..models.quantized import quantization_missing
@@ -68,7 +69,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> 
     """
     found: dict[str, Tensor] = {}
     for kind, tensor in optimizer.state.get(parameter, {}).items():
-        if _is_quantized(tensor):
+        if is_traceable_wrapper_subclass(tensor) and not isinstance(tensor, DTensor):
             names, _ = tensor.__tensor_flatten__()
             found |= {f"{kind}{_PART}{name}": getattr(tensor, name) for name in names}
         else:
@@ -90,10 +91,6 @@ def restore_state(
         if kind not in state:  # as torchao makes it before the first step
             state[kind] = maker._new_buffer(parameter, _SIGNED[kind])
         getattr(state[kind], part).copy_(tensor)
-
-
-def _is_quantized(tensor: Tensor) -> bool:
-    return not isinstance(tensor, DTensor) and hasattr(tensor, "__tensor_flatten__")
 
 
 def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
