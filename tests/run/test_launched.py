@@ -21,7 +21,10 @@ def recipe(raw_recipe):
     stage = {"max_steps": 12, "batch_size": 5, "micro_batch_size": 2}
     return {
         **raw_recipe,
-        "stages": [{"objectives": part, **stage} for part in objectives],
+        "stages": [
+            {"objectives": objectives[0], **stage},
+            {"objectives": objectives[1], "quantization_aware": "int8", **stage},
+        ],
         "training": {**raw_recipe["training"], "save_steps": 4, "logging_steps": 1},
     }
 
