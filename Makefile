@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PAGE := examples/onnxruntime_web
 
-.PHONY: demo test test-browser test-executorch test-llama-cpp lint benchmark clean
+.PHONY: demo docs test test-browser test-executorch test-llama-cpp lint benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/limbeck demo -o runs/demo
 
 test: $(STAMP)
 	$(MAKE) lint
+	$(MAKE) docs
 	$(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/limbeck plan recipes/smoke.yaml --no-timed
 	rm -rf runs/smoke
@@ -36,6 +37,11 @@ test-executorch: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[executorch]'
 	$(BIN)/pytest -p no:xdist tests/deploy/test_executorch_files.py
 
+# The manual as a site in runs/site; a broken link or a page that is in no menu is an error.
+# Not --quiet: then warnings are not counted, and --strict passes.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,7 +61,7 @@ benchmark: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,generation,gguf,lora,onnx,openvino,quantize,sentence-transformers,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,docs,generation,gguf,lora,onnx,openvino,quantize,sentence-transformers,tensorboard,dev]'
 	touch $(STAMP)
 
 clean:

@@ -345,6 +345,17 @@ def test_what_the_plots_show_stands_in_tables(full, records):
     assert losses[5] == ["relations", "training", "81,920", "0.075"]
 
 
+def test_every_line_has_its_name_beside_it_and_every_axis_its_unit(full, records):
+    html = as_html(RunResult.from_json(full), records)
+    losses = re.findall(r'aria-label="Loss: (\w+)">.*?<svg(.*?)</svg>', html, re.DOTALL)
+    assert losses
+    for name, drawing in losses:
+        texts = re.findall(r">([^<>]+)</text>", drawing)
+        unit = full["held_out"][name]["unit"].partition(",")[0]
+        assert {"training", "held out", "tokens learned from", unit} <= set(texts)
+        assert "legend" not in drawing
+
+
 def test_stages_keep_their_curves_apart(full, records):
     records += [{**record, "stage": "two <s>"} for record in records]
     html = as_html(RunResult.from_json(full), records)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .page import COLOURS, MARKERS, ROLES, SETTINGS, svg_of, words
+from .page import COLOURS, MARKERS, ROLES, SETTINGS, name_lines, svg_of, words
 from .run_results import RunResult, TaskQuality
 from .search_results import SearchResult
 from .tables import Table
@@ -121,10 +121,10 @@ def _curves(curves: Mapping[str, list[tuple[float, float]]]) -> str:
                 [100 * score for _, score in curve],
                 color=COLOURS[role],
                 marker=MARKERS[role],
-                label=ROLES[role],
             )
+        ends = {ROLES[role]: curve[-1] for role, curve in curves.items() if curve}
+        name_lines(axes, {name: (epochs, 100 * score) for name, (epochs, score) in ends.items()})
         axes.set_xlim(left=0)
         axes.set_xlabel("epochs")
         axes.set_ylabel("validation score × 100")
-        axes.legend()
         return svg_of(figure)

@@ -20,7 +20,8 @@ from .tables import Table, number_columns
 Records = Sequence[Mapping[str, Any]]
 Curve = list[tuple[int, float]]  # tokens, loss
 ROLES = {"teacher": "teacher", "student": "student", "no_distillation": "no distillation"}
-COLOURS = {"teacher": "#7d8597", "student": "#16946c", "no_distillation": "#d1603d"}
+# Grey, blue and orange, which colour-blind readers distinguish too (Okabe and Ito 2008).
+COLOURS = {"teacher": "#7d8597", "student": "#0072b2", "no_distillation": "#d55e00"}
 MARKERS = {"teacher": "s", "student": "o", "no_distillation": "D"}
 _INK = "#123456"  # a placeholder for the colour of the page, replaced in the SVG
 SETTINGS: Any = {  # matplotlib types every key since 3.11, and older ones none
@@ -66,7 +67,13 @@ def plots(result: RunResult, records: Records, means: Mapping[str, float]) -> li
         records: With the losses.
         means: Mean score of each model.
     """
-    found = [(f"Loss: {name}", _losses(points)) for name, points in curves(records).items()]
+    found = [
+        (
+            f"Loss: {name}",
+            _losses(points, result.held_out[name].unit if name in result.held_out else ""),
+        )
+        for name, points in curves(records).items()
+    ]
     models = result.models
     sizes = {role: 1e-6 * model.parameters for role, model in models.items()}
     times = {role: model.cpu_ms_per_sentence for role, model in models.items()}
@@ -180,7 +187,7 @@ ul{margin-top:2.2rem;padding-left:1.1rem;color:var(--soft);font-size:.9rem}
 """
 
 
-def _losses(points: Mapping[str, Curve]) -> str:
+def _losses(points: Mapping[str, Curve], unit: str) -> str:
     """One objective against tokens, in training and on held-out text."""
     with rc_context(SETTINGS):
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
@@ -193,10 +200,11 @@ def _losses(points: Mapping[str, Curve]) -> str:
             if curve:
                 marker = "o" if kind == "held out" or len(curve) == 1 else ""
                 axes.plot(*zip(*curve, strict=True), label=kind, marker=marker, **looks[kind])
+        name_lines(axes, {kind: curve[-1] for kind, curve in points.items() if curve})
+        axes.margins(y=0.12)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel("tokens learned from")
-        axes.set_ylabel("loss")
-        axes.legend()
+        axes.set_ylabel(unit.partition(",")[0] or "loss")
         return svg_of(figure)
 
 
@@ -247,6 +255,19 @@ def _label(axes: Axes, role: str, x: float, y: float, *, share: float, below: bo
         va="top" if below else "bottom",
         fontsize=9.5,
     )
+
+
+def name_lines(axes: Axes, ends: Mapping[str, tuple[int | float, float]]) -> None:
+    """Write the name of every line to the right of its last point, one above the other."""
+    for place, name in enumerate(sorted(ends, key=lambda name: ends[name][1])):
+        axes.annotate(
+            name,
+            ends[name],
+            xytext=(7, 11 * (place - (len(ends) - 1) / 2)),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
 
 
 def svg_of(figure: Figure) -> str:
