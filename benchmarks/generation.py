@@ -2,19 +2,23 @@
 
 A decoder generates together with another by the rule `switch`, in drafts and one token at a time
 (the same text, with caches of both models in both ways), and alone, which is the least time that
-any policy can take; on a GPU with and without CUDA graphs. All ways are measured alternately in one
-run after a first round that is not counted; ratios are of medians.
+any policy can take: by transformers' forward, and on a GPU with CUDA graphs, on a processor with
+the forward of limbeck's own. Beside them stands transformers' `generate` of the student alone. All
+ways are measured alternately in one run after a first round that is not counted; ratios are medians
+over the rounds.
 
     python benchmarks/generation.py TEACHER STUDENT [--prompts DIR/NAME] [--rows 16]
-        [--max-new-tokens 512] [--device cpu]
+        [--max-new-tokens 512] [--alone] [--device cpu]
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 
@@ -24,14 +28,26 @@ from limbeck.generation.readers import Readers
 from limbeck.generation.rules import Rule, Student, Switch
 from limbeck.models.families.lookup import architecture_of
 from limbeck.models.load import load_config, load_model
+from limbeck.system.device import describe_device
+from limbeck.system.linux import keep_freed_memory
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 
-AIM_AGAINST_TOKENS, AIM_AGAINST_STUDENT = 2.0, 2.0
+AIM_AGAINST_TOKENS, AIM_AGAINST_GENERATE = 2.0, 2.0
+GENERATE = "transformers", "student alone"
+
+
+def ways(tau: float) -> dict[str, tuple[Rule, int]]:
+    """The rule and the draft length of every way of generating."""
+    return {
+        "student alone": (Student(), 16),
+        "switch, token by token": (Switch(tau=tau), 1),
+        "switch, in drafts": (Switch(tau=tau), 16),
+    }
 
 
 def main() -> None:
-    """Time every way of generating, and print the table."""
+    """Time every way of generating."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("teacher")
     parser.add_argument("student")
@@ -40,9 +56,11 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=512)
     parser.add_argument("--tau", type=float, default=0.3)
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="the student alone, and no teacher")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
+    keep_freed_memory()
     tokenizer = load_tokenizer(given.teacher)
     teacher, student = (
         load_model(name, architecture=architecture_of(load_config(name)), with_head=True)
@@ -57,6 +75,7 @@ def main() -> None:
         )
         prompts = [prompt.tolist() for prompt in table.prompts]
     # No token ends a text, so that every way generates the same number of tokens.
+    student.generation_config.eos_token_id = student.config.eos_token_id = None
     texts_by = partial(
         generate, student, teacher, prompts, vocabulary=len(tokenizer), eos_token_id=[]
     )
@@ -70,48 +89,118 @@ def main() -> None:
             torch.cuda.synchronize()
         return time.perf_counter() - began, found
 
-    ways = {
-        "student alone": (Student(), 16),
-        "switch, token by token": (Switch(tau=given.tau), 1),
-        "switch, in drafts": (Switch(tau=given.tau), 16),
-    }
-    kinds = {"plain": Readers(cuda_graphs=False)}
-    if given.device == "cuda":
-        kinds["replayed"] = Readers()
+    fast = "replayed" if given.device == "cuda" else "direct"
+    kinds = {"plain": Readers(cuda_graphs=False, direct=False), fast: Readers()}
     seconds: dict[tuple[str, str], list[float]] = {}
     texts: dict[tuple[str, str], Generated] = {}
     for number in range(given.rounds + 1):
         for kind, readers in kinds.items():
-            for name, (rule, length) in ways.items():
+            for name, (rule, length) in list(ways(given.tau).items())[: 1 if given.alone else None]:
                 spent, texts[kind, name] = timed(rule, length, readers)
                 if number > 0:
                     seconds.setdefault((kind, name), []).append(spent)
-    tokens = given.rows * given.max_new_tokens
-    middle = {way: statistics.median(some) for way, some in seconds.items()}
-    for (kind, name), spent in middle.items():
-        share = float(texts[kind, name].by_teacher.float().mean())
-        speed = f"{spent:7.1f} s {tokens / spent:8.0f} tokens/s"
-        print(f"{kind:8} {name:24} {speed}, teacher generated {share:.0%}")
-    found: dict[str, object] = {"rows": given.rows, "max_new_tokens": given.max_new_tokens}
-    for kind in kinds:
-        alone, one, many = (middle[kind, name] for name in ways)
-        texts_of = [texts[kind, f"switch, {how}"] for how in ("token by token", "in drafts")]
-        same = float((texts_of[0].tokens == texts_of[1].tokens).float().mean())
-        print(f"{kind}: both ways of the switch give the same token at {same:.1%} of the places;")
-        print(f"drafts are {one / many:.2f} times as fast as tokens (aim {AIM_AGAINST_TOKENS}),")
-        print(f"and take {many / alone:.2f} times the student alone (aim {AIM_AGAINST_STUDENT})")
-        found[kind] = {
-            "seconds": {name: middle[kind, name] for name in ways},
-            "teacher_share": float(texts_of[1].by_teacher.float().mean()),
-            "tokens_to_drafts_ratio": one / many,
-            "drafts_to_student_ratio": many / alone,
-            "same_share": same,
-        }
-    if "replayed" in kinds:
-        faster = {name: middle["plain", name] / middle["replayed", name] for name in ways}
-        print("replayed is faster:", ", ".join(f"{name} {x:.1f}" for name, x in faster.items()))
-        found["plain_to_replayed_ratio"] = faster
+        spent = transformers_seconds(given, student, prompts)
+        if number > 0:
+            seconds.setdefault(GENERATE, []).append(spent)
+    report(given, fast, seconds, texts)
+
+
+def transformers_seconds(given: argparse.Namespace, student: Any, prompts: list[Any]) -> float:
+    """Seconds that transformers' `generate` takes for as many tokens of the student."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(one)) + one for one in prompts], device=given.device)
+    mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts])
+    began = time.perf_counter()
+    with torch.no_grad(), torch.autocast(given.device, torch.bfloat16, enabled=given.bfloat16):
+        found = student.generate(
+            ids,
+            attention_mask=mask.to(given.device),
+            max_new_tokens=given.max_new_tokens,
+            do_sample=True,
+            top_k=0,
+            pad_token_id=0,
+        )
+    if given.device == "cuda":
+        torch.cuda.synchronize()
+    if found.shape[1] != width + given.max_new_tokens:
+        raise SystemExit("transformers generated another number of tokens")
+    return time.perf_counter() - began
+
+
+def report(
+    given: argparse.Namespace,
+    fast: str,
+    seconds: dict[tuple[str, str], list[float]],
+    texts: dict[tuple[str, str], Generated],
+) -> None:
+    """Print the table and, last, one JSON object."""
+
+    def ratio(slow: tuple[str, str], quick: tuple[str, str]) -> float:
+        pairs = zip(seconds[slow], seconds[quick], strict=True)
+        return statistics.median(one / other for one, other in pairs)
+
+    tokens, alone = given.rows * given.max_new_tokens, next(iter(ways(0.0)))
+    for (kind, name), some in seconds.items():
+        spent = statistics.median(some)
+        print(f"{kind:12} {name:24} {spent:7.2f} s {tokens / spent:8.0f} tokens/s")
+    found: dict[str, Any] = {
+        "device": describe_device(torch.device(given.device)),
+        "threads": torch.get_num_threads(),
+        "rows": given.rows,
+        "max_new_tokens": given.max_new_tokens,
+        "seconds": {f"{kind}: {n}": statistics.median(t) for (kind, n), t in seconds.items()},
+    }
+    guessed = {n: guessed_share(texts["plain", alone].tokens.tolist(), n) for n in (1, 2, 3)}
+    shares = ", ".join(f"{n} {share:.1%}" for n, share in guessed.items())
+    print(f"tokens of the student that n-grams of its own text guess, by n: {shares}")
+    found["guessed_share"] = guessed
+    for kind in ("plain", fast):
+        faster = ratio(GENERATE, (kind, alone))
+        print(f"{kind}: the student alone is {faster:.2f} times as fast as generate", end=" ")
+        print(f"(aim {AIM_AGAINST_GENERATE})")
+        found[kind] = {"generate_to_student_ratio": faster}
+        if not given.alone:
+            found[kind] |= switch_facts(kind, texts, ratio)
+    faster = {name: ratio(("plain", name), (fast, name)) for kind, name in texts if kind == fast}
+    print(f"{fast} is faster:", ", ".join(f"{name} {x:.2f}" for name, x in faster.items()))
+    found[f"plain_to_{fast}_ratio"] = faster
     print(json.dumps(found))
+
+
+def guessed_share(texts: list[list[int]], length: int) -> float:
+    """Share of tokens that followed when the tokens before them were seen last in the same text.
+
+    That is what a drafter without a model would have right (Saxena 2023, prompt lookup decoding).
+    """
+    right = 0
+    for text in texts:
+        followed: dict[tuple[int, ...], int] = {}
+        for place in range(length, len(text)):
+            before = tuple(text[place - length : place])
+            right += followed.get(before) == text[place]
+            followed[before] = text[place]
+    return right / sum(map(len, texts))
+
+
+def switch_facts(
+    kind: str,
+    texts: dict[tuple[str, str], Generated],
+    ratio: Callable[[tuple[str, str], tuple[str, str]], float],
+) -> dict[str, float]:
+    """Print how both ways of the switch compare, and return it."""
+    alone, one, many = ((kind, name) for name in ways(0.0))
+    facts = {
+        "teacher_share": float(texts[many].by_teacher.float().mean()),
+        "same_share": float((texts[many].tokens == texts[one].tokens).float().mean()),
+        "tokens_to_drafts_ratio": ratio(one, many),
+        "drafts_to_student_ratio": ratio(many, alone),
+    }
+    print(f"{kind}: the teacher generated {facts['teacher_share']:.0%};", end=" ")
+    print(f"both ways of the switch give the same token at {facts['same_share']:.1%} of places;")
+    print(f"drafts are {facts['tokens_to_drafts_ratio']:.2f} times as fast as tokens", end=" ")
+    print(f"(aim {AIM_AGAINST_TOKENS}), and take", end=" ")
+    print(f"{facts['drafts_to_student_ratio']:.2f} times as long as the student alone")
+    return facts
 
 
 if __name__ == "__main__":

@@ -125,14 +125,12 @@ def as_lists(found):
     ]
 
 
-@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
+@pytest.mark.parametrize("kind", ["growing", "static", "direct"])
 @pytest.mark.parametrize("rule", CASES.values(), ids=CASES)
-def test_drafts_give_exactly_the_text_of_token_by_token_generation(
-    models, rule, static, monkeypatch
-):
+def test_drafts_give_exactly_the_text_of_token_by_token_generation(models, rule, kind, monkeypatch):
     student, teacher = models
-    monkeypatch.setattr(readers_module, "can_replay", lambda model: static)
-    readers = Readers()
+    monkeypatch.setattr(readers_module, "can_replay", lambda model: kind == "static")
+    readers = Readers(direct=kind == "direct")
     readers.expect(rows=20, places=0)  # as where some of a batch are left to the corpus
     generator = torch.Generator().manual_seed(0)
     decided = fired = 0

@@ -71,3 +71,28 @@ def test_places_that_are_forgotten_and_moved_are_those_of_a_growing_cache(family
 def test_layers_that_do_not_keep_all_keys_are_refused(family):
     with pytest.raises(ModelError, match="only where every layer keeps all keys and values"):
         Reader(make_model(family), 200)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "phi3", "gpt_neox"])
+def test_under_autocast_keys_are_kept_as_attention_reads_them(family):
+    """Half of the bytes, and the very log-probabilities of keys that are kept in float32."""
+    model = with_full_attention(family)
+    ids = torch.randint(5, 200, (ROWS, 2 * NEW), generator=torch.Generator().manual_seed(0))
+    growing, static = Reader(model, 200), StaticReader(model, 200, ROWS, 40)
+    assert static.static.nbytes == 0
+    found = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for reader in (growing, static):
+            logs = [
+                reader.read(
+                    ids[:, start : start + NEW],
+                    torch.arange(start, start + NEW).expand(ROWS, -1),
+                    torch.ones(ROWS, start + NEW, dtype=torch.bool),
+                )
+                for start in (0, NEW)
+            ]
+            found.append(torch.stack(logs))
+    assert torch.equal(*found)
+    tables = [t for layer in static.cache.layers for t in (layer.keys, layer.values)]
+    assert {table.dtype for table in tables} == {torch.bfloat16}
+    assert static.static.nbytes == sum(2 * table.numel() for table in tables)

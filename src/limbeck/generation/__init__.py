@@ -9,7 +9,8 @@ recipe is needed. What it takes and returns is imported from here:
         tokenizer: the ids that may be generated)
     result: `Generated` with `tokens` and `by_teacher` of shape (rows, max_new_tokens), `lengths` in
         tokens and `ended` of shape (rows)
-    speed: `Readers`, which keep caches and CUDA graphs from one batch to the next
+    speed: `Readers`, which keep caches and CUDA graphs from one batch to the next, and read models
+        of known families without transformers' forward
 
 Errors: `ModelError` where a model does not keep the keys and values of all tokens (sliding windows,
 recurrent layers).

@@ -139,13 +139,17 @@ class GeneratedBatches(BatchSource):
         self._since.clear()
         return _facts(some) if some else {}
 
+    def held_bytes(self) -> int:
+        """Bytes of the keys and values of both models."""
+        return self._readers.cache_bytes
+
     @cached_property
     def _readers(self) -> Readers:
         options = self.policy.options
         longest = max(map(len, self.prompts.table.prompts)) + self.max_new_tokens
         share = -(-self.prompts.size // self.processes)
         places = most_places(longest, options.draft_length)
-        readers = Readers(cuda_graphs=options.cuda_graphs)
+        readers = Readers(cuda_graphs=options.cuda_graphs, direct=options.direct_forward)
         readers.expect(rows=share, places=places)
         return readers
 

@@ -19,22 +19,12 @@ from transformers import DynamicCache, PreTrainedModel
 from ..token_ids import TokenIds
 from .reader import NewTokens, Places, Reader
 from .static_cache import StaticCache
-
-_STEADY = ("default", "linear", "llama3", "yarn")  # rotary positions that no length changes
+from .steady import has_steady_forward
 
 
 def can_replay(model: PreTrainedModel) -> bool:
     """Whether forwards of a model are the same kernels each time, on a GPU of its own."""
-    config = model.config
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [some for some in rope.values() if isinstance(some, dict)] or [rope]
-    return (
-        model.device.type == "cuda"
-        # transformers has no public name for the attention that a loaded model uses.
-        and config._attn_implementation == "sdpa"
-        and not getattr(config, "alibi", False)  # these compute from the mask where tokens are
-        and all(some.get("rope_type", "default") in _STEADY for some in kinds)
-    )
+    return model.device.type == "cuda" and has_steady_forward(model)
 
 
 class ReplayReader(Reader):

@@ -95,7 +95,8 @@ def generate(
             other id is generated.
         eos_token_id: Each token that ends a response.
         progress: Fraction of the training that is done, 0 to 1, for rules that change with it.
-        readers: Keeps caches and CUDA graphs for the next calls; by default nothing is kept.
+        readers: Keeps caches and CUDA graphs for the next calls; by default nothing is kept, and
+            both models are read by transformers' forward.
 
     Raises:
         ModelError: A model does not keep the keys and values of all tokens.
@@ -108,11 +109,12 @@ def generate(
         max_new_tokens=options.max_new_tokens,
         draft_length=options.draft_length,
         vocabulary=ids,
-        readers=readers or Readers(cuda_graphs=False),
+        readers=readers or Readers(cuda_graphs=False, direct=False),
     )
     ends = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
     batch = _Batch(len(prompts), ends, options, ids, rule, student.device)
     batch.generate(pair, rule, progress)
+    pair.end()
     return Generated(batch.tokens, batch.lengths, batch.by_teacher, batch.ended)
 
 

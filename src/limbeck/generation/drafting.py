@@ -75,10 +75,12 @@ class ModelPair:
     def draft(self, length: int, noise: Tensor | None, draws: TokenDraws) -> tuple[Tensor, Tensor]:
         """Tokens that the student draws one after another, and its log-probabilities."""
         drafted, logs = [], []
-        token = self.last
+        token, positions, mask = self.last, self._positions(length), self._mask(length)
         for place in range(length):
             read = self.student.read(
-                token[:, None], self._positions(1, place), self._mask(place + 1)
+                token[:, None],
+                positions[:, place : place + 1],
+                mask[:, : place + 1 - length or None],
             )
             logs.append(read[:, 0])
             token = draws.draw(logs[-1], noise[:, place] if noise is not None else None)
@@ -91,7 +93,7 @@ class ModelPair:
         if self.teacher is None:
             return drafted.new_zeros((*drafted.shape, 0), dtype=torch.float32)
         read = torch.cat([self.last[:, None], drafted[:, :-1]], 1)
-        return self.teacher.read(read, self._positions(length, 0), self._mask(length))
+        return self.teacher.read(read, self._positions(length), self._mask(length))
 
     def accept(self, last: Tensor, accepted: Tensor) -> None:
         """Keep in both caches what was accepted of the draft that was just read.
@@ -122,8 +124,13 @@ class ModelPair:
         for reader in self._readers():
             reader.keep_rows(rows)
 
-    def _positions(self, new: int, after: int) -> Tensor:
-        places = self.next[:, None] + after + torch.arange(new, device=self.next.device)
+    def end(self) -> None:
+        """Let both readers go of what only this batch needs."""
+        for reader in self._readers():
+            reader.end()
+
+    def _positions(self, new: int) -> Tensor:
+        places = self.next[:, None] + torch.arange(new, device=self.next.device)
         return torch.minimum(places, self.most[:, None])
 
     def _mask(self, new: int) -> Tensor:

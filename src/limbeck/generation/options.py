@@ -56,6 +56,9 @@ class PolicyOptions:
         draft_length: Tokens drafted at most before the teacher reads them.
         precision: Of both models while they generate. In bfloat16 a result depends slightly on
             how the text is split into drafts; small models are not faster in it.
+        direct_forward: On a processor, models of the families Llama, Mistral, Qwen and GPT-2 are
+            read by a forward of limbeck's own, once that is proven to give what transformers'
+            gives. It keeps a static cache and, during generation, a copy of the large matrices.
         cuda_graphs: On a GPU, forwards over a few tokens are recorded once and replayed, which is
             up to twice as fast for small models; a static cache and the buffers of the forwards
             stay in memory for it.
@@ -68,6 +71,7 @@ class PolicyOptions:
     temperature: Number = 1.0
     draft_length: Whole = 16
     precision: Literal["float32", "bfloat16"] = "float32"
+    direct_forward: bool = True
     cuda_graphs: bool = True
 
     def problems(self) -> list[tuple[str, str]]:

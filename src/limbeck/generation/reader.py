@@ -87,5 +87,8 @@ class Reader:
             layer.keys = layer.keys.gather(2, index.expand(shape))
             layer.values = layer.values.gather(2, index.expand(shape))
 
+    def end(self) -> None:
+        """Let go of what only this batch needs; nothing here."""
+
     def _layers(self) -> list[Any]:
         return list(self.cache.layers)

@@ -77,6 +77,13 @@ class StaticCache:
         """Places that are filled, in the row that has the most."""
         return self._size.used
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys and values; 0 before the first are stored."""
+        layers: list[Any] = self.cache.layers
+        made = (layer for layer in layers if layer.is_initialized)
+        return sum(table.nbytes for layer in made for table in (layer.keys, layer.values))
+
     def begin(self, rows: int) -> None:
         """Begin a new batch, of which nothing has been read."""
         self._size.used = 0
@@ -106,6 +113,14 @@ class StaticCache:
     def keep_rows(self, rows: Int[Tensor, " kept"]) -> None:
         """Keep some of the open rows open."""
         self.live = self.live[rows]
+
+    def move_rows(self, rows: Int[Tensor, " kept"]) -> None:
+        """Keep some of the open rows, moved together so that no other is read any more."""
+        layers: list[Any] = self.cache.layers
+        for layer in layers:
+            for table in (layer.keys, layer.values):
+                table[: len(rows), :, : self.used] = table[rows, :, : self.used]
+        self.live = self._numbers[: len(rows)]
 
     def keep_places(self, places: Int[Tensor, "rows kept"]) -> None:
         """Keep some places of every open row, in the order given."""
@@ -137,8 +152,13 @@ class _StaticLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def _empty(self, new: Tensor) -> Tensor:
-        # Zeros, not whatever the memory holds: what is masked is multiplied by 0 all the same.
-        return new.new_zeros(self.size.rows, new.shape[1], self.size.places, new.shape[3])
+        # Rotary positions leave keys in float32, which attention rounds under autocast: they are
+        # kept as it reads them. Zeros, not whatever the memory holds: what is masked is multiplied
+        # by 0 all the same.
+        kind = new.device.type
+        coarse = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else new.dtype
+        shape = (self.size.rows, new.shape[1], self.size.places, new.shape[3])
+        return new.new_zeros(shape, dtype=coarse)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -149,6 +169,7 @@ class _StaticLayer(CacheLayerMixin):
         return self._stored(self.keys, key_states), self._stored(self.values, value_states)
 
     def _stored(self, table: Any, new: Tensor) -> Tensor:
+        new = new.to(table.dtype)
         size, end = self.size, self.size.used + new.shape[2]
         if size.new is not None:
             return torch.Tensor.index_copy_(table, 2, size.new, new)
