@@ -44,6 +44,7 @@ from limbeck.training.fitted_maps import fit_maps
 from limbeck.training.learner import Learner
 from limbeck.training.optimizer import build_optimizer, learning_rate
 from limbeck.training.step import mean_values, train_step
+from limbeck.training.taken import read
 
 RANDOM = "random"
 PAIRS_AT_ONCE = 64
@@ -156,9 +157,10 @@ class Arm:
         rate = learning_rate(position.step, self.stage.steps, self.stage.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        train_step(
+        taken = train_step(
             self.learner, teacher, self.stage, batch, self.optimizer, self._accelerator, position
         )
+        read([taken])  # waits for the device
         self.seconds += time.perf_counter() - began
 
     def measured(

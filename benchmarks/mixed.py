@@ -29,6 +29,7 @@ from limbeck.system.linux import keep_freed_memory
 from limbeck.tokenization.folders import learn_vocabulary
 from limbeck.training.checkpoint import Position
 from limbeck.training.step import train_step
+from limbeck.training.taken import read
 
 TEXT = str(HERE / "novels.txt.gz")
 AIM = 1.15
@@ -66,7 +67,7 @@ def stepper(side: str, vocabulary: str) -> Callable[[int], float]:
     def step(number: int) -> float:
         began = time.perf_counter()
         batch, position = batches.batch(number), Position(0, number, 0, 0.0)
-        train_step(wrapped, None, stage, batch, optimizer, accelerator, position)
+        read([train_step(wrapped, None, stage, batch, optimizer, accelerator, position)])
         return time.perf_counter() - began
 
     return step

@@ -7,6 +7,10 @@ a separate process, so that peak memory is not shared; variants are measured alt
 are of medians.
 
     python benchmarks/step.py [--rounds 3] [--batch 32] [--length 128] [--device cpu]
+    python benchmarks/step.py --device cuda [--compare]
+
+On a GPU it prints the table of aims (`step_aims.py`), which takes less than three minutes; only
+``--compare`` measures the plain implementation there, too.
 """
 
 import argparse
@@ -20,6 +24,7 @@ from typing import Any
 
 import torch
 from one_step import FROM_TEACHER, ready
+from step_aims import print_aims
 from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.demo.run import HERE
@@ -223,11 +228,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--compare", action="store_true")
     parser.add_argument("--variant", choices=VARIANTS)
     given = parser.parse_args()
     if given.variant:
         one_variant(given)
         return
+    if given.device == "cuda":
+        print_aims("cuda", tiny=False)
+        if not given.compare:
+            return
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
     for _ in range(given.rounds):
         for variant in VARIANTS:

@@ -1,7 +1,12 @@
-"""The values that travel from the data to the loss: tokens, and batches that pair them."""
+"""The values that travel from the data to the loss: tokens, and batches that pair them.
+
+Tokens that were moved to a device remember where they came from: how many tokens are real or
+predicted, and which, is asked there, because a device would first have to finish all its work.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +14,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 UNLABELED = -100  # the class of rows and words whose class is not known
+
+
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device; nothing waits where it goes from this process to CUDA."""
+    if torch.device(device).type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return pinned(tensor).to(device, non_blocking=True)
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """The tensor in memory that a CUDA device reads while the process does other work."""
+    there = tensor.device.type != "cpu" or tensor.is_pinned()
+    return tensor if there else tensor.pin_memory()
+
+
+def places_of(
+    chosen: Bool[Tensor, "*places"], device: torch.device | str
+) -> Int[Tensor, " chosen"]:
+    """The places that are True, counted row by row, as indices on a device.
+
+    Args:
+        chosen: On the processor, so that nothing waits for a device.
+        device: Of the tensor that is indexed.
+    """
+    return moved(chosen.flatten().nonzero().squeeze(1), device)
 
 
 @dataclass(frozen=True)
@@ -31,6 +61,8 @@ class Tokens:
             is not known. None otherwise.
         queries: Of rows that are pairs of a query and a document, the number of each row's query:
             the same for rows of one query. None where it is not known.
+        origin: The tokens on the processor that these were moved from; None where these are not
+            moved tokens. Tokens that are changed have none.
     """
 
     input_ids: Int[Tensor, "batch tokens"]
@@ -42,6 +74,34 @@ class Tokens:
     token_type_ids: Int[Tensor, "batch tokens"] | None = None
     scores: Float[Tensor, "batch tokens"] | None = None
     queries: Int[Tensor, " batch"] | None = None
+    origin: "Tokens | None" = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def here(self) -> "Tokens":
+        """The same tokens on the processor, where they came from it; else these."""
+        return self.origin or self
+
+    @cached_property
+    def all_real(self) -> bool:
+        """Whether there is no padding."""
+        return bool(self.here.mask.all())
+
+    @cached_property
+    def real_places(self) -> Int[Tensor, " real"]:
+        """The places of real tokens, counted row by row."""
+        return places_of(self.here.mask, self.mask.device)
+
+    @cached_property
+    def predicted_places(self) -> Int[Tensor, " predicted"]:
+        """The places of predicted tokens, counted row by row."""
+        return places_of(self.here.predicted, self.mask.device)
+
+    def at_predicted(self, values: Tensor) -> Tensor:
+        """The rows of values (batch, tokens, ...) at the predicted tokens.
+
+        Selected by index: which rows a mask selects, a device would have to be asked.
+        """
+        return values.flatten(0, 1).index_select(0, self.predicted_places)
 
     @property
     def documents(self) -> Int[Tensor, "batch tokens"] | None:
@@ -50,15 +110,24 @@ class Tokens:
 
     def to(self, device: torch.device | str) -> "Tokens":
         """The same tokens on another device."""
-        return self._each(lambda part: part.to(device))
+        found = self._each(lambda part: moved(part, device))
+        if self.mask.device.type == "cpu" and found.mask.device.type != "cpu":
+            object.__setattr__(found, "origin", self)
+        return found
+
+    def pinned(self) -> "Tokens":
+        """The same tokens in memory that a CUDA device reads while the process does other work."""
+        return self._each(pinned)
 
     def rows(self, start: int, stop: int) -> "Tokens":
         """Rows ``start`` to ``stop`` of every tensor."""
         return self._each(lambda part: part[start:stop])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed = {name: change(part) for name, part in parts.items() if part is not None}
+        parts = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        changed: dict[str, Any] = {
+            name: change(part) for name, part in parts.items() if part is not None
+        }
         return replace(self, **changed)
 
 
@@ -76,6 +145,8 @@ class Links:
         student_next: For decoders, the group of the token that the student predicts at each of
             its tokens; -1 for no group. None for encoders.
         teacher_next: The same for the teacher.
+        origin: The links on the processor that these were moved from; None where these are not
+            moved links.
     """
 
     view: Tokens | None
@@ -84,10 +155,25 @@ class Links:
     groups: Tokens
     student_next: Int[Tensor, "batch view_tokens"] | None = None
     teacher_next: Int[Tensor, "batch teacher_tokens"] | None = None
+    origin: "Links | None" = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def here(self) -> "Links":
+        """The same links on the processor, where they came from it; else these."""
+        return self.origin or self
 
     def to(self, device: torch.device | str) -> "Links":
         """The same links on another device."""
-        return self._each(lambda part: part.to(device))
+        found = self._each(
+            lambda part: part.to(device) if isinstance(part, Tokens) else moved(part, device)
+        )
+        if self.student.device.type == "cpu" and found.student.device.type != "cpu":
+            object.__setattr__(found, "origin", self)
+        return found
+
+    def pinned(self) -> "Links":
+        """The same links in memory that a CUDA device reads while the process does other work."""
+        return self._each(lambda part: part.pinned() if isinstance(part, Tokens) else pinned(part))
 
     def rows(self, start: int, stop: int) -> "Links":
         """The links of the texts ``start`` to ``stop``."""
@@ -96,7 +182,9 @@ class Links:
         )
 
     def _each(self, change: Callable[[Any], Any]) -> "Links":
-        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.init
+        }
         changed = {name: change(part) for name, part in parts.items() if part is not None}
         return replace(self, **changed)
 
@@ -118,6 +206,12 @@ class Batch:
         student = self.student.to(device)
         teacher = student if self.one_vocabulary else self.teacher.to(device)
         return Batch(student, teacher, self.links.to(device) if self.links else None)
+
+    def pinned(self) -> "Batch":
+        """The same batch in memory that a CUDA device reads while the process does other work."""
+        student = self.student.pinned()
+        teacher = student if self.one_vocabulary else self.teacher.pinned()
+        return Batch(student, teacher, self.links.pinned() if self.links else None)
 
     def rows(self, start: int, stop: int) -> "Batch":
         """The texts ``start`` to ``stop`` as a batch: a micro-batch."""

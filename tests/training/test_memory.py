@@ -34,6 +34,7 @@ def test_bytes_are_those_of_plain_loops():
         "optimizer": 2 * gradients + 2 * 4,  # two averages, and a count for each parameter
     }
     assert held_by_parts(learner, None, optimizer)["teacher"] == 0
+    assert held_by_parts(learner, None, optimizer, caches=7)["caches"] == 7
 
 
 def test_sparse_buffers_are_counted():

@@ -58,6 +58,12 @@ def test_micro_batches_of_one_process(one, tmp_path, device):
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
+def test_two_processes_leave_out_a_step_that_is_not_finite(fsdp):
+    done = launch(2, str(HERE / "skipping.py"), fsdp=fsdp)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
 def test_two_processes_take_the_step_of_one(one, tmp_path, fsdp):
     done = launch(2, str(HERE / "gradients.py"), "cpu", str(tmp_path), ROWS, "4", "1", fsdp=fsdp)
     assert done.returncode == 0, done.stderr

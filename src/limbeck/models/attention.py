@@ -12,6 +12,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .attention_masks import from_known
+
 FLOAT32_ATTENTION = "limbeck_float32"
 
 
@@ -24,7 +26,7 @@ def use_float32_attention(model: PreTrainedModel) -> None:
     if model.config._attn_implementation != "sdpa":
         return
     AttentionInterface.register(FLOAT32_ATTENTION, _float32_sdpa)
-    AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
+    AttentionMaskInterface.register(FLOAT32_ATTENTION, from_known(sdpa_mask))
     model.set_attn_implementation(FLOAT32_ATTENTION)
 
 

@@ -27,6 +27,7 @@ from ..activations import (
 from ..batch import Tokens
 from ..errors import ModelError
 from .architecture import Architecture
+from .attention_masks import known_masks
 from .modules import submodule
 from .projections import Projection, projections_of, split_projection
 from .sentences.attached import vectors_of
@@ -74,7 +75,8 @@ def capture_tensors(
         handles.append(body.register_forward_hook(lambda _, given, output: said.append(output)))
     try:
         runs = model if classified else body
-        states = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
+        with known_masks(tokens):
+            states = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
     except _Complete:
         pass
     finally:
@@ -85,7 +87,7 @@ def capture_tensors(
     if SENTENCE_VECTORS in wanted:
         found[SENTENCE_VECTORS] = vectors_of(model)(states.last_hidden_state, tokens.mask)
     if output is not None:
-        rows = states.last_hidden_state[tokens.predicted]
+        rows = tokens.at_predicted(states.last_hidden_state)
         features = _features(head, output, rows)
         scale = getattr(model.config, architecture.logits_multiplier_field or "-", 1.0)
         scale /= getattr(model.config, architecture.logits_divisor_field or "-", 1.0)
@@ -114,7 +116,7 @@ def _arguments(architecture: Architecture, tokens: Tokens) -> dict[str, Any]:
 
 def _class_logits(logits: Tensor, tokens: Tokens) -> Tensor:
     """Logits of texts as they are, and of tokens at the predicted ones."""
-    return logits if logits.dim() == 2 else logits[tokens.predicted]
+    return logits if logits.dim() == 2 else tokens.at_predicted(logits)
 
 
 def output_map(model: PreTrainedModel, architecture: Architecture) -> OutputMap:

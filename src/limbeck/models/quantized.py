@@ -1,4 +1,4 @@
-"""A model that only runs, with the matrices of its layers in 8 bits.
+"""A model that only runs, with the matrices of its layers in 8 or 4 bits.
 
 Each run of 32 weights of a row has a scale of its own, and weights are widened where they are used:
 the inputs of a layer are not rounded. On a processor this takes half the error of one scale for a
@@ -6,7 +6,7 @@ row, and a quarter of the error of rounding the inputs too.
 """
 
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -14,9 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import MissingExtraError
 from .architecture import Architecture
+from .int4_linear import Int4Linear
 from .low_rank_layers import set_submodule
 from .modules import submodule
 
+Quantization = Literal["int8", "int4"]
 _GROUP = 32  # weights that share a scale
 
 
@@ -27,23 +29,29 @@ def quantization_missing() -> str | None:
     return "numbers of 8 or 4 bits need torchao; run: pip install 'limbeck[quantize]'"
 
 
-def quantize_layers(model: PreTrainedModel, architecture: Architecture) -> None:
-    """Hold the matrices of a model's layers in 8 bits, in place.
+def quantize_layers(
+    model: PreTrainedModel, architecture: Architecture, kind: Quantization = "int8"
+) -> None:
+    """Hold the matrices of a model's layers in 8 or 4 bits, in place.
 
     Embeddings, norms and the vocabulary head stay as they are.
 
     Args:
         model: In float32, or held in the precision of its file.
         architecture: Says where its layers are.
+        kind: How many bits.
 
     Raises:
-        MissingExtraError: torchao is not installed.
+        MissingExtraError: torchao, which 8 bits need, is not installed.
     """
-    if missing := quantization_missing():
+    if kind == "int8" and (missing := quantization_missing()):
         raise MissingExtraError(missing)
     layers = submodule(model.base_model, architecture.layers)
     for path, layer in list(layers.named_modules()):
-        if isinstance(layer, nn.Linear):
+        if kind == "int4" and isinstance(layer, nn.Linear | Conv1D):
+            weight = layer.weight.T if isinstance(layer, Conv1D) else layer.weight
+            set_submodule(layers, path, Int4Linear(weight, _widened(layer.bias)))
+        elif isinstance(layer, nn.Linear):
             layer.__class__ = nn.Linear  # it computes the same; the library knows this class alone
             _quantize(layer)
         elif isinstance(layer, Conv1D):
@@ -52,6 +60,10 @@ def quantize_layers(model: PreTrainedModel, architecture: Architecture) -> None:
             turned.bias = layer.bias
             _quantize(turned)
             set_submodule(layers, path, turned)
+
+
+def _widened(bias: nn.Parameter | None) -> nn.Parameter | None:
+    return None if bias is None else nn.Parameter(bias.data.float(), requires_grad=False)
 
 
 def _quantize(layer: nn.Linear) -> None:

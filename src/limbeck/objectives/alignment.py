@@ -9,16 +9,16 @@ Source: match and reduce, Kolesnikova et al. 2022, arXiv:2205.02340.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from ..activations import Activations, Predictions
-from ..batch import Links, Tokens
+from ..batch import Links, Tokens, places_of
 from ..token_ids import TokenIds
 from .labels import label_log_likelihoods
 
@@ -85,13 +85,15 @@ class Alignment(nn.Module):
             links: Which student tokens and teacher tokens belong together.
             tokens: What the student read, with the positions of its predictions.
         """
-        aligned = self._vectors(found, links.student, links.groups)
+        linked = _Linked(links.student, links.here.student)
+        aligned = self._vectors(found, linked, links.groups)
         if found.predictions is None:
             return aligned
-        following, ids = links.student_next, self.student_ids
+        following = _where_linked(links.student_next, links.here.student_next)
+        ids = self.student_ids
         aligned = self._likely(aligned, found.predictions, following, links, tokens, ids)
-        given = _linked(found.predictions, links.student, tokens)
-        features, counts = self._features(given.features, links.student, links.groups)
+        given = linked.of_predictions(found.predictions, tokens)
+        features, counts = self._features(given.features, linked, links.groups)
         weight = self._student_map(given.weight)
         bias = None
         if given.bias is not None:
@@ -107,13 +109,15 @@ class Alignment(nn.Module):
 
     def teacher(self, found: Activations, links: Links, tokens: Tokens) -> Activations:
         """The teacher's activations; every group has exactly one linked teacher token."""
-        aligned = self._vectors(found, links.teacher, links.groups)
+        linked = _Linked(links.teacher, links.here.teacher)
+        aligned = self._vectors(found, linked, links.groups)
         if found.predictions is None:
             return aligned
-        following, ids = links.teacher_next, self.teacher_ids
+        following = _where_linked(links.teacher_next, links.here.teacher_next)
+        ids = self.teacher_ids
         aligned = self._likely(aligned, found.predictions, following, links, tokens, ids)
-        given = _linked(found.predictions, links.teacher, tokens)
-        features, _ = self._features(given.features, links.teacher, links.groups)
+        given = linked.of_predictions(found.predictions, tokens)
+        features, _ = self._features(given.features, linked, links.groups)
         weight, bias = given.weight, given.bias
         if self.teacher_columns is not None:
             weight = weight[self.teacher_columns]
@@ -121,9 +125,9 @@ class Alignment(nn.Module):
         made = Predictions(features, weight, bias, given.soft_cap)
         return replace(aligned, predictions=made)
 
-    def _vectors(self, found: Activations, groups: Tensor, tokens: Tokens) -> Activations:
+    def _vectors(self, found: Activations, linked: "_Linked", tokens: Tokens) -> Activations:
         def pooled(vectors: Tensor) -> Tensor:
-            return _pooled(vectors, groups, tokens.mask.shape[1], mean=self.pool == "mean")
+            return _pooled(vectors, linked, tokens.mask.shape[1], mean=self.pool == "mean")
 
         def of_layers(tensors: Mapping[int, Tensor]) -> dict[int, Tensor]:
             return {layer: pooled(tensor) for layer, tensor in tensors.items()}
@@ -137,18 +141,17 @@ class Alignment(nn.Module):
         )
 
     def _features(
-        self, features: Tensor, groups: Tensor, tokens: Tokens
+        self, features: Tensor, linked: "_Linked", tokens: Tokens
     ) -> tuple[Float[Tensor, "groups width"], Int[Tensor, " groups"]]:
         """What enters the output map for every real group, and how many tokens the group has."""
-        owner, total = _owners(groups, tokens), int(tokens.mask.sum())
-        counts = torch.bincount(owner, minlength=total)
-        return _summed(features, owner, total, mean=self.pool == "mean"), counts
+        owner, total = linked.owners(tokens), int(tokens.here.mask.sum())
+        return _summed(features, owner, total, mean=self.pool == "mean"), _counts(owner, total)
 
     def _likely(
         self,
         aligned: Activations,
         given: Predictions,
-        following: Tensor | None,
+        following: "_Linked | None",
         links: Links,
         tokens: Tokens,
         ids: TokenIds | None,
@@ -156,10 +159,9 @@ class Alignment(nn.Module):
         """Add the log-likelihood of every group: the sum over its tokens, predicted one by one."""
         if not self.likelihoods or following is None:
             return aligned
-        here = following >= 0
-        linked, labels = _linked(given, following, tokens), tokens.labels[here]
+        linked, labels = following.of_predictions(given, tokens), following.of(tokens.labels)
         of_tokens = label_log_likelihoods(linked, labels, vocabulary=ids)
-        owner, total = _owners(following, links.groups), int(links.groups.mask.sum())
+        owner, total = following.owners(links.groups), int(links.groups.here.mask.sum())
         return replace(aligned, likelihoods=_summed(of_tokens, owner, total))
 
     def _student_map(self, rows: Tensor) -> Tensor:
@@ -170,15 +172,39 @@ class Alignment(nn.Module):
         return embedding_bag(self.student_columns, rows, self.starts, mode=self.pool)
 
 
-def _linked(given: Predictions, groups: Tensor, tokens: Tokens) -> Predictions:
-    """The predictions at tokens that are in groups."""
-    return replace(given, features=given.features[(groups >= 0)[tokens.predicted]])
+class _Linked:
+    """The tokens of one model that are in groups; which these are, is asked on the processor.
+
+    Args:
+        groups: The group of each token; -1 for no group.
+        here: The same on the processor.
+    """
+
+    def __init__(self, groups: Tensor, here: Tensor) -> None:
+        self.groups, self._here = groups, here
+
+    def of(self, values: Shaped[Tensor, "batch tokens ..."]) -> Shaped[Tensor, "linked ..."]:
+        """The values at these tokens."""
+        return values.flatten(0, 1)[self._places]
+
+    def of_predictions(self, given: Predictions, tokens: Tokens) -> Predictions:
+        """The predictions at these tokens."""
+        chosen = (self._here >= 0)[tokens.here.predicted]
+        rows = places_of(chosen, given.features.device)
+        return replace(given, features=given.features[rows])
+
+    def owners(self, tokens: Tokens) -> Int[Tensor, " linked"]:
+        """For every one of these tokens, the number of its group in the whole batch."""
+        number = (tokens.mask.flatten().cumsum(0) - 1).view_as(tokens.mask)
+        return self.of(number.gather(1, self.groups.clamp_min(0)))
+
+    @cached_property
+    def _places(self) -> Int[Tensor, " linked"]:
+        return places_of(self._here >= 0, self.groups.device)
 
 
-def _owners(groups: Tensor, tokens: Tokens) -> Int[Tensor, " linked"]:
-    """For every token that is in a group, the number of the group in the whole batch."""
-    number = (tokens.mask.flatten().cumsum(0) - 1).view_as(tokens.mask)
-    return number.gather(1, groups.clamp_min(0))[groups >= 0]
+def _where_linked(groups: Tensor | None, here: Tensor | None) -> _Linked | None:
+    return None if groups is None or here is None else _Linked(groups, here)
 
 
 def _log_sum_exp(
@@ -198,16 +224,16 @@ def _log_sum_exp(
 
 def _pooled(
     vectors: Float[Tensor, "batch tokens width"],
-    groups: Int[Tensor, "batch tokens"],
+    linked: _Linked,
     most: int,
     *,
     mean: bool,
 ) -> Float[Tensor, "batch groups width"]:
     """The sum, or the mean, of the vectors of every group, with padding groups."""
     texts, _, width = vectors.shape
-    linked = groups >= 0
-    owner = (groups + most * torch.arange(texts, device=groups.device)[:, None])[linked]
-    return _summed(vectors[linked], owner, texts * most, mean=mean).reshape(texts, most, width)
+    owner = linked.of(linked.groups + most * torch.arange(texts, device=vectors.device)[:, None])
+    found = _summed(linked.of(vectors), owner, texts * most, mean=mean)
+    return found.reshape(texts, most, width)
 
 
 def _summed(
@@ -221,5 +247,10 @@ def _summed(
     sums = rows.new_zeros(total, *rows.shape[1:]).index_add(0, owner, rows)
     if not mean:
         return sums
-    counts = torch.bincount(owner, minlength=total).clamp_min(1)
+    counts = _counts(owner, total).clamp_min(1)
     return sums / counts[:, None].to(sums.dtype)
+
+
+def _counts(owner: Int[Tensor, " rows"], total: int) -> Int[Tensor, " owners"]:
+    """How many rows each owner has; `torch.bincount` would ask the device for the largest owner."""
+    return owner.new_zeros(total).index_add(0, owner, torch.ones_like(owner))

@@ -92,6 +92,7 @@ class AttentionScores(AttentionScoresOptions, Objective):
                 heads=int(self.heads or 1),
                 causal=bool(self.causal),
                 documents=batch.student.documents,
+                padded=not batch.student.all_real,
             )
         return total
 

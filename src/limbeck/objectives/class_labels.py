@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..activations import Activations, Needs, float32_region
-from ..batch import UNLABELED, Batch, Tokens
+from ..batch import UNLABELED, Batch, Tokens, places_of
 from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
@@ -77,18 +77,19 @@ class ClassLabels(ClassLabelsOptions, Objective):
         if self.labels_from == "teacher":
             mine, theirs = both_logits(student, teacher, self.columns)
             return cross_entropy(mine, theirs.argmax(-1), reduction="sum")
-        tokens, known = batch.student, _labelled(batch.student)
+        tokens = batch.student
+        known = places_of(_labelled(tokens.here), tokens.mask.device)
         with float32_region(student.class_logits):
             mine = student.class_logits.float()[known]
             if tokens.scores is not None:
-                scores = tokens.scores[tokens.predicted][known]
+                scores = tokens.at_predicted(tokens.scores)[known]
                 return (mine.squeeze(-1) - scores.float()).square().sum()
-            classes = tokens.labels[tokens.predicted][known]
+            classes = tokens.at_predicted(tokens.labels)[known]
             return cross_entropy(mine, classes, reduction="sum")
 
 
 def _labelled(tokens: Tokens) -> Bool[Tensor, " predicted"]:
     """Which of the texts or words have a label."""
     if tokens.scores is not None:
-        return tokens.scores[tokens.predicted].isfinite()
-    return tokens.labels[tokens.predicted] != UNLABELED
+        return tokens.at_predicted(tokens.scores).isfinite()
+    return tokens.at_predicted(tokens.labels) != UNLABELED

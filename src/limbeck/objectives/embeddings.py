@@ -54,5 +54,5 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
         """
         if student.embeddings is None or teacher.embeddings is None:
             raise ObjectiveError("embeddings need the embedding output of student and teacher")
-        rows = real_rows(batch.student.mask)
+        rows = real_rows(batch.student)
         yield Compared(_NAME, rows(student.embeddings), rows(teacher.embeddings))

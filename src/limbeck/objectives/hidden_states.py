@@ -81,7 +81,7 @@ class HiddenStates(HiddenStatesOptions, MappedObjective):
         self, student: Activations, teacher: Activations, batch: Batch
     ) -> Iterator[Compared]:
         """Every student layer with its teacher layers, together or one by one."""
-        rows = real_rows(batch.student.mask)
+        rows = real_rows(batch.student)
         for link in bound_links(self.layers):
             state = rows(student.hidden[link.student])
             for teachers in self._together(link):

@@ -60,7 +60,7 @@ class Labels(LabelsOptions, PredictedObjective):
         """Nats, summed over the predicted positions."""
         if student.predictions is None:
             raise ObjectiveError("labels need the student's predictions, and none were captured")
-        labels = batch.student.labels[batch.student.predicted]
+        labels = batch.student.at_predicted(batch.student.labels)
         return label_loss(student.predictions, labels, vocabulary=self.vocabulary)
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, mse_loss
 
 from ..activations import Activations, float32_region
-from ..batch import Batch
+from ..batch import Batch, Tokens
 from ..student.projections import MapSize, Projections
 from .contract import Objective
 from .options import Measure
@@ -76,16 +76,17 @@ def distance(mapped: Tensor, target: Tensor, measure: Measure) -> Float[Tensor, 
         return mse_loss(mapped, target, reduction="sum") / mapped.shape[-1]
 
 
-def real_rows(mask: Bool[Tensor, "batch tokens"]) -> Callable[[Tensor], Tensor]:
+def real_rows(tokens: Tokens) -> Callable[[Tensor], Tensor]:
     """A function from a batch's states (batch, tokens, width) to real tokens' (rows, width).
 
-    >>> real_rows(torch.tensor([[True, False], [True, True]]))(torch.arange(4.0).view(2, 2, 1))
+    >>> mask = torch.tensor([[True, False], [True, True]])
+    >>> tokens = Tokens(mask.long(), mask, labels=mask.long(), predicted=mask)
+    >>> real_rows(tokens)(torch.arange(4.0).view(2, 2, 1))
     tensor([[0.],
             [2.],
             [3.]])
     """
-    if bool(mask.all()):
+    if tokens.all_real:
         return lambda states: states.flatten(0, 1)
     # Selected by index: the gradient of a selection by mask is many times slower.
-    places = mask.flatten().nonzero().squeeze(1)
-    return lambda states: states.flatten(0, 1).index_select(0, places)
+    return lambda states: states.flatten(0, 1).index_select(0, tokens.real_places)

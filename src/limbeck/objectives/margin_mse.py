@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..activations import Activations, Needs
-from ..batch import Batch, Tokens
+from ..batch import Batch, Tokens, places_of
 from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..models.task_heads import SCORE
@@ -70,7 +70,7 @@ class MarginMse(MarginMseOptions, Objective):
             ObjectiveError: Scores or queries are missing, or there is not one score for each row.
         """
         mine, theirs = both_logits(student, teacher, None)
-        pairs = _pairs(batch.student)
+        pairs = places_of(_pairs(batch.student.here), mine.device)
         wanted = (len(batch.student.mask), 1)
         if mine.shape != wanted or theirs.shape != wanted:
             raise ObjectiveError(

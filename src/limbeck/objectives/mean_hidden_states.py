@@ -62,7 +62,7 @@ class MeanHiddenStates(MeanHiddenStatesOptions, MappedObjective):
         Raises:
             ObjectiveError: One of the models returned no embedding output.
         """
-        rows = real_rows(batch.student.mask)
+        rows = real_rows(batch.student)
         yield Compared(_NAME, rows(_mean(student)), rows(_mean(teacher)))
 
     def _needs(self, whose: int) -> Needs:

@@ -81,7 +81,7 @@ class Qkv(QkvOptions, MappedObjective):
         self, student: Activations, teacher: Activations, batch: Batch
     ) -> Iterator[Compared]:
         """Queries with queries, keys with keys, values with values."""
-        rows = real_rows(batch.student.mask)
+        rows = real_rows(batch.student)
         for kind in _KINDS:
             state = rows(getattr(student, kind)[int(self.student_layer)])
             target = rows(getattr(teacher, kind)[int(self.teacher_layer)])

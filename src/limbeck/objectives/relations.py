@@ -126,6 +126,7 @@ class Relations(RelationsOptions, Objective):
                 heads=int(self.heads or 1),
                 causal=bool(self.causal),
                 documents=batch.student.documents,
+                padded=not batch.student.all_real,
             )
             total = total + weight * divergence
         return total

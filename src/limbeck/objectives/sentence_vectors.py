@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from ..activations import Activations, Needs, float32_region
-from ..batch import Batch
+from ..batch import Batch, places_of
 from ..errors import ObjectiveError, Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
@@ -66,7 +66,7 @@ class SentenceVectors(SentenceVectorsOptions, Objective):
                 f"widths {widths} are compared of vectors with {mine.shape[-1]} (student) and"
                 f" {theirs.shape[-1]} coordinates (teacher); give widths that both have"
             )
-        real = batch.student.mask.any(-1)
+        real = places_of(batch.student.here.mask.any(-1), mine.device)
         with float32_region(mine):
             mine, theirs = mine[real].float(), theirs[real].detach().float()
             totals = [self._distance(mine[:, :width], theirs[:, :width]) for width in widths]

@@ -71,5 +71,5 @@ class SpanLikelihood(SpanLikelihoodOptions, PredictedObjective):
             return found.likelihoods
         if found.predictions is None:
             raise ObjectiveError("span_likelihood needs predictions of student and teacher")
-        labels = batch.student.labels[batch.student.predicted]
+        labels = batch.student.at_predicted(batch.student.labels)
         return label_log_likelihoods(found.predictions, labels, vocabulary=self.vocabulary)

@@ -40,6 +40,7 @@ def compared_pairs(
     heads: int,
     causal: bool = False,
     documents: Int[Tensor, "batch tokens"] | None = None,
+    padded: bool | None = None,
 ) -> Float[Tensor, ""]:
     """The sum over real tokens of a loss between the student's scores and the teacher's.
 
@@ -56,6 +57,7 @@ def compared_pairs(
         causal: Whether a token is compared only with itself and with earlier tokens.
         documents: The document of each token, where several documents stand in a row: a token is
             compared only with tokens of its own document.
+        padded: Whether there is padding; by default the mask's device is asked, and waited for.
 
     Returns:
         Float32, averaged over heads and summed over real tokens. The loop divides by the
@@ -83,6 +85,7 @@ def compared_pairs(
         heads,
         causal,
         loss,
+        not bool(mask.all()) if padded is None else padded,
     )
     return total
 
@@ -102,13 +105,14 @@ class _Pairs(torch.autograd.Function):
         heads: int,
         causal: bool,
         pair_loss: PairLoss,
+        padded: bool,
     ) -> Tensor:
         of_student = [v for v in (student_left, student_right) if v is not None]
         wanted = any(vectors.requires_grad for vectors in of_student)
         gradients = [torch.zeros_like(vectors) for vectors in of_student] if wanted else []
         total = torch.zeros((), device=mask.device)
         with float32_region(mask):
-            for place, padding in _places(mask, heads):
+            for place, padding in _places(mask, heads, padded=padded):
                 student = [_heads(vectors[place], heads, padding) for vectors in of_student]
                 teacher = [
                     _heads(vectors[place], heads, padding)
@@ -133,21 +137,20 @@ class _Pairs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         left, *right = (gradient * slope for gradient in ctx.saved_tensors)
-        return left, right[0] if right else None, *[None] * 7
+        return left, right[0] if right else None, *[None] * 8
 
 
-def _places(mask: Tensor, heads: int) -> Iterator[tuple[Any, Tensor | None]]:
+def _places(mask: Tensor, heads: int, *, padded: bool) -> Iterator[tuple[Any, Tensor | None]]:
     """Indices of texts that are computed together, with their padding if there is any."""
     texts, tokens = mask.shape
     if not tokens:  # of two vocabularies nothing was the same
         return
-    whole = bool(mask.all())
     # A CPU saves the work on padding; for a GPU many small steps would cost more than padding.
-    if whole or _on_gpu(mask):
+    if not padded or _on_gpu(mask):
         together = max(1, _scratch(mask) // (heads * tokens * tokens))
         for start in range(0, texts, together):
             place = slice(start, start + together)
-            yield place, None if whole else ~mask[place]
+            yield place, ~mask[place] if padded else None
         return
     for text in range(texts):
         real = mask[text].nonzero().squeeze(1)

@@ -112,6 +112,11 @@ def _product_seconds(device: torch.device, dtype: torch.dtype) -> float:
     return min(times[1:])
 
 
+def sums_dtype(device: torch.device) -> torch.dtype:
+    """The precision in which figures of many steps and processes are summed on a device."""
+    return torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+
+
 def describe_device(device: torch.device) -> str:
     """The name of the processor or GPU, for tables of results.
 

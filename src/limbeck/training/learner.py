@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, cast
 
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..activations import Activations
-from ..batch import Batch, Tokens
+from ..batch import Batch, Tokens, places_of
 from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..objectives.alignment import Alignment
@@ -99,17 +99,20 @@ class Learner(nn.Module):
                 capture(self.student, self.architecture, links.view, self.needs_compared),
                 links.view,
             )
-        linked, hidden = links.student >= 0, batch.student.predicted
-        if links.student_next is not None:
-            linked = linked | (links.student_next >= 0)
-        everything = replace(batch.student, predicted=linked | hidden)
+        here = batch.student.here  # a device would have to be asked which tokens these are
+        linked, hidden = links.here.student >= 0, here.predicted
+        if links.here.student_next is not None:
+            linked = linked | (links.here.student_next >= 0)
+        device = batch.student.mask.device
+        everything = replace(here, predicted=linked | hidden).to(device)
         found = capture(
             self.student, self.architecture, everything, self.needs_own | self.needs_compared
         )
-        return _at(found, hidden[everything.predicted]), found, everything
+        own = places_of(hidden[linked | hidden], device)
+        return _at(found, own), found, everything
 
 
-def _at(found: Activations, rows: Bool[Tensor, " predicted"]) -> Activations:
+def _at(found: Activations, rows: Int[Tensor, " own"]) -> Activations:
     """The same activations with only some rows of the predictions."""
     given = found.predictions
     if given is None:

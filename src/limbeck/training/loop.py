@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
@@ -19,41 +18,18 @@ from ..teacher.contract import Teacher
 from ..tokenization.batching import BatchSource
 from .ahead import Ahead, made_ahead
 from .checkpoint import Position, load_batches, load_optimizer, save_checkpoint
-from .interrupt import interruptible
+from .flops import limit, step_flops
+from .interrupt import SharedFlag, interruptible
 from .memory import held_by_parts
-from .optimizer import build_optimizer, learning_rate, set_learning_rate
-from .processes import (
-    Share,
-    distribute,
-    gather_weights,
-    summed,
-    telling_of_lost_processes,
-    undistribute,
-)
+from .optimizer import build_optimizer, learning_rate, set_learning_rate, trained_parameters
+from .processes import Share, distribute, gather_weights, telling_of_lost_processes, undistribute
 from .records import RunLog, Window, flattened, step_facts
+from .rhythm import Rhythm
 from .stage import Stage
 from .step import mean_values, train_step
+from .taken import Unread
 
-
-@dataclass(frozen=True)
-class Rhythm:
-    """How often, in steps, the loop logs, measures and saves.
-
-    Attributes:
-        log: Steps between records in log.jsonl. Every checkpoint has a record too, so that no
-            record is a mean over steps before and after a checkpoint: a resumed run knows only
-            the steps after it.
-        held_out: Steps between measurements on held-out text, which is also measured before the
-            first step and after the last.
-        checkpoint: Steps between checkpoints; there is one at Ctrl-C and at the end of a stage
-            too.
-        keep: How many of the last checkpoints are kept.
-    """
-
-    log: int = 20
-    held_out: int = 200
-    checkpoint: int = 200
-    keep: int = 2
+_SHOWN_EVERY = 5.0  # seconds between readings for the progress bar alone
 
 
 def train_stage(
@@ -86,8 +62,8 @@ def train_stage(
         console: Console of the progress bar.
 
     Raises:
-        TrainingError: A loss or gradient is not finite, a checkpoint cannot be
-            written, or the user interrupts.
+        TrainingError: A loss or gradient is not finite, which is told when the next record is due;
+            a checkpoint cannot be written; or the user interrupts.
     """
     loop = _Loop(learner, teacher, stage, batches, held_out, accelerator, start, run, rhythm)
     if checkpoint is not None:
@@ -96,9 +72,10 @@ def train_stage(
     with (
         ProgressBar(stage.name, console=console) as progress,
         interruptible() as interrupted,
-        made_ahead(batches, stage.steps, share.rows) as ahead,
+        made_ahead(batches, stage.steps, share.rows, accelerator.device) as ahead,
         telling_of_lost_processes(accelerator),
     ):
+        stopping = SharedFlag(accelerator)
         if loop.position.step == 0:
             loop.measure_held_out()
         while not loop.at_end:
@@ -107,7 +84,7 @@ def train_stage(
                 loop.log_steps(ahead)
             if loop.at_end or loop.is_due(rhythm.held_out):
                 loop.measure_held_out()
-            stop = summed({"stop": float(interrupted())}, accelerator)["stop"] > 0
+            stop = stopping.raised(interrupted(), at_end=loop.at_end)
             if stop or (loop.is_due(rhythm.checkpoint) and not loop.at_end):
                 loop.save()
             if stop:
@@ -141,6 +118,8 @@ class _Loop:
         self._optimizer = build_optimizer(learner, stage.optimizer)
         self._rate = 0.0
         self._window = Window()
+        self._flops = step_flops(learner, teacher, stage)
+        self._unread, self._shown = Unread(accelerator.device), ""
         self.position = start
 
     @property
@@ -173,26 +152,54 @@ class _Loop:
             self._optimizer,
             self._accelerator,
             self.position,
+            self._unread.failed,
         )
-        seconds = time.perf_counter() - began
-        self.position = replace(
-            self.position,
-            step=step + 1,
-            tokens=self.position.tokens + taken.tokens,
-            seconds=self.position.seconds + seconds,
-        )
-        self._window.add(taken.means, taken.tokens, seconds)
-        progress.show(step + 1, stage.steps, step_facts(taken.means, taken.tokens / seconds))
+        self._unread.add(taken)
+        self._window.flops += self._flops.of(batch) if self._flops else 0
+        self._spend(time.perf_counter() - began)
+        self.position = replace(self.position, step=step + 1)
+        if time.perf_counter() - self._unread.since > _SHOWN_EVERY:
+            self._read()
+        progress.show(step + 1, stage.steps, self._shown)
+
+    def _spend(self, seconds: float) -> None:
+        self._window.seconds += seconds
+        self.position = replace(self.position, seconds=self.position.seconds + seconds)
+
+    def _read(self) -> None:
+        """Wait for the device to finish the steps so far, and read what they have found."""
+        began = time.perf_counter()
+        found = self._unread.read()
+        self._spend(time.perf_counter() - began)
+        for figures in found:
+            self._window.add(figures.means, figures.tokens)
+        if found:
+            tokens = self.position.tokens + sum(figures.tokens for figures in found)
+            self.position = replace(self.position, tokens=tokens)
+            self._shown = step_facts(found[-1].means, self._window.tokens_per_second)
+
+    def _settle(self) -> None:
+        """Read all steps, and raise the error of one that was not finite.
+
+        All processes do it after the same step, so that none waits for another that is gone.
+        """
+        self._read()
+        self._unread.check()
 
     def log_steps(self, ahead: Ahead) -> None:
         """Write a record of the steps since the last one."""
+        self._settle()
         spent = {
             "seconds": self.position.seconds,
             "peak_memory_bytes": peak_bytes(self._accelerator.device.type),
-            "memory": held_by_parts(self._learner, self._teacher, self._optimizer),
-            "trainable_parameters": _trained_parameters(self._optimizer),
+            "memory": held_by_parts(
+                self._learner, self._teacher, self._optimizer, caches=self._batches.held_bytes()
+            ),
+            "trainable_parameters": trained_parameters(self._optimizer),
             "waited_share": ahead.waited / self._window.seconds,
         }
+        if self._flops:
+            spent["mfu"] = self._window.flops_per_second / limit(self._accelerator)
         ahead.waited = 0.0
         weights = self._stage.weights_at(self._stage.progress(self.position.step - 1))
         facts = {**self._window.facts(weights), **self._batches.facts()}
@@ -201,6 +208,7 @@ class _Loop:
 
     def measure_held_out(self) -> None:
         """Write a record of the objectives on held-out text, where there is any."""
+        self._settle()
         if self._held_out:
             means = mean_values(
                 self._wrapped, self._teacher, self._stage, self._held_out, self._accelerator
@@ -217,6 +225,7 @@ class _Loop:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        self._settle()
         save_checkpoint(
             self._run / "state",
             self.position,
@@ -233,7 +242,3 @@ class _Loop:
             f"stopped at step {self.position.step} of stage {self._stage.name!r}; the checkpoint is"
             " whole. Run the same command again to resume"
         )
-
-
-def _trained_parameters(optimizer: torch.optim.Optimizer) -> int:
-    return sum(p.numel() for group in optimizer.param_groups for p in group["params"])

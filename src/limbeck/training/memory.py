@@ -9,29 +9,66 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..teacher.contract import Teacher
 
+# What an average takes of its bytes in float32.
+_OF_FLOAT32 = {"adamw_torch": 1.0, "adamw_torch_8bit": 0.25, "adamw_torch_4bit": 0.125}
+
 
 def held_by_parts(
-    learner: nn.Module, teacher: Teacher | None, optimizer: torch.optim.Optimizer
+    learner: nn.Module,
+    teacher: Teacher | None,
+    optimizer: torch.optim.Optimizer,
+    *,
+    caches: int = 0,
 ) -> dict[str, int]:
     """Bytes that this process holds after a step, while the gradients are there, by name.
 
     ``student`` is its weights and those of what is trained beside it, ``teacher`` those of a
     teacher that runs here, less what it reads from the student, ``gradients`` and ``optimizer``
-    what belongs to the trained weights. Nothing is counted twice.
+    what belongs to the trained weights, and ``caches`` the keys and values of generation, where
+    some stay beside training. Nothing is counted twice.
 
     Args:
         learner: The student with what is trained beside it.
         teacher: One that runs here has a ``model``; others hold no weights.
         optimizer: Of the stage.
+        caches: Bytes of keys and values.
     """
     known: set[int] = set()
-    model = getattr(teacher, "model", None)
     states = (tensor for state in optimizer.state.values() for tensor in state.values())
+    return {
+        **_models(learner, teacher, known),
+        "gradients": _new_bytes((p.grad for p in learner.parameters()), known),
+        "optimizer": _new_bytes(states, known),
+        **({"caches": caches} if caches else {}),
+    }
+
+
+def expected_parts(
+    learner: nn.Module, teacher: Teacher | None, optim: str, *, caches: int = 0
+) -> dict[str, int]:
+    """About the bytes that `held_by_parts` finds after a step, from the weights alone.
+
+    Args:
+        learner: As there.
+        teacher: As there.
+        optim: How AdamW's averages are held.
+        caches: As there.
+    """
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    gradients = _new_bytes(trained, set())
+    return {
+        **_models(learner, teacher, set()),
+        "gradients": gradients,
+        "optimizer": int(2 * gradients * _OF_FLOAT32[optim]),
+        **({"caches": caches} if caches else {}),
+    }
+
+
+def _models(learner: nn.Module, teacher: Teacher | None, known: set[int]) -> dict[str, int]:
+    model = getattr(teacher, "model", None)
     return {
         "student": _new_bytes(_weights(learner), known),
         "teacher": _new_bytes(_weights(model), known) if isinstance(model, nn.Module) else 0,
-        "gradients": _new_bytes((p.grad for p in learner.parameters()), known),
-        "optimizer": _new_bytes(states, known),
     }
 
 

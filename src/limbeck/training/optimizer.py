@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
@@ -53,6 +54,11 @@ def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.op
     return found
 
 
+def trained_parameters(optimizer: torch.optim.Optimizer) -> int:
+    """How many numbers it trains."""
+    return sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Let the next step have this learning rate."""
     for group in optimizer.param_groups:
@@ -60,6 +66,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def step_unless(optimizer: torch.optim.Optimizer, failed: Float[Tensor, ""]) -> None:
+    """Take the optimizer's step where ``failed`` is 0; where it is 1, nothing is changed.
+
+    AdamW decides it on the device. Any other optimizer has no such choice, so the process waits for
+    the answer.
+    """
+    if isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]:
+        # As torch's own GradScaler tells its fused optimizers.
+        optimizer.found_inf = failed  # type: ignore[attr-defined]
+        optimizer.step()
+    elif not bool(failed):
+        optimizer.step()
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:

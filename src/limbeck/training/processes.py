@@ -177,6 +177,16 @@ def summed(values: Mapping[str, float], accelerator: Accelerator) -> dict[str, f
     return dict(zip(values, numbers.tolist(), strict=True))
 
 
+def summed_there(values: Tensor, accelerator: Accelerator) -> Tensor:
+    """The sums of the values over all processes, on their device; waits for none of them.
+
+    The given tensor is changed.
+    """
+    if accelerator.num_processes > 1:
+        torch.distributed.all_reduce(values)
+    return values
+
+
 def whole(tensor: Tensor) -> Tensor:
     """The whole tensor, where each process keeps a shard; every process has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -86,13 +86,23 @@ class Window:
     steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    flops: int = 0
 
-    def add(self, means: Mapping[str, float], tokens: int, seconds: float) -> None:
-        """Add one step."""
+    def add(self, means: Mapping[str, float], tokens: int) -> None:
+        """Add one step; its seconds are added where they are spent."""
         for name, value in means.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps, self.tokens = self.steps + 1, self.tokens + tokens
-        self.seconds += seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the steps so far."""
+        return self.tokens / self.seconds
+
+    @property
+    def flops_per_second(self) -> float:
+        """The operations of the models, over the steps so far."""
+        return self.flops / self.seconds
 
     def facts(self, weights: Mapping[str, float]) -> dict[str, object]:
         """Means over the steps: the weighted loss, and each objective unweighted."""
@@ -100,5 +110,5 @@ class Window:
         return {
             "loss": sum(weights[name] * value for name, value in means.items()),
             "objectives": means,
-            "tokens_per_second": self.tokens / self.seconds,
+            "tokens_per_second": self.tokens_per_second,
         }

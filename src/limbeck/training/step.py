@@ -2,38 +2,38 @@
 
 Objectives give sums; the step divides them once, by counts over all micro-batches
 and processes. A mean of means would make the result depend on how a step is split.
+
+A step never waits for the device: its figures stay there until they are read, and whether they are
+finite is decided there.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ..activations import Activations
-from ..batch import Batch
-from ..errors import DivergedError, TrainingError
+from ..batch import Batch, moved
+from ..errors import TrainingError
+from ..system.device import sums_dtype
 from ..teacher.contract import Teacher
 from .checkpoint import Position
-from .processes import Share, micro_batches, summed, summing_gradients, whole
+from .optimizer import step_unless
+from .processes import (
+    Share,
+    micro_batches,
+    summed,
+    summed_there,
+    summing_gradients,
+    whole,
+)
 from .stage import Stage
+from .taken import Taken
 
 _TOKENS = "tokens read"  # no objective has this name
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Facts of a step, over all processes.
-
-    Attributes:
-        means: Mean of each objective over its items.
-        tokens: Number of tokens that the student read.
-    """
-
-    means: dict[str, float]
-    tokens: int
 
 
 def train_step(
@@ -44,8 +44,13 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     position: Position,
+    failed: Float[Tensor, ""] | None = None,
 ) -> Taken:
-    """Take one optimizer step.
+    """Take one optimizer step, without waiting for the device.
+
+    Where the loss or its gradient is not finite, nothing is changed, and reading the step's figures
+    tells it. An optimizer that cannot leave a step out on the device waits for that answer
+    (`optimizer.step_unless`).
 
     Args:
         learner: As `distribute` returned it.
@@ -55,18 +60,21 @@ def train_step(
         optimizer: Takes the step.
         accelerator: Device, precision and processes.
         position: The position of the run.
+        failed: 0 on the device; becomes 1 where the step is not finite, and steps that are given 1
+            change nothing. None is for a step on its own.
 
     Raises:
-        TrainingError: The loss or its gradient is not finite, or depends on nothing that is
-            trained; no step was taken.
+        TrainingError: The loss depends on nothing that is trained.
     """
     torch.manual_seed(_seed_of(stage, position.step, accelerator.process_index))
     optimizer.zero_grad(set_to_none=True)
     means, tokens = _add_gradients(learner, teacher, stage, batch, accelerator, position)
-    norm = _clip_gradients(optimizer, stage)
-    _check_finite(means, norm, stage, position)
-    optimizer.step()
-    return Taken(means, tokens)
+    norm = _clip_gradients(optimizer, stage).to(means.dtype)
+    failed = torch.zeros((), device=accelerator.device) if failed is None else failed
+    finite = torch.cat([means, norm[None]]).isfinite().all()
+    failed.copy_(failed.maximum((~finite).float()))
+    step_unless(optimizer, failed)
+    return Taken(stage, position, torch.cat([means, norm[None], tokens[None]]))
 
 
 def _add_gradients(
@@ -76,13 +84,13 @@ def _add_gradients(
     batch: Batch,
     accelerator: Accelerator,
     position: Position,
-) -> tuple[dict[str, float], int]:
+) -> tuple[Float[Tensor, " objectives"], Float[Tensor, ""]]:
     """Compute the step's gradients; returns the objectives' means and the student's tokens."""
     share = Share.of(stage.batch_size, accelerator, together=stage.rows_together)
     counts, tokens = _counted(stage, batch, share, accelerator)
-    means = dict.fromkeys(counts, 0.0)
     progress = stage.progress(position.step)
     weights = stage.weights_at(progress)
+    means: dict[str, Tensor] = {}
     for part, weight, last in micro_batches(batch, share, stage.micro_batch_size):
         micro = part.to(accelerator.device)
         with summing_gradients(learner, last=last):
@@ -91,14 +99,20 @@ def _add_gradients(
                 totals = learner(micro, signals, progress)
             # Gradients are averaged over processes, but the counts are over all processes.
             scale = weight * accelerator.num_processes
-            terms = [weights[n] * scale / counts[n] * total for n, total in totals.items()]
+            terms = [_times(weights[n] * scale / counts[n], t) for n, t in totals.items()]
             loss = torch.stack(terms).sum()
             if not loss.requires_grad:
                 raise _nothing_trained(stage, totals)
             torch.autograd.backward(loss)
         for name, total in totals.items():
-            means[name] += weight * float(total.detach()) / counts[name]
-    return summed(means, accelerator), tokens
+            mean = weight * total.detach().to(sums_dtype(total.device)) / counts[name]
+            means[name] = means[name] + mean if name in means else mean
+    return summed_there(torch.stack([means[name] for name in counts]), accelerator), tokens
+
+
+def _times(factor: float | Tensor, total: Tensor) -> Tensor:
+    """A total times a factor, in the precision of the total, as that of a number is."""
+    return (factor.to(total.dtype) if isinstance(factor, Tensor) else factor) * total
 
 
 def _nothing_trained(stage: Stage, names: Iterable[str]) -> TrainingError:
@@ -109,22 +123,10 @@ def _nothing_trained(stage: Stage, names: Iterable[str]) -> TrainingError:
     )
 
 
-def _clip_gradients(optimizer: torch.optim.Optimizer, stage: Stage) -> float:
+def _clip_gradients(optimizer: torch.optim.Optimizer, stage: Stage) -> Float[Tensor, ""]:
     """Scale the gradients down to the stage's `max_grad_norm`; returns their norm before that."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return float(whole(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.max_grad_norm)))
-
-
-def _check_finite(
-    means: Mapping[str, float], norm: float, stage: Stage, position: Position
-) -> None:
-    if not all(map(_finite, [*means.values(), norm])):
-        values = ", ".join(f"{name} {value}" for name, value in means.items())
-        raise DivergedError(
-            f"the loss is not finite at batch {position.step} of stage {stage.name!r} ({values},"
-            f" gradient norm {norm}); no step was taken and the last checkpoint is whole. Lower"
-            f" the learning rate ({stage.optimizer.learning_rate:g}), or use precision: float32"
-        )
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, stage.optimizer.max_grad_norm))
 
 
 def mean_values(
@@ -135,7 +137,7 @@ def mean_values(
     accelerator: Accelerator,
 ) -> dict[str, float]:
     """Each objective's mean over the items of all batches, without learning."""
-    totals = dict.fromkeys(stage.objectives, 0.0)
+    sums: dict[str, Tensor] = {}
     counts = dict.fromkeys(stage.objectives, 0.0)
     was_training = learner.training
     learner.eval()
@@ -148,23 +150,33 @@ def mean_values(
             with accelerator.autocast():
                 found = learner(here, signals)
             for name, total in found.items():
-                totals[name] += weight * float(total)
+                value = weight * total.to(sums_dtype(total.device))
+                sums[name] = sums[name] + value if name in sums else value
                 counts[name] += weight * stage.count(name, mine)
     learner.train(was_training)
+    totals = dict(zip(sums, torch.stack([*sums.values()]).tolist(), strict=True))
     totals, counts = summed(totals, accelerator), summed(counts, accelerator)
     return {name: totals[name] / max(1.0, counts[name]) for name in totals}
 
 
 def _counted(
     stage: Stage, batch: Batch, share: Share, accelerator: Accelerator
-) -> tuple[dict[str, float], int]:
-    """The items of each objective in the whole step, at least 1, and the student's tokens."""
+) -> tuple[Mapping[str, float | Tensor], Float[Tensor, ""]]:
+    """The items of each objective in the whole step, at least 1, and the student's tokens.
+
+    One process knows them from its batch; of several, the sums stay on the device.
+    """
     own = {name: float(stage.count(name, batch)) for name in stage.objectives}
     own[_TOKENS] = float(batch.student.mask.sum())
-    weight = float(share.real > 0)
-    found = summed({name: weight * count for name, count in own.items()}, accelerator)
-    tokens = int(found.pop(_TOKENS))
-    return {name: max(1.0, count) for name, count in found.items()}, tokens
+    device, weight = accelerator.device, float(share.real > 0)
+    if accelerator.num_processes == 1:
+        tokens = torch.full((), own.pop(_TOKENS), dtype=sums_dtype(device), device=device)
+        return {name: max(1.0, count) for name, count in own.items()}, tokens
+    numbers = torch.tensor([weight * count for count in own.values()], dtype=sums_dtype(device))
+    found = summed_there(moved(numbers, device), accelerator)
+    counts = dict(zip(own, found.clamp_min(1.0), strict=True))
+    counts.pop(_TOKENS)
+    return counts, found[-1]
 
 
 def _seed_of(stage: Stage, step: int, process: int) -> int:
@@ -180,7 +192,3 @@ def teacher_signals(
         return Activations()
     with accelerator.autocast():
         return teacher.signals(batch, stage.teacher_needs())
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0

@@ -21,7 +21,7 @@ from ..shapes import Shape, shape_of
 from ..weight_files import read_headers, weight_files
 from ..weight_headers import has_vocabulary_head
 from . import ARCHITECTURES
-from .abilities import abilities, quirks
+from .abilities import abilities
 from .attending import layers_with_attention
 from .lookup import (
     architecture_of,
@@ -29,6 +29,7 @@ from .lookup import (
     proof_of,
 )
 from .proposal import as_yaml
+from .quirks import quirks
 
 
 @dataclass(frozen=True)
