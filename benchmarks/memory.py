@@ -3,7 +3,8 @@
     python benchmarks/memory.py MODEL --prompts DIR/NAME [--rows 4] [--length 256]
 
 Every way is a student of all the layers of MODEL that learns from its labels and from the logits of
-MODEL beside it, for the steps that `limbeck plan` takes, in a process of its own. The model is used
+MODEL beside it, on given text unless the way says that it is generated, for the steps that `limbeck
+plan` takes, in a process of its own. The model is used
 as it was published: its weights are rounded to bfloat16 in a folder that is removed at the end.
 """
 
@@ -36,14 +37,23 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "adapters": (ADAPTERS, {}, {}),
     "low-rank layers, frozen weights in float32": (FACTORS, ALONE, WHOLE),
     "low-rank layers": (FACTORS, ALONE, {}),
+    "adapters, teacher in 8 bits": (ADAPTERS, {}, {}),
+    "adapters, teacher in 4 bits": (ADAPTERS, {}, {}),
+    "adapters, text by both models": (ADAPTERS, {"policy": {"kind": "switch"}}, {}),
+    "adapters, text by both models in bfloat16": (
+        ADAPTERS,
+        {"policy": {"kind": "switch", "precision": "bfloat16"}},
+        {},
+    ),
 }
+BITS = {"adapters, teacher in 8 bits": "int8", "adapters, teacher in 4 bits": "int4"}
 
 
 def recipe_of(way: str, model: str, prompts: str, rows: int, length: int) -> dict[str, Any]:
     """The recipe of a way."""
     student, stage, training = WAYS[way]
     return {
-        "teacher": model,
+        "teacher": {"model": model, "quantize": BITS.get(way)},
         "student": {"init_from_teacher": {"layers": "first"}, **student},
         "data": {"prompts": prompts, "max_length": length, "max_new_tokens": length // 4},
         "stages": [

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from limbeck.data.hub_tables import hub_tables
+from limbeck.data.kept_rows import KeptRows
 from limbeck.data.row_files import content_of_rows, name_of_rows, stored_rows
 from limbeck.data.rows import RowSource, parse_location
 from limbeck.errors import DataError
@@ -155,6 +156,23 @@ def test_class_labels_keep_their_names(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="someone/sentiment: the column 'x' for `text` is not ther"):
         rows_of(RowSource("someone/sentiment", name="english", text="x"))
     hub_tables.cache_clear()
+
+
+def test_a_stream_is_read_once_where_its_rows_are_json():
+    begun = []
+
+    def stream(values):
+        begun.append(len(values))
+        yield from ((({"n": value}), f"row {n}") for n, value in enumerate(values))
+
+    kept = KeptRows(lambda: stream([1, [2.5, None], "\ud800\n"]))
+    assert next(kept.read()) == ({"n": 1}, "row 0")  # not the whole: nothing is kept
+    whole = list(kept.read())
+    both = zip(kept.read(), kept.read(), strict=True)  # two readers at a time
+    assert all(one == other == wanted for (one, other), wanted in zip(both, whole, strict=True))
+    assert begun == [3, 3] and whole[2] == ({"n": "\ud800\n"}, "row 2")
+    other = KeptRows(lambda: stream([b"a", 2]))
+    assert list(other.read()) == list(other.read()) and begun == [3, 3, 2, 2]
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):

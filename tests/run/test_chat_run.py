@@ -3,6 +3,7 @@
 import json
 import re
 
+import datasets
 import pytest
 import torch
 from conftest import TOKENS, make_model, make_text
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
+from limbeck.data.hub_tables import hub_tables
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.read import override
 from limbeck.run.batches import stage_batches, stage_held_out
@@ -185,3 +187,38 @@ def test_templates_are_tried_on_every_kind_of_conversation(raw, chats, tmp_path,
     _, problems = check(raw)
     assert "line 60 of" in dict(problems)["data.chat_template"]
     assert "drops a message of the role tool ('a result')" in dict(problems)["data.chat_template"]
+
+
+def test_chats_on_the_hub_are_read_once(raw, chats, monkeypatch):
+    rows = [json.loads(line) for line in chats.read_text(encoding="utf-8").splitlines()]
+    passes = []
+
+    def stream():
+        passes.append(0)
+        for row in rows:
+            passes[-1] += 1
+            yield row
+
+    features = datasets.Dataset.from_list(rows).features
+    streamed = datasets.IterableDataset.from_generator(stream, features=features)
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda *_, **__: datasets.IterableDatasetDict({"train": streamed}),
+    )
+    hub_tables.cache_clear()
+    raw["data"]["prompts"]["path"] = "someone/chats"
+    setup = prepare(raw)
+    table = prompt_batches(setup, held_out=False, size=1).table
+    assert len(table) + len(held_out_prompts(setup)) == 60
+    assert passes == [60]
+    raw["data"]["prompts"]["path"] = str(chats)
+    here = prompt_batches(prepare(raw), held_out=False, size=1).table
+    assert all((a == b).all() for a, b in zip(here.prompts, table.prompts, strict=True))
+    hub_tables.cache_clear()
+
+
+def test_scored_conversations_that_are_learned_are_counted(raw, chats):
+    raw["evaluation"] |= {"tasks": [{"path": str(chats), "messages": "talk"}]}
+    warnings = " ".join(prepare(raw).warnings)
+    assert re.search(r"chats: 5\d of its 60 scored rows are among `data.prompts`", warnings)

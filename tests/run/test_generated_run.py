@@ -84,6 +84,7 @@ def test_every_policy_gives_a_student_that_generates(raw, tmp_path, prompts, kin
     assert metrics.keys() == {
         *("rouge_l", "bits_per_byte", "perplexity", "ended", "words"),
         *("cut_prompts", "cut_references"),
+        *(f"bits_per_byte_{third}_third" for third in ("first", "middle", "last")),
     }
     by_position = run.report["by_position"]
     assert all(len(parts) == 3 for parts in by_position.values()) and len(by_position) == 3
@@ -601,3 +602,25 @@ def test_queries_are_asked_of_their_meetings(tmp_path):
     (tmp_path / "q_meetings.dev.jsonl").unlink()
     with pytest.raises(DataError, match="q_meetings.dev.jsonl"):
         load_task(str(tmp_path / "q"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_caches_of_generation_are_a_part_of_the_memory(raw, tmp_path, precision):
+    raw["stages"][0]["policy"] = {"kind": "switch", "precision": precision}
+    run = distill(raw, tmp_path / "run")
+    setup, batches = prepare(raw), batches_of(raw)[1]
+    assert batches.held_bytes() == 0
+    batches.batch(0)
+    size = 2 if precision == "bfloat16" else 4
+    static = next(iter(batches._readers._kept.values())).static
+    both = sum(
+        2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+        for config in (side.config for side in (setup.models.student, setup.models.teacher))
+    )
+    assert batches.held_bytes() == size * both * static.rows * static.places
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    told = [record["memory"]["caches"] for record in log if "memory" in record]
+    assert told and set(told) == {batches.held_bytes()}
+    assert run.report["training"]["memory"]["caches"] == batches.held_bytes()
+    assert "caches of generation" in (run.folder / "report" / "report.md").read_text()
+    assert probe(setup, 0).memory["caches"] == batches.held_bytes()

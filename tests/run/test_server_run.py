@@ -322,3 +322,24 @@ def test_a_vocabulary_with_rows_of_no_token(raw, decoder, weightless, tmp_path):
 def test_the_schema_has_the_short_form():
     forms = recipe_schema()["$defs"]["TeacherPart"]["properties"]["server"]["anyOf"]
     assert {"type": "string"} in forms and len(forms) == 3
+
+
+def test_a_run_resumes_at_another_address_with_the_same_model_alone(
+    raw, decoder, weightless, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(clients, "_FIRST_PAUSE", 0.001)
+    raw["training"]["save_steps"] = 1
+    with serving(Dying(decoder, name="one")) as url:
+        distill(on_server(raw, weightless, url), tmp_path / "whole")
+    dying = Dying(decoder, name="one")
+    dying.lives = 8 + 8 + 10
+    with serving(dying) as url, pytest.raises(ServerError, match="CUDA error"):
+        distill(on_server(raw, weightless, url, max_retries=1), tmp_path / "broken")
+    refused = pytest.raises(ServerError, match="serves 'two', and this run has learned from 'one'")
+    with serving(LogprobServer(decoder, name="two")) as url, refused:
+        distill(on_server(raw, weightless, url), tmp_path / "broken")
+    with serving(LogprobServer(decoder, name="one")) as other:
+        with pytest.raises(RecipeError, match=r"another recipe .different: teacher"):
+            distill(on_server(raw, weightless, other, top_k=TOP - 1), tmp_path / "broken")
+        distill(on_server(raw, weightless, other, model="one"), tmp_path / "broken")
+    same_run(tmp_path / "whole", tmp_path / "broken")

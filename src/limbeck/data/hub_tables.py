@@ -1,11 +1,13 @@
 """Datasets on the hub, and folders that `datasets` has saved, as tables."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, first_line
+from .kept_rows import KeptRows
 from .tables import Rows, Table, class_names
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def hub_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
 # Cached, because asking the hub takes seconds, and a plan names a dataset several times.
 @lru_cache(maxsize=16)
 def hub_tables(name: str, configuration: str | None) -> dict[str, Table]:
-    """Every split of a dataset on the hub, streamed once its rows are read.
+    """Every split of a dataset on the hub, streamed once its rows are read, and only once.
 
     Args:
         name: Of the dataset.
@@ -44,7 +46,7 @@ def hub_tables(name: str, configuration: str | None) -> dict[str, Table]:
 
     try:
         found = datasets.load_dataset(name, configuration, streaming=True)
-        return {str(split): _dataset_table(some, name) for split, some in found.items()}
+        return {str(split): _kept(_dataset_table(some, name)) for split, some in found.items()}
     except Exception as error:  # `datasets` passes on the errors of many readers
         raise _unreachable(name, 0, error) from error
 
@@ -67,6 +69,16 @@ def saved_tables(folder: Path) -> dict[str, Table]:
         ) from error
     splits = found if isinstance(found, datasets.DatasetDict) else {"train": found}
     return {str(split): _dataset_table(some, str(folder)) for split, some in splits.items()}
+
+
+def _kept(table: Table) -> Table:
+    """A table whose rows are streamed once for every choice of columns."""
+
+    @cache
+    def rows(columns: tuple[str, ...]) -> KeptRows:
+        return KeptRows(lambda: table.read(columns))
+
+    return replace(table, read=lambda columns: rows(tuple(columns)).read())
 
 
 def _dataset_table(dataset: "Dataset | IterableDataset", name: str) -> Table:

@@ -51,6 +51,21 @@ class PlainPrompt(NamedTuple):
     document: Any = None
 
 
+def are_prompts(fields: Collection[str]) -> bool:
+    """Whether rows with these fields are prompts with answers, and no rows with labels or tags.
+
+    >>> are_prompts(["instruction", "output", "text"]), are_prompts(["prompt", "label"])
+    (True, False)
+    """
+    there = {*fields}
+    if not there.isdisjoint(("label", "tokens", "tags")):
+        return False
+    return any(
+        not there.isdisjoint(kind.asks) and not (kind.answers and there.isdisjoint(kind.answers))
+        for kind in _KINDS
+    )
+
+
 def read_row(
     row: Mapping[str, Any],
     place: str,

@@ -1,6 +1,6 @@
 """Prompts with reference answers, from which decoders learn to generate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ..system.fingerprints import content_of
 from .chats import Conversation
 from .json_lines import file_of_split, has_split, read_rows
 from .prompt_kinds import PlainPrompt, read_row
-from .prompt_sources import PromptLocation, PromptSource
+from .prompt_sources import PromptColumns, PromptLocation, PromptSource
 from .row_files import are_rows, content_of_rows, files_of_rows, name_of_rows, stored_rows
 
 _DOCUMENTS = "_meetings"  # end of the name of the file with the documents of prompts
@@ -46,27 +46,47 @@ def read_prompts(
     Args:
         location: DIR/NAME of files of JSON lines, gzipped or not; a file or folder of rows, or
             their description.
-        split: The split in the name of the files; of a description, ``train``.
+        split: Of the rows, which stands in the name of files DIR/NAME.
         answered: False also accepts prompts without an answer.
 
     Raises:
         DataError: A file is missing or broken, or a row is not a prompt.
     """
+    return (prompt for prompt, _ in prompts_and_places(location, split, answered=answered))
+
+
+def prompts_and_places(
+    location: PromptLocation, split: str, *, answered: bool = True
+) -> Iterator[tuple[Prompt, str]]:
+    """The prompts of a location as `read_prompts` gives them, and the place of each.
+
+    Raises:
+        DataError: As `read_prompts`.
+    """
     if (source := source_of_prompts(location)) is None:
         for row, place in read_with_documents(Path(str(location)), split):
-            yield _prompt_of(read_row(row, place, answered=answered), place)
+            yield prompt_of(row, place, answered=answered), place
         return
     named = [field for field, column in source.columns.items() if column]
     for found in stored_rows(source).read(split):
         said = read_row(
             found.values, found.place, named=named, columns=found.columns, answered=answered
         )
-        yield _prompt_of(said, found.place)
+        yield _prompt_of(said, found.place), found.place
 
 
-def source_of_prompts(location: PromptLocation) -> PromptSource | None:
+def prompt_of(row: Mapping[str, Any], place: str, *, answered: bool = True) -> Prompt:
+    """A row by the names of the fields as a prompt.
+
+    Raises:
+        DataError: It is of no known kind, of several, or not as its kind should be.
+    """
+    return _prompt_of(read_row(row, place, answered=answered), place)
+
+
+def source_of_prompts(location: PromptLocation) -> PromptColumns | None:
     """The description of a location; None where it is DIR/NAME of files of JSON lines."""
-    if isinstance(location, PromptSource):
+    if isinstance(location, PromptColumns):
         return location
     return PromptSource(location) if are_rows(location) else None
 
@@ -135,7 +155,7 @@ def name_of_prompts(location: PromptLocation) -> str:
     return Path(str(location)).name if source is None else name_of_rows(source)
 
 
-def as_prompt(row: dict[str, Any], place: str) -> Prompt:
+def as_prompt(row: Mapping[str, Any], place: str) -> Prompt:
     """A row with ``prompt``, ``references`` and, optionally, a ``document``, as a prompt.
 
     Raises:

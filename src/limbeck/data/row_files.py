@@ -12,7 +12,7 @@ from .hub_tables import hub_tables, saved_tables
 from .json_lines import has_split, read_array, read_rows
 from .lines import read_lines
 from .row_fields import Row, rows_of_objects, rows_of_table
-from .rows import RowSource, StoredSource
+from .rows import StoredSource
 from .tables import Table, csv_table, parquet_table
 
 _ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt")  # each also .gz
@@ -114,13 +114,14 @@ def content_of_rows(source: StoredSource) -> str:
 def name_of_rows(source: StoredSource) -> str:
     """What results call the rows.
 
+    >>> from limbeck.data.rows import RowSource
     >>> name_of_rows(RowSource("data/reviews.csv.gz"))
     'reviews'
     >>> name_of_rows(RowSource("nyu-mll/glue", name="sst2"))
     'glue_sst2'
     """
-    if isinstance(source, RowSource) and source.task_name:
-        return source.task_name
+    if source.given_name:
+        return source.given_name
     file = Path(source.path)
     stem = _stem(file).removesuffix(".train") if ending_of_rows(file) else file.resolve().name
     if stem in _SPLITS:  # data/reviews/train.csv

@@ -131,6 +131,14 @@ class StoredSource:
         """The column that is named for each field."""
         return {}
 
+    @property
+    def given_name(self) -> str | None:
+        """What the user calls the rows in results, if anything."""
+        return None
+
+
+TaskName = Annotated[str | None, Field(pattern=r"^[\w+.-]*\w[\w+.-]*$")]
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RowSource(StoredSource):
@@ -166,7 +174,7 @@ class RowSource(StoredSource):
     problem_type: Literal["classification", "regression"] | None = Field(
         default=None, description="whether labels are classes or numbers"
     )
-    task_name: Annotated[str | None, Field(pattern=r"^[\w+.-]*\w[\w+.-]*$")] = Field(
+    task_name: TaskName = Field(
         default=None, description="in results; as the file is called by default"
     )
 
@@ -182,6 +190,11 @@ class RowSource(StoredSource):
     def columns(self) -> dict[str, str | None]:
         """The column that is named for each field."""
         return {field: getattr(self, field) for field in FIELDS}
+
+    @property
+    def given_name(self) -> str | None:
+        """What the user calls the rows in results, if anything."""
+        return self.task_name
 
 
 _Source = TypeVar("_Source", bound=StoredSource)
@@ -214,6 +227,25 @@ def parse_source(value: Any, kind: type[_Source], example: str) -> str | _Source
     """
     if isinstance(value, kind):
         return value
+    value = path_or_mapping(value, example)
+    if isinstance(value, str):
+        return value
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise DataError("; ".join(_problems(error, kind))) from error
+
+
+def path_or_mapping(value: Any, example: str) -> str | Mapping[str, Any]:
+    """A path, or the mapping that a value is or holds as YAML.
+
+    Args:
+        value: As of `parse_source`.
+        example: Of a mapping, for messages.
+
+    Raises:
+        DataError: It is neither.
+    """
     value = str(value) if isinstance(value, PurePath) else value
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
@@ -221,16 +253,11 @@ def parse_source(value: Any, kind: type[_Source], example: str) -> str | _Source
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             said = " ".join(str(error).split())
             raise DataError(f"{value:.200} is not YAML ({said:.200}); write {example}") from error
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (str, Mapping)):
         raise DataError(
             f"{value!r:.100} says no place of rows; give a path, or a mapping as {example}"
         )
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise DataError("; ".join(_problems(error, kind))) from error
+    return value
 
 
 def _problems(error: ValidationError, kind: type[StoredSource]) -> Iterator[str]:

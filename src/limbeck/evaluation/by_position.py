@@ -14,7 +14,9 @@ from ..batch import Tokens
 from ..data.prompts import Prompt
 from ..errors import EvaluationError
 from ..generation.thirds import means_by_third, thirds_of
+from ..tokenization.load import load_tokenizer
 from ..tokenization.prompts import PromptTable
+from .askable import check_askable
 from .settings import GenerationSettings
 from .tasks import Task
 from .text_generator import TextGenerator, answered_batches
@@ -26,8 +28,12 @@ def positions_of_task(
     """How good a model folder is in each third of the texts of a task; see `by_position`.
 
     Raises:
-        EvaluationError: One of them is no decoder, or their tokens differ.
+        DataError: Conversations of the task do not suit a chat template.
+        EvaluationError: One of them is no decoder, or their tokens differ; or there are
+            conversations, and no chat template is to be used.
     """
+    for name in (model, teacher):
+        check_askable(task, load_tokenizer(name), settings)
     both = TextGenerator.load(model), TextGenerator.load(teacher)
     if both[0].tokenizer.get_vocab() != both[1].tokenizer.get_vocab():
         raise EvaluationError(

@@ -69,6 +69,8 @@ def _fingerprint(
     digest = hashlib.sha256(json.dumps(facts).encode())
     for example in [*task.train, *task.test]:
         digest.update(repr(example).encode())
+        if example.conversation:
+            digest.update(repr(example.conversation).encode())
     return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Notes on how rows were read: labels that are numbers may have been meant as classes."""
 
+from ..data.rows import RowSource
 from .tasks import TASKS, Task, TaskKind, numbers_of
 
 
@@ -13,7 +14,7 @@ def scoring_notes(task: Task) -> list[str]:
     mine: its labels are whole numbers (0, 1), so it is scored as regression ...
     """
     notes = [f"{task.name}: {note}" for note in task.notes]
-    said = task.source is not None and task.source.problem_type is not None
+    said = isinstance(task.source, RowSource) and task.source.problem_type is not None
     if task.kind is not TaskKind.REGRESSION or said or task.scored_as in TASKS:
         return notes  # the labels of a published regression task are numbers
     if not all(float(row.label or 0).is_integer() for row in [*task.train, *task.test]):

@@ -10,13 +10,16 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from ..data.json_lines import file_of_split, has_split, read_rows
+from ..data.prompt_kinds import are_prompts
+from ..data.prompt_sources import PromptTaskSource, TaskLocation, TaskLocationField, parse_task
 from ..data.prompts import files_of_prompts, read_with_documents
 from ..data.row_files import content_of_rows, files_of_rows, name_of_rows, stored_rows
-from ..data.rows import Location, LocationField, RowSource, parse_location
+from ..data.rows import RowSource, StoredSource, parse_location
 from ..errors import DataError
 from ..system.fingerprints import content_of
 from .leaks import check_leak, shared_places
 from .mapped_rows import read_mapped_rows, read_unlabelled, source_of
+from .prompt_tasks import prompts_of_rows, read_prompt_rows
 from .task_rows import choices, example_of, kind_of_rows
 from .tasks import METRICS, TASKS, Example, Task, TaskKind, check_known, ranking_headline
 
@@ -30,7 +33,8 @@ def load_task(location: Any, *, test_split: str | None = None) -> Task:
         location: Folder and common name of files of JSON lines. ``DIR/sib200_en>sib200_ru`` learns
             from the rows of the first and is scored on those of the second, in the same
             folder: transfer from one language to another. Or a file or folder of rows; or their
-            description, as a `RowSource` or a mapping of its fields.
+            description, as a `RowSource` or, of prompts and conversations, a `PromptTaskSource`, or
+            a mapping of its fields.
         test_split: ``dev``, ``test`` or another; by default dev, else test.
 
     Raises:
@@ -39,8 +43,8 @@ def load_task(location: Any, *, test_split: str | None = None) -> Task:
             known by name and its rows cannot be scored as that task is, or all scored rows of a
             description are among its training rows.
     """
-    location = parse_location(location)
-    if (source := source_of(location)) is not None:
+    location = parse_task(location)
+    if (source := _described(location)) is not None:
         return _described_task(source, test_split, _states(files_of_rows(source)))
     test_split, files = _files(str(location), test_split)
     return _task_in_state(str(location), test_split, _states(files))
@@ -76,8 +80,8 @@ def name_of_task(location: Any) -> str:
     Raises:
         DataError: The location is none.
     """
-    location = parse_location(location)
-    if (source := source_of(location)) is not None:
+    location = parse_task(location)
+    if (source := _source(location)) is not None:
         return name_of_rows(source)
     learned, scored = _places(str(location))
     return f"{learned.name}_to_{scored.name}" if scored != learned else scored.name
@@ -89,8 +93,8 @@ def content_of_task(location: Any, *, test_split: str | None = None) -> str:
     Raises:
         DataError: A file is missing.
     """
-    location = parse_location(location)
-    if (source := source_of(location)) is not None:
+    location = parse_task(location)
+    if (source := _source(location)) is not None:
         return content_of_rows(source)
     return content_of(*_files(str(location), test_split)[1])
 
@@ -101,12 +105,32 @@ def is_generation_task(location: Any) -> bool:
     Raises:
         DataError: There is no file, or its first row is broken.
     """
-    location = parse_location(location)
-    if (source := source_of(location)) is not None:
-        return _first_has_references(source, _states(files_of_rows(source)))
+    location = parse_task(location)
+    if (source := _described(location)) is not None:
+        return isinstance(source, PromptTaskSource) or _first_has_references(
+            source, _states(files_of_rows(source))
+        )
     learned = Path(str(location).partition(">")[0].strip())
     row, _ = next(read_rows(file_of_split(learned, "train")))
-    return "references" in row
+    return "references" in row or are_prompts(row)
+
+
+def _source(location: TaskLocation) -> RowSource | PromptTaskSource | None:
+    """The description of a location as it was given; None of task files."""
+    return location if isinstance(location, PromptTaskSource) else source_of(location)
+
+
+def _described(location: TaskLocation) -> RowSource | PromptTaskSource | None:
+    """The description of a location, of prompts where its rows are such; None of task files."""
+    source = _source(location)
+    if not isinstance(source, RowSource):
+        return source
+    return _as_prompts(source, _states(files_of_rows(source))) or source
+
+
+@lru_cache(maxsize=16)
+def _as_prompts(source: RowSource, states: _States) -> PromptTaskSource | None:
+    return prompts_of_rows(source)
 
 
 @lru_cache(maxsize=16)
@@ -156,8 +180,11 @@ def _task_in_state(location: str, test_split: str, states: _States) -> Task:
 
 
 @lru_cache(maxsize=16)
-def _described_task(source: RowSource, test_split: str | None, states: _States) -> Task:
-    rows = read_mapped_rows(source, test_split)
+def _described_task(
+    source: RowSource | PromptTaskSource, test_split: str | None, states: _States
+) -> Task:
+    read: Any = read_prompt_rows if isinstance(source, PromptTaskSource) else read_mapped_rows
+    rows = read(source, test_split)
     task = _task(
         name_of_rows(source),
         rows.train,
@@ -212,9 +239,9 @@ def _read(location: Path, split: str) -> Iterator[Example]:
         yield example_of(row, place)
 
 
-def _each_name_once(locations: list[Location]) -> list[Location]:
+def _each_name_once(locations: list[TaskLocation]) -> list[TaskLocation]:
     """Refuse two tasks of one name: the results of one would replace those of the other."""
-    seen: dict[str, Location] = {}
+    seen: dict[str, TaskLocation] = {}
     for location in locations:
         try:
             name = name_of_task(location)
@@ -222,7 +249,7 @@ def _each_name_once(locations: list[Location]) -> list[Location]:
             continue  # is refused with its own place once it is read
         if name in seen:
             places = [
-                one.path if isinstance(one, RowSource) else one for one in (seen[name], location)
+                one.path if isinstance(one, StoredSource) else one for one in (seen[name], location)
             ]
             said = f"{places[0]} and {places[1]} are both called {name!r}; name one"
             said += f" otherwise, as {{path: {places[1]}, task_name: ANOTHER}}"
@@ -232,4 +259,4 @@ def _each_name_once(locations: list[Location]) -> list[Location]:
 
 
 # Tasks as a field of a recipe.
-TaskLocations = Annotated[list[LocationField], AfterValidator(_each_name_once)]
+TaskLocations = Annotated[list[TaskLocationField], AfterValidator(_each_name_once)]

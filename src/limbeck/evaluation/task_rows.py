@@ -5,10 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..data.prompts import as_prompt
+from ..data.prompt_kinds import are_prompts
+from ..data.prompts import Prompt, as_prompt, prompt_of
 from ..data.rows import FIELDS
 from ..errors import DataError
 from .tasks import Example, TaskKind
+
+# Of a row of messages with references; whatever else it has is not read.
+_CHAT_FIELDS = ("prompt", "references", "document", "system", "tools")
 
 
 def example_of(
@@ -32,8 +36,12 @@ def example_of(
     given = {name for name in FIELDS if row.get(name) is not None}
     if "references" in row:
         _refuse(given, "`references`", place)
-        prompt = as_prompt(dict(row), place)
-        return Example(text=prompt.text, references=prompt.references, place=place)
+        if isinstance(row.get("prompt"), list) or row.get("system") or row.get("tools"):
+            told = {field: value for field, value in row.items() if field in _CHAT_FIELDS}
+            return example_of_prompt(prompt_of(told, place), place)
+        return example_of_prompt(as_prompt(row, place), place)
+    if labelled and are_prompts(row):
+        return example_of_prompt(prompt_of(row, place), place)
     for name in sorted(given & {"text", "text_pair"}):
         if not isinstance(row[name], str):
             raise DataError(f"{place}: {name} {row[name]!r:.60} is not a string")
@@ -57,6 +65,16 @@ def example_of(
     return Example(row["text"], row.get("text_pair"), label, place=place)
 
 
+def example_of_prompt(prompt: Prompt, place: str) -> Example:
+    """A prompt, or a conversation, as an example."""
+    return Example(
+        text=prompt.text,
+        references=prompt.references,
+        conversation=prompt.conversation,
+        place=place,
+    )
+
+
 def _missing(
     row: Mapping[str, Any], place: str, columns: Sequence[str] | None, *, labelled: bool
 ) -> str:
@@ -64,7 +82,7 @@ def _missing(
     if empty := [name for name in ("text", "label") if name in row and row[name] is None]:
         return f"{place}: `{empty[0]}` is empty; give a value, or leave the row out"
     there = ", ".join(map(str, row if columns is None else columns)) or "none"
-    needed = "`text` and `label`, `tokens` and `tags`, or `prompt` and `references`"
+    needed = "`text` and `label`, `tokens` and `tags`, `prompt` and `references`, or `messages`"
     needed = needed if labelled else "`text`, `text` and `text_pair`, or `tokens`"
     hint = "" if columns is None else "; name their columns, as {text: body, label: stars}"
     return f"{place} has the fields {there}; needed are {needed}{hint}"

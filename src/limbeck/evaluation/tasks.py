@@ -7,8 +7,9 @@ from enum import Enum
 
 import numpy as np
 
+from ..data.chats import Conversation
 from ..data.prompts import Prompt
-from ..data.rows import RowSource
+from ..data.rows import StoredSource
 from ..errors import DataError
 from .rankings import ranked_queries
 
@@ -28,8 +29,8 @@ class Example:
     """One row of a task.
 
     A tagging task has words and tags, a classification task a text (or a pair) and a label, a
-    generation task a prompt as its text and references. ``place`` is the file and line of the
-    row, for messages.
+    generation task a prompt as its text and references, or a conversation, whose last answer is the
+    reference. ``place`` is the file and line of the row, for messages.
     """
 
     text: str | None = None
@@ -38,6 +39,7 @@ class Example:
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     references: tuple[str, ...] | None = None
+    conversation: Conversation | None = field(default=None, repr=False, hash=False)
     place: str = field(default="", compare=False, repr=False)
 
 
@@ -123,14 +125,14 @@ class Task:
     labels: tuple[str, ...]
     tags: tuple[str, ...]
     scored_as: str = ""
-    source: RowSource | None = None
+    source: StoredSource | None = None
     notes: tuple[str, ...] = ()
     shared: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def prompts(self) -> list[Prompt]:
         """The prompts of the test rows with their references, where texts are generated."""
-        return [Prompt(str(row.text), row.references or ()) for row in self.test]
+        return [Prompt(str(row.text), row.references or (), row.conversation) for row in self.test]
 
     @property
     def relevances(self) -> list[float]:

@@ -12,7 +12,13 @@ from ..training.stage import Stage
 from .amounts import amount_problems, amount_warnings
 from .describe import describe_models
 from .ensemble import ensemble_problems, with_ensemble
-from .evaluation import chat_problems, evaluation_problems, prompted_alike, task_warnings
+from .evaluation import (
+    chat_problems,
+    evaluation_problems,
+    learned_warnings,
+    prompted_alike,
+    task_warnings,
+)
 from .layers import attention_problems, prediction_problems, window_warnings
 from .low_rank import factor_stage_problems, frozen_problems, low_rank_problems
 from .parse import Parsed, parse, problems_message
@@ -117,12 +123,19 @@ def _described(parsed: Parsed) -> tuple[Models | None, list[Problem], list[str]]
 
 
 def _reading_problems(models: Models, data: DataPart) -> list[Problem]:
-    """Sequences and prompts that the student cannot read as they are."""
+    """Sequences and prompts that a model cannot read as they are."""
     problems = template_problems(models, data)
+    parts = f", of which {data.longest_response} the response (`max_new_tokens`)"
+    said = f"is {data.max_length}{parts if data.prompts else ''}, but the"
     limit = models.student.shape.max_position_embeddings
     if data.max_length > limit:
-        message = f"is {data.max_length}, but the student reads {limit} at most"
+        message = f"{said} student reads {limit} at most; make it smaller"
         problems.append(("data.max_length", message))
+    elif models.teacher and (data.text or data.prompts) and not models.two_vocabularies:
+        limit = models.teacher.shape.max_position_embeddings
+        if data.max_length > limit:
+            message = f"{said} teacher reads {limit} at most; make it smaller, or name a teacher"
+            problems.append(("data.max_length", f"{message} that reads more"))
     return problems
 
 
@@ -178,6 +191,7 @@ def _warnings(recipe: Recipe, models: Models, stages: Sequence[Stage]) -> list[s
         *normalizer_warnings(models, recipe.student, recipe.data),
         *spelled_warnings(models, recipe.data),
         *task_warnings(recipe.evaluation),
+        *learned_warnings(recipe.data, recipe.evaluation),
         *window_warnings(models, stages),
         *amount_warnings(models, recipe.data, stages),
     ]

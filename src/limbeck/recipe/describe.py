@@ -54,7 +54,7 @@ def _described_teacher(
             problem, note = check_weights(part.model, architecture=architecture)
         problems = _beyond_the_table(shape, "teacher.model")
         problems += [("teacher.model", problem)] if problem else []
-        if part.quantize and (missing := quantization_missing()):
+        if part.quantize == "int8" and (missing := quantization_missing()):
             problems.append(("teacher.quantize", missing))
         side = ModelSide(part.model, config, shape, architecture, tokenizer)
         chain = sentence_model(part.model)

@@ -3,15 +3,18 @@
 from dataclasses import replace
 
 from ..errors import LimbeckError, Problem
+from ..evaluation.askable import check_askable
 from ..evaluation.leaks import leak_notes
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.task_files import is_generation_task, load_task
+from ..evaluation.tasks import Task
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
 from ..models.weight_headers import check_body, has_vocabulary_head
 from ..tokenization.load import load_tokenizer
-from .schema import EvaluationPart, Recipe
+from .prompts import split_prompts
+from .schema import DataPart, EvaluationPart, Recipe
 from .sides import Models
 
 
@@ -52,6 +55,27 @@ def task_warnings(evaluation: EvaluationPart) -> list[str]:
     return [note for task in tasks for note in (*scoring_notes(task), *leak_notes(task))]
 
 
+def learned_warnings(data: DataPart, evaluation: EvaluationPart) -> list[str]:
+    """Tasks of prompts of which the student learns the very answers that are scored."""
+    tasks = [
+        load_task(task, test_split=evaluation.split)
+        for task in evaluation.tasks
+        if is_generation_task(task)
+    ]
+    if not data.prompts or not tasks:
+        return []
+    known = {(row.identity, row.references[0]) for row in split_prompts(data, held_out=False)}
+    found = []
+    for task in tasks:
+        count = sum((row.identity, row.references[0]) in known for row in task.prompts)
+        if count:
+            found.append(
+                f"{task.name}: {count:,} of its {len(task.prompts):,} scored rows are among"
+                " `data.prompts`, with the same answers, and are learned; score rows that are not"
+            )
+    return found
+
+
 def prompted_alike(recipe: Recipe) -> EvaluationPart:
     """How models are prompted: as in the recipe's data, unless its evaluation says otherwise."""
     part, data = recipe.evaluation, recipe.data
@@ -65,9 +89,20 @@ def prompted_alike(recipe: Recipe) -> EvaluationPart:
 
 
 def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
-    """Models that are prompted in a chat template, and have none."""
+    """Models that are prompted in a chat template and have none, or one that does not suit."""
     part = recipe.evaluation
-    if not part.generation.chat_template or not any(map(is_generation_task, part.tasks)):
+    generation = [
+        (number, load_task(location, test_split=part.split))
+        for number, location in enumerate(part.tasks)
+        if is_generation_task(location)
+    ]
+    if not part.generation.chat_template:
+        return [
+            ("evaluation.generation.chat_template", message)
+            for _, task in generation
+            if (message := _needs_template(task))
+        ]
+    if not generation:
         return []
     asked = {"the student": models.student.tokenizer}
     if models.teacher is not None and part.teacher:
@@ -75,8 +110,28 @@ def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
     if part.baseline:
         asked[part.baseline] = load_tokenizer(model_of_run(part.baseline))
     message = "asks all models in their chat template, and {} has none; say false, or name one"
-    return [
+    problems = [
         ("evaluation.generation.chat_template", message.format(who))
         for who, tokenizer in asked.items()
         if not tokenizer.chat_template
     ]
+    if problems:
+        return problems
+    for number, task in generation:
+        for who, tokenizer in asked.items():
+            try:
+                check_askable(task, tokenizer, part.generation)
+            except LimbeckError as error:
+                problems.append((f"evaluation.tasks.{number}", f"of {who}: {error}"))
+    return problems
+
+
+def _needs_template(task: Task) -> str | None:
+    """Why a task cannot be measured without a chat template, if it cannot."""
+    first = next((row.conversation for row in task.test if row.conversation), None)
+    if first is None:
+        return None
+    return (
+        f"is needed for {task.name}, of which {first.place} is a conversation; say true, or give"
+        " rows of prompt and response"
+    )

@@ -21,7 +21,7 @@ from .parse_policy import KINDS
 from .schema import Recipe
 
 FILE = Path(__file__).parent / "recipe.schema.json"
-_ATTRIBUTE = re.compile(r"^    (\w+): (.+?)(?=\n    \w+: |\Z)", re.MULTILINE | re.DOTALL)
+_ATTRIBUTE = re.compile(r"^    (\w+): (.+?)(?=\n    \w+: |\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _also(field: dict[str, Any], *forms: dict[str, Any]) -> dict[str, Any]:
 
 
 def _objective_schema(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    schema = _options_schema(OPTIONS[name], definitions)
+    schema = _options_of(OPTIONS[name], definitions)
     weight = _referred(TypeAdapter(NumberOrRamp).json_schema(), definitions)
     weight |= {"description": "of the loss: a number, or a ramp over the stage", "default": 1.0}
     schema["properties"] |= {
@@ -80,14 +80,20 @@ def _objective_schema(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _policy_schema(definitions: dict[str, Any]) -> dict[str, Any]:
-    schema = _options_schema(PolicyOptions, definitions)
+    schema = _options_of(PolicyOptions, definitions)
     for options in RULE_OPTIONS.values():
-        schema["properties"] |= _options_schema(options, definitions)["properties"]
+        schema["properties"] |= _options_of(options, definitions)["properties"]
     schema["properties"]["kind"] = {"enum": [*KINDS]}
     return {**schema, "required": ["kind"]}
 
 
-def _options_schema(options: type, definitions: dict[str, Any]) -> dict[str, Any]:
+def options_schema(options: type) -> dict[str, Any]:
+    """The schema of a part of a recipe or of a dataclass of options, with its definitions."""
+    definitions: dict[str, Any] = {}
+    return {**_options_of(options, definitions), "$defs": definitions}
+
+
+def _options_of(options: type, definitions: dict[str, Any]) -> dict[str, Any]:
     """The schema of a dataclass of options, described by its docstring."""
     schema = _referred(TypeAdapter(options).json_schema(), definitions)
     said = inspect.getdoc(options) or ""
@@ -97,10 +103,12 @@ def _options_schema(options: type, definitions: dict[str, Any]) -> dict[str, Any
         name: {**field, **({"description": about[name]} if name in about else {})}
         for name, field in schema.get("properties", {}).items()
     }
+    required = {"required": schema["required"]} if "required" in schema else {}
     return {
         "type": "object",
         "description": said.partition("\n")[0],
         "properties": properties,
+        **required,
         "additionalProperties": False,
     }
 

@@ -45,10 +45,11 @@ class TeacherPart(Part):
         description="an OpenAI-compatible server that gives its log-probabilities, in place of"
         " running it; `model` names the folder of its configuration and tokenizer",
     )
-    quantize: Literal["int8"] | None = Field(
+    quantize: Literal["int8", "int4"] | None = Field(
         None,
         description="int8 holds the matrices of its layers in 8 bits where it runs (extra"
-        " quantize); `limbeck plan` shows what that does to its signals",
+        " quantize), int4 in 5 bits, scales included; `limbeck plan` shows what that does to its"
+        " signals",
     )
 
     @property

@@ -1,18 +1,20 @@
 """What a recipe may hold where it learns from prompts: files, ends, templates, policies."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from transformers import PreTrainedTokenizerFast
 
 from ..data.chats import Conversation
-from ..data.prompts import read_prompts
+from ..data.corpus import held_out_below, is_held_out
+from ..data.prompts import Prompt, read_prompts
 from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
 from ..generation.ends import ends_notes, ends_of
 from ..generation.options import PolicyOptions
 from ..generation.rules import rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
-from ..tokenization.prompting.answers import ChatTemplate
+from ..tokenization.prompting.answers import check_conversations
 from .parse_policy import PolicyPart
 from .schema import DataPart, Recipe
 from .sides import Models
@@ -59,7 +61,7 @@ def template_problems(models: Models, data: DataPart) -> list[Problem]:
     try:
         before_words(models.student.tokenizer)
         [empty] = tokenize_said(models.student.tokenizer, [""])
-        _check_conversations(models.student.tokenizer, data)
+        check_conversations(models.student.tokenizer, _conversations(data))
     except DataError as error:
         return [("data.chat_template", str(error))]
     least = len(empty.ids)
@@ -69,24 +71,12 @@ def template_problems(models: Models, data: DataPart) -> list[Problem]:
     return [("data.max_new_tokens", f"{message} takes {least}; leave room for a prompt")]
 
 
-def _check_conversations(tokenizer: PreTrainedTokenizerFast, data: DataPart) -> None:
-    """See that the template takes the conversations: one for each sequence of roles.
-
-    Raises:
-        DataError: It does not.
-    """
-    shapes: dict[object, Conversation] = {}
+def _conversations(data: DataPart) -> Iterator[Conversation]:
     for location in data.prompts:
         try:
-            for one in filter(None, (row.conversation for row in read_prompts(location))):
-                said = ((message["role"], *sorted(message)) for message in one.messages)
-                shapes.setdefault((bool(one.tools), *said), one)
+            yield from filter(None, (row.conversation for row in read_prompts(location)))
         except LimbeckError:
             continue  # is refused with its own place
-    if shapes:
-        template = ChatTemplate.of(tokenizer)
-        for one in shapes.values():
-            template.render(one)
 
 
 def template_warnings(models: Models, data: DataPart) -> list[str]:
@@ -106,6 +96,13 @@ def template_warnings(models: Models, data: DataPart) -> list[str]:
         f"the chat template puts {end!r:.40} behind an answer, which no special token begins, and"
         f" the tokenizer's end (eos) is {mine!r}: answers are learned to end with that"
     ]
+
+
+def split_prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
+    """The prompts that are never learned from, or all others."""
+    rows = list(chain.from_iterable(map(read_prompts, data.prompts)))
+    below = held_out_below((row.identity for row in rows), share=data.held_out.fraction)
+    return (row for row in rows if is_held_out(row.identity, below=below) == held_out)
 
 
 def ends_of_recipe(recipe: Recipe, models: Models) -> tuple[int, ...]:

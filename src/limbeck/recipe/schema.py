@@ -123,7 +123,9 @@ class EvaluationPart(Part):
     """What the finished student is measured on."""
 
     tasks: TaskLocations = Field(
-        [], description="each DIR/NAME of task files, or a file, folder or hub dataset of rows"
+        [],
+        description="each DIR/NAME of task files, or a file, folder or hub dataset of rows or"
+        " conversations",
     )
     seeds: Whole = Field(3, ge=1, description="fine-tunings of every model on every task")
     max_train_samples: Whole | None = Field(

@@ -12,7 +12,13 @@ from .study_results import ArmResult
 from .tables import Table
 
 # Metrics of generated texts that are not shares: they are not shown x 100.
-PLAIN_METRICS = {"bits_per_byte", "perplexity", "words"}
+PLAIN_METRICS = {
+    "bits_per_byte",
+    *(f"bits_per_byte_{third}" for third in ("first_third", "middle_third", "last_third")),
+    "bits_per_byte_all_answers",
+    "perplexity",
+    "words",
+}
 _THIRDS = ("first third", "middle third", "last third")
 _SHADES = ("#9fd4c2", "#16946c", "#0b4a36")
 _ROWS = 5  # of the table over the training

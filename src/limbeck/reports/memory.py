@@ -10,6 +10,7 @@ PARTS = {
     "teacher": "teacher",
     "gradients": "gradients",
     "optimizer": "optimizer",
+    "caches": "caches of generation",
     "rest": "activations and the rest",
 }
 
@@ -20,7 +21,7 @@ def with_rest(
     """All parts of a peak: what is held, what was held before, and the rest.
 
     Args:
-        held: Bytes of weights, gradients and states.
+        held: Bytes of weights, gradients, states and caches.
         before: Bytes of the process before its models: libraries and text.
         peak: Bytes at the peak.
     """

@@ -102,6 +102,8 @@ class TrainingFacts:
         stages: In their order.
         memory: Bytes of the largest stage by what they hold, from the start of the process to
             activations; absent where the log does not say.
+        mfu: The share of the device's matrix products that the models needed, over all seconds;
+            absent where the log does not say.
     """
 
     tokens: int
@@ -113,11 +115,13 @@ class TrainingFacts:
     precision: str | None
     stages: Sequence[StageFacts]
     memory: Mapping[str, int | None] | None = None
+    mfu: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""
         plain = asdict(self)
-        absent = [key for key in ("device", "precision", "memory") if plain[key] is None]
+        optional = ("device", "precision", "memory", "mfu")
+        absent = [key for key in optional if plain[key] is None]
         return {key: value for key, value in plain.items() if key not in absent}
 
     @staticmethod

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from transformers import PreTrainedTokenizerFast
 
-from ..data.rows import Location
+from ..data.prompt_sources import TaskLocation
+from ..evaluation.askable import check_askable
 from ..evaluation.cost import SENTENCE_LENGTH
 from ..evaluation.reading_notes import reading_notes
 from ..evaluation.scoring_notes import scoring_notes
@@ -25,7 +27,7 @@ from ..tokenization.load import load_tokenizer
 
 def evaluate_model(
     model: str,
-    tasks: Sequence[Location],
+    tasks: Sequence[TaskLocation],
     part: EvaluationPart,
     *,
     results: Path | None = None,
@@ -41,20 +43,19 @@ def evaluate_model(
         results: Folder in which finished seeds are kept.
         console: For the progress bar.
         label: What the bar and the results call the model.
+
+    Raises:
+        DataError: A task cannot be read, or its conversations do not suit the chat template.
+        EvaluationError: There are conversations, and no chat template is to be used.
     """
+    tokenizer = load_tokenizer(model)
+    loaded = _loaded(tokenizer, tasks, part)
     keep_freed_memory()
     device = choose_device()
     warning = emulation_warning(choose_precision(part.finetuning.precision, device), device)
     if warning and tasks:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
-    loaded = [load_task(location, test_split=part.split) for location in tasks]
-    loaded = [
-        subsample(
-            task, rows=part.max_train_samples, seed=0, prompts=part.generation.max_eval_samples
-        )
-        for task in loaded
-    ]
-    for note in _task_notes(model, loaded):
+    for note in _task_notes(model, tokenizer, loaded):
         console.print(note, highlight=False, soft_wrap=True)
     scores: dict[str, TaskScore] = {}
     for group in learned_together(loaded):
@@ -82,9 +83,20 @@ def evaluate_model(
     return {task.name: scores[task.name] for task in loaded}
 
 
-def _task_notes(model: str, tasks: list[Task]) -> list[str]:
+def _loaded(
+    tokenizer: PreTrainedTokenizerFast, tasks: Sequence[TaskLocation], part: EvaluationPart
+) -> list[Task]:
+    """The tasks with as many rows as are wanted; first it is seen that the model can be asked."""
+    loaded = [load_task(location, test_split=part.split) for location in tasks]
+    for task in loaded:
+        if task.kind is TaskKind.GENERATION:
+            check_askable(task, tokenizer, part.generation)
+    prompts = part.generation.max_eval_samples
+    return [subsample(t, rows=part.max_train_samples, seed=0, prompts=prompts) for t in loaded]
+
+
+def _task_notes(model: str, tokenizer: PreTrainedTokenizerFast, tasks: list[Task]) -> list[str]:
     """What a reader must know of labels, and of texts that the model cannot read or end exactly."""
-    tokenizer = load_tokenizer(model)
     notes = [n for t in tasks for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
     if any(task.kind is TaskKind.GENERATION for task in tasks):
         notes += ends_notes(tokenizer, model)

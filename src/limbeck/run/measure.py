@@ -41,6 +41,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
     kept = folder / "evaluation"
     costs = _costs(setup, models, kept)
     scores = _scores(setup, models, kept, console)
+    console.print("measuring on held-out text")  # minutes, of a large model on a processor
     learned = task_measures(setup, models)
     if learned:
         scores = {learned.answers.task: learned.scores, **scores}

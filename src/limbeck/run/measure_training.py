@@ -28,7 +28,18 @@ def training_facts(records: list[dict[str, Any]]) -> TrainingFacts | None:
         precision=machine.get("precision"),
         stages=_stages(steps),
         memory=_memory(steps, machine.get("held_before_bytes")),
+        mfu=_mfu(steps),
     )
+
+
+def _mfu(steps: list[dict[str, Any]]) -> float | None:
+    """The mean over all seconds; None where a record does not say."""
+    if not all("mfu" in record for record in steps):
+        return None
+    before: list[float] = [0.0, *(record["seconds"] for record in steps)]
+    spent = [float(record["seconds"]) - last for record, last in zip(steps, before, strict=False)]
+    used = sum(float(record["mfu"]) * each for record, each in zip(steps, spent, strict=True))
+    return used / sum(spent)
 
 
 def _memory(steps: list[dict[str, Any]], before: int | None) -> dict[str, int | None] | None:

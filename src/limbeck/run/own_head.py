@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from ..data.rows import Location
+from ..data.prompt_sources import TaskLocation
 from ..errors import EvaluationError
 from ..evaluation.seeds import TaskScore
 from ..evaluation.task_files import load_task
@@ -14,7 +14,7 @@ from .task_answers import answers_of, columns_of, score_of_task, scored, task_si
 
 
 def own_head_scores(
-    model: str, locations: Sequence[Location], *, split: str | None, max_length: int
+    model: str, locations: Sequence[TaskLocation], *, split: str | None, max_length: int
 ) -> dict[str, TaskScore]:
     """The scores of a model on tasks with the head that it has: nothing is fine-tuned.
 
@@ -41,7 +41,7 @@ def own_head_scores(
 
 
 def task_of_head(
-    head: TaskHead, location: Location, model: str, *, split: str | None = None
+    head: TaskHead, location: TaskLocation, model: str, *, split: str | None = None
 ) -> Task:
     """The rows of a task that a head was trained on, with its labels.
 

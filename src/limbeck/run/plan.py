@@ -24,6 +24,7 @@ from ..training.checkpoint import Position
 from ..training.memory import held_by_parts
 from ..training.optimizer import build_optimizer
 from ..training.step import train_step
+from ..training.taken import Unread
 from .accelerator import build_accelerator
 from .cacheable import cache_problems, cache_size
 from .learner import build_learner
@@ -73,22 +74,26 @@ def probe(setup: Setup, number: int) -> Probe:
         if taught and served:
             vocab_size = setup.models.required_teacher().shape.vocab_size
             teaching = MadeUpTeacher(vocab_size, served.top_k)
-        writing = 0.0
+        writing, caches = 0.0, 0
         if stage.policy is not None and stage.policy.rule is not None:
             prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
             writer = teacher.model if teacher else None
             source = generated_batches(setup, number, prompts, student, writer, accelerator)
             began = time.perf_counter()
             source.batch(0)  # weights that know nothing seldom come to an end: the longest texts
-            writing = time.perf_counter() - began
-        seconds: list[float] = []
+            writing, caches = time.perf_counter() - began, source.held_bytes()
+        seconds, unread = list[float](), Unread(accelerator.device)
         while not _enough(seconds):
             began = time.perf_counter()
             position = Position(number, 0, 0, 0.0)
-            train_step(wrapped, teaching, stage, batch, optimizer, accelerator, position)
+            given = wrapped, teaching, stage, batch, optimizer, accelerator, position
+            unread.add(train_step(*given, unread.failed))
+            unread.read()  # waits for the device
+            unread.check()
             seconds.append(time.perf_counter() - began)
         peak = peak_bytes(accelerator.device.type)
-        parts = with_rest(held_by_parts(learner, teaching, optimizer), before, peak)
+        held = held_by_parts(learner, teaching, optimizer, caches=caches)
+        parts = with_rest(held, before, peak)
     return Probe(writing + sorted(seconds)[len(seconds) // 2], peak, parts)
 
 

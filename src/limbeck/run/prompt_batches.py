@@ -1,18 +1,16 @@
 """The prompts of a recipe: batches of them, as the files answer them or as models write."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..data.corpus import SeededOrder, held_out_below, is_held_out
-from ..data.prompts import Prompt, content_of_prompts, path_of_prompts, read_prompts
+from ..data.corpus import SeededOrder
+from ..data.prompts import Prompt, content_of_prompts, path_of_prompts
 from ..errors import RecipeError
 from ..generation.batches import GeneratedBatches
-from ..recipe.prompts import ends_of_recipe
+from ..recipe.prompts import ends_of_recipe, split_prompts
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
 from ..token_ids import TokenIds
@@ -35,7 +33,7 @@ def prompt_batches(setup: Setup, *, held_out: bool, size: int, seed: int = 0) ->
 
 def held_out_prompts(setup: Setup) -> list[Prompt]:
     """Those that are never learned from."""
-    return list(_prompts(setup.recipe.data, held_out=True))
+    return list(split_prompts(setup.recipe.data, held_out=True))
 
 
 def prompt_notes(setup: Setup) -> list[str]:
@@ -83,12 +81,6 @@ def _chat_notes(table: PromptTable) -> list[str]:
     ]
 
 
-def _prompts(data: DataPart, *, held_out: bool) -> Iterator[Prompt]:
-    rows = list(chain.from_iterable(map(read_prompts, data.prompts)))
-    below = held_out_below((row.identity for row in rows), share=data.held_out.fraction)
-    return (row for row in rows if is_held_out(row.identity, below=below) == held_out)
-
-
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
     data = setup.recipe.data
     state = tuple(map(content_of_prompts, data.prompts))
@@ -123,7 +115,7 @@ def _encoded(
     """The table of files in a state, which is here only to tell it from another."""
     part = DataPart.model_validate_json(data)
     return encode_prompts(
-        _prompts(part, held_out=held_out),
+        split_prompts(part, held_out=held_out),
         cutter.tokenizer,
         max_length=part.max_length,
         max_new_tokens=part.longest_response,
@@ -148,7 +140,7 @@ def generated_batches(
     shares = keeps_shards(accelerator)
     options = stage.policy.options
     if shares:  # weights move with every step, and a recorded forward reads the old place
-        options = replace(options, cuda_graphs=False)
+        options = replace(options, cuda_graphs=False, direct_forward=False)
     return GeneratedBatches(
         prompts,
         stage.policy._replace(options=options),

@@ -1,5 +1,6 @@
 """The teacher of a recipe on a server: proven before it is asked much, and its signals."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,8 +12,9 @@ from rich.console import Console
 
 from ..activations import Activations, Needs, Predictions, Selected
 from ..batch import Batch
-from ..errors import RecipeError
+from ..errors import RecipeError, ServerError
 from ..recipe.setup import Setup
+from ..system.files import write_text
 from ..teacher.manifest import Kind
 from ..teacher.servers.client import ServerClient
 from ..teacher.servers.probe import Probe, probe_server
@@ -24,6 +26,7 @@ from .cacheable import manifest_of
 
 _PROBED_TEXTS = 3
 _SIGNALS = "signals"  # the folder in a run of what its teacher has said
+_SERVED = "served_model.json"  # the file in it that names this teacher
 
 
 def required_server(setup: Setup) -> ServerSettings:
@@ -80,10 +83,15 @@ def server_teacher(
     """The teacher of a run, which is asked while the student learns.
 
     What it says is kept in the run's folder and never asked again.
+
+    Raises:
+        ServerError: The server does not suit the recipe, or has another model than the run has
+            learned from.
     """
     top_k = required_server(setup).top_k
     with proven_server(setup, top_k) as (client, probe):
         say_probe(probe, client, console)
+        _check_served(client, folder / _SIGNALS / _SERVED, write=accelerator.is_main_process)
         writer = accelerator.process_index
         store = SignalStore(folder / _SIGNALS, 2**62, writer=writer, strict=True)
         asked = server_signals(setup, client, store, top_k)
@@ -94,6 +102,24 @@ def server_teacher(
         finally:
             asked.stop()
             store.flush()
+
+
+def _check_served(client: ServerClient, file: Path, *, write: bool) -> None:
+    """Note which model a run learns from, or see that it is the one that it has learned from.
+
+    Raises:
+        ServerError: The server has another model.
+    """
+    if not file.exists():
+        if write:
+            write_text(file, json.dumps({"model": client.model}, ensure_ascii=False))
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))["model"]
+    if before != client.model:
+        raise ServerError(
+            f"{client.settings.url} serves {client.model!r}, and this run has learned from"
+            f" {before!r}; serve that one, at any address, or use another run folder"
+        )
 
 
 def say_probe(probe: Probe, client: ServerClient, console: Console) -> None:

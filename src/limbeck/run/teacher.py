@@ -109,7 +109,7 @@ def live_teacher(
                 "a quantized teacher cannot be sharded over processes; leave FSDP off, or leave"
                 " `teacher.quantize` out"
             )
-        quantize_layers(model, architecture)
+        quantize_layers(model, architecture, part.quantize)
     # What keeps shares needs the weights of a layer alike.
     elif quantized and _reads_in_bfloat16(setup) and not shards:
         halve_weights(model)

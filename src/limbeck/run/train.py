@@ -24,12 +24,15 @@ from ..training.checkpoint import (
     save_checkpoint,
 )
 from ..training.fitted_maps import fit_maps
+from ..training.flops import limit
 from ..training.learner import Learner, MixedLearner
-from ..training.loop import Rhythm, train_stage
+from ..training.loop import train_stage
 from ..training.records import RunLog
+from ..training.rhythm import Rhythm
 from .batches import stage_batches, stage_held_out
 from .learner import build_learner
 from .models import build_models, copy_teacher_layers
+from .out_of_memory import telling_what_is_largest
 from .prompt_batches import generated_batches
 from .teacher import live_teacher, teacher_after_mixed
 
@@ -63,6 +66,7 @@ def train_student(
     checkpoint, position = _resumed(setup, folder, student, console)
     if accelerator.is_main_process:
         _say_machine(setup, folder, position, held_before, console)
+    limit(accelerator)  # measured here, so that its matrices are not in the peak of the training
     restart_peak()
     rhythm = _rhythm(setup)
     for number in range(position.stage, len(setup.stages)):
@@ -71,29 +75,33 @@ def train_student(
         learner = _learner(setup, student, number, resumed)
         taught = stage.teacher_needs().anything
         if taught and teacher is None:
-            after = teacher_after_mixed(setup.models.required_teacher(), folder)
-            teacher = live_teacher(setup, after, accelerator)
+            teacher = _after_mixed(setup, folder, accelerator)
         if isinstance(learner, Learner) and teacher and taught and not resumed:
             fit_maps(learner, teacher, stage, batches[number], accelerator)
-        position = train_stage(
-            learner,
-            teacher if taught else None,
-            stage,
-            _source(setup, number, batches[number], student, live, accelerator),
-            stage_held_out(setup, number),
-            accelerator=accelerator,
-            start=position,
-            checkpoint=resumed,
-            run=folder,
-            rhythm=rhythm,
-            console=console,
-        )
+        source = _source(setup, number, batches[number], student, live, accelerator)
+        teaching = teacher if taught else None
+        with telling_what_is_largest(setup, number, learner, teaching, source, held_before):
+            position = train_stage(
+                *(learner, teaching, stage, source, stage_held_out(setup, number)),
+                accelerator=accelerator,
+                start=position,
+                checkpoint=resumed,
+                run=folder,
+                rhythm=rhythm,
+                console=console,
+            )
         position = Position(number + 1, 0, position.tokens, position.seconds)
         if isinstance(learner, MixedLearner):
             _leave_mixed(setup, learner, student, folder, accelerator)
-        first = accelerator.is_main_process
-        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=first)
+        write = accelerator.is_main_process
+        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=write)
     return student
+
+
+def _after_mixed(setup: Setup, folder: Path, accelerator: Accelerator) -> LiveTeacher:
+    """The teacher that a mixed stage has left, beside the student."""
+    after = teacher_after_mixed(setup.models.required_teacher(), folder)
+    return live_teacher(setup, after, accelerator)
 
 
 def _rhythm(setup: Setup) -> Rhythm:

@@ -46,7 +46,7 @@ def held_out_score(setup: Setup, folder: Path) -> HeldOutScore:
         setup: Of the training.
         folder: Its run folder.
     """
-    loss = _loss(setup, folder)
+    loss = weighted_loss(setup, folder)
     head, task = setup.models.student.head, held_out_task(setup)
     if head is None or task is None or loss is None:
         return HeldOutScore(None, loss)
@@ -66,8 +66,14 @@ def _labelled(row: Example, kind: str) -> bool:
     return (row.label if kind == "sequence" else row.tags) is not None
 
 
-def _loss(setup: Setup, folder: Path) -> float | None:
-    """The objectives of the last stage on held-out rows at its end, each times its weight."""
+def weighted_loss(setup: Setup, folder: Path, *, first: bool = False) -> float | None:
+    """The objectives of the last stage on held-out rows, each times its weight; None if not finite.
+
+    Args:
+        setup: Of the training.
+        folder: Its run folder.
+        first: Before the first step of that stage, not at its end.
+    """
     last = len(setup.stages) - 1
     records = RunLog(folder / "log.jsonl").records()
     means = [r["held_out"] for r in records if "held_out" in r and r["stage_number"] == last]
@@ -76,5 +82,5 @@ def _loss(setup: Setup, folder: Path) -> float | None:
             f"{folder} holds no loss on held-out rows; remove the folder to train again"
         )
     weights = setup.stages[last].weights_at(1.0)
-    loss = sum(weights[name] * value for name, value in means[-1].items())
+    loss = sum(weights[name] * value for name, value in means[0 if first else -1].items())
     return float(loss) if math.isfinite(loss) else None

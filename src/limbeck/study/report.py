@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from .. import __version__
-from ..data.rows import Location
+from ..data.prompt_sources import TaskLocation
 from ..evaluation.bootstrap import draw_rows, redrawn_scores
 from ..evaluation.finetune import SeedScore
 from ..evaluation.intervals import difference
@@ -162,7 +162,7 @@ def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, di
     return costs_by_size(models, timed=timed)
 
 
-def _task(location: Location, part: EvaluationPart) -> Task:
+def _task(location: TaskLocation, part: EvaluationPart) -> Task:
     task = load_task(location, test_split=part.split)
     return subsample(
         task, rows=part.max_train_samples, seed=0, prompts=part.generation.max_eval_samples

@@ -47,6 +47,10 @@ class BatchSource(Protocol):
         """Facts about the last batches for the log."""
         return {}
 
+    def held_bytes(self) -> int:
+        """Bytes on the device that stay from one batch to the next, as caches of generation do."""
+        return 0
+
     def state(self) -> dict[str, Tensor]:
         """The state that later batches need of earlier ones, for a checkpoint."""
         return {}

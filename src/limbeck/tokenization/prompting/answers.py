@@ -11,7 +11,7 @@ Source: {% generation %} and masks of assistant tokens, the chat templates of tr
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -229,6 +229,24 @@ class ChatTemplate:
     @property
     def _name(self) -> str:
         return repr(self.tokenizer.name_or_path)
+
+
+def check_conversations(
+    tokenizer: PreTrainedTokenizerFast, conversations: Iterable[Conversation]
+) -> None:
+    """See that the chat template takes conversations: one for each sequence of roles.
+
+    Raises:
+        DataError: There is no template, or it does not.
+    """
+    shapes: dict[object, Conversation] = {}
+    for one in conversations:
+        said = ((message["role"], *sorted(message)) for message in one.messages)
+        shapes.setdefault((bool(one.tools), *said), one)
+    if shapes:
+        template = ChatTemplate.of(tokenizer)
+        for one in shapes.values():
+            template.render(one)
 
 
 def _alike(one: str, other: str) -> int:

@@ -1,0 +1,1 @@
+"""A recipe that is written for what a user has and wants (`limbeck init`)."""
