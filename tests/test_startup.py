@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from limbeck.cli.lists import LISTS
 from limbeck.cli.main import run_command
 
 HEAVY = (
@@ -40,18 +41,28 @@ def test_importing_limbeck():
 
 
 @pytest.mark.parametrize(
-    "name", ["plan", "distill", "compare", "evaluate", "export", "generate", "vocabulary"]
+    "name",
+    [
+        "init",
+        "plan",
+        "pilot",
+        "distill",
+        "compare",
+        "evaluate",
+        "export",
+        "push",
+        "generate",
+        "vocabulary",
+        "doctor",
+    ],
 )
 def test_the_help_of_a_command(name):
     assert heavy_modules(command(name, "--help")) == []
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["objectives", "presets", "methods", "policies", "divergences", "layer-maps", "tasks"],
-)
+@pytest.mark.parametrize("what", [[], *([name] for name in LISTS)], ids=str)
 def test_a_list(what):
-    assert heavy_modules(command("list", what)) == []
+    assert heavy_modules(command("list", *what)) == []
 
 
 @pytest.mark.parametrize("name", ["plan", "distill", "cache"])

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from limbeck.deploy.compare import _correlation, _Sums
-from limbeck.deploy.int8_range import int8_range
 from limbeck.deploy.results import (
     Candidate,
     Difference,
@@ -21,6 +20,7 @@ from limbeck.deploy.results import (
 )
 from limbeck.deploy.source import Source
 from limbeck.reports.task_results import Interval
+from limbeck.system.int8_range import int8_range
 
 SAME = Difference(0.1, 0.01, 0.75, None, {"order": 2}, 0.0)
 

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .augment import augment
+from .doctor import doctor
 from .evaluate import evaluate
 from .export import export
 from .finetune import finetune
 from .generate import generate
+from .init import init
 from .inspect import inspect
+from .lists import LISTS
+from .pilot import pilot
+from .push import push
 from .terminal import console, one_of, print_report, print_study_report, print_table
 from .vocabulary import vocabulary
 
@@ -63,7 +68,6 @@ _Samples = Annotated[
     int, typer.Option(min=1, help="With --logits sampled: tokens to draw at each position.")
 ]
 _TOP_K = 64
-LISTS = ("objectives", "presets", "methods", "policies", "divergences", "layer-maps", "tasks")
 
 
 @app.command()
@@ -75,6 +79,9 @@ def demo(output: _Run = Path("runs/demo")) -> None:
     print_report(report, output)
     for line in explanation(report, output):
         console.print(line, highlight=False)
+
+
+app.command()(init)
 
 
 @app.command()
@@ -92,6 +99,9 @@ def plan(recipe: _Recipe, set_: _Set = None, timed: _Timed = True) -> None:
         console.print(note, highlight=False)
     for warning in setup.warnings:
         console.print(f"warning: {warning}", style="yellow")
+
+
+app.command()(pilot)
 
 
 @app.command()
@@ -167,18 +177,28 @@ app.command()(evaluate)
 app.command()(augment)
 app.command()(generate)
 app.command()(export)
+app.command()(push)
 app.command()(inspect)
+app.command()(doctor)
 app.add_typer(vocabulary, name="vocabulary")
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help=", ".join(LISTS))]) -> None:
-    """List what a recipe can choose from."""
-    name = one_of("list", what, LISTS)
+def list_(
+    what: Annotated[str | None, typer.Argument(help=", ".join(LISTS))] = None,
+) -> None:
+    """List what a recipe can choose from; without WHAT, what there is to list."""
+    if what is None:
+        rows = [[name, listed.where, listed.about] for name, listed in LISTS.items()]
+        print_table("limbeck list", [["WHAT", "stands in", "what it names"], *rows])
+        return
+    name = one_of("list", what, [*LISTS])
 
     from .choices import CHOICES
 
     print_table(name, CHOICES[name]())
+    if more := LISTS[name].more:
+        console.print(more, highlight=False, markup=False)
 
 
 @app.command()

@@ -30,8 +30,9 @@ _Model = Annotated[
 _Task = Annotated[
     list[str] | None,
     typer.Option(
-        help="DIR/NAME of a task's files; a file or folder of rows; or a mapping, as '{path:"
-        " reviews.csv, text: body, label: stars, split: {dev: 0.1}}'. May be repeated."
+        help="DIR/NAME of a task's files; a file or folder of rows or conversations; or a mapping,"
+        " as '{path: reviews.csv, text: body, label: stars, split: {dev: 0.1}}' or '{path:"
+        " chats.parquet, messages: talk}'. May be repeated."
     ),
 ]
 _Seeds = Annotated[int, typer.Option(min=1, help="Fine-tunings, each from its own seed.")]

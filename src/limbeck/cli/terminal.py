@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ..errors import LimbeckError
@@ -39,13 +40,13 @@ def print_table(heading: str, rows: Table) -> None:
     table = RichTable(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 1))
     for number, (column, numbers) in enumerate(zip(rows[0], number_columns(rows), strict=True)):
         table.add_column(
-            column,
+            escape(column),
             justify="right" if numbers else "left",
             overflow="fold",
             width=widths[number] if widths else None,
         )
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # as limbeck[onnx], which is no markup
     console.print(table)
     console.print()
 

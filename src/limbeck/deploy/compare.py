@@ -15,6 +15,9 @@ from .source import Source
 
 _AT_ONCE = 16
 _ALONE = 32  # texts that are run alone, too
+# Numbers of an output at once (a quarter of a gigabyte): a vocabulary at every token is many, and
+# engines hold them more than once.
+_MOST_NUMBERS = 2**26
 
 
 def difference_of(source: Source, forward: Forward, readings: Sequence[Reading]) -> Difference:
@@ -25,12 +28,12 @@ def difference_of(source: Source, forward: Forward, readings: Sequence[Reading])
         forward: The file.
         readings: Of real texts.
     """
-    sums = _Sums(source)
-    for start in range(0, len(readings), _AT_ONCE):
-        some = readings[start : start + _AT_ONCE]
-        expected = outputs_of(source, source.reader, some, size=_AT_ONCE)
+    sums, size = _Sums(source), _rows_at_once(source, readings)
+    for start in range(0, len(readings), size):
+        some = readings[start : start + size]
+        expected = outputs_of(source, source.reader, some, size=size)
         for reading, one, other in zip(
-            some, expected, outputs_of(forward, source.reader, some, size=_AT_ONCE), strict=True
+            some, expected, outputs_of(forward, source.reader, some, size=size), strict=True
         ):
             if source.kind == "token" and reading.words:
                 begins = np.array(reading.begins) >= 0
@@ -41,8 +44,17 @@ def difference_of(source: Source, forward: Forward, readings: Sequence[Reading])
     return sums.difference(_alone(source, forward, readings[:_ALONE]))
 
 
+def _rows_at_once(source: Source, readings: Sequence[Reading]) -> int:
+    if source.kind not in ("masked", "causal"):
+        return _AT_ONCE
+    longest = max(len(one.ids) for one in readings)
+    return max(1, min(_AT_ONCE, _MOST_NUMBERS // (longest * source.vocabulary)))
+
+
 def _alone(source: Source, forward: Forward, readings: Sequence[Reading]) -> float:
     """The largest difference between texts that are run alone and in one batch."""
+    if source.kind in ("masked", "causal"):
+        readings = readings[: max(2, _rows_at_once(source, readings))]
     each = outputs_of(forward, source.reader, readings, size=1)
     together = outputs_of(forward, source.reader, readings, size=len(readings))
     return max(float(np.abs(a - b).max()) for a, b in zip(each, together, strict=True))

@@ -16,12 +16,12 @@ from ..run.card_facts import origins_of_model
 from ..run.task_batches import Reading
 from ..system.device import describe_device
 from ..system.files import whole_folder
+from ..system.int8_range import int8_range
 from ..tokenization.post_processor import save_framed
 from .arrays import Forward
 from .compare import difference_of
 from .engines import open_file
 from .formats import FLOAT32, FORMATS, formats_of
-from .int8_range import int8_range
 from .making import Making, make_file
 from .real_texts import calibration_texts, real_texts
 from .report.card import export_card

@@ -15,6 +15,7 @@ from ..evaluation.finetune import SeedScore
 from ..evaluation.tasks import Task
 from ..models.task_heads import TaskHead
 from ..run.task_batches import Reader
+from ..system.int8_range import int8_range
 from ..tokenization.chat import tokenize_said
 from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
@@ -23,7 +24,6 @@ from .batches import Given, example_of, outputs_of
 from .engines import open_file
 from .formats import FORMATS
 from .gguf_files.llama_cpp_file import LlamaCppFile
-from .int8_range import int8_range
 from .results import RESULT
 from .scores import FileEncoder, score_of_file
 

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ..run.task_batches import Reading
+from ..system.int8_range import Int8Range, int8_range
 from .arrays import Feed
 from .batches import batches_of
 from .engines import open_file
@@ -27,7 +28,6 @@ from .formats import (
     OPENVINO_INT8_WEIGHTS,
     STATIC_INT8,
 )
-from .int8_range import Int8Range, int8_range
 from .onnx_files.graphs import (
     float32_graph,
     fused_graph,

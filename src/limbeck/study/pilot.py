@@ -121,8 +121,8 @@ def possible_budgets(setup: Setup, budgets: Sequence[float]) -> list[float]:
     if found[-1] > _MOST_SHARE:
         raise RecipeError(
             f"the recipe has {longest:,} steps in its longest stage, and a pilot of at least"
-            f" {_LEAST_STEPS} steps would take {found[-1]:.0%} of it for its longest training;"
-            " carry out the whole recipe, or give budgets that are nearer to each other"
+            f" {_LEAST_STEPS} steps would need {round(found[-1] * longest):,} for its longest"
+            " training; carry out the whole recipe, or give budgets that are nearer to each other"
         )
     return found
 

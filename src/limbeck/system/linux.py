@@ -1,7 +1,8 @@
 """What only Linux and its C library (glibc) offer; elsewhere every function here does nothing.
 
 No portable interface gives the peak memory of one process, returns freed memory to the system or
-keeps it, or names the model of the processor; so /proc and glibc's mallopt are used directly.
+keeps it, names the model of the processor, or tells the limits of a container; so /proc, cgroups
+and glibc's mallopt are used directly.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _PROC = Path("/proc")
+_CGROUP = Path("/sys/fs/cgroup")
 # Names and values of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
@@ -65,6 +67,45 @@ def keep_freed_memory() -> bool:
 def processor_model() -> str | None:
     """The model name of the processor; None where /proc does not have it."""
     return _field("cpuinfo", "model name")
+
+
+def available_memory() -> tuple[int, int] | None:
+    """Bytes of memory that are free for new work, and all; None without /proc.
+
+    In a container with a limit they are what the limit leaves.
+    """
+    free, total = _field("meminfo", "MemAvailable"), _field("meminfo", "MemTotal")
+    if free is None or total is None:
+        return None
+    found = 1024 * int(free.split()[0]), 1024 * int(total.split()[0])
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        most, held = _number_in(_CGROUP / limit), _number_in(_CGROUP / used)
+        if most is not None and held is not None and most < found[1]:
+            return min(found[0], max(0, most - held)), most
+    return found
+
+
+def processor_limit() -> float | None:
+    """Processors that a container may use, as 1.5; None without a limit."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text(encoding="utf-8").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    most = _number_in(_CGROUP / "cpu/cpu.cfs_quota_us")
+    whole = _number_in(_CGROUP / "cpu/cpu.cfs_period_us")
+    return most / whole if most and whole and most > 0 else None
+
+
+def _number_in(file: Path) -> int | None:
+    """The number that a file holds; None where it is not there, or holds a word such as max."""
+    try:
+        return int(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _field(file: str, name: str) -> str | None:

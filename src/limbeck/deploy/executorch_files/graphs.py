@@ -15,7 +15,7 @@ from ...errors import ExportError, first_line
 from ...models.families.lookup import architecture_of
 from ...models.quiet import quiet_exporters
 from ...models.shapes import shape_of
-from ..int8_range import Int8Range
+from ...system.int8_range import Int8Range
 from ..source import Source
 from .native_log import native_log
 from .rewriting import Rewriting

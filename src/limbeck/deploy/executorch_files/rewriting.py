@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..int8_range import Int8Range
+from ...system.int8_range import Int8Range
 from ..onnx_files.tables_in_8_bits import rounded_rows
 
 _aten: Any = torch.ops.aten

@@ -108,7 +108,7 @@ class Answers:
         language: Of the texts, as en; empty where it is not told.
         vocab_size: Tokens that are learned from the text for the student; None decides by the size.
         tokens: Length of the training in tokens of text.
-        epochs: Passes over the rows of a task.
+        num_train_epochs: Passes over the rows of a task.
         max_length: Tokens of a sequence; None for 128, or what the teacher reads if that is less.
     """
 
@@ -122,7 +122,7 @@ class Answers:
     language: str = ""
     vocab_size: int | None = None
     tokens: int = 4_000_000
-    epochs: int = 5
+    num_train_epochs: int = 5
     max_length: int | None = None
 
     def check(self) -> None:
@@ -164,8 +164,8 @@ class Answers:
                 " its teacher's; leave it out, or learn a tokenizer (limbeck vocabulary) and name"
                 " it in the recipe"
             )
-        for name in ("tokens", "epochs"):
+        for name in ("tokens", "num_train_epochs"):
             if getattr(self, name) < 1:
-                yield f"--{name} is {getattr(self, name)}; give 1 or more"
+                yield f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more"
         if self.max_length is not None and self.max_length < 8:
             yield f"--max-length is {self.max_length}; give 8 or more"

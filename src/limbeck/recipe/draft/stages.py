@@ -113,7 +113,7 @@ def _of_decoder(answers: Answers, *, length: int, has_head: bool) -> Section:
 
 def _of_rows(answers: Answers, *, gives_numbers: bool) -> Section:
     stage: dict[str, Any] = {
-        "num_train_epochs": answers.epochs,
+        "num_train_epochs": answers.num_train_epochs,
         "batch_size": 32,
         "optimizer": {"learning_rate": 1e-3, "warmup_ratio": 0.1},
     }
