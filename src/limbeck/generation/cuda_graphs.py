@@ -12,13 +12,13 @@ Source: CUDA graphs as in the notes of PyTorch, "CUDA semantics: CUDA Graphs".
 import warnings
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..token_ids import TokenIds
-from .reader import NewTokens, Places, Reader
-from .static_cache import StaticCache
+from .reader import NewTokens, Places
+from .static_reader import StaticReader
 from .steady import has_steady_forward
 
 
@@ -27,33 +27,16 @@ def can_replay(model: PreTrainedModel) -> bool:
     return model.device.type == "cuda" and has_steady_forward(model)
 
 
-class ReplayReader(Reader):
-    """A reader with a static cache, used for one batch after another.
-
-    Args:
-        model: A decoder with a vocabulary head, whose attention is `sdpa`.
-        ids: Those that the tokenizer has, or how many from 0 on.
-        rows: Rows that are read at once, at most.
-        places: Places of a text at most, empty ones in between included.
-
-    Raises:
-        ModelError: Some layer does not keep the keys and values of all tokens.
-    """
+class ReplayReader(StaticReader):
+    """A reader that replays its forwards; prompts, whose lengths differ, are never replayed."""
 
     def __init__(
         self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
     ) -> None:
-        super().__init__(model, ids)
-        layers = len(DynamicCache(config=model.config).layers)
-        self.static = StaticCache(layers, rows=rows, places=places, device=model.device)
-        self.cache = self.static.cache
+        super().__init__(model, ids, rows=rows, places=places)
         self.replays = model.device.type == "cuda"
         self.pool = torch.cuda.graph_pool_handle() if self.replays else None
         self._forwards: dict[int, _Forward] = {}
-
-    def begin(self, rows: int) -> None:
-        """Begin a new batch, of which nothing has been read."""
-        self.static.begin(rows)
 
     def read(
         self, ids: NewTokens, positions: NewTokens, mask: Places
@@ -66,23 +49,6 @@ class ReplayReader(Reader):
         found = forward.read(self, ids, positions, mask[:, : self.static.used])
         self.static.fill(new)
         return found
-
-    def remember(self, ids: NewTokens, positions: NewTokens, mask: Places) -> None:
-        """As `Reader.remember`; never replayed, as batches of prompts differ in length."""
-        super().remember(ids, positions, mask)
-        self.static.fill(ids.shape[1])
-
-    def forget_after(self, places: int) -> None:
-        """Keep the first places only."""
-        self.static.forget_after(places)
-
-    def keep_rows(self, rows: Int[Tensor, " kept"]) -> None:
-        """Keep some rows open."""
-        self.static.keep_rows(rows)
-
-    def keep_places(self, places: Int[Tensor, "rows kept"]) -> None:
-        """Keep some places of every open row, in the order given."""
-        self.static.keep_places(places)
 
 
 class _Forward:

@@ -15,13 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..models.int4_linear import Int4Linear
 from ..token_ids import TokenIds
 from .known_decoders import Decoder, Layer, Turns, decoder_of, is_known
 from .reader import NewTokens, Places, Reader
-from .static_cache import StaticCache
+from .static_reader import StaticReader
 from .steady import has_steady_forward
 
 _NEAR = 2e-3  # nats
@@ -45,8 +45,8 @@ def can_read_directly(model: PreTrainedModel) -> bool:
     )
 
 
-class DirectReader(Reader):
-    """A reader with a static cache and a forward of its own, for one batch after another.
+class DirectReader(StaticReader):
+    """A reader with a forward of its own.
 
     Args:
         model: A decoder for which `can_read_directly` holds.
@@ -61,15 +61,12 @@ class DirectReader(Reader):
     def __init__(
         self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
     ) -> None:
-        super().__init__(model, ids)
-        layers = len(DynamicCache(config=model.config).layers)
-        self.static = StaticCache(layers, rows=rows, places=places, device=model.device)
-        self.cache = self.static.cache
+        super().__init__(model, ids, rows=rows, places=places)
         self._decoder: Decoder | None = None
 
     def begin(self, rows: int) -> None:
         """Begin a new batch, of which nothing has been read, with the weights as they are now."""
-        self.static.begin(rows)
+        super().begin(rows)
         self._decoder = None
 
     def read(
@@ -86,22 +83,9 @@ class DirectReader(Reader):
         self.static.fill(ids.shape[1])
         return torch.log_softmax(self.ids.only(logits), dim=-1)
 
-    def remember(self, ids: NewTokens, positions: NewTokens, mask: Places) -> None:
-        """As `Reader.remember`, by the model's own forward."""
-        super().remember(ids, positions, mask)
-        self.static.fill(ids.shape[1])
-
-    def forget_after(self, places: int) -> None:
-        """Keep the first places only."""
-        self.static.forget_after(places)
-
     def keep_rows(self, rows: Int[Tensor, " kept"]) -> None:
-        """Keep some rows only."""
+        """Keep some rows only; the others are not read any more."""
         self.static.move_rows(rows)
-
-    def keep_places(self, places: Int[Tensor, "rows kept"]) -> None:
-        """Keep some places of every row, in the order given."""
-        self.static.keep_places(places)
 
     def end(self) -> None:
         """Let go of the weights that were laid out for this batch."""
