@@ -358,8 +358,12 @@ def stopped_and_whole(raw, folder, monkeypatch, count):
     return tuple(load_file(r.student / "model.safetensors") for r in (whole, again))
 
 
-def resumed_and_cached(raw: dict, folder: Path, monkeypatch) -> Run:
-    """A run in ``whole``; stopped and resumed, and from cached signals, it is the same."""
+def resumed_and_cached(raw: dict, folder: Path, monkeypatch, *, rounding: float = 0.0) -> Run:
+    """A run in ``whole``; stopped and resumed, and from cached signals, it is the same.
+
+    A cache has one signal for a text that occurs in several batches. Where the last bits of a
+    product depend on the rest of the batch, weights differ by ``rounding`` at most.
+    """
     run = distill(raw, folder / "whole")
     stop_at(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -371,7 +375,7 @@ def resumed_and_cached(raw: dict, folder: Path, monkeypatch) -> Run:
     named = raw["teacher"] if isinstance(raw["teacher"], dict) else {"model": raw["teacher"]}
     teacher = {**named, "cache": str(folder / "signals")}
     distill(raw | {"teacher": teacher}, folder / "cached")
-    same_run(folder / "whole", folder / "cached")
+    same_run(folder / "whole", folder / "cached", rounding=rounding)
     return run
 
 
@@ -383,11 +387,14 @@ def losses(folder: Path) -> list:
     ]
 
 
-def same_run(one: Path, other: Path) -> None:
+def same_run(one: Path, other: Path, *, rounding: float = 0.0) -> None:
     ours, theirs = (load_file(f / "student" / "model.safetensors") for f in (one, other))
     assert ours.keys() == theirs.keys()
-    assert all(ours[name].equal(theirs[name]) for name in ours)
-    assert [a for a, b in zip(losses(one), losses(other), strict=True) if a != b] == []
+    assert all((ours[name] - theirs[name]).abs().max() <= rounding for name in ours)
+    for mine, yours in zip(losses(one), losses(other), strict=True):
+        assert mine[:3] == yours[:3]
+        for a, b in zip(mine[3:], yours[3:], strict=True):
+            assert a == (pytest.approx(b, rel=rounding, abs=rounding) if b else b)
 
 
 def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str, str]]:

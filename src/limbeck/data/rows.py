@@ -236,7 +236,7 @@ def parse_source(value: Any, kind: type[_Source], example: str) -> str | _Source
         raise DataError("; ".join(_problems(error, kind))) from error
 
 
-def path_or_mapping(value: Any, example: str) -> str | Mapping[str, Any]:
+def path_or_mapping(value: Any, example: str) -> str | Mapping[Any, Any]:
     """A path, or the mapping that a value is or holds as YAML.
 
     Args:
