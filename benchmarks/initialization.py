@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from limbeck.activations import Activations, Needs
@@ -57,6 +57,11 @@ class OneForward:
         """Of a teacher that runs."""
         self._teacher = teacher
         self._last: tuple[Tensor, Needs, Activations] | None = None
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """None: signals are read."""
+        return ()
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""

@@ -51,7 +51,7 @@ def same(left, right):
 
 def test_stored_signals_are_those_that_were_computed(live, tmp_path):
     (_, teacher), batch = memoized(live, tmp_path), make_batch()
-    assert isinstance(teacher, Teacher)
+    assert isinstance(teacher, Teacher) and teacher.models == (live.model,)
     expected = live.signals(batch, NEEDS)
     computed.clear()
     first, second = teacher.signals(batch, NEEDS), teacher.signals(batch, NEEDS)

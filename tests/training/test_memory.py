@@ -11,7 +11,7 @@ class Model:
     """A teacher that runs here."""
 
     def __init__(self, model):
-        self.model = model
+        self.models = (model,)
 
     def signals(self, batch, needs):
         return Activations()

@@ -1,7 +1,7 @@
 """The teacher of a recipe on a server: proven before it is asked much, and its signals."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from torch import nn
 
 from ..activations import Activations, Needs, Predictions, Selected
 from ..batch import Batch
@@ -141,6 +142,11 @@ class MadeUpTeacher:
 
     def __init__(self, vocab_size: int, top_k: int) -> None:
         self._vocab_size, self._top_k = vocab_size, top_k
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """None: signals are read."""
+        return ()
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """Predictions at the predicted places."""

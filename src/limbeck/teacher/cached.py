@@ -4,14 +4,14 @@ Source: Gu et al. 2024, MiniPLM, arXiv:2410.17215 (a teacher that is run once); 
 as an unbiased signal, Anshumann et al. 2025, arXiv:2503.16870.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ..activations import (
@@ -78,6 +78,11 @@ class CachedTeacher:
         kind, layer = name
         here = self._manifest.holds(("entered", layer))
         return here and f"{kind}-{layer}.weight" in self._maps
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """None: signals are read."""
+        return ()
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..activations import CLASS_LOGITS, Name
 from ..batch import Batch
@@ -29,6 +29,11 @@ class EnsembleTeacher(LiveTeacher):
 
     others: tuple[LiveTeacher, ...]
     columns: tuple[tuple[int, ...], ...]
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """Of all teachers."""
+        return [self.model, *(one.model for one in self.others)]
 
     def tensors(self, batch: Batch, wanted: set[Name]) -> dict[Name, Tensor]:
         """The averaged answers of all, as `LiveTeacher.tensors` gives those of one.

@@ -1,5 +1,6 @@
 """A teacher that runs beside the student and computes only the signals that are needed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,11 @@ class LiveTeacher:
         self.model.requires_grad_(False)
         shared = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
         object.__setattr__(self, "_sharded", shared)
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """The teacher's own model."""
+        return (self.model,)
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""

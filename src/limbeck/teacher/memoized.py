@@ -3,7 +3,9 @@
 Of predictions only the features are stored: the output map computes the rest again.
 """
 
-from torch import Tensor
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from ..activations import Activations, Name, Needs, as_activations
 from ..batch import Batch
@@ -29,6 +31,11 @@ class MemoizedTeacher:
         """
         self._live, self._store, self._worth = live, store, worth
         self._identity = identity
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """Those of the live teacher."""
+        return self._live.models
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names."""

@@ -29,7 +29,7 @@ def held_by_parts(
 
     Args:
         learner: The student with what is trained beside it.
-        teacher: One that runs here has a ``model``; others hold no weights.
+        teacher: None where the stage needs none.
         optimizer: Of the stage.
         caches: Bytes of keys and values.
     """
@@ -65,11 +65,9 @@ def expected_parts(
 
 
 def _models(learner: nn.Module, teacher: Teacher | None, known: set[int]) -> dict[str, int]:
-    model = getattr(teacher, "model", None)
-    return {
-        "student": _new_bytes(_weights(learner), known),
-        "teacher": _new_bytes(_weights(model), known) if isinstance(model, nn.Module) else 0,
-    }
+    student = _new_bytes(_weights(learner), known)
+    models = teacher.models if teacher else ()
+    return {"student": student, "teacher": sum(_new_bytes(_weights(m), known) for m in models)}
 
 
 def _weights(model: nn.Module) -> Iterable[Tensor]:

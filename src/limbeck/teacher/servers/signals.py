@@ -5,7 +5,7 @@ same numbers.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from numpy import ndarray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...activations import Activations, Name, Needs
 from ...batch import Batch, Tokens
@@ -151,6 +151,11 @@ class ServerTeacher:
         """What is asked goes into ``store``, and is read from there as the manifest says."""
         self._asked = asked
         self._kept = CachedTeacher(store, manifest, asked.maps(device))
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """None: signals are read."""
+        return ()
 
     def signals(self, batch: Batch, needs: Needs) -> Activations:
         """The activations that ``needs`` names.
