@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from tokenizers import (
+    AddedToken,
     Tokenizer,
     decoders,
     models,
@@ -534,3 +535,24 @@ def task_recipe(raw_recipe, task_files, tmp_path, tokenizer):
         }
 
     return of
+
+
+CHAT_TURNS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_chatting(folder: Path, *, positions: int) -> str:
+    """A decoder whose tokenizer has turns of a chat."""
+    tokenizer = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS - 2
+    )
+    turns = [AddedToken(f"<|im_{side}|>", special=True) for side in ("start", "end")]
+    tokenizer.add_special_tokens({"additional_special_tokens": turns})
+    tokenizer.chat_template = CHAT_TURNS
+    tokenizer.save_pretrained(folder)
+    model = make_model("llama", vocabulary=TOKENS)
+    model.config.max_position_embeddings = positions
+    model.save_pretrained(folder)
+    return str(folder)

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import TOKENS, make_model, make_text
+from conftest import CHAT_TURNS, make_chatting, make_text
 from rich.console import Console
-from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.cli.evaluate import evaluate
@@ -33,31 +32,14 @@ from limbeck.recipe.parse import parse_evaluation, parse_recipe
 from limbeck.recipe.read import dump_recipe
 from limbeck.run.distill import distill
 from limbeck.run.evaluate import evaluate_model
-from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
-TURNS = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 ROLES = ("system", "user", "assistant", "user", "assistant")
 SETTINGS = GenerationSettings(max_new_tokens=40, chat_template=True, batch_size=3)
 
 
 @pytest.fixture(scope="module")
 def chatting(tmp_path_factory):
-    """A decoder whose tokenizer has turns of a chat."""
-    folder = tmp_path_factory.mktemp("chatting")
-    tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS - 2
-    )
-    turns = [AddedToken(f"<|im_{side}|>", special=True) for side in ("start", "end")]
-    tokenizer.add_special_tokens({"additional_special_tokens": turns})
-    tokenizer.chat_template = TURNS
-    tokenizer.save_pretrained(folder)
-    model = make_model("llama", vocabulary=TOKENS)
-    model.config.max_position_embeddings = 512
-    model.save_pretrained(folder)
-    return str(folder)
+    return make_chatting(tmp_path_factory.mktemp("chatting"), positions=512)
 
 
 def talks(count, seed=5):
@@ -284,7 +266,7 @@ def test_what_cannot_be_asked_is_refused_before_any_model_is_loaded(
     with pytest.raises(DataError, match="has no chat template"):
         positions_of_task(chatting, decoder, load_task(task), SETTINGS)
     tokenizer = AutoTokenizer.from_pretrained(chatting)
-    tokenizer.chat_template = TURNS.replace(
+    tokenizer.chat_template = CHAT_TURNS.replace(
         "<|im_start|>{{ m['role'] }}",
         "{{ raise_exception('no system') if m.role == 'system' }}<|im_start|>{{ m['role'] }}",
     )
@@ -310,7 +292,7 @@ def test_a_recipe_names_what_cannot_be_asked(tmp_path, chatting, decoder, raw_re
     raw["evaluation"] |= {"generation": {"chat_template": True}}
     assert "asks all models in their chat template" in dict(check(raw)[1])[place]
     tokenizer = AutoTokenizer.from_pretrained(chatting)
-    tokenizer.chat_template = TURNS.replace("in messages", "in messages if m.role != 'system'")
+    tokenizer.chat_template = CHAT_TURNS.replace("in messages", "in messages if m.role != 'system'")
     tokenizer.save_pretrained(tmp_path / "drops")
     AutoModelForCausalLM.from_pretrained(chatting).save_pretrained(tmp_path / "drops")
     raw["teacher"] = str(tmp_path / "drops")

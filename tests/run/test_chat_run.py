@@ -6,9 +6,8 @@ import re
 import datasets
 import pytest
 import torch
-from conftest import TOKENS, make_model, make_text
+from conftest import CHAT_TURNS, TOKENS, make_chatting, make_model, make_text
 from safetensors.torch import load_file
-from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from limbeck.data.hub_tables import hub_tables
@@ -18,29 +17,11 @@ from limbeck.run.batches import stage_batches, stage_held_out
 from limbeck.run.distill import distill
 from limbeck.run.prompt_batches import held_out_prompts, prompt_batches, prompt_notes
 from limbeck.run.sources import sources_of
-from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-
-TURNS = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
 def chatting(tmp_path_factory):
-    """A decoder whose tokenizer has turns of a chat."""
-    folder = tmp_path_factory.mktemp("chatting")
-    tokenizer = learn_tokenizer(
-        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=TOKENS - 2
-    )
-    turns = [AddedToken(f"<|im_{side}|>", special=True) for side in ("start", "end")]
-    tokenizer.add_special_tokens({"additional_special_tokens": turns})
-    tokenizer.chat_template = TURNS
-    tokenizer.save_pretrained(folder)
-    model = make_model("llama", vocabulary=TOKENS)
-    model.config.max_position_embeddings = 256
-    model.save_pretrained(folder)
-    return str(folder)
+    return make_chatting(tmp_path_factory.mktemp("chatting"), positions=256)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +66,7 @@ def test_a_student_learns_every_answer(raw, tmp_path, chatting, chats):
     notes = " ".join(run.report["notes"])
     assert re.search(r"\d+ of them are conversations, with \d+ answers to learn: [\d,]+ of", notes)
     assert re.search("after a last answer, which are left out: 1[0-2]", notes)
-    assert AutoTokenizer.from_pretrained(run.student).chat_template == TURNS
+    assert AutoTokenizer.from_pretrained(run.student).chat_template == CHAT_TURNS
     setup = prepare(raw)
     assert sources_of(setup.recipe)["data.prompts.0"]["path"] == str(chats)
     tokenizer = AutoTokenizer.from_pretrained(chatting)
@@ -172,7 +153,7 @@ def test_recipes_that_are_refused(raw, decoder, chats, text_file, changes, field
 
 def test_templates_are_tried_on_every_kind_of_conversation(raw, chats, tmp_path, chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
-    tokenizer.chat_template = TURNS.replace(
+    tokenizer.chat_template = CHAT_TURNS.replace(
         "{% for m in messages %}", "{% for m in messages if m.role != 'tool' %}"
     )
     folder = tmp_path / "teacher"

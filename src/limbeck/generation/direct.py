@@ -46,23 +46,9 @@ def can_read_directly(model: PreTrainedModel) -> bool:
 
 
 class DirectReader(StaticReader):
-    """A reader with a forward of its own.
+    """A reader with a forward of its own, of a model for which `can_read_directly` holds."""
 
-    Args:
-        model: A decoder for which `can_read_directly` holds.
-        ids: Those that the tokenizer has, or how many from 0 on.
-        rows: Rows that are read at once, at most.
-        places: Places of a text at most, empty ones in between included.
-
-    Raises:
-        ModelError: Some layer does not keep the keys and values of all tokens.
-    """
-
-    def __init__(
-        self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
-    ) -> None:
-        super().__init__(model, ids, rows=rows, places=places)
-        self._decoder: Decoder | None = None
+    _decoder: Decoder | None = None  # of the weights of this batch
 
     def begin(self, rows: int) -> None:
         """Begin a new batch, of which nothing has been read, with the weights as they are now."""
