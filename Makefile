@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PAGE := examples/onnxruntime_web
 
-.PHONY: demo docs test test-browser test-executorch test-llama-cpp lint benchmark clean
+.PHONY: demo docs test tutorials test-browser test-executorch test-llama-cpp lint benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/limbeck demo -o runs/demo
@@ -17,6 +17,10 @@ test: $(STAMP)
 	$(BIN)/limbeck plan recipes/smoke.yaml --no-timed
 	rm -rf runs/smoke
 	$(BIN)/limbeck distill recipes/smoke.yaml -o runs/smoke
+
+# Every cell of the tutorials, with small sizes.
+tutorials: $(STAMP)
+	$(BIN)/pytest -p no:xdist tests/execute_tutorials.py
 
 # The page of the browser's example in headless Chromium: needs node, npm and Debian's chromium.
 test-browser: $(STAMP) $(PAGE)/node_modules
@@ -61,7 +65,7 @@ benchmark: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,docs,generation,gguf,lora,onnx,openvino,quantize,sentence-transformers,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,docs,generation,gguf,lora,onnx,openvino,quantize,ray,sentence-transformers,tensorboard,dev]'
 	touch $(STAMP)
 
 clean:

@@ -6,12 +6,18 @@ each in a separate process: the difference of their memory is the cost of size. 
 belongs to the process; pages of mapped files can be reclaimed by the system.
 
     python benchmarks/corpus.py [--gigabytes 2] [--text FILE] [--steps 100]
+
+With --num-proc, only how fast so many processes tokenize a file of the given size, beside one:
+
+    python benchmarks/corpus.py --gigabytes 0.1 --num-proc 2
 """
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,8 +26,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.text import TextSource
 from limbeck.demo.run import HERE
 from limbeck.run.distill import distill
+from limbeck.tokenization.load import load_tokenizer
+from limbeck.tokenization.packing import tokenize_source
+from limbeck.tokenization.stored_table import HeldOut
 
 
 def repeated(text: Path, size: float, place: Path) -> int:
@@ -83,12 +93,59 @@ def train(text: str, folder: str, steps: int) -> None:
     print(json.dumps({**most, "seconds": seconds, "waited_share": waited}))
 
 
+def processor_seconds() -> tuple[float, float]:
+    """Seconds that this process has kept a processor busy, and that its ended children have."""
+    found = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    here, others = (usage.ru_utime + usage.ru_stime for usage in found)
+    return here, others
+
+
+def show_tokenizing(text: Path, processes: int) -> None:
+    """Print seconds and a ratio and, as the last line, one JSON object."""
+    tokenizer = load_tokenizer("minilm-demo")
+    seconds: dict[int, list[float]] = {1: [], processes: []}
+    spent: dict[int, list[tuple[float, float]]] = {1: [], processes: []}
+    tables: dict[int, bytes] = {}
+    # In turns, because other programs may slow down some of the time.
+    for number in (1, processes, processes, 1):
+        with tempfile.TemporaryDirectory() as folder:
+            began, before = time.perf_counter(), processor_seconds()
+            tokenize_source(
+                TextSource(str(text)),
+                tokenizer,
+                length=128,
+                packed=True,
+                held_out=HeldOut(False, 0.01),
+                cache=Path(folder),
+                processes=number,
+            )
+            seconds[number].append(time.perf_counter() - began)
+            here, others = (b - a for a, b in zip(before, processor_seconds(), strict=True))
+            spent[number].append((here, others))
+            stored = next(Path(folder).rglob("table.arrow"))
+            tables[number] = hashlib.blake2b(stored.read_bytes()).digest()
+    if tables[1] != tables[processes]:
+        raise SystemExit("the tables differ")
+    size = text.stat().st_size
+    for number, took in seconds.items():
+        shown = ", ".join(f"{one:.1f}" for one in took)
+        here, others = min(spent[number])
+        print(
+            f"{number} processes: {shown} seconds, {size / min(took) / 1e6:.2f} MB a second;"
+            f" processor seconds {here:.1f} in the first, {others:.1f} in the others"
+        )
+    ratio = min(seconds[1]) / min(seconds[processes])
+    facts = {"bytes": size, "seconds": seconds, "processor_seconds": spent, "ratio": ratio}
+    print(json.dumps(facts))
+
+
 def main() -> None:
     """Print a table and, as the last line, one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--text", type=Path, default=HERE / "novels.txt.gz")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--num-proc", type=int)
     parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.train:
@@ -99,6 +156,9 @@ def main() -> None:
         place = Path(folder)
         large = place / "large.txt"
         size = repeated(given.text, given.gigabytes * 1e9, large)
+        if given.num_proc:
+            show_tokenizing(large, given.num_proc)
+            return
         for name, text in (("small", str(given.text)), ("large", str(large))):
             command = [sys.executable, __file__, "--steps", str(given.steps)]
             command += ["--train", text, str(place / name)]

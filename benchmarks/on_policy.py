@@ -1,17 +1,20 @@
-"""A whole on-policy step by limbeck and by TRL's GKD trainer, in one run.
+"""A whole on-policy step by limbeck and by a trainer of TRL, in one run.
 
 Both generate a text after every prompt with the student, let student and teacher read it, and learn
 by the Jensen-Shannon divergence: the same models, prompts, lengths, optimizer and precision. No
 token ends a text, so that both learn from the same number of tokens. The two are measured
-alternately after a first round that is not counted; the ratio is the median over the rounds.
+alternately after a first round that is not counted; the ratio is the median over the rounds. TRL
+has two trainers for it: GKDTrainer (``gkd``) and DistillationTrainer (``distillation``), which
+never holds all logits.
 
     pip install trl
-    python benchmarks/on_policy.py TEACHER [--num-hidden-layers 3] [--rows 16]
-        [--max-new-tokens 192] [--device cpu]
+    python benchmarks/on_policy.py TEACHER [--trainer distillation] [--num-hidden-layers 3]
+        [--rows 16] [--max-new-tokens 192] [--device cpu]
 """
 
 import argparse
 import copy
+import gzip
 import json
 import statistics
 import time
@@ -22,10 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from on_policy_trl import Clock, distillation_trainer, gkd_trainer
 from one_step import ready
-from transformers import TrainerCallback
 
 from limbeck.data.corpus import SeededOrder
+from limbeck.demo.run import HERE
 from limbeck.generation.batches import GeneratedBatches, Policy
 from limbeck.generation.options import PolicyOptions
 from limbeck.generation.rules import Student
@@ -35,13 +39,15 @@ from limbeck.run.models import build_models
 from limbeck.system.device import describe_device
 from limbeck.system.linux import keep_freed_memory
 from limbeck.token_ids import TokenIds
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.prompts import PromptBatches, PromptTable
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import learning_rate, set_learning_rate
 from limbeck.training.step import train_step
 
 AIM = 3.0
-PROMPT, MANY = 8, 10_000  # tokens of a prompt; steps of a training that is never finished
+PROMPT, PROMPTS = 8, 256  # tokens of a prompt; how many there are
+MANY = 10_000  # steps of a training that is never finished
 
 
 def recipe(given: argparse.Namespace, folder: str) -> dict[str, Any]:
@@ -87,7 +93,7 @@ class Limbeck:
         self.learner, self.wrapped, self.optimizer = ready(
             self.setup, self.student, self.accelerator
         )
-        table = PromptTable([np.array(prompt) for prompt in prompts], prompts, 0, 0)
+        table = PromptTable(prompts, prompts, 0, 0)
         order = SeededOrder((len(prompts),), (1.0,), 0)
         self.batches = GeneratedBatches(
             PromptBatches(table, order, given.rows, pad=0),
@@ -120,81 +126,49 @@ class Limbeck:
         return generating
 
 
-class _Clock(TrainerCallback):
-    """Seconds of each step of a trainer, whose texts have no end."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.generating: list[float] = []
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        # The trainer has given the model the tokenizer's end.
-        others["model"].generation_config.eos_token_id = None
-
-    def generate(self, model: Any, inputs: Any, config: Any) -> Any:
-        """What the trainer generates, and how long that takes."""
-        from trl.experimental.gkd import GKDTrainer
-
-        began = time.perf_counter()
-        found = GKDTrainer.generate_on_policy_outputs(model, inputs, config)
-        self.generating.append(time.perf_counter() - began)
-        if int((found[2] != -100).sum()) != len(found[2]) * config.max_new_tokens:
-            raise SystemExit("the texts of GKD have ended before the longest length")
-        return found
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        self.began = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.began)
-
-
-def gkd_seconds(
-    given: argparse.Namespace, mine: Limbeck, prompts: list[Any]
+def trl_seconds(
+    given: argparse.Namespace, mine: Limbeck, prompts: list[Any], texts: list[str]
 ) -> tuple[float, float]:
-    """Median seconds of a step of TRL's GKD trainer and of generating, the first left out."""
-    from datasets import Dataset
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
-
-    student, clock = copy.deepcopy(mine.before), _Clock()
+    """Median seconds of a step of a trainer of TRL and of generating, the first left out."""
+    student, clock = copy.deepcopy(mine.before), Clock(PROMPT + given.max_new_tokens)
     for model in (student, mine.teacher.model):
         model.generation_config.eos_token_id = model.config.eos_token_id = None
-
-    def collated(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids = torch.tensor([row["ids"] for row in rows])
-        same = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-        return same | {"prompts": ids, "prompt_attention_mask": torch.ones_like(ids)}
-
+    student.generate = clock.around(student.generate)
+    made = gkd_trainer if given.trainer == "gkd" else distillation_trainer
     with TemporaryDirectory() as folder:
-        config = GKDConfig(
-            output_dir=folder,
-            max_steps=given.steps + 1,
-            per_device_train_batch_size=given.rows,
-            learning_rate=5e-4,
-            lmbda=1.0,
-            temperature=1.0,
-            beta=0.5,
-            max_new_tokens=given.max_new_tokens,
-            gradient_checkpointing=False,
-            bf16=given.precision == "bfloat16",
-            use_cpu=given.device == "cpu",
-            report_to=[],
-            save_strategy="no",
-            disable_tqdm=True,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        )
-        trainer = GKDTrainer(
-            model=student,
-            teacher_model=mine.teacher.model,
-            args=config,
-            data_collator=collated,
-            train_dataset=Dataset.from_list([{"ids": prompt.tolist()} for prompt in prompts]),
-            processing_class=mine.setup.models.student.tokenizer,
-            callbacks=[clock],
-        )
-        trainer.generate_on_policy_outputs = clock.generate
+        arguments = {
+            "output_dir": folder,
+            "max_steps": given.steps + 1,
+            "per_device_train_batch_size": given.rows,
+            "learning_rate": 5e-4,
+            "temperature": 1.0,
+            "beta": 0.5,
+            "gradient_checkpointing": False,
+            "bf16": given.precision == "bfloat16",
+            "use_cpu": given.device == "cpu",
+            "report_to": "none",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+        }
+        tokenizer = mine.setup.models.student.tokenizer
+        trainer = made(given, mine.teacher.model, tokenizer, student, arguments, prompts, texts)
+        trainer.add_callback(clock)
         trainer.train()
     return statistics.median(clock.seconds[1:]), statistics.median(clock.generating[1:])
+
+
+def prompts_of(tokenizer: Any) -> dict[str, tuple[int, ...]]:
+    """The beginnings of lines of novels that have `PROMPT` tokens, special ones included."""
+    found: dict[str, tuple[int, ...]] = {}
+    with gzip.open(HERE / "novels.txt.gz", "rt", encoding="utf-8") as file:
+        for line in file:
+            ids = tokenizer(line.strip())["input_ids"][:PROMPT]
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            if len(ids) == PROMPT and tokenizer(text)["input_ids"] == ids:
+                found[text] = tuple(ids)
+            if len(found) == PROMPTS:
+                break
+    return found
 
 
 def limbeck_seconds(given: argparse.Namespace, mine: Limbeck) -> tuple[float, float]:
@@ -218,15 +192,16 @@ def report(given: argparse.Namespace, rounds: dict[str, list[tuple[float, float]
         print(f"{name:8} {step:7.2f} s a step, {generating:.2f} s of it to generate;", end=" ")
         print(f"{tokens / step:.0f} tokens/s")
         facts[name] = {"seconds": step, "generating_seconds": generating}
-    if "GKD" in rounds:
-        pairs = list(zip(rounds["GKD"], rounds["limbeck"], strict=True))
+    if "TRL" in rounds:
+        facts["trainer"] = given.trainer
+        pairs = list(zip(rounds["TRL"], rounds["limbeck"], strict=True))
         whole, part = (
             statistics.median(one[n] / other[n] for one, other in pairs) for n in range(2)
         )
         print(f"limbeck is {whole:.2f} times as fast (aim {AIM:g}), {part:.2f} times at generating")
-        facts |= {"gkd_to_limbeck_ratio": whole, "generating_ratio": part}
+        facts |= {"trl_to_limbeck_ratio": whole, "generating_ratio": part}
     else:
-        print("GKD      absent; run: pip install trl")
+        print("TRL      absent; run: pip install trl")
     print(json.dumps(facts))
 
 
@@ -234,6 +209,7 @@ def main() -> None:
     """Time both alternately."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("teacher")
+    parser.add_argument("--trainer", choices=("gkd", "distillation"), default="gkd")
     parser.add_argument("--num-hidden-layers", type=int, default=3, help="of the student")
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=192)
@@ -245,18 +221,18 @@ def main() -> None:
     device = describe_device(torch.device(given.device))
     print(f"{device}, {given.precision}, {torch.get_num_threads()} threads")
     there = find_spec("trl") is not None
-    rounds: dict[str, list[tuple[float, float]]] = {"limbeck": []} | ({"GKD": []} if there else {})
+    rounds: dict[str, list[tuple[float, float]]] = {"limbeck": []} | ({"TRL": []} if there else {})
     with TemporaryDirectory() as folder:
-        random = np.random.default_rng(0)
-        prompts = list(random.integers(3, 250, (256, PROMPT)))
+        found = prompts_of(load_tokenizer(given.teacher))
+        texts, prompts = list(found), [np.array(ids) for ids in found.values()]
         mine = Limbeck(given, prompts, folder)
         for number in range(given.rounds + 1):
             ours = limbeck_seconds(given, mine)
-            theirs = gkd_seconds(given, mine, prompts) if there else None
+            theirs = trl_seconds(given, mine, prompts, texts) if there else None
             if number > 0:
                 rounds["limbeck"].append(ours)
                 if theirs:
-                    rounds["GKD"].append(theirs)
+                    rounds["TRL"].append(theirs)
     report(given, rounds)
 
 

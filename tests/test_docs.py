@@ -37,6 +37,21 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
 
 
+def test_tables_of_the_results_are_drawn_from_their_files():
+    hook = runpy.run_path(str(ROOT / "docs" / "site" / "result_tables.py"))
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "results").glob("*.md")]
+    assert all(hook["drawn"](page) == page for page in pages)
+    for file in (ROOT / "docs" / "results" / "data").glob("*.json"):
+        assert any(f"data/{file.name}" in page for page in pages), f"{file.name} is on no page"
+
+
+def test_a_table_that_says_anything_else_is_drawn_again():
+    hook = runpy.run_path(str(ROOT / "docs" / "site" / "result_tables.py"))
+    page = (ROOT / "docs" / "results" / "export.md").read_text(encoding="utf-8")
+    assert page.count("| 152.7 |") == 1
+    assert hook["drawn"](page.replace("| 152.7 |", "| 99.9 |")) == page
+
+
 def test_the_tree_names_every_module_and_no_other():
     there = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py")}
     there -= {name for name in there if name.endswith("/__init__.py")}

@@ -67,7 +67,7 @@ def _page(place: str) -> str:
         if known == place:
             return page
     if place.startswith("docs/"):
-        return place.removeprefix("docs/")
+        return place.removeprefix("docs/").replace(".ipynb", ".md")
     return f"files/{place}" if place.endswith(".md") else f"files/{place}.md"
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from limbeck.cli.main import main
+from limbeck.evaluation.cost import Cost, Latency
 
 
 def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
@@ -59,6 +60,21 @@ def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
     assert code == 0 and "{" not in out and kept["toy"]["spread"] is None
 
 
+@pytest.mark.parametrize(("token", "shown"), [(None, False), (2.5, True)])
+def test_evaluate_shows_what_a_model_costs(monkeypatch, capsys, teacher_folder, token, shown):
+    latencies = (Latency(1, 16, 0.002, 0.003), Latency(32, 64, 0.5, 0.75))
+    cost = Cost(1234, 567, 4.9, 1000, 10_000_000, 2, "float32", 64, 2.0, latencies, token)
+    monkeypatch.setattr("limbeck.evaluation.cost.measure_cost", lambda model, threads: cost)
+    code, out, _ = run(monkeypatch, capsys, "evaluate", teacher_folder, "--cost", "--json")
+    assert code == 0 and json.loads(out.strip().splitlines()[-1])["cost"]["parameters"] == 1234
+    lines = [line.split() for line in out.splitlines()]
+    assert ["1", "16", "2.00", "3.00", "500"] in lines
+    assert ["32", "64", "500.00", "750.00", "64"] in lines
+    assert ["peak", "memory,", "MB", "10"] in lines and ["vocabulary", "1,000"] in lines
+    assert (["ms", "a", "generated", "token", "2.5"] in lines) == shown
+    assert "task" not in out  # no empty table of tasks
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -70,6 +86,7 @@ def test_distill_then_evaluate(monkeypatch, capsys, recipe_file, tmp_path):
         (["--max-new-tokens", 0], "generation.max_new_tokens"),
         (["--max-eval-samples", -1], "generation.max_eval_samples"),
         (["--pooling", "most"], "finetuning.pooling"),
+        ([], "nothing is named that the model is scored on"),
     ],
 )
 def test_evaluate_refuses_what_makes_no_sense(monkeypatch, capsys, teacher_folder, options, named):

@@ -39,3 +39,16 @@ def test_a_launched_process_ends_without_the_shutdown_of_python(words, code, sai
 
 def test_a_single_process_ends_as_python_does():
     assert run("list", "methods", processes=1).returncode == -signal.SIGABRT
+
+
+@pytest.mark.parametrize(("variable", "escapes"), [("JPY_PARENT_PID", False), ("NOTHING", True)])
+def test_a_notebook_gets_plain_text(variable, escapes):
+    """Jupyter sets FORCE_COLOR, and shows what moves a cursor as it is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "limbeck", "list", "methods"],
+        env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-color", variable: "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("\x1b[" in done.stdout) == escapes

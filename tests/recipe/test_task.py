@@ -22,6 +22,34 @@ def test_labels_that_teacher_and_task_do_not_share(task_recipe):
     assert "'order'" in message and "'rumour'" in message and "by name" in message
 
 
+def test_scored_rows_that_are_learned_are_counted_once(task_recipe, task_files, tmp_path):
+    raw = task_recipe("labels")
+    rows = {
+        split: (task_files / f"labels.{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        for split in ("train", "dev")
+    }
+    scored = json.loads(rows["dev"][0])
+    copy = {**scored, "text": f" {scored['text'].upper()}!"}
+    other = [row for row in rows["train"] if json.loads(row)["text"] != scored["text"]]
+    for split, lines in {"train": [*other, json.dumps(copy)], "dev": rows["dev"][:1]}.items():
+        text = "".join(f"{line}\n" for line in lines)
+        (tmp_path / f"mine.{split}.jsonl").write_text(text, encoding="utf-8")
+    task = str(tmp_path / "mine")
+    raw |= {"data": {**raw["data"], "task": task}}
+    raw["evaluation"] = {**raw["evaluation"], "tasks": [task]}
+    with (tmp_path / "mine.dev.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**scored, "text": "nothing like it"}) + "\n")
+    [said] = [said for said in prepare(raw).warnings if "scored rows" in said]
+    assert "of its 2 scored rows 1 is among its training rows too" in said
+
+
+def test_a_task_that_cannot_be_read_is_the_only_problem(task_recipe, tmp_path):
+    raw = task_recipe("labels")
+    raw["data"] = {**raw["data"], "task": str(tmp_path / "nothing")}
+    raw["evaluation"] = {**raw["evaluation"], "tasks": []}
+    assert list(problems(raw)) == ["data.task"]
+
+
 @pytest.mark.parametrize(("task", "other"), [("labels", "tags"), ("tags", "labels")])
 def test_a_head_of_another_kind(task_recipe, task_files, task, other):
     raw = task_recipe(task)

@@ -6,10 +6,12 @@ import json
 import pytest
 
 from limbeck.reports.comparison import (
+    as_html,
     as_markdown,
     comparison_headline,
     comparison_table,
     metrics_table,
+    tables,
     training_table,
     write_comparison,
 )
@@ -83,6 +85,7 @@ def plain() -> dict:
         "rows": [arm("none", 0.6, None), arm("best", 0.7, gap)],
         "notes": ["a note"],
         "search": [search("none", 0), search("best", 1)],
+        "pending": [],
     }
 
 
@@ -93,6 +96,17 @@ def test_results_are_what_stands_in_the_file(plain, tmp_path):
     assert json.loads(text) == plain == found.to_json()
     assert text == json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
     assert StudyResult.from_json(json.loads(text)) == found
+
+
+def test_what_has_not_ended_is_named(plain, tmp_path):
+    plain["pending"] = ["arms/small/best/1", *(f"arms/large/best/{seed}" for seed in range(2))]
+    found = StudyResult.from_json(plain)
+    assert comparison_headline(found).endswith("4 of 7 trainings have ended.")
+    (table,) = (table for heading, table in tables(found) if heading == "Not trained yet")
+    assert table == [["student", "arm", "seeds"], ["small", "best", "1"], ["large", "best", "0, 1"]]
+    write_comparison(found, tmp_path, drawn=False)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Not trained yet" in page and "<svg" not in page and "<svg" in as_html(found)
 
 
 def test_numbers_that_are_not_finite_become_null(plain, tmp_path):

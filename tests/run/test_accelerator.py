@@ -1,9 +1,12 @@
 """Runs of one process may differ in precision, which accelerate's own state does not allow."""
 
 import pytest
+import torch
 from accelerate import Accelerator
+from torch.distributed import HashStore
 
 from limbeck.recipe.schema import TrainingPart
+from limbeck.run import accelerator as building
 from limbeck.run.accelerator import build_accelerator
 
 
@@ -18,3 +21,24 @@ def test_accelerate_alone_refuses_it(tmp_path):
     build_accelerator(TrainingPart(precision="bfloat16", device="cpu"), tmp_path)
     with pytest.raises(ValueError, match="already been initialized"):
         Accelerator(cpu=True, mixed_precision="no")
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_process_group_is_ended_by_who_made_it(tmp_path, monkeypatch, there_before):
+    building._group_was_there.cache_clear()
+    monkeypatch.delenv("FORK_LAUNCHED", raising=False)
+    training = TrainingPart(precision="float32", device="cpu")
+    try:
+        for number in range(1 if there_before else 2):
+            if there_before == (number == 0):
+                torch.distributed.init_process_group(
+                    "gloo", store=HashStore(), rank=0, world_size=1
+                )
+            accelerator = build_accelerator(training, tmp_path)
+        accelerator.end_training()
+        assert torch.distributed.is_initialized() == there_before
+    finally:
+        building._group_was_there.cache_clear()
+        monkeypatch.delenv("FORK_LAUNCHED", raising=False)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

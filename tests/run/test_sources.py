@@ -7,9 +7,10 @@ import shutil
 import pytest
 from conftest import make_model, make_text
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, RecipeError
 from limbeck.models.locate import fingerprint
 from limbeck.recipe.check import prepare
+from limbeck.run.claim import claim_folder
 from limbeck.run.distill import distill
 from limbeck.run.sources import check_sources, sources_of
 
@@ -200,3 +201,13 @@ def test_a_run_of_a_version_that_kept_no_sources_resumes(raw, tmp_path):
     (run.folder / "sources.json").unlink()
     distill(raw, run.folder)
     assert (run.folder / "sources.json").exists()
+
+
+def test_a_run_may_resume_with_other_processes_that_tokenize(raw, tmp_path):
+    recipe = prepare(raw).recipe
+    claim_folder(tmp_path / "run", recipe, write=True)
+    part = recipe.data.model_copy(update={"num_proc": 8})
+    claim_folder(tmp_path / "run", recipe.model_copy(update={"data": part}), write=True)
+    part = recipe.data.model_copy(update={"max_length": 32})
+    with pytest.raises(RecipeError, match="another recipe .different: data"):
+        claim_folder(tmp_path / "run", recipe.model_copy(update={"data": part}), write=True)

@@ -6,11 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_VOCABULARY, losses, resumed_and_cached
+from accelerate import Accelerator
+from conftest import SMALL_VOCABULARY, losses, resumed_and_cached, same_run
 from sentence_transformers import SentenceTransformer
 
 from limbeck.activations import Activations
 from limbeck.batch import Batch, Tokens
+from limbeck.errors import CacheError
 from limbeck.evaluation.embeddings.encode import load_text_encoder
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.load import load_body
@@ -19,9 +21,12 @@ from limbeck.models.sentences.vectors import SentenceVectors
 from limbeck.objectives import SentenceSimilarities
 from limbeck.objectives import SentenceVectors as Objective
 from limbeck.recipe.check import check, prepare
+from limbeck.run.cache import write_cache
+from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
 from limbeck.run.task_batches import task_batches
 from limbeck.student.projections import Projections
+from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.load import load_tokenizer
 
 PROMPTS = {"query": "the old: ", "document": "a red: "}
@@ -55,6 +60,32 @@ def test_a_run_resumes_learns_the_same_from_a_cache_and_loads(recipe, tmp_path, 
     own = load_text_encoder(str(run.student), precision="float32").encode(texts)
     assert library.shape == (3, 24) and np.abs(library - own).max() < 1e-5
     assert "SentenceTransformer" in (run.student / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_cache_of_one_pass_serves_many(recipe, tmp_path):
+    """Every text is cached once, so that neither more passes nor their size need more of it."""
+    stage = recipe["stages"][0]
+    texts = prepare(recipe).rows.train
+    assert 300 < len(texts) < 48 * stage["batch_size"]
+    signals = tmp_path / "signals"
+    cached = {"model": recipe["teacher"], "cache": str(signals)}
+
+    def recipe_of(steps, **changes):
+        return {**recipe, "stages": [{**stage, "max_steps": steps}], **changes}
+
+    short = write_cache(prepare(recipe_of(20)), signals, Kind(), Accelerator(cpu=True))
+    with pytest.raises(CacheError, match="for 28 of the 48 steps"):
+        distill(recipe_of(100, teacher=cached), tmp_path / "run")
+    size = write_cache(prepare(recipe_of(100)), signals, Kind(), Accelerator(cpu=True))
+    assert short.total < size.total
+    again = write_cache(prepare(recipe_of(200)), signals, Kind(), Accelerator(cpu=True))
+    assert again.total == size.total
+    assert cache_size(prepare(recipe_of(100)), Kind()) == cache_size(
+        prepare(recipe_of(200)), Kind()
+    )
+    distill(recipe_of(100), tmp_path / "live")
+    distill(recipe_of(100, teacher=cached), tmp_path / "run")
+    same_run(tmp_path / "live", tmp_path / "run", rounding=1e-5)
 
 
 def test_the_student_comes_nearer(recipe, tmp_path):
@@ -134,11 +165,14 @@ def test_a_vocabulary_of_its_own_and_text(recipe, vocabulary, text_file, tmp_pat
         ({"stages.matryoshka_dims": [400]}, "matryoshka_dims", "24 coordinates"),
         ({"stages.matryoshka_dims": [0]}, "matryoshka_dims", "1 or more"),
         ({"teacher": None}, "sentence_vectors", "needs a teacher"),
+        ({"teacher.prompt": "qery"}, "prompt", "(query, document); give one of them, or the text"),
     ],
 )
 def test_what_cannot_be_learned(recipe, change, field, said):
     for key, value in change.items():
-        if key == "teacher":
+        if key == "teacher.prompt":
+            recipe["teacher"] = {"model": recipe["teacher"], "prompt": value}
+        elif key == "teacher":
             recipe["student"] |= {"model_type": "bert", "tokenizer": recipe.pop("teacher")}
         else:
             recipe["stages"][0]["objectives"]["sentence_vectors"] = {key.split(".")[1]: value}

@@ -9,6 +9,7 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.teacher.contract import Teacher
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.memoized import MemoizedTeacher
+from limbeck.teacher.shards import write_shard
 from limbeck.teacher.store import SignalStore
 
 NEEDS = Needs(predictions=True, embeddings=True, hidden=frozenset({0, 2}), queries=frozenset({1}))
@@ -189,6 +190,23 @@ def test_a_shard_that_replaces_another_is_read_again(live, tmp_path):
         store.flush()
         assert store.get(("hidden", 0), keys)[1].eq(value).all()
         store.remove()
+
+
+def test_what_another_process_stores_is_found_at_once(tmp_path):
+    one, other = (SignalStore(tmp_path / "signals", 10**9, writer=n) for n in range(2))
+    name, keys, ends = ("hidden", 0), torch.arange(6).numpy(), [0, 2, 5, 6]
+    for number, store in enumerate((one, other, one)):
+        some = keys[ends[number] : ends[number + 1]]
+        assert one.get(name, some) is None and other.get(name, some) is None
+        store.put(name, some, [torch.full((3, 2), float(key)) for key in some])
+        store.flush()
+        for reader in (one, other):
+            found = reader.get(name, keys[: ends[number + 1]])
+            assert [int(record[0, 0]) for record in found] == [*range(ends[number + 1])]
+    assert len(list((tmp_path / "signals").rglob("*.safetensors"))) == 3
+    file = min((tmp_path / "signals").rglob("*.safetensors"))
+    write_shard(file, {9: torch.zeros(5, 2)})  # a shard of the same name with other records
+    assert other.get(name, keys[:1]) is None and other.get(name, keys[2:]) is not None
 
 
 def test_teachers_that_share_a_store_do_not_share_signals(live, tmp_path):

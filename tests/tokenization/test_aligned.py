@@ -11,8 +11,8 @@ from limbeck.data.text import TextSource
 from limbeck.tokenization.aligned import AlignedBatches
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking
-from limbeck.tokenization.packing import HeldOut
 from limbeck.tokenization.spelling import spellings
+from limbeck.tokenization.stored_table import HeldOut
 from limbeck.tokenization.token_map import map_tokens
 from limbeck.tokenization.two_tokenizations import tokenize_twice
 

@@ -24,8 +24,9 @@ from limbeck.export.pretrained import export_student
 from limbeck.tokenization.frame import frame_of
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
-from limbeck.tokenization.packing import HeldOut, tokenize_source
+from limbeck.tokenization.packing import tokenize_source
 from limbeck.tokenization.prompts import encode_prompts
+from limbeck.tokenization.stored_table import HeldOut
 
 TASK = Task("t", TaskKind.CLASSIFICATION, "accuracy", None, [], [], "dev", ("a", "b"), ())
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

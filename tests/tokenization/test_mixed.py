@@ -10,7 +10,7 @@ from limbeck.data.text import TextSource
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking
 from limbeck.tokenization.mixed import MixedBatches, mix_words
-from limbeck.tokenization.packing import HeldOut
+from limbeck.tokenization.stored_table import HeldOut
 from limbeck.tokenization.two_tokenizations import tokenize_twice
 from limbeck.tokenization.word_runs import TokenizedBy
 

@@ -9,9 +9,10 @@ from transformers import PreTrainedTokenizerFast
 from limbeck.data.prompts import Prompt
 from limbeck.data.text import TextSource
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.packing import HeldOut, tokenize_source
+from limbeck.tokenization.packing import tokenize_source
 from limbeck.tokenization.plain_text import count_spelled, disguised, marked, plain_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
+from limbeck.tokenization.stored_table import HeldOut
 from limbeck.tokenization.text_bytes import tokenize_texts
 from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.trim import count_tokens

@@ -16,9 +16,10 @@ from limbeck.evaluation.bits_per_byte import predicted_bytes
 from limbeck.tokenization.batching import Batches
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking, NextToken
-from limbeck.tokenization.packing import HeldOut, Sequences, tokenize_source
+from limbeck.tokenization.packing import tokenize_source
 from limbeck.tokenization.plain_text import plain_tokenizer
 from limbeck.tokenization.prompts import PromptBatches, encode_prompts
+from limbeck.tokenization.stored_table import HeldOut, Sequences
 from limbeck.tokenization.text_bytes import token_bytes
 
 WIKI = "The <unk> ran to <unk> ."

@@ -11,7 +11,8 @@ from limbeck.tokenization.batching import Batches, collate
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.masking import Masking, mask_tokens
-from limbeck.tokenization.packing import HeldOut, tokenize_source
+from limbeck.tokenization.packing import tokenize_source
+from limbeck.tokenization.stored_table import HeldOut
 
 
 def tokenized(text_file, tokenizer, cache, **options):

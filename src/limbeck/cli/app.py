@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..system.child import end_with_parent
 from .augment import augment
 from .doctor import doctor
 from .evaluate import evaluate
@@ -43,6 +44,14 @@ _Signals = Annotated[
     Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the signals are stored.")
 ]
 _StudyFolder = Annotated[Path, typer.Option("--output", "-o", help="The study's folder.")]
+_Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many arms to train at once, each in a process; by default one a visible GPU, and"
+        " without a GPU one. More share the GPUs.",
+    ),
+]
 _Timed = Annotated[bool, typer.Option(help="Train ten steps to estimate time and memory.")]
 _Logits = Annotated[
     str | None,
@@ -157,19 +166,29 @@ def cache(
 
 
 @app.command()
-def compare(study: _Study, output: _StudyFolder, set_: _Set = None) -> None:
+def compare(
+    study: _Study,
+    output: _StudyFolder,
+    set_: _Set = None,
+    num_processes: _Processes = None,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
+) -> None:
     """Train and measure several recipes; compare all with a control.
 
-    The command may run several times at once: each process takes the next arm.
+    Several processes train at once, one on each GPU. An interrupted command resumes.
     """
     from ..study.schema import check_study_form, read_study
 
+    if worker:
+        end_with_parent()
     raw = read_study(study, set_ or [])
     check_study_form(raw)
 
     from ..study.compare import compare as compare_arms
 
-    print_study_report(compare_arms(raw, output, console=console), output)
+    report = compare_arms(raw, output, num_processes=num_processes, console=console)
+    if not worker:
+        print_study_report(report, output)
 
 
 app.command()(finetune)

@@ -12,6 +12,7 @@ import typer
 from ..errors import EvaluationError
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
 from . import embeddings, exported
+from .cost import show_cost
 from .terminal import console, print_table
 
 if TYPE_CHECKING:
@@ -142,13 +143,24 @@ def evaluate(
     flags = embeddings.EmbeddingFlags.among(given)
     of_file = exported.is_file(model, given)
     of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
-    asked = task or teacher or not (of_vectors or of_file)
-    found = _scores(model, part, given) if asked else {}
+    _check_measured(given, something=flags.any or of_file)
+    found = _scores(model, part, given) if task or teacher else {}
     if of_vectors:
         found["embeddings"] = of_vectors
     if cost:
         found["cost"] = _cost(model, given, of_file=of_file)
+        show_cost(model, found["cost"])
     _save(found, output, printed=json_)
+
+
+def _check_measured(given: Mapping[str, Any], *, something: bool) -> None:
+    """Refuse a command that would measure nothing."""
+    if something or given["task"] or given["teacher"] or given["cost"]:
+        return
+    raise EvaluationError(
+        "nothing is named that the model is scored on; give --task, --similarity, --retrieval or"
+        " --bitext, or --cost for its size and speed"
+    )
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the commands print."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from rich.table import Table as RichTable
 from ..errors import LimbeckError
 from ..reports.tables import Table, fitted, number_columns
 
-console = Console(soft_wrap=False)
+# Jupyter says that it is a terminal, and shows each move of a bar as a further line.
+_TERMINAL = False if "JPY_PARENT_PID" in os.environ else None
+console = Console(soft_wrap=False, force_terminal=_TERMINAL)
 
 
 def error_console() -> Console:
     """The console of errors: they never go into what a command passes to the next one."""
-    return Console(stderr=True)
+    return Console(stderr=True, force_terminal=_TERMINAL)
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> Any:

@@ -18,8 +18,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from ..errors import DataError
-from ..system.fingerprints import content_of
-from .text import TextSource
+from .text import TextSource, content_of_text
 
 _BLOCK = 1000  # places within which each source has exactly its share
 
@@ -63,12 +62,12 @@ def _number(document: str) -> int:
 
 
 def corpus_fingerprint(sources: Sequence[TextSource]) -> str:
-    """A hash of the contents of the sources and of how they are read: kind, column and split."""
+    """A hash of the contents of the sources and of how they are read: kind, column, split, name."""
     facts = []
     for source in sources:
-        file = Path(source.path)
-        here = [content_of(file), *file.suffixes[-2:]] if file.exists() else [source.path]
-        facts.append([*here, source.column, source.split])
+        content, file = content_of_text(source.path), Path(source.path)
+        here = [content, *file.suffixes[-2:]] if file.exists() else [content]
+        facts.append([*here, source.column, source.split, *([source.name] if source.name else [])])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 
-def hub_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
+def hub_rows(name: str, split: str, configuration: str | None) -> Iterator[Mapping[str, Any]]:
     """The rows of a dataset on the hub, streamed.
+
+    Args:
+        name: Of the dataset.
+        split: Which of its splits.
+        configuration: Which of its configurations, where it has several.
 
     Raises:
         DataError: It cannot be reached or read.
@@ -23,7 +28,7 @@ def hub_rows(name: str, split: str) -> Iterator[Mapping[str, Any]]:
     import datasets
 
     try:
-        found = datasets.load_dataset(name, split=split, streaming=True)
+        found = datasets.load_dataset(name, configuration, split=split, streaming=True)
     except Exception as error:  # `datasets` passes on the errors of many readers
         raise _unreachable(name, 0, error) from error
     for row, _ in _dataset_rows(found, name):

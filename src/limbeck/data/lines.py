@@ -4,18 +4,21 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DataError
+from .remote import is_remote, name_of, open_remote
 
 LONGEST_LINE = 10_000_000  # bytes; longer lines are rarely text and would stall a tokenizer
 
 
-def read_lines(file: Path, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
+def read_lines(file: Path | str, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
     """The number of every line, counted from 1, and the line with its line end.
 
     Args:
-        file: A file in UTF-8, with or without a byte order mark; gzipped if its name ends in .gz.
+        file: A file in UTF-8, with or without a byte order mark, here or in an object store;
+            gzipped if its name ends in .gz.
         longest: Bytes of a line at most.
 
     Raises:
@@ -49,7 +52,7 @@ def read_lines(file: Path, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int
             f" {error.start} of the line); convert the file: iconv -f OLD_ENCODING -t UTF-8"
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        with file.open("rb") as raw:
+        with _raw(file) as raw:
             compressed = raw.read(2) == b"\x1f\x8b"
         if not compressed:
             raise DataError(
@@ -62,7 +65,15 @@ def read_lines(file: Path, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def _opened(file: Path) -> io.BufferedReader:
-    if file.suffix == ".gz":
-        return io.BufferedReader(gzip.GzipFile(file, "rb"), buffer_size=1 << 20)
-    return file.open("rb")
+@contextmanager
+def _opened(file: Path | str) -> Iterator[io.BufferedReader]:
+    with _raw(file) as raw:
+        if name_of(str(file)).suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield io.BufferedReader(unpacked, buffer_size=1 << 20)
+        else:
+            yield raw
+
+
+def _raw(file: Path | str) -> io.BufferedReader:
+    return open_remote(str(file)) if is_remote(str(file)) else Path(file).open("rb")

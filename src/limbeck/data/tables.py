@@ -6,6 +6,7 @@ otherwise silently remove a part of the text.
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, first_line
 from .lines import LONGEST_LINE, read_lines
+from .remote import is_remote, open_remote
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,7 +55,7 @@ class Table:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def csv_table(file: Path, *, delimiter: str = ",") -> Table:
+def csv_table(file: Path | str, *, delimiter: str = ",") -> Table:
     """A csv file with a header; blank rows are ignored.
 
     Raises:
@@ -71,7 +73,7 @@ def csv_table(file: Path, *, delimiter: str = ",") -> Table:
     return Table(str(file), tuple(header), read)
 
 
-def csv_column(file: Path, column: str) -> Iterator[str]:
+def csv_column(file: Path | str, column: str) -> Iterator[str]:
     """The fields of a column of a csv file with a header; blank rows are ignored.
 
     Raises:
@@ -83,7 +85,7 @@ def csv_column(file: Path, column: str) -> Iterator[str]:
             yield row[column]
 
 
-def _csv_rows(file: Path, delimiter: str) -> Iterator[tuple[list[str], str]]:
+def _csv_rows(file: Path | str, delimiter: str) -> Iterator[tuple[list[str], str]]:
     """The header, and every row, each with its place."""
     csv.field_size_limit(LONGEST_LINE)  # the default of 131,072 characters is short for texts
     lines = (line for _, line in read_lines(file))
@@ -143,7 +145,7 @@ def parquet_table(file: Path) -> Table:
     )
 
 
-def parquet_column(file: Path, column: str) -> Iterator[str]:
+def parquet_column(file: Path | str, column: str) -> Iterator[str]:
     """The values of a column of a parquet file.
 
     Raises:
@@ -170,23 +172,24 @@ def parquet_column(file: Path, column: str) -> Iterator[str]:
         yield row[column]
 
 
-def _parquet_schema(file: Path) -> "pyarrow.Schema":
+def _parquet_schema(file: Path | str) -> "pyarrow.Schema":
     import pyarrow as pa
     from pyarrow.parquet import read_schema
 
     try:
-        return read_schema(file)
+        with _opened(file) as opened:
+            return read_schema(opened)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _broken(file, 0, error) from error
 
 
-def _parquet_rows(file: Path, columns: Sequence[str]) -> Rows:
+def _parquet_rows(file: Path | str, columns: Sequence[str]) -> Rows:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     number = 0
     try:
-        with ParquetFile(file) as table:
+        with _opened(file) as opened, ParquetFile(opened) as table:
             for column in columns:
                 _place_of(column, table.schema_arrow.names, str(file))
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
@@ -197,7 +200,12 @@ def _parquet_rows(file: Path, columns: Sequence[str]) -> Rows:
         raise _broken(file, number, error) from error
 
 
-def _broken(file: Path, number: int, error: Exception) -> DataError:
+def _opened(file: Path | str) -> AbstractContextManager[Any]:
+    """What pyarrow reads a file from: the path of a local one, which it maps."""
+    return open_remote(str(file)) if is_remote(str(file)) else nullcontext(file)
+
+
+def _broken(file: Path | str, number: int, error: Exception) -> DataError:
     return DataError(
         f"{file} cannot be read after row {number}: {first_line(error)}; give a readable file"
     )

@@ -1,4 +1,4 @@
-"""Documents from files and from datasets on the hub.
+"""Documents from files, here or in object stores, and from datasets on the hub.
 
 Every line of a txt file is a document; of jsonl, csv and parquet files one column is read.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -20,6 +20,7 @@ from ..system.numbers import Number
 from .hub_tables import hub_rows
 from .json_lines import row_of
 from .lines import read_lines
+from .remote import content_of_remote, is_remote, name_of
 from .tables import csv_column, parquet_column
 
 _KNOWN = (".txt", ".jsonl", ".csv", ".parquet")
@@ -31,17 +32,19 @@ class TextSource:
     """A source of documents.
 
     Attributes:
-        path: A .txt, .jsonl, .csv or .parquet file (all but parquet also .gz), or the name of a
-            dataset on the hub.
+        path: A .txt, .jsonl, .csv or .parquet file (all but parquet also .gz), here or in an
+            object store (`s3://bucket/file.jsonl.gz`), or the name of a dataset on the hub.
         column: The column that holds the text; txt files have none.
         weight: Share of the sequences, relative to the other sources.
         split: The split of a hub dataset.
+        name: The configuration of a hub dataset.
     """
 
     path: str
     column: str = "text"
     weight: Annotated[Number, Field(gt=0, lt=math.inf)] = 1.0
     split: str = "train"
+    name: str | None = None
 
 
 def check_source(source: TextSource) -> None:
@@ -51,7 +54,7 @@ def check_source(source: TextSource) -> None:
         DataError: The source is missing or empty, or does not hold text.
     """
     try:
-        content = content_of(Path(source.path)) if ending_of(source.path) else ""
+        content = content_of_text(source.path) if ending_of(source.path) else ""
     except OSError as error:
         raise DataError(f"{source.path} cannot be read: {error.strerror or error}") from error
     if not _checked_documents(source, content):
@@ -62,7 +65,8 @@ def check_source(source: TextSource) -> None:
 @lru_cache(maxsize=256)
 def _checked_documents(source: TextSource, content: str) -> int:
     """The number of documents that were read; ``content`` is a hash, as a key of the cache."""
-    fully = content and Path(source.path).stat().st_size < _FULLY_CHECKED
+    here = bool(content) and not is_remote(source.path)
+    fully = here and Path(source.path).stat().st_size < _FULLY_CHECKED
     documents = read_documents(source)
     return sum(1 for _ in (documents if fully else islice(documents, 1000)))
 
@@ -94,7 +98,8 @@ def read_documents_up_to(source: TextSource, characters: int | None) -> Iterator
 
 
 def _texts(source: TextSource) -> Iterator[str]:
-    ending, file = ending_of(source.path), Path(source.path)
+    ending = ending_of(source.path)
+    file = source.path if is_remote(source.path) else Path(source.path)
     if ending == ".txt":
         return (line for _, line in read_lines(file))
     if ending == ".jsonl":
@@ -103,26 +108,33 @@ def _texts(source: TextSource) -> Iterator[str]:
         return csv_column(file, source.column)
     if ending == ".parquet":
         return parquet_column(file, source.column)
-    rows = enumerate(hub_rows(source.path, source.split), start=1)
+    rows = enumerate(hub_rows(source.path, source.split, source.name), start=1)
     return (_column(row, source, f"row {number} of {source.path}") for number, row in rows)
+
+
+def content_of_text(path: str) -> str:
+    """What changes with the content of a text: a hash, what its store says, or its hub name.
+
+    Raises:
+        DataError: A remote file cannot be looked up.
+    """
+    if is_remote(path):
+        return content_of_remote(path)
+    file = Path(path)
+    return content_of(file) if file.exists() else path
 
 
 def ending_of(path: str) -> str:
     """The known file ending, without .gz; empty for a hub name.
 
     Raises:
-        DataError: The file does not exist, is a folder, or has an unknown ending.
+        DataError: A local file does not exist, is a folder, or any has an unknown ending.
     """
-    file = Path(path)
+    file = name_of(path) if is_remote(path) else Path(path)
     plain = file.with_suffix("") if file.suffix == ".gz" else file
     ending = plain.suffix + (".gz" if plain != file else "")
     known = plain.suffix in _KNOWN and ending != ".parquet.gz"
-    try:
-        exists, is_folder = file.exists(), file.is_dir()
-    except OSError as error:
-        raise DataError(
-            f"{path:.200} cannot be looked up: {error.strerror}; give the path of a readable file"
-        ) from error
+    exists, is_folder = _looked_up(file)
     if is_folder:
         raise DataError(f"{path!r} is a folder; name the files in it one by one")
     if exists and not known:
@@ -133,12 +145,25 @@ def ending_of(path: str) -> str:
     if not exists:
         looks_like_file = known or file.suffix == ".gz" or path.count("/") > 1
         if looks_like_file or path.startswith((".", "/", "~")) or not path.strip():
-            beside = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
+            folder = Path(path).parent
+            beside = [p.name for p in folder.glob("*")] if folder.is_dir() else []
             near = difflib.get_close_matches(file.name, beside, n=1)
-            hint = f"; did you mean {file.parent / near[0]}?" if near else ""
+            hint = f"; did you mean {folder / near[0]}?" if near else ""
             raise DataError(f"the text file {path} does not exist{hint}")
         return ""
     return plain.suffix
+
+
+def _looked_up(file: Path | PurePosixPath) -> tuple[bool, bool]:
+    """Whether a file is there, and whether it is a folder; a remote one is looked up when read."""
+    if not isinstance(file, Path):
+        return True, False
+    try:
+        return file.exists(), file.is_dir()
+    except OSError as error:
+        raise DataError(
+            f"{file!s:.200} cannot be looked up: {error.strerror}; give the path of a readable file"
+        ) from error
 
 
 def _column_of_json(line: str, number: int, source: TextSource) -> str:

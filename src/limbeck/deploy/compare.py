@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy import ndarray
-from scipy.special import log_softmax
 
 from ..run.task_batches import Reading
 from .arrays import Forward
@@ -75,10 +75,11 @@ class _Sums:
 
     def add(self, one: ndarray, other: ndarray) -> None:
         """Outputs [rows, width] of torch and of the file."""
-        apart = np.abs(one.astype(float) - other)
+        apart = np.abs(one - other)
         apart[np.isnan(apart)] = np.inf  # what is not a number is infinitely far
         self._largest = max(self._largest, float(apart.max(initial=0.0)))
-        self._total, self._values = self._total + float(apart.sum()), self._values + apart.size
+        self._total += float(apart.sum(dtype=float))
+        self._values += apart.size
         self._rows += len(one)
         if self._vectors:
             finite = np.isfinite(other).all(1)  # the cosine of other rows counts as 0
@@ -98,8 +99,9 @@ class _Sums:
         """Logits [tokens, vocabulary] of torch and of the file, which predict the next ids."""
         place = np.arange(len(ids) - 1), np.array(ids[1:], int)
         for side, logits in enumerate((one, other)):
-            exact = logits[: len(ids) - 1].astype(float)
-            self._bits[side] -= (log_softmax(exact, axis=1)[place] / np.log(2)).sum()
+            before = torch.from_numpy(logits[: len(ids) - 1])
+            nats = before.logsumexp(1) - before[place]  # on all cores, as numpy would not
+            self._bits[side] += float(nats.double().sum()) / np.log(2)
         self._predicted += len(ids) - 1
 
     def difference(self, alone: float) -> Difference:

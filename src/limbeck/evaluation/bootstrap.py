@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.stats import rankdata
 from seqeval.scheme import IOB2, Entities
 
 from ..errors import EvaluationError
@@ -82,7 +81,7 @@ def _scores(
     metric = task.headline
     if metric in ("spearman", "pearson"):
         expected = np.array([float(example.label or 0) for example in task.test])
-        return _correlations(np.array(score.labels), expected, drawn, ranked=metric == "spearman")
+        return _correlations(np.array(score.labels), expected, weights, ranked=metric == "spearman")
     if metric in OF_QUERIES:
         values = np.array(ranking_scores(score.labels, task.relevances, task.queries)[metric])
         found: Float[ndarray, " draws"] = values[
@@ -141,21 +140,38 @@ def _from_confusions(
 def _correlations(
     answered: Float[ndarray, " rows"],
     expected: Float[ndarray, " rows"],
-    drawn: Draws,
+    weights: Int[ndarray, "draws rows"],
     *,
     ranked: bool,
 ) -> Float[ndarray, " draws"]:
     found = []
-    for start in range(0, len(drawn), _TOGETHER):
-        rows = drawn[start : start + _TOGETHER]
-        left, right = answered[rows], expected[rows]
-        if ranked:
-            left, right = rankdata(left, axis=1), rankdata(right, axis=1)
-        left = left - left.mean(1, keepdims=True)
-        right = right - right.mean(1, keepdims=True)
-        size = np.sqrt((left**2).sum(1) * (right**2).sum(1))
-        found.append(np.where(size > 0, (left * right).sum(1) / np.maximum(size, 1e-30), 0.0))
+    for start in range(0, len(weights), _TOGETHER):
+        times = weights[start : start + _TOGETHER]
+        left, right = (
+            (_ranks(values, times) if ranked else values[None]) for values in (answered, expected)
+        )
+        left = left - (times * left).sum(1, keepdims=True) / times.sum(1, keepdims=True)
+        right = right - (times * right).sum(1, keepdims=True) / times.sum(1, keepdims=True)
+        size = np.sqrt((times * left**2).sum(1) * (times * right**2).sum(1))
+        both = (times * left * right).sum(1)
+        found.append(np.where(size > 0, both / np.maximum(size, 1e-30), 0.0))
     return np.concatenate(found)
+
+
+def _ranks(
+    values: Float[ndarray, " rows"], times: Int[ndarray, "draws rows"]
+) -> Float[ndarray, "draws rows"]:
+    """The rank of each value among those that were drawn, the mean rank of equal ones.
+
+    Counted instead of sorted: a redraw has the values of the rows, each so many times.
+    """
+    _, first, place = np.unique(np.sort(values), return_index=True, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    counts = np.add.reduceat(times[:, order], first, axis=1)
+    ranks = counts.cumsum(1) - counts + (counts + 1) / 2
+    found = np.empty(times.shape)
+    found[:, order] = ranks[:, place.reshape(-1)]
+    return found
 
 
 def _predicted_tags(task: Task, score: SeedScore) -> list[list[str]]:

@@ -50,11 +50,6 @@ class Latency:
     p50: float
     p95: float
 
-    @property
-    def sentences_per_second(self) -> float:
-        """Texts of this length in a second, at the median."""
-        return self.batch / self.p50
-
 
 @dataclass(frozen=True)
 class Cost:

@@ -45,7 +45,7 @@ class KeptSeeds:
         if file is not None:
             self._key = _fingerprint(model, task, settings, facts)
             saved = _all_kept(file).get(self._key, [])
-            self.scores = {score["seed"]: _restored(score) for score in saved}
+            self.scores = {score["seed"]: restored_score(score) for score in saved}
 
     def keep(self, score: SeedScore) -> None:
         """Add the score of a seed; what the file holds for other models and settings stays."""
@@ -81,7 +81,7 @@ def _all_kept(results: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         saved: dict[str, list[dict[str, Any]]] = json.loads(results.read_text(encoding="utf-8"))
         for scores in saved.values():
-            _ = [_restored(score) for score in scores]
+            _ = [restored_score(score) for score in scores]
     except (ValueError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"{results} is not a file of results ({type(error).__name__}: {error}); remove it, or"
@@ -90,7 +90,7 @@ def _all_kept(results: Path) -> dict[str, list[dict[str, Any]]]:
     return saved
 
 
-def _restored(saved: Mapping[str, Any]) -> SeedScore:
-    """JSON has lists where a score has tuples."""
+def restored_score(saved: Mapping[str, Any]) -> SeedScore:
+    """The score that was stored as JSON, which has lists where a score has tuples."""
     tags = tuple(tuple(row) for row in saved.get("tags", ()))
     return SeedScore(**{**saved, "labels": tuple(saved.get("labels", ())), "tags": tags})

@@ -14,7 +14,7 @@ from ..tokenization.load import load_tokenizer
 from .finetune import SeedScore, finetune
 from .finetuning.search import search
 from .generation_scores import score_generation
-from .kept_seeds import KeptSeeds
+from .kept_seeds import KeptSeeds, restored_score
 from .settings import FinetuneSettings, GenerationSettings
 from .tasks import Task, TaskKind
 
@@ -88,6 +88,18 @@ class TaskScore:
         if self.search is None:
             del plain["search"]
         return plain | {"mean": self.mean, "spread": self.deviation, "means": self.means()}
+
+    @staticmethod
+    def restored(plain: Mapping[str, Any]) -> "TaskScore":
+        """The scores, with the predictions of each row, that `asdict` gave and JSON stored."""
+        search = plain["search"]
+        return TaskScore(
+            **{
+                **plain,
+                "seeds": tuple(map(restored_score, plain["seeds"])),
+                "search": search and SearchResult.from_json(search),
+            }
+        )
 
 
 def evaluate_tasks(

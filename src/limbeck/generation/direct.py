@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 from ..models.int4_linear import Int4Linear
+from ..models.int8_dynamic import Int8DynamicLinear
 from ..token_ids import TokenIds
 from .known_decoders import Decoder, Layer, Turns, decoder_of, is_known
 from .reader import NewTokens, Places, Reader
@@ -39,7 +40,7 @@ def can_read_directly(model: PreTrainedModel) -> bool:
         and len(kinds) == 1
         and kinds <= {torch.float32, torch.float64}
         and not any(map(is_traceable_wrapper_subclass, weights))  # quantized or sharded
-        and not any(isinstance(part, Int4Linear) for part in model.modules())
+        and not any(isinstance(m, Int4Linear | Int8DynamicLinear) for m in model.modules())
         # What a hook does would be left out.
         and not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     )

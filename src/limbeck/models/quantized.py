@@ -1,8 +1,9 @@
 """A model that only runs, with the matrices of its layers in 8 or 4 bits.
 
-Each run of 32 weights of a row has a scale of its own, and weights are widened where they are used:
-the inputs of a layer are not rounded. On a processor this takes half the error of one scale for a
-row, and a quarter of the error of rounding the inputs too.
+``int8`` and ``int4`` are for memory: each run of 32 weights of a row has a scale of its own, and
+weights are widened where they are used: the inputs of a layer are not rounded. On a processor this
+takes half the error of one scale for a row, and a quarter of the error of rounding the inputs too.
+``int8_dynamic`` is for speed, and rounds the inputs too.
 """
 
 from importlib.util import find_spec
@@ -12,13 +13,14 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, ModelError
 from .architecture import Architecture
 from .int4_linear import Int4Linear
+from .int8_dynamic import Int8DynamicLinear, int8_dynamic_missing
 from .low_rank_layers import set_submodule
 from .modules import submodule
 
-Quantization = Literal["int8", "int4"]
+Quantization = Literal["int8", "int4", "int8_dynamic"]
 _GROUP = 32  # weights that share a scale
 
 
@@ -39,18 +41,26 @@ def quantize_layers(
     Args:
         model: In float32, or held in the precision of its file.
         architecture: Says where its layers are.
-        kind: How many bits.
+        kind: How many bits, and whether inputs are rounded, too.
 
     Raises:
-        MissingExtraError: torchao, which 8 bits need, is not installed.
+        MissingExtraError: torchao, which ``int8`` needs, is not installed.
+        ModelError: This processor does not multiply in 8 bits.
     """
     if kind == "int8" and (missing := quantization_missing()):
         raise MissingExtraError(missing)
+    if kind == "int8_dynamic" and (missing := int8_dynamic_missing()):
+        raise ModelError(missing)
     layers = submodule(model.base_model, architecture.layers)
     for path, layer in list(layers.named_modules()):
-        if kind == "int4" and isinstance(layer, nn.Linear | Conv1D):
+        if kind != "int8" and isinstance(layer, nn.Linear | Conv1D):
             weight = layer.weight.T if isinstance(layer, Conv1D) else layer.weight
-            set_submodule(layers, path, Int4Linear(weight, _widened(layer.bias)))
+            made: nn.Module
+            if kind == "int4":
+                made = Int4Linear(weight, _widened(layer.bias))
+            else:
+                made = Int8DynamicLinear(weight, layer.bias)
+            set_submodule(layers, path, made)
         elif isinstance(layer, nn.Linear):
             layer.__class__ = nn.Linear  # it computes the same; the library knows this class alone
             _quantize(layer)

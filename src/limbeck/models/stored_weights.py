@@ -107,12 +107,6 @@ def widening_kinds(model: PreTrainedModel) -> Iterator[tuple[Any, type | None]]:
         yield module, None if path.split(".")[-1] in widened else _stored_kind(module)
 
 
-def plain_kind(kind: type) -> type:
-    """The class that a module had before `keep_stored` changed it."""
-    plain = {stored: own for own, stored in _KINDS.items()}
-    return plain.get(kind) or (kind.__mro__[1] if kind.__name__.startswith(_PREFIX) else kind)
-
-
 def _stored_kind(module: nn.Module) -> type | None:
     """The class in which a module widens its weights; None where it has no matrix or table."""
     kind: Any = type(module)

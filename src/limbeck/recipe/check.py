@@ -5,8 +5,10 @@ from typing import Any
 
 from ..data.text import check_source
 from ..errors import DeviceError, LimbeckError, Problem, RecipeError
+from ..models.int8_dynamic import int8_dynamic_missing
 from ..models.load import no_head
 from ..models.weight_headers import check_weights, has_vocabulary_head
+from ..objectives.class_logits import NO_HEAD
 from ..system.device import choose_device, emulation_warning
 from ..training.stage import Stage
 from .amounts import amount_problems, amount_warnings
@@ -35,6 +37,7 @@ from .setup import Setup
 from .sides import Models, ModelSide
 from .stages import BuiltStage, build_stages
 from .task import find_task, rows_warnings
+from .task_rows import TaskRows
 from .tokenizers import (
     coverage_problems,
     initialization_problems,
@@ -83,6 +86,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
             warnings += more
         problems += _reading_problems(models, parsed.data)
         stages, found = build_stages(parsed.stages, models, parsed.data, rows)
+        if task.problems:  # which is why no model has the head of a task
+            found = [(field, said) for field, said in found if said != NO_HEAD]
         problems += [problem for problem in found if problem not in problems]
     if models:
         problems += _problems_of_models(parsed, models, stages)
@@ -99,7 +104,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     if recipe is None or models is None or problems:
         return None, problems
     loop_stages = [built.stage for built in stages]
-    warnings += [*_warnings(recipe, models, loop_stages), *rows_warnings(rows, loop_stages)]
+    warnings += [*_warnings(recipe, models, loop_stages, rows), *rows_warnings(rows, loop_stages)]
     maskings = [built.masking for built in stages]
     setup = Setup(recipe, models, loop_stages, maskings, warnings, rows).with_seed(recipe.seed)
     if emulated := emulation_warning(setup.precision, setup.device):
@@ -164,6 +169,7 @@ def _problems_of_models(
     if mixed and parsed.teacher and parsed.teacher.quantize:
         message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
         problems.append(("teacher.quantize", message))
+    problems += _quantize_problems(parsed)
     needs_head = not mixed and any(built.stage.needs_teacher_logits for built in stages)
     if parsed.teacher and parsed.teacher.server is None and models.teacher and needs_head:
         problems += _head_problems(parsed.teacher.model, models.teacher)
@@ -175,6 +181,19 @@ def _problems_of_models(
     return problems
 
 
+def _quantize_problems(parsed: Parsed) -> list[Problem]:
+    """Products of 8 bits that the machine does not have, where the teacher runs on it."""
+    teacher, training = parsed.teacher, parsed.training
+    if not (teacher and teacher.quantize == "int8_dynamic" and teacher.runs_here):
+        return []
+    problem = int8_dynamic_missing()
+    known = training and not _device_problems(training)
+    if training and known and (kind := choose_device(training.device).type) != "cpu":
+        problem = f"is int8_dynamic, which is for a processor, and the device is {kind}; use int8,"
+        problem += " set training.device: cpu, or leave it out"
+    return [("teacher.quantize", problem)] if problem else []
+
+
 def _head_problems(name: str, teacher: ModelSide) -> list[Problem]:
     """A teacher without a vocabulary head, where a stage needs its logits."""
     if has_vocabulary_head(name, architecture=teacher.architecture) is not False:
@@ -183,14 +202,16 @@ def _head_problems(name: str, teacher: ModelSide) -> list[Problem]:
     return [("teacher.model", partial or no_head(name))]
 
 
-def _warnings(recipe: Recipe, models: Models, stages: Sequence[Stage]) -> list[str]:
+def _warnings(
+    recipe: Recipe, models: Models, stages: Sequence[Stage], rows: TaskRows | None
+) -> list[str]:
     """What may be meant, and is worth a look."""
     return [
         *template_warnings(models, recipe.data),
         *ends_warnings(recipe, models),
         *normalizer_warnings(models, recipe.student, recipe.data),
         *spelled_warnings(models, recipe.data),
-        *task_warnings(recipe.evaluation),
+        *task_warnings(recipe.evaluation, rows),
         *learned_warnings(recipe.data, recipe.evaluation),
         *window_warnings(models, stages),
         *amount_warnings(models, recipe.data, stages),

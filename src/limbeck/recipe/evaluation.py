@@ -16,6 +16,7 @@ from ..tokenization.load import load_tokenizer
 from .prompts import split_prompts
 from .schema import DataPart, EvaluationPart, Recipe
 from .sides import Models
+from .task_rows import TaskRows
 
 
 def evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
@@ -49,10 +50,18 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
     return no_head(name) if has_vocabulary_head(name, architecture=architecture) is False else None
 
 
-def task_warnings(evaluation: EvaluationPart) -> list[str]:
-    """How rows of tasks were read, where they might have meant something else; and duplicates."""
-    tasks = [load_task(task, test_split=evaluation.split) for task in evaluation.tasks]
-    return [note for task in tasks for note in (*scoring_notes(task), *leak_notes(task))]
+def task_warnings(evaluation: EvaluationPart, rows: TaskRows | None) -> list[str]:
+    """How rows of tasks were read, where they might have meant something else; and duplicates.
+
+    Args:
+        evaluation: Of the recipe.
+        rows: That the student learns from, whose task is scored, too.
+    """
+    learned = [] if rows is None or rows.task is None else [rows.task]
+    scored = [load_task(task, test_split=evaluation.split) for task in evaluation.tasks]
+    every = [*learned, *scored]
+    notes = [note for task in every for note in (*scoring_notes(task), *leak_notes(task))]
+    return list(dict.fromkeys(notes))
 
 
 def learned_warnings(data: DataPart, evaluation: EvaluationPart) -> list[str]:

@@ -39,7 +39,9 @@ class DataPart(Part):
     """The text that is read, and the length of its sequences."""
 
     text: Annotated[list[TextSource], BeforeValidator(_as_sources)] = Field(
-        [], description="files (txt, jsonl, csv, parquet; gz too) or hub names"
+        [],
+        description="files (txt, jsonl, csv, parquet; gz too), here or as s3://bucket/file and the"
+        " like, or hub names",
     )
     prompts: Annotated[list[PromptLocationField], BeforeValidator(_as_list)] = Field(
         [],
@@ -83,6 +85,9 @@ class DataPart(Part):
         False, description="packed documents do not attend to one another; for decoders"
     )
     held_out: HeldOutPart = HeldOutPart()
+    num_proc: Whole = Field(
+        1, ge=1, description="processes that tokenize the text of a source, with the same result"
+    )
 
     @property
     def packs_prompts(self) -> bool:

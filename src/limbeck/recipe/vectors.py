@@ -24,11 +24,17 @@ def compares_coordinates(stages: Sequence[Stage]) -> bool:
 
 def teacher_prompt(part: TeacherPart) -> str:
     """What is put before each text that the teacher reads: its own default, or what is named."""
-    chain = chain_of(part.model)
-    known = dict(chain.prompts) if chain else {}
+    known = _prompts(part)
     if part.prompt is None:
+        chain = chain_of(part.model)
         return known.get(chain.default_prompt or "", "") if chain else ""
     return known.get(part.prompt, part.prompt)
+
+
+def _prompts(part: TeacherPart) -> dict[str, str]:
+    """The teacher's prompts by their names."""
+    chain = chain_of(part.model)
+    return dict(chain.prompts) if chain else {}
 
 
 def vector_problems(
@@ -47,6 +53,13 @@ def vector_problems(
     except LimbeckError as error:
         return [("teacher.model", str(error))]
     problems: list[Problem] = []
+    if part.prompt and part.prompt.isidentifier() and part.prompt not in _prompts(part):
+        known = ", ".join(_prompts(part)) or "it has none"
+        message = (
+            f"is {part.prompt!r}, which is no name of a prompt of the teacher ({known}); give one"
+            f" of them, or the text itself, as {part.prompt + ': '!r}"
+        )
+        problems.append(("teacher.prompt", message))
     if prompt and not theirs.pooling.include_prompt:
         message = (
             "is put before texts, and the teacher's pooling leaves prompts out; give '' for none"

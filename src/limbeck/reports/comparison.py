@@ -22,12 +22,13 @@ _OF_TRAINING = (
 )
 
 
-def write_comparison(comparison: StudyResult, folder: Path) -> None:
+def write_comparison(comparison: StudyResult, folder: Path, *, drawn: bool = True) -> None:
     """Write report.json, report.md and report.html, all three or none.
 
     Args:
         comparison: What the study has found; numbers that are not finite become null.
         folder: Made if it does not exist.
+        drawn: Whether the page has drawings, which take nearly all of the time.
     """
     plain = finite(comparison.to_json())
     comparison = StudyResult.from_json(plain)
@@ -35,7 +36,7 @@ def write_comparison(comparison: StudyResult, folder: Path) -> None:
         {
             "report.json": json.dumps(plain, indent=1, ensure_ascii=False) + "\n",
             "report.md": as_markdown(comparison),
-            "report.html": as_html(comparison),
+            "report.html": as_html(comparison, drawn=drawn),
         },
         folder,
     )
@@ -59,6 +60,9 @@ def comparison_headline(comparison: StudyResult) -> str:
                 f" [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
             )
         sentences.append(sentence + ".")
+    if comparison.pending:
+        ended = sum(len(row.runs) for row in comparison.rows)
+        sentences.append(f"{ended} of {ended + len(comparison.pending)} trainings have ended.")
     return " ".join(sentences) or "Nothing has been scored yet."
 
 
@@ -133,6 +137,16 @@ def training_table(comparison: StudyResult, student: str) -> Table:
     return table
 
 
+def pending_table(comparison: StudyResult) -> Table:
+    """The trainings that have not ended yet: a row for each arm of each student."""
+    seeds: dict[tuple[str, ...], list[str]] = {}
+    for place in comparison.pending:
+        _, student, arm, seed = place.split("/")
+        seeds.setdefault((student, arm), []).append(seed)
+    rows = [[*named, ", ".join(found)] for named, found in seeds.items()]
+    return [["student", "arm", "seeds"], *rows]
+
+
 def tables(comparison: StudyResult) -> list[tuple[str, Table]]:
     """Every table, with its heading."""
     found = []
@@ -149,6 +163,8 @@ def tables(comparison: StudyResult) -> list[tuple[str, Table]]:
                 found.append((f"{student}, {task}: every metric, mean over seeds", table))
         if len(table := positions_table(rows)) > 1:
             found.append((f"{student}: first, middle and last third of held-out texts", table))
+    if comparison.pending:
+        found.append(("Not trained yet", pending_table(comparison)))
     found += search_tables(comparison.search)
     if _sizes(comparison)[1:]:
         found.append(("Size and speed", _sizes(comparison)))
@@ -167,9 +183,21 @@ def as_markdown(comparison: StudyResult) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def as_html(comparison: StudyResult) -> str:
-    """The report as one page that needs nothing outside it."""
-    drawings = [*_cost_plots(comparison)]
+def as_html(comparison: StudyResult, *, drawn: bool = True) -> str:
+    """The report as one page that needs nothing outside it.
+
+    Args:
+        comparison: What the study has found.
+        drawn: Whether it has drawings.
+    """
+    drawings = [*_cost_plots(comparison), *_gap_plots(comparison)] if drawn else []
+    headline = comparison_headline(comparison)
+    return page(comparison.name, headline, tables(comparison), drawings, _notes(comparison))
+
+
+def _gap_plots(comparison: StudyResult) -> list[tuple[str, str]]:
+    """For each student a drawing of the differences from the control, with its title."""
+    drawings = []
     for student in comparison.students:
         found = {
             row.arm: gap for row in comparison.arms_of(student) if (gap := row.against_control)
@@ -177,8 +205,7 @@ def as_html(comparison: StudyResult) -> str:
         if found:
             title = f"{student}: mean score × 100 against {comparison.control}"
             drawings.append((title, gaps(found)))
-    headline = comparison_headline(comparison)
-    return page(comparison.name, headline, tables(comparison), drawings, _notes(comparison))
+    return drawings
 
 
 def _cost_plots(comparison: StudyResult) -> list[tuple[str, str]]:

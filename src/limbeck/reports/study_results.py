@@ -144,6 +144,7 @@ class StudyResult:
         rows: The arms of every student.
         notes: Sentences for the reader.
         search: How values were chosen for every arm, where some were searched.
+        pending: Folders of the trainings that have not ended yet, in the folder of the study.
     """
 
     name: str
@@ -158,6 +159,7 @@ class StudyResult:
     rows: Sequence[ArmResult]
     notes: Sequence[str]
     search: Sequence[ArmSearch] = ()
+    pending: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, with the keys of report.json."""

@@ -13,9 +13,10 @@ from ..tokenization.aligned import AlignedBatches
 from ..tokenization.batching import Batches, BatchSource
 from ..tokenization.masking import Masking, NextToken
 from ..tokenization.mixed import MixedBatches
-from ..tokenization.packing import HeldOut, Sequences, tokenize_source
+from ..tokenization.packing import tokenize_source
 from ..tokenization.prompting.packed import PackedPrompts
 from ..tokenization.prompts import PromptBatches
+from ..tokenization.stored_table import HeldOut, Sequences
 from ..tokenization.two_tokenizations import tokenize_twice
 from ..training.stage import Stage
 from .prompt_batches import prompt_batches
@@ -39,6 +40,7 @@ def read_text(
             packed=bool(data.packing),
             held_out=HeldOut(held_out, data.held_out.fraction),
             cache=cache_folder() / "tokenized",
+            processes=data.num_proc,
         )
         for source in data.text
     ]
@@ -212,6 +214,7 @@ def tokenized_twice(setup: Setup, *, held_out: bool, finest: bool = False) -> li
             held_out=HeldOut(held_out, data.held_out.fraction),
             cache=cache_folder() / "tokenized",
             finest=finest,
+            processes=data.num_proc,
         )
         for source in data.text
     ]

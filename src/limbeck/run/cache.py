@@ -23,7 +23,7 @@ from ..teacher.store import SignalStore
 from ..training.processes import keeps_shards
 from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
-from .cacheable import CacheSize, all_needs, cache_problems, manifest_of
+from .cacheable import CacheSize, all_needs, cache_problems, different_steps, manifest_of
 from .server import (
     proven_server,
     say_probe,
@@ -106,8 +106,10 @@ def _write(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
-        manifest.with_steps(names, [stage.steps for stage in setup.stages]).write(folder)
-    tokens = sum(s.steps * s.batch_size for s in setup.stages) * setup.recipe.data.max_length
+        steps = [different_steps(setup, stage) for stage in setup.stages]
+        manifest.with_steps(names, steps).write(folder)
+    rows = sum(different_steps(setup, stage) * stage.batch_size for stage in setup.stages)
+    tokens = rows * setup.recipe.data.max_length
     held = SignalStore(folder, 0).held_bytes
     return CacheSize(held / tokens, held)
 
@@ -136,12 +138,10 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
         raise CacheError(f"{folder} does not serve this recipe: {'; '.join(problems)}")
     teacher = CachedTeacher.opened(folder, manifest, device)
     missing = [
-        f"{kind} of layer {layer} for {stage.steps - here} of the {stage.steps} steps of"
-        f" stages.{number}"
+        f"{kind} of layer {layer} for {steps - here} of the {steps} steps of stages.{number}"
         for number, stage in enumerate(setup.stages)
-        for (kind, layer), here in teacher.missing(
-            stage.teacher_needs(), number, stage.steps
-        ).items()
+        for steps in [different_steps(setup, stage)]
+        for (kind, layer), here in teacher.missing(stage.teacher_needs(), number, steps).items()
     ]
     if missing:
         raise CacheError(
@@ -237,7 +237,7 @@ def _batches(setup: Setup) -> Iterator[tuple[Stage, Any]]:
         for batch in stage_held_out(setup, number):
             yield stage, lambda batch=batch: batch
         source = stage_batches(setup, number)
-        for step in range(stage.steps):
+        for step in range(different_steps(setup, stage)):
             yield stage, lambda source=source, step=step: source.batch(step)
 
 

@@ -15,6 +15,7 @@ from ..recipe.ensemble import columns_of_ensemble
 from ..recipe.kept_logits import kept_logits_problem
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
+from ..recipe.task import compares_pairs
 from ..recipe.task_rows import content_of_unlabelled
 from ..recipe.vectors import teacher_prompt
 from ..system.fingerprints import content_of
@@ -22,6 +23,8 @@ from ..teacher.manifest import FORMAT, Kind, Manifest
 from ..teacher.stored_names import stored_names
 from ..tokenization.masking import Masking
 from ..tokenization.packing import tokenizer_hash
+from ..training.stage import Stage
+from .task_batches import batches_of_a_pass
 from .vectors import vectors_identity
 
 _BYTES = {"bfloat16": 2, "float32": 4}
@@ -76,6 +79,17 @@ def cache_problems(setup: Setup, kind: Kind) -> list[str]:
     return problems
 
 
+def different_steps(setup: Setup, stage: Stage) -> int:
+    """The steps of a stage until the teacher has seen every text that the stage reads.
+
+    Rows of a task are the same in every pass over them, so that one pass is enough; text is masked
+    and packed differently in each, and rows in pairs meet other rows.
+    """
+    if not (stage.rows and setup.rows) or compares_pairs(stage.objectives.values()):
+        return stage.steps
+    return min(stage.steps, batches_of_a_pass(len(setup.rows.train), stage.batch_size))
+
+
 def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     """What the signals of a recipe will take, before a weight is loaded.
 
@@ -104,7 +118,8 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
             "class_logits": len(teacher.shape.labels) * element,
         }
         names = stored_names(stage.teacher_needs(), kind, model, architecture)
-        here = stage.steps * stage.batch_size * setup.recipe.data.max_length
+        steps = different_steps(setup, stage)
+        here = steps * stage.batch_size * setup.recipe.data.max_length
         a_token = sum(of_kind.get(name[0], width * element) for name in names)
         total += a_token * here
         tokens += here

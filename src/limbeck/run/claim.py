@@ -42,10 +42,13 @@ def claim_folder(folder: Path, recipe: Recipe, *, write: bool) -> None:
 
 
 def _compared(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without what only says how its server is reached.
+    """A recipe without what only says how its text is tokenized and its server is reached.
 
     Which model that serves is looked at when it is asked (`run/server.py`).
     """
+    data = recipe.get("data")
+    if isinstance(data, dict):
+        recipe = {**recipe, "data": {k: value for k, value in data.items() if k != "num_proc"}}
     teacher = recipe.get("teacher")
     server = teacher.get("server") if isinstance(teacher, dict) else None
     if not isinstance(teacher, dict) or not isinstance(server, dict):

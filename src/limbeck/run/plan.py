@@ -225,7 +225,10 @@ def _with_live_teacher(setup: Setup) -> Setup:
     part = setup.recipe.teacher
     if part is None or part.cache is None:
         return setup
-    recipe = setup.recipe.model_copy(update={"teacher": part.model_copy(update={"cache": None})})
+    # What was multiplied so on a processor may be learned from on a GPU.
+    quantize = None if part.quantize == "int8_dynamic" else part.quantize
+    live = part.model_copy(update={"cache": None, "quantize": quantize})
+    recipe = setup.recipe.model_copy(update={"teacher": live})
     return replace(setup, recipe=recipe)
 
 

@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 
 from ..data.prompts import content_of_prompts, path_of_prompts
+from ..data.text import content_of_text
 from ..errors import DataError
 from ..evaluation.task_files import content_of_task, name_of_task
 from ..models.locate import fingerprint
 from ..recipe.schema import Recipe
 from ..recipe.task_rows import content_of_unlabelled
 from ..system.files import write_text
-from ..system.fingerprints import content_of
 
 Sources = dict[str, dict[str, str]]
 
@@ -22,12 +22,11 @@ Sources = dict[str, dict[str, str]]
 def sources_of(recipe: Recipe) -> Sources:
     """Path and content of all that a recipe reads to train, by the field that names it.
 
-    What lies on the hub has its name for content.
+    What lies on the hub has its name for content, and what lies in an object store what that says.
     """
     found: Sources = {}
     for number, source in enumerate(recipe.data.text):
-        file = Path(source.path)
-        content = content_of(file) if file.exists() else source.path
+        content = content_of_text(source.path)
         found[f"data.text.{number}"] = {"path": source.path, "content": content}
     for number, place in enumerate(recipe.data.prompts):
         content = content_of_prompts(place)

@@ -213,6 +213,15 @@ class Reading:
         return [word for word in self.begins if word >= 0]
 
 
+def batches_of_a_pass(rows: int, size: int) -> int:
+    """The first batches, out of which every one of so many rows has been read.
+
+    >>> batches_of_a_pass(1000, 10)  # rows are sorted within 16 batches, which are read as a whole
+    112
+    """
+    return _TOGETHER * -(-rows // (size * _TOGETHER))
+
+
 def _letters(row: Example) -> int:
     """About how long a row is."""
     texts = row.words or (row.text or "", row.text_pair or "")

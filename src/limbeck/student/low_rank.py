@@ -24,8 +24,10 @@ from ..errors import StudentError
 from ..models.architecture import Architecture
 from ..models.low_rank_layers import LowRankLinear, set_submodule, sizes_of
 from ..models.low_rank_loading import QUANT_METHOD
+from ..system.progress import told
 from .axis_roles import ATTENTION, FEED_FORWARD, axis_roles
 
+_TEXTS_AT_ONCE = 16  # of the calibration text
 _DAMPING = 1e-4  # of the mean square of the inputs, so that unused directions can be inverted
 _ROLES = {
     "feed_forward": FEED_FORWARD,
@@ -130,7 +132,7 @@ def factorize_layers(
     body = model.base_model
     moments = _input_moments(model, paths, calibration) if calibration else {}
     ranks: dict[str, int] = {}
-    for path in paths:
+    for path in told(paths, "singular values", "layers"):
         layer: Any = body.get_submodule(path)
         inputs, outputs = sizes_of(layer)
         weight = layer.weight.detach().double()
@@ -209,26 +211,42 @@ def _balanced(
 def _input_moments(
     model: PreTrainedModel, paths: Sequence[str], calibration: Sequence[Tokens]
 ) -> dict[str, Tensor]:
-    """The sum of x x^T over the inputs of each layer at real tokens, in float64."""
+    """The sum of x x^T over the inputs of each layer at real tokens, in float64.
+
+    The products of a few texts are in float32, whose errors are far below the damping. Layers that
+    read the same tensor, as the first two of a gated feed-forward layer, share them.
+    """
     moments: dict[str, Tensor] = {}
     real: list[Tensor] = []
+    last: list[tuple[Tensor, Tensor]] = []  # what entered a layer, and its product
 
     def hook(path: str) -> Callable[..., None]:
         def add(module: nn.Module, arguments: Any) -> None:
-            entered = arguments[0].flatten(0, -2)
-            rows = entered[real[-1].flatten()] if len(entered) == real[-1].numel() else entered
-            rows = rows.detach().double()
-            moments[path] = moments.get(path, 0) + rows.mT @ rows
+            (entered,) = arguments
+            if not last or last[0][0] is not entered:
+                rows = entered.detach().float().flatten(0, -2)
+                if len(rows) == real[-1].numel():
+                    rows = rows[real[-1].flatten()]
+                last[:] = [(entered, rows.mT @ rows)]
+            moments[path] = moments.get(path, 0) + last[0][1].double()
 
         return add
 
+    texts = [
+        (
+            tokens.input_ids[first : first + _TEXTS_AT_ONCE],
+            tokens.mask[first : first + _TEXTS_AT_ONCE],
+        )
+        for tokens in calibration
+        for first in range(0, len(tokens.mask), _TEXTS_AT_ONCE)
+    ]
     body = model.base_model
     handles = [body.get_submodule(p).register_forward_pre_hook(hook(p)) for p in paths]
     try:
         with torch.no_grad():
-            for tokens in calibration:
-                real.append(tokens.mask)
-                body(input_ids=tokens.input_ids, attention_mask=tokens.mask.long())
+            for ids, mask in told(texts, "inputs of low-rank layers", "batches"):
+                real.append(mask)
+                body(input_ids=ids, attention_mask=mask.long())
     finally:
         for handle in handles:
             handle.remove()

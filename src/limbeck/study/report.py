@@ -5,37 +5,30 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from rich.console import Console
-
 from .. import __version__
-from ..data.prompt_sources import TaskLocation
-from ..evaluation.bootstrap import draw_rows, redrawn_scores
-from ..evaluation.finetune import SeedScore
 from ..evaluation.intervals import difference
 from ..evaluation.seeds import TaskScore
-from ..evaluation.task_files import load_task
-from ..evaluation.tasks import Task, subsample
 from ..recipe.schema import EvaluationPart
 from ..recipe.setup import Setup
 from ..reports.study_results import ArmResult, StudyResult, TaskResult, TeacherResult
 from ..run.costs import Costed, costs_by_size, students_sentence, teacher_cost
-from ..run.evaluate import evaluate_model, evaluation_notes
+from ..run.evaluate import evaluation_notes
 from ..run.measure_generation import positions_of_run
-from ..run.measure_task import scored_task, task_measures
 from ..run.measure_training import training_facts
 from ..training.records import RunLog
-from .arms import ArmRun, tokens_of
+from .arms import ArmRun, evaluation_of, tokens_of
+from .redraws import Redraws
 from .schema import EqualTime, Study
-
-Scores = dict[str, TaskScore]
+from .scores import Scores
 
 
 def study_report(
     study: Study,
-    found: Sequence[tuple[ArmRun, Scores]],
-    part: EvaluationPart,
+    runs: Sequence[ArmRun],
+    scored: Mapping[int, Scores],
+    teacher: Scores | None,
+    redraws: Redraws,
     folder: Path,
-    console: Console,
     *,
     timed: bool,
 ) -> StudyResult:
@@ -43,17 +36,15 @@ def study_report(
 
     Args:
         study: As it was read.
-        found: The finished trainings, with their scores.
-        part: How all arms are measured.
+        runs: All of its trainings.
+        scored: The scores of those that have ended, by their number.
+        teacher: Scores of the teacher; None where it has not been scored.
+        redraws: Of the test rows.
         folder: The study's folder.
-        console: Shows progress while the teacher is measured.
         timed: Whether to measure milliseconds and memory too, or only sizes.
     """
-    tasks = [_task(location, part) for location in part.tasks]
-    taught = next((run.setup for run, _ in found if run.setup.recipe.teacher), None)
-    if found and (learned := scored_task(found[0][0].setup)):
-        tasks.insert(0, learned)
-    of_teacher = _teacher(taught, part, folder, console, timed=timed) if taught else None
+    part = evaluation_of(runs)
+    found = [(runs[number], scored[number]) for number in sorted(scored)]
     students: dict[str, dict[str, Any]] = {}
     rows: list[ArmResult] = []
     for student in study.students:
@@ -62,7 +53,7 @@ def study_report(
             continue
         costs = _costs([run for run, _ in mine], folder, timed=timed)
         students[student] = costs[mine[0][0].arm]
-        rows += _rows(study, mine, tasks, costs, folder)
+        rows += _rows(study, mine, redraws, costs, folder)
     return StudyResult(
         name=study.name,
         limbeck_version=__version__,
@@ -71,29 +62,30 @@ def study_report(
         control=study.control,
         trainings=study.seeds,
         fine_tunings=part.seeds,
-        teacher=of_teacher,
+        teacher=None if teacher is None else _teacher(runs, teacher, folder, timed=timed),
         students=students,
         rows=rows,
         notes=_notes(study, found, part),
+        pending=[run.place for number, run in enumerate(runs) if number not in scored],
     )
+
+
+def taught(runs: Sequence[ArmRun]) -> Setup | None:
+    """The first training whose teacher is to be scored; None where none is."""
+    if not evaluation_of(runs).teacher:
+        return None
+    return next((run.setup for run in runs if run.setup.recipe.teacher), None)
 
 
 def _teacher(
-    setup: Setup, part: EvaluationPart, folder: Path, console: Console, *, timed: bool
+    runs: Sequence[ArmRun], scores: Scores, folder: Path, *, timed: bool
 ) -> TeacherResult | None:
-    """The scores and the cost of the teacher; both are kept in the study's folder."""
-    place, teacher = folder / "teacher", setup.recipe.teacher
-    if teacher is None or not part.teacher:
+    """The scores and the cost of the teacher; the cost is kept in the study's folder."""
+    setup = taught(runs)
+    if setup is None:
         return None
-    model = teacher.model
-    scores = evaluate_model(
-        model, part.tasks, part, results=place, console=console, label="teacher"
-    )
-    learned = task_measures(setup, {"teacher": model})
-    if learned and "teacher" in learned.scores:
-        scores = {learned.answers.task: learned.scores["teacher"], **scores}
     names = setup.models.teacher_names
-    cost = teacher_cost(names, place / "cost.json", timed=timed)
+    cost = teacher_cost(names, folder / "teacher" / "cost.json", timed=timed)
     measured = _measured({name: [score] for name, score in scores.items()})
     return TeacherResult(**measured, name=" + ".join(names), cost=cost)
 
@@ -101,12 +93,12 @@ def _teacher(
 def _rows(
     study: Study,
     found: Sequence[tuple[ArmRun, Scores]],
-    tasks: Sequence[Task],
+    redraws: Redraws,
     costs: Mapping[str, dict[str, Any]],
     folder: Path,
 ) -> list[ArmResult]:
     """The rows of one student, one for each arm."""
-    drawn = {t.name: draw_rows(len(t.test), draws=study.draws, seed=0) for t in tasks}
+    tasks = redraws.tasks
     runs: dict[str, list[ArmRun]] = {}
     scored: dict[str, dict[str, list[TaskScore]]] = {}
     redrawn = {}
@@ -116,12 +108,7 @@ def _rows(
             task.name: [scores[task.name] for run, scores in found if run.arm == arm]
             for task in tasks
         }
-        redrawn[arm] = {
-            task.name: redrawn_scores(
-                task, _by_seed(study, runs[arm], scored[arm][task.name]), drawn[task.name]
-            )
-            for task in tasks
-        }
+        redrawn[arm] = redraws.of(runs[arm], scored[arm])
     control = redrawn.get(study.control)
     rows = []
     for arm, mine in runs.items():
@@ -142,15 +129,6 @@ def _rows(
     return rows
 
 
-def _by_seed(
-    study: Study, runs: Sequence[ArmRun], scores: Sequence[TaskScore]
-) -> dict[int, Sequence[SeedScore]]:
-    """Scores by seed: of trainings, each with its fine-tunings; of one training, of those alone."""
-    if study.seeds > 1:
-        return {run.seed: score.seeds for run, score in zip(runs, scores, strict=True)}
-    return {seed.seed: [seed] for score in scores for seed in score.seeds}
-
-
 def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, dict[str, Any]]:
     """What the student of each arm costs; students of the same size are measured once."""
     first = {run.arm: run for run in reversed(runs)}
@@ -160,13 +138,6 @@ def _costs(runs: Sequence[ArmRun], folder: Path, *, timed: bool) -> dict[str, di
         sentence = students_sentence(first[arm].setup)
         models[arm] = Costed(str(place / "student"), sentence, place.parent / "cost.json")
     return costs_by_size(models, timed=timed)
-
-
-def _task(location: TaskLocation, part: EvaluationPart) -> Task:
-    task = load_task(location, test_split=part.split)
-    return subsample(
-        task, rows=part.max_train_samples, seed=0, prompts=part.generation.max_eval_samples
-    )
 
 
 def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:

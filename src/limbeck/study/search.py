@@ -5,7 +5,7 @@ seed, and no scored row is read: so each is compared at its best, for the same b
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..reports.study_search import ArmSearch, SearchTraining
 from ..run.accelerator import build_accelerator
 from ..run.claim import claim_folder
 from ..run.distill import train_run
-from ..system.files import remembered, whole_folder
+from ..system.files import kept, remembered, whole_folder
 from ..system.locks import claim
 from ..teacher.store import SignalStore
 from .arms import ArmRun, seeded
@@ -65,16 +65,42 @@ def search(
                 if mine:
                     where = f"search, {number + 1} of {len(runs)}: {run.arm}, {run.student}"
                     console.print(f"{where}, {named_values(run.values)}")
-                    found[number] = _trained(runs, number, folder, store, console)
+                    found[number] = _trained(runs, number, folder, claims, store, console)
                 else:
                     taken.append(number)
         open_, wait = taken, True
+    return _continued(study, runs, found)
+
+
+def finished_search(
+    study: Study, runs: Sequence[ArmRun], folder: Path
+) -> tuple[list[ArmRun], list[ArmSearch]] | None:
+    """What `search` gives, where all of its trainings have ended; else None.
+
+    Args:
+        study: With the grid.
+        runs: Every training of the search.
+        folder: The study's.
+    """
+    if not all((folder / run.place / _KEPT).exists() for run in runs):
+        return None
+    found = {}
+    for number, run in enumerate(runs):
+        tried = kept(folder / run.place / _KEPT, {"recipe": trained_recipe(run)})
+        if tried is None:
+            return None
+        found[number] = SearchTraining(run.values, tried["score"], tried["loss"], run.place)
+    return _continued(study, runs, found)
+
+
+def _continued(
+    study: Study, runs: Sequence[ArmRun], found: Mapping[int, SearchTraining]
+) -> tuple[list[ArmRun], list[ArmSearch]]:
+    """The trainings with the chosen values and every seed, and what was tried."""
     chosen, searches = [], []
-    for arm, student in arms:
+    for arm, student in dict.fromkeys((run.arm, run.student) for run in runs):
         numbers = [n for n, run in enumerate(runs) if (run.arm, run.student) == (arm, student)]
         result = _chosen(runs[numbers[0]], [found[number] for number in numbers])
-        for limit in result.limits():
-            console.print(f"[yellow]warning:[/yellow] {limit}", highlight=False)
         searches.append(result)
         chosen += seeded(study, runs[numbers[result.chosen]])
     return chosen, searches
@@ -91,12 +117,17 @@ def reuse(run: ArmRun, folder: Path) -> None:
     if run.trained is None or (place / "recipe.yaml").exists():
         return
     with whole_folder(place) as part:
-        kept = shutil.ignore_patterns("state", _KEPT)  # checkpoints of a finished training
-        shutil.copytree(folder / run.trained, part, ignore=kept, dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns("state", _KEPT)  # checkpoints of a finished training
+        shutil.copytree(folder / run.trained, part, ignore=ignored, dirs_exist_ok=True)
 
 
 def _trained(
-    runs: Sequence[ArmRun], number: int, folder: Path, store: SignalStore, console: Console
+    runs: Sequence[ArmRun],
+    number: int,
+    folder: Path,
+    claims: Path,
+    store: SignalStore,
+    console: Console,
 ) -> SearchTraining:
     """Train and measure one point of the grid, as far as that is not done."""
     run, place = runs[number], folder / runs[number].place
@@ -104,18 +135,19 @@ def _trained(
     def measure() -> dict[str, Any]:
         accelerator = build_accelerator(run.setup.recipe.training, place)
         try:
-            teacher = sharing(store, runs, number)
-            train_run(run.setup, place, console, accelerator, teacher=teacher)
+            with sharing(store, claims, runs, number, done=done) as teacher:
+                train_run(run.setup, place, console, accelerator, teacher=teacher)
         except DivergedError as error:
             console.print(f"[yellow]warning:[/yellow] {error}", highlight=False)
             return asdict(HeldOutScore(None, None))
-        finally:
-            store.flush()
         return asdict(held_out_score(run.setup, place))
 
+    def done(other: ArmRun) -> bool:
+        return (folder / other.place / _KEPT).exists()
+
     claim_folder(place, run.setup.recipe, write=True)
-    kept = remembered(place / _KEPT, {"recipe": trained_recipe(run)}, measure)
-    return SearchTraining(run.values, kept["score"], kept["loss"], run.place)
+    found = remembered(place / _KEPT, {"recipe": trained_recipe(run)}, measure)
+    return SearchTraining(run.values, found["score"], found["loss"], run.place)
 
 
 def _chosen(run: ArmRun, trainings: Sequence[SearchTraining]) -> ArmSearch:

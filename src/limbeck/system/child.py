@@ -1,7 +1,11 @@
-"""Measuring in a process of its own, which nothing done before has warmed or slowed."""
+"""Processes that this one starts: to measure where nothing has been warmed, or to share work."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,3 +27,16 @@ def printed_by(command: Sequence[str]) -> Any:
         tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it printed nothing"
         raise ChildError(f"{done.returncode}, not 0 (below 0 it was killed)", tail)
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def end_with_parent() -> None:
+    """End this process, as SIGTERM does, once the process that holds its standard input ends."""
+    number = sys.stdin.fileno()
+
+    def wait() -> None:
+        # Not by sys.stdin, whose lock a waiting thread would still hold when Python ends.
+        while os.read(number, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

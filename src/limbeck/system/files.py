@@ -49,11 +49,17 @@ def remembered(
             holds others.
         make: Computes the content; its keys must differ from those of ``of``.
     """
-    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    if {name: found.get(name) for name in of} != dict(of):
+    found = kept(file, of)
+    if found is None:
         found = {**of, **make()}
         write_text(file, json.dumps(found, ensure_ascii=False))
     return found
+
+
+def kept(file: Path, of: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `remembered` keeps in a file; None if the file is missing or outdated."""
+    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return found if {name: found.get(name) for name in of} == dict(of) else None
 
 
 @contextmanager

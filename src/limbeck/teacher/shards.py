@@ -48,11 +48,12 @@ def read_record(file: Path, number: int) -> Tensor:
         DamagedShardError: The shard does not have its checksum.
     """
     shard, ends = open_shard(file)
-    found: Tensor = shard.get_slice("signal")[ends[number] : ends[number + 1]]
+    first = int(ends[number - 1]) if number else 0
+    found: Tensor = shard.get_slice("signal")[first : int(ends[number])]
     return found
 
 
-def open_shard(file: Path) -> tuple[Any, list[int]]:
+def open_shard(file: Path) -> tuple[Any, Tensor]:
     """A shard and the ends of its records, once the checksum is verified.
 
     Raises:
@@ -65,14 +66,22 @@ def open_shard(file: Path) -> tuple[Any, list[int]]:
         raise DamagedShardError(file) from error
 
 
+# Files by name, size and time of change, which distinguish one from an earlier one of its name.
+# Verifying reads the whole file, so a shard that is opened again is not verified again: rows that
+# are read in another order than they were stored in go from shard to shard.
+_verified: set[tuple[str, int, int]] = set()
+
+
 @lru_cache(maxsize=64)
-def _opened(file: str, size: int, changed: int) -> tuple[Any, list[int]]:
-    """The shard; size and time of change distinguish it from an earlier file of the same name."""
+def _opened(file: str, size: int, changed: int) -> tuple[Any, Tensor]:
+    """The shard and the ends of its records; some stay open."""
     shard: Any = safe_open(file, "pt")
-    tensors = {name: shard.get_tensor(name) for name in _PARTS}
-    if (shard.metadata() or {}).get("blake2b") != _digest(tensors):
-        raise DamagedShardError(file)
-    return shard, [0, *tensors["ends"].tolist()]
+    if (file, size, changed) not in _verified:
+        tensors = {name: shard.get_tensor(name) for name in _PARTS}
+        if (shard.metadata() or {}).get("blake2b") != _digest(tensors):
+            raise DamagedShardError(file)
+        _verified.add((file, size, changed))
+    return shard, shard.get_tensor("ends")
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

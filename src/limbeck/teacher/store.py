@@ -19,20 +19,50 @@ _SHARD = 64_000_000  # bytes
 Keys = Int64[np.ndarray, " rows"]
 
 
+_State = tuple[Path, int, int]  # a shard, its size, and when it was last changed
+_UNKNOWN = -1
+
+
 @dataclass
 class _Records:
-    """Where the records of a signal are: sorted keys, and for each its shard and number there."""
+    """Where the records of a signal are: sorted keys, and for each its shard and number there.
+
+    Attributes:
+        keys: Ascending.
+        shards: The shard of each key, as its place among the states.
+        numbers: Of each key's record in its shard.
+        states: Of the shards.
+        changed: When shards were last added to their folder or removed from it.
+    """
 
     keys: Keys
     shards: Keys
     numbers: Keys
-    files: list[Path]
+    states: list[_State]
+    changed: int = _UNKNOWN
 
     def find(self, key: int) -> tuple[Path, int] | None:
         place = int(np.searchsorted(self.keys, key))
         if place == len(self.keys) or self.keys[place] != key:
             return None
-        return self.files[int(self.shards[place])], int(self.numbers[place])
+        return self.states[int(self.shards[place])][0], int(self.numbers[place])
+
+    def with_shards(
+        self, states: Sequence[_State], keys: Sequence[Int64[np.ndarray, " _"]]
+    ) -> "_Records":
+        """The same with further shards, each with the keys of its records."""
+        first = len(self.states)
+        shards = [np.full(len(some), first + n) for n, some in enumerate(keys)]
+        numbers = [np.arange(len(some)) for some in keys]
+        joined = np.concatenate([self.keys, *keys])
+        # A stable sort of numbers that are nearly in order takes time in proportion to them.
+        order = np.argsort(joined, kind="stable")
+        return _Records(
+            joined[order],
+            np.concatenate([self.shards, *shards])[order],
+            np.concatenate([self.numbers, *numbers])[order],
+            [*self.states, *states],
+        )
 
 
 @dataclass
@@ -42,7 +72,7 @@ class SignalStore:
     Attributes:
         folder: Created when the first shard is written.
         most_bytes: The store takes no record that would make it larger than this.
-        writer: The number of this process; it distinguishes the shards of several processes.
+        writer: The number of this process, which no other has; it distinguishes their shards.
         strict: Whether a damaged shard is an error; if not, it is removed and its records are
             missing.
     """
@@ -62,13 +92,13 @@ class SignalStore:
         Raises:
             CacheError: A shard is damaged, and the store is strict.
         """
-        pending = self._pending.get(name, {})
+        pending, records = self._pending.get(name, {}), self._records(name)
         found = []
         for key in keys.tolist():
             if key in pending:
                 found.append(pending[key])
                 continue
-            place = self._records(name).find(key)
+            place = records.find(key)
             try:
                 record = None if place is None else read_record(*place)
             except DamagedShardError as error:
@@ -120,15 +150,17 @@ class SignalStore:
                         " complete. Make room and run the same command again"
                     ) from error
                 self.most_bytes = 0
+            if name in self._index:
+                self._index[name].changed = _UNKNOWN
         self._pending.clear()
         self._pending_bytes, self._on_disk = 0, None
-        self._index.clear()
 
     @property
     def held_bytes(self) -> int:
         """Bytes of all records, on disk and not yet written."""
         if self._on_disk is None:
-            self._on_disk = sum(file.stat().st_size for file in self.folder.glob(f"*/*{_ENDING}"))
+            files = self.folder.glob(f"*/*{_ENDING}")
+            self._on_disk = sum(max(0, size) for _, size, _ in map(_state, files))
         return self._on_disk + self._pending_bytes
 
     def names(self) -> set[Name]:
@@ -161,24 +193,35 @@ class SignalStore:
         self._pending_bytes, self._on_disk = 0, None
 
     def _records(self, name: Name) -> _Records:
-        if name not in self._index:
-            self._index[name] = self._scan(name)
+        """Where the records of a signal are now; shards that other processes add are found too."""
+        folder = self.folder / label_of(name)
+        try:
+            changed = folder.stat().st_mtime_ns
+        except OSError:
+            changed = 0  # there is none yet
+        known = self._index.get(name)
+        if known is None or known.changed != changed:
+            self._index[name] = self._scan(name, folder, known)
+            self._index[name].changed = changed
         return self._index[name]
 
-    def _scan(self, name: Name) -> _Records:
-        files, keys = [], []
-        for file in sorted((self.folder / label_of(name)).glob(f"*{_ENDING}")):
+    def _scan(self, name: Name, folder: Path, known: _Records | None) -> _Records:
+        """Read the keys of shards that are new; of all where one that was known has gone."""
+        states = [_state(file) for file in sorted(folder.glob(f"*{_ENDING}"))]
+        if known is None or not set(known.states).issubset(states):
+            nothing = np.empty(0, dtype=np.int64)
+            known = _Records(nothing, nothing, nothing, [])
+        before = set(known.states)
+        new, keys = [], []
+        for state in states:
+            if state in before:
+                continue
             try:
-                keys.append(read_keys(file))
-                files.append(file)
+                keys.append(read_keys(state[0]))
+                new.append(state)
             except (SafetensorError, OSError):
-                self._give_up(name, file)
-        shards = np.repeat(np.arange(len(files)), [len(some) for some in keys])
-        numbers = [np.arange(len(some)) for some in keys]
-        joined = np.concatenate([*keys, np.empty(0, dtype=np.int64)])
-        order = np.argsort(joined, kind="stable")
-        every = np.concatenate([*numbers, np.empty(0, dtype=np.int64)])
-        return _Records(joined[order], shards[order], every[order], files)
+                self._give_up(name, state[0])
+        return known.with_shards(new, keys)
 
     def _give_up(self, name: Name, file: Path) -> None:
         """Refuse a damaged shard if the store is strict; else remove it."""
@@ -189,6 +232,15 @@ class SignalStore:
             )
         file.unlink(missing_ok=True)
         self._index.pop(name, None)
+
+
+def _state(file: Path) -> _State:
+    """What distinguishes a shard from an earlier one of the same name."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:  # another process has removed it in this moment
+        return file, _UNKNOWN, _UNKNOWN
+    return file, found.st_size, found.st_mtime_ns
 
 
 def label_of(name: Name) -> str:

@@ -1,4 +1,4 @@
-"""Documents become sequences of limited length, which are stored in a memory-mapped table.
+"""Documents become sequences of limited length.
 
 With packing, documents are concatenated with a separator between them, so no padding is ever
 computed. Without packing, each document is one sequence; longer documents are truncated, and the
@@ -7,78 +7,36 @@ removed tokens are counted.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-import pyarrow as pa
-from filelock import FileLock
+from jaxtyping import Int64, Shaped
+from numpy import ndarray
 from transformers import PreTrainedTokenizerFast
 
-from ..data.corpus import corpus_fingerprint, held_out_below, split_documents
-from ..data.text import TextSource, read_documents
-from ..errors import DataError
-from ..system.files import write_text
-from ..system.progress import told
+from ..data.text import TextSource
 from .frame import Frame, frame_of
 from .plain_text import count_spelled, plain_tokenizer
 from .post_processor import own_frame
+from .stored_table import HeldOut, Row, RowMaker, Sequences, cached_table
 from .text_bytes import token_bytes
 
-_DOCUMENTS_AT_ONCE = 1000
-_ROWS_AT_ONCE = 1000
-_TABLE = "table.arrow"
 _FEATURES = datasets.Features(
     {
         "input_ids": datasets.Sequence(datasets.Value("int32")),
         "continues": datasets.Sequence(datasets.Value("bool")),
     }
 )
-
-
 # Held-out text has two more columns: the bytes of text of each token.
 _MEASURED = datasets.Features(
     dict.fromkeys(("utf8_bytes", "visible_bytes"), datasets.Sequence(datasets.Value("int32")))
 )
-_COUNTED = ("tokens", "truncated_tokens", "utf8_bytes", "spelled")
-Rows = Callable[[Iterator[str], dict[str, int]], Iterator[dict[str, Any]]]
-
-
-class HeldOut(NamedTuple):
-    """Which documents are read: the held-out ones if ``wanted``, else all others."""
-
-    wanted: bool
-    share: float
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """The sequences of one source.
-
-    Attributes:
-        table: Columns ``input_ids`` (special tokens included) and ``continues``: True at a token
-            that continues the word before it.
-        tokens: Number of tokens in the table, special tokens included.
-        truncated_tokens: Number of tokens of the documents that are in no sequence.
-        utf8_bytes: Size of the documents.
-        spelled: Number of special tokens that the documents spell, which are read as plain text.
-        counts: Other counts of the function that made the rows.
-    """
-
-    table: datasets.Dataset
-    tokens: int
-    truncated_tokens: int
-    utf8_bytes: int
-    spelled: int = 0
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-def _frame_identity(frame: Frame) -> list[int]:
-    return [*frame.first, *(frame.last or (-1, frame.between))]
+_Columns = Mapping[str, Shaped[ndarray, " tokens"]]
 
 
 def tokenize_source(
@@ -89,30 +47,33 @@ def tokenize_source(
     packed: bool,
     held_out: HeldOut,
     cache: Path,
+    processes: int = 1,
 ) -> Sequences:
     """The sequences of a source, from the cache if an equal run has stored them there.
+
+    Args:
+        source: The source of the documents.
+        tokenizer: Its own frame stands around each sequence.
+        length: Largest number of tokens in a sequence.
+        packed: Whether documents are joined.
+        held_out: Which documents are read.
+        cache: The folder of all tables.
+        processes: How many tokenize.
 
     Raises:
         DataError: The source cannot be read, or yields no sequence.
     """
-    frame, measured = frame_of(tokenizer), held_out.wanted
-    first, last = list(frame.first), list(frame.last)
-
-    def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
-        words = _segment(documents, tokenizer, count, measured=measured)
-        split = _pack if packed else _truncate
-        for tokens in split(words, length - len(first) - len(last), frame.between, count):
-            count["tokens"] += len(first) + len(tokens.input_ids) + len(last)
-            framed = Tokens(
-                [*first, *tokens.input_ids, *last],
-                *([0] * len(first) + values + [0] * len(last) for values in tokens[1:]),
-            )
-            yield framed._asdict()
-
-    features = datasets.Features({**_FEATURES, **(_MEASURED if measured else {})})
-    identity = [tokenizer_hash(tokenizer), _frame_identity(frame), length, packed, "all bytes"]
+    maker = _Packing if packed else _Truncation
+    identity = [tokenizer_hash(tokenizer), _frame_identity(frame_of(tokenizer)), length, packed]
     return cached_table(
-        source, rows, features, identity=identity, length=length, held_out=held_out, cache=cache
+        source,
+        maker(tokenizer, length, measured=held_out.wanted),
+        datasets.Features({**_FEATURES, **(_MEASURED if held_out.wanted else {})}),
+        identity=[*identity, "all bytes"],
+        length=length,
+        held_out=held_out,
+        cache=cache,
+        processes=processes,
     )
 
 
@@ -130,156 +91,137 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(does.encode()).hexdigest()
 
 
-def cached_table(
-    source: TextSource,
-    rows: Rows,
-    features: datasets.Features,
-    *,
-    identity: Sequence[Any],
-    length: int,
-    held_out: HeldOut,
-    cache: Path,
-) -> Sequences:
-    """A table of rows made from a source's documents; built if the cache does not have it.
-
-    Args:
-        source: The source of the documents.
-        rows: Makes the rows, and counts ``tokens``, ``truncated_tokens``, ``utf8_bytes`` and
-            anything else.
-        features: The columns of the rows.
-        identity: Everything else that the rows depend on, as JSON values.
-        length: Largest number of tokens in a sequence, for error messages.
-        held_out: Which documents are read.
-        cache: The folder of all tables.
-
-    Raises:
-        DataError: The source cannot be read, or yields no sequence.
-    """
-    name = json.dumps([_TABLE, _COUNTED, corpus_fingerprint([source]), *identity, *held_out])
-    folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):  # other processes wait until it is built
-        if not (folder / "facts.json").is_file():
-            _build(source, rows, features, folder, length, held_out)
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    table = datasets.Dataset.from_file(str(folder / facts.pop("table"))).with_format("numpy")
-    return Sequences(table, **{name: facts.pop(name) for name in _COUNTED}, counts=facts)
+def _frame_identity(frame: Frame) -> list[int]:
+    return [*frame.first, *(frame.last or (-1, frame.between))]
 
 
-def _build(
-    source: TextSource,
-    rows: Rows,
-    features: datasets.Features,
-    folder: Path,
-    length: int,
-    held_out: HeldOut,
-) -> None:
-    count = dict.fromkeys(_COUNTED, 0)
-
-    def made() -> Iterator[dict[str, Any]]:
-        below = held_out_below(read_documents(source), share=held_out.share)
-        documents = told(
-            read_documents(source), f"tokenizing {Path(source.path).name}", "documents"
-        )
-        yield from rows(split_documents(documents, below=below, held_out=held_out.wanted), count)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if not _write_table(made(), features.arrow_schema, folder / _TABLE):
-        side = "held-out" if held_out.wanted else "training"
-        raise DataError(
-            f"{source.path} gives no {side} sequence of {length} tokens"
-            f" ({count['utf8_bytes']} bytes read, {held_out.share:.2%} of the documents held out);"
-            f" give more text, or a {'larger' if held_out.wanted else 'smaller'} held_out.fraction"
-        )
-    # Written last: a folder without this file is incomplete and is built again.
-    write_text(folder / "facts.json", json.dumps({"table": _TABLE, **count}))
-
-
-def _write_table(rows: Iterator[dict[str, Any]], schema: pa.Schema, path: Path) -> int:
-    """Write rows of lists of numbers in Arrow's stream format; returns the number of rows."""
-    written = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            columns = [_column([row[field.name] for row in some], field.type) for field in schema]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-            written += len(some)
-    return written
-
-
-def _column(lists: list[Any], kind: pa.ListType) -> pa.ListArray:
-    lengths = [len(numbers) for numbers in lists]
-    values = np.concatenate([np.asarray(n, kind.value_type.to_pandas_dtype()) for n in lists])
-    offsets = pa.array(np.cumsum([0, *lengths], dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, pa.array(values, kind.value_type))
-
-
-class Tokens(NamedTuple):
-    """Tokens with the columns of a table.
+class _Documents(NamedTuple):
+    """Tokenized documents, one after another.
 
     Attributes:
-        input_ids: Token ids.
-        continues: 1 at a token that continues the word before it.
-        utf8_bytes: UTF-8 bytes of text of each token; 0 where they are not measured.
-        visible_bytes: The same without white space.
+        columns: Of their tokens: ``input_ids``; ``continues``, True at a token that continues the
+            word before it; and ``utf8_bytes`` and ``visible_bytes``, the bytes of text of each
+            token, with and without white space, where they are measured.
+        lengths: The number of tokens of each document.
+        utf8_bytes: Size of the documents.
+        spelled: Number of special tokens that they spell.
     """
 
-    input_ids: list[int]
-    continues: list[int]
-    utf8_bytes: list[int]
-    visible_bytes: list[int]
-
-    def part(self, places: slice) -> "Tokens":
-        """The tokens at some places."""
-        return Tokens(*(values[places] for values in self))
+    columns: _Columns
+    lengths: Int64[ndarray, " documents"]
+    utf8_bytes: int
+    spelled: int
 
 
-def _segment(
-    documents: Iterable[str],
-    tokenizer: PreTrainedTokenizerFast,
-    count: dict[str, int],
-    *,
-    measured: bool,
-) -> Iterator[Tokens]:
-    documents, plain = iter(documents), plain_tokenizer(tokenizer)
-    while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
-        count["utf8_bytes"] += sum(len(text.encode()) for text in some)
-        count["spelled"] += count_spelled(tokenizer, some)
-        encoded = plain.encode_batch(some, add_special_tokens=False)
-        for text, encoding in zip(some, encoded, strict=True):
-            words = encoding.word_ids
-            continues = [
-                int(here is not None and here == before)
-                for here, before in zip(words, [None, *words], strict=False)
+def _tokenized(
+    tokenizer: PreTrainedTokenizerFast, measured: bool, documents: list[str]
+) -> _Documents:
+    encoded = plain_tokenizer(tokenizer).encode_batch(documents, add_special_tokens=False)
+    ids, words = [one.ids for one in encoded], [one.word_ids for one in encoded]
+    lengths = np.array([len(numbers) for numbers in ids], np.int64)
+    # Tokens of no word are no number here, which does not equal itself.
+    numbers = np.fromiter(
+        (np.nan if word is None else word for word in chain.from_iterable(words)), np.float64
+    )
+    continues = np.diff(numbers, prepend=np.nan) == 0
+    starts = np.cumsum(lengths) - lengths
+    continues[starts[lengths > 0]] = False
+    columns = {"input_ids": np.fromiter(chain.from_iterable(ids), np.int32), "continues": continues}
+    if measured:
+        for name, spaces in (("utf8_bytes", True), ("visible_bytes", False)):
+            pairs = zip(documents, encoded, strict=True)
+            sizes = [token_bytes(text, encoding, spaces=spaces) for text, encoding in pairs]
+            columns[name] = np.concatenate(sizes).astype(np.int32)
+    size = sum(len(text.encode()) for text in documents)
+    return _Documents(columns, lengths, size, count_spelled(tokenizer, documents))
+
+
+class _Rows(RowMaker):
+    """What both ways to make rows have in common."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int, *, measured: bool) -> None:
+        super().__init__()
+        self._tokenizer, self._measured = tokenizer, measured
+        self._frame = frame_of(tokenizer)
+        self._room = length - len(self._frame.first) - len(self._frame.last)
+        names = [*_FEATURES, *(_MEASURED if measured else ())]
+        self._held: _Columns = {name: np.zeros(0, np.int32) for name in names}
+
+    @property
+    def tokenize(self) -> Callable[[list[str]], _Documents]:
+        return partial(_tokenized, self._tokenizer, self._measured)
+
+    @property
+    def held(self) -> _Columns:
+        return self._held
+
+    def hold(self, held: Mapping[str, Any]) -> None:
+        self._held = {name: np.array(values, np.int32) for name, values in held.items()}
+
+    def _read(self, documents: _Documents) -> None:
+        self.count["utf8_bytes"] += documents.utf8_bytes
+        self.count["spelled"] += documents.spelled
+
+    def _framed(self, rows: Mapping[str, Shaped[ndarray, "rows tokens"]]) -> list[Row]:
+        """Rows of one length with the special tokens around them, which are no text."""
+        framed = []
+        for name, values in rows.items():
+            marks = (self._frame.first, self._frame.last)
+            ends = [
+                np.tile(np.array(mark, np.int32) * (name == "input_ids"), (len(values), 1))
+                for mark in marks
             ]
-            nothing = [0] * len(words)
-            whole = token_bytes(text, encoding, spaces=True).tolist() if measured else nothing
-            seen = token_bytes(text, encoding, spaces=False).tolist() if measured else nothing
-            yield Tokens(encoding.ids, continues, whole, seen)
+            framed.append(np.concatenate([ends[0], values, ends[1]], axis=1))
+        self.count["tokens"] += framed[0].size
+        return [dict(zip(rows, row, strict=True)) for row in zip(*framed, strict=True)]
 
 
-def _pack(
-    documents: Iterable[Tokens], room: int, separator: int, count: dict[str, int]
-) -> Iterator[Tokens]:
-    held, full = Tokens([], [], [], []), False
-    for document in documents:
-        if held.input_ids:
-            for values, value in zip(held, (separator, 0, 0, 0), strict=True):
-                values.append(value)
-        for values, more in zip(held, document, strict=True):
-            values += more
-        while len(held.input_ids) >= room:
-            yield held.part(slice(room))
-            held, full = held.part(slice(room, None)), True
-    if held.input_ids and not full:  # less text than a sequence holds gives one shorter sequence
-        yield held
-    else:
-        count["truncated_tokens"] += len(held.input_ids)
+class _Packing(_Rows):
+    """Documents are concatenated, with a separator between them, and split at full sequences."""
+
+    def add(self, tokenized: _Documents) -> list[Row]:
+        self._read(tokenized)
+        stream = self._stream(tokenized)
+        full = len(stream["input_ids"]) // self._room * self._room
+        self._held = {name: values[full:] for name, values in stream.items()}
+        return self._framed({name: v[:full].reshape(-1, self._room) for name, v in stream.items()})
+
+    def _stream(self, documents: _Documents) -> _Columns:
+        """What is held and the documents, with separators; a row does not begin with one."""
+        filled = len(self._held["input_ids"])
+        places, start = [], 0
+        for length in documents.lengths.tolist():
+            if filled:
+                places.append(start)
+            filled = (filled + (filled > 0) + length) % self._room
+            start += length
+        between = {"input_ids": self._frame.between}
+        return {
+            name: np.concatenate([self._held[name], np.insert(v, places, between.get(name, 0))])
+            for name, v in documents.columns.items()
+        }
+
+    def rest(self, *, any_row: bool) -> list[Row]:
+        if len(self._held["input_ids"]) and not any_row:
+            return self._framed({name: v[None] for name, v in self._held.items()})  # one, shorter
+        self.count["truncated_tokens"] += len(self._held["input_ids"])
+        return []
 
 
-def _truncate(
-    documents: Iterable[Tokens], room: int, separator: int, count: dict[str, int]
-) -> Iterator[Tokens]:
-    for document in documents:
-        if document.input_ids:
-            count["truncated_tokens"] += max(0, len(document.input_ids) - room)
-            yield document.part(slice(room))
+class _Truncation(_Rows):
+    """Each document is a sequence; nothing is ever held."""
+
+    def add(self, tokenized: _Documents) -> list[Row]:
+        self._read(tokenized)
+        rows: list[Row] = []
+        start = 0
+        for length in tokenized.lengths.tolist():
+            if length:
+                self.count["truncated_tokens"] += max(0, length - self._room)
+                here = slice(start, start + min(length, self._room))
+                rows += self._framed({n: v[None, here] for n, v in tokenized.columns.items()})
+            start += length
+        return rows
+
+    def rest(self, *, any_row: bool) -> list[Row]:
+        return []

@@ -5,10 +5,10 @@ whichever tokenization a word gets. A word that one tokenizer does not know is o
 tokens of the other.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -17,16 +17,13 @@ from transformers import PreTrainedTokenizerFast
 
 from ..data.text import TextSource
 from .frame import frame_of
-from .packing import HeldOut, Sequences, cached_table, tokenizer_hash
+from .packing import tokenizer_hash
 from .plain_text import count_spelled, plain_tokenizer
+from .stored_table import HeldOut, Row, RowMaker, Sequences, cached_table
 from .word_runs import FEATURES, TokenizedBy, WordRun
 from .words import has_words, shared_words, token_groups
 
-_DOCUMENTS_AT_ONCE = 1000
-_COUNTED = (
-    *("words", "to_teacher", "to_student", "too_long"),
-    *("one_to_one", "grouped", "alone"),
-)
+_OF_WORDS = ("words", "to_teacher", "to_student", "one_to_one", "grouped", "alone")
 Ids = Int64[np.ndarray, "..."]
 
 
@@ -39,11 +36,12 @@ def tokenize_twice(
     held_out: HeldOut,
     cache: Path,
     finest: bool = False,
+    processes: int = 1,
 ) -> Sequences:
     """The packed sequences of a source in both tokenizations, from the cache if it has them.
 
     With ``finest``, every span of text with a token border of both tokenizers at each end is a
-    word.
+    word. ``processes`` says how many tokenize.
 
     The ``counts`` of the result: ``words`` in all; words that only the teacher's or the student's
     tokenizer knows (``to_teacher``, ``to_student``); words that are ``too_long`` for a sequence and
@@ -53,53 +51,86 @@ def tokenize_twice(
     Raises:
         DataError: The source cannot be read, or gives no sequence.
     """
-
-    def rows(documents: Iterator[str], count: dict[str, int]) -> Iterator[dict[str, Any]]:
-        count |= dict.fromkeys(_COUNTED, 0)
-        return _rows(documents, teacher, student, length, finest, count)
-
     return cached_table(
         source,
-        rows,
+        _TwiceTokenized(teacher, student, length, finest=finest),
         FEATURES,
         identity=["two plain cuts", *map(tokenizer_hash, (teacher, student)), length, finest],
         length=length,
         held_out=held_out,
         cache=cache,
+        processes=processes,
     )
 
 
-def _rows(
-    documents: Iterator[str],
-    teacher: PreTrainedTokenizerFast,
-    student: PreTrainedTokenizerFast,
-    length: int,
-    finest: bool,
-    count: dict[str, int],
-) -> Iterator[dict[str, Any]]:
-    frames = frame_of(teacher), frame_of(student)
-    first, last = (
-        _frame(*marks) for marks in zip(*((f.first, f.last) for f in frames), strict=True)
-    )
-    ends = int(first.room.sum() + last.room.sum())
-    carried: list[WordRun] = []
-    full = False
-    for words in _runs(documents, teacher, student, finest, count):
-        fits = words.room <= length - ends
-        count["too_long"] += int((~fits).sum())
-        run = WordRun.joined([*carried, words.kept(fits)])
-        places, start = _full(run, length - ends)
-        for row in run.split(places):
-            count["tokens"] += ends + int(row.room.sum())
-            full = True
-            yield WordRun.joined([first, row, last]).row()
-        carried = list(run.split([(start, len(run.allowed))]))
-    rest = sum(int(run.room.sum()) for run in carried)
-    if full:
-        count["truncated_tokens"] += rest
-    elif rest:  # less text than a sequence holds gives one shorter sequence
-        count["tokens"] += ends + rest
-        yield WordRun.joined([first, *carried, last]).row()
+class _Documents(NamedTuple):
+    """The words of documents, with a separator before each document.
+
+    Attributes:
+        words: Of all of them.
+        counted: What is counted in them, by name.
+    """
+
+    words: WordRun
+    counted: dict[str, int]
+
+
+class _TwiceTokenized(RowMaker):
+    """Documents are concatenated in both tokenizations, and split at full sequences."""
+
+    def __init__(
+        self,
+        teacher: PreTrainedTokenizerFast,
+        student: PreTrainedTokenizerFast,
+        length: int,
+        *,
+        finest: bool,
+    ) -> None:
+        super().__init__("too_long", *_OF_WORDS)
+        self._both, self._finest = (teacher, student), finest
+        frames = frame_of(teacher), frame_of(student)
+        self._first, self._last = (
+            _frame(*marks) for marks in zip(*((f.first, f.last) for f in frames), strict=True)
+        )
+        self._ends = int(self._first.room.sum() + self._last.room.sum())
+        self._room = length - self._ends
+        self._held: WordRun | None = None
+
+    @property
+    def tokenize(self) -> Callable[[list[str]], _Documents]:
+        return partial(_tokenized, *self._both, self._finest)
+
+    @property
+    def held(self) -> dict[str, Any]:
+        return self._held._asdict() if self._held else {}
+
+    def hold(self, held: Mapping[str, Any]) -> None:
+        kinds = {"continues": np.bool_}
+        arrays = {name: np.array(v, kinds.get(name, np.int64)) for name, v in held.items()}
+        self._held = WordRun(**arrays) if arrays else None
+
+    def add(self, tokenized: _Documents) -> list[Row]:
+        for name, number in tokenized.counted.items():
+            self.count[name] += number
+        fits = tokenized.words.room <= self._room
+        self.count["too_long"] += int((~fits).sum())
+        words = tokenized.words.kept(fits)
+        run = WordRun.joined([self._held, words] if self._held else [words])
+        places, start = _full(run, self._room)
+        self._held = next(run.split([(start, len(run.allowed))]))
+        return [self._framed(row) for row in run.split(places)]
+
+    def rest(self, *, any_row: bool) -> list[Row]:
+        if self._held is None or not (rest := int(self._held.room.sum())):
+            return []
+        if not any_row:
+            return [self._framed(self._held)]  # less text than a sequence holds
+        self.count["truncated_tokens"] += rest
+        return []
+
+    def _framed(self, row: WordRun) -> Row:
+        self.count["tokens"] += self._ends + int(row.room.sum())
+        return WordRun.joined([self._first, row, self._last]).row()
 
 
 def _full(run: WordRun, room: int) -> tuple[list[tuple[int, int]], int]:
@@ -123,62 +154,61 @@ def _frame(teacher: tuple[int, ...], student: tuple[int, ...]) -> WordRun:
     return WordRun(*sides[0], *sides[1], allowed, np.array([False]))
 
 
-def _runs(
-    documents: Iterator[str],
+def _tokenized(
     teacher: PreTrainedTokenizerFast,
     student: PreTrainedTokenizerFast,
     finest: bool,
-    count: dict[str, int],
-) -> Iterator[WordRun]:
-    """The words of batches of documents, with a separator before each document."""
+    documents: list[str],
+) -> _Documents:
     at_spaces = not has_words(teacher.backend_tokenizer)
     both = teacher, student
     between = [frame_of(tokenizer).between for tokenizer in both]
-    while some := list(islice(documents, _DOCUMENTS_AT_ONCE)):
-        count["utf8_bytes"] += sum(len(text.encode()) for text in some)
-        count["spelled"] += max(count_spelled(tokenizer, some) for tokenizer in both)
-        encoded = [
-            plain_tokenizer(tokenizer).encode_batch(some, add_special_tokens=False)
-            for tokenizer in both
-        ]
-        ids: tuple[list[Ids], list[Ids]] = ([], [])
-        places: tuple[list[Ids], list[Ids]] = ([], [])
-        continues: list[Ids] = []
-        starts = [0]
-        for text, *pair in zip(some, *encoded, strict=True):
-            if finest:
-                found = token_groups(text, *pair)
-            else:
-                found = shared_words(text, *pair, at_spaces=at_spaces)
-            for side, encoding in enumerate(pair):
-                ids[side].append(np.array([between[side], *encoding.ids]))
-                # The separator is one more word, before those of the document.
-                places[side].append(np.concatenate([[0], found[side] + 1]) + starts[-1])
-            continues.append(np.concatenate([[False], _continues(pair[1])]))
-            starts.append(starts[-1] + found.total + 1)
-        words = _words(
-            [np.concatenate(parts) for parts in ids],
-            [np.concatenate(parts) for parts in places],
-            np.concatenate(continues).astype(np.bool_),
-            total=starts[-1],
-            unknown=(teacher.unk_token_id, student.unk_token_id),
-        )
-        words.allowed[starts[:-1]] = TokenizedBy.FRAME
-        words = words.kept(words.room > 0)
-        _count(words, count)
-        yield words
+    encoded = [
+        plain_tokenizer(tokenizer).encode_batch(documents, add_special_tokens=False)
+        for tokenizer in both
+    ]
+    ids: tuple[list[Ids], list[Ids]] = ([], [])
+    places: tuple[list[Ids], list[Ids]] = ([], [])
+    continues: list[Ids] = []
+    starts = [0]
+    for text, *pair in zip(documents, *encoded, strict=True):
+        if finest:
+            found = token_groups(text, *pair)
+        else:
+            found = shared_words(text, *pair, at_spaces=at_spaces)
+        for side, encoding in enumerate(pair):
+            ids[side].append(np.array([between[side], *encoding.ids]))
+            # The separator is one more word, before those of the document.
+            places[side].append(np.concatenate([[0], found[side] + 1]) + starts[-1])
+        continues.append(np.concatenate([[False], _continues(pair[1])]))
+        starts.append(starts[-1] + found.total + 1)
+    words = _words(
+        [np.concatenate(parts) for parts in ids],
+        [np.concatenate(parts) for parts in places],
+        np.concatenate(continues).astype(np.bool_),
+        total=starts[-1],
+        unknown=(teacher.unk_token_id, student.unk_token_id),
+    )
+    words.allowed[starts[:-1]] = TokenizedBy.FRAME
+    words = words.kept(words.room > 0)
+    size = sum(len(text.encode()) for text in documents)
+    spelled = max(count_spelled(tokenizer, documents) for tokenizer in both)
+    return _Documents(words, {"utf8_bytes": size, "spelled": spelled, **_counted(words)})
 
 
-def _count(words: WordRun, count: dict[str, int]) -> None:
+def _counted(words: WordRun) -> dict[str, int]:
     is_text = words.allowed != TokenizedBy.FRAME
-    count["words"] += int(is_text.sum())
-    count["to_teacher"] += int((words.allowed == TokenizedBy.TEACHER).sum())
-    count["to_student"] += int((words.allowed == TokenizedBy.STUDENT).sum())
     tokens = words.teacher_lengths + words.student_lengths
     alone = np.minimum(words.teacher_lengths, words.student_lengths) == 0
-    count["one_to_one"] += int(tokens[is_text & (words.room == 1) & ~alone].sum())
-    count["grouped"] += int(tokens[is_text & (words.room > 1) & ~alone].sum())
-    count["alone"] += int(tokens[is_text & alone].sum())
+    found = (
+        is_text.sum(),
+        (words.allowed == TokenizedBy.TEACHER).sum(),
+        (words.allowed == TokenizedBy.STUDENT).sum(),
+        tokens[is_text & (words.room == 1) & ~alone].sum(),
+        tokens[is_text & (words.room > 1) & ~alone].sum(),
+        tokens[is_text & alone].sum(),
+    )
+    return dict(zip(_OF_WORDS, map(int, found), strict=True))
 
 
 def _continues(encoding: Encoding) -> Bool[np.ndarray, " vocabulary"]:

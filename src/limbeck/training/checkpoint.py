@@ -1,7 +1,8 @@
 """Checkpoints, from which a run resumes exactly, written whole or not at all.
 
 Weights, projections and the optimizer's moments are safetensors; the position of the
-run is JSON, with a checksum of every other file. Randomness needs no state: it depends
+run is JSON, with a checksum of every other file. Where processes keep shards of them, each
+writes its own, and any number of processes can resume. Randomness needs no state: it depends
 on the seed and the step. A checkpoint is written under a temporary name and renamed when
 it is complete, and only then are older ones removed.
 """
@@ -9,7 +10,7 @@ it is complete, and only then are older ones removed.
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,13 +18,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 
-from ..errors import TrainingError
+from ..errors import TrainingError, first_line
 from ..system.files import checksum, give_usual_mode
 from .optimizer import restore_state, state_tensors
 from .processes import free_gathered_weights, sharded_like, whole
+from .sharded_files import (
+    can_be_shards,
+    empty_tensors,
+    read_shards,
+    shard_files,
+    write_shards,
+)
 
 _PREFIX = "checkpoint-"
+_LEARNER, _OPTIMIZER = "learner", "optimizer"
 
 
 @dataclass(frozen=True)
@@ -58,31 +68,28 @@ def save_checkpoint(
         optimizer: None between stages, because the next stage starts with a new optimizer.
         batches: The state of the batch source: what later batches need of earlier ones.
         keep: How many checkpoints are kept.
-        write: Whether this process writes. Every process has to call, because each may hold a
-            shard of the tensors.
+        write: Whether this process writes what is not sharded. Every process has to call, because
+            each may hold a shard of the tensors.
 
     Raises:
         TrainingError: The checkpoint could not be written, for example because the disk is
             full; earlier checkpoints are unchanged.
     """
     final = folder / f"{_PREFIX}{position.stage:03d}-{position.step:09d}"
-    files = {"learner": _parameters(learner)}
-    if optimizer is not None:
-        files["optimizer"] = _moments(learner, optimizer)
-    if batches:
-        files["batches"] = dict(batches)
-    if not write:
-        return final
     part = folder / f"{final.name}.part"
-    try:
+    if write:
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        sums = {}
-        for name, tensors in files.items():
-            file = part / f"{name}.safetensors"
-            save_file(tensors, file)
-            give_usual_mode(file)
-            sums[file.name] = checksum(file)
+    try:
+        if write:
+            part.mkdir(parents=True)
+        _write_tensors(part, learner, optimizer, write=write)
+        if not write:
+            return final
+        if batches:
+            save_file(dict(batches), part / "batches.safetensors")
+        files = sorted(part.iterdir())
+        give_usual_mode(*files)
+        sums = {file.name: checksum(file) for file in files}
         facts = {"position": asdict(position), "blake2b": sums}
         (part / "checkpoint.json").write_text(json.dumps(facts), encoding="utf-8")
         for file in part.iterdir():
@@ -90,15 +97,35 @@ def save_checkpoint(
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
         _flush(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, CheckpointException) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise TrainingError(
-            f"the checkpoint at step {position.step} could not be written to {folder}: {error}."
-            " Earlier checkpoints are whole; make room and run the same command again"
+            f"the checkpoint at step {position.step} could not be written to {folder}:"
+            f" {first_line(error)}. Earlier checkpoints are whole; make room and run the same"
+            " command again"
         ) from error
     for old in _checkpoints(folder)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _write_tensors(
+    part: Path, learner: nn.Module, optimizer: torch.optim.Optimizer | None, *, write: bool
+) -> None:
+    """Write the weights and moments: each process its shards, or one process all of them."""
+    named = _named(learner)
+    kinds = {_LEARNER: {name: parameter.detach() for name, parameter in named}}
+    if optimizer is not None:
+        kinds[_OPTIMIZER] = _moments(named, optimizer)
+    if can_be_shards(kinds[_LEARNER]):
+        torch.distributed.barrier()  # the folder is there
+        both = {f"{kind}/{name}": t for kind, found in kinds.items() for name, t in found.items()}
+        write_shards(both, part)
+        return
+    for kind, tensors in kinds.items():
+        gathered = {name: whole(tensor) for name, tensor in tensors.items()}
+        if write:
+            save_file(gathered, part / f"{kind}.safetensors")
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
@@ -132,7 +159,9 @@ def _problem(checkpoint: Path) -> str | None:
     try:
         read_position(checkpoint)
         facts = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
-        for name in ("learner.safetensors", *facts["blake2b"]):
+        if not any(name.startswith(("learner.", "shard-")) for name in facts["blake2b"]):
+            return "checkpoint.json names no weights"
+        for name in facts["blake2b"]:
             if checksum(checkpoint / Path(name).name) != facts["blake2b"][name]:
                 return f"{name} does not have the checksum that it was written with"
     except OSError as error:
@@ -159,37 +188,59 @@ def load_learner(checkpoint: Path, learner: nn.Module, *, student_only: bool) ->
     Raises:
         TrainingError: The checkpoint is of another student.
     """
-    saved = load_file(checkpoint / "learner.safetensors")
-    for name, parameter in _parameters(learner).items():
-        if student_only and not name.startswith("student."):
-            continue
+    here = {
+        name: parameter.detach()
+        for name, parameter in _named(learner)
+        if name.startswith("student.") or not student_only
+    }
+    saved = _saved(checkpoint, _LEARNER)
+    for name, parameter in here.items():
         if name not in saved or saved[name].shape != parameter.shape:
             raise TrainingError(
                 f"{checkpoint} is of another student: {name} is {tuple(parameter.shape)} here"
                 f" and {tuple(saved[name].shape) if name in saved else 'missing'} there; use"
                 " another run folder, or the recipe that it was started with"
             )
-        with torch.no_grad():
-            parameter.copy_(saved[name])
+    if shard_files(checkpoint):
+        read_shards(checkpoint, {f"{_LEARNER}/{name}": tensor for name, tensor in here.items()})
+        return
+    for name, parameter in here.items():
+        parameter.copy_(saved[name])
 
 
 def load_optimizer(checkpoint: Path, learner: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Load the checkpoint's moments into the optimizer."""
-    saved = load_file(checkpoint / "optimizer.safetensors")
-    of_parameter: dict[str, dict[str, Tensor]] = {}
+    saved = _saved(checkpoint, _OPTIMIZER)
+    by_name = dict(_named(learner))
+    placed: dict[str, Tensor] = {}
     for key, tensor in saved.items():
+        parameter = by_name[key.rsplit("/", 1)[0]]
+        like_it = tensor.shape == parameter.shape
+        if tensor.is_meta:  # to be filled from shards
+            placed[key] = (
+                torch.empty_like(parameter.detach(), dtype=tensor.dtype)
+                if like_it
+                else torch.empty_like(tensor, device=parameter.device)
+            )
+        else:
+            tensor = tensor.to(parameter.device)
+            placed[key] = sharded_like(tensor, parameter) if like_it else tensor
+    if shard_files(checkpoint):
+        read_shards(checkpoint, {f"{_OPTIMIZER}/{key}": t for key, t in placed.items()})
+    of_parameter: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in placed.items():
         name, kind = key.rsplit("/", 1)
         of_parameter.setdefault(name, {})[kind] = tensor
-    by_name = dict(_named(learner))
     for name, tensors in of_parameter.items():
-        parameter = by_name[name]
-        here = {
-            kind: sharded_like(tensor.to(parameter.device), parameter)
-            if tensor.shape == parameter.shape
-            else tensor.to(parameter.device)
-            for kind, tensor in tensors.items()
-        }
-        restore_state(optimizer, parameter, here)
+        restore_state(optimizer, by_name[name], tensors)
+
+
+def _saved(checkpoint: Path, kind: str) -> dict[str, Tensor]:
+    """The tensors of a kind by name; of shards only their shapes, on the meta device."""
+    if not shard_files(checkpoint):
+        return load_file(checkpoint / f"{kind}.safetensors")
+    found = empty_tensors(checkpoint)
+    return {k.removeprefix(f"{kind}/"): t for k, t in found.items() if k.startswith(f"{kind}/")}
 
 
 def load_batches(checkpoint: Path) -> dict[str, Tensor]:
@@ -203,14 +254,12 @@ def _named(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return list(learner.named_parameters())  # names tied parameters once
 
 
-def _parameters(learner: nn.Module) -> dict[str, Tensor]:
-    return {name: whole(parameter.detach()) for name, parameter in _named(learner)}
-
-
-def _moments(learner: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(
+    named: Sequence[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
     return {
-        f"{name}/{kind}": whole(tensor)
-        for name, parameter in _named(learner)
+        f"{name}/{kind}": tensor
+        for name, parameter in named
         for kind, tensor in state_tensors(optimizer, parameter).items()
     }
 

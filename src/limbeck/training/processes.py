@@ -52,7 +52,9 @@ def shard_layers(layers: nn.Module, accelerator: Accelerator) -> None:
     """With FSDP, every process keeps a shard of each layer, and gathers one layer at a time."""
     if keeps_shards(accelerator):
         for layer in layers.children():
-            fully_shard(layer, mesh=_mesh(accelerator))
+            # Without `reshard_after_forward`, torch keeps what no other sharded module contains
+            # gathered, and so all layers.
+            fully_shard(layer, mesh=_mesh(accelerator), reshard_after_forward=True)
 
 
 def check_one_process(what: str) -> None:

@@ -1,6 +1,5 @@
 """The device, the processor and the memory, as torch and the system tell of them."""
 
-import os
 import platform
 import warnings
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from ...errors import first_line
 from ..linux import available_memory, processor_limit
+from ..threads import usable_processors
 
 
 class Meaning(NamedTuple):
@@ -99,7 +99,7 @@ def examine_machine() -> Machine:
         torch, error = None, first_line(found)
     return Machine(
         f"{platform.platform(terse=True)}, {platform.machine()}",
-        _processors(),
+        usable_processors(),
         processor_limit(),
         available_memory(),
         any(map(Path.exists, map(Path, ("/dev/nvidia0", "/proc/driver/nvidia/version")))),
@@ -142,11 +142,3 @@ def _torch() -> Torch:
         first_line(caught[0].message) if caught and isinstance(caught[0].message, Warning) else "",
         {name: bool(there.get(name)) for name in uses()},
     )
-
-
-def _processors() -> int:
-    """Processors that this process may use, which may be fewer than there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no such call
-        return os.cpu_count() or 1
