@@ -17,6 +17,7 @@ from limbeck.student.shape import parameters_of_shape
 
 def run(monkeypatch, capsys, *words) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["limbeck", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "1000")  # in which the longest path is not broken
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
