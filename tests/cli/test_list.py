@@ -22,7 +22,7 @@ from limbeck.recipe.options_table import options_table
 from limbeck.recipe.parse_policy import KINDS
 from limbeck.recipe.stage_part import AlignmentPart
 from limbeck.reports.tables import column_widths
-from limbeck.student.rounding_kinds import ROUNDINGS
+from limbeck.student.rounding_kinds import Rounding
 from limbeck.student.width import Width
 from limbeck.training.settings import OptimizerSettings
 
@@ -64,7 +64,7 @@ NAMED = {
         "projection_init",
     ],
     "low-rank": [*LowRankPart.model_fields, "factorize", "lora"],
-    "roundings": [*ROUNDINGS],
+    "roundings": [*get_args(Rounding)],
     "tasks": [*TASKS],
     "task-kinds": [
         *(kind.value for kind in TaskKind),

@@ -1,5 +1,7 @@
 """Layers that compute with rounded numbers, against plain loops, in a run, and in the backward."""
 
+from typing import get_args
+
 import pytest
 import torch
 from conftest import make_batch, make_model, resumed_and_cached
@@ -12,7 +14,7 @@ from limbeck.student.rounding import (
     rounded_blocks,
     rounded_rows,
 )
-from limbeck.student.rounding_kinds import ROUNDINGS
+from limbeck.student.rounding_kinds import Rounding
 
 
 def nearest(value: float) -> int:
@@ -64,7 +66,7 @@ def test_whole_numbers_are_exact_in_bfloat16():
     assert (half.float() - exact).abs().max() <= 2**-7 * exact.abs().max()
 
 
-@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("rounding", get_args(Rounding))
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
 def test_gradients_pass_and_nothing_of_it_stays(family, rounding):
     model = make_model(family, layers=1)
