@@ -36,7 +36,7 @@ def test_workers_of_ray_give_the_student_of_one_process(raw_recipe, tmp_path):
             stderr=subprocess.STDOUT,
         )
         kill_one_worker(driver, tmp_path / "two")
-        driver.wait(timeout=300)
+        driver.wait(timeout=600)
     told = (tmp_path / "said.txt").read_text(encoding="utf-8")
     assert driver.returncode == 0, told
     assert "unexpectedly" in told or "died" in told, told  # what Ray says of the lost worker
@@ -46,7 +46,7 @@ def test_workers_of_ray_give_the_student_of_one_process(raw_recipe, tmp_path):
 
 def kill_one_worker(driver, folder):
     """Kill one of the two workers once a checkpoint is there, before the student is."""
-    until = time.monotonic() + 180
+    until = time.monotonic() + 300
     while not list((folder / "state").glob("checkpoint-000-*[0-9]")):
         assert driver.poll() is None and time.monotonic() < until
         time.sleep(0.01)
