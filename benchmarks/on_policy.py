@@ -134,7 +134,6 @@ def trl_seconds(
     for model in (student, mine.teacher.model):
         model.generation_config.eos_token_id = model.config.eos_token_id = None
     student.generate = clock.around(student.generate)
-    made = gkd_trainer if given.trainer == "gkd" else distillation_trainer
     with TemporaryDirectory() as folder:
         arguments = {
             "output_dir": folder,
@@ -151,7 +150,12 @@ def trl_seconds(
             "disable_tqdm": True,
         }
         tokenizer = mine.setup.models.student.tokenizer
-        trainer = made(given, mine.teacher.model, tokenizer, student, arguments, prompts, texts)
+        models = {"model": student, "teacher_model": mine.teacher.model}
+        models["processing_class"] = tokenizer
+        if given.trainer == "gkd":
+            trainer = gkd_trainer(given, models, arguments, prompts)
+        else:
+            trainer = distillation_trainer(given, models, arguments, texts)
         trainer.add_callback(clock)
         trainer.train()
     return statistics.median(clock.seconds[1:]), statistics.median(clock.generating[1:])

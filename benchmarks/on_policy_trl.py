@@ -45,13 +45,7 @@ class Clock(TrainerCallback):
 
 
 def gkd_trainer(
-    given: argparse.Namespace,
-    teacher: Any,
-    tokenizer: Any,
-    student: Any,
-    arguments: dict[str, Any],
-    prompts: list[Any],
-    texts: list[str],
+    given: argparse.Namespace, models: dict[str, Any], arguments: dict[str, Any], prompts: list[Any]
 ) -> Any:
     """TRL's GKDTrainer, on prompts as tokens."""
     from datasets import Dataset
@@ -69,23 +63,15 @@ def gkd_trainer(
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     return GKDTrainer(
-        model=student,
-        teacher_model=teacher,
+        **models,
         args=config,
         data_collator=collated,
         train_dataset=Dataset.from_list([{"ids": prompt.tolist()} for prompt in prompts]),
-        processing_class=tokenizer,
     )
 
 
 def distillation_trainer(
-    given: argparse.Namespace,
-    teacher: Any,
-    tokenizer: Any,
-    student: Any,
-    arguments: dict[str, Any],
-    prompts: list[Any],
-    texts: list[str],
+    given: argparse.Namespace, models: dict[str, Any], arguments: dict[str, Any], texts: list[str]
 ) -> Any:
     """TRL's DistillationTrainer, on prompts as texts; no end of a text is drawn."""
     from datasets import Dataset
@@ -97,9 +83,7 @@ def distillation_trainer(
         generation_kwargs={"min_new_tokens": given.max_new_tokens},
     )
     return DistillationTrainer(
-        model=student,
-        teacher_model=teacher,
+        **models,
         args=config,
         train_dataset=Dataset.from_list([{"prompt": text} for text in texts]),
-        processing_class=tokenizer,
     )
