@@ -163,6 +163,8 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
         keep(raw, tmp_path / "c", logits="top_k")
     with pytest.raises(RecipeError, match="teacher.cache.*holds no cached signals"):
         distill(cached(raw, tmp_path / "nowhere"), tmp_path / "run")
+    # How many processes prepare the text says nothing of the text.
+    keep({**raw, "data": {**raw["data"], "num_proc": 2}}, tmp_path / "c")
     # A longer recipe adds to the same folder, and a shorter one removes nothing from it.
     keep({**raw, **changes["of layer 2 for 1 of the 7 steps"]}, tmp_path / "c")
     keep(raw, tmp_path / "c")

@@ -28,6 +28,8 @@ from .task_batches import batches_of_a_pass
 from .vectors import vectors_identity
 
 _BYTES = {"bfloat16": 2, "float32": 4}
+# Sources have entries of their own; the number of processes changes nothing that is read.
+_APART = ("text", "prompts", "rows", "num_proc")
 _DEFAULT = {name: field.default for name, field in DataPart.model_fields.items()}
 
 
@@ -152,7 +154,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         # Of a teacher on a server its configuration and tokens are known.
         "teacher": fingerprint(model, tokenizer_only=server is not None),
         "student.tokenizer": tokenizer_hash(models.student.tokenizer),
-        "data": data.model_dump_json(exclude={"text", "prompts", "rows", *_plain(data)}),
+        "data": data.model_dump_json(exclude={*_APART, *_plain(data)}),
         "seed": str(recipe.seed),
     }
     if server:  # which has a precision of its own, and may move
