@@ -410,15 +410,18 @@ def alike(folder: Path, other: Path) -> None:
 
 
 def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str, str]]:
-    """The start of a command that runs several processes like torchrun, and its environment."""
+    """The start of a command that runs several processes like torchrun, and its environment.
+
+    The processes share their imports; torchrun itself is the launcher of one test.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "ACCELERATE_USE_FSDP": str(fsdp).lower(),
         "FSDP_VERSION": "2",
     }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return [*command, "--nproc-per-node", str(processes)], environment
+    script = str(Path(__file__).parent / "forked.py")
+    return [sys.executable, script, str(processes)], environment
 
 
 TOKENS = 300

@@ -5,7 +5,7 @@ An objective declares its needs and reads the captured tensors by kind and layer
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -83,6 +83,11 @@ class Needs:
     def anything(self) -> bool:
         """Whether the model has to run at all."""
         return self != Needs()
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether anything is read of tokens, beside the classes and vectors of whole texts."""
+        return replace(self, class_logits=False, sentence_vectors=False).anything
 
     def tensors(self) -> set[Name]:
         """Every needed tensor as (kind, layer); kinds without layers have layer 0."""

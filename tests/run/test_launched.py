@@ -130,6 +130,18 @@ def test_a_process_that_dies_ends_the_run_which_resumes_with_another_number(reci
     alike(broken, whole)
 
 
+def test_torchrun_launches_as_documented(recipe, tmp_path):
+    recipe["stages"] = [{**stage, "max_steps": 3} for stage in recipe["stages"]]
+    distill(recipe, tmp_path / "one")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", "-m", "limbeck", "distill", str(file), "-o", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    alike(tmp_path / "two", tmp_path / "one")
+
+
 def test_a_study_is_not_for_several_processes(recipe, tmp_path):
     study = {
         "name": "study",

@@ -21,6 +21,7 @@ from limbeck.models.sentences.vectors import SentenceVectors
 from limbeck.objectives import SentenceSimilarities
 from limbeck.objectives import SentenceVectors as Objective
 from limbeck.recipe.check import check, prepare
+from limbeck.run.batches import stage_batches
 from limbeck.run.cache import write_cache
 from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
@@ -60,6 +61,29 @@ def test_a_run_resumes_learns_the_same_from_a_cache_and_loads(recipe, tmp_path, 
     own = load_text_encoder(str(run.student), precision="float32").encode(texts)
     assert library.shape == (3, 24) and np.abs(library - own).max() < 1e-5
     assert "SentenceTransformer" in (run.student / "README.md").read_text(encoding="utf-8")
+
+
+def test_hidden_states_of_the_text_behind_a_prompt(recipe, vocabulary, tmp_path):
+    """Tokens of two vocabularies are linked wherever the teacher's prompt ends."""
+    recipe["student"] = {**recipe["student"], "tokenizer": vocabulary}
+    recipe["stages"][0] |= {
+        "alignment": "match",
+        "objectives": {"sentence_vectors": {}, "hidden_states": {"layers": {0: 1}}},
+    }
+    found = []
+    for prompt in ("", "query"):
+        raw = {**recipe, "teacher": {"model": recipe["teacher"], "prompt": prompt}}
+        raw["data"]["max_length"] = 60
+        found.append(stage_batches(prepare(raw), 0).batch(0))
+    plain, prompted = found
+    shift = prompted.teacher.mask.shape[1] - plain.teacher.mask.shape[1]
+    assert shift > 0 and plain.links.groups.mask.sum() > 8
+    assert torch.equal(plain.links.student, prompted.links.student)
+    moved = prompted.links.teacher
+    assert torch.equal(plain.links.teacher[:, 1:], moved[:, 1 + shift :])
+    assert (moved[:, : 1 + shift] == -1).all()
+    run = distill(raw, tmp_path / "run")
+    assert run.report["quality"] is not None
 
 
 def test_a_cache_of_one_pass_serves_many(recipe, tmp_path):

@@ -80,12 +80,23 @@ def trim(
         float | None,
         typer.Option(help="Keep the tokens that cover this fraction of the text, as 0.999."),
     ] = None,
+    with_model: Annotated[
+        bool,
+        typer.Option(
+            "--with-model",
+            help="Write the model too, without the rows of all other tokens: text of these tokens"
+            " has the same answers.",
+        ),
+    ] = False,
     characters: _Characters = None,
 ) -> None:
     """Keep the tokens of a model's tokenizer that the texts use most."""
-    from ..tokenization.folders import trim_vocabulary
+    if with_model:
+        from ..run.trim import trim_model as trimmed
+    else:
+        from ..tokenization.folders import trim_vocabulary as trimmed
 
-    report = trim_vocabulary(
+    report = trimmed(
         model,
         text,
         output,
@@ -102,4 +113,9 @@ def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
 
     print_table("vocabulary", vocabulary_table(report))
     console.print(vocabulary_headline(report), highlight=False)
-    console.print(f"tokenizer: {output}", highlight=False)
+    if sizes := report.get("model"):
+        before, after = (sizes[when]["parameters"] / 1e6 for when in ("before", "after"))
+        said = f"{after:.1f}M of {before:.1f}M parameters, none of them changed"
+        console.print(f"model: {output}, {said}", highlight=False)
+    else:
+        console.print(f"tokenizer: {output}", highlight=False)

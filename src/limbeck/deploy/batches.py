@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy import ndarray
 
+from ..evaluation.examples import Reading
 from ..evaluation.tasks import Example
-from ..run.task_batches import Reader, Reading
+from ..run.task_batches import Reader
 from .arrays import Feed, Forward
 
 Given = str | tuple[str, str] | list[str]

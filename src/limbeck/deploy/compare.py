@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from ..run.task_batches import Reading
+from ..evaluation.examples import Reading
 from .arrays import Forward
 from .batches import outputs_of
 from .results import Difference

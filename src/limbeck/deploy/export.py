@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from ..errors import ExportError
+from ..evaluation.examples import Reading
 from ..models.quiet import quiet_transformers
 from ..recipe.task_rows import text_of
 from ..run.card_facts import origins_of_model
-from ..run.task_batches import Reading
 from ..system.device import describe_device
 from ..system.files import whole_folder
 from ..system.int8_range import int8_range

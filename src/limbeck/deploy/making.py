@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from ..run.task_batches import Reading
+from ..evaluation.examples import Reading
 from ..system.int8_range import Int8Range, int8_range
 from .arrays import Feed
 from .batches import batches_of

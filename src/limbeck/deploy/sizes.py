@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import ExportError
-from ..run.task_batches import Reading
+from ..evaluation.examples import Reading
 from .arrays import Forward
 from .batches import example_of, outputs_of
 from .compare import difference_of
@@ -29,7 +29,7 @@ def check_sizes(source: Source, file: Forward) -> None:
     longest = min(source.longest, source.reader.limit, most)
     text = example_of(" ".join(["the"] * longest))
     whole = replace(source.reader, limit=longest).read(text)
-    short = replace(whole, ids=whole.ids[:1], types=whole.types[:1], begins=whole.begins[:1])
+    short = Reading(whole.ids[:1], whole.types[:1], whole.begins[:1], whole.spans[:1])
     for readings in ([short], [whole], [whole, short]):
         found = difference_of(source, file, readings)
         if not found.largest < _CLOSE * max(1.0, _largest(source, readings)):

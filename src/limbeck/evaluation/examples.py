@@ -1,7 +1,7 @@
 """Rows of a task as tokens: what a model reads of an example, and what it has to predict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tokenizers import Encoding
@@ -11,6 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from ..tokenization.frame import frame_of
 from ..tokenization.plain_text import plain_tokenizer
 from .tasks import Example, Task
+
+Span = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,33 @@ class Row:
     label: float | int
     tags: list[int]
     word_of_token: list[int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An example as a model reads it.
+
+    Attributes:
+        ids: Of its tokens.
+        types: Which text of a pair each token belongs to; empty where the model distinguishes none.
+        begins: The number of the word that each token begins; -1 elsewhere.
+        spans: Of each token the number of its text, and where it begins and ends there, without the
+            spaces around it; None for a token that stands for no letter.
+    """
+
+    ids: list[int]
+    types: list[int]
+    begins: list[int]
+    spans: list[Span | None]
+
+    @property
+    def words(self) -> list[int]:
+        """The words of which something is read."""
+        return [word for word in self.begins if word >= 0]
+
+    def without_prompt(self, letters: int) -> "Reading":
+        """The same with spans in the text behind a prompt of so many letters."""
+        return replace(self, spans=[_behind(span, letters) for span in self.spans])
 
 
 def encode_example(
@@ -51,27 +80,27 @@ def encode_example(
         segments: Token types that the model distinguishes; tokens get theirs where the model
             has enough for a pair.
     """
-    tokens, begins = read_example(example, tokenizer, limit, segments=segments)
-    tags = [-100] * len(begins)
+    read = read_example(example, tokenizer, limit, segments=segments)
+    tokens = {"input_ids": read.ids, "attention_mask": [1] * len(read.ids)}
+    if read.types:
+        tokens["token_type_ids"] = read.types
+    tags = [-100] * len(read.begins)
     if example.tags is not None:
-        tags = [task.tags.index(example.tags[word]) if word >= 0 else -100 for word in begins]
+        tags = [task.tags.index(example.tags[word]) if word >= 0 else -100 for word in read.begins]
     label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
-    return Row(tokens, label, tags, begins)
+    return Row(tokens, label, tags, read.begins)
 
 
 def read_example(
     example: Example, tokenizer: PreTrainedTokenizerFast, limit: int, *, segments: int = 0
-) -> tuple[dict[str, list[int]], list[int]]:
-    """What a model reads of an example, and the number of the word that each token begins.
+) -> Reading:
+    """What a model reads of an example.
 
     Args:
         example: With or without a label and tags.
         tokenizer: Of the model.
         limit: As for `encode_example`.
         segments: As for `encode_example`.
-
-    Returns:
-        Inputs of the model by name; and for each token the word that begins there, -1 elsewhere.
     """
     # Words are read as one text: byte-level tokens know a word's start by the space before it.
     text = example.text or "" if example.words is None else " ".join(example.words)
@@ -79,10 +108,10 @@ def read_example(
     encoded = plain_tokenizer(tokenizer).encode(text, pair)
     kept = _kept(encoded, limit)
     ids = [encoded.ids[place] for place in kept] or [frame_of(tokenizer).between]
-    tokens = {"input_ids": ids, "attention_mask": [1] * len(ids)}
+    types: list[int] = []
     if segments > 1:
-        own = [encoded.type_ids[place] for place in kept] or [0]
-        tokens["token_type_ids"] = own if max(own) < segments else [0] * len(own)
+        types = [encoded.type_ids[place] for place in kept] or [0]
+        types = types if max(types) < segments else [0] * len(types)
     begins = [-1] * len(ids)
     if example.words is not None:
         word_at = _word_at_each_character(example.words)
@@ -92,7 +121,20 @@ def read_example(
             word = word_at[end - 1] if end > start else -1
             if word not in (-1, before):
                 begins[place] = before = word
-    return tokens, begins
+    spans = [_span(encoded, place, (text, pair or "")) for place in kept] or [None]
+    return Reading(ids, types, begins, spans)
+
+
+def _span(encoded: Encoding, place: int, texts: tuple[str, str]) -> Span | None:
+    """Where a token stands, wherever its tokenizer counts the spaces before and behind it."""
+    if encoded.special_tokens_mask[place]:
+        return None
+    number = encoded.sequence_ids[place] or 0
+    start, end = encoded.offsets[place]
+    letters = texts[number][start:end]
+    start += len(letters) - len(letters.lstrip())
+    end -= len(letters) - len(letters.rstrip())
+    return (number, start, end) if start < end else None
 
 
 def least_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
@@ -105,6 +147,14 @@ def least_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, i
     pairs = any(row.text_pair is not None for row in [*task.train, *task.test])
     special = plain_tokenizer(tokenizer).num_special_tokens_to_add(pairs)
     return special + 1 + pairs, special
+
+
+def _behind(span: Span | None, letters: int) -> Span | None:
+    """A span counted from so many letters of the first text on; None within these."""
+    if span is None or span[0] > 0:
+        return span
+    _, start, end = span
+    return (0, start - letters, end - letters) if start >= letters else None
 
 
 def _kept(encoded: Encoding, limit: int) -> list[int]:

@@ -45,12 +45,14 @@ class SentenceSettings:
         prompts: Texts that are put before an input, by their names.
         default_prompt: The name of the one that is used where none is given.
         similarity: How vectors are compared: cosine, dot, euclidean or manhattan.
+        lowercase: Whether the library lower-cases a text before it is tokenized.
     """
 
     max_length: int
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     similarity: str = "cosine"
+    lowercase: bool = False
 
 
 def export_sentence_model(
@@ -81,6 +83,30 @@ def export_sentence_model(
             the prompts.
         TrainingError: The folder could not be written, for example because the disk is full.
     """
+    body: Any = student.base_model
+    try:
+        with whole_folder(folder) as part, quiet_transformers():
+            body.save_pretrained(part)
+            save_framed(tokenizer, part)
+            write_modules(vectors, settings, part)
+            (part / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(
+            f"the student could not be written to {folder}: {error}; make room, and write it again"
+        ) from error
+
+
+def write_modules(vectors: SentenceVectors, settings: SentenceSettings, part: Path) -> None:
+    """Write what makes vectors beside a transformer and its tokenizer.
+
+    Args:
+        vectors: As for `export_sentence_model`.
+        settings: As there.
+        part: The transformer's folder.
+
+    Raises:
+        ModelError: As there.
+    """
     pooling = _pooling(vectors)
     if settings.default_prompt is not None and settings.default_prompt not in settings.prompts:
         raise ModelError(
@@ -91,26 +117,16 @@ def export_sentence_model(
     layers = [layer for layer in vectors.dense if isinstance(layer, Dense)]
     if vectors.truncate_dim is not None:
         layers.append(_first_coordinates(vectors.full_width, vectors.truncate_dim))
-    body: Any = student.base_model
-    try:
-        with whole_folder(folder) as part, quiet_transformers():
-            body.save_pretrained(part)
-            save_framed(tokenizer, part)
-            _name_for_all_versions(part / "tokenizer_config.json")
-            kinds = [("", "Transformer"), (_write(part, 1, "Pooling", pooling), "Pooling")]
-            for number, layer in enumerate(layers, 2):
-                kinds.append((_write_dense(part, number, layer), "Dense"))
-            if vectors.normalize:
-                kinds.append((_write(part, len(kinds), "Normalize", None), "Normalize"))
-            _write_json(part / MODULES, [_module(n, *kind) for n, kind in enumerate(kinds)])
-            _write_json(part / OF_THE_MODEL, _of_the_model(settings))
-            reading = {"max_seq_length": settings.max_length, "do_lower_case": False}
-            _write_json(part / OF_THE_TRANSFORMER, reading)
-            (part / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(
-            f"the student could not be written to {folder}: {error}; make room, and write it again"
-        ) from error
+    _name_for_all_versions(part / "tokenizer_config.json")
+    kinds = [("", "Transformer"), (_write(part, 1, "Pooling", pooling), "Pooling")]
+    for number, layer in enumerate(layers, 2):
+        kinds.append((_write_dense(part, number, layer), "Dense"))
+    if vectors.normalize:
+        kinds.append((_write(part, len(kinds), "Normalize", None), "Normalize"))
+    _write_json(part / MODULES, [_module(n, *kind) for n, kind in enumerate(kinds)])
+    _write_json(part / OF_THE_MODEL, _of_the_model(settings))
+    reading = {"max_seq_length": settings.max_length, "do_lower_case": settings.lowercase}
+    _write_json(part / OF_THE_TRANSFORMER, reading)
 
 
 def _name_for_all_versions(file: Path) -> None:

@@ -105,9 +105,9 @@ def required(teacher: Shape | None) -> Shape:
     return teacher
 
 
-def compares_with_teacher(objective: Objective) -> bool:
-    """Whether the objective reads the teacher beside the student."""
-    return objective.teacher_needs().anything
+def compares_tokens(objective: Objective) -> bool:
+    """Whether the objective compares tokens of both models, which may have to be aligned."""
+    return objective.teacher_needs().of_tokens
 
 
 def joint_needs(needs: Iterable[Needs]) -> Needs:

@@ -1,7 +1,7 @@
 """The stages of a recipe as the loop takes them, with every problem found on the way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Problem
@@ -144,12 +144,9 @@ def _alignment_problems(
 ) -> list[Problem]:
     """Objectives that compare what the stage's alignment, or the lack of one, cannot."""
     # Classes are matched by name, and vectors are of whole texts, whatever the tokens are.
-    needs = {
-        name: replace(objective.teacher_needs(), class_logits=False, sentence_vectors=False)
-        for name, objective in bound.items()
-    }
+    needs = {name: objective.teacher_needs() for name, objective in bound.items()}
     if part.alignment is None:
-        compares = any(need.anything for need in needs.values())
+        compares = any(need.of_tokens for need in needs.values())
         return comparison_problems(models, f"stages.{number}.objectives") if compares else []
     if part.alignment.kind == "boundaries":
         return []

@@ -24,7 +24,7 @@ from ..training.stage import Stage
 from .models_part import TeacherPart
 from .schema import DataPart, EvaluationPart
 from .sides import Models, ModelSide
-from .stage_part import StagePart
+from .stage_part import AlignmentPart, StagePart
 from .task_rows import TaskRows, rows_of
 
 _PREDICTS: dict[str, Literal["label", "tags"]] = {"sequence": "label", "token": "tags"}
@@ -170,8 +170,13 @@ def rows_problems(
         found = [(f"{place}.num_train_epochs", message)] if part.num_train_epochs else []
     else:
         message = "has no place in a stage that reads the rows of a task; leave it out"
-        given = ("alignment", "policy", "masking")
+        given = ("policy", "masking")
         found = [(f"{place}.{name}", message) for name in given if getattr(part, name) is not None]
+        if part.alignment is not None and models.student.architecture.causal:
+            found.append((f"{place}.alignment", f"of decoders {message}"))
+        elif part.alignment not in (None, AlignmentPart()):
+            message = "must be match, without options, in a stage that reads the rows of a task"
+            found.append((f"{place}.alignment", message))
         if part.tokens is not None:
             message = "is for text; of rows give num_train_epochs, or max_steps"
             found.append((f"{place}.tokens", message))

@@ -101,7 +101,11 @@ def alignment_problems(
             f"{place}.alignment.kind",
             f"is {part.alignment.kind}; encoders take match or reduce, decoders boundaries",
         ),
-        (data.packing, "data.packing", "must be true where vocabularies are aligned"),
+        (
+            data.packing or not data.text,
+            "data.packing",
+            "must be true where vocabularies are aligned",
+        ),
         (
             part.alignment.teacher_input == "everything" or not models.student.architecture.causal,
             f"{place}.alignment.teacher_input",

@@ -68,8 +68,9 @@ def vector_problems(
     for number, stage in enumerate(stages):
         if not stage.student_needs().sentence_vectors:
             continue
-        if stage.alignment or stage.policy:
-            message = "learns vectors of whole texts; leave alignment and policy out"
+        if stage.policy or (stage.alignment and not stage.rows):
+            message = "learns vectors of whole texts; leave alignment and policy out, or give the"
+            message += " texts as `data.rows`, of which tokens can be aligned"
             problems.append((f"stages.{number}", message))
         if not stage.rows and models.two_vocabularies:
             message = "is read in the student's tokens alone; give the texts as `data.rows`"

@@ -51,6 +51,8 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
     stage, seed = setup.stages[number], setup.recipe.seed + number
     if stage.mixed is not None:
         return _mixed_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
+    if stage.rows:
+        return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
     if stage.alignment:
         return _aligned_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
     if stage.policy is not None:
@@ -58,8 +60,6 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
         if setup.recipe.data.packs_prompts:
             return PackedPrompts.of(read, max_length=setup.recipe.data.max_length)
         return read
-    if stage.rows:
-        return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
     return _batches(
         setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
     )

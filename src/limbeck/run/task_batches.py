@@ -2,9 +2,11 @@
 
 A row is read as `evaluation` reads it. Where the whole text is classified one token of each row is
 marked as predicted, its first; where words are tagged, the first token of each word that both
-models still read. So predictions of two models belong together, whatever their tokens are.
+models still read. So predictions of two models belong together, whatever their tokens are. Where a
+stage compares more than predictions, equal tokens of the same letters are linked.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,11 +16,11 @@ import torch
 from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
-from ..batch import UNLABELED, Batch, Tokens
+from ..batch import UNLABELED, Batch, Links, Tokens
 from ..data.corpus import SeededOrder
 from ..data.query_pairs import QueryPairs, pairs_first, query_numbers
 from ..errors import RecipeError
-from ..evaluation.examples import read_example
+from ..evaluation.examples import Reading, Span, read_example
 from ..evaluation.tasks import Example
 from ..models.task_heads import TaskHead
 from ..recipe.setup import Setup
@@ -26,7 +28,9 @@ from ..recipe.sides import ModelSide
 from ..recipe.task import compares_pairs
 from ..recipe.task_rows import text_of
 from ..recipe.vectors import teacher_prompt
+from ..tokenization.aligned import links_of
 from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
+from ..tokenization.token_map import TokenMap
 from ..training.stage import Stage
 
 _TOGETHER = 16  # batches whose rows are sorted by length
@@ -54,12 +58,12 @@ class Reader:
         limit = min(max_length, side.shape.max_position_embeddings)
         return cls(side.tokenizer, limit, getattr(side.config, "type_vocab_size", 0) or 0)
 
-    def read(self, row: Example) -> "Reading":
+    def read(self, row: Example) -> Reading:
         """A row in the model's tokens."""
         if self.prompt:
             row = replace(row, text=f"{self.prompt}{text_of(row)}", words=None)
-        inputs, begins = read_example(row, self.tokenizer, self.limit, segments=self.segments)
-        return Reading(inputs["input_ids"], inputs.get("token_type_ids", []), begins)
+        read = read_example(row, self.tokenizer, self.limit, segments=self.segments)
+        return read.without_prompt(len(self.prompt)) if self.prompt else read
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class TaskBatches(BatchSource):
         shuffled: False keeps the order of the rows.
         in_pairs: Whether rows 2k and 2k+1 of a batch are of one query, a text, as far as there are
             such rows; the batches then say whose query each row is of.
+        shared: The teacher's tokens in the student's vocabulary, where tokens of the same letters
+            are linked; None where they are not.
     """
 
     table: Sequence[Example]
@@ -86,6 +92,7 @@ class TaskBatches(BatchSource):
     seed: int
     shuffled: bool = True
     in_pairs: bool = False
+    shared: TokenMap | None = None
     _order: SeededOrder | QueryPairs = field(init=False, repr=False)
     _queries: Int64[np.ndarray, " rows"] | None = field(init=False, repr=False)
 
@@ -107,10 +114,11 @@ class TaskBatches(BatchSource):
             tokens = replace(self._tokens(chosen, mine, self.student, words), queries=queries)
             return Batch(tokens, tokens)
         theirs = [self.teacher.read(row) for row in chosen]
-        both = [set(one.words) & set(other.words) for one, other in zip(mine, theirs, strict=True)]
+        words = [set(one.words) & set(other.words) for one, other in zip(mine, theirs, strict=True)]
         return Batch(
-            replace(self._tokens(chosen, mine, self.student, both), queries=queries),
-            replace(self._tokens(chosen, theirs, self.teacher, both), queries=queries),
+            replace(self._tokens(chosen, mine, self.student, words), queries=queries),
+            replace(self._tokens(chosen, theirs, self.teacher, words), queries=queries),
+            _links(self.shared, mine, theirs) if self.shared else None,
         )
 
     def _places(self, number: int) -> list[int]:
@@ -144,7 +152,7 @@ class TaskBatches(BatchSource):
     def _tokens(
         self,
         rows: Sequence[Example],
-        read: Sequence["Reading"],
+        read: Sequence[Reading],
         reader: Reader,
         words: Sequence[set[int]],
     ) -> Tokens:
@@ -176,7 +184,7 @@ class TaskBatches(BatchSource):
         return tokens
 
     def _targets(
-        self, row: Example, read: "Reading", words: set[int]
+        self, row: Example, read: Reading, words: set[int]
     ) -> Iterator[tuple[int, int | float | None]]:
         """Where something is said of a row, and the class or number that is known of it."""
         head = self.head
@@ -193,24 +201,26 @@ class TaskBatches(BatchSource):
                 yield place, None if row.tags is None else head.labels.index(row.tags[word])
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A row as one model reads it.
+def _links(tokens: TokenMap, student: Sequence[Reading], teacher: Sequence[Reading]) -> Links:
+    """Links between the tokens that both have for the same letters, in every row."""
+    linked = []
+    for mine, theirs in zip(student, teacher, strict=True):
+        of_student, of_teacher = np.full(len(mine.ids), -1), np.full(len(theirs.ids), -1)
+        there = place_of_each_span(theirs)
+        groups = 0
+        for span, place in place_of_each_span(mine).items():
+            other = there.get(span)
+            if other is not None and tokens.same[theirs.ids[other]] == mine.ids[place]:
+                of_student[place] = of_teacher[other] = groups
+                groups += 1
+        linked.append((of_student, of_teacher))
+    return links_of(linked)
 
-    Attributes:
-        ids: Of its tokens.
-        types: Token types, where the model distinguishes them.
-        begins: The number of the word that each token begins; -1 elsewhere.
-    """
 
-    ids: list[int]
-    types: list[int]
-    begins: list[int]
-
-    @property
-    def words(self) -> list[int]:
-        """The words of which something is read."""
-        return [word for word in self.begins if word >= 0]
+def place_of_each_span(read: Reading) -> dict[Span, int]:
+    """The tokens that stand alone for their letters; several may be bytes of one letter."""
+    often = Counter(read.spans)
+    return {span: n for n, span in enumerate(read.spans) if span and often[span] == 1}
 
 
 def batches_of_a_pass(rows: int, size: int) -> int:
@@ -238,7 +248,7 @@ def task_batches(
         held_out: Which of the two.
         size: Rows in a batch; even where the stage compares pairs of rows.
         seed: Of the order.
-        stage: Whose objectives may compare pairs of rows of one query.
+        stage: Whose objectives may compare pairs of rows of one query, or tokens of the same text.
     """
     rows, models = setup.rows, setup.models
     if rows is None:
@@ -260,4 +270,5 @@ def task_batches(
         seed=seed,
         shuffled=not held_out,
         in_pairs=stage is not None and compares_pairs(stage.objectives.values()),
+        shared=models.tokens if stage is not None and stage.alignment else None,
     )

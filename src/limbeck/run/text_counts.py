@@ -26,7 +26,7 @@ def counts_of_two_tokenizations(setup: Setup) -> dict[str, dict[str, int]]:
     """Counts of the training text in both tokenizations, for each stage that reads it so."""
     counted = {}
     for stage in setup.stages:
-        if stage.alignment or stage.mixed is not None:
+        if (stage.alignment and not stage.rows) or stage.mixed is not None:
             found = Counter[str]()
             for source in tokenized_twice(setup, held_out=False, finest=stage.alignment):
                 found.update(source.counts)
@@ -39,7 +39,7 @@ def spelled_notes(setup: Setup) -> list[str]:
     once = any(not s.alignment and s.mixed is None and not s.policy for s in setup.stages)
     read = read_text(setup, held_out=False) if once else None
     if read is None and setup.recipe.data.text:
-        finest = any(stage.alignment for stage in setup.stages)
+        finest = any(stage.alignment and not stage.rows for stage in setup.stages)
         read = tokenized_twice(setup, held_out=False, finest=finest)
     found: list[str] = []
     for source, sequences in zip(setup.recipe.data.text, read or (), strict=True):

@@ -79,16 +79,8 @@ class AlignedBatches(BatchSource):
             gaps = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
             hidden = [_touched_groups(row, some) for row, some in zip(sequences, gaps, strict=True)]
             read = np.where(padded(hidden, False, np.bool_), self.teacher.mask_token_id, ids)
-        of_teacher = padded([there for _, there in linked], -1, np.int64)
-        of_student = padded([here for here, _ in linked], -1, np.int64)
-        real = _real([np.arange(there.max(initial=-1) + 1) for _, there in linked])
-        nothing = np.zeros(real.shape, dtype=np.int64)
-        groups_alone = Links(
-            view=view,
-            student=torch.from_numpy(of_student),
-            teacher=torch.from_numpy(of_teacher),
-            groups=as_tokens(nothing, real, nothing, real),
-        )
+        groups_alone = links_of(linked, view)
+        of_teacher = groups_alone.teacher.numpy()
         if self.kind != "boundaries":
             teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
             return Batch(student, teacher, groups_alone)
@@ -168,6 +160,23 @@ class AlignedBatches(BatchSource):
         linked = whole & self.tokens.spellable[ids] & is_text
         of_teacher = np.where(linked, np.cumsum(linked) - 1, -1)
         return parts, of_teacher[owner], of_teacher
+
+
+def links_of(linked: Sequence[tuple[Ids, Ids]], view: Tokens | None = None) -> Links:
+    """The links of a batch.
+
+    Args:
+        linked: Of each row the groups of the student's tokens and of the teacher's; -1 for none.
+        view: What the student reads for the comparison, if it is not its usual tokens.
+    """
+    real = _real([np.arange(there.max(initial=-1) + 1) for _, there in linked])
+    nothing = np.zeros(real.shape, dtype=np.int64)
+    return Links(
+        view=view,
+        student=torch.from_numpy(padded([here for here, _ in linked], -1, np.int64)),
+        teacher=torch.from_numpy(padded([there for _, there in linked], -1, np.int64)),
+        groups=as_tokens(nothing, real, nothing, real),
+    )
 
 
 def _ends(row: Mapping[str, Any]) -> tuple[Ids, Ids]:

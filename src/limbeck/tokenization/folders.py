@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
@@ -77,7 +77,7 @@ def learn_vocabulary(
     )
     if like and (kind != "wordpiece" or lowercase):
         raise RecipeError(f"kind and lowercase are those of {like} (like); leave them out")
-    _check_replaceable(Path(output))
+    check_replaceable(Path(output))
     pattern = load_tokenizer(like) if like else blank_tokenizer(kind, lowercase=lowercase)
     read: Iterable[str] = _reader(texts, characters, console)()
     if sample_characters is None and is_unigram(pattern):
@@ -118,6 +118,41 @@ def trim_vocabulary(
 
     Raises:
         RecipeError: The folder holds something else.
+        DataError: As for `trimmed_vocabulary`.
+        ModelError: The model has no fast tokenizer.
+    """
+    check_replaceable(Path(output))
+    found = trimmed_vocabulary(
+        model,
+        texts,
+        vocab_size=vocab_size,
+        fraction=fraction,
+        characters=characters,
+        console=console,
+    )
+    return _save(found.tokenizer, found.report, Path(output))
+
+
+class Trimmed(NamedTuple):
+    """A tokenizer with fewer tokens, the one it was, and what is said of it."""
+
+    tokenizer: PreTrainedTokenizerFast
+    whole: PreTrainedTokenizerFast
+    report: dict[str, Any]
+
+
+def trimmed_vocabulary(
+    model: str,
+    texts: Sequence[str],
+    *,
+    vocab_size: int | None,
+    fraction: float | None,
+    characters: int | None,
+    console: Console | None = None,
+) -> Trimmed:
+    """The tokens of a model's tokenizer that texts use most; arguments as for `trim_vocabulary`.
+
+    Raises:
         DataError: A text cannot be read, the size is not possible, or text whose tokens all stay
             would be tokenized in another way.
         ModelError: The model has no fast tokenizer.
@@ -131,7 +166,6 @@ def trim_vocabulary(
             f"the fraction is {fraction}; give a number above 0 and at most 1, as 0.999"
         )
     _check_positive(vocab_size=vocab_size, characters=characters)
-    _check_replaceable(Path(output))
     tokenizer = load_tokenizer(model)
     check_trimmed_size(tokenizer, vocab_size)
     counts = count_tokens(tokenizer, _reader(texts, characters, console)())
@@ -147,16 +181,15 @@ def trim_vocabulary(
             f"{f'{never}, and ' if proof.lost else ''}{otherwise}: this tokenizer cannot be"
             " trimmed; learn a new vocabulary"
         )
-    return _save(
-        trimmed, vocabulary_report(trimmed, texts, (model, tokenizer), proof), Path(output)
-    )
+    report = vocabulary_report(trimmed, texts, (model, tokenizer), proof)
+    return Trimmed(trimmed, tokenizer, report)
 
 
 def _some(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
 
 
-def _check_replaceable(output: Path) -> None:
+def check_replaceable(output: Path) -> None:
     """Check that a folder, which is replaced as a whole, is empty or was made by this module.
 
     Raises:
@@ -204,9 +237,13 @@ def _save(
 ) -> dict[str, Any]:
     with whole_folder(output.resolve()) as folder:
         tokenizer.save_pretrained(folder)
-        (folder / "report.json").write_text(
-            json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
-        lines = [vocabulary_headline(report), "", *markdown_table(vocabulary_table(report))]
-        (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_report(report, folder)
     return report
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """What is said of a tokenizer, as JSON and as Markdown, beside it."""
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text, encoding="utf-8")
+    lines = [vocabulary_headline(report), "", *markdown_table(vocabulary_table(report))]
+    (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

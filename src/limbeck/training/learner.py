@@ -13,7 +13,7 @@ from ..batch import Batch, Tokens, places_of
 from ..models.architecture import Architecture
 from ..models.capture import capture
 from ..objectives.alignment import Alignment
-from ..objectives.contract import Objective, compares_with_teacher, joint_needs
+from ..objectives.contract import Objective, compares_tokens, joint_needs
 from ..objectives.labels import label_loss
 from ..objectives.schedule import at_progress
 from ..student.mixed_vocabulary import MixedVocabulary
@@ -53,8 +53,8 @@ class Learner(nn.Module):
         self.projections = nn.ModuleList(projections[name] for name in objectives)
         self.architecture = architecture
         self.objectives = objectives
-        compared = [o.student_needs() for o in objectives.values() if compares_with_teacher(o)]
-        own = [o.student_needs() for o in objectives.values() if not compares_with_teacher(o)]
+        compared = [o.student_needs() for o in objectives.values() if compares_tokens(o)]
+        own = [o.student_needs() for o in objectives.values() if not compares_tokens(o)]
         self.needs_compared, self.needs_own = joint_needs(compared), joint_needs(own)
 
     def forward(
@@ -75,23 +75,26 @@ class Learner(nn.Module):
         }
 
     def read(self, batch: Batch, teacher: Activations) -> Iterator[Read]:
-        """What every objective reads of a batch, with both models aligned to the same tokens."""
+        """What every objective reads of a batch, with both models aligned to the same tokens.
+
+        Classes and vectors of whole texts need no alignment.
+        """
         own, compared, tokens = self._captured(batch)
+        theirs = teacher
         if self.alignment is not None and batch.links is not None:
             compared = self.alignment.student(compared, batch.links, tokens)
-            teacher = self.alignment.teacher(teacher, batch.links, batch.teacher)
-        seen = {True: (compared, batch.compared), False: (own, batch)}
+            theirs = self.alignment.teacher(teacher, batch.links, batch.teacher)
+        seen = {True: (compared, theirs, batch.compared), False: (own, teacher, batch)}
         for (name, objective), maps in zip(self.objectives.items(), self.projections, strict=True):
-            student, here = seen[compares_with_teacher(objective)]
-            yield Read(name, objective, student, teacher, here, cast(Projections, maps))
+            mine, other, here = seen[compares_tokens(objective)]
+            yield Read(name, objective, mine, other, here, cast(Projections, maps))
 
     def _captured(self, batch: Batch) -> tuple[Activations, Activations, Tokens]:
         """The student's activations for objectives without and with a teacher, and their tokens."""
         links = batch.links
-        if links is None:
-            found = capture(
-                self.student, self.architecture, batch.student, self.needs_own | self.needs_compared
-            )
+        both = self.needs_own | self.needs_compared
+        if links is None or (links.view is None and not both.predictions):
+            found = capture(self.student, self.architecture, batch.student, both)
             return found, found, batch.student
         if links.view is not None:
             return (
@@ -105,9 +108,7 @@ class Learner(nn.Module):
             linked = linked | (links.here.student_next >= 0)
         device = batch.student.mask.device
         everything = replace(here, predicted=linked | hidden).to(device)
-        found = capture(
-            self.student, self.architecture, everything, self.needs_own | self.needs_compared
-        )
+        found = capture(self.student, self.architecture, everything, both)
         own = places_of(hidden[linked | hidden], device)
         return _at(found, own), found, everything
 

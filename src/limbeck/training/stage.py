@@ -8,7 +8,7 @@ from typing import Literal
 from ..activations import Needs
 from ..batch import Batch
 from ..generation.batches import Policy
-from ..objectives.contract import Objective, compares_with_teacher, joint_needs
+from ..objectives.contract import Objective, compares_tokens, joint_needs
 from ..objectives.schedule import Ramp, number
 from ..student.rounding_kinds import Rounding
 from .settings import OptimizerSettings
@@ -85,9 +85,7 @@ class Stage:
     @property
     def compares_in_part(self) -> bool:
         """Whether some objectives compare with the teacher and others do not."""
-        return (
-            len({compares_with_teacher(objective) for objective in self.objectives.values()}) == 2
-        )
+        return len({compares_tokens(objective) for objective in self.objectives.values()}) == 2
 
     @property
     def rows_together(self) -> int:
@@ -97,4 +95,4 @@ class Stage:
     def count(self, name: str, batch: Batch) -> int:
         """The number of an objective's items in a batch."""
         objective = self.objectives[name]
-        return objective.count(batch.compared if compares_with_teacher(objective) else batch)
+        return objective.count(batch.compared if compares_tokens(objective) else batch)

@@ -1,0 +1,193 @@
+"""A model with the tokens that texts use: its own weights, without the rows of all others."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from rich.console import Console
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from ..errors import ModelError, StudentError
+from ..export.fewer_tokens import (
+    parameters_in,
+    renumbered,
+    weights_of_tokens,
+    write_fewer_tokens,
+)
+from ..export.metadata import card_of, licence_lines, metadata_of
+from ..export.sentence_transformers import SentenceSettings, write_modules
+from ..models.architecture import Architecture
+from ..models.families.lookup import architecture_of
+from ..models.load import load_body, load_config, load_model, load_task_model
+from ..models.locate import GGUF, locate, model_of_run
+from ..models.quiet import quiet_transformers
+from ..models.sentences.load import chain_of, sentence_vectors
+from ..models.shapes import shape_of
+from ..models.task_heads import head_of
+from ..models.weight_files import weight_files
+from ..recipe.sides import padding_problems
+from ..system.files import whole_folder
+from ..tokenization.folders import Trimmed, check_replaceable, trimmed_vocabulary, write_report
+from ..tokenization.post_processor import save_framed
+from .card_facts import origins_of_model
+
+_ROWS, _TOKENS = 8, 32  # that are read to compare a model with what it was
+_CLOSE = 1e-4
+
+
+def trim_model(
+    model: str,
+    texts: Sequence[str],
+    output: Path | str,
+    *,
+    vocab_size: int | None = None,
+    fraction: float | None = None,
+    characters: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Save a model with the tokens that texts use most, and return the report.
+
+    It answers text of these tokens as it did, which is checked. The folder is one of transformers
+    or, as the model's, of sentence-transformers; weights keep their names and precision.
+
+    Args:
+        model: A model or run folder, a hub name, or ``minilm-demo``.
+        texts: Files or hub names.
+        output: The folder; what this function made in it before is replaced.
+        vocab_size: As for `trim_vocabulary`, like ``fraction`` and ``characters``.
+        fraction: As there.
+        characters: As there.
+        console: Shows progress; None is silent.
+
+    Raises:
+        RecipeError: The folder holds something else.
+        DataError: As for `trim_vocabulary`.
+        ModelError: The model is a GGUF file, cannot be loaded, or has modules that limbeck does
+            not read.
+        StudentError: Its answers would be others.
+    """
+    check_replaceable(Path(output))
+    name = model_of_run(model)
+    if locate(name).endswith(GGUF):
+        raise ModelError(
+            f"{model!r} is a GGUF file, of which only the tokenizer can be trimmed; give the folder"
+            " of safetensors that it was made from, or leave --with-model out"
+        )
+    vectors = sentence_vectors(name) if chain_of(name) else None  # refuses what is not read
+    config = load_config(name)
+    architecture = architecture_of(config)
+    found = trimmed_vocabulary(
+        name,
+        texts,
+        vocab_size=vocab_size,
+        fraction=fraction,
+        characters=characters,
+        console=console,
+    )
+    for _, problem in padding_problems(architecture, found.whole, found.tokenizer):
+        raise StudentError(f"the trimmed tokenizer of {model!r} {problem}")
+    kept = _kept(found)
+    read = torch.randint(len(kept), (_ROWS, _TOKENS), generator=torch.Generator().manual_seed(0))
+    whole = _loaded(name, architecture)
+    of_tokens = weights_of_tokens(whole, architecture)
+    before = _answers(whole, kept[read], kept)
+    del whole  # of two large models one is held at a time
+    files = weight_files(locate(name), download=True) or []
+    with whole_folder(Path(output).resolve()) as folder:
+        write_fewer_tokens(files, of_tokens, kept, folder)
+        _write_settings(name, config, _numbers(found), folder)
+        save_framed(found.tokenizer, folder)
+        difference = (_answers(_loaded(str(folder), architecture), read) - before).abs().max()
+        if not difference <= _CLOSE * before.abs().max().clamp_min(1.0):
+            raise StudentError(
+                f"{model!r} with {len(kept):,} of its tokens answers otherwise (by"
+                f" {difference:.2g}) to text of these tokens, so that it cannot be trimmed; distil"
+                " a student with this vocabulary (leave --with-model out, and name the folder as"
+                " `student.tokenizer`)"
+            )
+        sizes = {
+            "before": {"parameters": parameters_in(files)},
+            "after": {"parameters": parameters_in(weight_files(str(folder)) or [])},
+        }
+        report = found.report | {"model": sizes}
+        if vectors and (chain := chain_of(name)):
+            longest = chain.max_length or shape_of(config, architecture).max_position_embeddings
+            said = SentenceSettings(
+                longest,
+                chain.prompts,
+                chain.default_prompt,
+                chain.similarity or "cosine",
+                lowercase=chain.lowercase,
+            )
+            write_modules(vectors, said, folder)
+        card = _card(model, Path(output).name, report, sentences=vectors is not None)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_report(report, folder)
+    return report
+
+
+def _kept(found: Trimmed) -> Int[Tensor, " kept"]:
+    """The number that each token had."""
+    before, now = found.whole.get_vocab(), found.tokenizer.get_vocab()
+    return torch.tensor([before[token] for token in sorted(now, key=now.__getitem__)])
+
+
+def _numbers(found: Trimmed) -> dict[int, int | None]:
+    """The new number of each token by its old one; None for one that is left out."""
+    now = found.tokenizer.get_vocab()
+    return {number: now.get(token) for token, number in found.whole.get_vocab().items()}
+
+
+def _loaded(name: str, architecture: Architecture) -> PreTrainedModel:
+    """With the head of a task or of the vocabulary, if it has one."""
+    if chain_of(name):
+        return load_body(name)
+    head = head_of(load_config(name))
+    return load_task_model(name, head) if head else load_model(name, architecture=architecture)
+
+
+def _answers(
+    model: PreTrainedModel,
+    ids: Int[Tensor, "rows tokens"],
+    kept: Int[Tensor, " kept"] | slice = slice(None),
+) -> Tensor:
+    """States, classes, or the logits of the tokens that stay."""
+    with torch.inference_mode():
+        found: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids))[0].float()
+    predicts = model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]
+    return found[..., kept] if predicts else found
+
+
+def _write_settings(
+    name: str, config: Any, numbers: Mapping[int, int | None], folder: Path
+) -> None:
+    """The model's configuration, and that of its generation where it has one."""
+    with quiet_transformers():
+        renumbered(config, numbers).save_pretrained(folder)
+        try:
+            generation = GenerationConfig.from_pretrained(locate(name))
+        except OSError:  # there is none
+            return
+        renumbered(generation, numbers).save_pretrained(folder)
+
+
+def _card(model: str, name: str, report: dict[str, Any], *, sentences: bool) -> str:
+    origins = origins_of_model(model)
+    metadata = metadata_of(
+        name,
+        origins,
+        library="sentence-transformers" if sentences else "transformers",
+        pipeline_tag="sentence-similarity" if sentences else "feature-extraction",
+        tags=["vocabulary-reduction", "limbeck"],
+    )
+    before, after = (report["model"][when]["parameters"] / 1e6 for when in ("before", "after"))
+    texts = ", ".join(Path(text).name for text in report["texts"])
+    said = (
+        f"`{model}` with the {report['tokens']:,} of its {report['like_tokens']:,} tokens that"
+        f" {texts} use most: {after:.1f}M of {before:.1f}M parameters, none of them changed. Text"
+        " of these tokens gets the answers that it got; other words are split into more tokens."
+    )
+    return card_of(metadata, [f"# {name}", "", said, "", *licence_lines(origins)])

@@ -1,0 +1,196 @@
+"""A model without the tokens that no text uses: the same answers, in the same files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import FAMILIES, HEADS, make_model, make_text, make_tokenizer, with_task_head
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from typer.testing import CliRunner
+
+from limbeck.cli.app import app
+from limbeck.errors import LimbeckError, ModelError, RecipeError, StudentError
+from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
+from limbeck.models.families import ARCHITECTURES
+from limbeck.models.load import load_body, load_config, load_model
+from limbeck.models.sentence_transformers import Pooling, sentence_model
+from limbeck.models.sentences.vectors import SentenceVectors
+from limbeck.run import trim
+from limbeck.run.trim import trim_model
+from limbeck.tokenization.load import load_tokenizer
+
+KEPT = 120
+
+
+@pytest.fixture
+def text(tmp_path):
+    file = tmp_path / "some.txt"
+    file.write_text("\n".join(make_text(40)), encoding="utf-8")
+    return str(file)
+
+
+def model_folder(folder, family):
+    """A tiny model of a family with its tokenizer, and rows that belong to no token."""
+    architecture = ARCHITECTURES[family]
+    tokenizer = make_tokenizer(padding_id=architecture.padding_id or 3)
+    if architecture.causal:
+        tokenizer.eos_token = "[SEP]"
+    model = make_model(family, vocabulary=len(tokenizer) + 7)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.config.get_text_config().eos_token_id = tokenizer.sep_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def both_answer(name, other, texts):
+    """What two models say of texts whose tokens both have."""
+    said = []
+    for place in (name, other):
+        tokenizer = load_tokenizer(place)
+        architecture = ARCHITECTURES[load_config(place).model_type]
+        model = load_model(place, architecture=architecture)
+        given = tokenizer(texts, return_tensors="pt", padding=True)
+        given.pop("token_type_ids", None)
+        with torch.inference_mode():
+            found = model(**given)[0]
+        said.append((tokenizer, given, found))
+    return said
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_answers_as_before(family, text, tmp_path):
+    whole = model_folder(tmp_path / "whole", family)
+    report = trim_model(whole, [text], tmp_path / "small", vocab_size=KEPT)
+    small = str(tmp_path / "small")
+    sizes = report["model"]
+    assert sizes["after"]["parameters"] < sizes["before"]["parameters"]
+    config = load_config(small).get_text_config()
+    assert config.vocab_size == KEPT == len(load_tokenizer(small))
+    texts = [
+        line
+        for line in make_text(40)
+        if load_tokenizer(small).tokenize(line) == load_tokenizer(whole).tokenize(line)
+    ][:8]
+    assert len(texts) > 2
+    (before, given, old), (after, read, new) = both_answer(whole, small, texts)
+    assert before.convert_ids_to_tokens(given["input_ids"][0]) == after.convert_ids_to_tokens(
+        read["input_ids"][0]
+    )
+    if old.shape[-1] != new.shape[-1]:  # logits of all tokens
+        tokens = [before.convert_tokens_to_ids(t) for t in after.convert_ids_to_tokens(range(KEPT))]
+        old = old[..., tokens]
+    real = read["attention_mask"].bool()
+    torch.testing.assert_close(new[real], old[real], rtol=1e-5, atol=1e-5)
+    assert config.pad_token_id == after.pad_token_id
+
+
+def test_all_other_weights_are_the_same_bits(text, tmp_path):
+    """In the file's names and precision, also of what limbeck does not use."""
+    whole = tmp_path / "whole"
+    model_folder(whole, "bert")
+    stored = {n: w.bfloat16() for n, w in load_file(whole / "model.safetensors").items()}
+    stored["bert.pooler.dense.weight"] = torch.randn(24, 24)
+    save_file(stored, whole / "model.safetensors", metadata={"format": "pt"})
+    trim_model(str(whole), [text], tmp_path / "small", vocab_size=KEPT)
+    written = load_file(tmp_path / "small" / "model.safetensors")
+    assert written.keys() == stored.keys()
+    before, after = (load_tokenizer(str(place)) for place in (whole, tmp_path / "small"))
+    tokens = before.convert_tokens_to_ids(after.convert_ids_to_tokens(range(KEPT)))
+    cut = 0
+    for name, weight in written.items():
+        expected = stored[name] if weight.shape == stored[name].shape else stored[name][tokens]
+        cut += weight.shape != stored[name].shape
+        assert weight.dtype == stored[name].dtype and torch.equal(weight, expected), name
+    assert cut >= 2  # the table and the bias of logits
+
+
+def test_files_in_shards(text, tmp_path):
+    tokenizer = make_tokenizer()
+    make_model("bert", vocabulary=len(tokenizer)).save_pretrained(
+        tmp_path / "whole", max_shard_size="20KB"
+    )
+    tokenizer.save_pretrained(tmp_path / "whole")
+    assert len(list((tmp_path / "whole").glob("*.safetensors"))) > 1
+    trim_model(str(tmp_path / "whole"), [text], tmp_path / "small", vocab_size=KEPT)
+    assert len(list((tmp_path / "small").glob("*.safetensors"))) > 1
+    index = json.loads((tmp_path / "small" / "model.safetensors.index.json").read_text())
+    size = sum(
+        w.nbytes for f in (tmp_path / "small").glob("*.safetensors") for w in load_file(f).values()
+    )
+    assert index["metadata"]["total_size"] == size
+
+
+def test_a_classifier_keeps_its_head(text, tmp_path):
+    tokenizer = make_tokenizer()
+    model = with_task_head(make_model("bert", vocabulary=len(tokenizer)), HEADS["labels"])
+    model.save_pretrained(tmp_path / "whole")
+    tokenizer.save_pretrained(tmp_path / "whole")
+    trim_model(str(tmp_path / "whole"), [text], tmp_path / "small", vocab_size=KEPT)
+    said = []
+    for place in ("whole", "small"):
+        found = AutoModelForSequenceClassification.from_pretrained(tmp_path / place).eval()
+        given = AutoTokenizer.from_pretrained(tmp_path / place)(
+            "the red house", return_tensors="pt"
+        )
+        with torch.inference_mode():
+            said.append(found(input_ids=given["input_ids"]).logits)
+        assert tuple(found.config.id2label.values()) == HEADS["labels"].labels
+    torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)
+
+
+def test_a_folder_of_sentence_transformers_stays_one(teacher_folder, text, tmp_path):
+    whole, small = tmp_path / "whole", tmp_path / "small"
+    settings = SentenceSettings(
+        max_length=24, prompts={"query": "the old: "}, default_prompt="query", lowercase=True
+    )
+    export_sentence_model(
+        load_body(str(teacher_folder)),
+        load_tokenizer(str(teacher_folder)),
+        SentenceVectors(24, pooling=Pooling(("mean",)), normalize=True),
+        whole,
+        settings=settings,
+        card="",
+    )
+    done = CliRunner().invoke(
+        app,
+        [
+            "vocabulary",
+            "trim",
+            str(whole),
+            text,
+            "-o",
+            str(small),
+            "--fraction",
+            "1",
+            "--with-model",
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    assert "none of them changed" in " ".join(done.output.split())
+    chains = [sentence_model(str(place)) for place in (whole, small)]
+    assert replace(chains[1], transformer=whole) == chains[0] and chains[0].lowercase
+    texts = make_text(40)[:5]
+    old, new = (SentenceTransformer(str(f), device="cpu").encode(texts) for f in (whole, small))
+    assert abs(old - new).max() < 1e-6
+    assert "`" + str(whole) + "`" in (small / "README.md").read_text(encoding="utf-8")
+    trim_model(str(whole), [text], small, fraction=1.0)  # replaces what it made
+
+
+def test_what_cannot_be_trimmed_is_said(teacher_folder, text, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter").write_text("x")
+    with pytest.raises(RecipeError, match="holds letter"):
+        trim_model(str(teacher_folder), [text], tmp_path / "full", vocab_size=KEPT)
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="--with-model"):
+        trim_model(str(tmp_path / "model.gguf"), [text], tmp_path / "out", vocab_size=KEPT)
+    # A family that read token numbers in another way too would answer otherwise.
+    real = trim._answers
+    monkeypatch.setattr(trim, "_answers", lambda *given: real(*given) + torch.rand(1))
+    with pytest.raises(StudentError, match="answers otherwise"):
+        trim_model(str(teacher_folder), [text], tmp_path / "out", vocab_size=KEPT)
+    assert not list(tmp_path.glob("out*")) and issubclass(StudentError, LimbeckError)
