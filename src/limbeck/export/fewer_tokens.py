@@ -49,7 +49,7 @@ def write_fewer_tokens(
     Raises:
         ModelError: No weight of the files has rows of tokens.
     """
-    index, cut, size = {}, 0, 0
+    index, shortened, size = {}, 0, 0
     for file in files:
         own = WHOLE if len(files) == 1 else file.name
         weights: dict[str, Tensor] = {}
@@ -58,11 +58,11 @@ def write_fewer_tokens(
                 weight = stored.get_tensor(name)
                 has_rows = any(_same(name, weight, *other) for other in of_tokens.items())
                 weights[name] = weight[kept].contiguous() if has_rows else weight
-                cut += has_rows
+                shortened += has_rows
                 size += weights[name].nbytes
                 index[name] = own
         save_file(weights, folder / own, metadata={"format": "pt"})
-    if not cut:
+    if not shortened:
         raise ModelError(
             f"{files[0].parent} has no weight like {', '.join(sorted(of_tokens))}; save the model"
             " again with transformers"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -24,6 +24,7 @@ from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model, load_task_model
 from ..models.locate import GGUF, locate, model_of_run
 from ..models.quiet import quiet_transformers
+from ..models.sentence_transformers import SentenceModel
 from ..models.sentences.load import chain_of, sentence_vectors
 from ..models.shapes import shape_of
 from ..models.task_heads import head_of
@@ -76,9 +77,9 @@ def trim_model(
             f"{model!r} is a GGUF file, of which only the tokenizer can be trimmed; give the folder"
             " of safetensors that it was made from, or leave --with-model out"
         )
-    vectors = sentence_vectors(name) if chain_of(name) else None  # refuses what is not read
-    config = load_config(name)
-    architecture = architecture_of(config)
+    if chain_of(name):
+        sentence_vectors(name)  # refuses what is not read, before texts are
+    architecture = architecture_of(load_config(name))
     found = trimmed_vocabulary(
         name,
         texts,
@@ -89,44 +90,76 @@ def trim_model(
     )
     for _, problem in padding_problems(architecture, found.whole, found.tokenizer):
         raise StudentError(f"the trimmed tokenizer of {model!r} {problem}")
-    kept = _kept(found)
-    read = torch.randint(len(kept), (_ROWS, _TOKENS), generator=torch.Generator().manual_seed(0))
-    whole = _loaded(name, architecture)
-    of_tokens = weights_of_tokens(whole, architecture)
-    before = _answers(whole, kept[read], kept)
-    del whole  # of two large models one is held at a time
-    files = weight_files(locate(name), download=True) or []
     with whole_folder(Path(output).resolve()) as folder:
-        write_fewer_tokens(files, of_tokens, kept, folder)
-        _write_settings(name, config, _numbers(found), folder)
-        save_framed(found.tokenizer, folder)
-        difference = (_answers(_loaded(str(folder), architecture), read) - before).abs().max()
-        if not difference <= _CLOSE * before.abs().max().clamp_min(1.0):
-            raise StudentError(
-                f"{model!r} with {len(kept):,} of its tokens answers otherwise (by"
-                f" {difference:.2g}) to text of these tokens, so that it cannot be trimmed; distil"
-                " a student with this vocabulary (leave --with-model out, and name the folder as"
-                " `student.tokenizer`)"
-            )
-        sizes = {
-            "before": {"parameters": parameters_in(files)},
-            "after": {"parameters": parameters_in(weight_files(str(folder)) or [])},
-        }
+        _write_model(model, name, architecture, found, folder)
+        files = {"before": weight_files(locate(name)), "after": weight_files(str(folder))}
+        sizes = {when: {"parameters": parameters_in(some or [])} for when, some in files.items()}
         report = found.report | {"model": sizes}
-        if vectors and (chain := chain_of(name)):
-            longest = chain.max_length or shape_of(config, architecture).max_position_embeddings
-            said = SentenceSettings(
-                longest,
-                chain.prompts,
-                chain.default_prompt,
-                chain.similarity or "cosine",
-                lowercase=chain.lowercase,
-            )
-            write_modules(vectors, said, folder)
-        card = _card(model, Path(output).name, report, sentences=vectors is not None)
+        card = _card(model, Path(output).name, report, sentences=bool(chain_of(name)))
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_report(report, folder)
     return report
+
+
+def _write_model(
+    model: str, name: str, architecture: Architecture, found: Trimmed, folder: Path
+) -> None:
+    """Write weights, settings and tokenizer, and check that they answer as before."""
+    config, kept = load_config(name), _kept(found)
+    before = _before(name, architecture, kept)
+    files = weight_files(locate(name), download=True) or []
+    write_fewer_tokens(files, before.of_tokens, kept, folder)
+    _write_settings(name, config, _numbers(found), folder)
+    save_framed(found.tokenizer, folder)
+    if chain_of(name):
+        longest = shape_of(config, architecture).max_position_embeddings
+        write_modules(sentence_vectors(name), _settings(name, longest), folder)
+    _check_answers(model, before, _loaded(str(folder), architecture), tokens=len(kept))
+
+
+class _Before(NamedTuple):
+    """What a model says of some tokens that stay, and its weights that have a row for each token.
+
+    Attributes:
+        read: The tokens, by their new numbers.
+        answers: States, classes, or the logits of the tokens that stay.
+        of_tokens: By their names.
+    """
+
+    read: Int[Tensor, "rows tokens"]
+    answers: Tensor
+    of_tokens: dict[str, Tensor]
+
+
+def _before(name: str, architecture: Architecture, kept: Int[Tensor, " kept"]) -> _Before:
+    """Of the whole model, which is not kept: of two large models one is held at a time."""
+    read = torch.randint(len(kept), (_ROWS, _TOKENS), generator=torch.Generator().manual_seed(0))
+    whole = _loaded(name, architecture)
+    answers = _answers(whole, kept[read], kept)
+    return _Before(read, answers, weights_of_tokens(whole, architecture))
+
+
+def _check_answers(model: str, before: _Before, after: PreTrainedModel, *, tokens: int) -> None:
+    difference = (_answers(after, before.read) - before.answers).abs().max()
+    if difference <= _CLOSE * before.answers.abs().max().clamp_min(1.0):
+        return
+    raise StudentError(
+        f"{model!r} with {tokens:,} of its tokens answers otherwise (by {difference:.2g}) to text"
+        " of these tokens, so that it cannot be trimmed; distil a student with this vocabulary"
+        " (leave --with-model out, and name the folder as `student.tokenizer`)"
+    )
+
+
+def _settings(name: str, longest: int) -> SentenceSettings:
+    """What a folder of sentence-transformers says of texts and prompts."""
+    chain = chain_of(name) or SentenceModel(Path(name))
+    return SentenceSettings(
+        chain.max_length or longest,
+        chain.prompts,
+        chain.default_prompt,
+        chain.similarity or "cosine",
+        lowercase=chain.lowercase,
+    )
 
 
 def _kept(found: Trimmed) -> Int[Tensor, " kept"]:
