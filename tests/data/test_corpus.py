@@ -56,3 +56,21 @@ def test_a_distant_place_needs_none_of_those_before_it():
     assert (order.indices(far, 50)[20:] == order.indices(far + 20, 30)).all()
     epoch = SeededOrder((70,), (1.0,), seed=4).indices(70 * 10**7, 70)
     assert (np.sort(epoch) == np.arange(70)).all()
+
+
+def test_a_permutation_is_computed_once_however_many_sources_there_are(monkeypatch):
+    """A corpus in many files costs a batch no more than one in a single file."""
+    computed = []
+    real = np.random.default_rng
+
+    def counted(seed):
+        computed.append(seed)
+        return real(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", counted)
+    sources = 60
+    order = SeededOrder((300,) * sources, (1.0,) * sources, seed=987)
+    for number in range(40):
+        order.indices(number * 50, 50)
+    permutations = [seed for seed in computed if seed[1] == 1]
+    assert len(permutations) == len(set(permutations)) == sources

@@ -21,6 +21,7 @@ from ..errors import DataError
 from .text import TextSource, content_of_text
 
 _BLOCK = 1000  # places within which each source has exactly its share
+_EPOCHS_KEPT = 2  # of a source: a batch may end one and begin the next
 
 
 def held_out_below(documents: Iterable[str], *, share: float) -> int:
@@ -147,6 +148,17 @@ def _pattern(quota: tuple[int, ...], seed: int, block: int) -> Int64[ndarray, " 
     return np.random.default_rng((seed, 0, block)).permutation(sources)
 
 
-@lru_cache(maxsize=16)
 def _permutation(size: int, seed: int, source: int, epoch: int) -> Int64[ndarray, " size"]:
-    return np.random.default_rng((seed, 1, source, epoch)).permutation(size)
+    kept = _permutations(size, seed, source)
+    if epoch not in kept:
+        while len(kept) >= _EPOCHS_KEPT:
+            del kept[next(iter(kept))]
+        kept[epoch] = np.random.default_rng((seed, 1, source, epoch)).permutation(size)
+    return kept[epoch]
+
+
+# As many as two orders have sources, so that no batch computes what the one before it had.
+@lru_cache(maxsize=2 * _BLOCK)
+def _permutations(size: int, seed: int, source: int) -> dict[int, Int64[ndarray, " size"]]:
+    """The permutations of a source that were computed last, by their epochs."""
+    return {}
