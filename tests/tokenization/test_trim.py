@@ -115,3 +115,24 @@ def test_coverage_by_hand():
     assert (found.letters, found.letters_not_covered) == (7, ("猫",))
     unknown = sum(tokenizer.tokenize(t).count("[UNK]") for t in ("the дом 猫", "猫猫 the"))
     assert found.unknown_share == pytest.approx(unknown / sum(lengths))
+
+
+@pytest.mark.parametrize("kind", ["learned", "trimmed"])
+def test_what_a_model_says_of_its_texts_stays(tmp_path, kind):
+    """A chat template and the sides of padding and truncation are no part of the vocabulary."""
+    whole = make_tokenizer("byte_bpe")
+    whole.chat_template = "{% for m in messages %}[CLS]{{ m['content'] }}[SEP]{% endfor %}"
+    whole.padding_side = whole.truncation_side = "left"
+    counts = count_tokens(whole, TEXTS)
+    small = (
+        trimmed_tokenizer(whole, counts, vocab_size=len(whole) - 10)
+        if kind == "trimmed"
+        else learn_tokenizer(TEXTS, whole, vocab_size=len(whole) - 10)
+    )
+    small.save_pretrained(tmp_path)
+    again = load_tokenizer(str(tmp_path))
+    turns = [{"role": "user", "content": "the red house"}]
+    said = again.apply_chat_template(turns, tokenize=False)
+    assert said == whole.apply_chat_template(turns, tokenize=False) == "[CLS]the red house[SEP]"
+    assert (again.padding_side, again.truncation_side) == ("left", "left")
+    assert again.clean_up_tokenization_spaces == whole.clean_up_tokenization_spaces

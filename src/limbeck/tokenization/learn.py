@@ -27,6 +27,7 @@ _ENCODER_TOKENS = {
     "mask_token": "[MASK]",
 }
 _DECODER_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_SETTINGS = ("chat_template", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
 _AT_ONCE = 1000  # documents in a batch
 # The trainer of Unigram goes through every different word some thirty times: 30M characters of
 # novels take minutes, and need hardly fewer tokens for a text (docs/results/vocabulary.md).
@@ -78,6 +79,9 @@ def train_like(
             f"{vocab_size} tokens are fewer than the letters and special tokens that the text"
             " needs; give a larger size, or leave rare letters out of the text"
         ) from error
+    for name in _SETTINGS:  # transformers keeps none of them, and saves what is in init_kwargs
+        learned.init_kwargs[name] = getattr(like, name)
+        setattr(learned, name, getattr(like, name))
     renumber_frame(learned)  # transformers does not do so if the frame is one of several steps
     return learned
 
@@ -159,8 +163,8 @@ def as_transformers(
     Args:
         tokenizer: The tokenizer to wrap.
         special: Special tokens by role, e.g. ``mask_token``.
-        like: A tokenizer whose special tokens, model inputs, padding side and maximum length are
-            used instead.
+        like: A tokenizer whose special tokens, chat template, model inputs, maximum length and
+            ways to pad, truncate and decode are used instead.
     """
     fast: Any = PreTrainedTokenizerFast
     options: dict[str, Any] = dict(special or {})
@@ -169,7 +173,7 @@ def as_transformers(
             **like.special_tokens_map,
             "model_max_length": like.model_max_length,
             "model_input_names": like.model_input_names,
-            "padding_side": like.padding_side,
+            **{name: getattr(like, name) for name in _SETTINGS},
         }
     wrapped: PreTrainedTokenizerFast = fast(tokenizer_object=tokenizer, **options)
     return wrapped
