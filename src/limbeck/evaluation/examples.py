@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
-from tokenizers import Encoding
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -13,6 +13,7 @@ from ..tokenization.plain_text import plain_tokenizer
 from .tasks import Example, Task
 
 Span = tuple[int, int, int]
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -106,34 +107,43 @@ def read_example(
     text = example.text or "" if example.words is None else " ".join(example.words)
     pair = example.text_pair if example.words is None else None
     encoded = plain_tokenizer(tokenizer).encode(text, pair)
-    kept = _kept(encoded, limit)
-    ids = [encoded.ids[place] for place in kept] or [frame_of(tokenizer).between]
+    special, whose = encoded.special_tokens_mask, encoded.sequence_ids
+    kept = _kept(special, whose, limit)
+    ids = _at(encoded.ids, kept) or [frame_of(tokenizer).between]
     types: list[int] = []
     if segments > 1:
-        types = [encoded.type_ids[place] for place in kept] or [0]
+        types = _at(encoded.type_ids, kept) or [0]
         types = types if max(types) < segments else [0] * len(types)
+    offsets = encoded.offsets
     begins = [-1] * len(ids)
     if example.words is not None:
         word_at = _word_at_each_character(example.words)
         before = -1
-        for place, (start, end) in enumerate(encoded.offsets[number] for number in kept):
+        for place, (start, end) in enumerate(_at(offsets, kept)):
             # By its last character: a token may begin with the space, or be nothing else.
             word = word_at[end - 1] if end > start else -1
             if word not in (-1, before):
                 begins[place] = before = word
-    spans = [_span(encoded, place, (text, pair or "")) for place in kept] or [None]
-    return Reading(ids, types, begins, spans)
+    texts = (text, pair or "")
+    spans = [
+        None if special[place] else _span(texts, whose[place] or 0, *offsets[place])
+        for place in kept
+    ]
+    return Reading(ids, types, begins, spans or [None])
 
 
-def _span(encoded: Encoding, place: int, texts: tuple[str, str]) -> Span | None:
+# The lists of an Encoding are made again whenever they are asked for.
+def _at(values: list[_Value], places: list[int]) -> list[_Value]:
+    return [values[place] for place in places]
+
+
+def _span(texts: tuple[str, str], number: int, start: int, end: int) -> Span | None:
     """Where a token stands, wherever its tokenizer counts the spaces before and behind it."""
-    if encoded.special_tokens_mask[place]:
-        return None
-    number = encoded.sequence_ids[place] or 0
-    start, end = encoded.offsets[place]
-    letters = texts[number][start:end]
-    start += len(letters) - len(letters.lstrip())
-    end -= len(letters) - len(letters.rstrip())
+    text = texts[number]
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
     return (number, start, end) if start < end else None
 
 
@@ -157,9 +167,8 @@ def _behind(span: Span | None, letters: int) -> Span | None:
     return (0, start - letters, end - letters) if start >= letters else None
 
 
-def _kept(encoded: Encoding, limit: int) -> list[int]:
+def _kept(special: list[int], whose: list[int | None], limit: int) -> list[int]:
     """Places of all special tokens, and of the first of each text for which there is room."""
-    special, whose = encoded.special_tokens_mask, encoded.sequence_ids
     places = [
         [n for n, other in enumerate(special) if not other and (whose[n] or 0) == text]
         for text in (0, 1)
