@@ -57,7 +57,7 @@ def check_shapes(model: Path, files: Path, *, int8: float) -> None:
             reader = source.reader
             words = reader.read(example_of(" ".join(make_text(20)[: rows * 5])))
             ids = (words.ids * 80)[:length]
-            some = [type(words)(ids[: max(1, length - 7 * row)], [], []) for row in range(rows)]
+            some = [type(words)(ids[: max(1, length - 7 * row)], [], [], []) for row in range(rows)]
             feed = feed_of(some, 3)
             real = feed["attention_mask"] > 0
             expected = source(feed)
