@@ -44,7 +44,7 @@ def feeds(source):
     ids = (whole.ids * 80)[: source.longest]
     many = [source.longest, *range(1, 60), *[1] * 40]  # more than are run at once
     for lengths in ([1], [source.longest], [7, 1, source.longest, 33], many):
-        yield feed_of([type(whole)(ids[:length], [], []) for length in lengths], 3)
+        yield feed_of([type(whole)(ids[:length], [], [], []) for length in lengths], 3)
 
 
 def check_file(source, file, *, within=0.02):
