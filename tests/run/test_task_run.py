@@ -18,17 +18,19 @@ from typer.testing import CliRunner
 
 import limbeck
 from limbeck.cli.app import app
-from limbeck.errors import EvaluationError
+from limbeck.errors import CacheError, EvaluationError
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_config, load_task_model
 from limbeck.models.task_heads import TaskHead, head_of
 from limbeck.recipe.check import check, prepare
 from limbeck.run.batches import stage_held_out
+from limbeck.run.cache import write_cache
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.run.own_head import own_head_scores
 from limbeck.run.task_answers import answers_of, task_side
+from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 
 PAIRS = ("t5", "mt5", "umt5")  # encoders of encoder-decoder pairs
@@ -144,6 +146,15 @@ def test_a_student_with_a_vocabulary_of_its_own(task_recipe, vocabulary, tmp_pat
         raw["student"] = {**raw["student"], "tokenizer": vocabulary}
         distill(raw, tmp_path / task)
         assert all(0 < value < math.inf for value in values(tmp_path / task))
+
+
+def test_a_cache_of_tags_is_of_the_words_that_both_read(task_recipe, vocabulary, tmp_path):
+    raw = task_recipe("tags")
+    write_cache(prepare(raw), tmp_path / "signals", Kind(), Accelerator(cpu=True))
+    raw["student"] = {**raw["student"], "tokenizer": vocabulary}
+    raw["teacher"] = {"model": raw["teacher"], "cache": str(tmp_path / "signals")}
+    with pytest.raises(CacheError, match=r"student\.tokenizer"):
+        distill(raw, tmp_path / "run")
 
 
 def test_rows_without_labels_are_learned_from_the_teacher(task_recipe, task_files, tmp_path):

@@ -86,6 +86,16 @@ def test_hidden_states_of_the_text_behind_a_prompt(recipe, vocabulary, tmp_path)
     assert run.report["quality"] is not None
 
 
+def test_a_cache_serves_students_of_any_tokenizer(recipe, vocabulary, tmp_path):
+    """The teacher reads the texts in its own tokens, whatever the student's are."""
+    write_cache(prepare(recipe), tmp_path / "signals", Kind(), Accelerator(cpu=True))
+    own = {**recipe, "student": {**recipe["student"], "tokenizer": vocabulary}}
+    teacher = {"model": recipe["teacher"], "cache": str(tmp_path / "signals")}
+    distill({**own, "teacher": teacher}, tmp_path / "cached")
+    distill(own, tmp_path / "live")
+    same_run(tmp_path / "live", tmp_path / "cached", rounding=1e-6)
+
+
 def test_a_cache_of_one_pass_serves_many(recipe, tmp_path):
     """Every text is cached once, so that neither more passes nor their size need more of it."""
     stage = recipe["stages"][0]

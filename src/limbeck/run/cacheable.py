@@ -153,10 +153,11 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     identity = {
         # Of a teacher on a server its configuration and tokens are known.
         "teacher": fingerprint(model, tokenizer_only=server is not None),
-        "student.tokenizer": tokenizer_hash(models.student.tokenizer),
         "data": data.model_dump_json(exclude={*_APART, *_plain(data)}),
         "seed": str(recipe.seed),
     }
+    if _asked_by_student_tokens(setup):
+        identity["student.tokenizer"] = tokenizer_hash(models.student.tokenizer)
     if server:  # which has a precision of its own, and may move
         identity["teacher.server.model"] = str(server.model)
     else:
@@ -203,6 +204,17 @@ def ensemble_identity(setup: Setup) -> dict[str, str]:
         f"teacher.ensemble.{number}": f"{fingerprint(side.name)} with classes {own}"
         for number, (side, own) in enumerate(zip(setup.models.ensemble, columns, strict=True))
     }
+
+
+def _asked_by_student_tokens(setup: Setup) -> bool:
+    """Whether the student's tokenizer decides what the teacher is asked.
+
+    It does not where the teacher reads rows in its own tokens and says something of each, unless it
+    tags words, of which those are asked that both models read.
+    """
+    head = setup.models.student.head
+    of_rows = setup.rows is not None and all(stage.rows for stage in setup.stages)
+    return not of_rows or (head is not None and head.kind == "token")
 
 
 def _plain(data: DataPart) -> set[str]:
