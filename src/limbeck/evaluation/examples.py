@@ -132,7 +132,7 @@ def read_example(
     return Reading(ids, types, begins, spans or [None])
 
 
-# The lists of an Encoding are made again whenever they are asked for.
+# Takes a list, because an Encoding makes its lists again whenever one is read.
 def _at(values: list[_Value], places: list[int]) -> list[_Value]:
     return [values[place] for place in places]
 
