@@ -63,12 +63,21 @@ def of_study(files: Sequence[str]) -> dict[str, Any]:
     """The arms of `limbeck compare`, student by student: scores, what is kept, and intervals."""
     (found,) = map(_read, files)
     teacher, tables = found["teacher"], {}
+    tasks = list(found["rows"][0]["quality"])
+    tasks = tasks if len(tasks) > 1 else []
     for student, cost in found["students"].items():
-        rows = [["teacher", 100 * teacher["mean"], "", None, None, None, None]] if teacher else []
+        of_teacher = [100 * teacher["quality"][task]["mean"] for task in tasks] if teacher else []
+        rows = (
+            [["teacher", *of_teacher, 100 * teacher["mean"], "", None, None, None, None]]
+            if teacher
+            else []
+        )
         for row in found["rows"]:
             if row["student"] == student:
-                rows.append(_arm_row(row, teacher["mean"] if teacher else None))
-        columns = [["arm", ""], ["mean score", ".1f"], ["trainings", ""], ["kept", ".1%"]]
+                name, *rest = _arm_row(row, teacher["mean"] if teacher else None)
+                rows.append([name, *(100 * row["quality"][t]["mean"] for t in tasks), *rest])
+        columns = [["arm", ""], *([task, ".1f"] for task in tasks), ["mean score", ".1f"]]
+        columns += [["trainings", ""], ["kept", ".1%"]]
         columns += [["against the control", "+.1f"], ["95 % interval", ""], ["seconds", ",.0f"]]
         tables[student.replace("-", "_")] = {
             **_table(columns, rows),
