@@ -77,28 +77,22 @@ def parameters_in(files: Sequence[Path]) -> int:
     return sum(math.prod(header.shape) for header in read_headers(files).values())
 
 
-def renumbered(config: Any, numbers: Mapping[int, int | None]) -> Any:
-    """A configuration in place, with the new numbers of the tokens that it names.
+def renumber_tokens(config: Any, numbers: Mapping[int, int | None]) -> None:
+    """Give the tokens that a configuration names their new numbers, in place.
 
     Args:
-        config: Of a model, or of its generation.
+        config: Of a model, of its text, or of its generation.
         numbers: The new number of each token by its old one; None for a token that is left out. A
             number that belonged to no token stays as it is.
     """
-    parts = [config]
-    if hasattr(config, "get_text_config"):
-        parts.append(config.get_text_config())
-        parts[-1].vocab_size = sum(new is not None for new in numbers.values())
-    for part in {id(one): one for one in parts}.values():
-        for name, value in list(vars(part).items()):
-            if not name.endswith(("_token_id", "_token_ids")):
-                continue
-            if isinstance(value, int):
-                setattr(part, name, numbers.get(value, value))
-            elif isinstance(value, list):
-                stay = [numbers.get(one, one) for one in value]
-                setattr(part, name, [one for one in stay if one is not None] or None)
-    return config
+    for name, value in list(vars(config).items()):
+        if not name.endswith(("_token_id", "_token_ids")):
+            continue
+        if isinstance(value, int):
+            setattr(config, name, numbers.get(value, value))
+        elif isinstance(value, list):
+            stay = [numbers.get(one, one) for one in value]
+            setattr(config, name, [one for one in stay if one is not None] or None)
 
 
 def _same(stored: str, weight: Tensor, name: str, loaded: Tensor) -> bool:

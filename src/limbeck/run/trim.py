@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from ..errors import ModelError, StudentError
 from ..export.fewer_tokens import (
     parameters_in,
-    renumbered,
+    renumber_tokens,
     weights_of_tokens,
     write_fewer_tokens,
 )
@@ -198,13 +198,19 @@ def _write_settings(
     name: str, config: Any, numbers: Mapping[int, int | None], folder: Path
 ) -> None:
     """The model's configuration, and that of its generation where it has one."""
+    text = config.get_text_config()
+    text.vocab_size = sum(new is not None for new in numbers.values())
+    renumber_tokens(config, numbers)
+    if text is not config:
+        renumber_tokens(text, numbers)
     with quiet_transformers():
-        renumbered(config, numbers).save_pretrained(folder)
+        config.save_pretrained(folder)
         try:
             generation = GenerationConfig.from_pretrained(locate(name))
         except OSError:  # there is none
             return
-        renumbered(generation, numbers).save_pretrained(folder)
+        renumber_tokens(generation, numbers)
+        generation.save_pretrained(folder)
 
 
 def _card(model: str, name: str, report: dict[str, Any], *, sentences: bool) -> str:
