@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from jaxtyping import install_import_hook
 from safetensors.torch import load_file
 from tokenizers import (
     AddedToken,
@@ -33,6 +34,18 @@ from transformers import (
     AutoConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+)
+
+SOURCE = Path(__file__).parents[1] / "src"
+SHAPED = (path for path in SOURCE.rglob("*.py") if "from jaxtyping import" in path.read_text())
+# Modules that give shapes are checked as they run. mypy checks what the others give, and checking
+# all of them again here would take half as long again.
+install_import_hook(
+    [
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        for path in SHAPED
+    ],
+    "beartype.beartype",
 )
 
 from limbeck.activations import Needs

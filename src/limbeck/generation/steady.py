@@ -8,7 +8,12 @@ _STEADY = ("default", "linear", "llama3", "yarn")  # rotary positions that no le
 
 
 def has_steady_forward(model: PreTrainedModel) -> bool:
-    """Whether attention is computed by torch, and what a place gives does not depend on others."""
+    """Whether attention is computed by torch, and what a place gives does not depend on others.
+
+    A model of which accelerate moves layers has none: their weights are not always there.
+    """
+    if any(hasattr(part, "_hf_hook") for part in model.modules()):
+        return False
     config = model.config
     rope = getattr(config, "rope_parameters", None) or {}
     kinds = [some for some in rope.values() if isinstance(some, dict)] or [rope]

@@ -24,6 +24,7 @@ from .evaluation import (
 from .layers import attention_problems, prediction_problems, window_warnings
 from .low_rank import factor_stage_problems, frozen_problems, low_rank_problems
 from .parse import Parsed, parse, problems_message
+from .placement import placement_problems
 from .prompts import (
     ends_problems,
     ends_warnings,
@@ -170,6 +171,7 @@ def _problems_of_models(
         message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
         problems.append(("teacher.quantize", message))
     problems += _quantize_problems(parsed)
+    problems += placement_problems(parsed.teacher, loop_stages)
     needs_head = not mixed and any(built.stage.needs_teacher_logits for built in stages)
     if parsed.teacher and parsed.teacher.server is None and models.teacher and needs_head:
         problems += _head_problems(parsed.teacher.model, models.teacher)

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from ..models.architecture import Architecture
 from ..student.width import Width
-from ..system.numbers import Number, Whole
+from ..system.numbers import Number, Whole, WholeOrName
 from ..teacher.servers.settings import ServerSettings, as_server
 from .part import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Part
 
@@ -51,6 +51,18 @@ class TeacherPart(Part):
         " quantize), int4 in 5 bits, scales included: less memory; int8_dynamic multiplies in 8"
         " bits, inputs too: faster on a processor, and less exact; `limbeck plan` shows what each"
         " does to its signals",
+    )
+    device_map: WholeOrName | None = Field(
+        None,
+        description="where its layers are, if not on the student's device: auto, balanced,"
+        " balanced_low_0 or sequential, as in transformers (over all GPUs, the rest in the"
+        " processor's memory), the number of a GPU, or cpu: each is on the student's device only"
+        " while it computes",
+    )
+    max_memory: dict[WholeOrName, WholeOrName] = Field(
+        {},
+        description="with device_map, the most that its layers take, as {0: 20GiB, cpu: 60GiB};"
+        " what is free by default",
     )
 
     @property

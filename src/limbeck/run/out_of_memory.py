@@ -20,8 +20,9 @@ _TAKES_LESS = {
     "before": "end other programs, or read less text at once",
     "student": "take a smaller student, or let adapters or low-rank layers learn alone and hold"
     " what is frozen in 16 bits (training.frozen_dtype: bfloat16)",
-    "teacher": "hold the teacher in fewer bits (teacher.quantize: int8, or int4), run it once"
-    " (limbeck cache), or ask a server (teacher.server)",
+    "teacher": "hold the teacher in fewer bits (teacher.quantize: int8, or int4), keep its layers"
+    " off a GPU (teacher.device_map: cpu), run it once (limbeck cache), or ask a server"
+    " (teacher.server)",
     "gradients": "let adapters or low-rank layers learn alone (student.low_rank, trainable:"
     " low_rank)",
     "optimizer": "hold the averages in fewer bits (optimizer.optim: adamw_torch_8bit), or let"

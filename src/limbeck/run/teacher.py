@@ -8,16 +8,19 @@ from transformers import PreTrainedModel
 
 from ..errors import TrainingError
 from ..export.both import load_both
+from ..models.architecture import Architecture
 from ..models.attention import use_float32_attention
 from ..models.load import load_model, load_task_model, load_with_head
 from ..models.modules import submodule
 from ..models.quantized import quantize_layers
 from ..recipe.ensemble import columns_of_ensemble
+from ..recipe.models_part import TeacherPart
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
 from ..teacher.ensemble import EnsembleTeacher
 from ..teacher.live import LiveTeacher, halve_weights
+from ..teacher.placement import place_teacher
 from ..training.processes import keeps_shards, shard_layers
 from .vectors import attach_teacher_vectors
 
@@ -98,7 +101,9 @@ def live_teacher(
         quantized: False leaves a teacher in full precision that the recipe quantizes.
 
     Raises:
-        TrainingError: A quantized teacher would be sharded over processes.
+        TrainingError: A quantized teacher would be sharded over processes, or several processes
+            would distribute it over the same devices.
+        DeviceError: Its layers do not fit where the recipe wants them.
     """
     attend(setup, model)
     architecture = (side or setup.models.required_teacher()).architecture
@@ -114,9 +119,35 @@ def live_teacher(
     elif quantized and _reads_in_bfloat16(setup) and not shards:
         halve_weights(model)
     attach_teacher_vectors(setup, model)
-    model.requires_grad_(False).to(accelerator.device)
+    model.requires_grad_(False)
+    if part and part.device_map is not None:
+        _place(model, architecture, part, accelerator)
+        return LiveTeacher(model, architecture)
+    model.to(accelerator.device)
     shard_layers(submodule(model.base_model, architecture.layers), accelerator)
     return LiveTeacher(model, architecture)
+
+
+def _place(
+    model: PreTrainedModel, architecture: Architecture, part: TeacherPart, accelerator: Accelerator
+) -> None:
+    """Give each layer the device that a recipe wants.
+
+    Raises:
+        TrainingError: Several processes share the devices.
+    """
+    if keeps_shards(accelerator) or (accelerator.num_processes > 1 and part.device_map != "cpu"):
+        raise TrainingError(
+            "teacher.device_map distributes a teacher over the devices of one process; with several"
+            " processes leave it out (FSDP shards the teacher too), or without FSDP set it to cpu"
+        )
+    place_teacher(
+        model,
+        architecture,
+        accelerator.device,
+        device_map=part.device_map if part.device_map is not None else "cpu",
+        max_memory=part.max_memory,
+    )
 
 
 def attend(setup: Setup, model: PreTrainedModel) -> None:

@@ -55,7 +55,8 @@ class LiveTeacher:
         try:
             with torch.no_grad():
                 found = capture_tensors(self.model, self.architecture, batch.teacher, wanted)
-            return {name: as_autocast(tensor) for name, tensor in found.items()}
+            device = batch.teacher.input_ids.device  # a layer may be on another
+            return {name: as_autocast(tensor.to(device)) for name, tensor in found.items()}
         finally:
             for module in self._sharded:
                 module.reshard()  # the layer in which the forward stopped is still gathered

@@ -80,6 +80,8 @@ def _new_bytes(tensors: Iterable[Tensor | None], known: set[int]) -> int:
     total = 0
     for tensor in tensors:
         for part in _plain(tensor):
+            if part.is_meta:  # a layer that is elsewhere while it does not compute
+                continue
             if part.is_mkldnn:  # laid out for the processor, in a memory that torch does not show
                 total += part.numel() * part.element_size()
                 continue
