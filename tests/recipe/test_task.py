@@ -9,6 +9,8 @@ from conftest import HEADS, LABELS
 from limbeck.models.load import load_config
 from limbeck.models.task_heads import TaskHead, head_of, label_problem
 from limbeck.recipe.check import check, prepare
+from limbeck.recipe.schema import DataPart
+from limbeck.recipe.task_rows import rows_of
 
 
 def problems(raw) -> dict[str, str]:
@@ -138,3 +140,32 @@ def test_the_head_of_a_configuration(task_recipe):
         assert head_of(load_config(task_recipe(task)["teacher"])) == head
     assert TaskHead("sequence", ("LABEL_0", "LABEL_1")).named is False
     assert label_problem(LABELS[:2], LABELS, "the teacher") is None
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_tagger_learns_from_texts_as_words(task_recipe, task_files, tmp_path, alone):
+    raw = task_recipe("tags")
+    scored = json.loads((task_files / "tags.dev.jsonl").read_text(encoding="utf-8").split("\n")[0])
+    rows = [
+        {"text": "It's nearly 9:30, Jean-Paul!"},
+        {"text": "first of a pair", "text_pair": "second (of it)"},
+        {"text": " ".join(scored["tokens"]).upper() + "."},
+        {"text": "words beside words"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "texts.jsonl").write_text(lines, encoding="utf-8")
+    raw["data"] |= {"rows": [str(tmp_path / "texts.jsonl")]}
+    if alone:
+        del raw["data"]["task"]
+    found = rows_of(DataPart(**raw["data"]), predict="tags", split=None)
+    words = [row.words for row in [*found.train, *found.held_out] if row.tags is None]
+    expected = [
+        ("It's", "nearly", "9", ":", "30", ",", "Jean-Paul", "!"),
+        ("first", "of", "a", "pair"),
+        ("second", "(", "of", "it", ")"),
+        ("words", "beside", "words"),
+    ]
+    assert sorted(words, key=len)[:3] == sorted(expected, key=len)[:3]
+    assert set(expected) <= set(words)
+    assert len(words) == len(expected) + alone
+    assert found.dropped == (0 if alone else 1)

@@ -6,21 +6,20 @@ from functools import cached_property
 
 import regex
 
+from ..data.words import HAN, UNSPACED
 from ..evaluation.tasks import Example
 
-# Scripts that put no spaces between words; a Chinese character alone is taken for a word.
-_HAN = r"\p{Han}"
-_UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Hiragana}\p{Katakana}"
-_LETTER = rf"[[\p{{L}}\p{{M}}]--[{_HAN}{_UNSPACED}]]"
+# A Chinese character alone is taken for a word.
+_LETTER = rf"[[\p{{L}}\p{{M}}]--[{HAN}{UNSPACED}]]"
 # Letters, with apostrophes and hyphens inside. Possessive, so that no part of `mp3` is a word; not
 # after an apostrophe, where `s` of `it 's` stands.
 _WORD = regex.compile(
-    rf"(?V1)({_HAN}|(?<![{_LETTER}\p{{N}}_'’]){_LETTER}++(?:['’-]{_LETTER}++)*+(?![\p{{N}}_]))"
+    rf"(?V1)({HAN}|(?<![{_LETTER}\p{{N}}_'’]){_LETTER}++(?:['’-]{_LETTER}++)*+(?![\p{{N}}_]))"
 )
-_IS_HAN = regex.compile(_HAN)
+_IS_HAN = regex.compile(HAN)
 # What a span consists of: whole words between spaces, or single characters of such scripts.
-_UNIT = regex.compile(rf"(?V1)[{_HAN}{_UNSPACED}]\p{{M}}*|[[^\s]--[{_HAN}{_UNSPACED}]]+")
-_IS_UNSPACED = regex.compile(rf"[{_HAN}{_UNSPACED}]\p{{M}}*")
+_UNIT = regex.compile(rf"(?V1)[{HAN}{UNSPACED}]\p{{M}}*|[[^\s]--[{HAN}{UNSPACED}]]+")
+_IS_UNSPACED = regex.compile(rf"[{HAN}{UNSPACED}]\p{{M}}*")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ..data.corpus import held_out_below, is_held_out
 from ..data.json_lines import file_of_split
 from ..data.row_files import content_of_rows
 from ..data.rows import Location
+from ..data.words import words_of
 from ..errors import DataError
 from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import source_of
@@ -101,6 +102,10 @@ def rows_of(
     if task is None and kind is None:  # texts alone: nothing is said of a pair
         more = [text for row in more for text in _texts(row)]
     more, dropped = without_scored(more, task.test) if task else (more, 0)
+    if kind == "token":
+        more = [words for row in more for words in _as_words(row)]
+        more, others = without_scored(more, task.test) if task else (more, 0)
+        dropped += others
     train, held_out = _split([*labelled, *more], data.held_out.fraction)
     return TaskRows(task, kind, train, held_out, dropped)
 
@@ -146,6 +151,16 @@ def _kind_of(
 def _whole(row: Example) -> Example:
     """The row without its tags."""
     return replace(row, tags=None)
+
+
+def _as_words(row: Example) -> list[Example]:
+    """The texts of a row as words, of which a tagger says something; rows of words as they are."""
+    if row.words is not None:
+        return [row]
+    return [
+        replace(text, text=None, label=None, words=words_of(text.text or ""))
+        for text in _texts(row)
+    ]
 
 
 def _texts(row: Example) -> list[Example]:
