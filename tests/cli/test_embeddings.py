@@ -41,7 +41,8 @@ def test_every_task_is_scored_and_saved(monkeypatch, capsys, teacher_folder, fil
     code, out, _ = run(monkeypatch, capsys, teacher_folder, *tasks, *options)
     assert code == 0
     found = json.loads(out.splitlines()[-1])
-    assert found == json.loads((files / "out" / "evaluation.json").read_text())
+    kept = {"model": str(teacher_folder), **found}
+    assert kept == json.loads((files / "out" / "evaluation.json").read_text())
     scores = found["embeddings"]
     assert [(score["kind"], score["rows"]) for score in scores] == [
         ("similarity", 12),
@@ -57,6 +58,9 @@ def test_every_task_is_scored_and_saved(monkeypatch, capsys, teacher_folder, fil
     ):
         assert word in " ".join(out.split())
     assert "standard deviation" not in out  # no table of tasks that there are none of
+    run(monkeypatch, capsys, teacher_folder, *tasks[:2], "-o", files / "out")
+    again = json.loads((files / "out" / "evaluation.json").read_text())["embeddings"]
+    assert sorted(one["kind"] for one in again) == ["bitext", "retrieval", "similarity"]
 
 
 def test_documents_by_another_model(monkeypatch, capsys, teacher_folder, files, tokenizer):

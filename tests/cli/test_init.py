@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import make_model, make_text
+from conftest import make_chatting, make_model, make_text
 
 from limbeck.cli import init as init_module
 from limbeck.cli.main import main
@@ -32,8 +32,22 @@ def encoder(tmp_path_factory, tokenizer):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def chatting(tmp_path_factory):
+    """A decoder with a chat template, and a file of conversations."""
+    folder = tmp_path_factory.mktemp("chatting")
+    make_chatting(folder / "model", positions=256)
+    rows = [
+        [{"role": "user", "content": text[:6]}, {"role": "assistant", "content": text[:4]}]
+        for text in make_text(100)
+    ]
+    lines = "".join(json.dumps({"messages": row}) + "\n" for row in rows)
+    (folder / "chats.jsonl").write_text(lines, encoding="utf-8")
+    return ["--teacher", folder / "model", "--prompts", folder / "chats.jsonl"]
+
+
 @pytest.fixture
-def combination(request, encoder, decoder, prompts, text_file, task_files, task_recipe):
+def combination(request, encoder, decoder, prompts, text_file, task_files, task_recipe, chatting):
     """The flags of a combination by its name."""
     plain = task_files / "plain.train.jsonl"
     text, labels, tags = ["--text", text_file], task_files / "labels", task_files / "tags"
@@ -57,6 +71,7 @@ def combination(request, encoder, decoder, prompts, text_file, task_files, task_
         "embeddings of several": [*vectors, "--rows", f"{{path: {text_file}, text: text}}"],
         "decoder of text": [*generating, *text],
         "decoder of prompts": [*generating, "--prompts", prompts, "--task", prompts],
+        "decoder of conversations": ["--kind", "decoder", *chatting, "--max-length", 64],
     }[request.param]
 
 
@@ -73,6 +88,7 @@ ALL = [
     "embeddings of several",
     "decoder of text",
     "decoder of prompts",
+    "decoder of conversations",
 ]
 
 
@@ -80,7 +96,7 @@ ALL = [
 @pytest.mark.parametrize("combination", ALL, indirect=True)
 def test_plan_accepts_what_is_written(monkeypatch, capsys, tmp_path, combination, size):
     file = tmp_path / "mine.yaml"
-    words = ["init", file, *combination, "--max-size", size, "--max-length", 32]
+    words = ["init", file, "--max-length", 32, *combination, "--max-size", size]
     code, out, err = run(monkeypatch, capsys, *words)
     assert code == 0, err
     text = file.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """`limbeck push`, against a hub that stands in for HfApi with its own signatures."""
 
 import inspect
+import json
 import sys
 from pathlib import Path
 
@@ -93,11 +94,56 @@ def test_licences_that_restrict_are_warned_of(monkeypatch, capsys, student, hub,
         (lambda folder: (folder / "README.md").write_text("# A\n"), "has no metadata"),
         (lambda folder: (folder / "config.json").unlink(), "is no run folder and no folder"),
         (lambda folder: (folder / "x.bin").write_text("x"), "x.bin: pickles can run code"),
+        (
+            lambda folder: [(folder / name).write_text("x") for name in ("a.bin", "b.xml")],
+            "a.bin: pickles can run code",
+        ),
     ],
 )
 def test_what_is_not_sent(monkeypatch, capsys, student, hub, change, said):
     change(student)
     code, out = run(monkeypatch, capsys, student, "me/small")
+    assert code == 1 and said in out and hub == []
+
+
+def exported(folder, *files, there=True) -> None:
+    """Make it a folder of `limbeck export`, which has the configuration and no weights."""
+    (folder / "model.safetensors").unlink()
+    candidates = [{"format": "any", "file": file} for file in files]
+    told = json.dumps({"limbeck_export": 1, "candidates": candidates})
+    (folder / "export.json").write_text(told, encoding="utf-8")
+    for file in filter(None, files):
+        if there:
+            (folder / file).write_text("x", encoding="utf-8")
+
+
+def test_exported_files_are_sent(monkeypatch, capsys, student, hub):
+    """Also the weights of OpenVINO, which have the ending of pickles."""
+    exported(student, None, "openvino_model.xml")
+    (student / "openvino_model.bin").write_text("x", encoding="utf-8")
+    code, said = run(monkeypatch, capsys, student, "me/small")
+    assert code == 0 and "openvino_model.bin" in said
+    assert "openvino_model.bin" in hub[2][1]["allow_patterns"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda folder: exported(folder, None, None),
+            "holds no model file (export.json names none",
+        ),
+        (lambda folder: exported(folder), "holds no model file (export.json names none"),
+        (lambda folder: exported(folder, "a.onnx", there=False), "names a.onnx, not there)"),
+        (
+            lambda folder: [exported(folder), (folder / "export.json").write_text("[]")],
+            "is not what `limbeck export` writes",
+        ),
+    ],
+)
+def test_exports_without_a_file_are_not_sent(monkeypatch, capsys, student, hub, change, said):
+    change(student)
+    code, out = run(monkeypatch, capsys, student, "me/small", "--dry-run")
     assert code == 1 and said in out and hub == []
 
 

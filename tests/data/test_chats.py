@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from limbeck.data.prompt_sources import PromptSource, parse_prompts
 from limbeck.data.prompts import (
+    are_conversations,
     content_of_prompts,
     files_of_prompts,
     name_of_prompts,
     read_prompts,
+    unread_columns,
 )
 from limbeck.errors import DataError
 from limbeck.recipe.schema import DataPart
@@ -292,6 +294,14 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
         ({"messages": [ASKED, {**SAID, "content": " "}]}, "an answer is ' '"),
         ({"messages": [ASKED, {**SAID, "content": ""}, MORE, LAST]}, "an answer is ''"),
         ({"messages": [ASKED, {**SAID, "weight": 0}, MORE, LAST]}, "message 2 .* has the weight 0"),
+        ({"messages": [ASKED, {**SAID, "train": False}, MORE, LAST]}, r"2 .* learned \(`train`\)"),
+        ({"prompt": "a", "completion": "b", "label": False}, "has a `label` beside `completion`"),
+        ({"prompt": "a", "input": "c", "response": "b"}, "has `input`, which is not read of pro"),
+        ({"messages": TURNS, "document": "c"}, "has `document`, which is not read of conversat"),
+        (
+            {"instruction": "a", "output": "b", "history": ["c"]},
+            r"`history` is \['c'\]; give pairs",
+        ),
         (
             {"messages": [ASKED, {**SAID, "tool_calls": "add"}]},
             "its calls of tools are 'add'; give",
@@ -317,6 +327,38 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
 def test_rows_that_are_refused(written, row, message):
     with pytest.raises(DataError, match=message):
         list(read_prompts(written(row)))
+
+
+def test_earlier_turns_of_an_instruction_are_turns(written):
+    """As LLaMA-Factory has them; without any, the row is a plain prompt."""
+    row = {"instruction": "Why?", "input": "", "output": "It rained."}
+    earlier, alone = read_prompts(
+        written({**row, "history": [["Who?", "Nobody."]]}, {**row, "history": []})
+    )
+    assert said(earlier.conversation.messages) == said(TURNS)
+    assert earlier.conversation.answers == [1, 3]
+    assert alone.conversation is None and alone.text == "Why?"
+
+
+def test_a_label_beside_an_answer_is_read_where_its_column_is_named(written):
+    file = written({"prompt": "a", "completion": "b", "label": True})
+    named = {"path": file, "prompt": "prompt", "completion": "completion"}
+    [row] = read_prompts(parse_prompts(named))
+    assert (row.text, row.references) == ("a", ("b",))
+
+
+def test_conversations_are_known_by_the_first_row(written):
+    assert are_conversations(written({"messages": TURNS}))
+    assert not are_conversations(written({"prompt": "Who?", "completion": "Nobody."}))
+
+
+def test_columns_that_are_not_read_are_known(written, tmp_path):
+    row = {"messages": TURNS, "id": 3, "prompt": "Who?", "context": "a long text"}
+    written(row, name="mine.train.jsonl")
+    assert unread_columns(str(tmp_path / "mine")) == ["id", "context"]
+    file = written({"question": "Who?", "answer": "Nobody.", "context": "a long text"})
+    named = {"path": file, "prompt": "question", "response": "answer"}
+    assert unread_columns(parse_prompts(named)) == ["context"]
 
 
 def test_a_named_column_decides_where_several_are_there(written):

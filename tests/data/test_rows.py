@@ -266,6 +266,10 @@ def test_a_mapping_may_be_text_of_a_command_line():
         ({"path": "broken.parquet"}, "broken.parquet cannot be read after row 0"),
         ({"path": "ragged.tsv"}, r"row 1 of .*ragged.tsv \(line 2\) has 2 field"),
         ({"path": "quote.tsv"}, r"row 1 of .*quote.tsv \(line 2\) has more text after the quote"),
+        ({"path": "tab.tsv"}, r"row 1 of .*tab.tsv \(line 2\) has 3 field.* a line is a row"),
+        ({"path": "excel.csv"}, "'text;label', and seems to be separated by semicolons"),
+        ({"path": "nan.parquet", "problem_type": "classification"}, "label is nan, as where a val"),
+        ({"path": "shards"}, "holds 2 of 3 numbered files .* number 1 is missing; copy it too"),
         (
             {"path": "a.csv", "text": "stars", "label": "body", "problem_type": "regression"},
             "row 1 of .* the label 'a quiet, honest film' is no number, and problem_type",
@@ -283,7 +287,13 @@ def test_rows_that_are_not_there(tmp_path, source, said):
     (tmp_path / "a.xml").write_text("<a/>")
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
     (tmp_path / "ragged.tsv").write_text("text\tlabel\tmore\na\tb\n")
-    (tmp_path / "quote.tsv").write_text('text\tlabel\n"a" b\tx\n')
+    (tmp_path / "quote.tsv").write_text('"text"\t"label"\n"a" b\tx\n')
+    (tmp_path / "tab.tsv").write_text('text\tlabel\n"a\tb"\tx\n')
+    (tmp_path / "excel.csv").write_text("text;label\na;x\n")
+    pq.write_table(pa.table({"text": ["a"], "label": [float("nan")]}), tmp_path / "nan.parquet")
+    (tmp_path / "shards").mkdir()
+    for number in (0, 2):
+        (tmp_path / "shards" / f"train-{number:05}-of-00003.csv").write_text("text,label\na,x\n")
     pq.write_table(
         pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["a", "a"]),
         tmp_path / "twice.parquet",
@@ -291,6 +301,21 @@ def test_rows_that_are_not_there(tmp_path, source, said):
     source = {**source, "path": str(tmp_path / source["path"])}
     with pytest.raises(DataError, match=said):
         rows_of(parse_location(source))
+
+
+def test_quotes_of_a_tsv_belong_to_texts_where_the_header_has_none(tmp_path):
+    """As GLUE and others write them; programs that quote some fields double quotes inside."""
+    texts = ['"an unfinished quote', '"all" he said', '"said', 'ends here"', '"a ""b"" c"', '"x"']
+    lines = ["sentence\tlabel", *(f"{text}\tpos" for text in texts)]
+    (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n")
+    found = rows_of(RowSource(str(tmp_path / "a.tsv"), text="sentence"))
+    assert [row["text"] for row in found] == [*texts[:4], 'a "b" c', '"x"']
+
+
+def test_splits_are_named_in_any_case(tmp_path):
+    for name in ("Train.csv", "Test.csv"):
+        (tmp_path / name).write_text("text,label\na,x\n")
+    assert stored_rows(RowSource(str(tmp_path))).names == ["test", "train"]
 
 
 def test_names_in_results(tmp_path, monkeypatch):

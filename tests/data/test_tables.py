@@ -71,7 +71,7 @@ RAGGED = r"row 1 of .*a\.csv \(line 2\) has 2 field\(s\) \('Hello', "
         ('text,n\n"two\nlines",1\nHello, world,1\n', r"row 2 of .*\(line 4\) has 3 field"),
         ("text,text\na,b\n", "line 1 of .*'text' is there 2 times; columns are text, text"),
         ("Hello world\nplain\n", "line 1 of .*'text' is not there; columns are Hello world.*first"),
-        ("text;n\nhello;1\n", "'text' is not there; columns are text;n"),
+        ("text;n\nhello;1\n", "'text;n', and seems to be separated by semicolons"),
         (
             'text\n"Hello\nplain\nmore\n',
             r"row 1 of .*\(line 2\) begins a text with a quote .* never",

@@ -11,6 +11,7 @@ from exported import answered_task, model_folder
 
 from limbeck.cli import exported
 from limbeck.cli.main import main
+from limbeck.deploy import exported_model
 from limbeck.deploy.export import export
 from limbeck.deploy.formats import FLOAT32, OPENVINO
 from limbeck.deploy.settings import ExportSettings
@@ -82,6 +83,28 @@ def test_tags_and_truncated_rows(monkeypatch, capsys, tmp_path):
         whole, _ = run(monkeypatch, capsys, model, *options)
         found, _ = run(monkeypatch, capsys, tmp_path / "files", *options)
         assert found["tags"]["seeds"][0]["metrics"] == whole["tags"]["seeds"][0]["metrics"]
+
+
+def test_a_file_reads_what_it_was_measured_on_unless_less_is_named(monkeypatch, capsys, classifier):
+    _, files, task = classifier
+    limits, real = [], exported_model.score_of_file
+
+    def noted(forward, reader, head, task):
+        limits.append(reader.limit)
+        return real(forward, reader, head, task)
+
+    monkeypatch.setattr(exported_model, "score_of_file", noted)
+    facts = json.loads((files / "export.json").read_text("utf-8"))
+    facts["reading"]["max_length"] = 200  # more than the command's default
+    shutil.copytree(files, files.with_name("longer"))
+    (files.with_name("longer") / "export.json").write_text(json.dumps(facts), encoding="utf-8")
+    for options in ([], ["--max-length", 64], ["--max-length", 250]):
+        run(
+            monkeypatch,
+            capsys,
+            *(files.with_name("longer"), "--task", task, "--own-head", *options),
+        )
+    assert limits == [200, 64, 200]
 
 
 @pytest.mark.parametrize("form", [FLOAT32, OPENVINO])

@@ -105,7 +105,8 @@ def test_other_kinds(monkeypatch, tmp_path, family, task, kind, formats):
     words = make_text(1)[0].split()[:5]
     given = words if kind == "token" else " ".join(words)
     [found] = loaded.logits([given])
-    reading = load_source(str(model)).reader.read(example_of(given))
+    row = example_of(given, of_words=kind == "token")
+    reading = load_source(str(model)).reader.read(row)
     expected = load_source(str(model))(feed_of([reading], 3))[0]
     if kind == "token":
         expected = expected[np.array(reading.begins) >= 0]

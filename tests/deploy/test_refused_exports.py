@@ -1,6 +1,8 @@
 """What cannot be exported is refused in words, before anything is written."""
 
+import errno
 import json
+import os
 import sys
 from importlib.util import find_spec
 
@@ -9,6 +11,7 @@ import torch
 from conftest import make_model, make_tokenizer
 
 from limbeck.cli.main import main
+from limbeck.deploy import export as exporting
 from limbeck.deploy import formats as of_formats
 from limbeck.deploy import source as of_source
 from limbeck.deploy.engines import open_file
@@ -49,6 +52,38 @@ def test_a_folder_that_holds_something(tmp_path):
         PLAIN.check(tmp_path)
     with pytest.raises(ExportError, match="is a file"):
         PLAIN.check(tmp_path / "there")
+
+
+def test_a_place_where_no_folder_can_be_made(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    below = tmp_path / "config.json" / "new" / "files"
+    with pytest.raises(ExportError, match=r"config\.json' is no folder; name another place"):
+        PLAIN.check(below)
+    monkeypatch.setattr(sys, "argv", ["limbeck", "export", "no-such-model", "-o", str(below)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "is no folder" in " ".join(capsys.readouterr().err.split())
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK and real(path, mode))
+    with pytest.raises(ExportError, match="must not be written to; name another place"):
+        PLAIN.check(tmp_path / "new" / "files")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "make room"), (errno.EACCES, "to another folder")]
+)
+def test_room_is_only_needed_where_the_disk_is_full(tmp_path, monkeypatch, number, said):
+    def refused(folder):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(exporting, "whole_folder", refused)
+    with pytest.raises(ExportError, match=f"could not be written to .*; .*{said}"):
+        exporting._write(None, None, tmp_path, tmp_path / "files")
+
+
+def test_a_format_that_is_named_twice_is_made_once():
+    names = ("onnx-int8", "onnx", "onnx-int8")
+    assert of_formats.formats_of("body", names) == (["onnx-int8", "onnx"], {})
 
 
 def test_a_missing_extra_is_named_with_its_command(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import math
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from limbeck.deploy.results import (
     Difference,
     Scored,
     Times,
+    chosen_format,
     default_format,
     kept_share,
     verdict_of,
@@ -27,6 +28,13 @@ SAME = Difference(0.1, 0.01, 0.75, None, {"order": 2}, 0.0)
 
 def scored(task: str, score: float) -> Scored:
     return Scored(task, "accuracy", 10, Interval(score, score - 0.1, score + 0.1))
+
+
+def made(
+    name: str, seconds: float | None, megabytes: float = 9.0, *, kept: float = 1.0
+) -> Candidate:
+    times = None if seconds is None else Times(1.0, ((1, 16, seconds, 1.0), (8, 16, 2.0, 3.0)))
+    return Candidate(name, name, megabytes, SAME, (), times, kept, "", "any processor")
 
 
 def test_the_worst_task_decides():
@@ -57,13 +65,42 @@ def test_what_keeps_too_little_is_refused_in_words():
 
 
 def test_the_fastest_for_one_text_is_run():
-    def file(name: str, seconds: float | None, megabytes: float) -> Candidate:
-        times = None if seconds is None else Times(1.0, ((1, 16, seconds, 1.0), (8, 16, 2.0, 3.0)))
-        return Candidate(name, name, megabytes, SAME, (), times, 1.0, "", "any processor")
+    assert default_format([], keep=0.9) is None
+    assert default_format([made("a", 0.2), made("b", 0.1)], keep=0.9) == "b"
+    untimed = [made(name, None, megabytes) for name, megabytes in (("a", 9.0), ("b", 3.0))]
+    assert default_format([*untimed, made("c", None, 5.0)], keep=0.9) == "b"
 
-    assert default_format([]) is None
-    assert default_format([file("a", 0.2, 9.0), file("b", 0.1, 9.0)]) == "b"
-    assert default_format([file("a", None, 9.0), file("b", None, 3.0), file("c", None, 5.0)]) == "b"
+
+def test_a_file_that_was_forced_runs_only_where_there_is_no_other():
+    slow, forced, worse = made("a", 0.2), made("b", 0.1, kept=0.5), made("c", 0.05, kept=0.4)
+    unwritten = replace(made("d", 0.01), file=None)
+    assert default_format([slow, forced, worse, unwritten], keep=0.9) == "a"
+    assert default_format([forced, worse, unwritten], keep=0.9) == "c"
+    assert default_format([unwritten], keep=0.9) is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "forced", "expected"),
+    [
+        (1.0, (0.5, 1.0), "onnx"),  # exact, and it passed, though the other is faster
+        (1.0, (0.5, 0.6), "onnx-int8"),  # others are worse than what may saturate
+        (0.4, (0.5, 0.6), "openvino"),
+    ],
+)
+def test_where_the_default_may_saturate_another_file_runs(monkeypatch, kept, forced, expected):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    small = replace(made("onnx-int8", 0.1, kept=kept), exact_on="VNNI")
+    others = [made("openvino", 0.2, kept=forced[0]), made("onnx", 0.3, kept=forced[1])]
+    result = {
+        "candidates": [asdict(one) for one in (small, *others)],
+        "keep": 0.9,
+        "default": "onnx-int8",
+    }
+    assert chosen_format("x", result, None) == expected
+    assert chosen_format("x", result, "onnx-int8") == "onnx-int8"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
+    assert chosen_format("x", result, None) == "onnx-int8"
 
 
 @pytest.mark.parametrize(

@@ -140,9 +140,13 @@ def test_rows_of_which_no_word_has_a_token_leave_the_loss_finite(tmp_path):
     )
     tuned = finetune(saved(tmp_path, tokenizer), task, settings=settings, seed=0)
     assert math.isfinite(tuned.score(task).metrics["span_f1"])
-    [note] = reading_notes(task, tokenizer)
+    [note] = reading_notes(task, tokenizer, max_length=16)
     assert "of 4 of 4 rows the tokenizer leaves a word without any token" in note
     assert note.endswith("; such a word is tagged O")
+    longest = max(len(encode_example(row, task, tokenizer, 99).word_of_token) for row in task.train)
+    assert len(reading_notes(task, tokenizer, max_length=longest)) == 1
+    _, note = reading_notes(task, tokenizer, max_length=longest - 1)
+    assert f"rows have more than {longest - 1} tokens, first " in note
 
 
 @pytest.mark.parametrize(("pair", "least"), [(False, 3), (True, 5)])
@@ -179,7 +183,9 @@ def test_special_tokens_in_a_task_are_text_and_counted(tmp_path):
     assert tokenizer.mask_token_id not in found and tokenizer.pad_token_id not in found
     tagged = encode_example(rows[1], task, tokenizer, 99)
     assert sorted(set(tagged.word_of_token)) == [-1, 0, 1]
-    assert reading_notes(task, tokenizer)[0].startswith("mine: 6 special tokens are spelled")
+    assert reading_notes(task, tokenizer, max_length=99)[0].startswith(
+        "mine: 6 special tokens are spelled"
+    )
 
 
 def test_whole_numbers_are_said_to_be_no_classes(tmp_path, raw_recipe):

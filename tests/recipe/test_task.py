@@ -11,6 +11,7 @@ from limbeck.models.task_heads import TaskHead, head_of, label_problem
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.schema import DataPart
 from limbeck.recipe.task_rows import rows_of
+from limbeck.run.task_batches import task_batches
 
 
 def problems(raw) -> dict[str, str]:
@@ -169,3 +170,78 @@ def test_a_tagger_learns_from_texts_as_words(task_recipe, task_files, tmp_path, 
     assert set(expected) <= set(words)
     assert len(words) == len(expected) + alone
     assert found.dropped == (0 if alone else 1)
+
+
+def with_rows(raw, folder, rows):
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "more.jsonl").write_text(lines, encoding="utf-8")
+    return {**raw, "data": {**raw["data"], "rows": [str(folder / "more.jsonl")]}}
+
+
+def test_labels_of_rows_that_the_teacher_labels_are_not_read(task_recipe, tmp_path):
+    rows = [{"text": f"some words {n}", "label": "no class of it"} for n in range(30)]
+    setup = prepare(with_rows(task_recipe("labels"), tmp_path, rows))
+    assert any("30 rows of `data.rows` have labels" in said for said in setup.warnings)
+    known = {row.label for row in [*setup.rows.train, *setup.rows.held_out]}
+    assert known == {*LABELS, None}
+
+
+def test_a_stage_that_learns_labels_alone_reads_the_rows_that_have_them(task_recipe, tmp_path):
+    rows = [{"text": f"some words {n}"} for n in range(300)]
+    raw = with_rows(task_recipe("labels"), tmp_path, rows)
+    epoch = {"num_train_epochs": 1, "batch_size": 10}
+    raw["stages"] = [
+        {"objectives": {"class_logits": {}}, **epoch},
+        {"objectives": {"class_labels": {}}, **epoch},
+        {"objectives": {"class_labels": {"labels_from": "teacher"}}, **epoch},
+    ]
+    setup = prepare(raw)
+    labelled = [row for row in setup.rows.train if row.label is not None]
+    assert 0 < len(labelled) < 201 < len(setup.rows.train)
+    steps = [stage.steps for stage in setup.stages]
+    assert steps == [
+        round(len(some) / 10) for some in (setup.rows.train, labelled, setup.rows.train)
+    ]
+    batches = task_batches(setup, held_out=False, size=10, stage=setup.stages[1])
+    assert list(batches.table) == labelled
+    of_labels = task_batches(setup, held_out=True, size=10, stage=setup.stages[1])
+    assert of_labels.table and all(row.label is not None for row in of_labels.table)
+    del raw["data"]["task"]
+    raw["stages"] = raw["stages"][1:2]
+    assert "0 are left to learn from" in problems(raw)["stages.0.objectives"]
+
+
+def test_a_task_of_one_class(task_recipe, teacher_folder, tmp_path):
+    for split in ("train", "dev"):
+        rows = [json.dumps({"text": f"words {split} {n}", "label": "spam"}) for n in range(40)]
+        (tmp_path / f"one.{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    raw = task_recipe("labels")
+    raw["data"] = {**raw["data"], "task": str(tmp_path / "one")}
+    del raw["teacher"]
+    raw["stages"] = [{"preset": "fine-tuning", "max_steps": 2}]
+    raw["student"] = {"model": str(teacher_folder)}
+    assert "has one label alone, 'spam'" in " ".join(problems(raw).values())
+
+
+def test_notes_on_rows_that_are_not_read_whole_or_are_of_two_forms(task_recipe, tmp_path):
+    raw = task_recipe("pairs")
+    rows = [{"text": f"words without a second text {n}"} for n in range(30)]
+    warned = " ".join(prepare(with_rows(raw, tmp_path, rows)).warnings)
+    assert "rows are pairs of texts, and the others single texts" in warned
+    raw["data"] = {**raw["data"], "max_length": 8}
+    assert "rows have more than 8 tokens" in " ".join(prepare(raw).warnings)
+
+
+def test_vectors_are_learned_from_rows_without_a_task(task_recipe, teacher_folder):
+    raw = task_recipe("pairs")
+    raw["teacher"] = str(teacher_folder)
+    raw["stages"] = [{"objectives": {"sentence_vectors": {}}, "max_steps": 2}]
+    assert "give the texts as `data.rows`" in problems(raw)["data.task"]
+
+
+def test_a_task_that_is_not_there_is_one_problem(task_recipe, tmp_path):
+    raw = task_recipe("labels")
+    raw["data"] = {**raw["data"], "task": str(tmp_path / "nothing")}
+    raw["evaluation"] = {**raw["evaluation"], "tasks": []}
+    raw["stages"] = [{"preset": "fine-tuning", "num_train_epochs": 1}]
+    assert list(problems(raw)) == ["data.task"]

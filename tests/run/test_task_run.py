@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 import limbeck
 from limbeck.cli.app import app
 from limbeck.errors import CacheError, EvaluationError
+from limbeck.evaluation.tasks import Example
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_config, load_task_model
 from limbeck.models.task_heads import TaskHead, head_of
@@ -30,6 +32,7 @@ from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.run.own_head import own_head_scores
 from limbeck.run.task_answers import answers_of, task_side
+from limbeck.run.task_batches import Reader
 from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 
@@ -224,3 +227,46 @@ def test_the_command_makes_a_teacher(teacher_folder, task_files, tmp_path):
     score = ["evaluate", str(tmp_path / "run"), "--own-head", "--task", str(task_files / "labels")]
     done = CliRunner().invoke(app, [*score, "--max-length", "24"])
     assert done.exit_code == 0 and "accuracy" in done.output
+
+
+def evaluated(*words):
+    done = CliRunner().invoke(app, ["evaluate", *map(str, words), "--max-length", "24"])
+    return done.exit_code, " ".join(f"{done.output} {done.exception or ''}".split())
+
+
+def test_scores_without_training_say_how_rows_were_read(task_recipe, task_files, tmp_path):
+    """Notes as for a model that is fine-tuned; what training alone would read is refused."""
+    teacher = task_recipe("labels")["teacher"]
+    score = [teacher, "--own-head", "--task", task_files / "labels"]
+    rows = (task_files / "labels.train.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "one.jsonl").write_text(rows, encoding="utf-8")
+    code, said = evaluated(teacher, "--own-head", "--task", tmp_path / "one.jsonl")
+    assert code == 0 and "20 of its 200 training rows are held out" in said, said
+    code, said = evaluated(*score, "--seeds", 5, "--search")
+    assert code and "--seeds and --search would not be read" in said
+    code, said = evaluated(*score, "--task", task_files / "tags", "-o", tmp_path / "out")
+    assert code and "tagging" in said and "accuracy" not in said
+
+
+def test_scores_are_added_to_those_of_the_same_model(task_recipe, task_files, tmp_path):
+    teacher = task_recipe("labels")["teacher"]
+    score = [teacher, "--own-head", "-o", tmp_path / "out", "--task"]
+    assert evaluated(*score, task_files / "labels")[0] == 0
+    rows = (task_files / "labels.train.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "more.jsonl").write_text(rows, encoding="utf-8")
+    assert evaluated(*score, tmp_path / "more.jsonl")[0] == 0
+    held = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert held.keys() == {"model", "labels", "more"}
+    other = task_recipe("labels", family="roberta")["teacher"]
+    code, said = evaluated(other, *score[1:], task_files / "labels")
+    assert code and "holds the results of" in said
+
+
+def test_a_prompt_stands_before_the_first_text_of_a_pair(tokenizer):
+    reader = Reader(tokenizer, 64, 2)
+    row = Example("left words", "right words")
+    plain, prompted = reader.read(row), replace(reader, prompt="ask : ").read(row)
+    second = slice(plain.ids.index(tokenizer.sep_token_id), None)
+    before = len(prompted.ids) - len(plain.ids)
+    assert before > 0 and prompted.ids[before:][second] == plain.ids[second]
+    assert [span for span in prompted.spans if span] == [span for span in plain.spans if span]

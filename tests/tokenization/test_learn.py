@@ -132,6 +132,13 @@ def test_only_a_vocabulary_is_replaced(tmp_path, teacher_folder):
         with pytest.raises(RecipeError, match="would be replaced"):
             trim_vocabulary(str(teacher_folder), [text], wrong, vocab_size=150)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    (folder / "notes.txt").write_text("years of work")
+    with pytest.raises(RecipeError, match=r"it holds notes\.txt, which this command has not made"):
+        learn_vocabulary([text], folder, **options)
+    (folder / "notes.txt").unlink()
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(RecipeError, match=r"holds a model \(model\.safetensors\).*--with-model"):
+        trim_vocabulary(str(teacher_folder), [text], folder, vocab_size=150)
 
 
 @pytest.mark.parametrize("options", [{"kind": "bytes"}, {"lowercase": True}])

@@ -1,7 +1,6 @@
 """The command that scores a model folder."""
 
-import json
-import sys
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +12,13 @@ from ..errors import EvaluationError
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
 from . import embeddings, exported
 from .cost import show_cost
+from .results_file import RESULTS, check_output, check_untrained, save
 from .terminal import console, print_table
 
 if TYPE_CHECKING:
     from ..evaluation.seeds import TaskScore
     from ..recipe.schema import EvaluationPart
 
-RESULTS = "evaluation.json"
 _Model = Annotated[
     str,
     typer.Argument(
@@ -140,8 +139,11 @@ def evaluate(
     from ..recipe.parse import parse_evaluation
 
     part = parse_evaluation(_settings(given))
-    flags = embeddings.EmbeddingFlags.among(given)
     of_file = exported.is_file(model, given)
+    if part.tasks and (own_head or of_file):
+        check_untrained(given, inspect.signature(evaluate).parameters)
+    check_output(output, model)
+    flags = embeddings.EmbeddingFlags.among(given)
     of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
     _check_measured(given, something=flags.any or of_file)
     found = _scores(model, part, given) if task or teacher else {}
@@ -150,7 +152,7 @@ def evaluate(
     if cost:
         found["cost"] = _cost(model, given, of_file=of_file)
         show_cost(model, found["cost"])
-    _save(found, output, printed=json_)
+    save(found, output, model, printed=json_)
 
 
 def _check_measured(given: Mapping[str, Any], *, something: bool) -> None:
@@ -192,15 +194,20 @@ def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dic
     from ..evaluation.leaks import leak_notes
     from ..evaluation.task_files import load_task
     from ..models.locate import model_of_run
-    from ..run.evaluate import evaluate_model
+    from ..run.evaluate import evaluate_model, task_notes
     from ..run.own_head import own_head_scores
+    from ..tokenization.load import load_tokenizer
 
     model, teacher, own_head = model_of_run(model), given["teacher"], given["own_head"]
     # First, so that a teacher that does not fit is refused before anything takes long.
     parts = _by_position(model, model_of_run(teacher), part) if teacher else None
-    for location in part.tasks:
-        for note in leak_notes(load_task(location, test_split=part.split)):
-            console.print(note, highlight=False, soft_wrap=True)
+    tasks = [load_task(location, test_split=part.split) for location in part.tasks]
+    notes = [note for task in tasks for note in leak_notes(task)]
+    if own_head and not exported.is_file(model, given):  # a file reads as many tokens as it says
+        length = part.finetuning.max_length
+        notes += task_notes(model, load_tokenizer(model), tasks, max_length=length)
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=True)
     if exported.is_file(model, given):
         form, threads = given["format_"], given["threads"]
         scores = exported.own_head_scores_of_file(model, part, form=form, threads=threads)
@@ -271,14 +278,3 @@ def _cost(model: str, given: Mapping[str, Any], *, of_file: bool) -> dict[str, A
     if of_file:
         return exported.cost_of_exported(model, form=given["format_"], threads=threads)
     return asdict(measure_cost(model_of_run(model), threads=threads))
-
-
-def _save(found: dict[str, Any], output: Path | None, *, printed: bool) -> None:
-    """Save the results in the folder, and print them if that is requested."""
-    from ..system.files import write_text
-
-    if output:
-        write_text(output / RESULTS, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-        console.print(f"results: {output / RESULTS}", highlight=False)
-    if printed:
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")

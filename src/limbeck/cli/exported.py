@@ -80,7 +80,8 @@ def own_head_scores_of_file(
 
     Args:
         model: A folder of `limbeck export`.
-        part: The tasks, which split of them is scored, and tokens of a row at most.
+        part: The tasks, which split of them is scored, and tokens of a row at most; its default
+            stands for all that the model reads, as it was measured and as `limbeck.load` reads.
         form: The format of the file; None for the default.
         threads: That compute; None for as many as there are cores.
 
@@ -89,15 +90,18 @@ def own_head_scores_of_file(
         EvaluationError: A task is of another kind or of other labels than the head.
     """
     from ..deploy.exported_model import ExportedModel
+    from ..evaluation.settings import FinetuneSettings
     from ..run.own_head import task_of_head
     from ..run.task_answers import score_of_task
 
     file = ExportedModel(model, format=form, threads=threads)
     head = file.need_head()
+    length = part.finetuning.max_length
+    most = None if length == FinetuneSettings.max_length else length
     found = {}
     for location in part.tasks:
         task = task_of_head(head, location, model, split=part.split)
-        score = file.score(task, max_length=part.finetuning.max_length)
+        score = file.score(task, max_length=most)
         found[task.name] = score_of_task(task, score, training_rows=0)
     return found
 

@@ -178,6 +178,12 @@ def _message(item: Any, where: str) -> Message:
             " leave `weight` out, or give what is not learned as `prompt` and the rest as"
             " `completion`"
         )
+    if role == "assistant" and given.get("train", True) is False:
+        raise DataError(
+            f"{where} says that it is not to be learned (`train`), and all answers are learned"
+            " alike; leave `train` out, or give what is not learned as `prompt` and the rest as"
+            " `completion`"
+        )
     content_key = next((key for key in _KEYS.values() if key in given), _KEYS[role_key])
     calls = _calls_of(given, where)
     content = given.get(content_key) or ("" if calls else given.get(content_key))

@@ -57,9 +57,13 @@ def file_of_split(place: Path, split: str) -> Path:
     if not place.name:
         raise DataError(f"{place} names no file; give DIR/NAME, as data/sst2")
     tried = [place.with_name(f"{place.name}.{split}{ending}") for ending in ENDINGS]
-    for file in tried:
-        if file.is_file():
-            return file
+    found = [file for file in tried if file.is_file()]
+    if len(found) > 1:
+        raise DataError(
+            f"{found[0]} and {found[1].name} are both there; remove the one that is not read"
+        )
+    if found:
+        return found[0]
     beside = sorted({p.name.split(".train.jsonl")[0] for p in place.parent.glob("*.train.jsonl*")})
     hint = f"; tasks in {place.parent}: {', '.join(beside)}" if beside else ""
     files = {p.name[len(place.name) + 1 :] for p in place.parent.glob(f"{place.name}.*.jsonl*")}

@@ -21,7 +21,7 @@ class Kind(NamedTuple):
         name: For messages.
         asks: Fields of which a row has one: it asks.
         answers: Fields of which a row has one: it answers; none where the first holds both.
-        beside: The field that a row may have before or after what it asks.
+        beside: Fields that a row may have before or after what it asks.
     """
 
     name: str
@@ -39,7 +39,9 @@ _CHAT = Kind("conversations", ("messages", "conversations"))
 _PROMPT = Kind(
     "prompts with answers", ("prompt",), ("completion", "response", "references"), ("document",)
 )
-_INSTRUCTION = Kind("instructions", ("instruction",), ("output",), ("input",))
+_INSTRUCTION = Kind("instructions", ("instruction",), ("output",), ("input", "history"))
+# What belongs to the question of one kind; of another it would be lost.
+_OF_QUESTIONS = ("document", "input", "history")
 _KINDS = (_CHAT, _PROMPT, _INSTRUCTION)
 
 
@@ -88,7 +90,9 @@ def read_row(
     """
     given = {field: value for field, value in row.items() if field in FIELDS and value is not None}
     kind, asks, answers = _kind_of(given, place, named, columns or tuple(row), answered)
+    _refuse_lost(given, kind, answers, place, named=named, columns=columns or tuple(row))
     asked, about = given[asks], given.get(kind.beside[0]) if kind.beside else None
+    earlier = _earlier(given.get("history"), place)
     beside: dict[str, Any] = {"system": given.get("system"), "tools": given.get("tools")}
     if kind is _CHAT:
         messages = messages_of(asked, asks, place)
@@ -101,18 +105,70 @@ def read_row(
     reply = given[answers] if answered else _NOTHING
     several = answered and answers == "references"
     told = isinstance(reply, list) and not several  # messages
-    if not (told or isinstance(asked, list) or any(beside.values())):
+    if not (told or earlier or isinstance(asked, list) or any(beside.values())):
         return PlainPrompt(asked, reply if several else [_text(reply, answers, place)], about)
     if about:
         raise DataError(f"{place} has a `document` beside messages; put it into a message")
     if several and (not isinstance(reply, list) or not reply):
         raise DataError(f"{place}: `references` is {reply!r:.60}; give a list of texts")
     replies: list[Any] = list(reply) if several else [reply]
-    before = _turn("user", asked, asks, place)
+    before = [*earlier, *_turn("user", asked, asks, place)]
     after = _turn("assistant", replies[0], answers, place)
     return conversation_of(
-        [*before, *after], place, learned_from=len(before), others=tuple(replies[1:]), **beside
+        [*before, *after],
+        place,
+        # Answers of earlier turns are learned too, as those of messages are.
+        learned_from=0 if earlier else len(before),
+        others=tuple(replies[1:]),
+        **beside,
     )
+
+
+def _refuse_lost(
+    given: Mapping[str, Any],
+    kind: Kind,
+    answers: str,
+    place: str,
+    *,
+    named: Collection[str],
+    columns: Collection[str],
+) -> None:
+    """Refuse a row of which a part of the question, or what is said of the answer, would be lost.
+
+    Raises:
+        DataError: It is one.
+    """
+    lost = [field for field in _OF_QUESTIONS if given.get(field) and field not in kind.fields]
+    if lost:
+        raise DataError(
+            f"{place} has `{lost[0]}`, which is not read of {kind.name}; put it into the question,"
+            " or leave it out"
+        )
+    # TRL's rows for KTO: the label says whether the answer is a good one.
+    if "label" in columns and answers and answers not in named:
+        raise DataError(
+            f"{place} has a `label` beside `{answers}`, and every answer is learned as a good one:"
+            " leave rows with bad answers out, and name the columns, as {path: FILE, prompt:"
+            f" prompt, {answers}: {answers}}}"
+        )
+
+
+def _earlier(history: Any, place: str) -> list[Message]:
+    """Earlier turns: pairs of what was asked and answered."""
+    turns = history or []
+    pairs = isinstance(turns, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in turns
+    )
+    if not pairs:
+        raise DataError(
+            f"{place}: `history` is {history!r:.60}; give pairs, as [[question, answer], ...]"
+        )
+    roles = ("user", "assistant")
+    return [
+        {"role": role, "content": _text(said, "history", place)}
+        for pair in turns
+        for role, said in zip(roles, pair, strict=True)
+    ]
 
 
 def _kind_of(

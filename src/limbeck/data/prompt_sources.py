@@ -26,6 +26,7 @@ FIELDS = (
     "references",
     "instruction",
     "input",
+    "history",
     "output",
     "system",
     "tools",
@@ -52,6 +53,7 @@ class PromptColumns(StoredSource):
         references: The column of lists of equally good answers.
         instruction: The column of the instruction, as Alpaca has it.
         input: The column of what the instruction is about; may be empty.
+        history: The column of earlier turns, pairs of what was asked and answered (LLaMA-Factory).
         output: The column of the answer to the instruction.
         system: The column of what the system says; may be empty.
         tools: The column of descriptions of tools; may be empty.
@@ -66,6 +68,7 @@ class PromptColumns(StoredSource):
     references: Column = Field(default=None, description="column of lists of equally good answers")
     instruction: Column = Field(default=None, description="column of the instruction (Alpaca)")
     input: Column = Field(default=None, description="column of what the instruction is about")
+    history: Column = Field(default=None, description="column of pairs of earlier turns")
     output: Column = Field(default=None, description="column of the answer to the instruction")
     system: Column = Field(default=None, description="column of what the system says")
     tools: Column = Field(default=None, description="column of descriptions of tools")

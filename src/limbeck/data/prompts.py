@@ -10,7 +10,7 @@ from ..system.fingerprints import content_of
 from .chats import Conversation
 from .json_lines import file_of_split, has_split, read_rows
 from .prompt_kinds import PlainPrompt, read_row
-from .prompt_sources import PromptColumns, PromptLocation, PromptSource
+from .prompt_sources import FIELDS, PromptColumns, PromptLocation, PromptSource, parse_prompts
 from .row_files import are_rows, content_of_rows, files_of_rows, name_of_rows, stored_rows
 
 _DOCUMENTS = "_meetings"  # end of the name of the file with the documents of prompts
@@ -53,6 +53,31 @@ def read_prompts(
         DataError: A file is missing or broken, or a row is not a prompt.
     """
     return (prompt for prompt, _ in prompts_and_places(location, split, answered=answered))
+
+
+def are_conversations(location: Any) -> bool:
+    """Whether the first row of a location is a conversation.
+
+    Raises:
+        DataError: It is broken, or there is no file.
+    """
+    first = next(read_prompts(parse_prompts(location)), None)
+    return first is not None and first.conversation is not None
+
+
+def unread_columns(location: PromptLocation) -> list[str]:
+    """The columns of the first row that are of no field, so that nothing of them is learned.
+
+    Raises:
+        DataError: A file is missing or broken.
+    """
+    if (source := source_of_prompts(location)) is None:
+        row, _ = next(read_with_documents(Path(str(location)), "train"), ({}, ""))
+        return [name for name in row if name not in (*FIELDS, "meeting")]
+    found = next(stored_rows(source).read("train"), None)
+    named = {column for column in source.columns.values() if column}
+    columns = found.columns if found else ()
+    return [str(column) for column in columns if column not in (*FIELDS, *named)]
 
 
 def prompts_and_places(

@@ -1,5 +1,6 @@
 """Rows of any table by the names of the fields that tasks have, with named labels."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -118,6 +119,11 @@ def _with_classes(
 def _as_described(
     label: Any, source: RowSource, names: Mapping[str, str] | None, place: str
 ) -> Any:
+    if isinstance(label, float) and not math.isfinite(label):
+        raise DataError(
+            f"{place}: the label is {label}, as where a value is missing; give one, or leave the"
+            " row out"
+        )
     if names:
         return _name_of(label, names, place) or None
     if source.problem_type == "classification" and isinstance(label, (bool, int, float)):

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ ENDINGS = (*_ENDINGS, *(f"{ending}.gz" for ending in _ENDINGS), ".parquet")
 # What the split that models are scored on during development is called elsewhere.
 _DEV = ("validation", "valid", "val", "dev")
 _SPLITS = ("train", "test", *_DEV)
-_SHARD = re.compile(r"-\d+-of-\d+$")
+_SHARD = re.compile(r"-(\d+)-of-(\d+)$")
 _SAVED = ("dataset_dict.json", "dataset_info.json")  # of which save_to_disk writes one
 Part = Path | Table
 
@@ -198,7 +198,7 @@ def are_rows(location: str) -> bool:
     place = Path(location)
     if has_split(place, "train"):
         return False
-    here = bool(location.strip()) and place.is_dir()
+    here = bool(location.strip()) and (place.is_dir() or place.is_file())
     return here or bool(ending_of_rows(place)) or has_files_of(place)
 
 
@@ -222,7 +222,8 @@ def _splits_of_folder(
     files = _files_in(folder, prefix)
     found: dict[str, list[Path]] = {}
     for file in files:
-        found.setdefault(_SHARD.sub("", _stem(file).removeprefix(prefix)), []).append(file)
+        name = _SHARD.sub("", _stem(file).removeprefix(prefix))
+        found.setdefault(name.lower() if name.lower() in _SPLITS else name, []).append(file)
     for split, several in found.items():
         shards = len(several) == 1 or all(_SHARD.search(_stem(file)) for file in several)
         if split in _SPLITS and not shards and split not in source.split:
@@ -230,6 +231,7 @@ def _splits_of_folder(
                 f"{folder} holds {' and '.join(file.name for file in several)}; say which one is"
                 f" read: split: {{{split}: {several[0].name}}}"
             )
+        _check_shards(folder, several)
     if "train" not in found and "train" not in source.split:
         raise DataError(
             f"{folder} holds no file of training rows (train.csv, train.parquet, ...), but"
@@ -237,6 +239,23 @@ def _splits_of_folder(
             " {train: FILE}"
         )
     return {split: tuple(several) for split, several in found.items()}
+
+
+def _check_shards(folder: Path, files: Sequence[Path]) -> None:
+    """Check that no file is missing among those that are numbered as `-00001-of-00003`.
+
+    Raises:
+        DataError: One is.
+    """
+    numbers = [match.groups() for file in files if (match := _SHARD.search(_stem(file)))]
+    there = {int(number) for number, _ in numbers}
+    for count in {int(count) for _, count in numbers}:
+        first = 0 if 0 in there else 1  # some count from 1
+        if missing := sorted(set(range(first, first + count)) - there):
+            raise DataError(
+                f"{folder} holds {len(files)} of {count} numbered files ({files[0].name}, ...):"
+                f" number {missing[0]} is missing; copy it too"
+            )
 
 
 def _named(

@@ -8,13 +8,14 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, first_line
 from .lines import LONGEST_LINE, read_lines
 from .remote import is_remote, open_remote
+from .tab_rows import in_quotes, tab_rows
 
 if TYPE_CHECKING:
     import pyarrow
@@ -64,6 +65,7 @@ def csv_table(file: Path | str, *, delimiter: str = ",") -> Table:
             the file is not text.
     """
     header, where = next(_csv_rows(file, delimiter), ([], ""))
+    _check_separator(header, delimiter, where)
 
     def read(columns: Sequence[str]) -> Rows:
         places = {column: _place_of(column, header, where) for column in columns}
@@ -85,10 +87,27 @@ def csv_column(file: Path | str, column: str) -> Iterator[str]:
             yield row[column]
 
 
+def _check_separator(header: Sequence[str], delimiter: str, where: str) -> None:
+    """Refuse a header of one field that holds what other programs separate fields by."""
+    other = next((sign for sign in (";", "\t") if len(header) == 1 and sign in header[0]), None)
+    if other and other != delimiter:
+        named = "semicolons" if other == ";" else "tabs"
+        raise DataError(
+            f"{where} has one field, {header[0][:60]!r}, and seems to be separated by {named}; save"
+            " the table with commas, or with tabs as .tsv"
+        )
+
+
 def _csv_rows(file: Path | str, delimiter: str) -> Iterator[tuple[list[str], str]]:
     """The header, and every row, each with its place."""
     csv.field_size_limit(LONGEST_LINE)  # the default of 131,072 characters is short for texts
-    lines = (line for _, line in read_lines(file))
+    lines: Iterator[str] = (line for _, line in read_lines(file))
+    if delimiter == "\t":
+        first = next(lines, "")
+        lines = chain([first], lines)
+        if not all(map(in_quotes, first.rstrip("\r\n").split("\t"))):
+            yield from tab_rows(lines, file)
+            return
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
     number = 0

@@ -1,25 +1,77 @@
 """Rows as arrays: read by a tokenizer, batched by length, padded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from ..data.words import words_of
+from ..errors import ExportError
 from ..evaluation.examples import Reading
 from ..evaluation.tasks import Example
 from ..run.task_batches import Reader
 from .arrays import Feed, Forward
 
-Given = str | tuple[str, str] | list[str]
+Given = str | tuple[str] | tuple[str, str] | list[str]
 
 
-def example_of(given: Given) -> Example:
-    """A text, a pair of texts, or the words of a text as a row."""
+def given_texts(texts: Iterable[Any]) -> list[Any]:
+    """The texts of a call as a list.
+
+    Args:
+        texts: A list, or what else holds several.
+
+    Raises:
+        ExportError: It is one text, or holds no texts.
+    """
+    if isinstance(texts, str):
+        raise ExportError(
+            f"{texts!r:.60} is one text, and a list of texts is needed; put it in a list"
+        )
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise ExportError(f"{texts!r:.60} is given, and a list of texts is needed")
+    return list(texts)
+
+
+def check_batch_size(size: int) -> None:
+    """See that batches have texts.
+
+    Raises:
+        ExportError: They would not.
+    """
+    if not isinstance(size, Integral) or size < 1:
+        raise ExportError(f"batch_size is {size!r}; give a whole number of 1 or more")
+
+
+def example_of(given: Given, *, of_words: bool = False) -> Example:
+    """A text, a pair of texts, or the words of a text as a row.
+
+    Args:
+        given: A text or a pair; of words a list of them, or a text that is split into words.
+        of_words: Whether the model says something of each word.
+
+    Raises:
+        ExportError: It is none of these.
+    """
     if isinstance(given, str):
-        return Example(text=given)
-    if isinstance(given, tuple):
+        return Example(words=words_of(given)) if of_words else Example(text=given)
+    strings = isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+    if of_words:
+        if isinstance(given, tuple) or not strings:
+            raise ExportError(
+                f"{given!r:.60} is given to a tagger, which needs a list of words, or a text"
+            )
+        return Example(words=tuple(given))
+    if strings and len(given) == 2:
         return Example(text=given[0], text_pair=given[1])
-    return Example(words=tuple(given))
+    if strings and len(given) == 1 and isinstance(given, tuple):
+        return Example(text=given[0])
+    raise ExportError(
+        f"{given!r:.60} is given as a text, and a string is needed, or a tuple or list of two"
+        " strings as a pair of texts"
+    )
 
 
 def feed_of(readings: Sequence[Reading], padding: int) -> Feed:
@@ -76,4 +128,18 @@ def outputs_of(
         output = forward(feed_of([readings[number] for number in numbers], padding))
         for row, number in zip(output, numbers, strict=True):
             found[number] = row[: len(readings[number].ids)] if row.ndim == 2 else row
+    return found
+
+
+def rows_of_words(output: ndarray, reading: Reading, words: int) -> ndarray:
+    """What a model gives for each word, [words, width]; NaN where nothing of a word was read.
+
+    Args:
+        output: For each token, [tokens, width].
+        reading: The same tokens.
+        words: Of the text.
+    """
+    found = np.full((words, output.shape[-1]), np.nan, output.dtype)
+    begins = np.array(reading.begins)
+    found[begins[begins >= 0]] = output[begins >= 0]
     return found

@@ -1,5 +1,6 @@
 """A model becomes files for other runtimes, each of which is measured before it is kept."""
 
+import errno
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import torch
 
 from ..errors import ExportError
 from ..evaluation.examples import Reading
+from ..evaluation.tasks import Example
 from ..models.quiet import quiet_transformers
 from ..recipe.task_rows import text_of
 from ..run.card_facts import origins_of_model
@@ -47,6 +49,7 @@ class _Proof:
 
     source: Source
     named: ScoredTasks
+    rows: Sequence[Example]
     readings: Sequence[Reading]
     reference: tuple[Scored, ...]
     threads: int
@@ -83,6 +86,7 @@ def export(model: str, output: Path, settings: ExportSettings) -> ExportResult:
             proof = _Proof(
                 source=source,
                 named=named,
+                rows=rows,
                 readings=[source.reader.read(row) for row in rows],
                 reference=scores_of(source, source, named),
                 threads=threads,
@@ -101,7 +105,7 @@ def _candidates(
 ) -> tuple[list[Candidate], dict[str, str]]:
     """Every file, made in a folder of its own and measured, and why others could not be made."""
     source = proof.source
-    rows = calibration_texts(source, proof.named)
+    rows = calibration_texts(source, proof.named, compared=proof.rows)
     texts = [text_of(row) for row in rows]
     making = Making(source, place, [source.reader.read(row) for row in rows], texts)
     found, failed = [], {}
@@ -138,7 +142,7 @@ def _result(
         times=_torch_times(proof) if settings.timed else None,
         megabytes=sum(one.nbytes for one in source.module.parameters()) / 1e6,
         candidates=tuple(candidates),
-        default=default_format([one for one in candidates if one.file]),
+        default=default_format(candidates, keep=settings.keep),
         left_out=left_out,
         reading=_reading(source),
         origins=origins_of_model(source.name),
@@ -222,6 +226,8 @@ def _write(result: ExportResult, source: Source, place: Path, output: Path) -> N
             for name, content in texts.items():
                 (part / name).write_text(content, encoding="utf-8")
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        change = "make room, and export again" if full else "export again to another folder"
         raise ExportError(
-            f"the files could not be written to {output}: {error}; make room, and export again"
+            f"the files could not be written to {output}: {error}; {change}"
         ) from error

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from ..errors import ExportError
@@ -15,19 +15,26 @@ from ..evaluation.finetune import SeedScore
 from ..evaluation.tasks import Task
 from ..models.task_heads import TaskHead
 from ..run.task_batches import Reader
-from ..system.int8_range import int8_range
 from ..tokenization.chat import tokenize_said
 from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
 from ..tokenization.text_bytes import tokenize_texts
-from .batches import Given, example_of, outputs_of
+from .batches import (
+    Given,
+    check_batch_size,
+    example_of,
+    given_texts,
+    outputs_of,
+    rows_of_words,
+)
 from .engines import open_file
 from .formats import FORMATS
 from .gguf_files.llama_cpp_file import LlamaCppFile
-from .results import RESULT
+from .results import RESULT, chosen_format
 from .scores import FileEncoder, score_of_file
 
 _VERSION_KEY = "limbeck_export"
+_NO_TEXT = "there is no text; give one at least"
 
 
 def is_exported(name: str) -> bool:
@@ -65,7 +72,7 @@ class ExportedModel:
                 f"{str(folder)!r} has no {RESULT} of `limbeck export`; export the model first"
             )
         self.kind: str = result["kind"]
-        self.format = _chosen(str(folder), result, format)
+        self.format = chosen_format(str(folder), result, format)
         self._file = open_file(Path(folder) / FORMATS[self.format].file, threads)
         self.name = str(folder)
         said = result["reading"]
@@ -81,46 +88,63 @@ class ExportedModel:
         """What a classifier, tagger, scoring or language model says of texts.
 
         Args:
-            texts: Texts, pairs (tuples of two texts) or the words of a text (lists).
+            texts: Each a text, or a pair (a tuple or list of two texts). For a tagger each is a
+                list of words, or a text, which `data.words.words_of` splits into words.
             batch_size: Texts at once, of similar length.
 
         Returns:
-            An array [texts, classes]; of a tagger a list of arrays [words, tags], of a language
-            model a list of arrays [tokens, vocabulary].
+            An array [texts, classes]; of a tagger a list of arrays [words, tags], NaN in the rows
+            of words that were truncated or have no token; of a language model a list of arrays
+            [tokens, vocabulary].
 
         Raises:
-            ExportError: The model gives no logits.
+            ExportError: The model gives no logits, or something else is given.
         """
         if self.kind in ("vectors", "body"):
             own = "encode" if self.kind == "vectors" else "hidden_states"
             raise ExportError(f"the model has no logits (its kind is {self.kind}); use {own}")
         found = self._outputs(texts, batch_size)
-        return self._stacked(found) if self.kind == "sequence" else found
+        if self.kind != "sequence":
+            return found
+        if not found:
+            raise ExportError(_NO_TEXT)
+        return np.stack(found)
 
     def encode(
-        self, texts: Sequence[str], *, prompt: str | None = None, batch_size: int = 32
-    ) -> Float[ndarray, "texts width"]:
+        self, texts: str | Sequence[str], *, prompt: str | None = None, batch_size: int = 32
+    ) -> ndarray:
         """The vectors of texts, pooled and scaled as the model says.
 
         Args:
-            texts: Longer ones than the model reads are truncated at their end.
-            prompt: The name of one of the model's prompts, or a text that is put before each; by
-                default the model's own, if it has one.
+            texts: Several, or one. Longer ones than the model reads are truncated at their end.
+            prompt: The name of one of the model's prompts, or a text that is put before each, as
+                `limbeck evaluate` reads them; by default the model's own, if it has one.
             batch_size: Texts at once, of similar length.
 
+        Returns:
+            An array [texts, width]; of one text [width].
+
         Raises:
-            ExportError: The model gives no vectors of texts.
+            ExportError: The model gives no vectors of texts, or something else is given.
+            ModelError: The model has no prompt of that name.
+            EvaluationError: A text has no tokens, or a vector is not finite.
         """
         if self.kind != "vectors":
             own = "hidden_states" if self.kind == "body" else "logits"
             raise ExportError(
                 f"the model makes no vectors of texts (its kind is {self.kind}); use {own}"
             )
-        before = self._default_prompt if prompt is None else self._prompts.get(prompt, prompt)
-        given = [before + text for text in texts]
-        if self._lowercase:
-            given = [text.lower() for text in given]
-        return self._stacked(self._outputs(given, batch_size))
+        check_batch_size(batch_size)
+        if isinstance(texts, str):
+            [one] = self.encode([texts], prompt=prompt, batch_size=batch_size)
+            return np.asarray(one)
+        given = given_texts(texts)
+        if wrong := [text for text in given if not isinstance(text, str)]:
+            raise ExportError(f"{wrong[0]!r:.60} is given as a text, and a string is needed")
+        if not given:
+            raise ExportError(_NO_TEXT)
+        encoder = self._encoder
+        return encoder.encode(given, prompt=encoder.prompt(prompt), batch_size=batch_size)
 
     def hidden_states(self, texts: Sequence[Given], *, batch_size: int = 32) -> list[ndarray]:
         """The last hidden states of each text, [tokens, hidden].
@@ -130,7 +154,7 @@ class ExportedModel:
             batch_size: Texts at once, of similar length.
 
         Raises:
-            ExportError: The model gives something else.
+            ExportError: The model gives something else, or something else is given.
         """
         if self.kind != "body":
             own = "encode" if self.kind == "vectors" else "logits"
@@ -189,6 +213,10 @@ class ExportedModel:
                 f"{self.name!r} makes no vectors of texts (its kind is {self.kind}); export a"
                 " folder of sentence-transformers"
             )
+        return self._encoder
+
+    @cached_property
+    def _encoder(self) -> FileEncoder:
         one = self._file(dict.fromkeys(self._file.inputs, np.ones((1, 1), np.int64)))
         return FileEncoder(
             name=self.name,
@@ -221,35 +249,34 @@ class ExportedModel:
             f" {self.kind}); score vectors with --similarity, or export a model with a head"
         )
 
-    def score(self, task: Task, *, max_length: int = 2**20) -> SeedScore:
+    def score(self, task: Task, *, max_length: int | None = None) -> SeedScore:
         """The score of the model's own head on the test rows of a task.
 
         Args:
             task: With all labels of the head.
-            max_length: Tokens of a row at most; never more than the model reads.
+            max_length: Tokens of a row at most, never more than the model reads; None for all that
+                it reads.
 
         Raises:
             ExportError: The model has no head.
             EvaluationError: A number is not finite.
         """
         head = self.need_head()
-        reader = replace(self._reader, limit=min(max_length, self.max_length))
+        reader = replace(self._reader, limit=min(max_length or self.max_length, self.max_length))
         return score_of_file(self._file, reader, head, task)
 
     def _outputs(self, texts: Sequence[Given], batch_size: int) -> list[ndarray]:
-        readings = [self._reader.read(example_of(text)) for text in texts]
+        check_batch_size(batch_size)
+        of_words = self.kind == "token"
+        rows = [example_of(text, of_words=of_words) for text in given_texts(texts)]
+        readings = [self._reader.read(row) for row in rows]
         found = outputs_of(self._file, self._reader, readings, size=batch_size)
-        if self.kind != "token":
+        if not of_words:
             return found
         return [
-            output[np.array(one.begins) >= 0] if one.words else output
-            for output, one in zip(found, readings, strict=True)
+            rows_of_words(output, reading, len(row.words or ()))
+            for output, reading, row in zip(found, readings, rows, strict=True)
         ]
-
-    def _stacked(self, found: list[ndarray]) -> ndarray:
-        if not found:
-            raise ExportError("there is no text; give one at least")
-        return np.stack(found)
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
@@ -259,29 +286,3 @@ def _result(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get(_VERSION_KEY) == 1 else None
-
-
-def _chosen(folder: str, result: dict[str, Any], wanted: str | None) -> str:
-    """The format whose file runs."""
-    there = {one["format"]: one for one in result["candidates"] if one["file"]}
-    if not there:
-        raise ExportError(
-            f"{folder!r} holds no model file: none kept enough of its model (see export.md); export"
-            " again with a lower --keep, or with --force"
-        )
-    if wanted is not None:
-        if wanted not in there:
-            raise ExportError(
-                f"{folder!r} has no file of the format {wanted!r}; it has {', '.join(there)}"
-            )
-        return wanted
-    default: str = result["default"]
-    saturates = int8_range().reduced and there[default]["exact_on"] != "any processor"
-    others = [name for name in there if not FORMATS[name].saturates]
-    return min(others, key=lambda name: _seconds(there[name])) if saturates and others else default
-
-
-def _seconds(candidate: dict[str, Any]) -> float:
-    """The time of the quickest forward; 0 where it was not measured."""
-    times = candidate["times"]
-    return min(row[2] for row in times["rows"]) if times else 0.0

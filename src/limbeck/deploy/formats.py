@@ -122,14 +122,14 @@ def formats_of(kind: str, wanted: Iterable[str] | None) -> tuple[list[str], dict
         wanted: Their names; None for all that suit the model and can be made here.
 
     Returns:
-        Names, and reasons by the names of those that are left out.
+        Names, each once, and reasons by the names of those that are left out.
 
     Raises:
         ExportError: A wanted format does not suit the model, or none is left.
         MissingExtraError: The packages of a wanted format are not installed.
     """
     chosen, left_out = [], {}
-    for name in FORMATS if wanted is None else wanted:
+    for name in FORMATS if wanted is None else dict.fromkeys(wanted):
         form = FORMATS[name]
         if form.kinds and kind not in form.kinds:
             reason = f"is for models of the kind {' or '.join(form.kinds)}, and this is {kind}"

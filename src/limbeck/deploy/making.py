@@ -56,7 +56,8 @@ class Making:
     Attributes:
         source: The model.
         place: A folder for what is made once and used for several files.
-        calibration: Texts that ranges of activations are read off; none of them is scored.
+        calibration: Texts that ranges of activations are read off; none of them is scored or
+            compared.
         texts: The same as they were written.
         int8: How weights are rounded to 8 bits.
     """

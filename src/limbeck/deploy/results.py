@@ -1,11 +1,14 @@
-"""What was measured of each file, as plain results, and the verdict."""
+"""What was measured of each file, as plain results, the verdict, and the choice of a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..errors import ExportError
 from ..export.origin import Origin
 from ..reports.task_results import Interval
+from ..system.int8_range import int8_range
+from .formats import FORMATS
 
 VERSION = 1  # of export.json
 RESULT = "export.json"
@@ -217,14 +220,63 @@ def verdict_of(
     return (f"written by --force: {less}", True) if force else (f"not written: {less}", False)
 
 
-def default_format(written: Sequence[Candidate]) -> str | None:
-    """The written file that is fastest for one text, or the smallest where none was timed."""
+def default_format(candidates: Sequence[Candidate], *, keep: float) -> str | None:
+    """The written file that is fastest for one text, or the smallest where none was timed.
+
+    Files that are written by `--force` alone are only chosen where there are no others.
+
+    Args:
+        candidates: All that were made.
+        keep: The least share that a file must keep.
+    """
+    written = [one for one in candidates if one.file]
+    written = [one for one in written if one.kept >= keep] or written
     if not written:
         return None
     timed = [(min(row[2] for row in one.times.rows), one) for one in written if one.times]
     if timed:
         return min(timed, key=lambda pair: pair[0])[1].format
     return min(written, key=lambda one: one.megabytes).format
+
+
+def chosen_format(folder: str, result: Mapping[str, Any], wanted: str | None) -> str:
+    """The format whose file runs on this processor.
+
+    Args:
+        folder: For messages.
+        result: As it stands in export.json.
+        wanted: The format that is named; None for the default, or another where that may saturate.
+
+    Raises:
+        ExportError: There is no such file, or none at all.
+    """
+    there = {one["format"]: one for one in result["candidates"] if one["file"]}
+    if not there:
+        raise ExportError(
+            f"{folder!r} holds no model file: none kept enough of its model (see export.md); export"
+            " again with a lower --keep, or with --force"
+        )
+    if wanted is not None:
+        if wanted not in there:
+            raise ExportError(
+                f"{folder!r} has no file of the format {wanted!r}; it has {', '.join(there)}"
+            )
+        return wanted
+    default: str = result["default"]
+    if not int8_range().reduced or there[default]["exact_on"] == "any processor":
+        return default
+    # A file that --force wrote is no better than one that may saturate, unless it keeps as much.
+    least = min(result["keep"], there[default]["kept"])
+    others = [
+        name for name, one in there.items() if not FORMATS[name].saturates and one["kept"] >= least
+    ]
+    return min(others, key=lambda name: _seconds(there[name]), default=default)
+
+
+def _seconds(candidate: Mapping[str, Any]) -> float:
+    """The time of the quickest forward; 0 where it was not measured."""
+    times = candidate["times"]
+    return min(row[2] for row in times["rows"]) if times else 0.0
 
 
 def _share(score: float, reference: float) -> float:

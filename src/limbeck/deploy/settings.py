@@ -1,5 +1,6 @@
 """What `limbeck export` is told, checked before torch or a model is loaded."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class ExportSettings:
 
         Raises:
             ExportError: A format is not known, a number is out of its range, or the folder holds
-                something.
+                something or cannot be made.
             MissingExtraError: The packages of a named format are not installed.
         """
         if self.formats is not None:
@@ -51,8 +52,28 @@ class ExportSettings:
             )
         if self.threads is not None and self.threads < 1:
             raise ExportError(f"--threads is {self.threads}; give 1 or more")
+        _check_place(output)
         if output.is_file() or (output.is_dir() and any(output.iterdir())):
             what = "is a file" if output.is_file() else "is not empty"
             raise ExportError(f"{str(output)!r} {what}, and nothing is replaced; name a new folder")
         for name in self.formats or ():
             need_engine(FORMATS[name].engine, f"the format {name}")
+
+
+def _check_place(output: Path) -> None:
+    """See that a folder can be made, which is done last, when all files are.
+
+    Raises:
+        ExportError: It would lie below a file, or in a folder that must not be written to.
+    """
+    # Of the parents, as the folder appears under another name first.
+    above = next(one for one in output.absolute().parents if os.access(one, os.F_OK))
+    if not above.is_dir():
+        raise ExportError(
+            f"{str(output)!r} cannot be made, as {str(above)!r} is no folder; name another place"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ExportError(
+            f"{str(output)!r} cannot be made, as {str(above)!r} must not be written to; name"
+            " another place, or change its permissions"
+        )

@@ -160,6 +160,11 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
             f"{task.name} has {len(task.train)} training rows and {len(task.test)} test rows; give"
             " at least one of each"
         )
+    if task.kind is TaskKind.CLASSIFICATION and len(task.labels) < 2:
+        raise EvaluationError(
+            f"all rows of {task.name} have the label {task.labels[0]!r}; a classifier needs rows of"
+            " two labels or more"
+        )
     if settings.search:
         raise EvaluationError(
             "one fine-tuning has one learning rate; take the settings that search() returns, or"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import DataError
 from .leaks import hash_of
+from .task_rows import numbers_hint
 from .tasks import Example
 
 
@@ -43,10 +44,11 @@ def hold_out(
     found: dict[str, list[Example]] = {split: [] for split in ("train", *fractions)}
     for number, row in enumerate(rows):
         found[taken.get(number, "train")].append(row)
+    labels = {row.label for row in rows if isinstance(row.label, str)}
     if empty := [split for split, some in found.items() if not some]:
         raise DataError(
             f"{where} has {len(rows)} row(s), of which none is left for {' and '.join(empty)}; give"
-            " more rows of each label, or files for the splits"
+            f" more rows of each label, or files for the splits{numbers_hint(labels)}"
         )
     return found
 

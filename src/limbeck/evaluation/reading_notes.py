@@ -1,18 +1,24 @@
 """Notes on texts of a task that a tokenizer cannot read exactly as they stand in the file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedTokenizerFast
 
 from ..tokenization.plain_text import count_spelled, plain_tokenizer, spelled_note
-from .examples import encode_example
+from .examples import encode_example, read_example
 from .tasks import Example, Task, TaskKind
 
 _WHOLE = 2**31  # tokens: nothing is truncated
 
 
-def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Notes on texts that spell special tokens, and on texts that become no token at all."""
+def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast, *, max_length: int) -> list[str]:
+    """Notes on texts that spell special tokens, become no token at all, or are not read whole.
+
+    Args:
+        task: With its rows.
+        tokenizer: Of the model.
+        max_length: Tokens of a row that are read at most.
+    """
     rows = [*task.train, *task.test]
     notes = spelled_note(task.name, count_spelled(tokenizer, _texts(rows)))
     if task.kind is TaskKind.GENERATION:
@@ -25,7 +31,27 @@ def reading_notes(task: Task, tokenizer: PreTrainedTokenizerFast) -> list[str]:
             f"{task.name}: of {len(empty):,} of {len(rows):,} rows the tokenizer leaves a {what}"
             f" without any token, first {empty[0].place}{then}"
         )
-    return notes
+    return notes + truncation_notes(task.name, rows, tokenizer, max_length=max_length)
+
+
+def truncation_notes(
+    name: str, rows: Sequence[Example], tokenizer: PreTrainedTokenizerFast, *, max_length: int
+) -> list[str]:
+    """A note on how many rows are longer than what is read of them, or nothing.
+
+    Args:
+        name: Of the rows.
+        rows: Of a task.
+        tokenizer: Of the model.
+        max_length: Tokens of a row that are read at most.
+    """
+    long = [row for row in rows if len(read_example(row, tokenizer, _WHOLE).ids) > max_length]
+    if not long:
+        return []
+    return [
+        f"{name}: {len(long):,} of {len(rows):,} rows have more than {max_length} tokens, first"
+        f" {long[0].place}; what is beyond is not read: raise max_length if it matters"
+    ]
 
 
 def _texts(rows: list[Example]) -> Iterator[str]:

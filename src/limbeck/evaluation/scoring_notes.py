@@ -14,6 +14,15 @@ def scoring_notes(task: Task) -> list[str]:
     mine: its labels are whole numbers (0, 1), so it is scored as regression ...
     """
     notes = [f"{task.name}: {note}" for note in task.notes]
+    alike: dict[str, list[str]] = {}
+    for label in task.labels:
+        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
+    notes += [
+        f"{task.name}: its labels {', '.join(map(repr, some))} differ in spaces or capitals alone"
+        " and are several classes; write them alike if they are one"
+        for some in alike.values()
+        if len(some) > 1
+    ]
     said = isinstance(task.source, RowSource) and task.source.problem_type is not None
     if task.kind is not TaskKind.REGRESSION or said or task.scored_as in TASKS:
         return notes  # the labels of a published regression task are numbers

@@ -12,6 +12,7 @@ from ..errors import DataError
 from .tasks import Example, TaskKind
 
 # Of a row of messages with references; whatever else it has is not read.
+_NAMED = 6  # labels, in a message
 _CHAT_FIELDS = ("prompt", "references", "document", "system", "tools")
 
 
@@ -96,6 +97,8 @@ def _refuse(fields: set[str], beside: str, place: str) -> None:
 
 
 def _label(value: Any, place: str) -> str | float | None:
+    if isinstance(value, str) and not value.strip():
+        raise DataError(f"{place}: `label` is empty; give a label, or leave the row out")
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -117,7 +120,10 @@ def _check_words(words: Any, tags: Any, place: str) -> None:
         if values is None and name == "tags":
             continue  # of an unlabelled row
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise DataError(f"{place}: `{name}` is {values!r:.60}; give a list of strings")
+            numbers = isinstance(values, list) and any(isinstance(value, int) for value in values)
+            hint = " (`labels` names tags that are numbers, in rows without a `label`)"
+            hint = hint if name == "tags" and numbers else ""
+            raise DataError(f"{place}: `{name}` is {values!r:.60}; give a list of strings{hint}")
     if not words or (tags is not None and len(words) != len(tags)):
         counted = f" and {len(tags)} tags" if tags is not None else ""
         raise DataError(
@@ -174,12 +180,28 @@ def choices(
     """
     known, found = (Counter(_values(rows, field)) for rows in (train, test))
     if unknown := found.keys() - known.keys():
-        counts = ", ".join(f"{name!r} ({found[name]} times)" for name in sorted(unknown))
+        named = sorted(unknown)
+        counts = ", ".join(f"{name!r} ({found[name]} times)" for name in named[:_NAMED])
+        counts += f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         raise DataError(
             f"{scored} has {field} {counts} that the training file lacks; correct them, or add"
-            " training rows"
+            f" training rows{numbers_hint(known)}"
         )
     return tuple(sorted(known))
+
+
+def numbers_hint(labels: Iterable[str]) -> str:
+    """The end of a message about labels that are read as classes, where they look like scores.
+
+    >>> numbers_hint(["4.2", "0.5"]), numbers_hint(["good", "1"])
+    ('; they are numbers read as classes: problem_type: regression scores them as numbers', '')
+    """
+    try:
+        whole = all(float(label).is_integer() for label in labels)
+    except ValueError:
+        return ""
+    said = "they are numbers read as classes: problem_type: regression scores them as numbers"
+    return "" if whole else f"; {said}"
 
 
 def _values(rows: Iterable[Example], field: str) -> Iterator[str]:

@@ -276,6 +276,5 @@ def _read(files: Sequence[Path], renamed: Mapping[str, str]) -> dict[str, Tensor
 def _reason(error: BaseException) -> str:
     """An error of transformers in one line: its first names the field, its second the problem."""
     lines = [line.strip() for line in str(error).strip().splitlines()[:2]]
-    return (
-        " ".join(lines if lines and lines[0].endswith(":") else lines[:1]) or type(error).__name__
-    )
+    said = " ".join(lines if lines and lines[0].endswith(":") else lines[:1])
+    return said.rstrip(".") or type(error).__name__

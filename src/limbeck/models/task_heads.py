@@ -147,13 +147,17 @@ def head_missing(head: TaskHead, config: Any) -> str | None:
     )
 
 
-def label_problem(given: Sequence[str], known: Sequence[str], whose: str) -> str | None:
+def label_problem(
+    given: Sequence[str], known: Sequence[str], whose: str, *, how: str | None = None
+) -> str | None:
     """Why labels cannot be found among those of a head; None where all of them can.
 
     Args:
         given: Labels of rows.
         known: Labels of the head.
         whose: Whose head it is, as "the teacher".
+        how: To say which label is which, where the head's have no names; by default as a recipe
+            does.
     """
     lacking = [label for label in given if label not in known]
     if not lacking:
@@ -162,7 +166,7 @@ def label_problem(given: Sequence[str], known: Sequence[str], whose: str) -> str
     if all(_UNNAMED.fullmatch(label) for label in known):
         return (
             f"labels are matched by name: {sets}, which are no names; say which is which"
-            f" (`teacher: {{labels: {{{known[0]}: {given[0]}, ...}}}}`)"
+            f" ({how or f'`teacher: {{labels: {{{known[0]}: {given[0]}, ...}}}}`'})"
         )
     return f"labels are matched by name: {sets}; the latter lacks {listed(lacking)}"
 

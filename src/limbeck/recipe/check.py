@@ -31,19 +31,21 @@ from .prompts import (
     prompt_problems,
     template_problems,
     template_warnings,
+    unread_warnings,
 )
 from .schema import DataPart, Recipe, TrainingPart
 from .server import server_problems
 from .setup import Setup
 from .sides import Models, ModelSide
 from .stages import BuiltStage, build_stages
-from .task import find_task, rows_warnings
+from .task import NO_ROWS, find_task, rows_warnings
 from .task_rows import TaskRows
 from .tokenizers import (
     coverage_problems,
     initialization_problems,
     normalizer_warnings,
     spelled_warnings,
+    truncation_warnings,
 )
 from .vectors import vector_problems
 
@@ -87,8 +89,8 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
             warnings += more
         problems += _reading_problems(models, parsed.data)
         stages, found = build_stages(parsed.stages, models, parsed.data, rows)
-        if task.problems:  # which is why no model has the head of a task
-            found = [(field, said) for field, said in found if said != NO_HEAD]
+        if task.problems:  # which is why no model has the head of a task, and there are no rows
+            found = [(field, said) for field, said in found if said not in (NO_HEAD, NO_ROWS)]
         problems += [problem for problem in found if problem not in problems]
     if models:
         problems += _problems_of_models(parsed, models, stages)
@@ -209,10 +211,12 @@ def _warnings(
 ) -> list[str]:
     """What may be meant, and is worth a look."""
     return [
+        *unread_warnings(recipe.data),
         *template_warnings(models, recipe.data),
         *ends_warnings(recipe, models),
         *normalizer_warnings(models, recipe.student, recipe.data),
         *spelled_warnings(models, recipe.data),
+        *truncation_warnings(models, recipe.data, rows),
         *task_warnings(recipe.evaluation, rows),
         *learned_warnings(recipe.data, recipe.evaluation),
         *window_warnings(models, stages),

@@ -73,6 +73,14 @@ def factor_stage_problems(stages: Sequence[StagePart], part: LowRankPart | None)
         for number, stage in enumerate(stages)
         if adapted and stage.quantization_aware
     ]
+    if part is not None and part.kind == "factorize" and part.export == "dense":
+        message = "rounds each of the two thin matrices, and `low_rank: {export: dense}` multiplies"
+        message += " them before the file is rounded; leave it out, or export low_rank"
+        problems += [
+            (f"stages.{number}.quantization_aware", message)
+            for number, stage in enumerate(stages)
+            if stage.quantization_aware
+        ]
     return problems + [
         (
             f"stages.{number}.trainable",
@@ -97,7 +105,13 @@ def frozen_problems(
     stages: Sequence[Stage], part: LowRankPart | None, training: TrainingPart
 ) -> list[Problem]:
     """A precision for frozen weights where every weight is trained in some stage."""
-    if training.frozen_dtype != "bfloat16" or only_low_rank(stages, part):
+    if training.frozen_dtype != "bfloat16":
+        return []
+    if part is not None and part.kind == "lora" and part.export == "adapters":
+        message = "rounds the weights that the adapters learn beside, and adapters are saved for"
+        message += " the model as it is; take auto, or float32"
+        return [("training.frozen_dtype", message)]
+    if only_low_rank(stages, part):
         return []
     message = "rounds weights that are never trained, but here all are (or a stage rounds them"
     message += " itself); leave it out, or train low-rank layers or adapters alone in every stage"

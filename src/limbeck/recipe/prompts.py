@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..data.chats import Conversation
 from ..data.corpus import held_out_below, is_held_out
-from ..data.prompts import Prompt, read_prompts
+from ..data.prompts import Prompt, name_of_prompts, read_prompts, unread_columns
 from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
 from ..generation.ends import ends_notes, ends_of
@@ -77,6 +77,17 @@ def _conversations(data: DataPart) -> Iterator[Conversation]:
             yield from filter(None, (row.conversation for row in read_prompts(location)))
         except LimbeckError:
             continue  # is refused with its own place
+
+
+def unread_warnings(data: DataPart) -> list[str]:
+    """Columns of prompts that are not read, which may hold a part of the question."""
+    found = {name_of_prompts(place): unread_columns(place) for place in data.prompts}
+    return [
+        f"{name} has columns that are not read ({', '.join(columns[:8])}); what belongs to a"
+        " question must stand in it"
+        for name, columns in found.items()
+        if columns
+    ]
 
 
 def template_warnings(models: Models, data: DataPart) -> list[str]:

@@ -18,6 +18,7 @@ from ..models.task_heads import (
     listed,
     no_head_of_task,
 )
+from ..objectives.class_labels import ClassLabels
 from ..objectives.contract import Objective
 from ..objectives.margin_mse import MarginMse
 from ..training.stage import Stage
@@ -27,6 +28,7 @@ from .sides import Models, ModelSide
 from .stage_part import AlignmentPart, StagePart
 from .task_rows import TaskRows, rows_of
 
+NO_ROWS = "counts rows of a task, which this stage does not read; give tokens or max_steps"
 _PREDICTS: dict[str, Literal["label", "tags"]] = {"sequence": "label", "token": "tags"}
 
 
@@ -81,6 +83,9 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
     if theirs is not None and rows.task:
         problems += _teacher_problems(theirs, rows)
     wanted = theirs or _head_of_rows(rows)
+    if rows.task and rows.task.kind is TaskKind.CLASSIFICATION and len(rows.labels) == 1:
+        message = f"has one label alone, {rows.labels[0]!r}; a classifier needs rows of two or more"
+        problems.append(("data.task", message))
     if problems:
         return FoundTask(models, None, problems, warnings)
     if wanted is None:  # objectives that need a head say so
@@ -101,6 +106,11 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
     if rows.dropped:
         warnings.append(
             f"{rows.dropped} rows without labels are left out: they are among the scored rows"
+        )
+    if rows.unread:
+        warnings.append(
+            f"{rows.unread} rows of `data.rows` have labels or tags, which are not read: the"
+            " teacher gives them; rows whose labels are learned are those of `data.task`"
         )
     return FoundTask(replace(models, student=student, teacher=taught), rows, problems, warnings)
 
@@ -152,7 +162,17 @@ def rows_of_stage(
 ) -> TaskRows | None:
     """The rows that a stage reads: where its objectives need the head, or there is no text."""
     needed = any(objective.student_needs().class_logits for objective in objectives.values())
-    return rows if needed or not (data.text or data.prompts) else None
+    if rows is None or not (needed or not (data.text or data.prompts)):
+        return None
+    return rows.labelled if learns_labels_alone(objectives.values()) else rows
+
+
+def learns_labels_alone(objectives: Iterable[Objective]) -> bool:
+    """Whether a row without a label would teach nothing."""
+    given = [*objectives]
+    return bool(given) and all(
+        isinstance(one, ClassLabels) and one.labels_from == "gold" for one in given
+    )
 
 
 def rows_problems(
@@ -166,8 +186,7 @@ def rows_problems(
     """What has no place in a stage that reads rows of a task, or in one that does not."""
     place = f"stages.{number}"
     if rows is None:
-        message = "counts rows of a task, which this stage does not read; give tokens or max_steps"
-        found = [(f"{place}.num_train_epochs", message)] if part.num_train_epochs else []
+        found = [(f"{place}.num_train_epochs", NO_ROWS)] if part.num_train_epochs else []
     else:
         message = "has no place in a stage that reads the rows of a task; leave it out"
         given = ("policy", "masking")
@@ -177,6 +196,11 @@ def rows_problems(
         elif part.alignment not in (None, AlignmentPart()):
             message = "must be match, without options, in a stage that reads the rows of a task"
             found.append((f"{place}.alignment", message))
+        if not (rows.train and rows.held_out):
+            message = f"learns from labels alone, and of the rows with labels {len(rows.train)} are"
+            message += f" left to learn from and {len(rows.held_out)} held out; give rows with"
+            message += " labels (`data.task`), or hold more of them out (`data.held_out.fraction`)"
+            found.append((f"{place}.objectives", message))
         if part.tokens is not None:
             message = "is for text; of rows give num_train_epochs, or max_steps"
             found.append((f"{place}.tokens", message))
@@ -223,6 +247,12 @@ def rows_warnings(rows: TaskRows | None, stages: Sequence[Stage]) -> list[str]:
         for stage in stages
         if stage.rows and stage.batch_size > len(rows.train)
     ]
+    pairs = sum(row.text_pair is not None for row in rows.train)
+    if rows.kind == "sequence" and 0 < pairs < len(rows.train):
+        few.append(
+            f"{pairs} of {len(rows.train)} rows are pairs of texts, and the others single texts; a"
+            " model of one kind has not learned the other"
+        )
     if not any(compares_pairs(stage.objectives.values()) for stage in stages):
         return few
     alone = rows_alone(query_numbers([row.text for row in rows.train]))

@@ -31,6 +31,7 @@ class TaskRows:
         train: Rows that are learned from, labelled ones first.
         held_out: Rows that losses are measured on, and temperatures are fitted to.
         dropped: Rows without labels that are left out, because they are scored.
+        unread: Rows of `data.rows` that have a label or tags, which are not read.
     """
 
     task: Task | None
@@ -38,6 +39,16 @@ class TaskRows:
     train: Sequence[Example]
     held_out: Sequence[Example]
     dropped: int
+    unread: int = 0
+
+    @property
+    def labelled(self) -> "TaskRows":
+        """The rows whose label or tags are known."""
+        train, held_out = (
+            [row for row in rows if row.label is not None or row.tags is not None]
+            for rows in (self.train, self.held_out)
+        )
+        return replace(self, train=train, held_out=held_out)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -99,6 +110,8 @@ def rows_of(
     if kind == "sequence":
         labelled = [_whole(row) for row in labelled]
     more = [row for source in data.rows for row in load_rows(source)]
+    unread = sum(row.label is not None or row.tags is not None for row in more)
+    more = [replace(row, label=None, tags=None) for row in more]
     if task is None and kind is None:  # texts alone: nothing is said of a pair
         more = [text for row in more for text in _texts(row)]
     more, dropped = without_scored(more, task.test) if task else (more, 0)
@@ -107,7 +120,7 @@ def rows_of(
         more, others = without_scored(more, task.test) if task else (more, 0)
         dropped += others
     train, held_out = _split([*labelled, *more], data.held_out.fraction)
-    return TaskRows(task, kind, train, held_out, dropped)
+    return TaskRows(task, kind, train, held_out, dropped, unread)
 
 
 def text_of(row: Example) -> str:
@@ -157,10 +170,7 @@ def _as_words(row: Example) -> list[Example]:
     """The texts of a row as words, of which a tagger says something; rows of words as they are."""
     if row.words is not None:
         return [row]
-    return [
-        replace(text, text=None, label=None, words=words_of(text.text or ""))
-        for text in _texts(row)
-    ]
+    return [replace(text, text=None, words=words_of(text.text or "")) for text in _texts(row)]
 
 
 def _texts(row: Example) -> list[Example]:

@@ -6,6 +6,7 @@ from itertools import islice
 from ..data.prompts import path_of_prompts, read_prompts
 from ..data.text import read_documents
 from ..errors import Problem
+from ..evaluation.reading_notes import truncation_notes
 from ..objectives.logits import vocabularies_differ
 from ..tokenization.normalizers import distinguished_by_one, share_normalized_differently
 from ..tokenization.plain_text import count_spelled, spelled_note
@@ -48,6 +49,16 @@ def coverage_problems(
             )
             problems.append(("student.tokenizer", message))
     return problems
+
+
+def truncation_warnings(models: Models, data: DataPart, rows: TaskRows | None) -> list[str]:
+    """Rows of which the student reads the beginning alone, among some of them."""
+    if rows is None:
+        return []
+    some = rows.train[:_DOCUMENTS_LOOKED_AT]
+    name = "data.rows" if data.task is None else "data.task"
+    tokenizer = models.student.tokenizer
+    return truncation_notes(name, some, tokenizer, max_length=data.max_length)
 
 
 def spelled_warnings(models: Models, data: DataPart) -> list[str]:

@@ -53,6 +53,10 @@ def vector_problems(
     except LimbeckError as error:
         return [("teacher.model", str(error))]
     problems: list[Problem] = []
+    if data.task is not None and not any(s.student_needs().class_logits for s in stages):
+        message = "has classes, tags or scores, which no stage learns beside the vectors; give the"
+        message += " texts as `data.rows`, or add `class_logits` or `class_labels`"
+        problems.append(("data.task", message))
     if part.prompt and part.prompt.isidentifier() and part.prompt not in _prompts(part):
         known = ", ".join(_prompts(part)) or "it has none"
         message = (

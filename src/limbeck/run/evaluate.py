@@ -55,7 +55,7 @@ def evaluate_model(
     warning = emulation_warning(choose_precision(part.finetuning.precision, device), device)
     if warning and tasks:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
-    for note in _task_notes(model, tokenizer, loaded):
+    for note in task_notes(model, tokenizer, loaded, max_length=part.finetuning.max_length):
         console.print(note, highlight=False, soft_wrap=True)
     scores: dict[str, TaskScore] = {}
     for group in learned_together(loaded):
@@ -95,9 +95,20 @@ def _loaded(
     return [subsample(t, rows=part.max_train_samples, seed=0, prompts=prompts) for t in loaded]
 
 
-def _task_notes(model: str, tokenizer: PreTrainedTokenizerFast, tasks: list[Task]) -> list[str]:
-    """What a reader must know of labels, and of texts that the model cannot read or end exactly."""
-    notes = [n for t in tasks for n in (*scoring_notes(t), *reading_notes(t, tokenizer))]
+def task_notes(
+    model: str, tokenizer: PreTrainedTokenizerFast, tasks: Sequence[Task], *, max_length: int
+) -> list[str]:
+    """What a reader must know of labels, and of texts that the model cannot read or end exactly.
+
+    Args:
+        model: Its name.
+        tokenizer: Of the model.
+        tasks: That it is scored on.
+        max_length: Tokens of a row that it reads at most.
+    """
+    notes = [note for task in tasks for note in scoring_notes(task)]
+    for task in tasks:
+        notes += reading_notes(task, tokenizer, max_length=max_length)
     if any(task.kind is TaskKind.GENERATION for task in tasks):
         notes += ends_notes(tokenizer, model)
     return notes

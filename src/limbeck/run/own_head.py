@@ -31,8 +31,8 @@ def own_head_scores(
     head = side.head
     if head is None:
         return {}
-    for location in locations:
-        task = task_of_head(head, location, model, split=split)
+    # All first, so that what does not suit the head is refused before anything takes long.
+    for task in [task_of_head(head, location, model, split=split) for location in locations]:
         began = time.perf_counter()
         answers = answers_of(side, task.test, columns_of(head, task), max_length=max_length)
         score = scored(answers, task, seed=0, began=began)
@@ -64,6 +64,7 @@ def task_of_head(
             " (`limbeck evaluate` without --own-head)"
         )
     given = task.labels if head.kind == "sequence" else task.tags
-    if problem := label_problem(given, head.labels, repr(model)):
+    how = "give the task as {path: ..., labels: {0: NAME, ...}}, with the names that the head has"
+    if problem := label_problem(given, head.labels, repr(model), how=how):
         raise EvaluationError(f"{task.name}: {problem}")
     return with_labels_of(head, task)

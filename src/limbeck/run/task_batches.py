@@ -25,8 +25,7 @@ from ..evaluation.tasks import Example
 from ..models.task_heads import TaskHead
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
-from ..recipe.task import compares_pairs
-from ..recipe.task_rows import text_of
+from ..recipe.task import compares_pairs, learns_labels_alone
 from ..recipe.vectors import teacher_prompt
 from ..tokenization.aligned import links_of
 from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
@@ -61,7 +60,8 @@ class Reader:
     def read(self, row: Example) -> Reading:
         """A row in the model's tokens."""
         if self.prompt:
-            row = replace(row, text=f"{self.prompt}{text_of(row)}", words=None)
+            text = row.text or "" if row.words is None else " ".join(row.words)
+            row = replace(row, text=f"{self.prompt}{text}", words=None)
         read = read_example(row, self.tokenizer, self.limit, segments=self.segments)
         return read.without_prompt(len(self.prompt)) if self.prompt else read
 
@@ -253,6 +253,8 @@ def task_batches(
     rows, models = setup.rows, setup.models
     if rows is None:
         raise RecipeError("the recipe has no rows of a task; give `data.task`")
+    if stage is not None and learns_labels_alone(stage.objectives.values()):
+        rows = rows.labelled
     length = setup.recipe.data.max_length
     mine = Reader.of(models.student, length)
     theirs = Reader.of(models.teacher, length) if models.teacher else None

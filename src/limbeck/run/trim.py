@@ -70,7 +70,7 @@ def trim_model(
             not read.
         StudentError: Its answers would be others.
     """
-    check_replaceable(Path(output))
+    check_replaceable(Path(output), model=True)
     name = model_of_run(model)
     if locate(name).endswith(GGUF):
         raise ModelError(

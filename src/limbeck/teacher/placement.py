@@ -125,11 +125,12 @@ def _distributed(
     names = [name for name, _ in layers.named_children()]
     places = [found.get(name, found.get("", "disk")) for name in names]
     if lacking := places.count("disk"):
-        needed = sum(p.numel() * p.element_size() for p in layers.parameters())
+        needed = sum(p.numel() * p.element_size() for p in layers.parameters()) / 1e6
+        held = ", ".join(f"{name}: {size / 1e6:,.1f} MB" for name, size in memory.items())
         raise DeviceError(
-            f"{lacking} of the teacher's {len(names)} layers ({needed / 1e9:.1f} GB in all) fit"
-            " neither into the GPUs nor into the processor's memory; raise teacher.max_memory,"
-            " take a smaller teacher, or ask a server (teacher.server)"
+            f"{lacking} of the teacher's {len(names)} layers ({needed:,.1f} MB in all) fit neither"
+            f" into the GPUs nor into the processor's memory, as far as they may be used ({held});"
+            " raise teacher.max_memory, take a smaller teacher, or ask a server (teacher.server)"
         )
     return [_device(place) for place in places]
 

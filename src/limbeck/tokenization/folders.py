@@ -1,6 +1,7 @@
 """Tokenizer folders for students, learned or trimmed; recipes name them as `student.tokenizer`."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -133,6 +134,17 @@ def trim_vocabulary(
     return _save(found.tokenizer, found.report, Path(output))
 
 
+# What the functions of this module write, and with `trim --with-model` beside it.
+_OF_VOCABULARY = re.compile(
+    r"report\.(json|md)|tokenizer.*\.json|special_tokens_map\.json|added_tokens\.json|vocab\..*"
+    r"|merges\.txt|chat_template\.jinja|.*\.model"
+)
+_OF_MODEL = re.compile(
+    r"(config|generation_config|modules|sentence_.*|config_sentence_transformers)\.json|README\.md"
+    r"|model.*\.safetensors(\.index\.json)?|\d+_\w+"
+)
+
+
 class Trimmed(NamedTuple):
     """A tokenizer with fewer tokens, the one it was, and what is said of it."""
 
@@ -189,8 +201,12 @@ def _some(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
 
 
-def check_replaceable(output: Path) -> None:
+def check_replaceable(output: Path, *, model: bool = False) -> None:
     """Check that a folder, which is replaced as a whole, is empty or was made by this module.
+
+    Args:
+        output: The folder.
+        model: Whether a model is written into it, so that one in it may be replaced.
 
     Raises:
         RecipeError: It holds something else, or is a file.
@@ -198,12 +214,22 @@ def check_replaceable(output: Path) -> None:
     if not output.exists():
         return
     names = {place.name for place in output.iterdir()} if output.is_dir() else {output.name}
-    if names and not {"report.json", "tokenizer.json"} <= names:
-        some = ", ".join(sorted(names)[:5])
+    made = {"report.json", "tokenizer.json"} <= names
+    others = {name for name in names if not (made and _OF_VOCABULARY.fullmatch(name))}
+    if made and model:
+        others = {name for name in others if not _OF_MODEL.fullmatch(name)}
+    if not others:
+        return
+    some = ", ".join(sorted(others)[:5])
+    if made and all(map(_OF_MODEL.fullmatch, others)):
         raise RecipeError(
-            f"{output} would be replaced, and it holds {some}, which is no vocabulary made by this"
-            " command; give a folder that is not there yet"
+            f"{output} would be replaced by a vocabulary alone, and it holds a model ({some}); give"
+            " another folder, or --with-model"
         )
+    raise RecipeError(
+        f"{output} would be replaced, and it holds {some}, which this command has not made; give a"
+        " folder that is not there yet"
+    )
 
 
 def _check_positive(**given: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from ...data.prompts import are_conversations
 from .answers import Answers, parse_location
 
 _OF_DECODERS = 16  # sequences in a step
@@ -31,6 +32,9 @@ def data_section(answers: Answers, *, length: int) -> Section:
     if answers.prompts:
         value["prompts"] = [parse_location(place) for place in answers.prompts]
         why.append("Only responses are predicted; half of max_length is theirs.")
+        if any(map(are_conversations, answers.prompts)):
+            value["chat_template"] = True
+            why.append("Conversations stand in the chat template of the tokenizer.")
     if answers.task and answers.kind in ("classifier", "tagger"):
         value["task"] = parse_location(answers.task)
         why.append("Labels are matched with those of the teacher by name.")

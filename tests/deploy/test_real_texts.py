@@ -1,0 +1,80 @@
+"""Ranges of activations are read off other texts than those on which files are compared."""
+
+import pytest
+
+from limbeck.deploy import real_texts as module
+from limbeck.deploy.real_texts import calibration_texts, real_texts
+from limbeck.deploy.scores import ScoredTasks
+from limbeck.deploy.source import Source
+from limbeck.evaluation.embeddings.files import Pairs
+from limbeck.evaluation.tasks import Example, Task, TaskKind
+from limbeck.recipe.task_rows import TaskRows
+
+NOTHING = ScoredTasks()
+
+
+def source_of(kind):
+    source = object.__new__(Source)  # only its name and kind are read
+    for name, value in (("name", "no-run"), ("kind", kind)):
+        object.__setattr__(source, name, value)
+    return source
+
+
+def labelled(numbers, label="a"):
+    return [Example(text=f"text {number}", label=label) for number in numbers]
+
+
+def said(rows):
+    return {(row.text, row.words) for row in rows}
+
+
+def both(kind, named=NOTHING):
+    source = source_of(kind)
+    compared, whence = real_texts(source, named)
+    return compared, calibration_texts(source, named, compared=compared), whence
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("vectors", 256), ("token", 256), ("causal", 48)])
+def test_lines_of_novels(kind, rows):
+    compared, calibration, whence = both(kind)
+    assert (len(compared), len(calibration)) == (rows, 128)
+    assert not said(compared) & said(calibration)
+    assert "novels" in whence
+
+
+def test_texts_of_pairs():
+    of_novels = tuple(str(row.text) for row in both("vectors")[1][:5])
+    pairs = Pairs("own", ("left",), of_novels)
+    compared, calibration, _ = both("vectors", ScoredTasks(similarity=(pairs,)))
+    assert said(compared) == {("left", None)}
+    assert not said(calibration) & {(text, None) for text in of_novels}
+
+
+def test_training_rows_of_a_task():
+    task = Task(
+        name="own",
+        kind=TaskKind.CLASSIFICATION,
+        headline="accuracy",
+        positive=None,
+        train=labelled(range(400), label="b"),
+        test=labelled(range(300, 1000)),
+        test_split="dev",
+        labels=("a", "b"),
+        tags=(),
+    )
+    compared, calibration, whence = both("sequence", ScoredTasks((task,)))
+    assert "scored rows of own" in whence and len(compared) == 256
+    assert len(calibration) == 128
+    assert said(calibration) <= said(labelled(range(300)))
+
+
+@pytest.mark.parametrize("train", [range(300), range(100, 110)])
+def test_training_rows_of_a_run(monkeypatch, train):
+    """Where all of them are compared, lines of novels take their place."""
+    held_out = labelled(range(100, 200))
+    rows = TaskRows(None, "sequence", labelled(train), held_out, 0)
+    monkeypatch.setattr(module, "_rows_of_run", lambda run: rows)
+    compared, calibration, whence = both("sequence")
+    assert said(compared) == said(held_out) and "held out" in whence
+    assert len(calibration) == 128 and not said(compared) & said(calibration)
+    assert (said(calibration) <= said(labelled(train))) == (len(train) == 300)
