@@ -170,6 +170,19 @@ def test_templates_are_tried_on_every_kind_of_conversation(raw, chats, tmp_path,
     assert "drops a message of the role tool ('a result')" in dict(problems)["data.chat_template"]
 
 
+def test_what_is_not_learned_of_a_conversation_is_said(raw, chats, tmp_path):
+    rows = [json.loads(row) for row in chats.read_text(encoding="utf-8").splitlines()]
+    for row in rows[:7]:
+        row["talk"][1]["reasoning_content"] = "so that it follows"
+    rows = [{**row, "context": "a text that the question is about"} for row in rows]
+    file = tmp_path / "more.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    raw["data"]["prompts"]["path"] = str(file)
+    warned = prepare(raw).warnings
+    assert any("`reasoning_content` of messages (7 of" in said for said in warned)
+    assert any("more has columns that are not read (context)" in said for said in warned)
+
+
 def test_chats_on_the_hub_are_read_once(raw, chats, monkeypatch):
     rows = [json.loads(line) for line in chats.read_text(encoding="utf-8").splitlines()]
     passes = []

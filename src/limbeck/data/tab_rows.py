@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import DataError
 
-SHOWN = 4  # fields, in a message
+SHOWN = 5  # fields of a row in error messages
 
 
 def tab_rows(lines: Iterable[str], file: Path | str) -> Iterator[tuple[list[str], str]]:

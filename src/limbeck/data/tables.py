@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, first_line
 from .lines import LONGEST_LINE, read_lines
 from .remote import is_remote, open_remote
-from .tab_rows import in_quotes, tab_rows
+from .tab_rows import SHOWN, in_quotes, tab_rows
 
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Features
 
 Rows = Iterator[tuple[dict[str, Any], str]]
-_SHOWN = 5  # fields of a row in error messages
 _ROWS_AT_ONCE = 1000
 # How the messages of the csv module begin -> what they mean in a file of texts. The module has one
 # error class for all problems, so only the text distinguishes them; where it is not known, the
@@ -133,14 +132,14 @@ def _csv_rows(file: Path | str, delimiter: str) -> Iterator[tuple[list[str], str
 
 
 def _ragged(row: Sequence[str], header: Sequence[str], where: str) -> str:
-    shown = ", ".join(repr(field[:40]) for field in row[:_SHOWN])
-    more = ", ..." if len(row) > _SHOWN else ""
+    shown = ", ".join(repr(field[:40]) for field in row[:SHOWN])
+    more = ", ..." if len(row) > SHOWN else ""
     counts = f"has {len(row)} field(s) ({shown}{more}), and the header {len(header)}"
     if len(row) < len(header):
         advice = "give the row a value for every column, if only an empty one"
     else:
         advice = 'put a text that holds commas in double quotes ("a, b"), or take the comma away'
-    return f"{where} {counts} ({', '.join(header[:_SHOWN])}); {advice}"
+    return f"{where} {counts} ({', '.join(header[:SHOWN])}); {advice}"
 
 
 def parquet_table(file: Path) -> Table:

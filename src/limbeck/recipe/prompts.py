@@ -1,7 +1,7 @@
 """What a recipe may hold where it learns from prompts: files, ends, templates, policies."""
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from transformers import PreTrainedTokenizerFast
 
@@ -14,11 +14,13 @@ from ..generation.ends import ends_notes, ends_of
 from ..generation.options import PolicyOptions
 from ..generation.rules import rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
-from ..tokenization.prompting.answers import check_conversations
+from ..tokenization.prompting.answers import check_conversations, unshown_fields
 from .parse_policy import PolicyPart
 from .schema import DataPart, Recipe
 from .sides import Models
 from .stage_part import StagePart
+
+_LOOKED_AT = 1000  # conversations
 
 
 def prompt_problems(data: DataPart) -> list[Problem]:
@@ -91,9 +93,22 @@ def unread_warnings(data: DataPart) -> list[str]:
 
 
 def template_warnings(models: Models, data: DataPart) -> list[str]:
-    """Answers that are learned with another end than the chat template gives them."""
+    """What the chat template leaves out, and ends of answers that it does not give."""
     if not data.chat_template:
         return []
+    some = islice(_conversations(data), _LOOKED_AT)
+    return [
+        *(
+            f"`{name}` of messages ({count} of the first conversations) is not written by the chat"
+            " template, so it is not learned; put it into `content` if it is to be"
+            for name, count in unshown_fields(models.student.tokenizer, some).items()
+        ),
+        *_end_warnings(models),
+    ]
+
+
+def _end_warnings(models: Models) -> list[str]:
+    """Answers that are learned with another end than the chat template gives them."""
     try:
         end, mine = (
             after_answer(models.student.tokenizer).strip(),

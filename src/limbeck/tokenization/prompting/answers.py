@@ -11,6 +11,7 @@ Source: {% generation %} and masks of assistant tokens, the chat templates of tr
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from ..chat import (
 from ..plain_text import disguised
 
 Span = tuple[int, int]
+_MARK = "limbeck0x"
 
 
 class RenderedConversation(NamedTuple):
@@ -247,6 +249,36 @@ def check_conversations(
         template = ChatTemplate.of(tokenizer)
         for one in shapes.values():
             template.render(one)
+
+
+def unshown_fields(
+    tokenizer: PreTrainedTokenizerFast, conversations: Iterable[Conversation]
+) -> Counter[str]:
+    """Texts of messages beside their content that the chat template does not write, counted.
+
+    Args:
+        tokenizer: With a template that takes the conversations.
+        conversations: In which a message may have more than a role, a content and calls of tools,
+            as `reasoning_content`.
+    """
+    shown: dict[str, bool] = {}
+    found: Counter[str] = Counter()
+    for one in conversations:
+        given = {
+            name
+            for message in one.messages
+            for name, value in message.items()
+            if name not in ("role", "content", "tool_calls")
+            and isinstance(value, str)
+            and value.strip()
+        }
+        for name in given:
+            if name not in shown:
+                tried = [{**m, name: _MARK} if name in m else m for m in one.messages]
+                text = rendered(tokenizer, tried, generate=False, tools=one.tools)
+                shown[name] = _MARK in text
+            found[name] += not shown[name]
+    return +found
 
 
 def _alike(one: str, other: str) -> int:
