@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 
+import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -24,6 +25,11 @@ from limbeck.run.generate_samples import generate_samples
 def lines_of(place, split):
     text = place.with_name(f"{place.name}.{split}.jsonl").read_text("utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def remove(place):
+    for file in place.parent.glob(f"{place.name}.*.jsonl"):
+        file.unlink()
 
 
 def test_answers_are_what_the_model_generates_and_may_be_learned_from(
@@ -47,40 +53,126 @@ def test_answers_are_what_the_model_generates_and_may_be_learned_from(
     distill(raw_recipe, tmp_path / "run")
 
 
-def test_a_stopped_call_resumes(decoder, prompts, tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "_KEPT_AT_ONCE", 30)
-    options = {"prompts": prompts, "max_new_tokens": 8, "seed": 3}
-    generate_answers(decoder, tmp_path / "whole", **options)
+def ordered(generator, rows, settings, seed, *, at_once):
+    """Texts of so many prompts at once, which are answered by length."""
+    texts = []
+    for first in range(0, len(rows), at_once):
+        table = generator.table(rows[first : first + at_once], settings)
+        chance = int(np.random.default_rng((seed, first)).integers(2**31))
+        tokens, _ = generator.answers(table.prompts, settings, seed=chance)
+        texts += map(generator.text, tokens)
+    return texts
+
+
+def test_a_stopped_call_resumes_after_each_batch(decoder, prompts, tmp_path, monkeypatch):
+    """The order of the batches and their seeds are those of all that is ordered at once."""
+    monkeypatch.setattr(answers, "_ORDERED_AT_ONCE", 30)
+    options = {"prompts": prompts, "max_new_tokens": 8, "seed": 3, "batch_size": 8}
     real, calls = TextGenerator.answers, []
 
     def failing(self, some, settings, **more):
         calls.append(len(some))
-        if len(calls) == 3:
+        if len(calls) == 7:
             raise KeyboardInterrupt
         return real(self, some, settings, **more)
 
-    monkeypatch.setattr(TextGenerator, "answers", failing)
-    with pytest.raises(KeyboardInterrupt):
-        generate_answers(decoder, tmp_path / "stopped", **options)
-    assert not list(tmp_path.glob("stopped*.jsonl"))
-    generate_answers(decoder, tmp_path / "stopped", **options)
-    assert calls == [30, 30, 30, 30, 10, 20]
+    with monkeypatch.context() as patched:
+        patched.setattr(TextGenerator, "answers", failing)
+        with pytest.raises(KeyboardInterrupt):
+            generate_answers(decoder, tmp_path / "out", **options)
+        assert not list(tmp_path.glob("out*.jsonl"))
+        generate_answers(decoder, tmp_path / "out", **options)
+    assert calls == [6, 8, 8, 8, 6, 8, 8, 8, 8, 6, 8, 8, 8, 2, 8, 4, 8, 8]
+    assert not (tmp_path / "out.parts").exists()
+    generator = TextGenerator.load(decoder)
+    settings = GenerationSettings(max_new_tokens=8, temperature=1.0, batch_size=8)
     for split in ("train", "dev"):
-        assert lines_of(tmp_path / "stopped", split) == lines_of(tmp_path / "whole", split)
-    assert not (tmp_path / "stopped.parts").exists()
+        rows = list(read_prompts(prompts, split))
+        texts = ordered(generator, rows, settings, 3, at_once=30)
+        assert [line["references"] for line in lines_of(tmp_path / "out", split)] == [
+            [text] for text in texts if text.strip()
+        ]
 
 
-def test_other_settings_take_no_kept_answers(decoder, prompts, tmp_path, monkeypatch):
+def test_other_settings_take_no_kept_answers_and_lose_none(decoder, prompts, tmp_path, monkeypatch):
     place = tmp_path / "answers"
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
-    one, other = (
+    options = {"prompts": prompts, "max_new_tokens": 8, "rows": 12}
+    with monkeypatch.context() as stopped:
+        stopped.setattr(shutil, "rmtree", lambda *_, **__: None)
+        generate_answers(decoder, place, seed=0, **options)
+    one = lines_of(place, "train")
+    remove(place)
+    generate_answers(decoder, place, seed=1, **options)
+    assert len(one) == len(lines_of(place, "train")) == 12 and one != lines_of(place, "train")
+    remove(place)
+    # The answers of the first settings are still kept.
+    monkeypatch.setattr(TextGenerator, "answers", None)
+    generate_answers(decoder, place, seed=0, **options)
+    assert lines_of(place, "train") == one and not place.with_name("answers.parts").exists()
+
+
+@pytest.mark.parametrize(
+    "there", ["out.train.jsonl", "out.dev.jsonl", "out.train.jsonl.gz", "out.origin.json"]
+)
+def test_nothing_that_is_there_is_replaced(tmp_path, there):
+    """Seen before the model and the prompts are looked for."""
+    (tmp_path / there).write_text("mine", encoding="utf-8")
+    told = re.escape(f"{tmp_path / there} is there already, and nothing is replaced; give another")
+    with pytest.raises(DataError, match=told):
+        generate_answers("nowhere", tmp_path / "out", prompts="x")
+    with pytest.raises(DataError, match=told):
+        generate_samples("nowhere", tmp_path / "out", rows=4)
+    assert (tmp_path / there).read_text(encoding="utf-8") == "mine"
+
+
+def test_a_finished_command_says_so_and_files_that_come_meanwhile_stay(
+    decoder, prompts, tmp_path, monkeypatch
+):
+    options = {"prompts": prompts, "max_new_tokens": 4, "rows": 4}
+    generate_answers(decoder, tmp_path / "out", **options)
+    before = lines_of(tmp_path / "out", "train")
+    with pytest.raises(DataError, match=r"out.train.jsonl and .*out.dev.jsonl are there already"):
+        generate_answers(decoder, tmp_path / "out", **options)
+    assert lines_of(tmp_path / "out", "train") == before
+    mine, real = tmp_path / "late.dev.jsonl", TextGenerator.answers
+
+    def meanwhile(self, *some, **more):
+        mine.write_text("mine", encoding="utf-8")
+        return real(self, *some, **more)
+
+    monkeypatch.setattr(TextGenerator, "answers", meanwhile)
+    with pytest.raises(DataError, match=r"late.dev.jsonl is there already"):
+        generate_answers(decoder, tmp_path / "late", **options)
+    assert mine.read_text(encoding="utf-8") == "mine"
+    mine.unlink()
+    monkeypatch.setattr(TextGenerator, "answers", None)  # all answers were kept
+    generate_answers(decoder, tmp_path / "late", **options)
+    assert lines_of(tmp_path / "late", "train") == before
+
+
+def test_prompts_are_what_recipes_take(decoder, tmp_path):
+    rows = [{"prompt": f"the old {n}"} for n in range(3)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "asked.train.jsonl").write_text(text, encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "train.jsonl").write_text(text, encoding="utf-8")
+    (tmp_path / "q.csv").write_text("q\n" + "".join(f"{row['prompt']}\n" for row in rows))
+    options = ["--max-new-tokens", "6", "--temperature", "0"]
+    found = []
+    for number, asked in enumerate(
         (
-            generate_answers(decoder, place, prompts=prompts, max_new_tokens=8, seed=seed, rows=12),
-            lines_of(place, "train"),
-        )[1]
-        for seed in (0, 1)
-    )
-    assert len(one) == len(other) == 12 and one != other
+            tmp_path / "asked",
+            tmp_path / "asked.train.jsonl",
+            tmp_path / "folder",
+            f"{{path: {tmp_path / 'q.csv'}, prompt: q}}",
+        )
+    ):
+        command = ["generate", decoder, "-o", str(tmp_path / f"out{number}"), *options]
+        result = CliRunner().invoke(app, [*command, "--prompts", str(asked)])
+        assert result.exit_code == 0, result.exception
+        found.append(lines_of(tmp_path / f"out{number}", "train"))
+    assert [line["prompt"] for line in found[0]] == [row["prompt"] for row in rows]
+    assert all(lines == found[0] for lines in found)
 
 
 def test_the_command_takes_prompts_without_references(decoder, tmp_path):

@@ -1,7 +1,9 @@
 """Answers of a server that gives text alone: their files, their origin, resuming, and problems."""
 
 import io
+import itertools
 import json
+import re
 from contextlib import contextmanager
 from itertools import islice
 
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 from limbeck.cli.app import app
 from limbeck.data.prompts import read_prompts
 from limbeck.errors import DataError, EvaluationError, ServerError
+from limbeck.run import server_answers as module
 from limbeck.run.distill import distill
 from limbeck.run.server_answers import generate_server_answers
 from limbeck.teacher.servers import client as clients
@@ -107,7 +110,7 @@ def test_conversations_are_answered_in_the_template_of_the_server(chatting, tmp_
     assert origin["asked"] == "chat completions"
 
 
-def test_a_stopped_command_resumes(decoder, prompts, tmp_path):
+def test_a_stopped_command_resumes_and_loses_no_answer(decoder, prompts, tmp_path):
     options = {"prompts": prompts, "max_new_tokens": 4, "temperature": 0.0, "rows": 20}
     server, real, lives = TextServer(decoder), TextServer.answer, [11]
 
@@ -120,13 +123,13 @@ def test_a_stopped_command_resumes(decoder, prompts, tmp_path):
 
     server.answer = dying
     with settings_of(server, concurrency=2) as settings:
-        with pytest.raises(ServerError, match=r"gave up after 8 answers: .*gone.*to resume"):
+        with pytest.raises(ServerError, match=r"gave up after 11 answers: .*gone.*to resume"):
             generate_server_answers(settings, tmp_path / "out", **options)
         assert not list(tmp_path.glob("out*.jsonl"))
         lives[0] = 10**9
         server.bodies.clear()
         generate_server_answers(settings, tmp_path / "out", **options)
-    assert len(server.bodies) == 40 - 8
+    assert len(server.bodies) == 40 - 11
     assert lines_of(tmp_path / "out") == said_by(server, prompts, "train", 20)
 
 
@@ -146,13 +149,19 @@ def test_refused_prompts_are_counted(decoder, tmp_path):
         assert [line["prompt"] for line in lines_of(place)] == ["the old", "a red house"]
         told = said.export_text()
         assert "1 of 3 train prompts are left out: no answer to them has a letter" in told
-        assert "1 of 3 prompts were refused and are left out, the last one because: 400" in told
+        assert (
+            "1 of 3 prompts were refused and are left out (number 2), the last one because: 400"
+            in told
+        )
         with pytest.raises(ServerError, match="refuses 1 prompts, one after another: 400"):
-            generate_server_answers(settings, place, prompts=str(tmp_path / "long"), **options)
+            generate_server_answers(
+                settings, tmp_path / "none", prompts=str(tmp_path / "long"), **options
+            )
 
 
-def test_a_refusal_at_the_end_loses_nothing(decoder, tmp_path):
+def test_a_refusal_at_the_end_loses_nothing(decoder, tmp_path, monkeypatch):
     """Answers are kept by fours here, so that the last prompt is alone."""
+    monkeypatch.setattr(module, "_LEAST_KEPT_AT_ONCE", 4)
     rows = [*({"prompt": "the old"} for _ in range(4)), {"prompt": " ".join(["garden"] * 90)}]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "asked.train.jsonl").write_text(text, encoding="utf-8")
@@ -166,6 +175,159 @@ def test_a_refusal_at_the_end_loses_nothing(decoder, tmp_path):
     with settings_of(again, concurrency=2) as settings:
         generate_server_answers(settings, tmp_path / "again", **options)
     assert {b["seed"] for b in server.bodies} == {b["seed"] for b in again.bodies}
+
+
+def failing_on(server, wrong):
+    """Let a server answer prompts that hold a word, by what ``wrong`` gives for each."""
+    real = server.answer
+
+    def answer(path, body):
+        word = next((word for word in wrong if word in body.get("prompt", "")), None)
+        return real(path, body) if word is None else wrong[word](path, body)
+
+    server.answer = answer
+    return server
+
+
+def asked_of(tmp_path, *texts):
+    rows = "".join(json.dumps({"prompt": text}) + "\n" for text in texts)
+    (tmp_path / "asked.train.jsonl").write_text(rows, encoding="utf-8")
+    return {"prompts": str(tmp_path / "asked"), "max_new_tokens": 4, "temperature": 0.0}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ((200, {"choices": []}), "without `choices`"),
+        ((500, {"error": "a bug"}), "answers 500 .*a bug"),
+        ((403, {"error": "not this"}), "answers 403 .*not this"),
+        ((200, {"choices": [{"text": 7}]}), "without a text: 7"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_what_the_server_cannot_answer_is_left_out(
+    decoder, tmp_path, monkeypatch, wrong, why, concurrency, place
+):
+    """Wherever it stands: first, between others, or alone in the last part."""
+    monkeypatch.setattr(module, "_LEAST_KEPT_AT_ONCE", 5)
+    monkeypatch.setattr(module, "_KEPT_AT_ONCE", 1)
+    texts = ["the old", "a red house", "the red", "old garden", "a garden"]
+    texts.insert(place, "the moon")
+    server = failing_on(TextServer(decoder), {"moon": lambda *_: wrong})
+    said = Console(record=True, file=io.StringIO(), width=500)
+    options = asked_of(tmp_path, *texts)
+    with settings_of(server, concurrency=concurrency) as settings:
+        generate_server_answers(settings, tmp_path / "out", console=said, **options)
+    assert [line["prompt"] for line in lines_of(tmp_path / "out")] == [
+        text for text in texts if text != "the moon"
+    ]
+    told = said.export_text()
+    assert f"1 of 6 prompts were refused and are left out (number {place + 1})" in told
+    assert re.search(why, told)
+
+
+def test_a_whole_part_that_is_refused_is_left_out(decoder, tmp_path, monkeypatch):
+    """The shortest prompt shows that the server answers."""
+    monkeypatch.setattr(module, "_LEAST_KEPT_AT_ONCE", 2)
+    long = " ".join(["garden"] * 90)
+    options = asked_of(tmp_path, *[long] * 4, "the old", "a red house")
+    with settings_of(TextServer(decoder), concurrency=1) as settings:
+        monkeypatch.setattr(module, "_KEPT_AT_ONCE", 2)
+        found = generate_server_answers(settings, tmp_path / "out", **options)
+    assert found == {"out.train.jsonl": 2}
+
+
+def test_a_split_that_is_refused_is_left_out(decoder, tmp_path):
+    options = asked_of(tmp_path, "the old", "a red house")
+    long = json.dumps({"prompt": " ".join(["garden"] * 90)}) + "\n"
+    (tmp_path / "asked.dev.jsonl").write_text(long, encoding="utf-8")
+    with settings_of(TextServer(decoder)) as settings:
+        found = generate_server_answers(settings, tmp_path / "out", **options)
+    assert found == {"out.train.jsonl": 2} and not (tmp_path / "out.dev.jsonl").exists()
+
+
+def test_a_server_that_comes_back_is_asked_again(decoder, tmp_path):
+    """A prompt is left out only where the server answers others, and then fails on it again."""
+    lives = iter([503, 503])
+
+    def once(path, body):
+        status = next(lives, 200)
+        return (
+            (status, {"error": "busy"}) if status == 503 else TextServer.answer(server, path, body)
+        )
+
+    server = failing_on(TextServer(decoder), {"moon": once})
+    options = asked_of(tmp_path, "the old", "the moon", "a red house")
+    with settings_of(server) as settings:  # of one retry
+        found = generate_server_answers(settings, tmp_path / "out", **options)
+    assert found == {"out.train.jsonl": 3}
+
+
+def test_a_server_that_dies_is_not_asked_everything(decoder, tmp_path):
+    options = asked_of(tmp_path, *(f"the old {n}" for n in range(30)))
+    count = itertools.count()
+
+    def dying(path, body):
+        gone = next(count) >= 3
+        return (500, {"error": "gone"}) if gone else TextServer.answer(server, path, body)
+
+    server = failing_on(TextServer(decoder), {"old": dying})
+    told = pytest.raises(ServerError, match="gave up after 3 answers: .*gone")
+    with settings_of(server, concurrency=2) as settings, told:
+        generate_server_answers(settings, tmp_path / "out", **options)
+    assert next(count) < 3 + 2 * 8
+
+
+def test_ctrl_c_keeps_what_came(decoder, tmp_path, monkeypatch):
+    server = TextServer(decoder)
+    options = asked_of(tmp_path, *(f"the old {n}" for n in range(10)))
+    real = module.as_completed
+
+    def stopping(futures):
+        for number, future in enumerate(real(futures)):
+            if number == 6:
+                raise KeyboardInterrupt
+            yield future
+
+    with settings_of(server, concurrency=1) as settings:
+        with monkeypatch.context() as stopped:
+            stopped.setattr(module, "as_completed", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                generate_server_answers(settings, tmp_path / "out", **options)
+        server.bodies.clear()
+        found = generate_server_answers(settings, tmp_path / "out", **options)
+    assert found == {"out.train.jsonl": 10} and len(server.bodies) == 4
+
+
+def test_contents_in_parts_and_filtered_ones(chatting, tmp_path):
+    contents = {
+        "a": [{"type": "text", "text": "yes"}, {"type": "text", "text": " and no"}],
+        "b": [{"type": "thinking", "thinking": "well"}, {"type": "text", "text": "no"}],
+        "c": ["yes"],
+        "d": "half",
+    }
+    server, real = TextServer(chatting), TextServer.answer
+
+    def answer(path, body):
+        if path != "/v1/chat/completions":
+            return real(server, path, body)
+        asked = body["messages"][-1]["content"]
+        reason = "content_filter" if asked == "d" else "stop"
+        return 200, {
+            "choices": [{"message": {"content": contents[asked]}, "finish_reason": reason}]
+        }
+
+    server.answer = answer
+    said = Console(record=True, file=io.StringIO(), width=500)
+    options = asked_of(tmp_path, *contents) | {"chat_template": True, "console": said}
+    with settings_of(server) as settings:
+        generate_server_answers(settings, tmp_path / "out", **options)
+    texts = [line["references"][0] for line in lines_of(tmp_path / "out")]
+    assert texts == ["yes and no", "no", "half"]
+    told = said.export_text()
+    assert "1 of 4 texts did not come to their end" in told
+    assert "with parts that are no objects" in told
 
 
 def test_chats_without_content_and_calls_of_tools(chatting, tmp_path):
@@ -227,6 +389,7 @@ def test_the_command(decoder, prompts, tmp_path):
         done = CliRunner().invoke(app, told)
         # A long path moves the words behind it to the next line.
         assert done.exit_code == 0 and "out.train.jsonl: 3 texts" in " ".join(done.output.split())
+        command[2] = str(tmp_path / "other")
         done = CliRunner().invoke(app, [*command, "--server", url, "--model", "n"])
         assert isinstance(done.exception, ServerError) and "has no model 'n'" in str(done.exception)
 

@@ -1,7 +1,10 @@
 """Requests to a server: repeated where that helps, refused at once where it does not."""
 
+import gzip
 import json
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -93,9 +96,35 @@ def test_a_slow_server(monkeypatch):
     settings = ServerSettings(url=f"http://127.0.0.1:{server.server_port}", timeout=0.2)
     with serving(server), ServerClient(settings) as client:
         asked.set()
-        with pytest.raises(ServerError, match="gave no answer in 0.2 seconds, asked once"):
+        with pytest.raises(ServerError, match="gave no whole answer in 0.2 seconds, asked once"):
             client.get("/x", retries=0)
         server.lock.release()
+
+
+class Dripping(Handler):
+    """Sends a byte of its answer in each 0.05 seconds."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        with suppress(OSError):  # the client has closed the connection
+            for _ in range(100):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+
+
+def test_the_timeout_is_that_of_a_whole_answer():
+    server = Scripted(said())
+    server.RequestHandlerClass = Dripping
+    began = time.monotonic()
+    with (
+        serving(server) as url,
+        ServerClient(ServerSettings(url=url, timeout=0.3)) as client,
+        pytest.raises(ServerError, match="gave no whole answer in 0.3 seconds"),
+    ):
+        client.get("/x", retries=0)
+    assert time.monotonic() - began < 3  # of 5
 
 
 @pytest.mark.parametrize(
@@ -123,6 +152,12 @@ def test_an_answer_that_cannot_be_unpacked_is_asked_again(monkeypatch):
         with pytest.raises(ServerError, match="cannot be unpacked .*asked once"):
             client.get("/x", retries=0)
         assert client.get("/x") == {}
+
+
+def test_an_answer_that_is_packed():
+    packed = said(content=gzip.compress(b'{"a": 1}'), content_encoding="gzip")
+    with serving(Scripted(packed)) as url, ServerClient(ServerSettings(url=url)) as client:
+        assert client.get("/x") == {"a": 1}
 
 
 def test_what_is_no_json():

@@ -10,11 +10,16 @@ from ..errors import DataError
 from .terminal import console
 
 _ROWS = 2000
-_Output = Annotated[Path, typer.Option("--output", "-o", help="DIR/NAME of the files to write.")]
+_Output = Annotated[
+    Path, typer.Option("--output", "-o", help="DIR/NAME of the files to write; none is replaced.")
+]
 _Model = Annotated[
     str | None, typer.Argument(help="Folder or hub name of a decoder, without --server.")
 ]
-_Prompts = Annotated[str | None, typer.Option(help="DIR/NAME of files of prompts to answer.")]
+_Prompts = Annotated[
+    str | None,
+    typer.Option(help="Prompts to answer: DIR/NAME of files, a file or folder, as data.prompts."),
+]
 _Server = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Let the model on an OpenAI-compatible server answer."),
@@ -58,20 +63,22 @@ def generate(
     if problem := _problem(model, prompts, server, served_model or api_key_env):
         raise DataError(problem)
 
+    from ..data.prompt_sources import parse_prompts
     from ..models.locate import model_of_run
     from ..run.generate_answers import generate_answers
     from ..run.generate_samples import generate_samples
     from ..run.server_answers import generate_server_answers
     from ..teacher.servers.settings import ServerSettings
 
-    if prompts and server:
+    asked = parse_prompts(prompts) if prompts else None
+    if asked and server:
         settings = ServerSettings(
             url=server, model=served_model, concurrency=concurrency, api_key_env=api_key_env
         )
-        answers = partial(generate_server_answers, settings, prompts=prompts, rows=max_samples)
+        answers = partial(generate_server_answers, settings, prompts=asked, rows=max_samples)
         texts = partial(answers, chat_template=chat_template)
-    elif prompts:
-        answers = partial(generate_answers, model_of_run(str(model)), prompts=prompts)
+    elif asked:
+        answers = partial(generate_answers, model_of_run(str(model)), prompts=asked)
         texts = partial(answers, rows=max_samples, chat_template=chat_template)
     else:
         texts = partial(generate_samples, model_of_run(str(model)), rows=max_samples or _ROWS)

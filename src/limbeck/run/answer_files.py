@@ -1,23 +1,59 @@
 """Answers to the prompts of files, kept as they come, so that a stopped command resumes."""
 
+import hashlib
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rich.console import Console
 
 from ..data.json_lines import file_of_split, has_split
-from ..data.prompts import Prompt, read_prompts
+from ..data.prompt_sources import PromptLocation
+from ..data.prompts import (
+    Prompt,
+    content_of_prompts,
+    files_of_prompts,
+    path_of_prompts,
+    read_prompts,
+    source_of_prompts,
+)
+from ..data.row_files import stored_rows
 from ..errors import DataError, EvaluationError
 from ..evaluation.settings import GenerationSettings
 from ..generation.options import temperature_problem
-from ..system.files import checksum, remembered
+from ..system.files import checksum, kept, write_text
 from ..system.progress import ProgressBar
-from .generated_files import Texts, answer_line, report_endless, write_prompts
+from .generated_files import SPLITS, answer_line, check_free, report_endless, write_prompts
 
-_SPLITS = ("train", "dev")
+
+class Answer(NamedTuple):
+    """What a model answers to a prompt.
+
+    Attributes:
+        text: Empty where there is none.
+        ended: Whether it came to its end.
+        note: What is to be told of it; empty for most.
+    """
+
+    text: str
+    ended: bool
+    note: str = ""
+
+
+class Part(NamedTuple):
+    """Prompts whose answers are kept in one file.
+
+    Attributes:
+        place: Where they begin among all, in the order in which they are answered.
+        rows: Their numbers.
+    """
+
+    place: int
+    rows: Sequence[int]
 
 
 @runtime_checkable
@@ -29,11 +65,6 @@ class Answerer(Protocol):
         """Of the model, for messages."""
         ...
 
-    @property
-    def kept_at_once(self) -> int:
-        """Answers that are kept together; those of one that is not complete are lost by a stop."""
-        ...
-
     def identity(self) -> dict[str, Any]:
         """All that decides the answers, but for prompts, settings and seed."""
         ...
@@ -42,25 +73,32 @@ class Answerer(Protocol):
         """What is noted beside the files of the answers; None notes nothing."""
         ...
 
-    def answers(self, rows: Sequence[Prompt], *, seed: int, first: int) -> tuple[Texts, int]:
-        """Answers to some prompts, the first of which has this number, and of how many to tell."""
+    def parts(self, asked: Sequence[Prompt]) -> Iterable[Part]:
+        """All prompts in parts, in the order in which they are answered."""
         ...
 
-    def note(self, count: int, total: int) -> str:
-        """The sentence on so many of all prompts."""
+    def answers(
+        self, asked: Sequence[Prompt], part: Part, answered: Mapping[int, Answer], *, seed: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers of a part that ``answered`` lacks, by their numbers, as they come."""
+        ...
+
+    def note(self, notes: Mapping[int, str], total: int) -> str:
+        """The sentence on the notes of some of all prompts."""
         ...
 
 
-def check_answers(output: Path | str, prompts: str, temperature: float) -> None:
+def check_answers(output: Path | str, prompts: PromptLocation, temperature: float) -> None:
     """Refuse what needs no model to be seen.
 
     Raises:
-        DataError: The answers would overwrite the prompts, or the temperature is none.
+        DataError: The answers would overwrite files that are there, or the temperature is none.
     """
-    if Path(output).absolute() == Path(prompts).absolute():
+    if Path(output).absolute() == Path(path_of_prompts(prompts)).absolute():
         raise DataError(f"{output} is where the prompts are; give another place for the answers")
     if problem := temperature_problem(temperature):
         raise DataError(f"the temperature {problem}")
+    check_free(Path(output))
 
 
 def write_answers(
@@ -69,7 +107,7 @@ def write_answers(
     settings: GenerationSettings,
     *,
     facts: Mapping[str, Any],
-    prompts: str,
+    prompts: PromptLocation,
     rows: int | None,
     seed: int,
     console: Console,
@@ -81,8 +119,8 @@ def write_answers(
         output: DIR/NAME of the files.
         settings: Of generation.
         facts: The same as JSON values.
-        prompts: DIR/NAME of the prompts, whose train and dev files are answered.
-        rows: Prompts of each file at most, the first ones.
+        prompts: Where the prompts are, whose train and dev rows are answered.
+        rows: Prompts of each split at most, the first ones.
         seed: Decides the answers.
         console: For the progress bar.
 
@@ -90,76 +128,109 @@ def write_answers(
         DataError: There are no prompts.
         EvaluationError: The model answers nothing.
     """
-    place, source = Path(output), Path(prompts)
-    splits = [split for split in _SPLITS if has_split(source, split)]
-    files = [file_of_split(source, split) for split in splits or _SPLITS]
+    place = Path(output)
+    splits, content = _splits_and_content(prompts)
     identity = {
         **answerer.identity(),
-        "prompts": checksum(*files),
+        "prompts": content,
         "generation": dict(facts),
         "seed": seed,
     }
-    kept = place.with_name(f"{place.name}.parts")
+    unfinished = place.with_name(f"{place.name}.parts")
+    folder = unfinished / _digest(identity)
     lines: dict[str, list[str]] = {}
     for split in splits:
         asked = list(islice(read_prompts(prompts, split, answered=False), rows))
-        found = _answers(answerer, asked, identity, kept / split, console)
-        report_endless(found, settings.max_new_tokens, console)
-        lines[split] = _lines(answerer.name, asked, found)
-        if early := sum(row.conversation.left_out for row in asked if row.conversation):
-            said = f"{early:,} answers before a first question of {split} prompts are left out"
-            console.print(said, highlight=False, soft_wrap=True)
-        if without := len(asked) - len(lines[split]):
-            said = f"{without:,} of {len(asked):,} {split} prompts are left out: no answer to them"
-            console.print(f"{said} has a letter", highlight=False, soft_wrap=True)
-    counts = write_prompts(place, lines, origin=answerer.origin())
-    shutil.rmtree(kept, ignore_errors=True)
+        found = _answers(answerer, asked, identity, folder / split, console)
+        report_endless([(a.text, a.ended) for a in found], settings.max_new_tokens, console)
+        lines[split] = _lines(asked, found)
+        if not any(lines.values()):
+            raise EvaluationError(
+                f"{answerer.name} answers none of {len(asked):,} prompts with a letter; generate"
+                " longer answers (`max_new_tokens`), or name a model that answers"
+            )
+        _tell_what_is_left_out(asked, lines[split], split, console)
+    with_rows = {split: some for split, some in lines.items() if some}
+    counts = write_prompts(place, with_rows, origin=answerer.origin())
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # it holds unfinished answers of other settings, which stay
+        unfinished.rmdir()
     return counts
 
 
-def _lines(model: str, asked: Sequence[Prompt], found: Texts) -> list[str]:
+def _lines(asked: Sequence[Prompt], found: Sequence[Answer]) -> list[str]:
     """Prompts and their answers as rows of a file, without answers that have no letter."""
     pairs = zip(asked, found, strict=True)
-    lines = [answer_line(row, text) for row, (text, _) in pairs if text.strip()]
-    if not lines:
-        raise EvaluationError(
-            f"{model} answers none of {len(asked):,} prompts with a letter; generate longer"
-            " answers (`max_new_tokens`), or name a model that answers"
-        )
-    return lines
+    return [answer_line(row, answer.text) for row, answer in pairs if answer.text.strip()]
+
+
+def _tell_what_is_left_out(
+    asked: Sequence[Prompt], lines: Sequence[str], split: str, console: Console
+) -> None:
+    if early := sum(row.conversation.left_out for row in asked if row.conversation):
+        said = f"{early:,} answers before a first question of {split} prompts are left out"
+        console.print(said, highlight=False, soft_wrap=True)
+    if without := len(asked) - len(lines):
+        said = f"{without:,} of {len(asked):,} {split} prompts are left out: no answer to them"
+        console.print(f"{said} has a letter", highlight=False, soft_wrap=True)
+
+
+def _splits_and_content(prompts: PromptLocation) -> tuple[list[str], str]:
+    """The splits that are answered, and a hash of all that they are read from."""
+    if (source := source_of_prompts(prompts)) is not None:
+        stored = stored_rows(source)
+        splits = [split for split in SPLITS if split in stored.splits]
+        return splits or [SPLITS[0]], content_of_prompts(prompts)  # whose reading says what lacks
+    place = Path(str(prompts))
+    splits = [split for split in SPLITS if has_split(place, split)]
+    if not splits:
+        file_of_split(place, SPLITS[0])  # raises, and says what is there
+    return splits, checksum(*(file for s in splits for file in files_of_prompts(prompts, s)))
+
+
+def _digest(identity: Mapping[str, Any]) -> str:
+    """A short name for settings, so that those of others keep their unfinished answers."""
+    said = json.dumps(identity, sort_keys=True).encode()
+    return hashlib.blake2b(said, digest_size=8).hexdigest()
 
 
 def _answers(
     answerer: Answerer,
     asked: Sequence[Prompt],
-    identity: dict[str, Any],
-    kept: Path,
+    identity: Mapping[str, Any],
+    place: Path,
     console: Console,
-) -> Texts:
+) -> list[Answer]:
     """An answer to every prompt; those that were generated before are read from their files."""
-    found: Texts = []
-    told = 0
-    with ProgressBar(f"answering {kept.name}", console=console) as bar:
-        while len(found) < len(asked):
-            some = asked[len(found) : len(found) + answerer.kept_at_once]
-            part = {**identity, "first": len(found), "rows": len(some)}
-            file = kept.with_name(f"{kept.name}.{len(found)}.json")
-            answers, more = _some_answers(answerer, some, part, file)
-            found, told = found + answers, told + more
+    found: dict[int, Answer] = {}
+    with ProgressBar(f"answering {place.name}", console=console) as bar:
+        for part in answerer.parts(asked):
+            file = place.with_name(f"{place.name}.{part.place}.json")
+            _answer_part(answerer, asked, part, identity, file, found)
             bar.show(len(found), len(asked), "")
-    if told:
-        console.print(answerer.note(told, len(asked)), highlight=False, soft_wrap=True)
-    return found
+    answers = [found[number] for number in range(len(asked))]
+    if notes := {number: answer.note for number, answer in enumerate(answers) if answer.note}:
+        console.print(answerer.note(notes, len(asked)), highlight=False, soft_wrap=True)
+    return answers
 
 
-def _some_answers(
-    answerer: Answerer, rows: Sequence[Prompt], part: dict[str, Any], file: Path
-) -> tuple[Texts, int]:
-    """Answers to some prompts, and of how many of these there is something to tell."""
-
-    def generated() -> dict[str, Any]:
-        answers, told = answerer.answers(rows, seed=part["seed"], first=part["first"])
-        return {"answers": answers, "told": told}
-
-    found = remembered(file, part, generated)
-    return [(text, ended) for text, ended in found["answers"]], found["told"]
+def _answer_part(
+    answerer: Answerer,
+    asked: Sequence[Prompt],
+    part: Part,
+    identity: Mapping[str, Any],
+    file: Path,
+    found: dict[int, Answer],
+) -> None:
+    """Put the answers of a part into ``found``; all that come are in the file, even if it stops."""
+    of = {**identity, "rows": list(part.rows)}
+    before = kept(file, of) or {"answers": []}
+    found |= {number: Answer(*answer) for number, *answer in before["answers"]}
+    if all(number in found for number in part.rows):
+        return
+    try:
+        for number, answer in answerer.answers(asked, part, found, seed=identity["seed"]):
+            found[number] = answer
+    finally:
+        if there := [[number, *found[number]] for number in part.rows if number in found]:
+            write_text(file, json.dumps({**of, "answers": there}, ensure_ascii=False))

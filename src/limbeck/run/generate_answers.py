@@ -4,7 +4,7 @@ Source: answers of the teacher in place of references, Kim, Rush 2016, Sequence-
 Distillation, arXiv:1606.07947.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ..data.prompt_sources import PromptLocation
 from ..data.prompts import Prompt
 from ..evaluation.settings import GenerationSettings
 from ..evaluation.text_generator import TextGenerator
 from ..models.locate import fingerprint
-from .answer_files import check_answers, write_answers
-from .generated_files import Texts, load_generator
+from .answer_files import Answer, Part, check_answers, write_answers
+from .generated_files import load_generator
 
-_KEPT_AT_ONCE = 512  # answers
+_ORDERED_AT_ONCE = 512  # prompts, of which those of about one length are answered together
 
 
 def generate_answers(
     model: str,
     output: Path | str,
     *,
-    prompts: str,
+    prompts: PromptLocation,
     rows: int | None = None,
     max_new_tokens: int = 256,
     temperature: float = 1.0,
@@ -43,7 +44,8 @@ def generate_answers(
     Args:
         model: Folder or hub name of a decoder.
         output: DIR/NAME of the files.
-        prompts: DIR/NAME of the prompts, whose train and dev files are answered.
+        prompts: DIR/NAME of the prompts, whose train and dev files are answered; or a file or
+            folder of rows, or its description.
         rows: Prompts of each file at most, the first ones.
         max_new_tokens: Tokens of an answer at most.
         temperature: Of the distribution that tokens are drawn from; 0 is greedy.
@@ -53,7 +55,7 @@ def generate_answers(
         console: For the progress bar.
 
     Raises:
-        DataError: There are no prompts, or the answers would overwrite them.
+        DataError: There are no prompts, or files of that name are there.
         EvaluationError: The model is no decoder, there is no room for a prompt, or it answers
             nothing.
     """
@@ -85,11 +87,6 @@ class ModelAnswers:
     generator: TextGenerator
     settings: GenerationSettings
 
-    @property
-    def kept_at_once(self) -> int:
-        """Answers that are kept together."""
-        return _KEPT_AT_ONCE
-
     def identity(self) -> dict[str, Any]:
         """The model, its template and its ends."""
         return {
@@ -102,14 +99,32 @@ class ModelAnswers:
         """Nothing is noted."""
         return
 
-    def answers(self, rows: Sequence[Prompt], *, seed: int, first: int) -> tuple[Texts, int]:
-        """Answers to some prompts, and how many of these were too long."""
-        table = self.generator.table(rows, self.settings)
-        chance = int(np.random.default_rng((seed, first)).integers(2**31))
-        tokens, ended = self.generator.answers(table.prompts, self.settings, seed=chance)
-        answers = list(zip(map(self.generator.text, tokens), ended, strict=True))
-        return answers, table.truncated_prompts
+    def parts(self, asked: Sequence[Prompt]) -> Iterator[Part]:
+        """The batches of each so many prompts by length, the longest first.
 
-    def note(self, count: int, total: int) -> str:
+        So what the model keeps of a batch has room for the next one.
+        """
+        size = self.settings.batch_size
+        for first in range(0, len(asked), _ORDERED_AT_ONCE):
+            some = asked[first : first + _ORDERED_AT_ONCE]
+            lengths = [*map(len, self.generator.table(some, self.settings).prompts)]
+            order = sorted(range(len(some)), key=lengths.__getitem__)
+            for start in reversed(range(0, len(order), size)):
+                yield Part(first + start, [first + row for row in order[start : start + size]])
+
+    def answers(
+        self, asked: Sequence[Prompt], part: Part, answered: Mapping[int, Answer], *, seed: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers of a batch, which come together; ``answered`` has all of them or none."""
+        tables = [self.generator.table([asked[row]], self.settings) for row in part.rows]
+        start = part.place % _ORDERED_AT_ONCE
+        chance = np.random.default_rng((seed, part.place - start)).integers(2**31)
+        prompts = [table.prompts[0] for table in tables]
+        found, ended = self.generator.answers(prompts, self.settings, seed=int(chance) + start)
+        for row, table, tokens, end in zip(part.rows, tables, found, ended, strict=True):
+            note = "too long" if table.truncated_prompts else ""
+            yield row, Answer(self.generator.text(tokens), end, note)
+
+    def note(self, notes: Mapping[int, str], total: int) -> str:
         """That prompts were too long."""
-        return f"{count:,} of {total:,} prompts were too long and lost their beginning"
+        return f"{len(notes):,} of {total:,} prompts were too long and lost their beginning"

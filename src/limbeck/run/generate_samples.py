@@ -11,7 +11,14 @@ from ..evaluation.text_generator import TextGenerator
 from ..generation.options import temperature_problem
 from ..system.progress import ProgressBar
 from ..tokenization.frame import frame_of
-from .generated_files import Texts, line_of, load_generator, report_endless, write_prompts
+from .generated_files import (
+    Texts,
+    check_free,
+    line_of,
+    load_generator,
+    report_endless,
+    write_prompts,
+)
 
 
 def generate_samples(
@@ -42,7 +49,8 @@ def generate_samples(
         console: For the progress bar.
 
     Raises:
-        DataError: Fewer than two texts are requested, or all of them would be the same.
+        DataError: Fewer than two texts are requested, all of them would be the same, or files of
+            that name are there.
         EvaluationError: The model is no decoder, reads fewer tokens than a text has, or
             generates nothing.
     """
@@ -54,6 +62,7 @@ def generate_samples(
         raise DataError("the temperature is 0; give more than 0, else all texts are the same")
     if problem := temperature_problem(temperature):
         raise DataError(f"the temperature {problem}")
+    check_free(Path(output))
     console = console or Console(quiet=True)
     generator = load_generator(model, console)
     settings = GenerationSettings(

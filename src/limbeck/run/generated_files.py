@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..data.json_lines import ENDINGS
 from ..data.prompts import Prompt
 from ..errors import DataError
 from ..evaluation.text_generator import TextGenerator
@@ -14,6 +15,7 @@ from ..generation.ends import ends_notes
 from ..system.files import write_texts
 
 _ORIGIN = ".origin.json"
+SPLITS = ("train", "dev")
 Texts = list[tuple[str, bool]]  # texts, and whether each came to its end
 
 
@@ -51,6 +53,25 @@ def answer_line(row: Prompt, text: str) -> str:
     return json.dumps(found, ensure_ascii=False) + "\n"
 
 
+def check_free(place: Path) -> None:
+    """Refuse to write at DIR/NAME what would replace or mix with files that are there.
+
+    Raises:
+        DataError: Some file of generated texts is there.
+    """
+    if not place.name:
+        raise DataError(f"{place} names no file to write; give DIR/NAME, as data/answers")
+    ends = [f".{split}{end}" for split in SPLITS for end in ENDINGS]
+    files = [place.with_name(f"{place.name}{end}") for end in (*ends, _ORIGIN)]
+    if there := [str(file) for file in files if file.exists()]:
+        are = "is" if len(there) == 1 else "are"
+        them = "it" if len(there) == 1 else "them"
+        raise DataError(
+            f"{' and '.join(there)} {are} there already, and nothing is replaced; give another"
+            f" DIR/NAME (-o), or remove {them}"
+        )
+
+
 def write_prompts(
     place: Path, lines: dict[str, list[str]], *, origin: Mapping[str, Any] | None = None
 ) -> dict[str, int]:
@@ -60,7 +81,11 @@ def write_prompts(
         place: DIR/NAME of the files.
         lines: The rows of every split.
         origin: What generated them, for NAME.origin.json; None writes no such file.
+
+    Raises:
+        DataError: Some of these files has come to be there.
     """
+    check_free(place)
     files = {f"{place.name}.{split}.jsonl": some for split, some in lines.items()}
     contents = {name: "".join(some) for name, some in files.items()}
     if origin is not None:

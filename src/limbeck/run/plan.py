@@ -166,7 +166,8 @@ def _objectives(setup: Setup) -> Table:
     rows: Table = [["stage", "objective", "weight", "options"]]
     for stage in setup.stages:
         for name, objective in stage.objectives.items():
-            said = ", ".join(f"{key} {value}" for key, value in vars(objective).items())
+            given = {k: value for k, value in vars(objective).items() if value not in (None, {})}
+            said = ", ".join(f"{key} {value}" for key, value in given.items())
             rows.append([stage.name, name, _weight(stage.weights[name]), said])
     return rows
 

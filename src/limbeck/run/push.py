@@ -1,6 +1,8 @@
 """A student or any model folder is sent to a hub, after its card has been checked."""
 
+import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +12,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import ExportError, ServerError, first_line
 from ..export.origin import licence_warnings
-from ..models.locate import model_of_run
+from ..models.locate import lacks_weights, model_of_run
 from .card_facts import origins_of_model
 
 _CARD = "README.md"
-_MODELS = ("config.json", "modules.json", "export.json")  # one of them is in every model folder
+_EXPORTED = "export.json"
+_MODELS = ("config.json", "modules.json", _EXPORTED)  # one of them is in every model folder
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -49,8 +52,8 @@ def checked_push(model: str, repository: str, *, private: bool) -> Pushed:
         private: Whether others shall not see it.
 
     Raises:
-        ExportError: The folder is no model, has no card or a card without metadata, or holds
-            pickles; or the name is none of a repository.
+        ExportError: The folder is no model, or of an export that kept no file; it has no card or
+            a card without metadata, or holds pickles; or the name is none of a repository.
     """
     if not _REPOSITORY.fullmatch(repository):
         raise ExportError(f"the repository {repository!r} is none; give OWNER/NAME")
@@ -65,7 +68,8 @@ def checked_push(model: str, repository: str, *, private: bool) -> Pushed:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not _hidden(file.relative_to(folder))
     }
-    if pickles := [name for name in files if Path(name).suffix in _PICKLES]:
+    _check_exported(folder, files)
+    if pickles := [name for name in files if _may_be_pickle(name, files)]:
         raise ExportError(
             f"{', '.join(pickles)}: pickles can run code where they are loaded, and are not sent;"
             " save the model as safetensors, or remove them"
@@ -116,6 +120,36 @@ def push(found: Pushed) -> Pushed:
         found.warnings,
         str(made),
     )
+
+
+def _check_exported(folder: Path, files: Collection[str]) -> None:
+    """Refuse a folder of `limbeck export` without any file that runs.
+
+    Raises:
+        ExportError: It is one.
+    """
+    if _EXPORTED not in files or not lacks_weights(str(folder)):
+        return
+    try:
+        told = json.loads((folder / _EXPORTED).read_text(encoding="utf-8"))
+        named = {one["file"] for one in told["candidates"] if one["file"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"{folder / _EXPORTED} is not what `limbeck export` writes; export the model again"
+        ) from error
+    if not any((folder / file).exists() for file in named):
+        why = f"{', '.join(sorted(named))}, not there" if named else "none, as export.md says"
+        raise ExportError(
+            f"{folder} holds no model file ({_EXPORTED} names {why}); export the model again, with"
+            " other formats, a smaller --keep, or --force"
+        )
+
+
+def _may_be_pickle(name: str, files: Collection[str]) -> bool:
+    """Whether a file may be a pickle; the weights of OpenVINO, beside their graph, are none."""
+    file = Path(name)
+    weights = file.suffix == ".bin" and file.with_suffix(".xml").as_posix() in files
+    return file.suffix in _PICKLES and not weights
 
 
 def _card_warnings(folder: Path) -> list[str]:

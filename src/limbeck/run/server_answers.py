@@ -4,8 +4,9 @@ Source: answers of the teacher in place of references, Kim, Rush 2016, Sequence-
 Distillation, arXiv:1606.07947.
 """
 
-import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ..data.prompt_sources import PromptLocation
 from ..data.prompts import Prompt
 from ..errors import DataError, ServerError
 from ..evaluation.settings import GenerationSettings
 from ..teacher.servers.client import RequestRefusedError, ServerClient, served_model
 from ..teacher.servers.settings import ServerSettings
 from ..teacher.servers.texts import TextOptions, chat_completion, completion
-from .answer_files import check_answers, write_answers
-from .generated_files import Texts
+from .answer_files import Answer, Part, check_answers, write_answers
 
+_LEAST_KEPT_AT_ONCE = 32  # answers
 _KEPT_AT_ONCE = 4  # answers, for each request at once
+_TRIES = 2  # of a prompt, with the retries of each, while the server answers others
+_NAMED = 5  # prompts that are left out
 # A server refuses a prompt so that is too long or has what its template does not know.
 _OF_THE_PROMPT = {400, 413, 422}
 _SEPARATOR = "\n"  # between prompt and answer, as for decoders that run here
@@ -32,7 +36,7 @@ def generate_server_answers(
     server: ServerSettings,
     output: Path | str,
     *,
-    prompts: str,
+    prompts: PromptLocation,
     rows: int | None = None,
     max_new_tokens: int = 256,
     temperature: float = 1.0,
@@ -43,13 +47,14 @@ def generate_server_answers(
     """Let the model on a server answer prompts, and count the answers of each file.
 
     Answers are kept as they come, so that the same call resumes where it was stopped. Prompts that
-    the server refuses, and those whose answer has no letter, are left out. Which model answered is
-    noted in NAME.origin.json.
+    the server refuses or fails on, while it answers others, and those whose answer has no letter,
+    are left out. Which model answered is noted in NAME.origin.json.
 
     Args:
         server: Is OpenAI-compatible.
         output: DIR/NAME of the files.
-        prompts: DIR/NAME of the prompts, whose train and dev files are answered.
+        prompts: DIR/NAME of the prompts, whose train and dev files are answered; or a file or
+            folder of rows, or its description.
         rows: Prompts of each file at most, the first ones.
         max_new_tokens: Tokens of an answer at most.
         temperature: Of the distribution that tokens are drawn from; 0 is greedy.
@@ -59,9 +64,9 @@ def generate_server_answers(
         console: For the progress bar.
 
     Raises:
-        DataError: There are no prompts, or the answers would overwrite them.
-        ServerError: The server cannot be reached, lacks the model, or gave up; what it answered
-            before is kept.
+        DataError: There are no prompts, or files of that name are there.
+        ServerError: The server cannot be reached, lacks the model, or gave up; all that it
+            answered is kept.
         EvaluationError: It answers nothing.
     """
     check_answers(output, prompts, temperature)
@@ -92,18 +97,12 @@ class ServerAnswers:
     client: ServerClient
     settings: GenerationSettings
     output: Path
-    _refused: list[str] = field(default_factory=list, init=False)
-    _noting: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _good: list[Prompt] = field(default_factory=list, init=False)
 
     @property
     def name(self) -> str:
         """Of the model on the server."""
         return f"{self.client.model} at {self.client.settings.url}"
-
-    @property
-    def kept_at_once(self) -> int:
-        """Answers that are kept together."""
-        return _KEPT_AT_ONCE * self.client.settings.concurrency
 
     def identity(self) -> dict[str, Any]:
         """The model by its name, as a server tells no more; it may move."""
@@ -119,29 +118,111 @@ class ServerAnswers:
             "temperature": self.settings.temperature,
         }
 
-    def answers(self, rows: Sequence[Prompt], *, seed: int, first: int) -> tuple[Texts, int]:
-        """Answers to some prompts, and how many of these the server refused."""
-        seeds = [_seed(seed, number) for number in range(first, first + len(rows))]
-        before = len(self._refused)
-        try:
-            found = list(self.client.threads.map(self._answer, rows, seeds))
-        except ServerError as error:
-            raise ServerError(
-                f"the server gave up after {first:,} answers: {error}. These are kept beside"
-                f" {self.output}: run the same command to resume"
-            ) from error
-        refused = len(self._refused) - before
-        if refused == len(rows) and first == 0:  # all of so many: it is not the prompts
-            raise ServerError(
-                f"{self.client.settings.url} refuses {refused} prompts, one after another:"
-                f" {self._refused[-1]}"
-            )
-        return found, refused
+    def parts(self, asked: Sequence[Prompt]) -> Iterator[Part]:
+        """The prompts in their order, enough at once that few requests wait for the last ones."""
+        size = max(_LEAST_KEPT_AT_ONCE, _KEPT_AT_ONCE * self.client.settings.concurrency)
+        for first in range(0, len(asked), size):
+            yield Part(first, range(first, min(first + size, len(asked))))
 
-    def note(self, count: int, total: int) -> str:
-        """That prompts were refused."""
-        why = f", the last one because: {self._refused[-1]}" if self._refused else ""
-        return f"{count:,} of {total:,} prompts were refused and are left out{why}"
+    def answers(
+        self, asked: Sequence[Prompt], part: Part, answered: Mapping[int, Answer], *, seed: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers of a part that ``answered`` lacks, as they come; last what is refused.
+
+        Raises:
+            ServerError: The server gave up, and not on some prompts alone.
+        """
+        again = [number for number in part.rows if number not in answered]
+        refused: dict[int, str] = {}
+        tries: Counter[int] = Counter()
+        while again:
+            failed: dict[int, ServerError] = {}
+            for number, found in self._asked(asked, again, seed):
+                if isinstance(found, Answer) and not found.note:
+                    self._good[:] = [asked[number]]
+                    yield number, found
+                elif isinstance(found, Answer):
+                    refused[number] = found.note
+                elif found is not None:
+                    failed[number] = found
+            if failed or refused:
+                self._see_that_it_answers(asked, answered, failed, refused, seed)
+            tries.update(failed.keys())
+            unasked = {*again} - {*answered} - {*refused} - {*failed}
+            refused |= {n: str(error) for n, error in failed.items() if tries[n] >= _TRIES}
+            again = sorted(unasked | {number for number in failed if tries[number] < _TRIES})
+        for number, why in refused.items():
+            yield number, Answer("", True, why)
+
+    def note(self, notes: Mapping[int, str], total: int) -> str:
+        """Which prompts were refused."""
+        named = ", ".join(f"{number + 1:,}" for number in [*notes][:_NAMED])
+        named += ", ..." if len(notes) > _NAMED else ""
+        return (
+            f"{len(notes):,} of {total:,} prompts were refused and are left out (number {named}),"
+            f" the last one because: {[*notes.values()][-1]}"
+        )
+
+    def _asked(
+        self, asked: Sequence[Prompt], numbers: Sequence[int], seed: int
+    ) -> Iterator[tuple[int, Answer | ServerError | None]]:
+        """What comes of some prompts, as it comes; None where so many failed before them."""
+        threads, most = self.client.threads, max(2, self.client.settings.concurrency)
+        futures = {threads.submit(self._tried, asked[n], _seed(seed, n)): n for n in numbers}
+        failed = 0  # one after another
+        for future in as_completed(futures):
+            found = None if future.cancelled() else future.result()
+            failed = 0 if isinstance(found, Answer) else failed + 1
+            if failed == most:
+                for other in futures:
+                    other.cancel()
+            yield futures[future], found
+
+    def _see_that_it_answers(
+        self,
+        asked: Sequence[Prompt],
+        answered: Mapping[int, Answer],
+        failed: Mapping[int, ServerError],
+        refused: Mapping[int, str],
+        seed: int,
+    ) -> None:
+        """Ask what it has answered, be it of another split, or else the shortest prompt.
+
+        Raises:
+            ServerError: It does not answer that one either.
+        """
+        good = [number for number, answer in answered.items() if not answer.note]
+        if good and not failed:  # refused for what they are, and not because it is down
+            return
+        shortest = min(range(len(asked)), key=lambda number: len(asked[number].text))
+        probes = [asked[good[-1]]] if good else [*self._good]
+        if not probes and shortest not in failed and shortest not in refused:
+            probes = [asked[shortest]]
+        for probe in probes:
+            found = self._tried(probe, seed)
+            if isinstance(found, Answer) and not found.note:
+                return
+        if not failed:
+            raise ServerError(
+                f"{self.client.settings.url} refuses {len(refused)} prompts, one after another:"
+                f" {[*refused.values()][-1]}"
+            )
+        error = [*failed.values()][-1]
+        raise ServerError(
+            f"the server gave up after {len(good):,} answers: {error}. These are kept beside"
+            f" {self.output}: run the same command to resume"
+        ) from error
+
+    def _tried(self, row: Prompt, seed: int) -> Answer | ServerError:
+        """An answer; why there is none as its note, or as an error where that may be chance."""
+        try:
+            return Answer(*self._answer(row, seed))
+        except RequestRefusedError as error:
+            if error.status in _OF_THE_PROMPT:
+                return Answer("", True, f"{error.status} ({error.said})")
+            return error
+        except ServerError as error:
+            return error
 
     def _answer(self, row: Prompt, seed: int) -> tuple[str, bool]:
         options = TextOptions(self.settings.max_new_tokens, self.settings.temperature)
@@ -151,18 +232,11 @@ class ServerAnswers:
                 f"{told.place} is a conversation, which a server answers in its chat template; give"
                 " --chat-template"
             )
-        try:
-            if not self.settings.chat_template:
-                return completion(self.client, row.text + _SEPARATOR, options, seed=seed)
-            asked = told.messages[:-1] if told else ({"role": "user", "content": row.text},)
-            tools = told.tools if told else ()
-            return chat_completion(self.client, asked, options, tools=tools, seed=seed)
-        except RequestRefusedError as error:
-            if error.status not in _OF_THE_PROMPT:
-                raise
-            with self._noting:
-                self._refused.append(f"{error.status} ({error.said})")
-            return "", True
+        if not self.settings.chat_template:
+            return completion(self.client, row.text + _SEPARATOR, options, seed=seed)
+        asked = told.messages[:-1] if told else ({"role": "user", "content": row.text},)
+        tools = told.tools if told else ()
+        return chat_completion(self.client, asked, options, tools=tools, seed=seed)
 
 
 def _seed(seed: int, number: int) -> int:

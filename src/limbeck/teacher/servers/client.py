@@ -99,9 +99,9 @@ class ServerClient:
         for attempt in range(retries + 1):
             least = 0.0
             try:
-                response = self._http.request(method, path, json=body)
+                response = self._response(method, path, body)
             except httpx2.TimeoutException:
-                said = f"gave no answer in {self.settings.timeout:g} seconds"
+                said = f"gave no whole answer in {self.settings.timeout:g} seconds"
             except httpx2.DecodingError as error:
                 said = f"gives an answer that cannot be unpacked ({first_line(error)})"
             except httpx2.TransportError as error:
@@ -117,6 +117,24 @@ class ServerClient:
         raise ServerError(
             f"{where} {said}, asked {times}; see whether the server runs, and give `timeout` and"
             f" `max_retries` that suit it{_proxy_hint(where)}"
+        )
+
+    def _response(self, method: str, path: str, body: Any) -> httpx2.Response:
+        """A whole answer, which may come for as long as `timeout`.
+
+        httpx's own timeout is that of each read alone, and a byte now and then would renew it.
+        """
+        ends, content = time.monotonic() + self.settings.timeout, bytearray()
+        with self._http.stream(method, path, json=body) as response:
+            for some in response.iter_raw():
+                content += some
+                if time.monotonic() > ends:
+                    raise httpx2.ReadTimeout("the answer is not whole", request=response.request)
+        return httpx2.Response(
+            response.status_code,
+            headers=response.headers,
+            content=bytes(content),
+            request=response.request,
         )
 
     def _pause(self, attempt: int, least: float) -> None:

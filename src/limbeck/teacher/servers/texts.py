@@ -8,6 +8,7 @@ from ...errors import ServerError
 from .client import ServerClient
 
 Message = Mapping[str, Any]
+_STOPPED = {"length", "content_filter"}  # reasons to finish a text before its end
 
 
 class TextOptions(NamedTuple):
@@ -55,6 +56,8 @@ def chat_completion(
         return _text(client, message), _ended(choice)
     # A model that only calls tools, refuses, or was stopped while it thought says nothing (null).
     said = message.get("content")
+    if isinstance(said, list):
+        said = "".join(_text(client, part.get("text")) for part in said if _is_text(client, part))
     return _text(client, "" if said is None else said), _ended(choice)
 
 
@@ -85,5 +88,12 @@ def _text(client: ServerClient, said: object) -> str:
     raise ServerError(f"{client.settings.url} answers without a text: {said!r:.60}")
 
 
+def _is_text(client: ServerClient, part: object) -> bool:
+    """Whether a part of an answer is text, and not a thought before it, or a refusal."""
+    if not isinstance(part, Mapping):
+        raise ServerError(f"{client.settings.url} answers with parts that are no objects")
+    return part.get("type") == "text"
+
+
 def _ended(choice: Mapping[str, Any]) -> bool:
-    return choice.get("finish_reason") != "length"
+    return choice.get("finish_reason") not in _STOPPED
