@@ -1,16 +1,19 @@
 """Layers of a teacher in other places than the student's device give the same signals."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import FAMILIES, all_needs, make_batch, make_model, same_run
 
-from limbeck.errors import DeviceError
+from limbeck.errors import DeviceError, TrainingError
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.stored_weights import keep_stored
 from limbeck.recipe.check import check
+from limbeck.recipe.models_part import TeacherPart
+from limbeck.run import teacher as module
 from limbeck.run.distill import distill
 from limbeck.teacher import placement
 from limbeck.teacher.live import LiveTeacher, halve_weights
@@ -99,6 +102,14 @@ def test_layers_are_distributed_over_devices_in_order(monkeypatch):
     # accelerate holds back room for the largest layer on the first GPU
     places = placement._distributed(layers, "sequential", {0: 2 * one})
     assert [place.type for place in places] == ["cuda"] + ["cpu"] * (len(layers) - 1)
+
+
+@pytest.mark.parametrize("device_map", ["auto", 0])
+def test_processes_do_not_share_devices(device_map):
+    several = SimpleNamespace(num_processes=2, device=CPU)
+    part = TeacherPart(model="any", device_map=device_map)
+    with pytest.raises(TrainingError, match="the devices of one process.* set it to cpu"):
+        module._place(make_model("bert"), ARCHITECTURES["bert"], part, several)
 
 
 @pytest.mark.parametrize(
