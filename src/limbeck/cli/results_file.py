@@ -1,4 +1,4 @@
-"""The results of `limbeck evaluate`: where they are kept, and beside which others."""
+"""What `limbeck evaluate` refuses before it measures, and the results that it keeps."""
 
 import json
 import sys

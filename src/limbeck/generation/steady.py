@@ -10,9 +10,9 @@ _STEADY = ("default", "linear", "llama3", "yarn")  # rotary positions that no le
 def has_steady_forward(model: PreTrainedModel) -> bool:
     """Whether attention is computed by torch, and what a place gives does not depend on others.
 
-    A model of which accelerate moves layers has none: their weights are not always there.
+    A model has none whose layers are brought to the device one by one: their weights are elsewhere.
     """
-    if any(hasattr(part, "_hf_hook") for part in model.modules()):
+    if any(weight.is_meta for weight in model.parameters()):
         return False
     config = model.config
     rope = getattr(config, "rope_parameters", None) or {}
