@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 from one_step import FROM_TEACHER, ready
+from plain_step import divergence, projections
 from step_aims import print_aims
-from torch.nn.functional import kl_div, log_softmax
 
 from limbeck.demo.run import HERE
 from limbeck.models.capture import capture
@@ -162,7 +162,7 @@ def run_plain(given: argparse.Namespace, precision: str) -> dict[str, Any]:
                 theirs = projections(teacher, tokens)
             ours = projections(student, tokens)
             divergences = [
-                plain_divergence(s, t, tokens.mask) for s, t in zip(ours, theirs, strict=True)
+                divergence(s, t, tokens.mask, HEADS) for s, t in zip(ours, theirs, strict=True)
             ]
         loss = torch.stack(divergences).sum()
         loss.backward()
@@ -173,32 +173,6 @@ def run_plain(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         seconds.append(time.perf_counter() - began)
         losses.append(float(loss.detach()))
     return {"losses": losses, "seconds": seconds[WARM_UP:], "bytes": memory(given) - before}
-
-
-def projections(model: Any, tokens: Any) -> list[torch.Tensor]:
-    """Queries, keys and values of the last layer, from all outputs of the model."""
-    output = model.base_model(
-        input_ids=tokens.input_ids,
-        attention_mask=tokens.mask.long(),
-        output_hidden_states=True,
-        output_attentions=True,
-    )
-    attention = model.base_model.encoder.layer[-1].attention.self
-    states = output.hidden_states[-2]
-    return [part(states) for part in (attention.query, attention.key, attention.value)]
-
-
-def plain_divergence(student: Any, teacher: Any, mask: Any) -> torch.Tensor:
-    """Mean over real tokens of the relations' divergence, all relations at once."""
-
-    def relations(vectors: torch.Tensor) -> torch.Tensor:
-        heads = vectors.reshape(*vectors.shape[:2], HEADS, -1).transpose(1, 2)
-        scores = heads @ heads.mT / heads.shape[-1] ** 0.5
-        low = torch.finfo(scores.dtype).min
-        return log_softmax(scores.masked_fill(~mask[:, None, None, :], low), dim=-1)
-
-    divergence = kl_div(relations(student), relations(teacher), reduction="none", log_target=True)
-    return divergence.sum(-1).mean(1)[mask].mean()
 
 
 def memory(given: argparse.Namespace) -> int:

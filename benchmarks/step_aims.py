@@ -5,7 +5,7 @@ and full, as packed ones are. The limit is that of large matrix products, measur
 in the same precision; the operations are those that the models need, by formula
 (docs/guide/scaling.md). Every step copies its batch from the process to the device.
 
-    python benchmarks/step_aims.py [--device cuda] [--tiny] [--seconds 20]
+    python benchmarks/step_aims.py [--device cuda] [--tiny] [--seconds 8]
 
 ``--tiny`` takes a fraction of the sizes, to see on a processor that it works.
 """
@@ -15,14 +15,18 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from plain_step import output_divergence, relations_divergence
 from transformers import AutoConfig
 
 from limbeck.batch import Batch, Tokens
 from limbeck.models.auto_classes import whole_class
+from limbeck.models.biased_attention import use_fused_attention
+from limbeck.models.compiled import compiling
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
 from limbeck.objectives import OBJECTIVES
@@ -119,7 +123,9 @@ def smaller(aim: Aim) -> Aim:
     )
 
 
-def measured(aim: Aim, accelerator: Accelerator, seconds: float) -> dict[str, float]:
+def measured(
+    aim: Aim, accelerator: Accelerator, seconds: float, *, compiles: bool = False
+) -> dict[str, float]:
     """Tokens and operations a second, and peak memory, of real steps in about that many seconds."""
     restart_peak()
     learner, teacher, stage = _parts(aim, accelerator)
@@ -133,15 +139,17 @@ def measured(aim: Aim, accelerator: Accelerator, seconds: float) -> dict[str, fl
         where, failed = Position(0, number, 0, 0.0), unread.failed
         return train_step(wrapped, teacher, stage, batch, optimizer, accelerator, where, failed)
 
-    read([step(number) for number in range(WARM_UP)])
-    began = time.perf_counter()
-    read([step(WARM_UP)])
-    steps = max(2, round(seconds / (time.perf_counter() - began)))
-    began, flops = time.perf_counter(), 0
-    for number in range(steps):
-        unread.add(step(WARM_UP + 1 + number))
-        flops += counts.of(batch)
-    tokens = sum(figures.tokens for figures in unread.read())
+    with compiling(compiles):
+        started = time.perf_counter()
+        read([step(number) for number in range(WARM_UP)])
+        began = time.perf_counter()
+        read([step(WARM_UP)])
+        steps = max(2, round(seconds / (time.perf_counter() - began)))
+        warm, began, flops = began - started, time.perf_counter(), 0
+        for number in range(steps):
+            unread.add(step(WARM_UP + 1 + number))
+            flops += counts.of(batch)
+        tokens = sum(figures.tokens for figures in unread.read())
     unread.check()
     spent = time.perf_counter() - began
     return {
@@ -149,18 +157,63 @@ def measured(aim: Aim, accelerator: Accelerator, seconds: float) -> dict[str, fl
         "flops_per_second": flops / spent,
         "milliseconds": 1000 * spent / steps,
         "peak_bytes": float(peak_bytes(accelerator.device.type) or 0),
+        "seconds_before": warm,
     }
 
 
-def _parts(aim: Aim, accelerator: Accelerator) -> tuple[Learner, LiveTeacher, Stage]:
+def measured_plain(aim: Aim, accelerator: Accelerator, seconds: float) -> dict[str, float]:
+    """The same of a step as example code writes it."""
+    restart_peak()
+    learner, teacher, stage = _parts(aim, accelerator, plain=True)
+    student = learner.student.to(accelerator.device)
+    tokens = _batch(aim, ARCHITECTURES[aim.family].causal).student.to(accelerator.device)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)
+    heads = getattr(stage.objectives[aim.objective], "heads", 0)
+    flops = StepFlops(learner, teacher, stage).of(Batch(tokens.here, tokens.here))
+
+    def step() -> float:
+        with accelerator.autocast():
+            if aim.objective == "logits":
+                loss = output_divergence(student, teacher.model, tokens)
+            else:
+                loss = relations_divergence(student, teacher.model, tokens, heads)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    step()
+    began = time.perf_counter()
+    step()
+    steps = max(2, round(seconds / (time.perf_counter() - began)))
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    spent = time.perf_counter() - began
+    return {
+        "tokens_per_second": steps * aim.rows * aim.length / spent,
+        "flops_per_second": steps * flops / spent,
+        "milliseconds": 1000 * spent / steps,
+        "peak_bytes": float(peak_bytes(accelerator.device.type) or 0),
+    }
+
+
+def _parts(
+    aim: Aim, accelerator: Accelerator, *, plain: bool = False
+) -> tuple[Learner, LiveTeacher, Stage]:
+    """What is trained, the teacher and the stage; plain models are as transformers makes them."""
     architecture = ARCHITECTURES[aim.family]
     with torch.device(accelerator.device):
         student, teacher = (
             whole_class(architecture).from_config(AutoConfig.for_model(aim.family, **sizes))
             for sizes in ({**aim.teacher, **aim.student}, aim.teacher)
         )
-    if accelerator.mixed_precision == "bf16":
+    if not plain and accelerator.mixed_precision == "bf16":
         halve_weights(teacher)  # as in a run
+    if not plain and accelerator.device.type == "cuda":
+        use_fused_attention(student)
+        use_fused_attention(teacher)
     shapes = [shape_of(model.config, architecture) for model in (student, teacher)]
     objective = OBJECTIVES[aim.objective]().bound(*shapes)
     maps = {aim.objective: Projections(objective.projection_sizes(*shapes), seed=0)}
@@ -188,7 +241,14 @@ def _batch(aim: Aim, causal: bool) -> Batch:
     return Batch(tokens, tokens)
 
 
-def print_aims(device_name: Any, *, tiny: bool, seconds: float = 20.0) -> None:
+WAYS = {
+    "plain": measured_plain,
+    "limbeck": measured,
+    "compiled": partial(measured, compiles=True),
+}
+
+
+def print_aims(device_name: Any, *, tiny: bool, seconds: float = 8.0) -> None:
     """Measure every aim in turn, and print the table and, last, one JSON object."""
     device = choose_device(device_name)
     precision = choose_precision("auto", device)
@@ -197,22 +257,35 @@ def print_aims(device_name: Any, *, tiny: bool, seconds: float = 20.0) -> None:
     most = limit(accelerator)
     print(f"{describe_device(device)}, {precision.name}, {most / 1e12:.2f} TFLOP/s at most")
     heads = f"{'tokens/s':>11} {'aim':>10} {'of limit':>9} {'aim':>6} {'ms/step':>8} {'GB':>6}"
-    print(f"{'':26} {heads}")
+    print(" " * 36, heads)
     facts: dict[str, Any] = {"device": describe_device(device), "limit_flops_per_second": most}
-    for name, aim in AIMS.items():
-        found = measured(smaller(aim) if tiny else aim, accelerator, seconds)
-        share = found["flops_per_second"] / most
-        aims = (
-            f"{aim.tokens_per_second:10,.0f}" if aim.tokens_per_second else " " * 10,
-            f"{aim.share:6.0%}" if aim.share else " " * 6,
-        )
-        print(
-            f"{name:26} {found['tokens_per_second']:11,.0f} {aims[0]} {share:9.1%} {aims[1]}"
-            f" {found['milliseconds']:8.1f} {found['peak_bytes'] / 1e9:6.1f}"
-        )
-        facts[name] = {**found, "mfu": share}
+    for name, given in AIMS.items():
+        aim, facts[name] = smaller(given) if tiny else given, {}
+        for way, measure in WAYS.items():
+            try:
+                found = measure(aim, accelerator, seconds)
+            except torch.OutOfMemoryError:
+                print(f"{name:26} {way:9} does not fit")
+                found = {}
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            if found:
+                found["mfu"] = found["flops_per_second"] / most
+                _print_row(name, way, given, found)
+            facts[name][way] = found
     print()
     print(json.dumps(facts))
+
+
+def _print_row(name: str, way: str, aim: Aim, found: Mapping[str, float]) -> None:
+    aims = (
+        f"{aim.tokens_per_second:10,.0f}" if aim.tokens_per_second else " " * 10,
+        f"{aim.share:6.0%}" if aim.share else " " * 6,
+    )
+    print(
+        f"{name:26} {way:9} {found['tokens_per_second']:11,.0f} {aims[0]} {found['mfu']:9.1%}"
+        f" {aims[1]} {found['milliseconds']:8.1f} {found['peak_bytes'] / 1e9:6.1f}"
+    )
 
 
 def main() -> None:
@@ -220,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), default="auto")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
     print_aims(given.device, tiny=given.tiny, seconds=given.seconds)
 

@@ -50,10 +50,11 @@ def plain(student_left, student_right, teacher_left, teacher_right, mask, heads)
     return divergence.sum(-1).mean(1)[mask].sum()
 
 
-@pytest.fixture(params=["processor", "gpu"])
+@pytest.fixture(params=["processor", "gpu", "kernels"])
 def vectors(request, monkeypatch):
-    """Three texts with padding; as a GPU works on them too, all texts at once."""
-    monkeypatch.setattr(module, "_on_gpu", lambda _: request.param == "gpu")
+    """Three texts with padding; as a GPU works on them too: all texts at once, and by kernels."""
+    monkeypatch.setattr(module, "_on_gpu", lambda _: request.param != "processor")
+    monkeypatch.setattr(module, "has_triton", lambda: request.param == "kernels")
     torch.manual_seed(0)
     student = [torch.randn(3, 9, 12, requires_grad=True) for _ in range(2)]
     teacher = [torch.randn(3, 9, 24) for _ in range(2)]

@@ -97,13 +97,15 @@ def test_no_block_is_larger_than_its_bound(rows, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 5 * TOKENS)
     seen = []
 
-    def loss(rows, logits):
-        seen.append((rows.start, rows.stop, logits.shape))
+    def loss(logits, places):
+        seen.append((places.tolist(), logits.shape))
         return logits.sum(), torch.ones_like(logits)
 
-    module.vocabulary_loss(Predictions(features, weight, bias), None, loss, tokens=TOKENS)
+    given = {"tokens": TOKENS, "of_rows": [torch.arange(ROWS)]}
+    module.vocabulary_loss(Predictions(features, weight, bias), None, loss, **given)
     assert seen == [
-        (start, min(start + 5, ROWS), (min(5, ROWS - start), TOKENS)) for start in range(0, ROWS, 5)
+        ([*range(start, min(start + 5, ROWS))], (min(5, ROWS - start), TOKENS))
+        for start in range(0, ROWS, 5)
     ]
 
 

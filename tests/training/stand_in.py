@@ -55,6 +55,7 @@ class StandIn(TorchDispatchMode):
 
         self._monkeypatch.setattr(Tokens, "to", to)
         self._monkeypatch.setattr(Links, "to", to)
+        self._monkeypatch.setattr("limbeck.objectives.token_pairs.has_triton", lambda: False)
         self._monkeypatch.setattr("limbeck.objectives.token_pairs._on_gpu", lambda tensor: True)
         for name in READING:
             self._monkeypatch.setattr(torch.Tensor, name, self._guarded(name))

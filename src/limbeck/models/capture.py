@@ -28,6 +28,7 @@ from ..batch import Tokens
 from ..errors import ModelError
 from .architecture import Architecture
 from .attention_masks import known_masks
+from .compiled import compiled_layers
 from .modules import submodule
 from .projections import Projection, projections_of, split_projection
 from .sentences.attached import vectors_of
@@ -75,7 +76,9 @@ def capture_tensors(
         handles.append(body.register_forward_hook(lambda _, given, output: said.append(output)))
     try:
         runs = model if classified else body
-        with known_masks(tokens):
+        layers = [layer for layer, _ in runs_of_layers(model, architecture)]
+        inside = {number for kind, number in hooked - {EMBEDDINGS} if kind != "hidden"}
+        with known_masks(tokens), compiled_layers(layers, inside):
             states = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
     except _Complete:
         pass

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ObjectiveError
+from ..models.compiled import compiles
 from .measures import MEASURES, divergence_problems
 
 Found = tuple[Float[Tensor, " rows"], Float[Tensor, "rows vocabulary"]]
@@ -40,6 +41,8 @@ class Distribution(NamedTuple):
     @classmethod
     def of_logits(cls, logits: Float[Tensor, "rows vocabulary"]) -> "Distribution":
         """The softmax of logits; the logits are overwritten with the logarithms."""
+        if compiles():  # where passes over the logits count, and not exponentials
+            return cls.of_logs(torch.log_softmax(logits, dim=-1))
         probabilities = torch.softmax(logits, dim=-1)
         # At the largest logit the softmax cannot have vanished, so its logarithm is exact;
         # this way each row needs only one exponential and one logarithm.

@@ -79,15 +79,15 @@ def label_loss(
             one; by default all rows.
     """
     ids = TokenIds.given(vocabulary or len(predictions.weight))
-    columns = ids.columns_of(labels)
 
-    def block_loss(rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
-        right = columns[rows, None]
+    def block_loss(logits: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        right = columns[:, None]
         probabilities, logs = Distribution.of_logits(logits)
         total = -logs.gather(-1, right).sum()
         return total, probabilities.scatter_add_(-1, right, logs.new_full(right.shape, -1.0))
 
-    return vocabulary_loss(predictions, None, block_loss, tokens=ids)
+    columns = ids.columns_of(labels)
+    return vocabulary_loss(predictions, None, block_loss, tokens=ids, of_rows=[columns])
 
 
 def label_log_likelihoods(

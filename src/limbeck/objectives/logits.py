@@ -72,7 +72,7 @@ class Logits(LogitsOptions, PredictedObjective):
         compare = _COMPARED[self.signal]
         temperature = float(number(self.temperature))
 
-        def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
+        def block_loss(logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
             if temperature != 1:
                 logits, of_teacher = logits.div_(temperature), of_teacher.div_(temperature)
             mine = Distribution.of_logits(logits)

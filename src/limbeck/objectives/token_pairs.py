@@ -19,9 +19,11 @@ from torch.autograd.function import once_differentiable
 
 from ..activations import float32_region
 from ..errors import ObjectiveError
+from ..system.device import has_triton
 
 _SCRATCH = 2**19  # pairs held at once; more falls out of a processor's cache
 _SCRATCH_CUDA = 2**26
+_WIDEST = 128  # a wider slice of a vector does not fit into a program's registers
 
 # Scores of a block of tokens with all tokens of their text, the student's and the teacher's,
 # and which of them are hidden -> (sum of the losses, gradient by the student's scores). The
@@ -109,6 +111,20 @@ class _Pairs(torch.autograd.Function):
     ) -> Tensor:
         of_student = [v for v in (student_left, student_right) if v is not None]
         wanted = any(vectors.requires_grad for vectors in of_student)
+        if pair_loss is relation_divergence and kernels_take(student_left, teacher_left, heads):
+            from .fused_relations import divergence_and_gradients
+
+            total, gradients = divergence_and_gradients(
+                (student_left, of_student[-1]),
+                (teacher_left, teacher_left if teacher_right is None else teacher_right),
+                mask if padded else None,
+                documents,
+                heads=heads,
+                causal=causal,
+                wanted=wanted,
+            )
+            ctx.save_for_backward(*gradients)
+            return total
         gradients = [torch.zeros_like(vectors) for vectors in of_student] if wanted else []
         total = torch.zeros((), device=mask.device)
         with float32_region(mask):
@@ -138,6 +154,12 @@ class _Pairs(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         left, *right = (gradient * slope for gradient in ctx.saved_tensors)
         return left, right[0] if right else None, *[None] * 8
+
+
+def kernels_take(student: Tensor, teacher: Tensor, heads: int) -> bool:
+    """Whether GPU kernels compare these vectors: none that are split into wider slices."""
+    slices = max(student.shape[-1], teacher.shape[-1]) // heads
+    return _on_gpu(student) and slices <= _WIDEST and has_triton()
 
 
 def _places(mask: Tensor, heads: int, *, padded: bool) -> Iterator[tuple[Any, Tensor | None]]:

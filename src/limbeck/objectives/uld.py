@@ -61,7 +61,7 @@ class Uld(UldOptions, PredictedObjective):
         rows = [len(side.predictions.weight) for side in (student, teacher) if side.predictions]
         mine, theirs = (TokenIds.given(ids) for ids in self.vocabularies or rows)
 
-        def block_loss(rows: slice, logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
+        def block_loss(logits: Tensor, of_teacher: Tensor) -> tuple[Tensor, Tensor]:
             probabilities, target = (torch.softmax(given, -1) for given in (logits, of_teacher))
             most = self.top_k or max(len(mine), len(theirs))
             ordered, places = probabilities.topk(min(most, len(mine)), dim=-1)

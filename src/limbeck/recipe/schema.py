@@ -112,6 +112,11 @@ class TrainingPart(Part):
     gradient_checkpointing: bool = Field(
         False, description="recompute the student's layers in the backward pass, to save memory"
     )
+    torch_compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="compile layers and losses, which fuses what they do between matrix products:"
+        " auto does on a GPU, in stages of 1,000 steps or more",
+    )
     frozen_dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto",
         description="of the student's weights where only low-rank layers or adapters learn: auto"

@@ -10,6 +10,7 @@ from ..errors import TrainingError
 from ..export.both import load_both
 from ..models.architecture import Architecture
 from ..models.attention import use_float32_attention
+from ..models.biased_attention import use_fused_attention
 from ..models.load import load_model, load_task_model, load_with_head
 from ..models.modules import submodule
 from ..models.quantized import quantize_layers
@@ -151,8 +152,10 @@ def _place(
 
 
 def attend(setup: Setup, model: PreTrainedModel) -> None:
-    """Let a model's attention be computed in float32 where that is faster."""
-    if setup.precision.half and setup.device.type == "cpu":
+    """Let a model's attention be computed in the way that is fastest on the device."""
+    if setup.device.type == "cuda":
+        use_fused_attention(model)
+    elif setup.precision.half and setup.device.type == "cpu":
         use_float32_attention(model)
 
 

@@ -8,8 +8,9 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from ..export.both import export_both
+from ..models.compiled import compiling
 from ..recipe.setup import Setup
-from ..system.device import describe_device
+from ..system.device import describe_device, has_triton
 from ..system.linux import keep_freed_memory
 from ..system.memory import held_bytes, restart_peak
 from ..teacher.contract import Teacher
@@ -29,12 +30,15 @@ from ..training.learner import Learner, MixedLearner
 from ..training.loop import train_stage
 from ..training.records import RunLog
 from ..training.rhythm import Rhythm
+from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
 from .learner import build_learner
 from .models import build_models, copy_teacher_layers
 from .out_of_memory import telling_what_is_largest
 from .prompt_batches import generated_batches
 from .teacher import live_teacher, teacher_after_mixed
+
+_WORTH_COMPILING = 1000  # steps; compiling takes up to half a minute
 
 
 def train_student(
@@ -80,7 +84,8 @@ def train_student(
             fit_maps(learner, teacher, stage, batches[number], accelerator)
         source = _source(setup, number, batches[number], student, live, accelerator)
         teaching = teacher if taught else None
-        with telling_what_is_largest(setup, number, learner, teaching, source, held_before):
+        telling = telling_what_is_largest(setup, number, learner, teaching, source, held_before)
+        with compiling(_compiles(setup, stage)), telling:
             position = train_stage(
                 *(learner, teaching, stage, source, stage_held_out(setup, number)),
                 accelerator=accelerator,
@@ -96,6 +101,14 @@ def train_student(
         write = accelerator.is_main_process
         save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=write)
     return student
+
+
+def _compiles(setup: Setup, stage: Stage) -> bool:
+    """Whether the forwards of a stage are compiled."""
+    asked = setup.recipe.training.torch_compile
+    if asked != "auto":
+        return asked
+    return setup.device.type == "cuda" and stage.steps >= _WORTH_COMPILING and has_triton()
 
 
 def _after_mixed(setup: Setup, folder: Path, accelerator: Accelerator) -> LiveTeacher:

@@ -6,9 +6,11 @@ processor with AVX2 alone a whole training step ran 14 times slower than in floa
 
 import os
 import platform
+import shutil
 import time
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -82,6 +84,13 @@ def bf16_in_hardware(device: torch.device) -> tuple[bool, str]:
     if found:
         return True, f"the processor multiplies bfloat16 in hardware ({', '.join(found)})"
     return False, "the processor has no bfloat16 instructions, so it would be emulated"
+
+
+@cache
+def has_triton() -> bool:
+    """Whether kernels written in Triton can be built: it needs a C compiler."""
+    compilers = (os.environ.get("CC", ""), "cc", "gcc", "clang")
+    return find_spec("triton") is not None and any(map(shutil.which, compilers))
 
 
 def emulation_warning(precision: Precision, device: torch.device) -> str | None:
