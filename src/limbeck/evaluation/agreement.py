@@ -40,11 +40,13 @@ def top_agreement(
     same, count = 0, 0
     for batch in batches:
         needs = Needs(predictions=True)
-        of_student = capture(student, student_architecture, batch.student, needs).predictions
-        of_teacher = capture(teacher, teacher_architecture, batch.teacher, needs).predictions
+        mine, other = batch.student.to(student.device), batch.teacher.to(teacher.device)
+        of_student = capture(student, student_architecture, mine, needs).predictions
+        of_teacher = capture(teacher, teacher_architecture, other, needs).predictions
         if of_student is not None and of_teacher is not None:
-            same += int((_first(of_student, ids) == _first(of_teacher, ids)).sum())
-            count += len(of_student.features)
+            theirs = _first(of_teacher, ids).to(student.device)
+            same += int((_first(of_student, ids) == theirs).sum())
+            count += len(theirs)
     return same / max(1, count)
 
 
@@ -67,7 +69,8 @@ def dropped_mass(
     mass, count = 0.0, 0
     for batch in batches:
         needs = Needs(predictions=True)
-        found = capture(teacher, architecture, batch.teacher, needs).predictions
+        read = batch.teacher.to(teacher.device)
+        found = capture(teacher, architecture, read, needs).predictions
         if found is not None:
             probabilities = found.logits().float().softmax(-1)
             mass += float(probabilities[:, ids.end :].sum())

@@ -43,10 +43,11 @@ def masked_bits_per_byte(
     ids = TokenIds.of(tokenizer)
     nats, utf8_bytes = 0.0, 0
     for tokens in batches:
-        predictions = capture(model, architecture, tokens, Needs(predictions=True)).predictions
+        read, needs = tokens.to(model.device), Needs(predictions=True)
+        predictions = capture(model, architecture, read, needs).predictions
         if predictions is None:
             continue
-        labels = tokens.labels[tokens.predicted]
+        labels = read.at_predicted(read.labels)
         logits = ids.only(predictions.logits())
         nats += float(cross_entropy(logits, labels, reduction="sum"))
         utf8_bytes += predicted_bytes(tokenizer, tokens, spaces=architecture.causal)

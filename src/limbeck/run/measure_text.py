@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from ..evaluation.agreement import dropped_mass, top_agreement
 from ..evaluation.bits_per_byte import masked_bits_per_byte
 from ..models.load import load_model
@@ -23,12 +25,15 @@ def text_measures(setup: Setup, folder: Path) -> HeldOutText:
     masking = NextToken() if architecture.causal else Masking()
     batches = held_out_batches(setup, masking=masking)
     student = load_model(str(folder / "student"), architecture=architecture, with_head=True)
+    nn.Module.to(student, setup.device)
     tokens = [batch.student for batch in batches]
     found = HeldOutText(masked_bits_per_byte(student, architecture, tokenizer, tokens))
     teacher = setup.models.teacher
     model = with_trained_head(teacher) if teacher else None
     if teacher is None or model is None:
         return found
+    if setup.recipe.teacher and setup.recipe.teacher.device_map is None:
+        nn.Module.to(model, setup.device)  # else it may not fit there
     if not teacher.architecture.causal and teacher.tokenizer.mask_token_id is None:
         return found
     two = setup.models.two_vocabularies

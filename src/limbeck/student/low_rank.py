@@ -189,7 +189,8 @@ def _factors(
         up, values, down = torch.linalg.svd(weight, full_matrices=False)
         return up, values, down
     damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
-    root = torch.linalg.cholesky(moments + damping * torch.eye(len(moments), dtype=moments.dtype))
+    ones = torch.ones_like(moments.diagonal())
+    root = torch.linalg.cholesky(moments + torch.diag(damping * ones))
     up, values, down = torch.linalg.svd(weight @ root, full_matrices=False)
     return up, values, torch.linalg.solve_triangular(root, down, upper=False, left=False)
 
