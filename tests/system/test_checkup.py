@@ -55,6 +55,9 @@ def test_what_is_said_of_a_machine(problem, said, given):
 def test_a_gpu_that_is_used_is_no_finding():
     on_gpu = replace(CUDA, device="cuda", gpu_bytes=(10**10, 10**10))
     assert found(replace(MACHINE, torch=on_gpu, nvidia=True)) == []
+    without = replace(on_gpu, kernels=False)
+    (one,) = found(replace(MACHINE, torch=without, nvidia=True))
+    assert one[0] and "pip install triton" in one[1]
 
 
 def test_threads_that_were_limited_on_purpose():

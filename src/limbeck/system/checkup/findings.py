@@ -80,6 +80,13 @@ def _of_torch(machine: Machine) -> Iterator[Finding]:
         )
         return
     if torch.device == "cuda":
+        if not torch.kernels:
+            yield Finding(
+                True,
+                "GPU kernels cannot be built: Triton or a C compiler is missing, and relations and"
+                " long stages are slower",
+                "pip install triton, and install gcc (the package build-essential)",
+            )
         return
     if torch.built_for.startswith("CUDA"):
         why = f" ({torch.said})" if torch.said else ""

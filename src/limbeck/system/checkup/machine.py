@@ -52,6 +52,7 @@ class Torch:
         gpu_bytes: Free and total memory of the GPU; None without one.
         said: What torch warned of while it looked for a GPU; empty where it did not.
         instructions: Instruction sets of the processor, and whether it has each.
+        kernels: Whether kernels for the GPU can be built.
     """
 
     version: str
@@ -66,6 +67,7 @@ class Torch:
     gpu_bytes: tuple[int, int] | None = None
     said: str = ""
     instructions: dict[str, bool] = field(default_factory=dict)
+    kernels: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def uses() -> dict[str, str]:
 def _torch() -> Torch:
     import torch
 
-    from ..device import choose_device, choose_precision, describe_device
+    from ..device import choose_device, choose_precision, describe_device, has_triton
     from ..int8_range import int8_range
 
     with warnings.catch_warnings(record=True) as caught:
@@ -141,4 +143,5 @@ def _torch() -> Torch:
         torch.cuda.mem_get_info() if device.type == "cuda" else None,
         first_line(caught[0].message) if caught and isinstance(caught[0].message, Warning) else "",
         {name: bool(there.get(name)) for name in uses()},
+        has_triton(),
     )
