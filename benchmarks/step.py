@@ -29,6 +29,7 @@ from step_aims import print_aims
 
 from limbeck.demo.run import HERE
 from limbeck.models.capture import capture
+from limbeck.models.compiled import compiling
 from limbeck.recipe.check import prepare
 from limbeck.recipe.setup import Setup
 from limbeck.run.accelerator import build_accelerator
@@ -40,7 +41,11 @@ from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import learning_rate
 from limbeck.training.step import train_step
 
-VARIANTS = ("plain-float32", "plain-bfloat16", "limbeck-float32", "limbeck-bfloat16")
+VARIANTS = tuple(
+    f"{side}-{precision}"
+    for side in ("plain", "limbeck", "compiled")
+    for precision in ("float32", "bfloat16")
+)
 HEADS = 16
 WARM_UP = 2
 
@@ -190,7 +195,8 @@ def one_variant(given: argparse.Namespace) -> None:
     """Run one variant here and print its figures as JSON."""
     side, precision = given.variant.split("-")
     torch.manual_seed(0)
-    facts = (run_limbeck if side == "limbeck" else run_plain)(given, precision)
+    with compiling(side == "compiled"):
+        facts = (run_plain if side == "plain" else run_limbeck)(given, precision)
     sys.stdout.write(json.dumps(facts) + "\n")
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from ..data.words import words_of
 from ..errors import DataError
 from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import source_of
-from ..evaluation.task_files import load_rows, load_task
+from ..evaluation.task_files import content_of_task, load_rows, load_task
 from ..evaluation.tasks import Example, Task, TaskKind, are_documents
 from ..system.fingerprints import content_of
 from .schema import DataPart
@@ -99,6 +100,23 @@ def rows_of(
     Raises:
         DataError: Rows cannot be read, or do not have what is learned.
     """
+    read = data.model_dump_json(include={"task", "rows", "held_out"})
+    state = [content_of_unlabelled(source) for source in data.rows]
+    if data.task is not None:
+        state.append(content_of_task(data.task, test_split=split))
+    return _rows_in_state(read, tuple(state), predict, split)
+
+
+# Arms of a study read the same rows, and so do the check and the training of a run.
+@lru_cache(maxsize=4)
+def _rows_in_state(
+    read: str,
+    state: tuple[str, ...],
+    predict: Literal["label", "tags"] | None,
+    split: str | None,
+) -> TaskRows:
+    """The rows of files in a state, which is here only to tell it from another."""
+    data = DataPart.model_validate_json(read)
     task = None if data.task is None else load_task(data.task, test_split=split)
     if task and task.kind is TaskKind.GENERATION:
         raise DataError(
