@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
@@ -35,22 +38,27 @@ def in_order(
         return
     # A process that is forked would have this one's locks, which other threads may hold.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(function,))
     waiting: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(_apply, item))
-            if len(waiting) > _ITEMS_A_PROCESS * processes:
+    with TemporaryDirectory() as folder:
+        # By a file: what does not fit into a pipe is waited for until a process has imported all
+        # that it needs, so that the processes would begin one after another.
+        file = Path(folder, "function")
+        file.write_bytes(pickle.dumps(function))
+        pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(file,))
+        try:
+            for item in items:
+                waiting.append(pool.submit(_apply, item))
+                if len(waiting) > _ITEMS_A_PROCESS * processes:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _begin(function: Callable[[Any], Any]) -> None:
+def _begin(file: Path) -> None:
     global _function
-    _function = function
+    _function = pickle.loads(file.read_bytes())
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that has started them
     threading.Thread(target=_end_with_parent, daemon=True).start()
