@@ -28,6 +28,7 @@ from ..training.fitted_maps import fit_maps
 from ..training.flops import limit
 from ..training.learner import Learner, MixedLearner
 from ..training.loop import train_stage
+from ..training.processes import keeps_shards
 from ..training.records import RunLog
 from ..training.rhythm import Rhythm
 from ..training.stage import Stage
@@ -85,7 +86,7 @@ def train_student(
         source = _source(setup, number, batches[number], student, live, accelerator)
         teaching = teacher if taught else None
         telling = telling_what_is_largest(setup, number, learner, teaching, source, held_before)
-        with compiling(_compiles(setup, stage)), telling:
+        with compiling(_compiles(setup, stage, accelerator)), telling:
             position = train_stage(
                 *(learner, teaching, stage, source, stage_held_out(setup, number)),
                 accelerator=accelerator,
@@ -103,12 +104,13 @@ def train_student(
     return student
 
 
-def _compiles(setup: Setup, stage: Stage) -> bool:
-    """Whether the forwards of a stage are compiled."""
+def _compiles(setup: Setup, stage: Stage, accelerator: Accelerator) -> bool:
+    """Whether the forwards of a stage are compiled; sharded ones have never been."""
     asked = setup.recipe.training.torch_compile
     if asked != "auto":
         return asked
-    return setup.device.type == "cuda" and stage.steps >= _WORTH_COMPILING and has_triton()
+    on_gpu = setup.device.type == "cuda" and has_triton()
+    return on_gpu and stage.steps >= _WORTH_COMPILING and not keeps_shards(accelerator)
 
 
 def _after_mixed(setup: Setup, folder: Path, accelerator: Accelerator) -> LiveTeacher:
