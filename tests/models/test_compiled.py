@@ -1,5 +1,6 @@
 """Compiled layers and losses give what plain ones give, and only while a model is captured."""
 
+import copy
 import os
 from functools import partial
 
@@ -25,6 +26,7 @@ def fresh():
     """Nothing is compiled yet; nothing checks shapes, which the compiler would have to trace."""
     torch._dynamo.reset()
     counters.clear()
+    module._made_of.cache_clear()
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
@@ -82,6 +84,16 @@ def test_gradients_of_compiled_layers_are_the_same(family):
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_copy_reads_its_own_weights():
+    model, batch, needs = make_model("bert"), make_batch(), Needs(hidden=frozenset({2}))
+    captured(model, "bert", batch, needs, on=True)
+    other = copy.deepcopy(model)
+    for parameter in other.base_model.encoder.parameters():
+        parameter.data.mul_(1.5)
+    expected = captured(other, "bert", batch, needs, on=False)
+    alike(captured(other, "bert", batch, needs, on=True), expected)
 
 
 def test_forwards_are_put_back_and_those_of_others_are_left():

@@ -10,6 +10,7 @@ from jaxtyping import config
 from torch._dynamo.utils import counters
 
 import limbeck
+from limbeck.models import compiled
 from limbeck.run import train
 
 
@@ -18,6 +19,7 @@ def by_tracing(monkeypatch):
     """What is compiled is traced and not built, and nothing checks shapes."""
     torch._dynamo.reset()
     counters.clear()
+    compiled._made_of.cache_clear()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     config.update("jaxtyping_disable", True)
     yield

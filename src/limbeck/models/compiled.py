@@ -7,8 +7,8 @@ a layer stays as it is. Compiled forwards are in place only while a model is cap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from functools import cache, partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -17,7 +17,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _compiles: ContextVar[bool] = ContextVar("compiles", default=False)
-_FORWARD = "_limbeck_compiled_forward"
 # Both models, with and without gradients, of fixed and of changing lengths, for several objectives.
 _VARIANTS = 64
 
@@ -44,13 +43,10 @@ def compiles() -> bool:
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which torch compiles within `compiling`."""
 
-    @cache
-    def made() -> Callable[P, R]:
-        return cast(Callable[P, R], torch.compile(function))  # imports much
-
     @wraps(function)
     def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
-        return (made() if _compiles.get() else function)(*args, **kwargs)
+        found: R = (_made_of(function) if _compiles.get() else function)(*args, **kwargs)
+        return found
 
     return chosen
 
@@ -70,7 +66,8 @@ def compiled_layers(layers: Sequence[nn.Module], plain: set[int]) -> Iterator[No
     # A forward of the layer's own was put there by who moves it between devices.
     changed = {layer for layer in layers if layer not in kept and "forward" not in vars(layer)}
     for layer in changed:
-        layer.forward = _compiled_forward(layer)
+        # Of the class: what belongs to a layer goes with its copies, and would read its weights.
+        layer.forward = partial(_made_of(type(layer).forward), layer)
     try:
         yield
     finally:
@@ -78,8 +75,7 @@ def compiled_layers(layers: Sequence[nn.Module], plain: set[int]) -> Iterator[No
             del layer.forward  # the class's is found again
 
 
-def _compiled_forward(layer: nn.Module) -> Callable[..., Any]:
-    made: Callable[..., Any] | None = vars(layer).get(_FORWARD)
-    if made is None:
-        made = vars(layer)[_FORWARD] = torch.compile(layer.forward)
-    return made
+@cache
+def _made_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Made where it is first used, because torch's compiler imports much."""
+    return torch.compile(function)
