@@ -61,7 +61,7 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/cached.py
 
-# The constraint keeps torch at the build that was tested, without GPU packages.
+# The constraints keep torch and Triton at the builds that were tested; torch's has no GPU packages.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
