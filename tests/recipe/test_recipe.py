@@ -118,6 +118,8 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
         ("data.text", [{"path": "x", "weight": -1}], "data.text.0.weight", "greater than 0"),
         ("evaluation.finetuning", {"dropout": 3}, "evaluation.finetuning.dropout", "less than 1"),
         ("evaluation.generation", {"batch_size": 0}, "evaluation.generation.batch_size", "to 1"),
+        ("training.torch_compile", "maybe", "training.torch_compile", "'auto', True or False"),
+        ("data.packing", "some", "data.packing", "'all', True or False"),
     ],
 )
 def test_problems_say_what_to_change(raw_recipe, path, value, field, message):

@@ -76,7 +76,7 @@ class DataPart(Part):
     max_length: Whole = Field(
         128, ge=8, le=MOST_TOKENS, description="tokens in a sequence, special tokens included"
     )
-    packing: bool | Literal["all"] = Field(
+    packing: Literal["all", True, False] = Field(
         True,
         description="join documents into full sequences without padding; all joins prompts with"
         " their responses too, which only `corpus` reads",
@@ -112,7 +112,7 @@ class TrainingPart(Part):
     gradient_checkpointing: bool = Field(
         False, description="recompute the student's layers in the backward pass, to save memory"
     )
-    torch_compile: Literal["auto"] | bool = Field(
+    torch_compile: Literal["auto", True, False] = Field(
         "auto",
         description="compile layers and losses, which fuses what they do between matrix products:"
         " auto does on a GPU, in stages of 1,000 steps or more",
