@@ -1,6 +1,7 @@
 """The student of a recipe, trained stage by stage in its run folder."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -86,7 +87,7 @@ def train_student(
         source = _source(setup, number, batches[number], student, live, accelerator)
         teaching = teacher if taught else None
         telling = telling_what_is_largest(setup, number, learner, teaching, source, held_before)
-        with compiling(_compiles(setup, stage, accelerator)), telling:
+        with _compiling(setup, stage, accelerator, console), telling:
             position = train_stage(
                 *(learner, teaching, stage, source, stage_held_out(setup, number)),
                 accelerator=accelerator,
@@ -102,6 +103,16 @@ def train_student(
         write = accelerator.is_main_process
         save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=write)
     return student
+
+
+def _compiling(
+    setup: Setup, stage: Stage, accelerator: Accelerator, console: Console
+) -> AbstractContextManager[None]:
+    """The context of a stage, in which its layers and losses are compiled where that is wanted."""
+    compiles = _compiles(setup, stage, accelerator)
+    if compiles and accelerator.is_main_process:
+        console.print("layers and losses are compiled in the first steps")
+    return compiling(compiles)
 
 
 def _compiles(setup: Setup, stage: Stage, accelerator: Accelerator) -> bool:
