@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from one_step import FROM_TEACHER, ready
-from plain_step import divergence, projections
+from plain_step import relations_divergence
 from step_aims import print_aims
 
 from limbeck.demo.run import HERE
@@ -163,13 +163,7 @@ def run_plain(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         tokens = batches.batch(step).student.to(accelerator.device)
         on = precision == "bfloat16"
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=on):
-            with torch.no_grad():
-                theirs = projections(teacher, tokens)
-            ours = projections(student, tokens)
-            divergences = [
-                divergence(s, t, tokens.mask, HEADS) for s, t in zip(ours, theirs, strict=True)
-            ]
-        loss = torch.stack(divergences).sum()
+            loss = relations_divergence(student, teacher, tokens, HEADS)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()

@@ -2,14 +2,12 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from multiprocessing.queues import Queue
 from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
@@ -38,27 +36,29 @@ def in_order(
         return
     # A process that is forked would have this one's locks, which other threads may hold.
     context = multiprocessing.get_context("spawn")
+    # By a queue, which has a thread of its own. As an argument, what does not fit into a pipe would
+    # be waited for until a process has imported all that it needs: they would begin in turn.
+    functions = context.Queue()
+    for _ in range(processes):
+        functions.put(function)
+    pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(functions,))
     waiting: deque[Future[_Result]] = deque()
-    with TemporaryDirectory() as folder:
-        # By a file: what does not fit into a pipe is waited for until a process has imported all
-        # that it needs, so that the processes would begin one after another.
-        file = Path(folder, "function")
-        file.write_bytes(pickle.dumps(function))
-        pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(file,))
-        try:
-            for item in items:
-                waiting.append(pool.submit(_apply, item))
-                if len(waiting) > _ITEMS_A_PROCESS * processes:
-                    yield waiting.popleft().result()
-            while waiting:
+    try:
+        for item in items:
+            waiting.append(pool.submit(_apply, item))
+            if len(waiting) > _ITEMS_A_PROCESS * processes:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        functions.cancel_join_thread()  # some may not have been fetched
+        functions.close()
 
 
-def _begin(file: Path) -> None:
+def _begin(functions: "Queue[Callable[[Any], Any]]") -> None:
     global _function
-    _function = pickle.loads(file.read_bytes())
+    _function = functions.get()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that has started them
     threading.Thread(target=_end_with_parent, daemon=True).start()
