@@ -6,7 +6,17 @@ from collections import Counter
 import pytest
 from conftest import make_text
 
-from limbeck.augmentation.augment import KNOWN, MASKED, NO_WORD, SCORED, SPANS, TWICE, augment
+from limbeck.augmentation.augment import (
+    EDITS,
+    KNOWN,
+    MASKED,
+    NEIGHBORS,
+    NO_WORD,
+    SCORED,
+    SPANS,
+    TWICE,
+    augment,
+)
 from limbeck.augmentation.settings import AugmentSettings
 from limbeck.augmentation.source_rows import read_source_rows
 from limbeck.data.rows import parse_location
@@ -133,6 +143,36 @@ def test_the_new_rows_are_learned_from(task_files, tmp_path, task_recipe):
     assert len(rows.train) + len(rows.held_out) == 200 + found.kept[SPANS]
 
 
+def test_texts_are_paired(task_files, tmp_path, task_recipe):
+    """Of a task of pairs and of plain texts together; a pair of the task is not made again."""
+    write(tmp_path, "more.jsonl", [{"text": text} for text in make_text(30, seed=9)])
+    file, settings = tmp_path / "new.jsonl", AugmentSettings(neighbors=True, edits=True, copies=2)
+    places = [str(task_files / "pairs"), str(tmp_path / "more.jsonl")]
+    found = augment(places, file, settings)
+    rows = read(file)
+    assert all(row.keys() == {"text", "text_pair"} for row in rows)
+    assert found.kept.keys() == {NEIGHBORS, EDITS} and min(found.kept.values()) > 0
+    source = read_source_rows(places)
+    keys = [key_of(row) for row in load_rows(str(file))]
+    assert len(set(keys)) == len(keys)
+    assert not {*keys} & {key_of(row) for row in [*source.rows, *source.scored]}
+    raw = task_recipe("pairs")
+    raw["data"] = raw["data"] | {"rows": [str(file)]}
+    learned = rows_of(parse(raw)[0].data, predict=None, split=None)
+    assert learned.dropped == 0
+
+
+def test_scored_pairs_are_never_made(tmp_path):
+    train = [{"text": "the red house fell", "text_pair": "old garden", "label": "x"}]
+    train += [{"text": "The red house stood", "text_pair": "river", "label": "y"}]
+    scored = {"text": "the red house stood!", "text_pair": "The red house fell", "label": "x"}
+    write(tmp_path, "t.train.jsonl", train)
+    write(tmp_path, "t.dev.jsonl", [scored])
+    settings = AugmentSettings(neighbors=True, edits=True, copies=3)
+    found = augment([str(tmp_path / "t")], tmp_path / "a.jsonl", settings)
+    assert found.dropped[NEIGHBORS][SCORED] == 2 and found.kept[NEIGHBORS] == 0
+
+
 BAD = [
     ({}, {"masked": None, "spans": False}, "no way to make rows is chosen"),
     ({}, {"copies": 0}, "copies is 0; give 1 to 1,000"),
@@ -140,6 +180,11 @@ BAD = [
     ({}, {"top_k": 0, "batch_size": 0}, "top_k is 0; give 1 or more; batch_size is 0"),
     ({}, {"seed": -1}, "seed is -1"),
     ({"locations": []}, {}, "no rows are named"),
+    ({}, {"min_similarity": 1.0}, "min_similarity is 1; give 0 or more"),
+    ({"locations": ["words"]}, {"spans": False, "neighbors": True}, "lists of words .* paired"),
+    ({}, {"edits": True}, "the rows are texts, of which --masked and --spans make texts"),
+    ({"locations": ["one"]}, {"spans": False, "edits": True}, "1 text cannot be paired"),
+    ({}, {"spans": False, "neighbors": True}, "all are unlike; .* a lower --min-similarity"),
     ({"locations": ["nowhere/t"]}, {}, "t.train.jsonl"),
     ({"locations": ["t", "pairs"]}, {}, r"several forms: pairs of texts .* and texts"),
     ({"locations": ["prompts"]}, {}, "is a prompt with references"),
@@ -163,6 +208,7 @@ def test_bad_input(tmp_path, given, settings, said):
             tmp_path, f"{name}.jsonl", [{"text": "a b", "label": "x"}] if name == "t.dev" else some
         )
     write(tmp_path, "pairs.train.jsonl", [{"text": "a", "text_pair": "b"}])
+    write(tmp_path, "words.train.jsonl", [{"tokens": ["a", "b"]}])
     write(tmp_path, "prompts.train.jsonl", [{"prompt": "a", "references": ["b"]}])
     before = {file.name for file in tmp_path.rglob("*")}
     locations = [str(tmp_path / name) for name in given.get("locations", ["t"])]

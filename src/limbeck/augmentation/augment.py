@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from ..evaluation.tasks import Example
 from ..system.files import write_text
 from ..system.progress import showing
 from .masked_words import load_masked_model, replaced
+from .pairs import different_texts, edited_pairs, near_pairs
 from .row_texts import texts_of, with_texts
 from .settings import AugmentSettings
-from .source_rows import SourceRows, check_output, read_source_rows
+from .source_rows import SourceRows, check_forms, check_output, read_source_rows
 from .spans import join_spans
 
 MASKED, SPANS = "words replaced", "spans joined"
+NEIGHBORS, EDITS = "texts that share words", "a text and its edits"
 # Why a row is not among the new ones; the first that holds is counted.
 NO_WORD = "without a word to replace"
 SCORED = "as a scored row"
@@ -75,16 +78,20 @@ def augment(
     output = Path(output)
     check_output(output, locations)
     source = read_source_rows(locations, scored)
+    into_pairs = settings.neighbors or settings.edits
+    check_forms(source.rows, of_rows=settings.of_rows, into_pairs=into_pairs)
     if settings.spans and len(source.rows) < 2:
         raise DataError(f"spans of {len(source.rows)} row cannot be joined; give 2 rows or more")
+    if into_pairs and (count := len(different_texts(source.rows))) < 2:
+        raise DataError(f"{count} text cannot be paired; give 2 texts or more that differ")
     with showing(console or Console(quiet=True)):
         lines, kept, dropped = _new_rows(source, settings)
     if not lines:
         reasons = Counter(reason for counts in dropped.values() for reason in counts)
         raise DataError(
             f"no new row can be made of {len(source.rows)} row(s): all are"
-            f" {', '.join(sorted(reasons))}; give longer or more rows, or join spans (--spans)"
-            " where no word can be replaced"
+            f" {', '.join(sorted(reasons)) or 'unlike'}; give longer or more rows, or"
+            " join spans (--spans) where no word can be replaced, or a lower --min-similarity"
         )
     write_text(output, "".join(lines))
     return Augmented(kept, dropped, _notes(source))
@@ -97,10 +104,16 @@ def _new_rows(
     scored, known = ({key_of(row) for row in rows} for rows in (source.scored, source.rows))
     lines: list[str] = []
     made: set[tuple[str, ...]] = set()
-    ways = [MASKED] * (settings.masked is not None) + [SPANS] * settings.spans
+    chosen = {
+        MASKED: settings.masked is not None,
+        SPANS: settings.spans,
+        NEIGHBORS: settings.neighbors,
+        EDITS: settings.edits,
+    }
+    ways = [way for way, is_chosen in chosen.items() if is_chosen]
     kept = dict.fromkeys(ways, 0)
     dropped: dict[str, Counter[str]] = {way: Counter() for way in ways}
-    for way, row in _made(source.rows, settings):
+    for way, row in chain(_of_rows(source.rows, settings), _of_texts(source.rows, settings)):
         if row is None:
             dropped[way][NO_WORD] += 1
             continue
@@ -115,8 +128,20 @@ def _new_rows(
     return lines, kept, dropped
 
 
-def _made(rows: Sequence[Example], settings: AugmentSettings) -> Made:
+def _of_texts(rows: Sequence[Example], settings: AugmentSettings) -> Made:
+    """Pairs of the texts that the rows consist of, duplicates among them."""
+    texts, copies, seed = different_texts(rows), settings.copies, settings.seed
+    if settings.neighbors:
+        near = near_pairs(texts, copies=copies, min_similarity=settings.min_similarity, seed=seed)
+        yield from ((NEIGHBORS, row) for row in near)
+    if settings.edits:
+        yield from ((EDITS, row) for row in edited_pairs(texts, copies=copies, seed=seed))
+
+
+def _of_rows(rows: Sequence[Example], settings: AugmentSettings) -> Made:
     """New rows in the order of the rows that they are made of, duplicates among them."""
+    if not settings.of_rows:
+        return
     model = None
     if settings.masked is not None:
         model = load_masked_model(settings.masked, settings)

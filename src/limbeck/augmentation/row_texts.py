@@ -9,6 +9,8 @@ import regex
 from ..data.words import HAN, UNSPACED
 from ..evaluation.tasks import Example
 
+# What a row consists of.
+WORD_LISTS, TEXTS, PAIRS = "lists of words", "texts", "pairs of texts"
 # A Chinese character alone is taken for a word.
 _LETTER = rf"[[\p{{L}}\p{{M}}]--[{HAN}{UNSPACED}]]"
 # Letters, with apostrophes and hyphens inside. Possessive, so that no part of `mp3` is a word; not
@@ -89,8 +91,8 @@ def with_texts(row: Example, texts: Sequence[Words]) -> Example:
 def form_of(row: Example) -> str:
     """What a row consists of, in words."""
     if row.words is not None:
-        return "lists of words"
-    return "texts" if row.text_pair is None else "pairs of texts"
+        return WORD_LISTS
+    return TEXTS if row.text_pair is None else PAIRS
 
 
 def is_han(word: str) -> bool:

@@ -17,11 +17,14 @@ class AugmentSettings:
         masked: A model with a masked-language-model head, whose candidates replace words; None
             replaces none.
         spans: Whether spans of two rows are joined.
+        neighbors: Whether texts that share many of their words are paired.
+        edits: Whether a text is paired with edited copies of it.
         copies: Rows that each way makes of a row at most; duplicates are dropped.
         replace_prob: Probability that a word is replaced.
         top_k: Candidates that a replaced word is drawn from.
         max_length: Tokens of a text that the model reads, special tokens included; words after
             them are never replaced.
+        min_similarity: The least cosine of TF-IDF of texts that are paired as neighbors.
         batch_size: Texts that the model reads at once.
         device: Of the model.
         precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware.
@@ -30,14 +33,22 @@ class AugmentSettings:
 
     masked: str | None = None
     spans: bool = False
+    neighbors: bool = False
+    edits: bool = False
     copies: int = 4
     replace_prob: float = 0.4
     top_k: int = 15
     max_length: int = 128
+    min_similarity: float = 0.3
     batch_size: int = 256
     device: DeviceChoice = "auto"
     precision: PrecisionChoice = "auto"
     seed: int = 0
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether rows are made of rows, in their form; else of their texts alone."""
+        return self.masked is not None or self.spans
 
     def check(self) -> None:
         """Refuse settings that make no row.
@@ -49,15 +60,18 @@ class AugmentSettings:
             raise DataError("; ".join(problems))
 
     def _problems(self) -> Iterator[str]:
-        if self.masked is None and not self.spans:
+        if self.masked is None and not (self.spans or self.neighbors or self.edits):
             yield (
                 "no way to make rows is chosen; replace words (--masked MODEL, an encoder with a"
-                " vocabulary head), join spans of two rows (--spans), or both"
+                " vocabulary head) or join spans of two rows (--spans); for pairs of texts, pair"
+                " texts that share words (--neighbors) or texts with edited copies (--edits)"
             )
         if not 1 <= self.copies <= _MOST_COPIES:
             yield f"copies is {self.copies}; give 1 to {_MOST_COPIES:,}"
         if not 0 < self.replace_prob <= 1:
             yield f"replace_prob is {self.replace_prob:g}; give more than 0 and at most 1"
+        if not 0 <= self.min_similarity < 1:
+            yield f"min_similarity is {self.min_similarity:g}; give 0 or more and less than 1"
         for name in ("top_k", "batch_size"):
             if getattr(self, name) < 1:
                 yield f"{name} is {getattr(self, name)}; give 1 or more"

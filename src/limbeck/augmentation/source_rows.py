@@ -13,7 +13,7 @@ from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import HELD_OUT, source_of
 from ..evaluation.task_files import load_rows, name_of_task
 from ..evaluation.tasks import Example
-from .row_texts import form_of
+from .row_texts import PAIRS, WORD_LISTS, form_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SourceRows:
     """The rows of some locations.
 
     Attributes:
-        rows: Training rows, of one form.
+        rows: Training rows.
         scored: All rows of other splits.
         left_out: How many training rows have the normalised text of a scored row, and are left out.
         notes: What was read, in sentences.
@@ -44,7 +44,7 @@ def read_source_rows(locations: Sequence[Any], scored: Sequence[Any] = ()) -> So
         scored: Tasks whose scored rows must not be made either, or files of such rows.
 
     Raises:
-        DataError: There are no rows, they are prompts or of several forms, or cannot be read.
+        DataError: There are no rows, they are prompts, or cannot be read.
     """
     train: list[Example] = []
     kept_out: list[Example] = []
@@ -60,16 +60,37 @@ def read_source_rows(locations: Sequence[Any], scored: Sequence[Any] = ()) -> So
         notes.append(_note(location, None, others))
     if not train:
         raise DataError("no rows are named; give a task, or files of rows")
-    forms = {form_of(row): row.place for row in reversed(train)}
-    if len(forms) > 1:
-        said = " and ".join(f"{form} ({place})" for form, place in sorted(forms.items()))
-        raise DataError(f"the rows are of several forms: {said}; augment those of each form alone")
     rows, left_out = without_scored(train, kept_out)
     if not rows:
         raise DataError(
             f"all {len(train)} training rows are scored rows too, by normalised text; give others"
         )
     return SourceRows(rows, kept_out, left_out, tuple(notes))
+
+
+def check_forms(rows: Sequence[Example], *, of_rows: bool, into_pairs: bool) -> None:
+    """See that rows of these forms can be made into others.
+
+    Args:
+        rows: To make others of.
+        of_rows: Whether a row gives rows of its own form.
+        into_pairs: Whether texts are paired.
+
+    Raises:
+        DataError: Rows of several forms would give rows of several forms, or there are lists of
+            words to pair.
+    """
+    forms = {form_of(row): row.place for row in reversed(rows)}
+    if of_rows and len(forms) > 1:
+        said = " and ".join(f"{form} ({place})" for form, place in sorted(forms.items()))
+        raise DataError(f"the rows are of several forms: {said}; augment those of each form alone")
+    if into_pairs and (place := forms.get(WORD_LISTS)):
+        raise DataError(f"{WORD_LISTS} ({place}) cannot be paired; give texts, or pairs of texts")
+    if into_pairs and of_rows and PAIRS not in forms:
+        raise DataError(
+            "the rows are texts, of which --masked and --spans make texts, and --neighbors and"
+            " --edits pairs; use the two kinds one after the other, with a file for each"
+        )
 
 
 def check_output(file: Path, locations: Sequence[Any]) -> None:

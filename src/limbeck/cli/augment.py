@@ -30,7 +30,14 @@ _Masked = Annotated[
     ),
 ]
 _Spans = Annotated[bool, typer.Option("--spans", help="Join a span of a row and one of another.")]
-_Copies = Annotated[int, typer.Option(help="Rows that each way makes of a row.")]
+_Neighbors = Annotated[
+    bool, typer.Option("--neighbors", help="Pair texts that share many of their words.")
+]
+_Edits = Annotated[bool, typer.Option("--edits", help="Pair a text with edited copies of it.")]
+_Similarity = Annotated[
+    float, typer.Option(help="With --neighbors: least cosine of the TF-IDF of two texts.")
+]
+_Copies = Annotated[int, typer.Option(help="Rows that each way makes of a row or text.")]
 _Scored = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,10 +60,13 @@ def augment(
     output: _Output,
     masked: _Masked = None,
     spans: _Spans = False,
+    neighbors: _Neighbors = False,
+    edits: _Edits = False,
     copies: _Copies = AugmentSettings.copies,
     scored: _Scored = None,
     replace_prob: _Probability = AugmentSettings.replace_prob,
     top_k: _TopK = AugmentSettings.top_k,
+    min_similarity: _Similarity = AugmentSettings.min_similarity,
     max_length: _Length = AugmentSettings.max_length,
     batch_size: _Batch = AugmentSettings.batch_size,
     device: _Device = AugmentSettings.device,
@@ -71,10 +81,13 @@ def augment(
     settings = AugmentSettings(
         masked=masked,
         spans=spans,
+        neighbors=neighbors,
+        edits=edits,
         copies=copies,
         replace_prob=replace_prob,
         top_k=top_k,
         max_length=max_length,
+        min_similarity=min_similarity,
         batch_size=batch_size,
         device=one_of("device", device, ("auto", "cuda", "mps", "cpu")),
         precision=one_of("precision", precision, ("auto", "float32", "bfloat16")),

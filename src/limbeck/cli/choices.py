@@ -159,7 +159,8 @@ def _formats() -> Table:
 
 
 def _augmentations() -> Table:
-    return options_table(AugmentSettings, ["masked", "spans", "copies", "replace_prob", "top_k"])
+    names = ["masked", "spans", "neighbors", "edits", "copies", "replace_prob", "top_k"]
+    return options_table(AugmentSettings, [*names, "min_similarity"])
 
 
 CHOICES: dict[str, Callable[[], Table]] = {
