@@ -60,18 +60,20 @@ def some(texts: Iterable[str], most: int, chance: random.Random) -> list[str]:
     return chance.sample(found, min(len(found), most))
 
 
-def texts_in(language: str, data: Path, chance: random.Random) -> list[str]:
-    """The texts of one language."""
+def texts_in(
+    language: str, data: Path, chance: random.Random, *, sentences: int, lines: int
+) -> list[str]:
+    """The texts of one language: so many sentences of prompts, and lines of each text."""
     found: list[str] = []
     if language == "en":
         prompts = map(json.loads, lines_of(data / "generation/instructions.train.jsonl.gz"))
         parts = (part for row in prompts for part in re.split(ENDS["en"], row["prompt"]))
-        found += some(parts, SENTENCES, chance)
+        found += some(parts, sentences, chance)
     for name in TEXTS[language]:
-        lines = lines_of(data / f"text/{name}.txt.gz")
+        text = lines_of(data / f"text/{name}.txt.gz")
         whole = language == "en"  # its lines are sentences
-        parts = lines if whole else (s for line in lines for s in re.split(ENDS[language], line))
-        found += some(parts, LINES[language], chance)
+        parts = text if whole else (s for line in text for s in re.split(ENDS[language], line))
+        found += some(parts, lines, chance)
     for name in TASKS[language]:
         found += some(texts_of(data / f"understanding/{name}.train.jsonl.gz"), ROWS, chance)
     return found
@@ -84,11 +86,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--language", choices=sorted(TASKS), nargs="+", default=["en"])
     parser.add_argument("--most", type=int, help="of each language; all by default")
+    parser.add_argument("--sentences", type=int, default=SENTENCES, help="of English prompts")
+    parser.add_argument("--lines", type=int, help="of each text of books or dialogues")
     given = parser.parse_args()
     chance = random.Random(0)
     texts: list[str] = []
     for language in given.language:
-        found = texts_in(language, given.data, chance)
+        lines = given.lines or LINES[language]
+        found = texts_in(language, given.data, chance, sentences=given.sentences, lines=lines)
         texts += found if given.most is None else some(found, given.most, chance)
     scored = texts_of(given.data / "understanding/stsb.dev.jsonl.gz")
     kept = sorted(set(texts) - set(scored))
