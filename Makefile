@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PAGE := examples/onnxruntime_web
 
-.PHONY: demo docs test tutorials test-browser test-executorch test-llama-cpp lint benchmark clean
+.PHONY: demo docs test tutorials test-browser test-executorch test-llama-cpp test-vllm lint benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/limbeck demo -o runs/demo
@@ -45,6 +45,10 @@ test-executorch: $(STAMP)
 # Not --quiet: then warnings are not counted, and --strict passes.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The student's text from vLLM itself, which is installed elsewhere: make test-vllm VLLM=/opt/vllm/bin/vllm
+test-vllm: $(STAMP)
+	LIMBECK_VLLM=$(VLLM) $(BIN)/pytest -p no:xdist tests/run/test_vllm_run.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -100,11 +100,12 @@ def plan(recipe: _Recipe, set_: _Set = None, timed: _Timed = True) -> None:
 
     from ..run.plan import plan_tables, probe
     from ..run.prompt_batches import prompt_notes
+    from ..run.vllm import vllm_notes
 
     probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
     for heading, table in plan_tables(setup, probes):
         print_table(heading, table)
-    for note in prompt_notes(setup):
+    for note in [*prompt_notes(setup), *vllm_notes(setup)]:
         console.print(note, highlight=False)
     for warning in setup.warnings:
         console.print(f"warning: {warning}", style="yellow")

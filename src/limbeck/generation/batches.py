@@ -4,7 +4,7 @@ Source: replay of what was generated in earlier steps, Ko et al. 2024, DistiLLM,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
@@ -24,6 +24,7 @@ from .readers import Readers
 from .rules import Rule
 from .shared import generated_by_all
 from .thirds import means_by_third, thirds_of
+from .vllm_text import VllmText
 
 
 class Policy(NamedTuple):
@@ -57,6 +58,7 @@ class GeneratedBatches(BatchSource):
         seed: Decides the noise, and which responses are generated.
         apart: Whether some objective learns from the references, and not from the text in
             which the models are compared.
+        vllm: What generates instead of this process, where the policy says so.
         process: Number of this process, where each generates a share.
         processes: How many there are.
     """
@@ -71,6 +73,7 @@ class GeneratedBatches(BatchSource):
     steps: int
     seed: int
     apart: bool
+    vllm: VllmText | None = None
     process: int = 0
     processes: int = 1
     depends_on_weights: ClassVar[bool] = True
@@ -158,23 +161,31 @@ class GeneratedBatches(BatchSource):
         self.student.train(False)
         kind = self.student.device.type
         coarse = self.policy.options.precision == "bfloat16"
-        seed = int(np.random.default_rng((self.seed, number, 1)).integers(2**31))
+        options = DecodingOptions(
+            self.max_new_tokens,
+            self.policy.options.temperature,
+            self.policy.options.draft_length,
+            seed=int(np.random.default_rng((self.seed, number, 1)).integers(2**31)),
+        )
 
         def some(rows: range) -> Generated | None:
             if not rows:
                 return None
+            ids = [prompts[row].tolist() for row in rows]
+            if self.vllm is not None:
+                return self.vllm.generate(
+                    self.student,
+                    ids,
+                    options,
+                    vocabulary=TokenIds.given(self.vocabulary),
+                    eos_token_id=self.eos_token_id,
+                )
             return generate(
                 self.student,
                 self.teacher,
-                [prompts[row].tolist() for row in rows],
+                ids,
                 rule,
-                options=DecodingOptions(
-                    self.max_new_tokens,
-                    self.policy.options.temperature,
-                    self.policy.options.draft_length,
-                    seed=seed,
-                    first_row=rows.start,
-                ),
+                options=replace(options, first_row=rows.start),
                 vocabulary=self.vocabulary,
                 eos_token_id=self.eos_token_id,
                 progress=min(1.0, number / max(1, self.steps - 1)),

@@ -4,13 +4,15 @@ Each rule derives from its options, and adds how it decides.
 """
 
 import math
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from ..system.numbers import Number, Whole
+from ..teacher.servers.settings import ServerSettings, settings_problems
 
 MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
 # Of what log-probabilities are divided by: below, they overflow; above, they are all alike.
@@ -62,6 +64,13 @@ class PolicyOptions:
         cuda_graphs: On a GPU, forwards over a few tokens are recorded once and replayed, which is
             up to twice as fast for small models; a static cache and the buffers of the forwards
             stay in memory for it.
+        engine: What generates: ``limbeck``, in this process; ``vllm``, a vLLM server that gets the
+            student's weights before every batch, for a student that generates alone.
+        vllm_server_base_url: Of a server that was started for this; by default limbeck starts one
+            on this machine.
+        vllm_command: The program of the vLLM that is started, which may be in another environment.
+        vllm_gpu_memory_utilization: Share of the GPU's memory for the vLLM that is started, whose
+            other models leave it so much.
     """
 
     fraction: Number = 1.0
@@ -73,6 +82,10 @@ class PolicyOptions:
     precision: Literal["float32", "bfloat16"] = "float32"
     direct_forward: bool = True
     cuda_graphs: bool = True
+    engine: Literal["limbeck", "vllm"] = "limbeck"
+    vllm_server_base_url: str | None = None
+    vllm_command: str = "vllm"
+    vllm_gpu_memory_utilization: Number = 0.3
 
     def problems(self) -> list[tuple[str, str]]:
         """Fractions outside 0 to 1, a temperature out of range, and counts below 1."""
@@ -93,6 +106,30 @@ class PolicyOptions:
         found = [(name, message) for met, name, message in needed if not met]
         if problem := temperature_problem(self.temperature):
             found.append(("temperature", problem))
+        return found + self._engine_problems()
+
+    def _engine_problems(self) -> list[tuple[str, str]]:
+        if self.engine == "limbeck":
+            message = "is for the engine vllm; say `engine: vllm`, or leave it out"
+            options = fields(self)
+            own = [field for field in options if field.name.startswith("vllm_")]
+            changed = [f.name for f in own if getattr(self, f.name) != f.default]
+            return [(name, message) for name in changed]
+        found = []
+        if not 0 < self.vllm_gpu_memory_utilization <= 1:
+            share = f"{self.vllm_gpu_memory_utilization:g}"
+            message = f"is {share}; give more than 0 and at most 1"
+            found.append(("vllm_gpu_memory_utilization", message))
+        if (url := self.vllm_server_base_url) is not None:
+            wrong = settings_problems(ServerSettings(url=url))
+            found += [("vllm_server_base_url", message) for _, message in wrong]
+        elif shutil.which(self.vllm_command) is None:
+            message = (
+                f"is {self.vllm_command!r}, which is no program here; install vLLM, best in an"
+                " environment of its own (pip install vllm), and give its path, or the address of"
+                " a server (vllm_server_base_url)"
+            )
+            found.append(("vllm_command", message))
         return found
 
 

@@ -28,6 +28,7 @@ from .placement import placement_problems
 from .prompts import (
     ends_problems,
     ends_warnings,
+    engine_problems,
     prompt_problems,
     template_problems,
     template_warnings,
@@ -182,6 +183,7 @@ def _problems_of_models(
         problems += low_rank_problems(models, parsed.student.low_rank, mixed=mixed, pretrained=own)
     if parsed.student:
         problems += initialization_problems(models, parsed.student, mixed=mixed)
+        problems += engine_problems(parsed.student, parsed.stages)
     return problems
 
 

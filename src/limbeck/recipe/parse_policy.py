@@ -5,7 +5,7 @@ from dataclasses import fields as fields_of
 from typing import Any, NamedTuple
 
 from ..errors import Problem, nearest
-from ..generation.options import RULE_OPTIONS, PolicyOptions
+from ..generation.options import RULE_OPTIONS, PolicyOptions, StudentOptions
 from .parse_options import read_options
 
 KINDS = ("corpus", "mixed", *RULE_OPTIONS)
@@ -58,6 +58,9 @@ def parse_policy(
     if kind == "corpus":
         message = "is for generated text, and corpus generates none; leave it out"
         problems += [(f"{path}.{name}", message) for name in _OWN if name in given]
+    if common.engine == "vllm" and rule_kind is not StudentOptions:
+        message = "is vllm, which generates the student's text alone; use kind: student or mixed"
+        problems.append((f"{path}.engine", message))
     if rule is not None:
         problems += [(f"{path}.{name}", message) for name, message in rule.problems()]
     return (None if problems else PolicyPart(rule, common)), problems

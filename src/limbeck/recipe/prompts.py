@@ -1,6 +1,6 @@
 """What a recipe may hold where it learns from prompts: files, ends, templates, policies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
 from transformers import PreTrainedTokenizerFast
@@ -15,6 +15,8 @@ from ..generation.options import PolicyOptions
 from ..generation.rules import rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
 from ..tokenization.prompting.answers import check_conversations, unshown_fields
+from .models_part import StudentPart
+from .parse import ParsedStage
 from .parse_policy import PolicyPart
 from .schema import DataPart, Recipe
 from .sides import Models
@@ -174,6 +176,25 @@ def _with_ends(
         yield "student.model", models.student.tokenizer, recipe.student.model
     if recipe.teacher and models.teacher and not models.two_vocabularies:
         yield "teacher.model", models.teacher.tokenizer, recipe.teacher.model
+
+
+def engine_problems(student: StudentPart, stages: Sequence[ParsedStage]) -> list[Problem]:
+    """Students whose weights a vLLM server does not take as they are."""
+    found = []
+    for number, stage in enumerate(stages):
+        if stage.part is None or not stage.policy or stage.policy.options.engine != "vllm":
+            continue
+        rounded = stage.part.quantization_aware
+        unknown = {"low-rank layers": student.low_rank, "rounded weights": rounded}
+        found += [
+            (
+                f"stages.{number}.policy.engine",
+                f"is vllm, which does not know {what} of the student; use engine: limbeck",
+            )
+            for what, given in unknown.items()
+            if given
+        ]
+    return found
 
 
 def stage_policy(

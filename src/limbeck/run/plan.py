@@ -75,7 +75,7 @@ def probe(setup: Setup, number: int) -> Probe:
             vocab_size = setup.models.required_teacher().shape.vocab_size
             teaching = MadeUpTeacher(vocab_size, served.top_k)
         writing, caches = 0.0, 0
-        if stage.policy is not None and stage.policy.rule is not None:
+        if stage.policy and stage.policy.rule and stage.policy.options.engine == "limbeck":
             prompts = prompt_batches(setup, held_out=False, size=stage.batch_size)
             writer = teacher.model if teacher else None
             source = generated_batches(setup, number, prompts, student, writer, accelerator)

@@ -10,6 +10,7 @@ from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt, content_of_prompts, path_of_prompts
 from ..errors import RecipeError
 from ..generation.batches import GeneratedBatches
+from ..generation.vllm_text import VllmText
 from ..recipe.prompts import ends_of_recipe, split_prompts
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
@@ -132,8 +133,19 @@ def generated_batches(
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
     accelerator: Accelerator,
+    vllm: VllmText | None = None,
 ) -> GeneratedBatches:
-    """The batches of a stage whose text is generated during training."""
+    """The batches of a stage whose text is generated during training.
+
+    Args:
+        setup: A checked recipe.
+        number: Of the stage.
+        prompts: With the responses of the corpus.
+        student: Generates with its current weights.
+        teacher: Generates where the policy says so.
+        accelerator: Device, precision and processes.
+        vllm: Generates in the student's place, where the policy says so.
+    """
     stage, tokenizer = setup.stages[number], setup.models.student.tokenizer
     if stage.policy is None:
         raise RecipeError(f"stage {number} has no policy; give it one")
@@ -152,6 +164,7 @@ def generated_batches(
         steps=stage.steps,
         seed=setup.recipe.seed + number,
         apart=stage.compares_in_part,
+        vllm=vllm,
         # A teacher of which each process keeps a share is read by all of them at once.
         process=0 if shares else accelerator.process_index,
         processes=1 if shares else accelerator.num_processes,

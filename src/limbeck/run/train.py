@@ -1,8 +1,9 @@
 """The student of a recipe, trained stage by stage in its run folder."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -39,6 +40,16 @@ from .models import build_models, copy_teacher_layers
 from .out_of_memory import telling_what_is_largest
 from .prompt_batches import generated_batches
 from .teacher import live_teacher, teacher_after_mixed
+from .vllm import student_on_vllm
+
+
+class _Run(TypedDict):
+    """What every stage of a run has in common."""
+
+    run: Path
+    accelerator: Accelerator
+    console: Console
+
 
 _WORTH_COMPILING = 1000  # steps; compiling takes up to half a minute
 
@@ -75,33 +86,33 @@ def train_student(
     limit(accelerator)  # measured here, so that its matrices are not in the peak of the training
     restart_peak()
     rhythm = _rhythm(setup)
+    run: _Run = {"run": folder, "accelerator": accelerator, "console": console}
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
         resumed = checkpoint if position.step > 0 else None
         learner = _learner(setup, student, number, resumed)
         taught = stage.teacher_needs().anything
-        if taught and teacher is None:
-            teacher = _after_mixed(setup, folder, accelerator)
+        teacher = teacher or (_after_mixed(setup, folder, accelerator) if taught else None)
         if isinstance(learner, Learner) and teacher and taught and not resumed:
             fit_maps(learner, teacher, stage, batches[number], accelerator)
-        source = _source(setup, number, batches[number], student, live, accelerator)
         teaching = teacher if taught else None
-        telling = telling_what_is_largest(setup, number, learner, teaching, source, held_before)
-        with _compiling(setup, stage, accelerator, console), telling:
+        with (
+            _source(setup, number, batches[number], student, live, run) as source,
+            _compiling(setup, stage, accelerator, console),
+            telling_what_is_largest(setup, number, learner, teaching, source, held_before),
+        ):
             position = train_stage(
                 *(learner, teaching, stage, source, stage_held_out(setup, number)),
-                accelerator=accelerator,
                 start=position,
                 checkpoint=resumed,
-                run=folder,
                 rhythm=rhythm,
-                console=console,
+                **run,
             )
         position = Position(number + 1, 0, position.tokens, position.seconds)
         if isinstance(learner, MixedLearner):
             _leave_mixed(setup, learner, student, folder, accelerator)
-        write = accelerator.is_main_process
-        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=write)
+        main = accelerator.is_main_process
+        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=main)
     return student
 
 
@@ -158,19 +169,22 @@ def _learner(
     return learner
 
 
+@contextmanager
 def _source(
     setup: Setup,
     number: int,
     batches: BatchSource,
     student: PreTrainedModel,
     live: LiveTeacher | None,
-    accelerator: Accelerator,
-) -> BatchSource:
-    """The batches of a stage, or those that the models generate from its prompts."""
+    run: "_Run",
+) -> Iterator[BatchSource]:
+    """The batches of a stage, or those that the models generate from its prompts, here or there."""
     if not isinstance(batches, PromptBatches):
-        return batches
-    teacher = live.model if live else None
-    return generated_batches(setup, number, batches, student, teacher, accelerator)
+        yield batches
+        return
+    teacher, accelerator = live.model if live else None, run["accelerator"]
+    with student_on_vllm(setup, number, student, **run) as vllm:
+        yield generated_batches(setup, number, batches, student, teacher, accelerator, vllm)
 
 
 def _leave_mixed(

@@ -49,8 +49,12 @@ class ServerClient:
         received: Bytes of these answers.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, through_proxies: bool = True) -> None:
         """Nothing is sent yet.
+
+        Args:
+            settings: As they were given.
+            through_proxies: Requests go through the proxies that the environment names.
 
         Raises:
             ServerError: The URL or the name of the key's variable is none; this is not set, or
@@ -64,7 +68,7 @@ class ServerClient:
         self._closing, self._counting = threading.Event(), threading.Lock()
         self._chance = random.Random()  # pauses decide nothing that is learned
         self.threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server")
-        self._http = _connections(settings)
+        self._http = _connections(settings, through_proxies=through_proxies)
 
     def __enter__(self) -> "ServerClient":
         return self
@@ -93,7 +97,22 @@ class ServerClient:
         """
         return self._answer("POST", path, body, None)
 
+    def command(self, path: str, body: dict[str, Any]) -> None:
+        """Send what the server is to do, whose answer says nothing; errors as of `post`."""
+        self._told("POST", path, body, None)
+
     def _answer(self, method: str, path: str, body: Any, retries: int | None) -> Any:
+        response = self._told(method, path, body, retries)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise ServerError(
+                f"{self.settings.base}{path} answers no JSON ({_said(response)}); give the address"
+                " of an OpenAI-compatible server"
+            ) from error
+
+    def _told(self, method: str, path: str, body: Any, retries: int | None) -> httpx2.Response:
+        """The answer of status 200, after as many attempts as it takes."""
         retries = self.settings.max_retries if retries is None else retries
         where = f"{self.settings.base}{path}"
         for attempt in range(retries + 1):
@@ -108,7 +127,8 @@ class ServerClient:
                 said = f"cannot be reached ({first_line(error)})"
             else:
                 if response.status_code not in _BUSY:
-                    return self._content(response, where)
+                    self._check(response, where)
+                    return response
                 said = f"answers {response.status_code} ({_said(response)})"
                 least = _retry_after(response.headers.get("retry-after", ""))
             if attempt < retries:
@@ -144,7 +164,7 @@ class ServerClient:
         if self._closing.wait(pause):
             raise ServerError("the requests were stopped")
 
-    def _content(self, response: httpx2.Response, where: str) -> Any:
+    def _check(self, response: httpx2.Response, where: str) -> None:
         said = _said(response)
         if response.status_code != 200:
             hint = "; set `api_key_env`" if response.status_code in (401, 403) else ""
@@ -156,12 +176,6 @@ class ServerClient:
         with self._counting:
             self.requests += 1
             self.received += len(response.content)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServerError(
-                f"{where} answers no JSON ({said}); give the address of an OpenAI-compatible server"
-            ) from error
 
 
 def served_model(client: ServerClient) -> dict[str, Any]:
@@ -203,8 +217,7 @@ def _key_header(settings: ServerSettings) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _connections(settings: ServerSettings) -> httpx2.Client:
-    """Connections, through the proxies that the environment names."""
+def _connections(settings: ServerSettings, *, through_proxies: bool) -> httpx2.Client:
     headers = _key_header(settings)
     try:
         return httpx2.Client(
@@ -212,6 +225,7 @@ def _connections(settings: ServerSettings) -> httpx2.Client:
             headers=headers,
             timeout=settings.timeout,
             limits=httpx2.Limits(max_connections=settings.concurrency),
+            trust_env=through_proxies,
         )
     except (httpx2.InvalidURL, ImportError, ValueError, OSError) as error:
         raise ServerError(

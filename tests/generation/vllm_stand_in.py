@@ -1,0 +1,147 @@
+"""Serves a transformers decoder as `vllm serve` does, as far as limbeck asks it.
+
+    python vllm_stand_in.py serve MODEL --host 127.0.0.1 --port 8000 ...
+
+STAND_IN in the environment may name what it does wrong.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import torch
+from transformers import AutoModelForCausalLM
+
+WRONG = {
+    "ignores": "takes no weights, without a word",
+    "refuses": "knows no collective RPC",
+    "text": "gives no token ids",
+    "short": "gives fewer log-probabilities than tokens",
+    "ends": "ends before it serves",
+}
+
+
+class Server(ThreadingHTTPServer):
+    """A decoder that takes weights."""
+
+    def __init__(self, model, *, host, port, name, longest, wrong=""):
+        super().__init__((host, port), Handler)
+        self.name, self.longest, self.wrong, self.alone = name, longest, wrong, threading.Lock()
+        self.model = AutoModelForCausalLM.from_pretrained(model).eval()
+        self.loaded = []
+
+    def answer(self, path, body):
+        """The status and the JSON for a request; None for a body without anything."""
+        if path == "/health":
+            return 200, None
+        if path == "/v1/models":
+            return 200, {"data": [{"id": self.name, "max_model_len": self.longest}]}
+        if path == "/reset_prefix_cache":
+            return 200, {"success": True}
+        if path == "/collective_rpc" and self.wrong != "refuses":
+            assert body["method"] == "reload_weights"
+            self.loaded.append(body["kwargs"]["weights_path"])
+            if self.wrong != "ignores":
+                loaded = AutoModelForCausalLM.from_pretrained(self.loaded[-1])
+                self.model.load_state_dict(loaded.state_dict())
+            return 200, {"results": [None]}
+        if path != "/v1/completions":
+            return 404, {"error": "Not Found"}
+        if len(body["prompt"]) + body["max_tokens"] > self.longest:
+            return 400, {"error": "too long"}
+        with self.alone:
+            ids, logs = self.generate(body)
+        choice = {
+            "token_ids": ids,
+            "logprobs": {"token_logprobs": logs[self.wrong == "short" :]},
+            "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length",
+        }
+        if self.wrong == "text":
+            del choice["token_ids"]
+        return 200, {"choices": [choice]}
+
+    @torch.inference_mode()
+    def generate(self, body):
+        """Token by token, each drawn from the softmax of the biased logits over the temperature."""
+        assert (body["top_p"], body["top_k"], body["min_p"]) == (1.0, 0, 0.0)
+        assert body["repetition_penalty"] == 1.0 and body["return_token_ids"]
+        chance = torch.Generator().manual_seed(body["seed"])
+        ids, logs = list(body["prompt"]), []
+        while len(logs) < body["max_tokens"]:
+            logits = self.model(torch.tensor([ids])).logits[0, -1]
+            biased = logits.clone()
+            for token, bias in body["logit_bias"].items():
+                biased[int(token)] += bias
+            if body["temperature"]:
+                chances = (biased / body["temperature"]).softmax(-1)
+                token = int(torch.multinomial(chances, 1, generator=chance))
+            else:
+                token = int(biased.argmax())
+            ids.append(token)
+            logs.append(float(logits.log_softmax(-1)[token]))
+            if token in body["stop_token_ids"]:
+                break
+        return ids[len(body["prompt"]) :], logs
+
+
+class Handler(BaseHTTPRequestHandler):
+    """JSON in and out; connections stay open."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        """Answer a request without a body."""
+        self.reply({})
+
+    def do_POST(self):
+        """Answer a request."""
+        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def reply(self, body):
+        """Send what the server answers."""
+        status, answer = self.server.answer(self.path, body)
+        content = b"" if answer is None else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Print nothing for each request."""
+
+
+def main():
+    """Read the arguments that limbeck gives to vLLM, and serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("serve", choices=["serve"])
+    parser.add_argument("model")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--served-model-name", required=True)
+    parser.add_argument("--max-model-len", type=int, required=True)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], required=True)
+    parser.add_argument("--gpu-memory-utilization", type=float, required=True)
+    parser.add_argument("--generation-config", choices=["vllm"], required=True)
+    parser.add_argument("--enforce-eager", action="store_true")
+    given = parser.parse_args()
+    wrong = os.environ.get("STAND_IN", "")
+    if wrong == "ends":
+        sys.exit("No module named torchvision")
+    assert os.environ["VLLM_SERVER_DEV_MODE"] == "1"
+    server = Server(
+        given.model,
+        host=given.host,
+        port=given.port,
+        name=given.served_model_name,
+        longest=given.max_model_len,
+        wrong=wrong,
+    )
+    print("serving", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Runs whose student generates on a vLLM server: a stand-in that is started as vLLM is."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import TOKENS
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from limbeck.errors import RecipeError, ServerError
+from limbeck.recipe.check import prepare
+from limbeck.run.distill import distill
+from limbeck.run.plan import probe
+from limbeck.run.vllm import vllm_notes
+
+STAND_IN = Path(__file__).parents[1] / "generation" / "vllm_stand_in.py"
+
+
+@pytest.fixture
+def program(tmp_path):
+    """An executable that takes the arguments of vLLM."""
+    file = tmp_path / "bin" / "vllm"
+    file.parent.mkdir()
+    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
+    file.chmod(0o755)
+    return file
+
+
+@pytest.fixture
+def raw(raw_recipe, decoder, prompts, program):
+    raw_recipe["teacher"] = decoder
+    raw_recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
+    policy = {"kind": "student", "engine": "vllm", "vllm_command": str(program)}
+    stage = {"policy": policy, "objectives": {"logits": {}}, "max_steps": 3, "batch_size": 4}
+    raw_recipe["stages"] = [stage, {**stage, "policy": "corpus"}]
+    raw_recipe["training"] |= {"logging_steps": 1}
+    return raw_recipe
+
+
+def servers():
+    """Processes of the stand-in that are there."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if str(STAND_IN) in (process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def test_a_run_starts_a_server_for_its_stage_and_ends_it(raw, tmp_path):
+    before = servers()
+    run = distill(raw, tmp_path / "run")
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    steps = [record for record in log if "objectives" in record]
+    assert [record.get("teacher_wrote") for record in steps] == [[0.0] * 3] * 3 + [None] * 3
+    assert 1 <= steps[0]["written_length"] <= 16
+    assert "serving\n" in (run.folder / "vllm.log").read_text(encoding="utf-8")
+    assert not (run.folder / "vllm").exists()
+    ends = time.monotonic() + 20
+    while servers() != before and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert servers() == before
+
+
+def test_greedy_text_gives_the_student_of_the_engine_within(raw, tmp_path):
+    raw["stages"][0]["policy"]["temperature"] = 0
+    distill(raw, tmp_path / "vllm")
+    raw["stages"][0]["policy"] = {"kind": "student", "temperature": 0}
+    distill(raw, tmp_path / "own")
+    weights = [tmp_path / name / "student" / "model.safetensors" for name in ("vllm", "own")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_server_that_ends_says_why(raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAND_IN", "ends")
+    with pytest.raises(ServerError, match=r"ended with 1 .*vllm serve(.|\n)*No module named torch"):
+        distill(raw, tmp_path / "run")
+
+
+def test_a_plan_starts_no_server(raw, monkeypatch):
+    monkeypatch.setenv("STAND_IN", "ends")
+    setup = prepare(raw)
+    assert probe(setup, 0).seconds_per_step > 0
+    assert vllm_notes(setup) == ["the time in which vLLM generates is not in these figures"]
+
+
+def test_several_processes_are_refused(raw, tmp_path, monkeypatch):
+    class Several:
+        num_processes = 2
+
+    from limbeck.run import vllm
+
+    with (
+        pytest.raises(RecipeError, match="one process uses, and there are 2"),
+        vllm.student_on_vllm(prepare(raw), 0, None, tmp_path, Several(), None),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("policy", "student", "said"),
+    [
+        ({"kind": "switch"}, {}, "engine: is vllm, which generates the student's text alone"),
+        ({"vllm_command": "no-such"}, {}, "vllm_command: is 'no-such', which is no program here"),
+        ({"vllm_server_base_url": "here"}, {}, "vllm_server_base_url: is 'here'; give the"),
+        ({"vllm_gpu_memory_utilization": 1.5}, {}, "utilization: is 1.5; give more than 0"),
+        ({"engine": "limbeck"}, {}, "vllm_command: is for the engine vllm; say"),
+        ({"engine": "sglang"}, {}, "engine"),
+        ({}, {"low_rank": {"rank": 2}}, "does not know low-rank layers of the student"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(raw, policy, student, said):
+    raw["stages"][0]["policy"] |= policy
+    raw["student"] |= student
+    with pytest.raises(RecipeError, match=said):
+        prepare(raw)
+
+
+def test_rounded_weights_are_refused(raw):
+    raw["stages"][0]["quantization_aware"] = "int8"
+    with pytest.raises(RecipeError, match="does not know rounded weights of the student"):
+        prepare(raw)
+
+
+def wide_decoder(folder, tokenizer):
+    """A decoder whose heads are as wide as vLLM needs them."""
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=TOKENS,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.skipif(not os.environ.get("LIMBECK_VLLM"), reason="LIMBECK_VLLM names no program")
+def test_vllm_itself(raw, tmp_path):
+    """The program that the variable names: its first answers prove that it takes weights."""
+    raw["stages"][0]["policy"]["vllm_command"] = os.environ["LIMBECK_VLLM"]
+    raw["teacher"] = raw["student"] = wide_decoder(tmp_path / "wide", raw["teacher"])
+    run = distill(raw, tmp_path / "run")
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    assert len([record for record in log if "teacher_wrote" in record]) == 3
