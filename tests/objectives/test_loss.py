@@ -94,3 +94,60 @@ def test_what_cannot_be_compared_is_said_at_once(models):
         DistillationLoss(student, None, {"logits": Logits()})
     with pytest.raises(ObjectiveError, match="'lables' has a weight and is no objective"):
         DistillationLoss(student, None, {"labels": Labels()}, weights={"lables": 2.0})
+
+
+def test_types_of_pairs_are_read_by_models_that_distinguish_them():
+    """BERT learns from the pair; DistilBERT, which has no types, from the ids."""
+    teacher, student = (make_model("bert", layers=2, seed=seed).eval() for seed in (1, 2))
+    other = make_model("distilbert", layers=2, seed=3).eval()
+    inputs = inputs_of()
+    types = torch.zeros_like(inputs["input_ids"])
+    types[:, 5:] = 1
+    with_types = {**inputs, "token_type_ids": types}
+    for learner in (student, other):
+        loss = DistillationLoss(learner, teacher, {"logits": Logits()})
+        found = loss(with_types)
+        named = {name: value for name, value in with_types.items() if name != "labels"}
+        theirs = teacher(**named).logits
+        if learner is other:
+            named.pop("token_type_ids")
+        mine = learner(**named).logits
+        at = inputs["labels"] != -100
+        logs, soft = mine[at].log_softmax(-1), theirs[at].softmax(-1)
+        expected = torch.nn.functional.kl_div(logs, soft, reduction="batchmean")
+        assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+        assert found.item() != pytest.approx(loss(inputs).item(), rel=1e-3)
+
+
+def test_inputs_that_are_not_read_or_missing(models):
+    student, teacher = models
+    loss = DistillationLoss(student, teacher, {"logits": Logits()})
+    inputs = inputs_of()
+    with pytest.raises(ObjectiveError, match="have position_ids, which is not read; leave it out"):
+        loss({**inputs, "position_ids": inputs["input_ids"]})
+    with pytest.raises(ObjectiveError, match="no `input_ids`; they have labels"):
+        loss({"labels": inputs["labels"]})
+    del inputs["labels"]
+    if student.config.model_type == "bert":
+        with pytest.raises(ObjectiveError, match="no `labels`, which say where an encoder"):
+            loss(inputs)
+        states = DistillationLoss(student, teacher, {"states": HiddenStates()})
+        assert states(inputs).item() > 0
+    else:
+        assert loss(inputs).item() > 0
+
+
+@pytest.mark.parametrize(
+    ("objectives", "weights", "said"),
+    [
+        ({}, {}, "objectives are {}; give one or more by name"),
+        ([Relations()], {}, "give one or more by name"),
+        ({"a": Relations}, {}, "a is <class .*Relations'>, no objective; give an object"),
+        ({"a": {"heads": 4}}, {}, "a is {'heads': 4}, no objective"),
+        ({"a": Relations()}, {"a": float("nan")}, "the weight of a is nan; give a finite"),
+        ({"a": Relations()}, {"a": "1"}, "the weight of a is '1'; give a finite"),
+    ],
+)
+def test_what_is_no_objective_is_refused(models, objectives, weights, said):
+    with pytest.raises(ObjectiveError, match=said):
+        DistillationLoss(*models, objectives, weights=weights)

@@ -19,6 +19,7 @@ from ..errors import EvaluationError
 from .finetune import SeedScore
 from .intervals import Redrawn
 from .rankings import OF_QUERIES, ranked_queries, ranking_scores
+from .tag_schemes import as_iob2
 from .tasks import Task
 
 Draws = Int[ndarray, "draws rows"]
@@ -94,7 +95,7 @@ def _scores(
         return _span_f1(task, score, weights)
     if metric == "exact_sentence":
         predicted = _predicted_tags(task, score)
-        right = [list(e.tags or ()) == row for e, row in zip(task.test, predicted, strict=True)]
+        right = [as_iob2(e.tags or ()) == row for e, row in zip(task.test, predicted, strict=True)]
         return _shares(np.array(right), weights)
     places = {label: number for number, label in enumerate(task.labels)}
     expected = np.array([places[str(example.label)] for example in task.test])
@@ -175,7 +176,9 @@ def _ranks(
 
 
 def _predicted_tags(task: Task, score: SeedScore) -> list[list[str]]:
-    return [[task.tags[place] if place >= 0 else "O" for place in row] for row in score.tags]
+    return [
+        as_iob2([task.tags[place] if place >= 0 else "O" for place in row]) for row in score.tags
+    ]
 
 
 def _span_f1(
@@ -183,7 +186,7 @@ def _span_f1(
 ) -> Float[ndarray, " draws"]:
     predicted = _predicted_tags(task, score)
     counts = [
-        _span_counts(row, list(example.tags or ()))
+        _span_counts(row, as_iob2(example.tags or ()))
         for row, example in zip(predicted, task.test, strict=True)
     ]
     right, answered, expected = (weights @ np.array(counts, float)).T

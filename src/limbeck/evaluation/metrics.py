@@ -8,6 +8,8 @@ from seqeval.metrics import f1_score as span_f1_score
 from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from .tag_schemes import as_iob2
+
 
 def classification_metrics(
     predicted: Sequence[str], expected: Sequence[str], *, positive: str | None = None
@@ -46,15 +48,18 @@ def regression_metrics(predicted: Sequence[float], expected: Sequence[float]) ->
 def tagging_metrics(
     predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Strict span F1 (type and both ends right, IOB2), and the share of sentences without error.
+    """Strict span F1 (type and both ends right), and the share of sentences without error.
+
+    Spans are those of IOB2; tags of BIOES and BILOU are compared as such.
 
     >>> tagging_metrics([["B-X", "O"]], [["B-X", "B-X"]])["span_f1"]
     0.6666666666666666
     """
-    right = [list(p) == list(e) for p, e in zip(predicted, expected, strict=True)]
+    predicted, expected = (list(map(as_iob2, rows)) for rows in (predicted, expected))
+    right = [p == e for p, e in zip(predicted, expected, strict=True)]
     span_f1 = span_f1_score(
-        [list(tags) for tags in expected],
-        [list(tags) for tags in predicted],
+        expected,
+        predicted,
         mode="strict",
         scheme=IOB2,
         zero_division=0,

@@ -18,6 +18,7 @@ _CLASSES: dict[str, Any] = {
     "token": AutoModelForTokenClassification,
 }
 _ENDINGS = {"ForSequenceClassification": "sequence", "ForTokenClassification": "token"}
+_OF_LANGUAGE = ("ForMaskedLM", "ForCausalLM", "ForPreTraining", "ForConditionalGeneration")
 _UNNAMED = re.compile(r"LABEL_[0-9]+")
 SCORE = "score"  # the name of the only output of a model that scores
 
@@ -68,6 +69,11 @@ class TaskHead:
                 f" {listed(self.labels)}; name those"
             )
         labels = tuple(names.get(label, label) for label in self.labels)
+        if len(set(self.labels)) < len(self.labels):
+            raise ModelError(
+                f"two classes of the model have one name ({listed(self.labels)}); give each a name"
+                " of its own in its config.json (id2label and label2id)"
+            )
         if len(set(labels)) < len(labels):
             raise ModelError(f"the labels become {listed(labels)}; give each a name of its own")
         return replace(self, labels=labels)
@@ -84,14 +90,9 @@ class TaskHead:
 def head_of(config: Any) -> TaskHead | None:
     """The head that a configuration says its model was saved with; None where there is none.
 
-    Models whose classes do not exclude one another (multi_label_classification) count as without.
+    Models that say several things of one text (`is_multi_label`) count as without.
     """
-    kinds = {
-        kind
-        for name in config.architectures or ()
-        for ending, kind in _ENDINGS.items()
-        if name.endswith(ending)
-    }
+    kinds = _kinds(config)
     if len(kinds) != 1 or is_multi_label(config):
         return None
     labels = tuple(str(config.id2label[number]) for number in sorted(config.id2label))
@@ -102,8 +103,20 @@ def head_of(config: Any) -> TaskHead | None:
 
 
 def is_multi_label(config: Any) -> bool:
-    """Whether several classes of a model may hold for one text."""
-    return getattr(config, "problem_type", None) == "multi_label_classification"
+    """Whether a model says several things of one text: classes that may all hold, or numbers."""
+    problem_type = getattr(config, "problem_type", None)
+    numbers = problem_type == "regression" and "sequence" in _kinds(config)
+    several = numbers and len(config.id2label) > 1
+    return several or problem_type == "multi_label_classification"
+
+
+def other_head(config: Any) -> str | None:
+    """The class of a head that `head_of` does not take; None of heads of language models, too."""
+    if head_of(config) is not None:
+        return None
+    names = [name for name in config.architectures or () if "For" in name]
+    found = next((name for name in names if not name.endswith(_OF_LANGUAGE)), None)
+    return f"{found}, {config.problem_type}" if found and is_multi_label(config) else found
 
 
 def no_head_of_task(name: str, config: Any) -> str:
@@ -114,16 +127,30 @@ def no_head_of_task(name: str, config: Any) -> str:
         config: Of the model, for which `head_of` finds no head.
     """
     if is_multi_label(config):
+        what = "the classes of {} do not exclude one another (problem_type"
+        one = "one class for each text"
+        if config.problem_type == "regression":
+            what = f"{{}} gives {len(config.id2label)} numbers for a text (problem_type"
+            one = "one number for each text"
         return (
-            f"the classes of {name!r} do not exclude one another (problem_type"
-            " multi_label_classification), and only one class for each text can be learned; give a"
-            " model of such classes"
+            f"{what.format(repr(name))} {config.problem_type}), and only heads that say one thing"
+            f" of a text are supported; give a model that says {one}"
         )
     saved = ", ".join(config.architectures or ()) or "no class"
     return (
         f"{name!r} has no head of a task (its config.json names {saved}); fine-tune it first"
         " (`limbeck finetune`)"
     )
+
+
+def _kinds(config: Any) -> set[str]:
+    """The kinds of heads that the class which saved a model stands for."""
+    return {
+        kind
+        for name in config.architectures or ()
+        for ending, kind in _ENDINGS.items()
+        if name.endswith(ending)
+    }
 
 
 def is_task_class(kind: type) -> bool:

@@ -5,6 +5,7 @@ micro-batches and processes of the step, so that the gradients do not depend on
 how a step is split.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
@@ -25,8 +26,8 @@ _NO_TEACHER = "needs a teacher; give one, or use `labels` (of a task `class_labe
 class Objective(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
-    By default an objective needs a teacher, has no learned map, links no layers, and counts real
-    tokens.
+    By default an objective has nothing that could be wrong, needs a teacher, has no learned map,
+    links no layers, and counts real tokens.
 
     Attributes:
         unit: Unit of one item, for logs and plots.
@@ -36,7 +37,7 @@ class Objective(Protocol):
 
     def problems(self) -> list[Problem]:
         """What is wrong with the options, whatever the two models are."""
-        ...
+        return []
 
     def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
         """What is wrong with the options between two models of these shapes."""
@@ -53,12 +54,14 @@ class Objective(Protocol):
 
         All methods below are called on bound objectives only.
         """
-        ...
+        return self
 
+    @abstractmethod
     def student_needs(self) -> Needs:
         """The activations of the student that the objective reads."""
         ...
 
+    @abstractmethod
     def teacher_needs(self) -> Needs:
         """The activations of the teacher that the objective reads; nothing without a teacher."""
         ...
@@ -83,6 +86,7 @@ class Objective(Protocol):
         """How many items the total is summed over, from the batch alone; padding never counts."""
         return int(batch.student.mask.sum())
 
+    @abstractmethod
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:

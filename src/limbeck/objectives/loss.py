@@ -1,6 +1,8 @@
 """Objectives as the loss of a training loop of one's own: no recipe, only models and tensors."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -17,6 +19,7 @@ from ..student.projections import Projections
 from ..teacher.live import LiveTeacher
 from .contract import Objective, joint_needs
 
+_READ = ("input_ids", "attention_mask", "labels", "token_type_ids")
 IGNORED = -100  # transformers' label of a token that is not predicted
 
 
@@ -47,7 +50,7 @@ class DistillationLoss(nn.Module):
         seed: Decides the initialization of the learned maps.
 
     Raises:
-        ObjectiveError: An objective cannot compare these models; says all problems.
+        ObjectiveError: An objective cannot compare these models, or is none; says all problems.
         ModelError: The family of a model is not known.
 
     Source: MiniLMv2, arXiv:2012.15828, and whatever the objectives name.
@@ -63,6 +66,7 @@ class DistillationLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _check_kinds(objectives, weights or {})
         mine = architecture_of(student.config)
         theirs = architecture_of(teacher.config) if teacher is not None else None
         shapes = (
@@ -96,7 +100,12 @@ class DistillationLoss(nn.Module):
 
         Args:
             inputs: As transformers' collators give them: ``input_ids``, (rows, tokens);
-                ``attention_mask``, 1 at real tokens; ``labels``, -100 where nothing is predicted.
+                ``attention_mask``, 1 at real tokens; ``labels``, -100 where nothing is predicted;
+                ``token_type_ids``, for the models that distinguish them.
+
+        Raises:
+            ObjectiveError: As of `tokens_of`; or an objective of an encoder reads predictions, and
+                there are no ``labels`` to say where.
         """
         totals = self.totals(inputs)
         means = {name: total.loss / max(1, total.items) for name, total in totals.items()}
@@ -110,10 +119,16 @@ class DistillationLoss(nn.Module):
         """
         student, architecture = self._student
         tokens = tokens_of(inputs, causal=architecture.causal)
-        batch = Batch(tokens, tokens)
+        teacher = self._teacher.model if self._teacher else student
+        batch = Batch(_read_by(student, tokens), _read_by(teacher, tokens))
         needs = joint_needs(found.student_needs() for found in self.objectives.values())
         wanted = joint_needs(found.teacher_needs() for found in self.objectives.values())
-        mine = capture(student, architecture, tokens, needs)
+        if needs.predictions and not architecture.causal and "labels" not in inputs:
+            raise ObjectiveError(
+                "the inputs have no `labels`, which say where an encoder predicts tokens; give"
+                " those of DataCollatorForLanguageModeling, or objectives that read no predictions"
+            )
+        mine = capture(student, architecture, batch.student, needs)
         theirs = self._teacher.signals(batch, wanted) if self._teacher else Activations()
         found = {}
         for (name, objective), maps in zip(self.objectives.items(), self.maps, strict=True):
@@ -126,14 +141,25 @@ def tokens_of(inputs: Mapping[str, Tensor], *, causal: bool) -> Tokens:
     """The tokens of a batch as limbeck's objectives read them.
 
     Args:
-        inputs: ``input_ids``, (rows, tokens), and where they are known ``attention_mask`` and
-            ``labels`` of the same shape, as transformers' collators give them.
+        inputs: ``input_ids``, (rows, tokens), and where they are known ``attention_mask``,
+            ``labels`` and ``token_type_ids`` of the same shape, as transformers' collators give
+            them.
         causal: Whether a decoder reads them, whose labels transformers shifts by one.
 
     Returns:
         Labels stand at the token that predicts them. Without ``labels`` a decoder predicts every
         token from those before it, and an encoder predicts none.
+
+    Raises:
+        ObjectiveError: ``input_ids`` are missing, or something is given that is not read.
     """
+    if "input_ids" not in inputs:
+        raise ObjectiveError(f"the inputs have no `input_ids`; they have {', '.join(inputs)}")
+    if unread := [name for name in inputs if name not in _READ]:
+        raise ObjectiveError(
+            f"the inputs have {', '.join(unread)}, which is not read; leave it out, and give"
+            f" {', '.join(_READ)}"
+        )
     ids = inputs["input_ids"]
     mask = (
         inputs["attention_mask"].bool() if "attention_mask" in inputs else torch.ones_like(ids) > 0
@@ -144,4 +170,37 @@ def tokens_of(inputs: Mapping[str, Tensor], *, causal: bool) -> Tokens:
     if causal:
         labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)], 1)
     predicted = (labels != IGNORED) & mask
-    return Tokens(ids, mask, torch.where(predicted, labels, 0), predicted)
+    types = inputs.get("token_type_ids")
+    labels = torch.where(predicted, labels, 0)
+    return Tokens(ids, mask, labels, predicted, token_type_ids=types)
+
+
+def _read_by(model: PreTrainedModel, tokens: Tokens) -> Tokens:
+    """The same tokens without the types that a model does not distinguish."""
+    types = getattr(model.config, "type_vocab_size", 0)
+    return tokens if types > 1 else replace(tokens, token_type_ids=None)
+
+
+def _check_kinds(objectives: Mapping[str, Objective], weights: Mapping[str, float]) -> None:
+    """See that objectives and weights are what they are called.
+
+    Raises:
+        ObjectiveError: They are not; says all problems.
+    """
+    if not isinstance(objectives, Mapping) or not objectives:
+        raise ObjectiveError(
+            f"objectives are {objectives!r}; give one or more by name, as"
+            ' {"relations": Relations()}'
+        )
+    problems = [
+        f"{name} is {found!r}, no objective; give an object, as Relations(heads=12)"
+        for name, found in objectives.items()
+        if isinstance(found, type) or not isinstance(found, Objective)
+    ]
+    problems += [
+        f"the weight of {name} is {weight!r}; give a finite number"
+        for name, weight in weights.items()
+        if not isinstance(weight, int | float) or not math.isfinite(weight)
+    ]
+    if problems:
+        raise ObjectiveError("; ".join(problems))

@@ -1,5 +1,7 @@
 """A run folder belongs to one recipe, and to the files that it was made of."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,14 @@ from ..recipe.schema import Recipe
 from ..system.files import write_text
 from .sources import check_sources
 
+_NAMED = 5  # fields that differ
+_SHORT = 80  # letters of two values
+# What a folder of each kind has in it, and the command that makes it.
+_KINDS = {
+    "run": ("recipe.yaml", "distill"),
+    "study": ("study.yaml", "compare"),
+    "pilot": ("runs/student", "pilot"),
+}
 # A server may move, and be asked more or less patiently.
 _OF_REACHING = ("url", "model", "concurrency", "timeout", "max_retries", "api_key_env")
 
@@ -21,8 +31,9 @@ def claim_folder(folder: Path, recipe: Recipe, *, write: bool) -> None:
 
     Raises:
         DataError: A file that the run was made of has changed.
-        RecipeError: The folder holds a run of another recipe.
+        RecipeError: The folder holds a run of another recipe, a study or a pilot.
     """
+    check_kind(folder, "run")
     file = folder / "recipe.yaml"
     if file.exists():
         before = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -30,15 +41,54 @@ def claim_folder(folder: Path, recipe: Recipe, *, write: bool) -> None:
         known, _ = parse_recipe(before) if isinstance(before, dict) else (None, [])
         before = _compared(yaml.safe_load(dump_recipe(known)) if known else before or {})
         now = _compared(yaml.safe_load(dump_recipe(recipe)))
-        different = [key for key in now if key != "evaluation" and now[key] != before.get(key)]
-        if different:
+        now.pop("evaluation", None)
+        before.pop("evaluation", None)
+        if different := list(_differences(before, now)):
+            more = len(different) - _NAMED
+            said = ", ".join(different[:_NAMED]) + (f" and {more} more" if more > 0 else "")
             raise RecipeError(
-                f"{folder} holds a run of another recipe (different: {', '.join(different)}); use"
-                " another folder, or the recipe.yaml in it to resume it"
+                f"{folder} holds a run of another recipe (different: {said}); use another folder,"
+                " or the recipe.yaml in it to resume it, or remove the folder"
             )
     check_sources(recipe, folder, write=write)
     if write:
         write_text(file, dump_recipe(recipe))
+
+
+def check_kind(folder: Path, kind: str) -> None:
+    """See that a folder does not hold what another command has made.
+
+    Args:
+        folder: That is to hold a ``run``, a ``study`` or a ``pilot``; need not be there.
+        kind: Which of them.
+
+    Raises:
+        RecipeError: It holds another of them.
+    """
+    for other, (place, command) in _KINDS.items():
+        if other != kind and (folder / place).exists():
+            raise RecipeError(
+                f"{folder} holds a {other} (limbeck {command}), which a {kind} would overwrite; give"
+                " another folder"
+            )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Where two recipes differ: the path of each field, and both values where they are short."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            place = f"{path}.{key}" if path else str(key)
+            yield from _differences(before.get(key), now.get(key), place)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, f"{path}.{number}")
+    elif before != now:
+        both = f"{_shown(before)} before, {_shown(now)} now"
+        yield f"{path}: {both}" if len(both) <= _SHORT else path
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _compared(recipe: dict[str, Any]) -> dict[str, Any]:

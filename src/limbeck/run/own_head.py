@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ..data.prompt_sources import TaskLocation
 from ..errors import EvaluationError
 from ..evaluation.seeds import TaskScore
+from ..evaluation.tag_schemes import task_in_scheme_of
 from ..evaluation.task_files import load_task
 from ..evaluation.tasks import Task, TaskKind
 from ..models.task_heads import TaskHead, label_problem
@@ -43,7 +44,7 @@ def own_head_scores(
 def task_of_head(
     head: TaskHead, location: TaskLocation, model: str, *, split: str | None = None
 ) -> Task:
-    """The rows of a task that a head was trained on, with its labels.
+    """The rows of a task that a head was trained on, with its labels and in its scheme of tags.
 
     Args:
         head: Of the model.
@@ -63,6 +64,7 @@ def task_of_head(
             f" {task.kind.value}; name a task that its head was trained on, or fine-tune a new head"
             " (`limbeck evaluate` without --own-head)"
         )
+    task = task_in_scheme_of(head.labels, task)
     given = task.labels if head.kind == "sequence" else task.tags
     how = "give the task as {path: ..., labels: {0: NAME, ...}}, with the names that the head has"
     if problem := label_problem(given, head.labels, repr(model), how=how):

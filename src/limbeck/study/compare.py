@@ -19,7 +19,7 @@ from rich.console import Console
 from ..errors import InterruptedRunError, LimbeckError, TrainingError
 from ..reports.study_search import ArmSearch
 from ..run.accelerator import build_accelerator
-from ..run.claim import claim_folder
+from ..run.claim import check_kind, claim_folder
 from ..run.distill import train_run
 from ..system.files import write_text
 from ..system.locks import claim
@@ -68,6 +68,7 @@ def compare(
     _check_number(parse_study(raw), num_processes)
     study, runs = prepare_study(raw)
     folder, console = Path(output), console or Console(quiet=True)
+    check_kind(folder, "study")
     with claim(folder / _CLAIMS, "study") as first:
         if not first and isinstance(study.equal, EqualTime):
             raise TrainingError(

@@ -18,6 +18,7 @@ from ..errors import RecipeError
 from ..recipe.check import prepare
 from ..recipe.setup import Setup
 from ..reports.run_results import RunResult
+from ..run.claim import check_kind
 from ..run.distill import distill
 from ..system.files import write_texts
 from ..training.processes import check_one_process
@@ -87,6 +88,7 @@ def pilot(
     check_one_process("a pilot")
     settings.check()
     setup, folder = prepare(raw), Path(output)
+    check_kind(folder, "pilot")
     console = console or Console(quiet=True)
     shares = possible_budgets(setup, settings.budgets)
     arms = {"student": dict(raw)}

@@ -24,7 +24,6 @@ from ...data.chats import Conversation, Message, with_text_arguments
 from ...errors import DataError
 from ..chat import (
     after_answer,
-    before_words,
     rendered,
     rendered_with_marks,
     template_of,
@@ -79,22 +78,6 @@ class ChatTemplate:
         end, after = turn_end(tokenizer), after_answer(tokenizer)
         name = None if end is None else str(tokenizer.convert_ids_to_tokens(end))
         return ChatTemplate(tokenizer, name, after)
-
-    def beginning(self, conversation: Conversation, text: str) -> str:
-        """What a conversation has before the first message that is not the system's.
-
-        Args:
-            conversation: That the template shows.
-            text: As it was rendered.
-
-        Raises:
-            DataError: As `render`.
-        """
-        found, _ = self._readable(conversation)
-        roles = [message["role"] for message in found.messages]
-        first = next(number for number, role in enumerate(roles) if role != "system")
-        said = before_words(self.tokenizer, found.messages[:first], tools=found.tools)
-        return said[: _alike(said, text)]
 
     def render(self, conversation: Conversation) -> RenderedConversation:
         """A conversation in the template, and where its answers are.

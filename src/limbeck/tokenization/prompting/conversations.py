@@ -5,9 +5,8 @@ answer belongs to it. Only the last answer begins with a token of its own, as it
 generated.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy import ndarray
 from tokenizers import Encoding
 
 from ...data.chats import Conversation
-from ...errors import DataError
 from ..chat import answer_end
 from ..plain_text import marked, plain_tokenizer
 from ..text_bytes import TokenizedText, token_bytes, tokenize_texts
@@ -123,58 +121,3 @@ def _tokenized(
     for start, end in zip(ends[0:-1:2], ends[1::2], strict=True):  # every second part is an answer
         learned |= (offsets[:, 0] < end) & (offsets[:, 1] > start)
     return TokenizedConversation(prompt, learned, response, said)
-
-
-def shortened(
-    template: ChatTemplate, conversation: Conversation, *, room: int
-) -> TokenizedConversation:
-    """A conversation whose prompt is too long, without its oldest messages after the system's.
-
-    It begins with the first question from which on it fits. If even the last question is too long,
-    that loses its beginning; an answer after it that loses its own is not learned.
-
-    Args:
-        template: That it is put into.
-        conversation: Too long.
-        room: Tokens of the prompt at most.
-
-    Raises:
-        DataError: What has to be kept leaves no room for anything else.
-    """
-
-    def tokenized(one: Conversation) -> TokenizedConversation:
-        return tokenize_conversations(template, [one])[0]
-
-    later = _later_beginnings(conversation)
-    fits = bisect_left(later, True, key=lambda one: len(tokenized(one).prompt.ids) <= room)
-    if fits < len(later):
-        return tokenized(later[fits])
-    last = later[-1] if later else conversation
-    tokens = tokenized(last)
-    kept = marked(template.tokenizer, template.beginning(last, tokens.rendered.text))
-    [begin] = tokenize_texts(template.tokenizer, [kept])
-    if (left := room - len(begin.ids)) < 1:
-        raise DataError(
-            f"{conversation.place}: template, system and tools take {len(begin.ids)} tokens, and a"
-            f" prompt may have {room}; make `max_length` larger, or `max_new_tokens` smaller"
-        )
-    rest = tokens.learned[-left:].copy()
-    rest[: len(rest) if rest.all() else int(rest.argmin())] = False
-    learned = np.concatenate([np.zeros(len(begin.ids), dtype=np.bool_), rest])
-    return replace(tokens, prompt=tokens.prompt.after(begin, room=room), learned=learned)
-
-
-def _later_beginnings(conversation: Conversation) -> list[Conversation]:
-    """The conversation from each of its questions on but the first, with the system."""
-    messages = conversation.messages
-    roles = [message["role"] for message in messages]
-    system = next(number for number, role in enumerate(roles) if role != "system")
-    asked = [number for number, role in enumerate(roles) if role == "user" and number > system]
-    return [
-        replace(
-            conversation,
-            messages=(*messages[:system], *messages[number:]),
-            learned_from=max(system, conversation.learned_from - number + system),
-        )
-        for number in asked
-    ]

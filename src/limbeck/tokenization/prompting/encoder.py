@@ -16,7 +16,8 @@ from ..frame import frame_of
 from ..plain_text import marked
 from ..text_bytes import TokenizedText, tokenize_texts
 from .answers import ChatTemplate, RenderedConversation
-from .conversations import Learned, shortened, tokenize_conversations
+from .conversations import Learned, tokenize_conversations
+from .shortening import shortened
 
 
 class EncodedPrompt(NamedTuple):
