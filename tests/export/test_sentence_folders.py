@@ -95,6 +95,21 @@ def test_other_families(family, mode, tmp_path):
     same_as_the_library(write(tmp_path / "out", vectors, family=family, kind=OTHERS[family]))
 
 
+def test_a_tokenizer_without_a_padding_token_pads_with_its_end(tmp_path):
+    tokenizer = make_tokenizer("byte_bpe")
+    tokenizer.pad_token = None
+    model = make_model("llama", vocabulary=len(tokenizer))
+    given = {"settings": SentenceSettings(20), "card": "# A student\n"}
+    vectors = SentenceVectors(24, pooling=Pooling(("lasttoken",)))
+    folder = str(tmp_path / "out")
+    export_sentence_model(model, tokenizer, vectors, folder, **given)
+    assert tokenizer.pad_token is None
+    same_as_the_library(folder)
+    tokenizer.eos_token = tokenizer.unk_token = None
+    with pytest.raises(ModelError, match="no token to pad texts with"):
+        export_sentence_model(model, tokenizer, vectors, tmp_path / "none", **given)
+
+
 def test_what_is_written_is_read_again(tmp_path):
     vectors = SentenceVectors(
         24,

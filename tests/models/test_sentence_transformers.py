@@ -117,6 +117,29 @@ def test_the_new_form_is_read(new_form):
     ]
 
 
+@pytest.mark.parametrize(("length", "read"), [(40, 40), (int(1e30), None)])
+def test_a_folder_that_names_no_length_has_that_of_its_tokenizer(new_form, length, read):
+    file = new_form / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) | {"model_max_length": length}
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    assert sentence_model(str(new_form)).max_length == read
+    write(new_form, "sentence_bert_config.json", {"max_seq_length": 16})
+    assert sentence_model(str(new_form)).max_length == 16
+
+
+@pytest.mark.parametrize(("preset", "used"), [("embeddings", "applied"), (None, "kept, and not")])
+def test_a_plan_says_whether_vectors_are_learned(new_form, raw_recipe, task_files, preset, used):
+    raw_recipe["teacher"] = {"model": str(new_form)}
+    if preset:
+        raw_recipe["teacher"]["prompt"] = ""
+        raw_recipe["data"] = {"rows": [str(task_files / "plain.train.jsonl")], "max_length": 16}
+        raw_recipe["stages"] = [{"preset": preset, "max_steps": 2, "batch_size": 2}]
+    setup, problems = check(raw_recipe)
+    assert problems == []
+    table = dict(plan_tables(setup, None))["Sentence vectors of the teacher"]
+    assert table[0][0].startswith(used)
+
+
 def test_a_plan_shows_what_is_kept(new_form, raw_recipe):
     raw_recipe["teacher"] = {"model": str(new_form)}
     setup, problems = check(raw_recipe)

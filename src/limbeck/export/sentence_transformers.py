@@ -4,6 +4,7 @@ Later versions up to 6 load this form too, a Dense layer from 3.0.1 on: its weig
 which earlier ones do not read.
 """
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ def export_sentence_model(
     student: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     vectors: SentenceVectors,
-    folder: Path,
+    folder: Path | str,
     *,
     settings: SentenceSettings,
     card: str,
@@ -72,28 +73,44 @@ def export_sentence_model(
 
     Args:
         student: Its vocabulary head is left out.
-        tokenizer: Written beside it.
+        tokenizer: Written beside it; one without a padding token pads with its end of text, as the
+            library cannot read several texts without one.
         vectors: What was trained with the student, or how its texts become vectors without.
         folder: Replaced if it is there.
         settings: What the folder says of texts and prompts.
         card: The text of README.md.
 
     Raises:
-        ModelError: The form cannot hold the order of the pooling, or the default prompt is none of
-            the prompts.
+        ModelError: The form cannot hold the order of the pooling, the default prompt is none of
+            the prompts, or the tokenizer has nothing to pad with.
         TrainingError: The folder could not be written, for example because the disk is full.
     """
     body: Any = student.base_model
     try:
-        with whole_folder(folder) as part, quiet_transformers():
+        with whole_folder(Path(folder)) as part, quiet_transformers():
             body.save_pretrained(part)
-            save_framed(tokenizer, part)
+            save_framed(_with_padding(tokenizer), part)
             write_modules(vectors, settings, part)
             (part / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise TrainingError(
             f"the student could not be written to {folder}: {error}; make room, and write it again"
         ) from error
+
+
+def _with_padding(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same with a padding token, which the attention mask hides from the model."""
+    if tokenizer.pad_token is not None:
+        return tokenizer
+    padding = tokenizer.eos_token or tokenizer.unk_token
+    if padding is None:
+        raise ModelError(
+            "the tokenizer has no token to pad texts with, so that sentence-transformers cannot"
+            " read several at once; give it a pad_token (tokenizer_config.json)"
+        )
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token = padding
+    return padded
 
 
 def write_modules(vectors: SentenceVectors, settings: SentenceSettings, part: Path) -> None:

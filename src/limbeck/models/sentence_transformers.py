@@ -16,6 +16,7 @@ MODULES = "modules.json"
 OF_THE_MODEL = "config_sentence_transformers.json"
 OF_THE_TRANSFORMER = "sentence_bert_config.json"
 _LIBRARY = "sentence_transformers."
+_NO_LIMIT = 10**9  # tokens
 _OF_TEXTS = "sentence_embedding"  # what the library calls the vector of a text within the chain
 # Switches of the form that versions before 6 wrote, with the name that the newer form has. Several
 # are concatenated in this order, whatever the order in the file.
@@ -166,7 +167,7 @@ def sentence_model(name: str) -> SentenceModel | None:
             parts["dense"] += (_dense(place, settings),)
         else:
             parts["others"] += (kind,)
-    length, width = reading.get("max_seq_length"), whole.get("truncate_dim")
+    length, width = _longest(transformer, reading), whole.get("truncate_dim")
     prompts = whole.get("prompts")
     return SentenceModel(
         transformer,
@@ -174,10 +175,22 @@ def sentence_model(name: str) -> SentenceModel | None:
         prompts={k: str(v) for k, v in prompts.items()} if isinstance(prompts, dict) else {},
         default_prompt=whole.get("default_prompt_name"),
         similarity=whole.get("similarity_fn_name"),
-        max_length=length if isinstance(length, int) else None,
+        max_length=length,
         lowercase=bool(reading.get("do_lower_case")),
         truncate_dim=width if isinstance(width, int) else None,
     )
+
+
+def _longest(transformer: Path, reading: Mapping[str, Any]) -> int | None:
+    """Tokens of a text that are read; None where only the model's positions limit them.
+
+    Newer versions of the library name no length of their own and take the tokenizer's.
+    """
+    named = reading.get("max_seq_length")
+    if not isinstance(named, int):
+        named = _read(transformer / "tokenizer_config.json").get("model_max_length")
+    # transformers writes 10^30 where a tokenizer has no limit.
+    return named if isinstance(named, int) and named < _NO_LIMIT else None
 
 
 def _modules(folder: Path) -> list[tuple[str, str]]:

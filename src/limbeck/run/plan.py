@@ -199,7 +199,8 @@ def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
             which = f" ({side.name})" if setup.models.ensemble else ""
             tables.append((f"Teacher in {teacher.quantize}{which}", quantization_rows(error)))
     if chain := sentence_model(teacher.model) if teacher else None:
-        kept = [["kept, and not applied", "value"], *map(list, chain.lines())]
+        used = "applied" if setup.learns_vectors else "kept, and not applied"
+        kept = [[used, "value"], *map(list, chain.lines())]
         tables.append(("Sentence vectors of the teacher", kept))
     return tables
 
