@@ -85,3 +85,19 @@ def test_a_line_that_is_too_long_is_not_read_completely(tmp_path, name):
         assert tracemalloc.get_traced_memory()[1] < 35_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("a.txt", {"split": "test"}, "`split: test` would not be read .that is for hub datasets"),
+        ("a.jsonl", {"name": "en"}, "`name: en` would not be read"),
+        ("a.txt", {"column": "body"}, "`column: body` would not be read .a txt file has no"),
+        ("a.txt", {"column": "body", "split": "dev"}, "`split: dev, column: body` would not"),
+    ],
+)
+def test_fields_that_a_file_has_not_are_refused(tmp_path, name, given, said):
+    (tmp_path / name).write_text('{"text": "a"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        check_source(TextSource(str(tmp_path / name), **given))
+    check_source(TextSource(str(tmp_path / name), split="train", column="text"))

@@ -51,14 +51,35 @@ def check_source(source: TextSource) -> None:
     """Read a source once before anything expensive starts; of a very large one only the beginning.
 
     Raises:
-        DataError: The source is missing or empty, or does not hold text.
+        DataError: The source is missing or empty, does not hold text, or is a file for which
+            something is said that files have not.
     """
+    _check_fields(source)
     try:
         content = content_of_text(source.path) if ending_of(source.path) else ""
     except OSError as error:
         raise DataError(f"{source.path} cannot be read: {error.strerror or error}") from error
     if not _checked_documents(source, content):
         raise DataError(f"{source.path} holds no document; give a file with text in it")
+
+
+def _check_fields(source: TextSource) -> None:
+    """Refuse fields that would not be read.
+
+    Raises:
+        DataError: There are some.
+    """
+    if not (ending := ending_of(source.path)):
+        return
+    default = TextSource(source.path)
+    unread = [name for name in ("split", "name") if getattr(source, name) != getattr(default, name)]
+    unread += ["column"] * (ending == ".txt" and source.column != default.column)
+    if unread:
+        whose = "a txt file has no columns" if unread == ["column"] else "that is for hub datasets"
+        said = ", ".join(f"{name}: {getattr(source, name)}" for name in unread)
+        raise DataError(
+            f"{source.path} is a file, of which `{said}` would not be read ({whose}); leave it out"
+        )
 
 
 # Cached, because every arm of a study checks the same sources.

@@ -48,6 +48,9 @@ def prompt_problems(data: DataPart) -> list[Problem]:
     if data.loss_on == "all" and not data.prompts:
         message = "is everything, which is always so of text; leave it out, or name `data.prompts`"
         problems.append(("data.loss_on", message))
+    if data.max_new_tokens is not None and not data.prompts:
+        message = "is the length of responses, and there are no prompts; leave it out, or name"
+        problems.append(("data.max_new_tokens", f"{message} `data.prompts`"))
     if data.prompts and not 1 <= data.longest_response < data.max_length - 1:
         message = (
             f"is {data.longest_response}, of length {data.max_length}; leave room for a prompt"
