@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from conftest import launcher, losses
 from rich.console import Console
 from safetensors.torch import load_file
 
+from limbeck.cli.main import main
 from limbeck.errors import CacheError, RecipeError
 from limbeck.recipe.check import prepare
 from limbeck.run.accelerator import build_accelerator
@@ -50,6 +52,18 @@ def close(left, right, tolerance):
         for mine, yours in zip(ours[3:], theirs[3:], strict=True):
             if yours is not None:
                 assert mine == pytest.approx(yours, rel=tolerance), ours[:3]
+
+
+def test_a_plan_refuses_a_cache_of_something_else(raw, tmp_path, monkeypatch, capsys):
+    keep(raw, tmp_path / "c")
+    for seed, code in ((raw.get("seed", 0), 0), (77, 1)):
+        file = tmp_path / f"{seed}.yaml"
+        file.write_text(yaml.safe_dump(cached(raw, tmp_path / "c") | {"seed": seed}))
+        monkeypatch.setattr(sys, "argv", ["limbeck", "plan", str(file), "--no-timed"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == code
+    assert "holds signals of something else: seed" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

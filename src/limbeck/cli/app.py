@@ -98,10 +98,12 @@ def plan(recipe: _Recipe, set_: _Set = None, timed: _Timed = True) -> None:
     """Show every problem of a recipe, or what it will do and cost."""
     setup = _prepared(recipe, set_)
 
+    from ..run.cache import check_cache
     from ..run.plan import plan_tables, probe
     from ..run.prompt_batches import prompt_notes
     from ..run.vllm import vllm_notes
 
+    check_cache(setup)
     probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
     for heading, table in plan_tables(setup, probes):
         print_table(heading, table)

@@ -151,6 +151,16 @@ def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
     return teacher
 
 
+def check_cache(setup: Setup) -> None:
+    """See that the kept signals which a recipe names, if any, are those that it needs.
+
+    Raises:
+        CacheError: They are not.
+    """
+    if setup.recipe.teacher and setup.recipe.teacher.cache is not None:
+        open_cache(setup, "cpu")
+
+
 @contextmanager
 def teacher_elsewhere(
     setup: Setup, folder: Path, accelerator: Accelerator, console: Console
