@@ -109,6 +109,16 @@ def test_what_has_not_ended_is_named(plain, tmp_path):
     assert "Not trained yet" in page and "<svg" not in page and "<svg" in as_html(found)
 
 
+def test_a_study_without_tasks_says_why_nothing_is_scored(plain):
+    for row in plain["rows"]:
+        row |= {"mean": None, "against_control": None, "quality": {}}
+    found = StudyResult.from_json(plain)
+    assert comparison_headline(found) == (
+        "All 4 trainings have ended. They are not scored, because the study names no task"
+        " (evaluation.tasks)."
+    )
+
+
 def test_numbers_that_are_not_finite_become_null(plain, tmp_path):
     plain["rows"][1] |= {"mean": float("nan"), "against_control": None}
     write_comparison(StudyResult.from_json(plain), tmp_path)

@@ -1,9 +1,12 @@
 """Trimmed tokenizers: what stays is tokenized as before, nothing known becomes unknown."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from conftest import make_text, make_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from limbeck.errors import DataError
 from limbeck.tokenization.folders import trim_vocabulary
@@ -11,6 +14,7 @@ from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
+from limbeck.tokenization.vocabulary_report import vocabulary_table
 
 TEXTS = make_text(300)
 
@@ -115,6 +119,19 @@ def test_coverage_by_hand():
     assert (found.letters, found.letters_not_covered) == (7, ("猫",))
     unknown = sum(tokenizer.tokenize(t).count("[UNK]") for t in ("the дом 猫", "猫猫 the"))
     assert found.unknown_share == pytest.approx(unknown / sum(lengths))
+    assert set("".join(found.unknown_words)) == {"猫"}
+
+
+def test_words_whose_letters_are_known_but_not_inside_a_word_are_named():
+    vocabulary = {"[UNK]": 0, "a": 1, "b": 2, "##b": 3}
+    inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]")
+    found = coverage(tokenizer, ["ab ba ba a"])
+    assert found.letters_not_covered == ()
+    assert found.unknown_words == ("ba",) and found.unknown_share == pytest.approx(2 / 5)
+    report = {"like": "x", "texts": {"t": {"this": asdict(found)}}}
+    assert vocabulary_table(report)[1][-1] == "none, but words: ba"
 
 
 @pytest.mark.parametrize("kind", ["learned", "trimmed"])

@@ -63,6 +63,11 @@ def comparison_headline(comparison: StudyResult) -> str:
     if comparison.pending:
         ended = sum(len(row.runs) for row in comparison.rows)
         sentences.append(f"{ended} of {ended + len(comparison.pending)} trainings have ended.")
+    if not sentences and comparison.rows and not any(row.quality for row in comparison.rows):
+        return (
+            f"All {sum(len(row.runs) for row in comparison.rows)} trainings have ended. They are"
+            " not scored, because the study names no task (evaluation.tasks)."
+        )
     return " ".join(sentences) or "Nothing has been scored yet."
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from .plain_text import count_spelled, plain_tokenizer
 
 _LETTERS_NAMED = 50
+_WORDS_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Coverage:
         tokens_per_word: Mean number of tokens per word.
         tokens_per_word_p95: 95th percentile of the number of tokens per word.
         unknown_share: Share of unknown tokens among all tokens.
+        unknown_words: What was read as an unknown token, the most frequent first; at most a few. It
+            may be a word whose letters are all known, but not as parts of a word.
         letters: Number of different characters in the text, without white space.
         letters_not_covered: Characters that are unknown even alone, the most frequent first; at
             most fifty.
@@ -35,6 +38,7 @@ class Coverage:
     tokens_per_word: float
     tokens_per_word_p95: float
     unknown_share: float
+    unknown_words: tuple[str, ...]
     letters: int
     letters_not_covered: tuple[str, ...]
     letters_not_covered_count: int
@@ -54,12 +58,16 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
     """
     letters: Counter[str] = Counter()
     counts: list[Int64[np.ndarray, " words"]] = []
-    unknown, unknown_id = 0, tokenizer.unk_token_id
+    unknown, unknown_id = Counter[str](), tokenizer.unk_token_id
     spelled, plain = 0, plain_tokenizer(tokenizer)
     for document in documents:
         letters.update(document)
         encoded = plain.encode(document, add_special_tokens=False)
-        unknown += encoded.ids.count(unknown_id)
+        unknown.update(
+            document[start:end]
+            for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
+            if number == unknown_id
+        )
         spelled += count_spelled(tokenizer, [document])
         counts.append(_tokens_of_words(document, encoded.offsets))
     tokens = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
@@ -71,7 +79,8 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
         tokens=total,
         tokens_per_word=float(tokens.mean()) if len(tokens) else 0.0,
         tokens_per_word_p95=float(np.quantile(tokens, 0.95)) if len(tokens) else 0.0,
-        unknown_share=unknown / total if total else 0.0,
+        unknown_share=unknown.total() / total if total else 0.0,
+        unknown_words=tuple(word for word, _ in unknown.most_common(_WORDS_NAMED)),
         letters=len(seen),
         letters_not_covered=tuple(never[:_LETTERS_NAMED]),
         letters_not_covered_count=len(never),

@@ -73,6 +73,8 @@ def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
         for name, facts in found.items():
             never = facts["letters_not_covered_count"]
             named = " ".join(facts["letters_not_covered"][:10])
+            words = ", ".join(facts["unknown_words"])
+            none = f"none, but words: {words}" if words else "none"
             rows.append(
                 [
                     Path(path).name,
@@ -80,7 +82,7 @@ def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
                     f"{facts['tokens_per_word']:.3f}",
                     f"{facts['tokens_per_word_p95']:.0f}",
                     f"{facts['unknown_share']:.4%}",
-                    f"{never}: {named}" if never else "none",
+                    f"{never}: {named}" if never else none,
                 ]
             )
     return rows
