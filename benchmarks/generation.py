@@ -8,16 +8,22 @@ ways are measured alternately in one run after a first round that is not counted
 over the rounds.
 
     python benchmarks/generation.py TEACHER STUDENT [--prompts DIR/NAME] [--rows 16]
-        [--max-new-tokens 512] [--alone] [--device cpu]
+        [--max-new-tokens 512] [--alone] [--device cpu] [--vllm PROGRAM]
+
+With --vllm the student also generates on a vLLM server, as `policy: {engine: vllm}` does: its
+weights are sent before every text.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,10 +32,15 @@ from limbeck.data.prompts import read_prompts
 from limbeck.generation.decoding import DecodingOptions, Generated, generate
 from limbeck.generation.readers import Readers
 from limbeck.generation.rules import Rule, Student, Switch
+from limbeck.generation.vllm_server import VllmSettings, vllm_server
+from limbeck.generation.vllm_text import VllmText
 from limbeck.models.families.lookup import architecture_of
 from limbeck.models.load import load_config, load_model
 from limbeck.system.device import describe_device
 from limbeck.system.linux import keep_freed_memory
+from limbeck.teacher.servers.client import ServerClient, served_model
+from limbeck.teacher.servers.settings import ServerSettings
+from limbeck.token_ids import TokenIds
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.prompts import encode_prompts
 
@@ -59,6 +70,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="the student alone, and no teacher")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--vllm", metavar="PROGRAM", help="vLLM, maybe of another environment")
     given = parser.parse_args()
     keep_freed_memory()
     tokenizer = load_tokenizer(given.teacher)
@@ -93,7 +105,13 @@ def main() -> None:
     kinds = {"plain": Readers(cuda_graphs=False, direct=False), fast: Readers()}
     seconds: dict[tuple[str, str], list[float]] = {}
     texts: dict[tuple[str, str], Generated] = {}
+    served = ExitStack()
+    text = served.enter_context(on_vllm(given, student, tokenizer, prompts)) if given.vllm else None
     for number in range(given.rounds + 1):
+        if text is not None:
+            for name, spent in vllm_seconds(given, text, student, prompts, len(tokenizer)).items():
+                if number > 0:
+                    seconds.setdefault(("vllm", name), []).append(spent)
         for kind, readers in kinds.items():
             for name, (rule, length) in list(ways(given.tau).items())[: 1 if given.alone else None]:
                 spent, texts[kind, name] = timed(rule, length, readers)
@@ -102,7 +120,43 @@ def main() -> None:
         spent = transformers_seconds(given, student, prompts)
         if number > 0:
             seconds.setdefault(GENERATE, []).append(spent)
+    served.close()
     report(given, fast, seconds, texts)
+
+
+@contextmanager
+def on_vllm(
+    given: argparse.Namespace, student: Any, tokenizer: Any, prompts: list[Any]
+) -> Iterator[VllmText]:
+    """What generates the student's text on a vLLM server of its own."""
+    settings = VllmSettings(
+        given.vllm,
+        max_model_len=max(map(len, prompts)) + given.max_new_tokens,
+        dtype="bfloat16" if given.bfloat16 else "float32",
+        gpu_memory_utilization=0.3,
+        enforce_eager=given.device == "cpu",
+    )
+    with TemporaryDirectory() as folder:
+        student.save_pretrained(Path(folder) / "start")
+        tokenizer.save_pretrained(Path(folder) / "start")
+        with vllm_server(Path(folder) / "start", settings, Path(folder) / "vllm.log") as url:
+            asked = ServerSettings(url=url, concurrency=min(given.rows, 256))
+            with ServerClient(asked, through_proxies=False) as client:
+                served_model(client)
+                yield VllmText(client, Path(folder) / "weights")
+
+
+def vllm_seconds(
+    given: argparse.Namespace, text: VllmText, student: Any, prompts: list[Any], tokens: int
+) -> dict[str, float]:
+    """Seconds of a text on vLLM with the weights that are sent before it, and of one token."""
+    found = {}
+    for name, length in (("student alone", given.max_new_tokens), ("weights and a token", 1)):
+        began = time.perf_counter()
+        options = DecodingOptions(length, 1.0)
+        text.generate(student, prompts, options, vocabulary=TokenIds.given(tokens), eos_token_id=[])
+        found[name] = time.perf_counter() - began
+    return found
 
 
 def transformers_seconds(given: argparse.Namespace, student: Any, prompts: list[Any]) -> float:
@@ -154,12 +208,12 @@ def report(
     shares = ", ".join(f"{n} {share:.1%}" for n, share in guessed.items())
     print(f"tokens of the student that n-grams of its own text guess, by n: {shares}")
     found["guessed_share"] = guessed
-    for kind in ("plain", fast):
+    for kind in ("plain", fast, *(["vllm"] if given.vllm else [])):
         faster = ratio(GENERATE, (kind, alone))
         print(f"{kind}: the student alone is {faster:.2f} times as fast as generate", end=" ")
         print(f"(aim {AIM_AGAINST_GENERATE})")
         found[kind] = {"generate_to_student_ratio": faster}
-        if not given.alone:
+        if not given.alone and kind != "vllm":
             found[kind] |= switch_facts(kind, texts, ratio)
     faster = {name: ratio(("plain", name), (fast, name)) for kind, name in texts if kind == fast}
     print(f"{fast} is faster:", ", ".join(f"{name} {x:.2f}" for name, x in faster.items()))

@@ -21,6 +21,7 @@ WRONG = {
     "text": "gives no token ids",
     "short": "gives fewer log-probabilities than tokens",
     "ends": "ends before it serves",
+    "dies": "ends at the second text",
 }
 
 
@@ -31,7 +32,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((host, port), Handler)
         self.name, self.longest, self.wrong, self.alone = name, longest, wrong, threading.Lock()
         self.model = AutoModelForCausalLM.from_pretrained(model).eval()
-        self.loaded = []
+        self.loaded, self.texts = [], 0
 
     def answer(self, path, body):
         """The status and the JSON for a request; None for a body without anything."""
@@ -53,6 +54,10 @@ class Server(ThreadingHTTPServer):
         if len(body["prompt"]) + body["max_tokens"] > self.longest:
             return 400, {"error": "too long"}
         with self.alone:
+            self.texts += 1
+            if self.wrong == "dies" and self.texts > 1:
+                print("out of memory", flush=True)
+                os._exit(3)
             ids, logs = self.generate(body)
         choice = {
             "token_ids": ids,
@@ -68,6 +73,7 @@ class Server(ThreadingHTTPServer):
         """Token by token, each drawn from the softmax of the biased logits over the temperature."""
         assert (body["top_p"], body["top_k"], body["min_p"]) == (1.0, 0, 0.0)
         assert body["repetition_penalty"] == 1.0 and body["return_token_ids"]
+        assert body["ignore_eos"] and body["skip_special_tokens"] is False
         chance = torch.Generator().manual_seed(body["seed"])
         ids, logs = list(body["prompt"]), []
         while len(logs) < body["max_tokens"]:

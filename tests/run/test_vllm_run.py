@@ -80,6 +80,14 @@ def test_a_server_that_ends_says_why(raw, tmp_path, monkeypatch):
         distill(raw, tmp_path / "run")
 
 
+def test_a_server_that_dies_says_why(raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAND_IN", "dies")
+    with pytest.raises(ServerError, match=r"vLLM has ended with 3; .*(.|\n)*out of memory"):
+        distill(raw, tmp_path / "run")
+    monkeypatch.setenv("STAND_IN", "")
+    distill(raw, tmp_path / "run")
+
+
 def test_a_plan_starts_no_server(raw, monkeypatch):
     monkeypatch.setenv("STAND_IN", "ends")
     setup = prepare(raw)

@@ -50,7 +50,7 @@ def vllm_server(model: Path, settings: VllmSettings, log: Path) -> Iterator[str]
         log: A file for what it prints.
 
     Raises:
-        ServerError: It does not start.
+        ServerError: It does not start, or ends within the block.
     """
     port = _free_port()
     command = [sys.executable, "-m", "limbeck.system.leash", settings.command, "serve", str(model)]
@@ -72,7 +72,14 @@ def vllm_server(model: Path, settings: VllmSettings, log: Path) -> Iterator[str]
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(process, url, command[3:], log)
-        yield url
+        try:
+            yield url
+        except ServerError as error:
+            if (code := process.poll()) is None:
+                raise
+            raise ServerError(
+                f"{error}. vLLM has ended with {code}; {log} has what it printed:\n{_last(log)}"
+            ) from error
     finally:
         if process.stdin:
             process.stdin.close()
@@ -105,8 +112,10 @@ def _wait(process: subprocess.Popen[bytes], url: str, command: Sequence[str], lo
             time.sleep(0.2)
     code = process.poll()
     how = "does not answer" if code is None else f"ended with {code}"
+    raise ServerError(f"vLLM {how} ({' '.join(command)}); {log} has what it printed:\n{_last(log)}")
+
+
+def _last(log: Path) -> str:
+    """The last lines of a file."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    said = "\n".join(lines[-_LAST_LINES:]) or "nothing"
-    raise ServerError(
-        f"vLLM {how} ({' '.join(command)}). {log} has all that it printed; the last lines:\n{said}"
-    )
+    return "\n".join(lines[-_LAST_LINES:]) or "nothing"

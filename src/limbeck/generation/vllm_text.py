@@ -74,6 +74,7 @@ class VllmText:
             "min_p": 0.0,
             "repetition_penalty": 1.0,
             "stop_token_ids": sorted(eos_token_id),
+            "ignore_eos": True,  # the end that the server's configuration names
             "skip_special_tokens": False,
             "logprobs": 0,
             "return_token_ids": True,

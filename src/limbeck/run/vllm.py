@@ -21,6 +21,7 @@ from ..teacher.servers.settings import ServerSettings
 from ..tokenization.post_processor import save_framed
 
 _FOLDER = "vllm"  # in a run: weights for the server, and what it prints
+_RETRIES_HERE = 2  # on this machine a server that does not answer has ended
 _MOST_REQUESTS = 256  # at once; vLLM itself decides how many of them it carries out
 
 
@@ -61,7 +62,7 @@ def student_on_vllm(
     place.mkdir(parents=True, exist_ok=True)
     try:
         if (url := options.vllm_server_base_url) is not None:
-            with _text(url, stage.batch_size, place, through_proxies=True) as text:
+            with _text(url, stage.batch_size, place, here=False) as text:
                 yield text
             return
         console.print(f"starting {options.vllm_command}", highlight=False)
@@ -76,7 +77,7 @@ def student_on_vllm(
         )
         with (
             vllm_server(start, settings, run / "vllm.log") as url,
-            _text(url, stage.batch_size, place, through_proxies=False) as text,
+            _text(url, stage.batch_size, place, here=True) as text,
         ):
             yield text
     finally:
@@ -90,9 +91,11 @@ def vllm_notes(setup: Setup) -> list[str]:
 
 
 @contextmanager
-def _text(url: str, rows: int, place: Path, *, through_proxies: bool) -> Iterator[VllmText]:
+def _text(url: str, rows: int, place: Path, *, here: bool) -> Iterator[VllmText]:
     settings = ServerSettings(url=url, concurrency=min(rows, _MOST_REQUESTS))
-    with ServerClient(settings, through_proxies=through_proxies) as client:
+    if here:
+        settings = settings.model_copy(update={"max_retries": _RETRIES_HERE})
+    with ServerClient(settings, through_proxies=not here) as client:
         served_model(client)
         yield VllmText(client, place / "weights")
 
