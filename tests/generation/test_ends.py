@@ -321,6 +321,30 @@ def raw(raw_recipe, folder_of, prompts):
     return raw_recipe
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_run_takes_the_ends_of_the_files_where_the_tokenizer_has_none(
+    raw, folder_of, own, tmp_path
+):
+    """Of the teacher, whose tokenizer the student has, and of a student that is a model."""
+    folder = folder_of(generation=[9, 11])
+    file = Path(folder, "tokenizer_config.json")
+    known = json.loads(file.read_text("utf-8"))
+    del known["eos_token"]
+    file.write_text(json.dumps(known), encoding="utf-8")
+    raw["teacher"] = folder
+    if own:
+        raw["student"] = {"model": folder}
+    setup = prepare(raw)
+    assert setup.models.student.tokenizer.eos_token_id == 9
+    assert ends_of_recipe(setup.recipe, setup.models) == (9, 11)
+    raw["stages"][0]["max_steps"] = 1
+    run = distill(raw, tmp_path / "run")
+    saved = AutoTokenizer.from_pretrained(run.student)
+    assert saved.eos_token_id == 9
+    rewrite(folder, "{}")
+    assert "has no eos_token" in str(check(raw)[1])
+
+
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"corpus"}))
 def test_every_policy_stops_at_every_end_of_both(raw, folder_of, kind):
     mine, theirs = [END, *range(120, 180)], list(range(3, 120))

@@ -107,7 +107,8 @@ def plan(recipe: _Recipe, set_: _Set = None, timed: _Timed = True) -> None:
     probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
     for heading, table in plan_tables(setup, probes):
         print_table(heading, table)
-    for note in [*prompt_notes(setup), *vllm_notes(setup)]:
+    times = [f"{note}, whose time is not in these figures" for note in vllm_notes(setup)]
+    for note in [*prompt_notes(setup), *times]:
         console.print(note, highlight=False)
     for warning in setup.warnings:
         console.print(f"warning: {warning}", style="yellow")

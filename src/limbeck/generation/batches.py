@@ -3,9 +3,9 @@
 Source: replay of what was generated in earlier steps, Ko et al. 2024, DistiLLM, arXiv:2402.03898.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -77,6 +77,7 @@ class GeneratedBatches(BatchSource):
     process: int = 0
     processes: int = 1
     depends_on_weights: ClassVar[bool] = True
+    _ahead: "dict[int, _Drawn]" = field(default_factory=dict)  # whose text is being generated
     _since: list[Generated] = field(default_factory=list)  # the last record
     _kept: list[tuple[int, Ids]] = field(default_factory=list)  # prompts and generated responses
 
@@ -85,9 +86,31 @@ class GeneratedBatches(BatchSource):
 
         The whole batch is generated in any case, by all processes together.
         """
-        rule, options = self.policy.rule, self.policy.options
+        rule = self.policy.rule
         if rule is None:
             return self.prompts.batch(number, rows)
+        drawn = self._ahead.pop(number, None) or self._drawn(number, rule)
+        numbers, responses, new = drawn.numbers, drawn.responses, drawn.new
+        if drawn.generated is not None:
+            generated = drawn.generated()
+            texts = zip(new, generated.tokens.tolist(), generated.lengths.tolist(), strict=True)
+            for place, ids, length in texts:
+                responses[place] = np.array(ids[:length])
+            self._since.append(generated)
+            self._keep([(numbers[place], responses[place]) for place in new])
+        if self.policy.options.one_step_behind and number + 1 < self.steps:
+            self._ahead[number + 1] = self._drawn(number + 1, rule)
+        table, options = self.prompts.table, self.policy.options
+        mine = numbers[rows]
+        prompts = [table.prompts[prompt] for prompt in mine]
+        tokens = self.prompts.answered(prompts, responses[rows])
+        if not self.apart or options.labels == "generated":
+            return Batch(tokens, tokens)
+        return Batch(self.prompts.read(mine), tokens, _same(tokens))
+
+    def _drawn(self, number: int, rule: Rule) -> "_Drawn":
+        """Which prompts a batch has, and what is to be generated; on vLLM that begins here."""
+        options = self.policy.options
         numbers, table = self.prompts.numbers(number), self.prompts.table
         chance = np.random.default_rng((self.seed, number))
         wanted = chance.random(len(numbers)) < options.fraction
@@ -96,21 +119,12 @@ class GeneratedBatches(BatchSource):
         for place in again.nonzero()[0].tolist():
             numbers[place], responses[place] = self._kept[int(chance.integers(len(self._kept)))]
         new: list[int] = (wanted & ~again).nonzero()[0].tolist()
-        if new:
-            generated = self._generate(
-                [table.prompts[numbers[place]] for place in new], rule, number
-            )
-            texts = zip(new, generated.tokens.tolist(), generated.lengths.tolist(), strict=True)
-            for place, ids, length in texts:
-                responses[place] = np.array(ids[:length])
-            self._since.append(generated)
-            self._keep([(numbers[place], responses[place]) for place in new])
-        mine = numbers[rows]
-        prompts = [table.prompts[prompt] for prompt in mine]
-        tokens = self.prompts.answered(prompts, responses[rows])
-        if not self.apart or options.labels == "generated":
-            return Batch(tokens, tokens)
-        return Batch(self.prompts.read(mine), tokens, _same(tokens))
+        prompts = [table.prompts[numbers[place]] for place in new]
+        if not new:
+            return _Drawn(numbers, responses, new, None)
+        if self.vllm is not None:
+            return _Drawn(numbers, responses, new, self._begun(self.vllm, prompts, number))
+        return _Drawn(numbers, responses, new, partial(self._generate, prompts, rule, number))
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps of earlier batches."""
@@ -156,36 +170,42 @@ class GeneratedBatches(BatchSource):
         readers.expect(rows=share, places=places)
         return readers
 
-    def _generate(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Generated:
-        was_training = self.student.training
-        self.student.train(False)
-        kind = self.student.device.type
-        coarse = self.policy.options.precision == "bfloat16"
-        options = DecodingOptions(
+    def _begun(
+        self, vllm: VllmText, prompts: Sequence[Ids], number: int
+    ) -> Callable[[], Generated]:
+        """Send the weights and the prompts of a batch to vLLM; calling what is returned waits."""
+        begun = vllm.begin(
+            self.student,
+            [ids.tolist() for ids in prompts],
+            self._decoding(number),
+            vocabulary=TokenIds.given(self.vocabulary),
+            eos_token_id=self.eos_token_id,
+        )
+        return partial(vllm.finish, self.student, begun)
+
+    def _decoding(self, number: int) -> DecodingOptions:
+        return DecodingOptions(
             self.max_new_tokens,
             self.policy.options.temperature,
             self.policy.options.draft_length,
             seed=int(np.random.default_rng((self.seed, number, 1)).integers(2**31)),
         )
 
+    def _generate(self, prompts: Sequence[Ids], rule: Rule, number: int) -> Generated:
+        was_training = self.student.training
+        self.student.train(False)
+        kind = self.student.device.type
+        coarse = self.policy.options.precision == "bfloat16"
+
         def some(rows: range) -> Generated | None:
             if not rows:
                 return None
-            ids = [prompts[row].tolist() for row in rows]
-            if self.vllm is not None:
-                return self.vllm.generate(
-                    self.student,
-                    ids,
-                    options,
-                    vocabulary=TokenIds.given(self.vocabulary),
-                    eos_token_id=self.eos_token_id,
-                )
             return generate(
                 self.student,
                 self.teacher,
-                ids,
+                [prompts[row].tolist() for row in rows],
                 rule,
-                options=replace(options, first_row=rows.start),
+                options=replace(self._decoding(number), first_row=rows.start),
                 vocabulary=self.vocabulary,
                 eos_token_id=self.eos_token_id,
                 progress=min(1.0, number / max(1, self.steps - 1)),
@@ -196,6 +216,22 @@ class GeneratedBatches(BatchSource):
             generated = generated_by_all(len(prompts), self.process, self.processes, some)
         self.student.train(was_training)
         return generated
+
+
+class _Drawn(NamedTuple):
+    """A batch before its text is there.
+
+    Attributes:
+        numbers: Of the prompts.
+        responses: Of the corpus, or replayed.
+        new: Places of the responses to generate.
+        generated: Gives these, in their order; None where there are none.
+    """
+
+    numbers: list[int]
+    responses: list[Ids]
+    new: list[int]
+    generated: Callable[[], Generated] | None
 
 
 def _same(tokens: Tokens) -> Links:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from ..system.numbers import Number, Whole
 from ..teacher.servers.settings import ServerSettings, settings_problems
 
+_BEHIND = "one_step_behind"
 MOST_DIVERGENCE = math.log(2)  # nats: of distributions that share nothing
 # Of what log-probabilities are divided by: below, they overflow; above, they are all alike.
 _TEMPERATURES = 0.001, 100.0
@@ -66,6 +67,8 @@ class PolicyOptions:
             stay in memory for it.
         engine: What generates: ``limbeck``, in this process; ``vllm``, a vLLM server that gets the
             student's weights before every batch, for a student that generates alone.
+        one_step_behind: With ``vllm``, the text of the next step is generated while this step
+            learns, so with the weights before it.
         vllm_server_base_url: Of a server that was started for this; by default limbeck starts one
             on this machine.
         vllm_command: The program of the vLLM that is started, which may be in another environment.
@@ -83,6 +86,7 @@ class PolicyOptions:
     direct_forward: bool = True
     cuda_graphs: bool = True
     engine: Literal["limbeck", "vllm"] = "limbeck"
+    one_step_behind: bool = False
     vllm_server_base_url: str | None = None
     vllm_command: str = "vllm"
     vllm_gpu_memory_utilization: Number = 0.3
@@ -111,10 +115,8 @@ class PolicyOptions:
     def _engine_problems(self) -> list[tuple[str, str]]:
         if self.engine == "limbeck":
             message = "is for the engine vllm; say `engine: vllm`, or leave it out"
-            options = fields(self)
-            own = [field for field in options if field.name.startswith("vllm_")]
-            changed = [f.name for f in own if getattr(self, f.name) != f.default]
-            return [(name, message) for name in changed]
+            own = [f for f in fields(self) if f.name.startswith("vllm_") or f.name == _BEHIND]
+            return [(f.name, message) for f in own if getattr(self, f.name) != f.default]
         found = []
         if not 0 < self.vllm_gpu_memory_utilization <= 1:
             share = f"{self.vllm_gpu_memory_utilization:g}"

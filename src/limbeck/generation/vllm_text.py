@@ -1,8 +1,9 @@
 """Text that a student generates on a vLLM server, which gets its weights before every batch."""
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,22 @@ _COMPARED = 4  # rows, of a batch whose probabilities are compared
 _DIFFERENCE = 0.25  # nats; bfloat16 gives some hundredths
 _MOST_FORBIDDEN = 300  # entries of logit_bias
 _NEVER = -100.0  # the least that a server takes as a bias
+
+
+class Begun(NamedTuple):
+    """A batch that a server generates.
+
+    Attributes:
+        prompts: Token ids.
+        answers: Of each, the ids of its response and their log-probabilities, when they are there.
+        max_new_tokens: Tokens of a response at most.
+        eos_token_id: Each token that ends a response.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    answers: Sequence[Future[tuple[list[int], list[float]]]]
+    max_new_tokens: int
+    eos_token_id: frozenset[int]
 
 
 class VllmText:
@@ -53,17 +70,32 @@ class VllmText:
         vocabulary: TokenIds,
         eos_token_id: Collection[int],
     ) -> Generated:
-        """Responses of the student with its weights of now, one to each prompt.
+        """Responses of the student with its weights of now; see `begin` and `finish`."""
+        begun = self.begin(
+            student, prompts, options, vocabulary=vocabulary, eos_token_id=eos_token_id
+        )
+        return self.finish(student, begun)
+
+    def begin(
+        self,
+        student: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        options: DecodingOptions,
+        *,
+        vocabulary: TokenIds,
+        eos_token_id: Collection[int],
+    ) -> "Begun":
+        """Send the weights of now, and the prompts; the server generates from here on.
 
         Args:
-            student: In evaluation mode.
+            student: Whose weights they are.
             prompts: Token ids, at least one each.
             options: Length, temperature and seed.
             vocabulary: No other id is generated.
             eos_token_id: Each token that ends a response.
 
         Raises:
-            ServerError: The server fails, does not take weights or token ids, or has others.
+            ServerError: The server fails, or does not take weights.
         """
         self._send_weights(student)
         body = {
@@ -80,18 +112,30 @@ class VllmText:
             "return_token_ids": True,
             "logit_bias": _forbidden(student, vocabulary),
         }
-        seeds = np.random.default_rng((options.seed, options.first_row)).integers(
-            2**31, size=len(prompts)
-        )
+        chance = np.random.default_rng((options.seed, options.first_row))
+        seeds = chance.integers(2**31, size=len(prompts)).tolist()
         sent = [
-            {**body, "prompt": list(ids), "seed": int(seed)}
+            {**body, "prompt": list(ids), "seed": seed}
             for ids, seed in zip(prompts, seeds, strict=True)
         ]
-        answers = list(self._client.threads.map(self._answer, sent))
+        answers = [self._client.threads.submit(self._answer, request) for request in sent]
+        return Begun(prompts, answers, options.max_new_tokens, frozenset(eos_token_id))
+
+    def finish(self, student: PreTrainedModel, begun: "Begun") -> Generated:
+        """Wait for the responses, one to each prompt.
+
+        Args:
+            student: With the weights that were sent, or those after one step more.
+            begun: What `begin` has returned.
+
+        Raises:
+            ServerError: The server fails, gives no token ids, or has other weights.
+        """
+        answers = [answer.result() for answer in begun.answers]
         if not self._batches & (self._batches - 1):  # 0, 1, 2, 4, 8 ...
-            self._check(student, prompts, answers)
+            self._check(student, begun.prompts, answers)
         self._batches += 1
-        return _generated([ids for ids, _ in answers], options.max_new_tokens, eos_token_id)
+        return _generated([ids for ids, _ in answers], begun.max_new_tokens, begun.eos_token_id)
 
     def _send_weights(self, student: PreTrainedModel) -> None:
         with whole_folder(self._folder) as part, quiet_transformers():
@@ -139,10 +183,13 @@ class VllmText:
         Raises:
             ServerError: It does not.
         """
+        was_training = student.training
+        student.train(False)
         found = [
             (log_probabilities(student, prompt, ids) - torch.tensor(logs)).abs()
             for prompt, (ids, logs) in [*zip(prompts, answers, strict=True)][:_COMPARED]
         ]
+        student.train(was_training)
         difference = float(torch.cat(found).mean())
         if not difference <= _DIFFERENCE:
             raise ServerError(

@@ -68,8 +68,8 @@ def check_kind(folder: Path, kind: str) -> None:
     for other, (place, command) in _KINDS.items():
         if other != kind and (folder / place).exists():
             raise RecipeError(
-                f"{folder} holds a {other} (limbeck {command}), which a {kind} would overwrite; give"
-                " another folder"
+                f"{folder} holds a {other} (limbeck {command}), which a {kind} would overwrite;"
+                " give another folder"
             )
 
 

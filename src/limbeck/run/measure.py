@@ -28,6 +28,7 @@ from .measure_training import held_out_losses, training_facts
 from .measure_vocabularies import counts_of_run, neighbours_of_run, readings_of_run
 from .prompt_batches import prompt_notes
 from .text_counts import spelled_notes
+from .vllm import vllm_notes
 
 
 def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
@@ -141,6 +142,7 @@ def _notes(setup: Setup, folder: Path) -> list[str]:
     return [
         *setup.warnings,
         *_server_notes(setup),
+        *vllm_notes(setup),
         *_answer_notes(setup),
         *evaluation_notes(setup.recipe.evaluation),
         *spelled_notes(setup),
