@@ -7,6 +7,7 @@ import pytest
 from conftest import make_text
 
 from limbeck.augmentation.augment import (
+    ALIKE,
     EDITS,
     KNOWN,
     MASKED,
@@ -173,7 +174,55 @@ def test_scored_pairs_are_never_made(tmp_path):
     assert found.dropped[NEIGHBORS][SCORED] == 2 and found.kept[NEIGHBORS] == 0
 
 
+def test_neighbors_of_a_text_are_others_than_its_own_partner(tmp_path):
+    row = {"text": "the old town was flooded", "text_pair": "the old town was flooded again"}
+    other = {"text": "the old town was rebuilt", "text_pair": "shares fell"}
+    write(tmp_path, "t.train.jsonl", [row, other])
+    file = tmp_path / "a.jsonl"
+    found = augment([str(tmp_path / "t")], file, AugmentSettings(neighbors=True, copies=1))
+    assert found.kept[NEIGHBORS] == 2 and KNOWN not in found.dropped[NEIGHBORS]
+    assert all(other["text"] in made.values() for made in read(file))
+
+
+def test_a_text_and_itself_are_no_pair(tmp_path):
+    write(tmp_path, "t.train.jsonl", [{"text": text} for text in ("one", "Two", "three")])
+    file = tmp_path / "a.jsonl"
+    found = augment([str(tmp_path / "t")], file, AugmentSettings(edits=True, copies=20))
+    assert found.dropped[EDITS][ALIKE] > 0 and found.kept[EDITS] > 0
+    assert all(len(set(key_of(row))) == 2 for row in load_rows(str(file)))
+
+
+@pytest.mark.parametrize(
+    ("row", "predict", "field"),
+    [
+        ({"label": "x", "tags": ["O", "O"]}, None, "text"),
+        ({"label": "x", "tags": ["O", "O"]}, "tags", "tokens"),
+        ({"tags": ["O", "O"]}, None, "tokens"),
+        ({"tags": ["O", "O"]}, "label", "text"),
+        ({}, None, "text"),
+    ],
+)
+def test_rows_of_a_text_and_words(tmp_path, row, predict, field):
+    """Classifiers read the text, taggers the words; a scored row is made in neither form."""
+    rows = [{"text": f"w{n}n't", "tokens": [f"w{n}", "n't"], **row} for n in range(9)]
+    write(tmp_path, "t.train.jsonl", rows)
+    scored = [{"text": "W1n't w2n't", "tokens": ["w1", "n't", "n't"], **row}]
+    write(tmp_path, "t.dev.jsonl", [{**scored[0], "tags": ["O"] * 3}] if "tags" in row else scored)
+    settings = AugmentSettings(spans=True, copies=40, predict=predict)
+    found = augment([str(tmp_path / "t")], tmp_path / "a.jsonl", settings)
+    assert {name for made in read(tmp_path / "a.jsonl") for name in made} == {field}
+    assert found.dropped[SPANS][SCORED] > 0
+    texts, words = (9, 0) if field == "text" else (0, 9)
+    assert f"{texts} are read as texts, for a label, and {words} as words" in " ".join(found.notes)
+
+
 BAD = [
+    (
+        {},
+        {"top_k": 3, "min_similarity": 0.2},
+        "--top-k would not be read without --masked; .*"
+        "--min-similarity would not be read without --neighbors",
+    ),
     ({}, {"masked": None, "spans": False}, "no way to make rows is chosen"),
     ({}, {"copies": 0}, "copies is 0; give 1 to 1,000"),
     ({}, {"replace_prob": 0.0}, "replace_prob is 0; give more than 0"),

@@ -62,6 +62,26 @@ def test_neighbors_are_those_that_share_most_words(copies, least):
     assert all(alike[tuple(pair)] >= least - 1e-6 for pair in found)
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_text_gets_its_next_neighbor_in_place_of_a_known_one(copies):
+    alike = cosines(TEXTS)
+    known = {(0, 1), (3, 4), (1, 2)}
+    keys = {tuple(sorted(normalized(TEXTS[n]) for n in pair)) for pair in known}
+    expected = set()
+    for number in range(len(TEXTS)):
+        others = [
+            (alike[number, other], other)
+            for other in range(len(TEXTS))
+            if other != number and tuple(sorted((number, other))) not in known
+        ]
+        some = sorted(others, reverse=True)[:copies]
+        expected |= {frozenset((number, other)) for near, other in some if near > 0.01}
+    settings = {"copies": copies, "min_similarity": 0.01, "seed": 0}
+    places = {text: number for number, text in enumerate(TEXTS)}
+    rows = near_pairs(TEXTS, **settings, passed_over=keys)
+    assert {frozenset((places[row.text], places[row.text_pair])) for row in rows} == expected
+
+
 def test_a_pair_has_one_order_whichever_text_is_looked_at():
     rows = list(near_pairs(make_text(60, seed=1), copies=5, min_similarity=0.1, seed=4))
     keys = {tuple(sorted((row.text, row.text_pair))) for row in rows}

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import filter_repo_objects
 
 from limbeck.cli.main import main
 from limbeck.run import push as push_module
@@ -69,6 +70,18 @@ def test_a_run_is_sent_in_private(monkeypatch, capsys, student, hub):
     assert upload["allow_patterns"] == ["README.md", "config.json", "model.safetensors"]
     code, _ = run(monkeypatch, capsys, student, "me/small", "--public")
     assert code == 0 and hub[4][2]["private"] is False
+
+
+def test_names_with_brackets_are_sent(monkeypatch, capsys, student, hub):
+    """The hub's library takes patterns, in which [1] is the letter 1."""
+    (student / "notes [1].md").write_text("x", encoding="utf-8")
+    (student / "part").mkdir()
+    (student / "part" / "a*b?.json").write_text("x", encoding="utf-8")
+    code, _ = run(monkeypatch, capsys, student, "me/small")
+    patterns = hub[-1][1]["allow_patterns"]
+    files = [one.relative_to(student).as_posix() for one in student.rglob("*") if one.is_file()]
+    sent = set(filter_repo_objects(files, allow_patterns=patterns))
+    assert code == 0 and sent == set(files) - {"a.part", ".cache/x"}
 
 
 def test_a_dry_run_asks_nobody(monkeypatch, capsys, student, hub):

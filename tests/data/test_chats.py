@@ -254,7 +254,14 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
     ("row", "message"),
     [
         ({"question": "a", "answer": "b"}, "has the fields question, answer; known are `messages`"),
-        ({"messages": None, "n": 1}, "has the fields messages, n; known are"),
+        (
+            {"messages": None, "n": 1},
+            r"has the fields messages, n \(messages without a value\); known",
+        ),
+        (
+            {"prompt": "a", "response": None},
+            r"prompt, response \(response without a value\); known",
+        ),
         ({"prompt": "a", "chosen": "b"}, r"known are .* `prompt` with `completion` or `response`"),
         ({"messages": TURNS, "conversations": SHARED}, "in several ways: it has messages, conv"),
         ({"messages": TURNS, "prompt": "a", "response": "b"}, "in several ways"),
@@ -320,13 +327,29 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
         ({"prompt": TURNS[:1], "completion": 5}, "`completion` is 5; give a text"),
         ({"prompt": TURNS[:1], "references": []}, r"`references` is \[\]"),
         ({"prompt": TURNS[:1], "response": "a", "document": "d"}, "`document` beside messages"),
-        ({"instruction": 3, "output": "a"}, "`instruction` and `input` must be texts"),
-        ({"prompt": 3, "response": "a"}, "`prompt` and `document` must be strings"),
+        ({"instruction": 3, "output": "a"}, "`instruction` is 3; give a text"),
+        ({"instruction": "a", "input": 3, "output": "a"}, "`input` is 3; give a text"),
+        ({"prompt": 3, "response": "a"}, "`prompt` is 3; give a text"),
+        ({"prompt": "a", "document": 3, "response": "a"}, "`document` is 3; give a text"),
+        ({"prompt": "a", "response": " "}, "`response` is ' '; give an answer, or leave"),
+        ({"instruction": "a", "output": ""}, "`output` is ''; give an answer, or leave"),
     ],
 )
 def test_rows_that_are_refused(written, row, message):
     with pytest.raises(DataError, match=message):
         list(read_prompts(written(row)))
+
+
+def test_a_content_may_be_a_list_of_texts_which_from_a_tool_is_its_result(written):
+    messages = [
+        {"role": "user", "content": ["Who", {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": ["I ", "look."]},
+        {"role": "tool", "content": ["Ann", "Ben"]},
+        {"role": "assistant", "content": ["Ann."]},
+    ]
+    [row] = read_prompts(written({"messages": messages}))
+    found = [message["content"] for message in row.conversation.messages]
+    assert found == ["Who?", "I look.", '["Ann", "Ben"]', "Ann."]
 
 
 def test_earlier_turns_of_an_instruction_are_turns(written):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import datasets
@@ -198,6 +199,48 @@ def test_names_of_labels(tmp_path):
     pq.write_table(pa.table({"tokens": [["a", "b"]], "tags": [[1, 0]]}), tmp_path / "b.parquet")
     tagged = RowSource(str(tmp_path / "b.parquet"), labels=["O", "B-X"])
     assert rows_of(tagged) == [{"tokens": ["a", "b"], "tags": ["B-X", "O"]}]
+
+
+def test_names_of_labels_as_pandas_writes_them(tmp_path):
+    (tmp_path / "a.csv").write_text("text,spam,n\na,True,0.0\nb,False,2.0\n")
+    path = str(tmp_path / "a.csv")
+    named = RowSource(path, label="spam", labels={True: "spam", False: "ham"})
+    assert [row["label"] for row in rows_of(named)] == ["spam", "ham"]
+    named = RowSource(path, label="n", labels=["x", "y", "z"])
+    assert [row["label"] for row in rows_of(named)] == ["x", "z"]
+    with pytest.raises(DataError, match="2.0.* has no name"):
+        rows_of(RowSource(path, label="n", labels=["x", "y"]))
+    exact = RowSource(path, label="n", labels={"0.0": "x", 0: "y", 2: "z"})
+    assert [row["label"] for row in rows_of(exact)] == ["x", "z"]
+
+
+def test_the_advice_on_truth_values_can_be_followed(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": true}\n')
+    with pytest.raises(DataError) as refused:
+        rows_of(RowSource(str(tmp_path / "a.jsonl")))
+    [labels] = re.findall(r"labels: (\{.*\})", str(refused.value))
+    source = parse_location(f"{{path: {tmp_path / 'a.jsonl'}, labels: {labels}}}")
+    assert [row["label"] for row in rows_of(source)] == ["yes"]
+
+
+def test_two_sets_of_numbered_files_are_refused(tmp_path):
+    for name in ("0-of-1", "0-of-2", "1-of-2"):
+        write(tmp_path / f"train-0000{name[0]}-of-0000{name[-1]}.csv")
+    with pytest.raises(DataError, match="00000-of-00001.csv and .* are numbered twice; keep one"):
+        stored_rows(RowSource(str(tmp_path)))
+    (tmp_path / "train-00000-of-00001.csv").rename(tmp_path / "train-00000-of-00002.jsonl")
+    with pytest.raises(DataError, match="are numbered twice"):
+        stored_rows(RowSource(str(tmp_path)))
+
+
+def test_a_folder_as_it_is_on_the_hub(tmp_path):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        write(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    (tmp_path / "README.md").write_text("of a dataset")
+    stored = stored_rows(RowSource(str(tmp_path), text="body"))
+    assert stored.names == ["test", "train"]
+    assert [row.values["text"] for row in stored.read("train")] == TEXTS
 
 
 @pytest.mark.parametrize(

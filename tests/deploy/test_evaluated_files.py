@@ -124,6 +124,8 @@ def test_vectors_beside_those_of_torch(monkeypatch, capsys, vectors, form):
 
 def test_what_a_file_costs(monkeypatch, capsys, classifier):
     _, files, _ = classifier
+    for other in ("openvino_model.onnx", "openvino_model.xml.old"):  # of no file's
+        (files / other).write_bytes(bytes(10**6))
     monkeypatch.setattr(exported, "SECONDS_EACH", 0.0)
     options = ["--cost", "--format", OPENVINO, "--threads", 1]
     found, said = run(monkeypatch, capsys, files, *options)
@@ -147,6 +149,8 @@ def test_what_a_file_costs(monkeypatch, capsys, classifier):
         (["--similarity", "x", "--truncate-dim", "4"], "leave --truncate-dim out"),
         (["--cost", "--precision", "bfloat16"], "files have the precision of their formats"),
         ([], "nothing is named that its file is scored on"),
+        (["--cost", "--threads", "0"], "--threads is 0; give a whole number of 1 or more"),
+        (["--task", "TASK", "--own-head", "--threads", "-2"], "--threads is -2; give"),
         (["--cost", "--format", "onnx-int8"], "no file of the format 'onnx-int8'; it has onnx"),
     ],
 )

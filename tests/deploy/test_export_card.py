@@ -21,7 +21,7 @@ PLACES = (1, 16), (8, 16), (1, 512)
 
 
 def scored(score: float) -> tuple[Scored, ...]:
-    return (Scored("sst2", "accuracy", 872, Interval(score, score - 0.02, score + 0.02)),)
+    return (Scored("sst2", "accuracy", 872, Interval(score, score - 0.02, score + 0.02), "dev"),)
 
 
 def timed(seconds: float, cold: float | None = 0.2) -> Times:
@@ -71,9 +71,18 @@ def test_the_card_has_the_metadata_of_the_hub():
         ("accuracy of model_int8.onnx", 0.915, "sst2"),
     ]
     assert {one.task_type for one in data.eval_results} == {"text-classification"}
+    assert {one.dataset_split for one in data.eval_results} == {"dev"}
+    assert "Milliseconds are medians of a processor." in card.text
     assert "| `model_int8.onnx` | 23.0 | 91.5 (89.5 to 93.5) | 2.00 | 6.00 |" in card.text
     assert "- `model_int8.onnx` is exact on processors with VNNI." in card.text
     assert "model.logits" in card.text and "Warning" not in card.text
+
+
+def test_the_card_of_a_model_of_many_languages_keeps_them():
+    many = Origin("org/student", ("org/student",), "mit", languages=("en", "de"))
+    assert read(replace(RESULT, origins=(many,))).data.language == ["en", "de"]
+    teacher = replace(many, name="org/the-student")  # the files are of its student
+    assert read(replace(RESULT, origins=(teacher,))).data.language is None
 
 
 def test_the_card_of_a_model_that_was_made_of_others():
@@ -91,6 +100,7 @@ def test_the_card_without_scores_and_times(kind, call):
     card = read(plain)
     assert card.data.eval_results is None and card.data.license is None
     assert f"model.{call}(" in card.text and "Licence" not in card.text
+    assert "illiseconds" not in card.text
     assert "Milliseconds for" not in report_files(plain)["export.html"]
 
 
@@ -176,17 +186,18 @@ def test_an_export_warns_of_the_licence(tmp_path, monkeypatch, capsys):
     tokenizer.save_pretrained(tmp_path / "model")
     card = tmp_path / "model" / "README.md"
     card.write_text("---\nlicense: cc-by-nc-4.0\nbase_model: org/big\n---\n")
-    arguments = ["export", "model", "-o", "files", "--formats", "onnx", "--no-timed"]
-    monkeypatch.chdir(tmp_path)
+    arguments = ["export", ".", "-o", "../files", "--formats", "onnx", "--no-timed"]
+    monkeypatch.chdir(tmp_path / "model")
     monkeypatch.setattr(sys, "argv", ["limbeck", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     out = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code, out
     assert "warning: the licence of model (cc-by-nc-4.0) forbids commercial use" in out
-    files = Path("files")
+    files = Path("../files")
     says = metadata_load(files / "README.md")
     assert (says["license"], says["base_model"]) == ("cc-by-nc-4.0", ["org/big"])
     assert "forbids commercial use" in (files / "export.html").read_text(encoding="utf-8")
     stored = json.loads((files / "export.json").read_text(encoding="utf-8"))
     assert stored["origins"][0]["license"] == "cc-by-nc-4.0"
+    assert stored["model"] == "model" and "\n# model\n" in (files / "README.md").read_text("utf-8")

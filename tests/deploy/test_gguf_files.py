@@ -15,9 +15,12 @@ from limbeck.deploy.gguf_files.write import write_gguf
 from limbeck.deploy.source import load_source
 from limbeck.errors import ExportError
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
+from limbeck.models.families import ARCHITECTURES
+from limbeck.models.load import load_model
 from limbeck.models.quiet import quiet_transformers
 from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
+from limbeck.models.weight_headers import check_weights
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 WIDE = {"hidden": 64, "intermediate_size": 96}
@@ -65,6 +68,29 @@ def test_a_decoder_is_read_back(tmp_path, family, fields):
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == plain
     names = {tensor.name for tensor in gguf.GGUFReader(file).tensors}
     assert ("output.weight" in names) == (not source.config.tie_word_embeddings)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("qwen3", {"head_dim": 16}),
+        ("qwen3", {"head_dim": 32, "num_key_value_heads": 2}),
+        ("mistral", {"sliding_window": None, "head_dim": 24}),
+        ("llama", {"head_dim": 32}),
+        ("qwen2", {}),
+    ],
+)
+def test_heads_of_any_width_are_read_back(tmp_path, family, fields):
+    """By limbeck, which sets the width that transformers leaves out."""
+    source = source_of(tmp_path, family, **fields)
+    file = tmp_path / "model.gguf"
+    write_gguf(source, Kind.F16, file)
+    again = load_model(str(file), architecture=ARCHITECTURES[family], with_head=True)
+    assert check_weights(str(file), architecture=ARCHITECTURES[family])[0] is None
+    ids = torch.randint(5, source.vocabulary, (2, 40), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = source.module.model(ids).logits, again(ids).logits
+    assert (expected - found).abs().max() < 5e-3 * expected.abs().max()
 
 
 def test_types_of_tensors(tmp_path):

@@ -113,6 +113,8 @@ def test_a_tagger_splits_a_text_into_words(tagger):
         ([["a", "b", "c"]], "is given as a text"),
         ([("a", None)], "is given as a text"),
         ([], "there is no text"),
+        (["a\ud800"], r"'a\\ud800' has half a letter .'\\ud800', a lone surrogate., which is no"),
+        ([("a", "\udfff")], "has half a letter"),
     ],
 )
 def test_what_is_no_text(pairs, given, said):
@@ -135,12 +137,23 @@ def test_what_are_no_words(tagger, given):
         ([None], "None is given as a text, and a string is needed"),
         (["a", ("b", "c")], r"\('b', 'c'\) is given as a text"),
         ([], "there is no text"),
+        (["\ud800"], "has half a letter"),
+        ("\ud800", "has half a letter"),
     ],
 )
 def test_what_has_no_vector(vectors, given, said):
     _, file = vectors
     with pytest.raises(ExportError, match=said):
         file.encode(given)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"), [(3, "3 is given as a text, and a string"), ("\ud800: ", "half a letter")]
+)
+def test_what_is_no_prompt(vectors, prompt, said):
+    _, file = vectors
+    with pytest.raises(ExportError, match=said):
+        file.encode(["a text"], prompt=prompt)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, None])

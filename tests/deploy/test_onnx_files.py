@@ -2,13 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir
 import pytest
-from conftest import HEADS, make_text
+import torch
+from conftest import HEADS, make_model, make_text, with_task_head
 from exported import answered_task, model_folder, run_example
+from transformers import AutoTokenizer
 
 import limbeck
 from limbeck.cli.main import main
@@ -23,6 +26,8 @@ from limbeck.deploy.formats import FLOAT32, FORMATS, FUSED, INT8
 from limbeck.deploy.settings import ExportSettings
 from limbeck.deploy.source import load_source
 from limbeck.errors import ExportError
+from limbeck.run.task_answers import answers_of, task_side
+from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 FILES = {name: FORMATS[name].file for name in (FLOAT32, FUSED, INT8)}
 ALL = ExportSettings(formats=tuple(FILES), keep=0.0, timed=False, threads=1)
@@ -141,6 +146,33 @@ def test_other_kinds(tmp_path, family, task, kind):
     assert 0 <= result.candidates[2].difference.agreement <= 1
 
 
+def test_a_decoder_that_classifies_is_read_as_its_tokenizer_reads(tmp_path):
+    """Which puts nothing around a text, though it has tokens for a beginning and an end."""
+    kind = blank_tokenizer("bytes", lowercase=False)
+    tokenizer = learn_tokenizer(make_text(100), kind, vocab_size=300)
+    tokenizer.pad_token = tokenizer.eos_token
+    model = make_model("llama", vocabulary=len(tokenizer), layers=1)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model = with_task_head(model, HEADS["labels"])
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    texts = [" ".join(text.split()[: 2 + n]) for n, text in enumerate(make_text(5))]
+    with torch.inference_mode():
+        each = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in texts]
+    expected = torch.stack(each).numpy()
+    export(str(tmp_path / "model"), tmp_path / "files", replace(ALL, formats=(FLOAT32,)))
+    loaded = ExportedModel(tmp_path / "files", format=FLOAT32, threads=1)
+    assert loaded.logits(texts) == pytest.approx(expected, abs=1e-4)
+    exported = AutoTokenizer.from_pretrained(tmp_path / "files")
+    assert exported(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+    rows = [example_of(text) for text in texts]
+    side = task_side(str(tmp_path / "model"))
+    found = answers_of(side, rows, HEADS["labels"].labels, max_length=80).logits
+    assert found == pytest.approx(expected, abs=1e-4)
+    said = json.loads((tmp_path / "files" / "config.json").read_text("utf-8"))
+    assert said["use_cache"] is True  # as in the model's own
+
+
 def test_the_command_scores_times_and_refuses(monkeypatch, capsys, tmp_path):
     """A file that keeps too little is named and not written."""
     model = model_folder(tmp_path / "model", "bert", "labels", layers=2)
@@ -184,7 +216,7 @@ def test_nothing_is_left_of_a_folder_that_was_not_written(monkeypatch, tmp_path,
     def full(*_):
         raise OSError("no room")
 
-    monkeypatch.setattr(exporting, "save_framed", full)
+    monkeypatch.setattr(exporting, "save_tokenizer", full)
     only = ExportSettings(formats=(FLOAT32,), timed=False, threads=1)
     with pytest.raises(ExportError, match="no room"):
         export(str(model), tmp_path / "files", only)

@@ -1,6 +1,9 @@
 """Ranges of activations are read off other texts than those on which files are compared."""
 
+from itertools import pairwise
+
 import pytest
+import yaml
 
 from limbeck.deploy import real_texts as module
 from limbeck.deploy.real_texts import calibration_texts, real_texts
@@ -40,6 +43,26 @@ def test_lines_of_novels(kind, rows):
     assert (len(compared), len(calibration)) == (rows, 128)
     assert not said(compared) & said(calibration)
     assert "novels" in whence
+
+
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 500, 511, 512, 1000])
+def test_rows_are_taken_evenly_from_all(count):
+    found = module._evenly(list(range(count)), 256)
+    assert len(found) == min(count, 256)
+    gaps = {after - before for before, after in pairwise([*found, count])}
+    assert all(count // 256 <= gap <= -(-count // 256) for gap in gaps)
+    assert found[:1] == [0][:count]
+
+
+@pytest.mark.parametrize("name", ["run", "run/student", "."])
+def test_a_student_stands_for_its_run(task_recipe, tmp_path, monkeypatch, name):
+    raw = task_recipe("labels")
+    (tmp_path / "run" / "student").mkdir(parents=True)
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "run" / "student" if name == "." else tmp_path)
+    rows = module._rows_of_run(name)
+    assert rows is not None and rows.held_out
+    assert module._rows_of_run(str(tmp_path)) is None
 
 
 def test_texts_of_pairs():

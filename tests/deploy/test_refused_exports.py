@@ -5,17 +5,21 @@ import json
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from conftest import HEADS, make_model, make_tokenizer, with_task_head
+from transformers import AutoTokenizer
 
+import limbeck
 from limbeck.cli.main import main
 from limbeck.deploy import export as exporting
 from limbeck.deploy import formats as of_formats
 from limbeck.deploy import source as of_source
 from limbeck.deploy.engines import open_file
 from limbeck.deploy.export import export
+from limbeck.deploy.exported_model import ExportedModel, is_exported
 from limbeck.deploy.settings import ExportSettings
 from limbeck.errors import ExportError, MissingExtraError, ModelError
 from limbeck.models.load import load_config
@@ -54,6 +58,16 @@ def test_a_folder_that_holds_something(tmp_path):
         PLAIN.check(tmp_path / "there")
 
 
+def test_a_link_leads_to_the_folder_and_a_mount_point_stays(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    PLAIN.check(tmp_path / "link")
+    real = Path.is_mount
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "real" or real(self))
+    with pytest.raises(ExportError, match="real' is a mount point, .*; name a folder inside it"):
+        PLAIN.check(tmp_path / "link")
+
+
 def test_a_place_where_no_folder_can_be_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.json").write_text("{}")
     below = tmp_path / "config.json" / "new" / "files"
@@ -73,7 +87,7 @@ def test_a_place_where_no_folder_can_be_made(tmp_path, monkeypatch, capsys):
     ("number", "said"), [(errno.ENOSPC, "make room"), (errno.EACCES, "to another folder")]
 )
 def test_room_is_only_needed_where_the_disk_is_full(tmp_path, monkeypatch, number, said):
-    def refused(folder):
+    def refused(folder, *, replaces):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(exporting, "whole_folder", refused)
@@ -115,6 +129,58 @@ def test_files_are_no_model(folder, tmp_path):
         (files / name).write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match=r"is a folder of `limbeck export` \(export.json\), whose"):
         load_config(str(files))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{", "it is no JSON: Expecting property name"),
+        (b"\xff", "it is no JSON: 'utf-8' codec"),
+        (b"[]", "it has no limbeck_export: 1"),
+        (b'{"limbeck_export": 2}', "it has no limbeck_export: 1"),
+    ],
+)
+def test_a_broken_report_is_named(folder, content, why):
+    (folder / "export.json").write_bytes(content)
+    assert not is_exported(str(folder))  # it has weights, so the report is of something else
+    (folder / "model.safetensors").unlink()
+    for call in (limbeck.load, ExportedModel):
+        with pytest.raises(ExportError, match=f"export.json is not what .* writes .{why}"):
+            call(str(folder))
+
+
+def test_tokens_without_an_embedding(folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = load_config(str(folder)).vocab_size
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(folder)
+    said = f"has {rows} embeddings, and its tokenizer {rows + 2} tokens with ids up to {rows + 1};"
+    with pytest.raises(ModelError, match=said):
+        export(str(folder), tmp_path / "files", PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("of_config", "of_tokenizer", "said"),
+    [
+        (None, "[PAD]", "the pad_token_id None, its tokenizer 3; set pad_token_id to 3 in its con"),
+        (2, "[PAD]", "the pad_token_id 2, its tokenizer 3; set pad_token_id to 3 in its config"),
+        (2, None, r"its tokenizer None; set pad_token to '\[SEP\]' in its tokenizer_config.json"),
+        (
+            -1,
+            None,
+            "the pad_token_id -1, its tokenizer None; set pad_token in its tokenizer_config",
+        ),
+        (None, None, "set pad_token in its tokenizer_config.json, and pad_token_id in its config"),
+    ],
+)
+def test_a_decoder_that_classifies_must_know_the_padding(tmp_path, of_config, of_tokenizer, said):
+    tokenizer = make_tokenizer()
+    model = make_model("gpt2", vocabulary=len(tokenizer), layers=1)
+    model.config.pad_token_id, tokenizer.pad_token = of_config, of_tokenizer
+    with_task_head(model, HEADS["labels"]).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(ModelError, match=said):
+        export(str(tmp_path / "model"), tmp_path / "files", PLAIN)
 
 
 def test_remote_code_and_weights_that_are_rounded(folder, tmp_path):

@@ -7,23 +7,33 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from conftest import HEADS
 
-from limbeck.deploy.compare import _correlation, _Sums
+from limbeck.deploy.compare import _r_squared, _Sums
+from limbeck.deploy.exported_folder import chosen_format
 from limbeck.deploy.results import (
     Candidate,
     Difference,
     Scored,
     Times,
-    chosen_format,
     default_format,
     kept_share,
     verdict_of,
 )
 from limbeck.deploy.source import Source
+from limbeck.errors import ExportError
+from limbeck.models.task_heads import TaskHead
 from limbeck.reports.task_results import Interval
 from limbeck.system.int8_range import int8_range
 
 SAME = Difference(0.1, 0.01, 0.75, None, {"order": 2}, 0.0)
+
+
+def source_of(kind: str, head: TaskHead | None) -> Source:
+    source = object.__new__(Source)  # only these are read
+    for name, value in (("head", head), ("kind", kind)):
+        object.__setattr__(source, name, value)
+    return source
 
 
 def scored(task: str, score: float) -> Scored:
@@ -37,19 +47,37 @@ def made(
     return Candidate(name, name, megabytes, SAME, (), times, kept, "", "any processor")
 
 
+def written_to(folder, first: Candidate, *others: Candidate) -> dict:
+    """What export.json says of files, the first of which is the default; they are in the folder."""
+    candidates = [asdict(one) for one in (first, *others)]
+    for one in candidates:
+        (folder / one["file"]).write_text("x")
+    return {"candidates": candidates, "keep": 0.9, "default": first.format}
+
+
 def test_the_worst_task_decides():
     reference = [scored("a", 0.8), scored("b", 0.5)]
     share, of = kept_share(SAME, [scored("a", 0.8), scored("b", 0.4)], reference)
     assert share == pytest.approx(0.8)
     assert of == "accuracy on b"
-    assert kept_share(SAME, [scored("a", 0.1)], [scored("a", 0.0)])[0] == 1
-    assert kept_share(SAME, [scored("a", -0.1)], [scored("a", 0.0)])[0] == 0
+
+
+@pytest.mark.parametrize("reference", [0.0, -0.1])
+def test_where_torch_has_no_score_its_answers_decide(reference):
+    """Of which no share can be taken; a score on another task still counts."""
+    share, of = kept_share(SAME, [scored("a", 0.1)], [scored("a", reference)])
+    assert (share, of) == (0.75, "answers that agree with torch")
+    both = [scored("a", 0.1), scored("b", 0.4)], [scored("a", reference), scored("b", 0.8)]
+    assert kept_share(SAME, *both) == (0.5, "accuracy on b")
 
 
 def test_without_a_task_agreement_or_cosine_decides():
     assert kept_share(SAME, [], []) == (0.75, "answers that agree with torch")
     vectors = replace(SAME, agreement=None, cosine=0.9)
     assert kept_share(vectors, [], []) == (0.9, "mean cosine to torch's vectors")
+    numbers = replace(SAME, agreement=None, r_squared=0.8)
+    assert kept_share(numbers, [], []) == (0.8, "R² of its numbers for torch's")
+    assert kept_share(replace(numbers, r_squared=-3.0), [], [])[0] == 0
 
 
 def test_what_keeps_too_little_is_refused_in_words():
@@ -87,20 +115,35 @@ def test_a_file_that_was_forced_runs_only_where_there_is_no_other():
         (0.4, (0.5, 0.6), "openvino"),
     ],
 )
-def test_where_the_default_may_saturate_another_file_runs(monkeypatch, kept, forced, expected):
+def test_where_the_default_may_saturate_another_file_runs(
+    monkeypatch, tmp_path, kept, forced, expected
+):
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     small = replace(made("onnx-int8", 0.1, kept=kept), exact_on="VNNI")
     others = [made("openvino", 0.2, kept=forced[0]), made("onnx", 0.3, kept=forced[1])]
-    result = {
-        "candidates": [asdict(one) for one in (small, *others)],
-        "keep": 0.9,
-        "default": "onnx-int8",
-    }
-    assert chosen_format("x", result, None) == expected
-    assert chosen_format("x", result, "onnx-int8") == "onnx-int8"
+    result = written_to(tmp_path, small, *others)
+    assert chosen_format(str(tmp_path), result, None) == expected
+    assert chosen_format(str(tmp_path), result, "onnx-int8") == "onnx-int8"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_vnni": True})
-    assert chosen_format("x", result, None) == "onnx-int8"
+    assert chosen_format(str(tmp_path), result, None) == "onnx-int8"
+
+
+def test_of_the_files_that_are_left_the_fastest_runs(tmp_path):
+    others = made("openvino", 0.1, kept=0.5), made("gguf", 0.3), made("onnx", 0.2)
+    result = written_to(tmp_path, made("onnx-int8", 0.05), *others)
+    assert chosen_format(str(tmp_path), result, None) == "onnx-int8"
+    (tmp_path / "onnx-int8").unlink()
+    assert chosen_format(str(tmp_path), result, None) == "onnx"  # --force alone wrote a faster one
+    with pytest.raises(ExportError, match="format 'onnx-int8'; it has openvino, gguf, onnx"):
+        chosen_format(str(tmp_path), result, "onnx-int8")
+    for name in ("gguf", "onnx"):
+        (tmp_path / name).unlink()
+    assert chosen_format(str(tmp_path), result, None) == "openvino"
+    (tmp_path / "openvino").unlink()
+    said = r"none of the model files that its export.json names \(onnx-int8, openvino, gguf, onnx"
+    with pytest.raises(ExportError, match=said):
+        chosen_format(str(tmp_path), result, None)
 
 
 @pytest.mark.parametrize(
@@ -121,17 +164,21 @@ def test_seven_bits_where_sums_would_saturate(monkeypatch, machine, flags, reduc
     assert (found.exact_on == "any processor") is reduced
 
 
-def test_numbers_are_compared_by_correlation():
-    assert _correlation(np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])) == pytest.approx(1)
-    assert _correlation(np.array([[1.0, 1.0], [1.0, 1.0]])) == 1
-    assert _correlation(np.array([[1.0, 1.0], [1.0, 2.0]])) == 0
+def test_offset_and_scale_of_numbers_count():
+    torchs = np.array([1.0, 2.0, 3.0])
+    assert _r_squared(np.stack([torchs, torchs], 1)) == 1
+    assert _r_squared(np.stack([torchs, 2 * torchs], 1)) == pytest.approx(1 - 14 / 2)
+    assert _r_squared(np.stack([torchs, torchs + 0.1], 1)) == pytest.approx(1 - 0.03 / 2)
+    assert _r_squared(np.array([[1.0, 1.0], [1.0, 1.0]])) == 1
+    assert _r_squared(np.array([[1.0, 1.0], [1.0, 2.0]])) == 0
+    sums = _Sums(source_of("sequence", HEADS["scores"]))
+    sums.add(torchs[:, None], torchs[:, None] + 1)
+    found = sums.difference(0.0)
+    assert (found.agreement, found.r_squared) == (None, pytest.approx(1 - 3 / 2))
 
 
 @pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
 def test_numbers_that_are_not_finite_are_infinitely_far(wrong):
-    source = object.__new__(Source)  # only its kind is read
-    for name, value in (("head", None), ("kind", "vectors")):
-        object.__setattr__(source, name, value)
-    sums = _Sums(source)
+    sums = _Sums(source_of("vectors", None))
     sums.add(np.ones((2, 3)), np.array([[1.0, 1.0, 1.0], [1.0, wrong, 1.0]]))
     assert sums.difference(0.0).largest == math.inf

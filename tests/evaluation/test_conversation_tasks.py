@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.cli.evaluate import evaluate
 from limbeck.data.prompt_sources import PromptTaskSource, parse_task
+from limbeck.data.prompts import Prompt
 from limbeck.data.rows import RowSource
 from limbeck.errors import DataError, EvaluationError
 from limbeck.evaluation.by_position import positions_of_task
@@ -27,6 +28,7 @@ from limbeck.evaluation.task_files import (
     name_of_task,
 )
 from limbeck.evaluation.tasks import TaskKind
+from limbeck.evaluation.text_generator import TextGenerator
 from limbeck.recipe.check import check
 from limbeck.recipe.parse import parse_evaluation, parse_recipe
 from limbeck.recipe.read import dump_recipe
@@ -298,3 +300,53 @@ def test_a_recipe_names_what_cannot_be_asked(tmp_path, chatting, decoder, raw_re
     raw["teacher"] = str(tmp_path / "drops")
     said = [message for field, message in check(raw)[1] if field == "evaluation.tasks.0"]
     assert re.search("of the student: line 1 .* drops a message", said[0]) and len(said) == 2
+
+
+def test_answers_that_leave_no_room_for_a_prompt_are_a_problem_of_the_recipe(
+    tmp_path, chatting, decoder, raw_recipe, prompts
+):
+    """It names the model that reads least, and the longest answers that it can be measured with."""
+    limit = AutoModelForCausalLM.from_pretrained(decoder).config.max_position_embeddings
+    field = "evaluation.generation.max_new_tokens"
+    raw = raw_recipe | {
+        "teacher": decoder,
+        "data": {"prompts": prompts, "max_length": 32},
+        "stages": [{"objectives": {"labels": {}}, "max_steps": 2, "batch_size": 2}],
+    }
+    raw["evaluation"] = {"tasks": [prompts]}  # answers of 256 tokens, which nobody has set
+    said = dict(check(raw)[1])[field]
+    assert said.startswith(f"is 256, and the student reads {limit} tokens with the prompt; give")
+    most = int(re.search(r"give (\d+) at most \(the responses .* up to 16\)", said)[1])
+
+    def problems(**generation):
+        raw["evaluation"]["generation"] = generation
+        return dict(check(raw)[1])
+
+    assert most == limit - 2 and field in problems(max_new_tokens=most + 1)
+    assert not problems(max_new_tokens=most)
+    row = Prompt("the garden", ("a river",))
+    measured = TextGenerator.load(decoder)
+    assert len(measured.table([row], GenerationSettings(most))) == 1
+    with pytest.raises(EvaluationError, match=f"leave no room .*smaller .{most} at most"):
+        measured.table([row], GenerationSettings(most + 1))
+    # A chat template takes room, too, and a shorter length leaves less.
+    limit = 512
+    raw["teacher"] = chatting
+    raw["data"] |= {"chat_template": True, "max_length": 128}
+    told = problems(max_new_tokens=limit)[field]
+    inside = int(re.search(r"give (\d+) at most", told)[1])
+    assert inside < limit - 2 and not problems(max_new_tokens=inside)
+    table = TextGenerator.load(chatting).table(
+        [row], GenerationSettings(inside, chat_template=True)
+    )
+    assert len(table.prompts[0]) + inside == limit
+    assert "of which its chat template leaves none" in problems(max_length=4)[field]
+    # The other models are measured with the same answers.
+    short = AutoModelForCausalLM.from_pretrained(decoder)
+    short.config.max_position_embeddings = 40
+    short.save_pretrained(tmp_path / "short")
+    AutoTokenizer.from_pretrained(decoder).save_pretrained(tmp_path / "short")
+    raw["teacher"], raw["data"] = decoder, {"prompts": prompts, "max_length": 32}
+    raw["evaluation"]["baseline"] = str(tmp_path / "short")
+    told = problems(max_new_tokens=39)[field]
+    assert f"and {tmp_path / 'short'} reads 40 tokens with the prompt; give 38 at most" in told

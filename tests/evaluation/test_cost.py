@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FAMILIES, make_model
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaModel
 
 from limbeck.errors import EvaluationError, ModelError
@@ -125,9 +126,12 @@ def test_the_longest_text_can_be_read_and_no_longer_one_is_tried(family):
 def test_a_process_that_fails_says_why(teacher_folder, tmp_path):
     (tmp_path / "config.json").write_bytes((teacher_folder / "config.json").read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="is damaged"):
+        quick(tmp_path)
+    save_file({f"of_none.{n}": torch.zeros(2) for n in range(9)}, tmp_path / "model.safetensors")
     with pytest.raises(EvaluationError, match="could not be measured") as caught:
         quick(tmp_path)
-    assert "is damaged" in str(caught.value)
+    assert "lack" in str(caught.value)
 
 
 def test_a_module_that_lies_about_is_not_imported(teacher_folder, tmp_path, monkeypatch):
@@ -145,3 +149,5 @@ def test_mistakes_are_told_before_a_process_is_started(teacher_folder, tmp_path)
         quick(teacher_folder, batches=(0,))
     with pytest.raises(ModelError, match="does not exist"):
         quick(tmp_path / "nothing" / "here")
+    with pytest.raises(ModelError, match="cannot read the configuration of 'no-such-model'"):
+        quick(Path("no-such-model"))

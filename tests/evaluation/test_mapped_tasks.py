@@ -225,7 +225,7 @@ def test_rows_without_labels(tmp_path):
         ({"body": "a"}, "line 2 of .* has the fields body; needed are `text`, `text` and"),
         ({"tokens": []}, "line 2 of .* has 0 tokens; give"),
         ({"tokens": ["a", " "]}, "line 2 of .*: token 2 is empty"),
-        ({"tags": ["O"]}, "line 2 of .* has only one of `tokens` and `tags`"),
+        ({"tags": ["O"]}, "line 2 of .* has the fields tags; needed are `text`"),
         ({"prompt": "a", "references": ["b"]}, "line 2 of .* is a prompt with references"),
     ],
 )

@@ -42,6 +42,7 @@ def test_a_licence_that_restricts_is_said(tmp_path, fields, said):
     warnings = licence_warnings([found])
     assert bool(warnings) is (said is not None)
     assert said is None or said in warnings[0]
+    assert "(unknown)" not in "".join(warnings)
 
 
 def test_a_folder_without_a_card_has_no_licence(tmp_path):

@@ -1,4 +1,4 @@
-"""What pydantic says, as problems: one for each place of the data, without the names of its types."""
+"""What pydantic says as problems: one for each place, without the names of its types."""
 
 import pytest
 

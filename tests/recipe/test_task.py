@@ -1,16 +1,23 @@
 """What is wrong with a recipe of a task is said before a weight is loaded, with its field."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
-from conftest import HEADS, LABELS
+from conftest import HEADS, LABELS, make_text
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from limbeck.errors import DataError, LimbeckError
+from limbeck.evaluation.task_files import load_rows, load_task
 from limbeck.models.load import load_config
 from limbeck.models.task_heads import TaskHead, head_of, label_problem
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.schema import DataPart
 from limbeck.recipe.task_rows import rows_of
+from limbeck.run.task_answers import task_side
 from limbeck.run.task_batches import task_batches
 
 
@@ -179,7 +186,7 @@ def with_rows(raw, folder, rows):
 
 
 def test_labels_of_rows_that_the_teacher_labels_are_not_read(task_recipe, tmp_path):
-    rows = [{"text": f"some words {n}", "label": "no class of it"} for n in range(30)]
+    rows = [{"text": text, "label": "no class of it"} for text in make_text(30, seed=8)]
     setup = prepare(with_rows(task_recipe("labels"), tmp_path, rows))
     assert any("30 rows of `data.rows` have labels" in said for said in setup.warnings)
     known = {row.label for row in [*setup.rows.train, *setup.rows.held_out]}
@@ -187,7 +194,7 @@ def test_labels_of_rows_that_the_teacher_labels_are_not_read(task_recipe, tmp_pa
 
 
 def test_a_stage_that_learns_labels_alone_reads_the_rows_that_have_them(task_recipe, tmp_path):
-    rows = [{"text": f"some words {n}"} for n in range(300)]
+    rows = [{"text": text} for text in make_text(300, seed=8)]
     raw = with_rows(task_recipe("labels"), tmp_path, rows)
     epoch = {"num_train_epochs": 1, "batch_size": 10}
     raw["stages"] = [
@@ -225,7 +232,7 @@ def test_a_task_of_one_class(task_recipe, teacher_folder, tmp_path):
 
 def test_notes_on_rows_that_are_not_read_whole_or_are_of_two_forms(task_recipe, tmp_path):
     raw = task_recipe("pairs")
-    rows = [{"text": f"words without a second text {n}"} for n in range(30)]
+    rows = [{"text": text} for text in make_text(30, seed=8)]
     warned = " ".join(prepare(with_rows(raw, tmp_path, rows)).warnings)
     assert "rows are pairs of texts, and the others single texts" in warned
     raw["data"] = {**raw["data"], "max_length": 8}
@@ -245,3 +252,170 @@ def test_a_task_that_is_not_there_is_one_problem(task_recipe, tmp_path):
     raw["evaluation"] = {**raw["evaluation"], "tasks": []}
     raw["stages"] = [{"preset": "fine-tuning", "num_train_epochs": 1}]
     assert list(problems(raw)) == ["data.task"]
+
+
+def written(file, rows) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(file)
+
+
+def test_a_classifier_reads_the_text_of_rows_that_have_words_too(task_recipe, tmp_path):
+    texts = make_text(200, seed=6)
+    joint = [
+        {"text": f"{text}!", "label": LABELS[n % 3], "tokens": text.split()}
+        for n, text in enumerate(texts)
+    ]
+    joint = [{**row, "tags": ["O"] * len(row["tokens"])} for row in joint]
+    written(tmp_path / "j.train.jsonl", joint[:120])
+    written(tmp_path / "j.dev.jsonl", joint[120:150])
+    rows = [{name: row[name] for name in ("text", "tokens")} for row in joint[150:]]
+    more = written(tmp_path / "more.jsonl", rows)
+    data = DataPart(task=str(tmp_path / "j"), rows=[more])
+    for predict, split in (("label", "dev"), ("tags", "dev")):
+        found = rows_of(data, predict=predict, split=split)
+        every = [*found.train, *found.held_out, *found.scored.test]
+        assert all((row.words is None) == (predict == "label") for row in every)
+        if predict == "label":
+            assert {row.text for row in every} == {row["text"] for row in joint}
+    raw = {**task_recipe("labels"), "data": {"rows": [more], "max_length": 24}}
+    assert all(row.words is None for row in prepare(raw).rows.train)
+
+
+def test_rows_that_other_tasks_score_are_not_learned(task_recipe, task_files, tmp_path):
+    scored = (task_files / "tags.dev.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [" ".join(json.loads(row)["tokens"]).title() for row in scored]
+    rows = [{"text": text} for text in [*dict.fromkeys(texts), *make_text(30, seed=8)]]
+    raw = with_rows(task_recipe("scores"), tmp_path, rows)
+    raw["data"]["task"] = str(task_files / "scores")
+    other = {**raw, "evaluation": {"tasks": [str(task_files / "tags")], "cost": False}}
+    del other["data"]["task"]
+    known = {text.casefold() for text in texts}
+    setup = prepare(other)
+    assert not known & {row.text.casefold() for row in (*setup.rows.train, *setup.rows.held_out)}
+    dropped = len(set(texts))
+    assert any(f"{dropped} rows without labels are left out" in said for said in setup.warnings)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "a b", "label": math.nan},
+        {"text": "a b", "label": True},
+        {"text": "a b", "label": ["x", "y"]},
+        {"text": "a b", "tags": "news"},
+        {"tokens": ["a", "b"], "tags": ["B-X", "E-X"]},
+        {"tokens": ["a", "b"], "tags": [1, 0]},
+        {"tokens": ["a", "b"], "tags": ["O"], "label": 3},
+    ],
+)
+def test_labels_that_are_not_read_are_not_refused(tmp_path, row):
+    [found] = load_rows(written(tmp_path / "more.jsonl", [row]))
+    assert (found.label is not None or found.tags is not None) == (row.get("label") is not math.nan)
+    assert (found.text or " ".join(found.words)) == "a b"
+
+
+def test_each_source_of_rows_is_looked_at(task_recipe, tokenizer, tmp_path):
+    """Behind many labelled rows, too; a problem names the source that has it."""
+    fine = [{"text": text} for text in make_text(30, seed=8)]
+    raw = with_rows(task_recipe("labels"), tmp_path, fine)
+    raw["data"]["rows"] = [
+        *raw["data"]["rows"],
+        written(tmp_path / "b.jsonl", [{"text": "一二"}] * 9),
+    ]
+    found = problems(raw)
+    assert "b.jsonl into unknown" in found["student.tokenizer"]
+    raw["data"]["rows"][1] = written(tmp_path / "c.jsonl", [{"text": "\x01"}, {"text": "\x02"}])
+    assert "no letter" in problems(raw)["data.rows.1"]
+    raw["data"]["rows"][1] = str(tmp_path / "nothing.jsonl")
+    assert list(problems(raw)) == ["data.rows.1"]
+    long = [{"text": " ".join([text] * 9)} for text in make_text(300, seed=9)]
+    raw["data"]["rows"] = [raw["data"]["rows"][0], written(tmp_path / "d.jsonl", [*fine, *long])]
+    warned = [said for said in prepare(raw).warnings if "more than 24 tokens" in said]
+    looked_at = [row["text"] for row in [*fine, *long][:200]]
+    count = sum(len(tokenizer(text).input_ids) > 24 for text in looked_at)
+    name = f"data.rows.1 ({tmp_path / 'd.jsonl'}, first 200 rows)"
+    assert warned[-1].startswith(f"{name}: {count} of 200 rows have more") and count >= 170
+
+
+def test_a_teacher_that_reads_less_of_rows(task_recipe):
+    raw = task_recipe("labels")
+    folder = Path(raw["teacher"])
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.config.max_position_embeddings = 9
+    type(model)(model.config).save_pretrained(folder)
+    raw["student"] |= {"max_position_embeddings": 24}
+    said = " ".join(prepare(raw).warnings)
+    assert "in the tokens of the teacher: " in said and "the teacher reads no more" in said
+    assert "have more than 9 tokens" in said
+
+
+def test_words_without_tokens_are_said(task_recipe, tmp_path):
+    rows = [{"text": f"{text} \x01"} for text in make_text(30, seed=8)]
+    said = " ".join(prepare(with_rows(task_recipe("tags"), tmp_path, rows)).warnings)
+    assert "rows the tokenizer leaves a word without any token" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"problem_type": "regression"}, "gives 3 numbers for a text"),
+        ({"problem_type": "multi_label_classification"}, "do not exclude one another"),
+        ({"id2label": {0: "a", 1: "a", 2: "b"}}, "config.json (id2label and label2id)"),
+    ],
+)
+def test_heads_that_say_several_things_of_a_text(task_recipe, task_files, change, said):
+    raw = task_recipe("labels")
+    change_config(raw["teacher"], change)
+    assert said in problems(raw)["teacher.model"]
+    with pytest.raises(LimbeckError, match=re.escape(said)):
+        task_side(raw["teacher"])
+    if "problem_type" in change:
+        gold = {**raw, "teacher": None, "student": {"model": raw["teacher"]}}
+        gold["stages"] = [{"preset": "fine-tuning", "max_steps": 2}]
+        warned = " ".join(prepare(gold).warnings)
+        assert change["problem_type"] in warned and "random weights" in warned
+
+
+def change_config(folder, change):
+    file = Path(folder) / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**config, **change}), encoding="utf-8")
+
+
+def test_numbers_that_are_classes_have_two_ways_out(task_recipe, tmp_path):
+    raw = task_recipe("labels")
+    rows = [{"text": text, "label": n % 3} for n, text in enumerate(make_text(90, seed=2))]
+    for split, some in (("train", rows[:60]), ("dev", rows[60:])):
+        written(tmp_path / f"n.{split}.jsonl", some)
+    raw["data"]["task"] = str(tmp_path / "n")
+    said = problems(raw)["teacher.model"]
+    assert "problem_type: classification" in said and f"{{0: {LABELS[0]}" in said
+    names = dict(enumerate(LABELS))
+    raw["data"]["task"] = {"path": str(tmp_path / "n"), "labels": names}
+    assert not problems(raw)
+    raw["data"]["task"] = {"path": str(tmp_path / "n"), "problem_type": "classification"}
+    raw["teacher"] = {"model": raw["teacher"], "labels": {name: n for n, name in names.items()}}
+    assert not problems(raw)
+    raw["teacher"]["labels"] = {LABELS[0]: True}
+    assert "in quotes" in problems(raw)["teacher.labels"]
+    mixed = [{**row, "label": str(row["label"])} if n % 2 else row for n, row in enumerate(rows)]
+    with pytest.raises(DataError, match="mixes kinds .*problem_type: classification"):
+        load_task(written(tmp_path / "m.jsonl", mixed))
+
+
+def test_unknown_words_of_known_letters_are_named(task_recipe, tmp_path):
+    special = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
+    known = {token: number for number, token in enumerate((*special, "a", "b"))}
+    backend = Tokenizer(models.WordPiece(known, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = dict(zip(("unk", "pad", "cls", "sep", "mask"), special, strict=True))
+    reader = PreTrainedTokenizerFast(
+        tokenizer_object=backend, **{f"{name}_token": token for name, token in named.items()}
+    )
+    reader.save_pretrained(tmp_path / "reader")
+    raw = task_recipe("labels")
+    raw["student"] |= {"tokenizer": str(tmp_path / "reader"), "init_from_teacher": None}
+    rows = [{"text": f"{'a ' * n}ab"} for n in range(1, 9)]
+    raw["data"] = {"rows": [written(tmp_path / "more.jsonl", rows)], "max_length": 24}
+    said = problems(raw)["student.tokenizer"]
+    assert "(as ab, whose letters are known, but not as parts)" in said

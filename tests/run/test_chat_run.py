@@ -213,6 +213,7 @@ def test_chats_on_the_hub_are_read_once(raw, chats, monkeypatch):
 
 
 def test_scored_conversations_that_are_learned_are_counted(raw, chats):
-    raw["evaluation"] |= {"tasks": [{"path": str(chats), "messages": "talk"}]}
+    task = {"path": str(chats), "messages": "talk"}
+    raw["evaluation"] |= {"tasks": [task], "generation": {"max_new_tokens": 40}}
     warnings = " ".join(prepare(raw).warnings)
     assert re.search(r"chats: 5\d of its 60 scored rows are among `data.prompts`", warnings)

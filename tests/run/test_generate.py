@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 
 from limbeck.cli.app import app
 from limbeck.data.prompts import read_prompts
-from limbeck.errors import DataError, EvaluationError
+from limbeck.errors import DataError, EvaluationError, LimbeckError
 from limbeck.evaluation.settings import GenerationSettings
 from limbeck.evaluation.text_generator import TextGenerator
 from limbeck.run import generate_answers as answers
 from limbeck.run.distill import distill
 from limbeck.run.generate_answers import generate_answers
 from limbeck.run.generate_samples import generate_samples
+from limbeck.run.server_answers import generate_server_answers
+from limbeck.teacher.servers.settings import ServerSettings
 
 
 def lines_of(place, split):
@@ -206,6 +208,39 @@ def test_temperatures_are_those_of_policies_and_of_evaluation(tmp_path, temperat
         )
     with pytest.raises(DataError, match=told):
         generate_answers("nowhere", tmp_path / "out", prompts="x", temperature=temperature)
+
+
+@pytest.mark.parametrize("count", [0, -5])
+def test_answers_have_a_token_at_least(tmp_path, count):
+    """Refused before the model, the server and the prompts are looked for."""
+    told = f"max_new_tokens is {count}; give at least 1"
+    options = {"prompts": "x", "max_new_tokens": count}
+    with pytest.raises(DataError, match=told):
+        generate_answers("nowhere", tmp_path / "out", **options)
+    with pytest.raises(DataError, match=told):
+        generate_server_answers(ServerSettings(url="http://a"), tmp_path / "out", **options)
+    for words in (["m"], ["--server", "http://a", "--prompts", "x"]):
+        command = ["generate", *words, "-o", str(tmp_path / "out"), f"--max-new-tokens={count}"]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2 and "greater than or equal to 1" in done.output
+
+
+def test_a_conversation_without_a_template_is_found_before_anything_starts(tmp_path):
+    """Wherever it is among the rows that are answered."""
+    talk = [{"role": "user", "content": "who"}, {"role": "assistant", "content": "he"}]
+    rows = [*({"prompt": f"the {n}"} for n in range(40)), {"messages": talk}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "asked.train.jsonl").write_text(json.dumps(rows[0]), encoding="utf-8")
+    (tmp_path / "asked.dev.jsonl").write_text(text, encoding="utf-8")
+    told = "line 41 of .*asked.dev.jsonl is a conversation, .*give --chat-template"
+    options = {"prompts": str(tmp_path / "asked")}
+    server = ServerSettings(url="http://127.0.0.1:9")
+    with pytest.raises(DataError, match=told):
+        generate_answers("nowhere", tmp_path / "out", **options)
+    with pytest.raises(DataError, match=told):
+        generate_server_answers(server, tmp_path / "out", **options)
+    with pytest.raises(LimbeckError, match="nowhere"):
+        generate_answers("nowhere", tmp_path / "out", rows=40, **options)
 
 
 def test_problems(decoder, prompts, tmp_path, monkeypatch):

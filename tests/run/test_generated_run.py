@@ -318,6 +318,12 @@ def test_a_study_compares_policies_by_what_they_generate(raw, tmp_path, prompts)
             "stages.0.policy.draft_length",
             "1 or more",
         ),
+        (
+            "policy",
+            {"kind": "speculative", "top_k": TOKENS},
+            "stages.0.policy.top_k",
+            "student generates alone; give fewer",
+        ),
         ("tokens", 1000, "stages.0.tokens", "give max_steps"),
         ("max_new_tokens", 39, "data.max_new_tokens", "leave room"),
         ("prompts", "./nowhere", "data.prompts.0", "neither"),

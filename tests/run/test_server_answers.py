@@ -4,6 +4,8 @@ import io
 import itertools
 import json
 import re
+import threading
+import time
 from contextlib import contextmanager
 from itertools import islice
 
@@ -284,8 +286,8 @@ def test_ctrl_c_keeps_what_came(decoder, tmp_path, monkeypatch):
     options = asked_of(tmp_path, *(f"the old {n}" for n in range(10)))
     real = module.as_completed
 
-    def stopping(futures):
-        for number, future in enumerate(real(futures)):
+    def stopping(futures, timeout):
+        for number, future in enumerate(real(futures, timeout)):
             if number == 6:
                 raise KeyboardInterrupt
             yield future
@@ -298,6 +300,44 @@ def test_ctrl_c_keeps_what_came(decoder, tmp_path, monkeypatch):
         server.bodies.clear()
         found = generate_server_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 10} and len(server.bodies) == 4
+
+
+def test_a_server_that_hangs_is_told_and_given_up_at_once(decoder, tmp_path, monkeypatch):
+    """Ctrl-C waits for no request, however long its timeout is."""
+    monkeypatch.setattr(module, "_SILENCE", 0.05)
+    server, over, said = TextServer(decoder), threading.Event(), []
+    options = asked_of(tmp_path, *(f"the old {n}" for n in range(10)))
+    failing_on(server, {"old": lambda *_: (over.wait(60), (500, {}))[1]})
+
+    class Impatient(Console):
+        def print(self, *words, **style):
+            said.append(words[0])
+            raise KeyboardInterrupt
+
+    try:
+        with settings_of(server, concurrency=4, timeout=300) as settings:
+            began = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                generate_server_answers(
+                    settings, tmp_path / "out", console=Impatient(quiet=True), **options
+                )
+            took = time.monotonic() - began
+            over.set()
+    finally:
+        over.set()
+    assert took < 20 and re.search(
+        "has answered nothing in 0.05 seconds; 4 requests wait, each attempt for 300 .*--timeout",
+        said[0],
+    )
+
+
+def test_a_server_that_answers_nothing_has_kept_nothing(decoder, tmp_path):
+    server = failing_on(TextServer(decoder), {"old": lambda *_: (500, {"error": "a bug"})})
+    options = asked_of(tmp_path, *(f"the old {n}" for n in range(4)))
+    with settings_of(server) as settings, pytest.raises(ServerError) as found:
+        generate_server_answers(settings, tmp_path / "out", **options)
+    assert str(found.value).startswith("the server gives no answer: ")
+    assert "a bug" in str(found.value) and "kept" not in str(found.value)
 
 
 def test_contents_in_parts_and_filtered_ones(chatting, tmp_path):
@@ -386,6 +426,7 @@ def test_the_command(decoder, prompts, tmp_path):
     command = ["generate", "-o", str(tmp_path / "out"), "--prompts", prompts, "--max-samples", "3"]
     with serving(TextServer(decoder, name="m")) as url:
         told = [*command, "--server", url, "--model", "m", "--max-new-tokens", "4"]
+        told += ["--timeout", "60", "--max-retries", "1", "--concurrency", "2"]
         done = CliRunner().invoke(app, told)
         # A long path moves the words behind it to the next line.
         assert done.exit_code == 0 and "out.train.jsonl: 3 texts" in " ".join(done.output.split())
@@ -400,7 +441,13 @@ def test_the_command(decoder, prompts, tmp_path):
         ([], "neither is given; name a MODEL that runs here, or --server URL"),
         (["m", "--server", "http://a"], "m and http://a are given"),
         (["--server", "http://a"], "a server answers prompts; give them"),
-        (["m", "--model", "x"], "are of a server; give --server URL"),
+        (["m", "--model", "x"], "--model is for a server; give --server URL, or leave it out"),
+        (["m", "--concurrency", "4"], "--concurrency is for a server; give --server URL"),
+        (
+            ["m", "--timeout", "4", "--max-retries", "0", "--prompts", "x"],
+            "--timeout and --max-retries are for a server",
+        ),
+        (["m", "--chat-template"], "--chat-template is for prompts; give them"),
     ],
 )
 def test_flags_that_do_not_go_together(tmp_path, words, message):

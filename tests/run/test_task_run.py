@@ -216,6 +216,40 @@ def test_a_model_is_scored_with_its_own_head(task_recipe, task_files):
         own_head_scores(other, [str(task_files / "labels")], **where)
 
 
+def test_a_tagger_that_marks_the_ends_of_spans(task_recipe, task_files, tmp_path):
+    """Rows are put in the scheme of its head, learned in it, and scored by the same spans."""
+    labels = ("O", "E-X", "B-X", "S-X", "I-X")
+    raw = task_recipe("tags", labels=labels)
+    setup = prepare(raw)
+    known = {tag for row in setup.rows.train for tag in row.tags}
+    assert known <= {*labels} and "S-X" in known and setup.models.student.head.labels == labels
+    run = distill(raw, tmp_path / "run")
+    student, places = str(run.folder / "student"), [str(task_files / "tags")]
+    found = own_head_scores(student, places, split=None, max_length=24)["tags"]
+    assert found.mean == pytest.approx(run.report["quality"]["tags"]["student"])
+
+
+def test_notes_are_of_what_the_model_itself_reads(task_recipe, task_files, tmp_path):
+    """Of as many tokens as it has positions; of rows with a text and words, the text."""
+    file = task_files / "labels.dev.jsonl"
+    rows = [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()]
+    for split, some in (("train", rows[:20]), ("dev", rows[20:])):
+        lost = [{**row, "tokens": ["\x01", "a"], "tags": ["O", "O"]} for row in some]
+        lines = "\n".join(map(json.dumps, lost))
+        (tmp_path / f"joint.{split}.jsonl").write_text(lines, encoding="utf-8")
+    raw = task_recipe("labels")
+    command = ["evaluate", raw["teacher"], "--own-head", "--task", str(tmp_path / "joint")]
+    done = CliRunner().invoke(app, [*command, "--max-length", "1000"])
+    said = " ".join(done.output.split())
+    assert done.exit_code == 0 and "without any token" not in said, said
+    assert "more than" not in said
+    model = load_task_model(raw["teacher"], head_of(load_config(raw["teacher"])))
+    model.config.max_position_embeddings = 9
+    type(model)(model.config).save_pretrained(raw["teacher"])
+    said = " ".join(CliRunner().invoke(app, [*command, "--max-length", "1000"]).output.split())
+    assert "rows have more than 9 tokens" in said and "the model reads no more" in said
+
+
 def test_the_command_makes_a_teacher(teacher_folder, task_files, tmp_path):
     command = ["finetune", str(teacher_folder), "--task", str(task_files / "labels")]
     command += ["-o", str(tmp_path / "run"), "--num-train-epochs", "1", "--max-length", "24"]

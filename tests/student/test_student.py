@@ -214,6 +214,38 @@ def test_sizes_that_a_recipe_leaves_out(family, fields, heads, groups, inner, de
     assert (shape.num_key_value_heads, shape.intermediate_size) == (groups, inner)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "fields", "family", "groups", "positions"),
+    [
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2}, "qwen2", 2, 90),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2}, "gemma3_text", 2, 90),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, "mistral", 4, 90),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, "falcon", 1, 90),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, "gpt2", None, 90),
+        ("llama", {"max_position_embeddings": 5000}, "gpt2", None, 1024),
+        ("llama", {}, "bloom", None, 2**20),
+        ("gpt2", {}, "llama", 4, 90),
+        ("bloom", {}, "olmo2", 4, 2048),
+    ],
+)
+def test_sizes_that_are_left_out_are_those_of_a_teacher_of_another_family(
+    teacher, fields, family, groups, positions, decoder, tmp_path
+):
+    """Heads of keys and values, and positions, which nobody has given; it reads a text."""
+    fields = {"max_position_embeddings": 90, "num_attention_heads": 4, **fields}
+    make_model(teacher, vocabulary=300, **fields).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(decoder).save_pretrained(tmp_path)
+    student = StudentPart.model_validate({"model_type": family, "num_hidden_layers": 4})
+    models, problems, _ = describe_models(TeacherPart(model=str(tmp_path)), student)
+    assert problems == []
+    side = models.student
+    shape = shape_of(side.config, side.architecture)
+    assert shape.num_attention_heads == 4 and shape.num_hidden_layers == 4
+    assert (shape.num_key_value_heads, shape.max_position_embeddings) == (groups, positions)
+    built = build_student(side.config, seed=0, architecture=side.architecture)
+    assert built(torch.arange(8)[None]).logits.shape[:2] == (1, 8)
+
+
 def test_projections_leave_equal_widths_alone():
     projections = Projections({"a": MapSize(3, 5), "c": MapSize(4, 6, 2)}, seed=0)
     states = torch.randn(2, 3)

@@ -1,7 +1,9 @@
 """Files appear completely or not at all, with the permissions of the umask."""
 
 import os
+import shutil
 import stat
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -41,6 +43,40 @@ def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask):
     assert modes(tmp_path) == {"file": {0o666 & ~umask}, "folder": {0o777 & ~umask}}
     names = sorted(place.name for place in tmp_path.rglob("*") if place.is_file())
     assert names == ["card.md", "one.safetensors", "two.safetensors"]
+
+
+def test_a_folder_is_replaced_and_the_remains_of_a_killed_process_too(tmp_path):
+    folder, remains = tmp_path / "model", tmp_path / "model.limbeck.part"
+    for place in (folder, remains):
+        place.mkdir()
+        (place / "old").write_text("x")
+    with whole_folder(folder) as part:
+        assert part == remains and list(part.iterdir()) == []
+        (part / "new").write_text("x")
+    assert [file.name for file in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_of_somebody_else_stays(tmp_path):
+    (tmp_path / "files.part").mkdir()
+    (tmp_path / "files.part" / "own").write_text("x")
+    with whole_folder(tmp_path / "files") as part:
+        (part / "new").write_text("x")
+    assert (tmp_path / "files.part" / "own").read_text() == "x"
+
+
+def test_what_is_put_into_a_folder_meanwhile_stays(tmp_path):
+    folder = tmp_path / "files"
+    for meanwhile in (False, True):
+        folder.mkdir()
+        refused = pytest.raises(OSError, match="files") if meanwhile else nullcontext()
+        with refused, whole_folder(folder, replaces=False) as part:
+            (part / "new").write_text("x")
+            if meanwhile:
+                (folder / "notes").write_text("x")
+        assert [file.name for file in folder.iterdir()] == ["notes" if meanwhile else "new"]
+        assert list(tmp_path.iterdir()) == [folder]
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("umask", [0o027], indirect=True)

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import pytest
 from served import serving
 
@@ -167,6 +168,53 @@ def test_what_is_no_json():
         pytest.raises(ServerError, match="answers no JSON .*OpenAI-compatible"),
     ):
         client.get("/x")
+
+
+def test_an_answer_that_is_broken_off_is_asked_again_once_others_were_whole(monkeypatch):
+    answers = [said(), said(content=b'{"choices": [{"te'), said(content=b'{"a": 1}')]
+    server = Scripted(*answers)
+    with serving(server) as url, ServerClient(ServerSettings(url=url, max_retries=2)) as client:
+        monkeypatch.setattr(client._closing, "wait", lambda _: False)
+        assert client.post("/x", {}) == {} and client.post("/x", {}) == {"a": 1}
+        server.answers[:] = [said(content=b"<html>")]
+        with pytest.raises(ServerError, match=r"not whole: no JSON \(<html>\), asked 3 times"):
+            client.post("/x", {})
+    assert len(server.seen) == 3 + 3
+
+
+def test_it_is_told_now_and_then_that_requests_are_repeated(monkeypatch):
+    told, times = [], iter([100.0, 110.0, 131.0, 200.0])
+    server = Scripted(said(503, b"loading"))
+    with serving(server) as url:
+        settings = ServerSettings(url=url, max_retries=4)
+        with ServerClient(settings, tell=told.append) as client:
+            monkeypatch.setattr(client._closing, "wait", lambda _: False)
+            monkeypatch.setattr(
+                clients.ServerClient, "_response", lambda *_: httpx2.Response(503, text="loading")
+            )
+            monkeypatch.setattr(clients.time, "monotonic", lambda: next(times))
+            with pytest.raises(ServerError, match="asked 5 times"):
+                client.get("/x")
+    assert [line.removeprefix(url) for line in told] == [
+        f"/x answers 503 (loading); it is asked again ({n} of 4 times)" for n in (1, 3, 4)
+    ]
+
+
+def test_a_request_that_waits_for_an_answer_ends_with_its_client():
+    """However long its timeout is; also where its connection was there before."""
+    server = Scripted(said())
+    with serving(server) as url:
+        with ServerClient(ServerSettings(url=url, timeout=300, concurrency=2)) as client:
+            client.get("/x")
+            server.lock.acquire()  # nothing is answered
+            futures = [client.threads.submit(client.get, "/x") for _ in range(2)]
+            time.sleep(0.3)
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        server.lock.release()
+        for future in futures:
+            with pytest.raises(ServerError, match="were stopped"):
+                future.result()
 
 
 def test_waiting_requests_end_with_their_client(monkeypatch):

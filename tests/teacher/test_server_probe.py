@@ -209,6 +209,28 @@ def test_servers_that_cannot_are_told_from_those_that_can(decoder, reader):
         probed(WithoutCompletions(decoder), reader)
 
 
+class Failing(LogprobServer):
+    """Answers /v1/completions with a status."""
+
+    status = 500
+
+    def answer(self, path, body):
+        if path == "/v1/completions":
+            return self.status, {"error": "boom"}
+        return super().answer(path, body)
+
+
+def test_which_servers_can_is_said_only_where_that_may_be_the_reason(decoder, reader):
+    with pytest.raises(ServerError, match=r"answers 500 .*boom.*vLLM gives them.*llama-server"):
+        probed(Failing(decoder), reader, max_retries=0)
+    for status, said in ((503, "answers 503"), (401, "set `api_key_env`")):
+        server = Failing(decoder)
+        server.status = status
+        with pytest.raises(ServerError, match=said) as found:
+            probed(server, reader, max_retries=0)
+        assert "vLLM gives them" not in str(found.value)
+
+
 def test_the_probe_is_a_few_requests(decoder, reader):
     server = Watched(decoder)
     probed(server, reader)

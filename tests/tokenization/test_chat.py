@@ -167,10 +167,11 @@ def test_recipes_without_a_usable_template(
 
 def test_all_arms_use_the_same_template(raw, prompts):
     del raw["data"]["chat_template"]
-    raw["evaluation"] |= {"tasks": [prompts], "seeds": 1}
+    generation = {"max_new_tokens": 8}
+    raw["evaluation"] |= {"tasks": [prompts], "seeds": 1, "generation": generation}
     arms = {"plain": {}, "chat": {"data.chat_template": True}}
     study = {"recipe": raw, "arms": arms, "control": "plain"}
     with pytest.raises(RecipeError, match="changes how prompts are worded"):
         prepare_study(study)
-    raw["evaluation"]["generation"] = {"chat_template": True, "separator": " "}
+    raw["evaluation"]["generation"] = {**generation, "chat_template": True, "separator": " "}
     assert len(prepare_study(study)[1]) == 2

@@ -5,7 +5,7 @@ import re
 from copy import deepcopy
 
 import pytest
-from conftest import make_model, make_text, make_tokenizer
+from conftest import HEADS, make_model, make_text, make_tokenizer, with_task_head
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
@@ -18,13 +18,14 @@ from transformers import (
 from limbeck.data.prompts import Prompt
 from limbeck.data.text import TextSource
 from limbeck.errors import ModelError
-from limbeck.evaluation.examples import encode_example
+from limbeck.evaluation.examples import encode_example, read_example
 from limbeck.evaluation.tasks import Example, Task, TaskKind
 from limbeck.export.pretrained import export_student
 from limbeck.tokenization.frame import frame_of
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.packing import tokenize_source
+from limbeck.tokenization.post_processor import own_frame
 from limbeck.tokenization.prompts import encode_prompts
 from limbeck.tokenization.stored_table import HeldOut
 
@@ -109,6 +110,22 @@ def test_training_evaluation_and_export_use_the_same_frame(tokenizer, tmp_path):
     if tokenizer.eos_token is not None:
         table = encode_prompts([Prompt("the", ("a",))], tokenizer, max_length=20, max_new_tokens=9)
         assert tuple(table.prompts[0][: len(frame.begin)]) == frame.begin
+
+
+def test_a_model_with_a_head_reads_what_its_tokenizer_reads(tokenizer, tmp_path):
+    """And so does its student, whose tokenizer is saved as it is."""
+    line, other = make_text(2)
+    model = with_task_head(make_model("gpt2", vocabulary=len(tokenizer)), HEADS["labels"])
+    export_student(model, tokenizer, tmp_path / "student", with_head=True, card="")
+    exported = load_tokenizer(str(tmp_path / "student"))
+    assert own_frame(exported.backend_tokenizer) == own_frame(tokenizer.backend_tokenizer)
+    for pair in (None, other):
+        expected = tokenizer(line, pair)["input_ids"]
+        for reader in (tokenizer, exported):
+            example = Example(text=line, text_pair=pair, label="a")
+            assert read_example(example, reader, 400).ids == expected
+            some = read_example(example, reader, 12).ids
+            assert some == reader(line, pair, truncation=True, max_length=12)["input_ids"]
 
 
 def test_exporting_does_not_change_the_tokenizer_of_the_run(tokenizer, tmp_path):

@@ -30,6 +30,7 @@ NO_WORD = "without a word to replace"
 SCORED = "as a scored row"
 KNOWN = "as a training row"
 TWICE = "made before"
+ALIKE = "a pair of equal texts"
 _TEXTS_AT_ONCE = 20_000  # of source rows, so that not all candidates are held
 # Of which way each is, and None where the row has no place for one.
 Made = Iterator[tuple[str, Example | None]]
@@ -61,7 +62,7 @@ def augment(
     """Make rows without labels, write them to one file, and count them.
 
     The same arguments give the same bytes. No row has the normalised text of a scored row, of a
-    training row or of another new row.
+    training row or of another new row, and no pair has two equal texts.
 
     Args:
         locations: Tasks, or rows without labels, as of `load_task`; their training rows are used.
@@ -77,7 +78,7 @@ def augment(
     settings.check()
     output = Path(output)
     check_output(output, locations)
-    source = read_source_rows(locations, scored)
+    source = read_source_rows(locations, scored, predict=settings.predict)
     into_pairs = settings.neighbors or settings.edits
     check_forms(source.rows, of_rows=settings.of_rows, into_pairs=into_pairs)
     if settings.spans and len(source.rows) < 2:
@@ -113,13 +114,15 @@ def _new_rows(
     ways = [way for way, is_chosen in chosen.items() if is_chosen]
     kept = dict.fromkeys(ways, 0)
     dropped: dict[str, Counter[str]] = {way: Counter() for way in ways}
-    for way, row in chain(_of_rows(source.rows, settings), _of_texts(source.rows, settings)):
+    of_texts = _of_texts(source.rows, settings, known)
+    for way, row in chain(_of_rows(source.rows, settings), of_texts):
         if row is None:
             dropped[way][NO_WORD] += 1
             continue
         key = key_of(row)
         places = {SCORED: scored, KNOWN: known, TWICE: made}
-        if reason := next((name for name, keys in places.items() if key in keys), None):
+        alike = ALIKE if row.text_pair is not None and len(set(key)) == 1 else None
+        if reason := next((name for name, keys in places.items() if key in keys), alike):
             dropped[way][reason] += 1
             continue
         made.add(key)
@@ -128,11 +131,19 @@ def _new_rows(
     return lines, kept, dropped
 
 
-def _of_texts(rows: Sequence[Example], settings: AugmentSettings) -> Made:
+def _of_texts(
+    rows: Sequence[Example], settings: AugmentSettings, passed_over: set[tuple[str, ...]]
+) -> Made:
     """Pairs of the texts that the rows consist of, duplicates among them."""
     texts, copies, seed = different_texts(rows), settings.copies, settings.seed
     if settings.neighbors:
-        near = near_pairs(texts, copies=copies, min_similarity=settings.min_similarity, seed=seed)
+        near = near_pairs(
+            texts,
+            copies=copies,
+            min_similarity=settings.min_similarity,
+            seed=seed,
+            passed_over=passed_over,
+        )
         yield from ((NEIGHBORS, row) for row in near)
     if settings.edits:
         yield from ((EDITS, row) for row in edited_pairs(texts, copies=copies, seed=seed))

@@ -5,7 +5,7 @@ a cross-encoder to label; here near is the cosine of TF-IDF. Wei and Zou 2019, E
 arXiv:1901.11196, leave out and exchange words of a text; here the copy is paired with the text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -35,32 +35,54 @@ def different_texts(rows: Sequence[Example]) -> list[str]:
 
 
 def near_pairs(
-    texts: Sequence[str], *, copies: int, min_similarity: float, seed: int
+    texts: Sequence[str],
+    *,
+    copies: int,
+    min_similarity: float,
+    seed: int,
+    passed_over: Collection[tuple[str, ...]] = (),
 ) -> Iterator[Example]:
     """Each text with the texts that share most of its words, in either order.
 
-    A pair of two texts that are near each other is given twice.
+    A pair of two texts that are near each other is given twice. In place of a pair that is passed
+    over, a text gets its next neighbor.
 
     Args:
         texts: All different; two or more.
         copies: Neighbors of a text at most.
         min_similarity: The least cosine of the TF-IDF of two texts, 0 to 1.
         seed: Decides which text of a pair is first.
+        passed_over: Keys (`key_of`) of pairs that are not wanted.
     """
+    known = _partners(texts, passed_over)
     tfidf = TfidfVectorizer(analyzer=_words, sublinear_tf=True, dtype=np.float32)
     vectors = tfidf.fit_transform(texts)
-    count = min(copies + 1, len(texts))  # each is its own nearest
+    most = max(map(len, known.values()), default=0)
+    count = min(copies + 1 + most, len(texts))  # each is its own nearest
     index = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute").fit(vectors)
     for start in told(range(0, len(texts), _AT_ONCE), "near texts", "batches"):
         distances, near = index.kneighbors(vectors[start : start + _AT_ONCE])
-        for number, (far, others) in enumerate(zip(distances, near, strict=True), start):
-            close = [int(n) for n, d in zip(others, far, strict=True) if 1 - d >= min_similarity]
-            for other in [n for n in close if n != number][:copies]:
+        for number, (far, nearest) in enumerate(zip(distances, near, strict=True), start):
+            close = [int(n) for n, d in zip(nearest, far, strict=True) if 1 - d >= min_similarity]
+            taken = known.get(number, set()) | {number}
+            for other in [n for n in close if n not in taken][:copies]:
                 # The same order, whichever of the two is looked at.
                 first, second = sorted((number, other))
                 if default_rng((seed, first, second, _WAY)).random() < 0.5:
                     first, second = second, first
                 yield Example(texts[first], texts[second])
+
+
+def _partners(texts: Sequence[str], pairs: Collection[tuple[str, ...]]) -> dict[int, set[int]]:
+    """Of each text, by its number, the numbers of those that it is in a pair with."""
+    places = {normalized(text): number for number, text in enumerate(texts)}
+    found: dict[int, set[int]] = {}
+    for key in pairs:
+        if len(key) == 2 and key[0] in places and key[1] in places:
+            one, other = (places[part] for part in key)
+            found.setdefault(one, set()).add(other)
+            found.setdefault(other, set()).add(one)
+    return found
 
 
 def edited_pairs(texts: Sequence[str], *, copies: int, seed: int) -> Iterator[Example]:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import DataError
 from ..system.choices import DeviceChoice, PrecisionChoice
 
 _MOST_COPIES = 1000
+# What is read where words are replaced alone.
+_OF_MASKED = ("replace_prob", "top_k", "max_length", "batch_size", "device", "precision")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class AugmentSettings:
         device: Of the model.
         precision: Of the model; ``auto`` is bfloat16 where the device has it in hardware.
         seed: Decides which rows are made.
+        predict: Of rows that have a text and words, what they are for: a label makes rows of the
+            texts, tags of the words; None decides by which of the two the rows have, a label first.
     """
 
     masked: str | None = None
@@ -44,6 +49,7 @@ class AugmentSettings:
     device: DeviceChoice = "auto"
     precision: PrecisionChoice = "auto"
     seed: int = 0
+    predict: Literal["label", "tags"] | None = None
 
     @property
     def of_rows(self) -> bool:
@@ -77,3 +83,11 @@ class AugmentSettings:
                 yield f"{name} is {getattr(self, name)}; give 1 or more"
         if self.seed < 0:
             yield f"seed is {self.seed}; give 0 or more"
+        for way, chosen, read in (
+            ("--masked", self.masked is not None, _OF_MASKED),
+            ("--neighbors", self.neighbors, ("min_similarity",)),
+        ):
+            given = [n for n in read if getattr(self, n) != getattr(AugmentSettings, n)]
+            if given and not chosen:
+                named = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+                yield f"{named} would not be read without {way}; leave it out, or add {way}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..data.json_lines import ENDINGS
 from ..data.row_files import stored_rows
@@ -33,7 +33,12 @@ class SourceRows:
     notes: tuple[str, ...]
 
 
-def read_source_rows(locations: Sequence[Any], scored: Sequence[Any] = ()) -> SourceRows:
+def read_source_rows(
+    locations: Sequence[Any],
+    scored: Sequence[Any] = (),
+    *,
+    predict: Literal["label", "tags"] | None = None,
+) -> SourceRows:
     """The training rows of all locations, and every row of their other splits.
 
     Rows with labels and without a split that is scored have a tenth held out, as a recipe that
@@ -42,6 +47,7 @@ def read_source_rows(locations: Sequence[Any], scored: Sequence[Any] = ()) -> So
     Args:
         locations: As of `load_task`, or rows without labels.
         scored: Tasks whose scored rows must not be made either, or files of such rows.
+        predict: As of `AugmentSettings`.
 
     Raises:
         DataError: There are no rows, they are prompts, or cannot be read.
@@ -60,12 +66,36 @@ def read_source_rows(locations: Sequence[Any], scored: Sequence[Any] = ()) -> So
         notes.append(_note(location, None, others))
     if not train:
         raise DataError("no rows are named; give a task, or files of rows")
-    rows, left_out = without_scored(train, kept_out)
+    notes += _form_notes(train, predict)
+    kept_out = [form for row in kept_out for form in _forms(row)]
+    rows, left_out = without_scored([_for(row, predict) for row in train], kept_out)
     if not rows:
         raise DataError(
             f"all {len(train)} training rows are scored rows too, by normalised text; give others"
         )
     return SourceRows(rows, kept_out, left_out, tuple(notes))
+
+
+def _forms(row: Example) -> list[Example]:
+    """A row by its text and by its words, where it has both."""
+    if row.words is None or not (row.text or "").strip():
+        return [row]
+    return [replace(row, words=None), replace(row, text=None)]
+
+
+def _for(row: Example, predict: Literal["label", "tags"] | None) -> Example:
+    """A row by its text alone, as classifiers read it, or by its words, as taggers do."""
+    by_words = row.label is None and row.tags is not None if predict is None else predict == "tags"
+    return _forms(row)[-1 if by_words else 0]
+
+
+def _form_notes(rows: Sequence[Example], predict: Literal["label", "tags"] | None) -> list[str]:
+    """What is read of rows that have a text and words."""
+    both = [row for row in rows if len(_forms(row)) > 1]
+    texts = sum(_for(row, predict).words is None for row in both)
+    said = f"of {len(both):,} rows that have a text and words, {texts:,} are read as texts, for a"
+    said += f" label, and {len(both) - texts:,} as words, for tags"
+    return [f"{said}; --predict label or --predict tags decides it for all"] if both else []
 
 
 def check_forms(rows: Sequence[Example], *, of_rows: bool, into_pairs: bool) -> None:

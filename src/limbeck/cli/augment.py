@@ -45,6 +45,13 @@ _Scored = Annotated[
         " repeated."
     ),
 ]
+_Predict = Annotated[
+    str | None,
+    typer.Option(
+        help="What rows that have a text and words are for: label makes rows of their texts, tags"
+        " of their words. By default a label decides, where they have one."
+    ),
+]
 _Probability = Annotated[float, typer.Option(help="With --masked: probability for each word.")]
 _TopK = Annotated[int, typer.Option(help="With --masked: candidates for a word.")]
 _Length = Annotated[int, typer.Option(help="With --masked: tokens of a text that are read.")]
@@ -72,6 +79,7 @@ def augment(
     device: _Device = AugmentSettings.device,
     precision: _Precision = AugmentSettings.precision,
     seed: int = 0,
+    predict: _Predict = None,
 ) -> None:
     """Make more rows, without labels, out of the training rows of a task.
 
@@ -92,6 +100,7 @@ def augment(
         device=one_of("device", device, ("auto", "cuda", "mps", "cpu")),
         precision=one_of("precision", precision, ("auto", "float32", "bfloat16")),
         seed=seed,
+        predict=one_of("predict", predict, ("label", "tags")) if predict else None,
     )
     settings.check()
 

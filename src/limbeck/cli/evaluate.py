@@ -194,9 +194,8 @@ def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dic
     from ..evaluation.leaks import leak_notes
     from ..evaluation.task_files import load_task
     from ..models.locate import model_of_run
-    from ..run.evaluate import evaluate_model, task_notes
-    from ..run.own_head import own_head_scores
-    from ..tokenization.load import load_tokenizer
+    from ..run.evaluate import evaluate_model
+    from ..run.own_head import own_head_notes, own_head_scores
 
     model, teacher, own_head = model_of_run(model), given["teacher"], given["own_head"]
     # First, so that a teacher that does not fit is refused before anything takes long.
@@ -205,7 +204,7 @@ def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dic
     notes = [note for task in tasks for note in leak_notes(task)]
     if own_head and not exported.is_file(model, given):  # a file reads as many tokens as it says
         length = part.finetuning.max_length
-        notes += task_notes(model, load_tokenizer(model), tasks, max_length=length)
+        notes += own_head_notes(model, tasks, max_length=length)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     if exported.is_file(model, given):

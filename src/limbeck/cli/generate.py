@@ -1,5 +1,6 @@
 """The command that generates texts for training."""
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,18 @@ _ServedModel = Annotated[
     str | None,
     typer.Option("--model", help="Its name there; by default the only one that there is."),
 ]
-_Concurrency = Annotated[int, typer.Option(min=1, max=1024, help="Requests to it at once.")]
+_Concurrency = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="Requests to it at once; by default 8."),
+]
+_Timeout = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Seconds for one of its answers; by default 300."),
+]
+_MaxRetries = Annotated[
+    int | None,
+    typer.Option(min=0, help="Times that a request is repeated where it fails; by default 6."),
+]
 _KeyVariable = Annotated[
     str | None, typer.Option(metavar="NAME", help="The environment variable that holds its key.")
 ]
@@ -36,7 +48,7 @@ _MaxSamples = Annotated[
     int | None,
     typer.Option(min=1, help=f"Texts at most; by default {_ROWS:,}, or one for each prompt."),
 ]
-_MaxNewTokens = Annotated[int, typer.Option(help="Tokens of a text at most.")]
+_MaxNewTokens = Annotated[int, typer.Option(min=1, help="Tokens of a text at most.")]
 _Temperature = Annotated[float, typer.Option(help="0 is greedy; it needs --prompts.")]
 _ChatTemplate = Annotated[bool, typer.Option(help="Put prompts in the model's chat template.")]
 
@@ -47,7 +59,9 @@ def generate(
     prompts: _Prompts = None,
     server: _Server = None,
     served_model: _ServedModel = None,
-    concurrency: _Concurrency = 8,
+    concurrency: _Concurrency = None,
+    timeout: _Timeout = None,
+    max_retries: _MaxRetries = None,
     api_key_env: _KeyVariable = None,
     max_samples: _MaxSamples = None,
     max_new_tokens: _MaxNewTokens = 256,
@@ -60,7 +74,15 @@ def generate(
     With --prompts the texts are answers; without it each text begins from nothing. With --server
     the model is on a server, which gives answers alone.
     """
-    if problem := _problem(model, prompts, server, served_model or api_key_env):
+    of_server = {
+        "model": served_model,
+        "concurrency": concurrency,
+        "timeout": timeout,
+        "max_retries": max_retries,
+        "api_key_env": api_key_env,
+    }
+    of_server = {name: value for name, value in of_server.items() if value is not None}
+    if problem := _problem(model, prompts, server, of_server, chat_template=chat_template):
         raise DataError(problem)
 
     from ..data.prompt_sources import parse_prompts
@@ -72,9 +94,7 @@ def generate(
 
     asked = parse_prompts(prompts) if prompts else None
     if asked and server:
-        settings = ServerSettings(
-            url=server, model=served_model, concurrency=concurrency, api_key_env=api_key_env
-        )
+        settings = ServerSettings.model_validate({"url": server, **of_server})
         answers = partial(generate_server_answers, settings, prompts=asked, rows=max_samples)
         texts = partial(answers, chat_template=chat_template)
     elif asked:
@@ -94,7 +114,12 @@ def generate(
 
 
 def _problem(
-    model: str | None, prompts: str | None, server: str | None, of_server: str | None
+    model: str | None,
+    prompts: str | None,
+    server: str | None,
+    of_server: Collection[str],
+    *,
+    chat_template: bool,
 ) -> str | None:
     """Why these do not go together."""
     if (model is None) == (server is None):
@@ -103,5 +128,9 @@ def _problem(
     if server and not prompts:
         return "a server answers prompts; give them (--prompts DIR/NAME)"
     if of_server and not server:
-        return "--model and --api-key-env are of a server; give --server URL, or leave them out"
+        flags = [f"--{name.replace('_', '-')}" for name in of_server]
+        are = "is" if len(flags) == 1 else "are"
+        return f"{' and '.join(flags)} {are} for a server; give --server URL, or leave it out"
+    if chat_template and not prompts:
+        return "--chat-template is for prompts; give them (--prompts DIR/NAME), or leave it out"
     return None

@@ -198,7 +198,7 @@ def _text(content: Any, role: str, key: str, where: str) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) and content else [None]
-    texts = [_text_of(part) for part in parts]
+    texts = [_text_of(part, role) for part in parts]
     if all(text is not None for text in texts):
         return "".join(map(str, texts))
     if role == "tool" and content is not None:
@@ -211,8 +211,10 @@ def _text(content: Any, role: str, key: str, where: str) -> str:
     )
 
 
-def _text_of(part: Any) -> str | None:
+def _text_of(part: Any, role: str) -> str | None:
     """The text of a part of a content; None where it is anything else, as an image."""
+    if isinstance(part, str) and role != "tool":  # whose result may be a list of texts
+        return part
     if not isinstance(part, Mapping) or part.get("type", "text") not in _TEXT_PARTS:
         return None
     text = part.get("text")

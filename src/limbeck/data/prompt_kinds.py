@@ -89,7 +89,7 @@ def read_row(
         DataError: It is of no known kind, of several, or not as its kind should be.
     """
     given = {field: value for field, value in row.items() if field in FIELDS and value is not None}
-    kind, asks, answers = _kind_of(given, place, named, columns or tuple(row), answered)
+    kind, asks, answers = _kind_of(row, place, named, columns or tuple(row), answered)
     _refuse_lost(given, kind, answers, place, named=named, columns=columns or tuple(row))
     asked, about = given[asks], given.get(kind.beside[0]) if kind.beside else None
     earlier = _earlier(given.get("history"), place)
@@ -106,7 +106,7 @@ def read_row(
     several = answered and answers == "references"
     told = isinstance(reply, list) and not several  # messages
     if not (told or earlier or isinstance(asked, list) or any(beside.values())):
-        return PlainPrompt(asked, reply if several else [_text(reply, answers, place)], about)
+        return PlainPrompt(asked, reply if several else [_answer(reply, answers, place)], about)
     if about:
         raise DataError(f"{place} has a `document` beside messages; put it into a message")
     if several and (not isinstance(reply, list) or not reply):
@@ -172,7 +172,7 @@ def _earlier(history: Any, place: str) -> list[Message]:
 
 
 def _kind_of(
-    given: Mapping[str, Any],
+    row: Mapping[str, Any],
     place: str,
     named: Collection[str],
     columns: Collection[str],
@@ -180,6 +180,7 @@ def _kind_of(
 ) -> tuple[Kind, str, str]:
     """The kind of a row, and its fields that ask and answer; the second may be empty."""
     found = []
+    given = {field for field, value in row.items() if field in FIELDS and value is not None}
     for kind in _KINDS:
         if not {*named} <= {*kind.fields}:
             continue
@@ -191,9 +192,12 @@ def _kind_of(
     found = [one for one in found if one[2] or not one[0].answers] or found
     there = ", ".join(map(str, columns)) or "none"
     if not found:
+        null = [field for field in FIELDS if field in row and field not in given]
+        nothing = f" ({', '.join(null)} without a value)" if null else ""
         raise DataError(
-            f"{place} has the fields {there}; known are {_known()}. Name their columns, as {{path:"
-            " FILE, messages: conversation}, or {path: FILE, prompt: question, response: answer}"
+            f"{place} has the fields {there}{nothing}; known are {_known()}. Name their columns, as"
+            " {path: FILE, messages: conversation}, or {path: FILE, prompt: question, response:"
+            " answer}; or leave the row out"
         )
     fields = [*dict.fromkeys(f for _, asks, answers in found for f in (*asks, *answers))]
     several = found[0][1:] if len(found) == 1 else [fields]
@@ -207,9 +211,7 @@ def _kind_of(
     return kind, asks[0], answers[0] if answers else ""
 
 
-def _present(
-    fields: Collection[str], given: Mapping[str, Any], named: Collection[str]
-) -> list[str]:
+def _present(fields: Collection[str], given: Collection[str], named: Collection[str]) -> list[str]:
     """Of fields that mean the same those that a row has: only the named one, if one is named."""
     there = [field for field in fields if field in given]
     return [field for field in there if field in named] or there
@@ -225,8 +227,9 @@ def _known() -> str:
 
 def _with_input(instruction: Any, about: Any, place: str) -> str:
     """An instruction, with what it is about on the next line."""
-    if not isinstance(instruction, str) or not isinstance(about, (str, type(None))):
-        raise DataError(f"{place}: `instruction` and `input` must be texts")
+    for field, value in (("instruction", instruction), ("input", "" if about is None else about)):
+        if not isinstance(value, str):
+            raise DataError(f"{place}: `{field}` is {value!r:.60}; give a text")
     return f"{instruction}\n{about}" if about and about.strip() else instruction
 
 
@@ -241,3 +244,12 @@ def _text(value: Any, field: str, place: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{place}: `{field}` is {value!r:.60}; give a text, or a list of messages")
     return value
+
+
+def _answer(value: Any, field: str, place: str) -> str:
+    """The text of an answer, which must have a letter."""
+    if not (said := _text(value, field, place)).strip():
+        raise DataError(
+            f"{place}: `{field}` is {value!r:.60}; give an answer, or leave the row out"
+        )
+    return said

@@ -187,8 +187,10 @@ def as_prompt(row: Mapping[str, Any], place: str) -> Prompt:
         DataError: Fields are missing or have a wrong type.
     """
     text, references, document = row.get("prompt"), row.get("references"), row.get("document")
-    if not isinstance(text, str) or not isinstance(document, (str, type(None))):
-        raise DataError(f"{place}: `prompt` and `document` must be strings")
+    if not isinstance(text, str):
+        raise DataError(f"{place}: `prompt` is {text!r:.60}; give a text")
+    if not isinstance(document, (str, type(None))):
+        raise DataError(f"{place}: `document` is {document!r:.60}; give a text")
     if (
         not isinstance(references, list)
         or not references

@@ -1,6 +1,7 @@
 """Rows of any table by the names of the fields that tasks have, with named labels."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from .rows import RowSource, StoredSource, as_text
 from .tables import Rows, Table
 
 _OF_PROMPTS = ("prompt", "references", "document")  # of generation tasks, under these names only
+_WHOLE = re.compile(r"-?[0-9]+[.]0+")  # as pandas writes whole numbers beside missing ones
 _NO_LABEL = -1  # what `datasets` writes where a class label is hidden
 
 
@@ -26,8 +28,13 @@ class Row(NamedTuple):
     columns: tuple[str, ...]
 
 
-def rows_of_table(source: StoredSource, table: Table) -> Iterator[Row]:
+def rows_of_table(source: StoredSource, table: Table, *, labelled: bool = True) -> Iterator[Row]:
     """The rows of a table, by the names of the fields.
+
+    Args:
+        source: Describes them.
+        table: Has them.
+        labelled: False leaves labels as they are that cannot be as the description says.
 
     Raises:
         DataError: A named column is missing, or a label has no name.
@@ -43,12 +50,17 @@ def rows_of_table(source: StoredSource, table: Table) -> Iterator[Row]:
     for row, place in table.read([*columns.values()]):
         values = {field: row[column] for field, column in columns.items()}
         if isinstance(source, RowSource):
-            values = _with_classes(values, source, names, place)
+            values = _with_classes(values, source, names, place, labelled=labelled)
         yield Row(values, place, table.columns)
 
 
-def rows_of_objects(source: StoredSource, objects: Rows) -> Iterator[Row]:
+def rows_of_objects(source: StoredSource, objects: Rows, *, labelled: bool = True) -> Iterator[Row]:
     """Rows that each have columns of their own, by the names of the fields.
+
+    Args:
+        source: Describes them.
+        objects: Has them.
+        labelled: As of `rows_of_table`.
 
     Raises:
         DataError: A row has not all named columns, or a label has no name.
@@ -58,7 +70,7 @@ def rows_of_objects(source: StoredSource, objects: Rows) -> Iterator[Row]:
         values = {field: row[column] for field, column in columns.items()}
         if isinstance(source, RowSource):
             names = _names_of_fields(source, columns, {})
-            values = _with_classes(values, source, names, place)
+            values = _with_classes(values, source, names, place, labelled=labelled)
         yield Row(values, place, tuple(row))
 
 
@@ -103,16 +115,25 @@ def _names_of_fields(
 
 
 def _with_classes(
-    values: dict[str, Any], source: RowSource, names: Mapping[str, dict[str, str]], place: str
+    values: dict[str, Any],
+    source: RowSource,
+    names: Mapping[str, dict[str, str]],
+    place: str,
+    *,
+    labelled: bool,
 ) -> dict[str, Any]:
     """A row whose label and tags are as the description says: names, classes or numbers."""
     label, tags = values.get("label"), values.get("tags")
     if isinstance(label, str) and not label.strip():
         label = values["label"] = None  # a table has no other way to leave a field out
-    if label is not None:
-        values["label"] = _as_described(label, source, names.get("label"), place)
-    if isinstance(tags, list) and "tags" in names:
-        values["tags"] = [_name_of(tag, names["tags"], place) for tag in tags]
+    try:
+        if label is not None:
+            values["label"] = _as_described(label, source, names.get("label"), place)
+        if isinstance(tags, list) and "tags" in names:
+            values["tags"] = [_name_of(tag, names["tags"], place) for tag in tags]
+    except DataError:
+        if labelled:
+            raise
     return values
 
 
@@ -138,7 +159,8 @@ def _as_described(
             ) from error
     if isinstance(label, bool):
         raise DataError(
-            f"{place}: the label is a truth value; name both, as labels: {{false: no, true: yes}}"
+            f"{place}: the label is a truth value; name both, as labels: {{false: 'no', true:"
+            " 'yes'}"
         )
     return label
 
@@ -148,7 +170,17 @@ def _name_of(label: Any, names: Mapping[str, str], place: str) -> str:
         return name
     if isinstance(label, str) and label in names.values():
         return label
+    if (name := names.get(_otherwise_spelled(label))) is not None:
+        return name
     known = ", ".join(key for key, name in names.items() if name)
     raise DataError(
         f"{place}: {label!r:.60} has no name; names are there for {known:.200}. Add it to `labels`"
     )
+
+
+def _otherwise_spelled(label: Any) -> str:
+    """A truth value or whole number that a table has as text, as YAML spells it: true, 1."""
+    text = as_text(label)
+    if text in ("True", "TRUE", "False", "FALSE"):
+        return text.lower()
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text

@@ -22,6 +22,7 @@ _DEV = ("validation", "valid", "val", "dev")
 _SPLITS = ("train", "test", *_DEV)
 _SHARD = re.compile(r"-(\d+)-of-(\d+)$")
 _SAVED = ("dataset_dict.json", "dataset_info.json")  # of which save_to_disk writes one
+_OF_HUB = "data"  # where most datasets of the hub have their files
 Part = Path | Table
 
 
@@ -44,8 +45,12 @@ class StoredRows:
         """Of all splits."""
         return [*self.splits, *self.fractions]
 
-    def read(self, split: str) -> Iterator[Row]:
+    def read(self, split: str, *, labelled: bool = True) -> Iterator[Row]:
         """The rows of a split that is stored.
+
+        Args:
+            split: Its name.
+            labelled: False leaves labels as they are that cannot be as the description says.
 
         Raises:
             DataError: There is no such split; or a file cannot be read, or lacks a column.
@@ -57,7 +62,7 @@ class StoredRows:
                 f" split: {{{split}: ...}}"
             )
         for part in self.splits[split]:
-            yield from _rows(self.source, part)
+            yield from _rows(self.source, part, labelled=labelled)
 
 
 def stored_rows(source: StoredSource) -> StoredRows:
@@ -138,20 +143,21 @@ def _stem(file: Path) -> str:
     return file.name.removesuffix(ending_of_rows(file))
 
 
-def _rows(source: StoredSource, part: Part) -> Iterator[Row]:
+def _rows(source: StoredSource, part: Part, *, labelled: bool) -> Iterator[Row]:
     if isinstance(part, Table):
-        return rows_of_table(source, part)
+        return rows_of_table(source, part, labelled=labelled)
     ending = ending_of_rows(part).removesuffix(".gz")
     if ending in (".jsonl", ".json"):
         read = read_rows if ending == ".jsonl" else read_array
-        return rows_of_objects(source, read(part))
+        return rows_of_objects(source, read(part), labelled=labelled)
     if ending == ".txt":
         lines = ((line.strip(), number) for number, line in read_lines(part))
         texts = (({"text": text}, f"line {n} of {part}") for text, n in lines if text)
-        return rows_of_objects(source, texts)
+        return rows_of_objects(source, texts, labelled=labelled)
     if ending == ".parquet":
-        return rows_of_table(source, parquet_table(part))
-    return rows_of_table(source, csv_table(part, delimiter="\t" if ending == ".tsv" else ","))
+        return rows_of_table(source, parquet_table(part), labelled=labelled)
+    table = csv_table(part, delimiter="\t" if ending == ".tsv" else ",")
+    return rows_of_table(source, table, labelled=labelled)
 
 
 def _found(source: StoredSource) -> dict[str, tuple[Part, ...]]:
@@ -220,6 +226,9 @@ def _splits_of_folder(
 ) -> dict[str, tuple[Part, ...]]:
     """The files of a folder by the splits that they are named after; a split may have shards."""
     files = _files_in(folder, prefix)
+    if not (prefix or files) and (folder / _OF_HUB).is_dir():
+        folder = folder / _OF_HUB
+        files = _files_in(folder, prefix)
     found: dict[str, list[Path]] = {}
     for file in files:
         name = _SHARD.sub("", _stem(file).removeprefix(prefix))
@@ -233,23 +242,29 @@ def _splits_of_folder(
             )
         _check_shards(folder, several)
     if "train" not in found and "train" not in source.split:
+        there = f"{', '.join(file.name for file in files)}; name one: split: {{train: FILE}}"
         raise DataError(
             f"{folder} holds no file of training rows (train.csv, train.parquet, ...), but"
-            f" {', '.join(file.name for file in files) or 'no file of rows'}; name one: split:"
-            " {train: FILE}"
+            f" {there if files else 'no file of rows; give the folder that has them, or a file'}"
         )
     return {split: tuple(several) for split, several in found.items()}
 
 
 def _check_shards(folder: Path, files: Sequence[Path]) -> None:
-    """Check that no file is missing among those that are numbered as `-00001-of-00003`.
+    """Check that files that are numbered as `-00001-of-00003` are each there, and once.
 
     Raises:
-        DataError: One is.
+        DataError: One is missing, or there are two sets of them.
     """
     numbers = [match.groups() for file in files if (match := _SHARD.search(_stem(file)))]
+    counts = {int(count) for _, count in numbers}
+    if len(counts) > 1 or len({int(number) for number, _ in numbers}) < len(numbers):
+        raise DataError(
+            f"{folder} holds {' and '.join(file.name for file in files)}, which are numbered twice;"
+            " keep one set of them"
+        )
     there = {int(number) for number, _ in numbers}
-    for count in {int(count) for _, count in numbers}:
+    for count in counts:
         first = 0 if 0 in there else 1  # some count from 1
         if missing := sorted(set(range(first, first + count)) - there):
             raise DataError(

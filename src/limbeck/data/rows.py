@@ -56,6 +56,11 @@ def _as_names(value: Any) -> Any:
         raise source_error(
             f"is {value!r:.60}; give a list of names, or a mapping of labels to names"
         )
+    return names_of_labels(pairs)
+
+
+def names_of_labels(pairs: Mapping[Any, Any]) -> dict[str, str]:
+    """Names of labels by the label as text, as YAML has them: numbers stand for themselves."""
     for name in pairs.values():
         if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
             hint = "; put no, yes, on and off in quotes" if isinstance(name, bool) else ""
@@ -169,7 +174,7 @@ class RowSource(StoredSource):
     tokens: Column = Field(default=None, description="column of lists of words")
     tags: Column = Field(default=None, description="column of lists of IOB2 tags")
     labels: _Names = Field(
-        default_factory=dict, description="names of labels that are numbers, as {0: no, 1: yes}"
+        default_factory=dict, description="names of labels that are numbers, as {0: bad, 1: good}"
     )
     problem_type: Literal["classification", "regression"] | None = Field(
         default=None, description="whether labels are classes or numbers"

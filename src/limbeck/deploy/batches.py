@@ -45,6 +45,23 @@ def check_batch_size(size: int) -> None:
         raise ExportError(f"batch_size is {size!r}; give a whole number of 1 or more")
 
 
+def check_text(given: Any) -> None:
+    """See that what is given is one text.
+
+    Raises:
+        ExportError: It is no string, or has letters that no tokenizer can read.
+    """
+    if not isinstance(given, str):
+        raise ExportError(f"{given!r:.60} is given as a text, and a string is needed")
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise ExportError(
+            f"{given!r:.60} has half a letter ({given[error.start]!r}, a lone surrogate), which is"
+            " no text; replace it: text.encode('utf-8', 'replace').decode()"
+        ) from None
+
+
 def example_of(given: Given, *, of_words: bool = False) -> Example:
     """A text, a pair of texts, or the words of a text as a row.
 
@@ -56,8 +73,11 @@ def example_of(given: Given, *, of_words: bool = False) -> Example:
         ExportError: It is none of these.
     """
     if isinstance(given, str):
+        check_text(given)
         return Example(words=words_of(given)) if of_words else Example(text=given)
     strings = isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+    for text in given if strings else ():
+        check_text(text)
     if of_words:
         if isinstance(given, tuple) or not strings:
             raise ExportError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy import ndarray
 
 from ..evaluation.examples import Reading
@@ -106,17 +107,16 @@ class _Sums:
 
     def difference(self, alone: float) -> Difference:
         """All of it."""
-        agreement = None if self._vectors else self._same / max(1, self._rows)
-        if self._numbers:
-            agreement = _correlation(np.array(self._both))
+        of_classes = not (self._vectors or self._numbers)
         return Difference(
             largest=self._largest,
             mean=self._total / max(1, self._values),
-            agreement=agreement,
+            agreement=self._same / max(1, self._rows) if of_classes else None,
             cosine=self._cosines / max(1, self._rows) if self._vectors else None,
             flips=dict(self._flips.most_common()),
             alone=alone,
             bits=self._mean_bits(),
+            r_squared=_r_squared(np.array(self._both)) if self._numbers else None,
         )
 
     def _mean_bits(self) -> tuple[float, float] | None:
@@ -126,8 +126,13 @@ class _Sums:
         return exact, found
 
 
-def _correlation(both: ndarray) -> float:
-    """Pearson correlation of two columns; of constant ones 1 where they are equal, else 0."""
-    if len(both) < 2 or both.std(0).min() == 0:
-        return float(np.allclose(both[:, 0], both[:, 1]))
-    return float(np.corrcoef(both.T)[0, 1])
+def _r_squared(both: Float[ndarray, "texts 2"]) -> float:
+    """How much of the first column's variance the second explains as it is, without a fit.
+
+    Of a constant column 1 where both are equal, else 0.
+    """
+    expected, found = both.T
+    variance = expected.var()
+    if variance == 0:
+        return float(np.allclose(expected, found))
+    return float(1 - ((expected - found) ** 2).mean() / variance)

@@ -13,13 +13,14 @@ import torch
 from ..errors import ExportError
 from ..evaluation.examples import Reading
 from ..evaluation.tasks import Example
+from ..export.origin import origin_of
 from ..models.quiet import quiet_transformers
 from ..recipe.task_rows import text_of
 from ..run.card_facts import origins_of_model
 from ..system.device import describe_device
 from ..system.files import whole_folder
 from ..system.int8_range import int8_range
-from ..tokenization.post_processor import save_framed
+from ..tokenization.post_processor import save_tokenizer
 from .arrays import Forward
 from .compare import difference_of
 from .engines import open_file
@@ -131,7 +132,7 @@ def _result(
     source, settings = proof.source, proof.settings
     in_int8 = any(FORMATS[one.format].saturates for one in candidates)
     return ExportResult(
-        model=Path(source.name).name,
+        model=Path(origin_of(source.name).name).name,
         kind=source.kind,
         texts=whence,
         processor=describe_device(torch.device("cpu")),
@@ -216,12 +217,16 @@ def _write(result: ExportResult, source: Source, place: Path, output: Path) -> N
         ExportError: The folder could not be written, for example because the disk is full.
     """
     try:
-        with whole_folder(output) as part, quiet_transformers(), warnings.catch_warnings():
+        with (
+            whole_folder(output.resolve(), replaces=False) as part,
+            quiet_transformers(),
+            warnings.catch_warnings(),
+        ):
             for one in result.candidates:
                 for file in (place / one.format).iterdir() if one.file else ():
                     (part / file.name).write_bytes(file.read_bytes())
             source.config.save_pretrained(part)
-            save_framed(source.tokenizer, part)
+            save_tokenizer(source.tokenizer, part)
             texts = {**report_files(result), "README.md": export_card(result)}
             for name, content in texts.items():
                 (part / name).write_text(content, encoding="utf-8")

@@ -1,6 +1,5 @@
 """An exported folder, run from texts on the engine of its file."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,24 +21,30 @@ from ..tokenization.text_bytes import tokenize_texts
 from .batches import (
     Given,
     check_batch_size,
+    check_text,
     example_of,
     given_texts,
     outputs_of,
     rows_of_words,
 )
 from .engines import open_file
+from .exported_folder import chosen_format, result_of
 from .formats import FORMATS
 from .gguf_files.llama_cpp_file import LlamaCppFile
-from .results import RESULT, chosen_format
+from .results import RESULT
 from .scores import FileEncoder, score_of_file
+from .settings import check_threads
 
-_VERSION_KEY = "limbeck_export"
 _NO_TEXT = "there is no text; give one at least"
 
 
 def is_exported(name: str) -> bool:
-    """Whether a name is that of a folder which `limbeck export` wrote."""
-    return _result(Path(name)) is not None
+    """Whether a name is that of a folder which `limbeck export` wrote.
+
+    Raises:
+        ExportError: It is, and its export.json is broken.
+    """
+    return result_of(Path(name)) is not None
 
 
 class ExportedModel:
@@ -59,14 +64,15 @@ class ExportedModel:
         max_length: Tokens of a text that are read.
 
     Raises:
-        ExportError: It is no such folder, or does not hold the file.
+        ExportError: It is no such folder, or does not hold the file; or ``threads`` is 0 or less.
         MissingExtraError: The engine of the file is not installed.
     """
 
     def __init__(
         self, folder: str | Path, *, format: str | None = None, threads: int | None = None
     ) -> None:
-        result = _result(Path(folder))
+        check_threads(threads)
+        result = result_of(Path(folder))
         if result is None:
             raise ExportError(
                 f"{str(folder)!r} has no {RESULT} of `limbeck export`; export the model first"
@@ -139,8 +145,8 @@ class ExportedModel:
             [one] = self.encode([texts], prompt=prompt, batch_size=batch_size)
             return np.asarray(one)
         given = given_texts(texts)
-        if wrong := [text for text in given if not isinstance(text, str)]:
-            raise ExportError(f"{wrong[0]!r:.60} is given as a text, and a string is needed")
+        for text in given if prompt is None else [*given, prompt]:
+            check_text(text)
         if not given:
             raise ExportError(_NO_TEXT)
         encoder = self._encoder
@@ -188,6 +194,7 @@ class ExportedModel:
                 f"the format {self.format} of a model of the kind {self.kind} does not generate"
                 " text; export a decoder to a GGUF format, and name it: format='gguf'"
             )
+        check_text(prompt)
         tokenizer = self._reader.tokenizer
         if chat_template:
             ids = tokenize_said(tokenizer, [prompt])[0].ids.tolist()
@@ -277,12 +284,3 @@ class ExportedModel:
             rows_of_words(output, reading, len(row.words or ()))
             for output, reading, row in zip(found, readings, rows, strict=True)
         ]
-
-
-def _result(folder: Path) -> dict[str, Any] | None:
-    """The content of export.json; None where it is none of `limbeck export`."""
-    try:
-        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get(_VERSION_KEY) == 1 else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..data.text import TextSource, read_documents
 from ..errors import LimbeckError
 from ..evaluation.tasks import Example
+from ..models.locate import model_of_run
 from ..recipe.parse import parse_recipe
 from ..recipe.read import read_recipe
 from ..recipe.task_rows import TaskRows, rows_of
@@ -31,7 +32,7 @@ def real_texts(source: Source, named: ScoredTasks) -> tuple[list[Example], str]:
         named: What it is scored on.
     """
     most = _OF_VOCABULARY if source.kind in ("masked", "causal") else _ROWS
-    of_run = _rows_of_run(Path(source.name))
+    of_run = _rows_of_run(source.name)
     if of_run and of_run.held_out:
         return _some(of_run.held_out, most, "rows that the run held out")
     for task in named.tasks:
@@ -59,7 +60,7 @@ def calibration_texts(
     scored |= {
         (text, None, None) for pairs in named.similarity for text in (*pairs.left, *pairs.right)
     }
-    of_run = _rows_of_run(Path(source.name))
+    of_run = _rows_of_run(source.name)
     for rows in (of_run.train if of_run else (), *(task.train for task in named.tasks)):
         if others := [row for row in rows if _said(row) not in scored]:
             return _evenly(others, _CALIBRATED)
@@ -81,9 +82,14 @@ def _lines(source: Source) -> list[Example]:
     return rows
 
 
-def _rows_of_run(run: Path) -> TaskRows | None:
-    """The rows of a run; None of a folder without rows, or whose files are gone."""
-    if not (run / "recipe.yaml").is_file():
+def _rows_of_run(name: str) -> TaskRows | None:
+    """The rows of a run, which its student stands for, too.
+
+    None of another model, of a run without rows, or of one whose files are gone.
+    """
+    student = Path(model_of_run(name)).resolve()
+    run = student.parent
+    if student.name != "student" or not (run / "recipe.yaml").is_file():
         return None
     try:
         recipe, _ = parse_recipe(read_recipe(run / "recipe.yaml"))
@@ -101,5 +107,5 @@ def _some(rows: Sequence[Example], most: int, whence: str) -> tuple[list[Example
 
 def _evenly(rows: Sequence[Example], most: int) -> list[Example]:
     """So many rows, evenly over all of them."""
-    step = max(1, len(rows) // most)
-    return list(rows[::step][:most])
+    count = min(most, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import ExportError
 from ..export.origin import Origin
 from ..reports.task_results import Interval
-from ..system.int8_range import int8_range
-from .formats import FORMATS
 
 VERSION = 1  # of export.json
 RESULT = "export.json"
@@ -61,13 +58,14 @@ class Difference:
     Attributes:
         largest: Of the absolute differences.
         mean: Of them.
-        agreement: Share of answers that are the same class or token; of numbers their correlation;
-            None of vectors.
+        agreement: Share of answers that are the same class or token; None of vectors and numbers.
         cosine: Mean cosine of the vectors, of texts or of tokens; None of classes and numbers.
         bits: Mean bits of the next token, of torch and of the file; None where the model is no
             decoder.
         flips: How many answers changed, by the class that torch gives.
         alone: Largest difference between a text alone and the same text in a batch.
+        r_squared: Of the numbers of a scoring model: 1 less the mean square of the differences over
+            the variance of torch's numbers, so that offset and scale count; None of other models.
     """
 
     largest: float
@@ -77,6 +75,7 @@ class Difference:
     flips: Mapping[str, int]
     alone: float
     bits: tuple[float, float] | None = None
+    r_squared: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,14 @@ class Scored:
         metric: That is shown.
         rows: That were scored.
         score: With its 95 % interval over redrawn rows.
+        split: The file that they come from.
     """
 
     task: str
     metric: str
     rows: int
     score: Interval
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,19 +182,27 @@ def kept_share(
     """The share of the model's score that a file keeps, and of which score.
 
     Args:
-        difference: Decides where no task was named.
+        difference: Decides where no task was named, and where torch has no score on one that a
+            share could be taken of.
         scores: Of the file.
         reference: Of torch in float32, on the same tasks.
     """
-    if scores:
-        shares = [
-            (_share(one.score.score, other.score.score), f"{one.metric} on {one.task}")
-            for one, other in zip(scores, reference, strict=True)
-        ]
-        return min(shares)
+    shares = [
+        (max(0.0, one.score.score / other.score.score), f"{one.metric} on {one.task}")
+        for one, other in zip(scores, reference, strict=True)
+        if other.score.score > 0
+    ]
+    if len(shares) < len(scores) or not scores:
+        shares.append(_kept_of_outputs(difference))
+    return min(shares)
+
+
+def _kept_of_outputs(difference: Difference) -> tuple[float, str]:
     if difference.bits is not None:
         exact, found = difference.bits
         return min(1.0, exact / max(found, 1e-9)), "bits of the next token"
+    if difference.r_squared is not None:
+        return max(0.0, difference.r_squared), "R² of its numbers for torch's"
     if difference.agreement is not None:
         return max(0.0, difference.agreement), "answers that agree with torch"
     return max(0.0, difference.cosine or 0.0), "mean cosine to torch's vectors"
@@ -237,49 +246,3 @@ def default_format(candidates: Sequence[Candidate], *, keep: float) -> str | Non
     if timed:
         return min(timed, key=lambda pair: pair[0])[1].format
     return min(written, key=lambda one: one.megabytes).format
-
-
-def chosen_format(folder: str, result: Mapping[str, Any], wanted: str | None) -> str:
-    """The format whose file runs on this processor.
-
-    Args:
-        folder: For messages.
-        result: As it stands in export.json.
-        wanted: The format that is named; None for the default, or another where that may saturate.
-
-    Raises:
-        ExportError: There is no such file, or none at all.
-    """
-    there = {one["format"]: one for one in result["candidates"] if one["file"]}
-    if not there:
-        raise ExportError(
-            f"{folder!r} holds no model file: none kept enough of its model (see export.md); export"
-            " again with a lower --keep, or with --force"
-        )
-    if wanted is not None:
-        if wanted not in there:
-            raise ExportError(
-                f"{folder!r} has no file of the format {wanted!r}; it has {', '.join(there)}"
-            )
-        return wanted
-    default: str = result["default"]
-    if not int8_range().reduced or there[default]["exact_on"] == "any processor":
-        return default
-    # A file that --force wrote is no better than one that may saturate, unless it keeps as much.
-    least = min(result["keep"], there[default]["kept"])
-    others = [
-        name for name, one in there.items() if not FORMATS[name].saturates and one["kept"] >= least
-    ]
-    return min(others, key=lambda name: _seconds(there[name]), default=default)
-
-
-def _seconds(candidate: Mapping[str, Any]) -> float:
-    """The time of the quickest forward; 0 where it was not measured."""
-    times = candidate["times"]
-    return min(row[2] for row in times["rows"]) if times else 0.0
-
-
-def _share(score: float, reference: float) -> float:
-    if reference <= 0:
-        return 1.0 if score >= reference else 0.0
-    return max(0.0, score / reference)

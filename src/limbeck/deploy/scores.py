@@ -116,7 +116,7 @@ def _score(source: Source, forward: Forward, task: Task) -> Scored:
     redrawn = redrawn_scores(task, {0: [score]}, drawn)
     low, high = np.percentile(redrawn.redrawn[0], [2.5, 97.5])
     interval = Interval(score.metrics[task.headline], float(low), float(high))
-    return Scored(task.name, task.headline, len(task.test), interval)
+    return Scored(task.name, task.headline, len(task.test), interval, task.test_split)
 
 
 def score_of_file(forward: Forward, reader: Reader, head: TaskHead, task: Task) -> SeedScore:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 from ..errors import ExportError
@@ -50,9 +51,8 @@ class ExportSettings:
                 f"--keep is {self.keep:g}, and it is the share of a score that a file must keep;"
                 " give a number from 0 to 1"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ExportError(f"--threads is {self.threads}; give 1 or more")
-        _check_place(output)
+        check_threads(self.threads)
+        _check_place(output.resolve())
         if output.is_file() or (output.is_dir() and any(output.iterdir())):
             what = "is a file" if output.is_file() else "is not empty"
             raise ExportError(f"{str(output)!r} {what}, and nothing is replaced; name a new folder")
@@ -60,14 +60,28 @@ class ExportSettings:
             need_engine(FORMATS[name].engine, f"the format {name}")
 
 
+def check_threads(threads: int | None) -> None:
+    """See that there are threads, or that their number is left open (None).
+
+    Raises:
+        ExportError: There are none.
+    """
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise ExportError(f"--threads is {threads!r}; give a whole number of 1 or more")
+
+
 def _check_place(output: Path) -> None:
     """See that a folder can be made, which is done last, when all files are.
 
+    Args:
+        output: Absolute, without symbolic links.
+
     Raises:
-        ExportError: It would lie below a file, or in a folder that must not be written to.
+        ExportError: It would lie below a file, or in a folder that must not be written to, or it
+            is a mount point.
     """
     # Of the parents, as the folder appears under another name first.
-    above = next(one for one in output.absolute().parents if os.access(one, os.F_OK))
+    above = next(one for one in output.parents if os.access(one, os.F_OK))
     if not above.is_dir():
         raise ExportError(
             f"{str(output)!r} cannot be made, as {str(above)!r} is no folder; name another place"
@@ -76,4 +90,9 @@ def _check_place(output: Path) -> None:
         raise ExportError(
             f"{str(output)!r} cannot be made, as {str(above)!r} must not be written to; name"
             " another place, or change its permissions"
+        )
+    if output.is_mount():
+        raise ExportError(
+            f"{str(output)!r} is a mount point, whose place no other folder can take; name a folder"
+            " inside it"
         )

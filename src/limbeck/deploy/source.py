@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from ..errors import ExportError
+from ..errors import ExportError, ModelError
 from ..evaluation.embeddings.encode import TextEncoder, load_text_encoder
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_model, load_task_model
@@ -16,9 +16,17 @@ from ..models.locate import GGUF, locate, model_of_run
 from ..models.sentences.load import chain_of
 from ..models.sentences.vectors import SentenceVectors
 from ..models.shapes import shape_of
-from ..models.task_heads import TaskHead, head_of, is_multi_label, no_head_of_task
+from ..models.task_heads import (
+    TaskHead,
+    head_of,
+    is_multi_label,
+    no_head_of_task,
+    padding_problem,
+)
 from ..run.task_batches import Reader
+from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
+from ..tokenization.post_processor import put_frame
 from .arrays import Feed
 
 Kind = Literal["vectors", "sequence", "token", "masked", "causal", "body"]
@@ -66,7 +74,7 @@ class Source:
         name: As the user gave it.
         kind: What it says of a text.
         module: Computes in float32 on the processor.
-        config: Of transformers.
+        config: Of transformers, as it is stored.
         reader: Makes tokens of texts.
         inputs: Names of the arrays that it takes.
         longest: Tokens of a text that its positions allow.
@@ -112,7 +120,8 @@ def load_source(name: str) -> Source:
     Raises:
         ExportError: It is a GGUF file, has classes that do not exclude one
             another, or vectors that depend on where a prompt ends.
-        ModelError: It cannot be loaded; one that needs remote code never is.
+        ModelError: It cannot be loaded; one that needs remote code never is. Or its tokenizer gives
+            ids that it has no embedding of, or pads with another one than a decoder's head expects.
     """
     place = model_of_run(name)
     if locate(place).endswith(GGUF):
@@ -124,25 +133,29 @@ def load_source(name: str) -> Source:
     if is_multi_label(config):
         raise ExportError(no_head_of_task(name, config))
     if chain_of(place) is not None:
-        return _of_vectors(name, place)
+        return _of_vectors(name, place, config)
     head = head_of(config)
-    architecture = architecture_of(config)
+    architecture, tokenizer = architecture_of(config), load_tokenizer(place)
+    _check_ids(name, config, tokenizer)
     kind: Kind
     if head is not None:
+        if architecture.causal and (problem := padding_problem(head, config, tokenizer)):
+            raise ModelError(f"{name!r} {problem}")
         model, kind = load_task_model(place, head), head.kind
     else:
+        put_frame(tokenizer)
         model = load_model(place, architecture=architecture)
         kind = "causal" if architecture.causal else "masked"
         if model is model.base_model or not architecture.head:
             kind = "body"
     longest = shape_of(config, architecture).max_position_embeddings
-    reader = _reader(load_tokenizer(place), longest, getattr(config, "type_vocab_size", 0) or 0)
-    return _source(name, kind, model, reader, longest, head=head)
+    reader = _reader(tokenizer, longest, getattr(config, "type_vocab_size", 0) or 0)
+    return _source(name, kind, model, config, reader, longest, head=head)
 
 
-def _of_vectors(name: str, place: str) -> Source:
+def _of_vectors(name: str, place: str, config: Any) -> Source:
     encoder = load_text_encoder(place, precision="float32")
-    config: Any = encoder.body.config
+    _check_ids(name, config, encoder.tokenizer)
     if not encoder.vectors.pooling.include_prompt and any(encoder.prompts.values()):
         raise ExportError(
             f"the vectors of {name!r} leave out the tokens of prompts (include_prompt: false), and"
@@ -151,7 +164,21 @@ def _of_vectors(name: str, place: str) -> Source:
     longest = shape_of(config, architecture_of(config)).max_position_embeddings
     reader = Reader(encoder.tokenizer, encoder.max_length, 0)
     encoder.vectors.cpu().train(False)
-    return _source(name, "vectors", encoder.body, reader, longest, encoder=encoder)
+    return _source(name, "vectors", encoder.body, config, reader, longest, encoder=encoder)
+
+
+def _check_ids(name: str, config: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """See that a model has an embedding of every id of its tokenizer.
+
+    Raises:
+        ModelError: It has not.
+    """
+    rows, ids = config.get_text_config().vocab_size, TokenIds.of(tokenizer)
+    if ids.end > rows:
+        raise ModelError(
+            f"{name!r} has {rows} embeddings, and its tokenizer {len(ids)} tokens with ids up to"
+            f" {ids.end - 1}; save both as they were trained together"
+        )
 
 
 def _reader(tokenizer: PreTrainedTokenizerFast, longest: int, segments: int) -> Reader:
@@ -163,6 +190,7 @@ def _source(
     name: str,
     kind: Kind,
     model: Any,
+    config: Any,
     reader: Reader,
     longest: int,
     *,
@@ -177,7 +205,7 @@ def _source(
         name=name,
         kind=kind,
         module=module,
-        config=model.config,
+        config=config,
         reader=reader,
         inputs=("input_ids", "attention_mask", *types),
         longest=longest,

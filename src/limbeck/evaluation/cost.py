@@ -128,6 +128,7 @@ def measure_cost(
             f" {list(lengths)}, sentence {sentence}: all must be 1 or more; raise those that are"
             " not"
         )
+    load_config(model)  # says here, and not in the process, that there is no such model
     command = [sys.executable, "-c", _PROGRAM, locate(model)]
     command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
     command += ["--seconds", str(seconds_each), "--sentence", str(sentence)]

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..tokenization.frame import frame_of
 from ..tokenization.plain_text import plain_tokenizer
+from ..tokenization.post_processor import own_frame
 from .tasks import Example, Task
 
 Span = tuple[int, int, int]
@@ -81,7 +82,7 @@ def encode_example(
         segments: Token types that the model distinguishes; tokens get theirs where the model
             has enough for a pair.
     """
-    read = read_example(example, tokenizer, limit, segments=segments)
+    read = read_example(example, tokenizer, limit, segments=segments, framed=True)
     tokens = {"input_ids": read.ids, "attention_mask": [1] * len(read.ids)}
     if read.types:
         tokens["token_type_ids"] = read.types
@@ -93,7 +94,12 @@ def encode_example(
 
 
 def read_example(
-    example: Example, tokenizer: PreTrainedTokenizerFast, limit: int, *, segments: int = 0
+    example: Example,
+    tokenizer: PreTrainedTokenizerFast,
+    limit: int,
+    *,
+    segments: int = 0,
+    framed: bool = False,
 ) -> Reading:
     """What a model reads of an example.
 
@@ -102,11 +108,14 @@ def read_example(
         tokenizer: Of the model.
         limit: As for `encode_example`.
         segments: As for `encode_example`.
+        framed: Put the frame of `frame_of` around the text, as for a model whose head is new; by
+            default only what the tokenizer itself puts there.
     """
     # Words are read as one text: byte-level tokens know a word's start by the space before it.
     text = example.text or "" if example.words is None else " ".join(example.words)
     pair = example.text_pair if example.words is None else None
-    encoded = plain_tokenizer(tokenizer).encode(text, pair)
+    framed = framed or own_frame(tokenizer.backend_tokenizer) is not None
+    encoded = plain_tokenizer(tokenizer).encode(text, pair, add_special_tokens=framed)
     special, whose = encoded.special_tokens_mask, encoded.sequence_ids
     kept = _kept(special, whose, limit)
     ids = _at(encoded.ids, kept) or [frame_of(tokenizer).between]

@@ -98,7 +98,7 @@ def _parts(stored: StoredRows, *, labelled: bool) -> dict[str, list[Example]]:
 def _read(stored: StoredRows, split: str, *, labelled: bool) -> list[Example]:
     rows = [
         example_of(row.values, row.place, columns=row.columns, labelled=labelled)
-        for row in stored.read(split)
+        for row in stored.read(split, labelled=labelled)
     ]
     if not rows:
         raise DataError(f"{stored.source.path} has no rows in its split {split!r}; give some")
@@ -112,7 +112,7 @@ def _number_notes(source: RowSource, stored: StoredRows, rows: list[Example]) ->
     if source.problem_type or not of_text:
         return
     labels = sorted({row.label for row in rows if isinstance(row.label, str)})
-    if labels and all(map(_is_number, labels)):
+    if labels and all(map(is_number, labels)):
         shown = ", ".join(labels[:_NAMED]) + (", ..." if len(labels) > _NAMED else "")
         yield (
             f"the {len(labels)} labels of {source.path} are numbers ({shown}) and are read as"
@@ -121,7 +121,8 @@ def _number_notes(source: RowSource, stored: StoredRows, rows: list[Example]) ->
         )
 
 
-def _is_number(label: str) -> bool:
+def is_number(label: str) -> bool:
+    """Whether a label reads as an amount."""
     try:
         return math.isfinite(float(label))
     except ValueError:

@@ -23,9 +23,7 @@ def as_iob2(tags: Sequence[str]) -> list[str]:
     ['B-PER', 'O', 'B-LOC', 'I-LOC', 'O']
     """
     begins = [_AS_IOB2.get(tag[:2]) for tag in tags]
-    return [
-        f"{begin}{tag[2:]}" if begin else "O" for begin, tag in zip(begins, tags, strict=True)
-    ]
+    return [f"{begin}{tag[2:]}" if begin else "O" for begin, tag in zip(begins, tags, strict=True)]
 
 
 def in_scheme_of(labels: Sequence[str], tags: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..data.prompt_kinds import are_prompts
@@ -29,7 +30,8 @@ def example_of(
         row: By the names of the fields.
         place: Of the row, for messages.
         columns: What the fields are called where the row is from, if they were mapped.
-        labelled: False also accepts rows without label or tags.
+        labelled: False also accepts rows without label or tags, and any that they have: those are
+            counted, and not read.
 
     Raises:
         DataError: A field is missing, empty or of a wrong type, or would not be read.
@@ -46,24 +48,26 @@ def example_of(
     for name in sorted(given & {"text", "text_pair"}):
         if not isinstance(row[name], str):
             raise DataError(f"{place}: {name} {row[name]!r:.60} is not a string")
-    label = _label(row.get("label"), place)
     words, tags = row.get("tokens"), row.get("tags")
-    if (words is None) != (tags is None) and (labelled or words is None):
+    label = _label(row.get("label"), place) if labelled else _unread(row.get("label"), place)
+    if labelled and (words is None) != (tags is None):
         raise DataError(f"{place} has only one of `tokens` and `tags`; give both")
     if words is not None:
-        _check_words(words, tags, place)
+        _check_words(words, place)
+        if labelled:
+            _check_tags(tags, len(words), place)
         _refuse(given & {"text_pair"}, "`tokens`", place)
-        if isinstance(label, float):
+        if labelled and isinstance(label, float):
             raise DataError(f"{place}: label {row['label']!r:.60} must be a string beside tags")
-        kept = None if tags is None else tuple(tags)
-        return Example(row.get("text"), label=label, words=tuple(words), tags=kept, place=place)
+        text, kept = row.get("text"), _kept_tags(tags)
+        return Example(text, label=label, words=tuple(words), tags=kept, place=place)
     needed = {"text", "label"} if labelled else {"text"}
     if not needed <= given:
         raise DataError(_missing(row, place, columns, labelled=labelled))
     for name in sorted(given & {"text", "text_pair"}):
         if not row[name].strip():
             raise DataError(f"{place}: `{name}` is empty; give a text, or leave the row out")
-    return Example(row["text"], row.get("text_pair"), label, place=place)
+    return Example(row["text"], row.get("text_pair"), label, tags=_kept_tags(tags), place=place)
 
 
 def example_of_prompt(prompt: Prompt, place: str) -> Example:
@@ -102,7 +106,9 @@ def _label(value: Any, place: str) -> str | float | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DataError(f"{place}: label {value!r:.60} is neither a string nor a number")
+        several = isinstance(value, list)
+        hint = "; several labels for one text (multi-label) are not supported" if several else ""
+        raise DataError(f"{place}: label {value!r:.60} is neither a string nor a number{hint}")
     try:
         number = float(value)
     except OverflowError:  # more digits than a number of the machine has
@@ -115,26 +121,46 @@ def _label(value: Any, place: str) -> str | float | None:
     return number
 
 
-def _check_words(words: Any, tags: Any, place: str) -> None:
-    for name, values in (("tokens", words), ("tags", tags)):
-        if values is None and name == "tags":
-            continue  # of an unlabelled row
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            numbers = isinstance(values, list) and any(isinstance(value, int) for value in values)
-            hint = " (`labels` names tags that are numbers, in rows without a `label`)"
-            hint = hint if name == "tags" and numbers else ""
-            raise DataError(f"{place}: `{name}` is {values!r:.60}; give a list of strings{hint}")
-    if not words or (tags is not None and len(words) != len(tags)):
-        counted = f" and {len(tags)} tags" if tags is not None else ""
-        raise DataError(
-            f"{place} has {len(words)} tokens{counted}; give one tag for each token, and at least"
-            " one token"
-        )
+def _unread(value: Any, place: str) -> str | float | None:
+    """A label that is counted and not read, whatever it is; None where a value is missing."""
+    try:
+        return _label(value, place)
+    except DataError:
+        missing = isinstance(value, float) or not str(value).strip()
+        return None if missing else str(value)
+
+
+def _kept_tags(tags: Any) -> tuple[str, ...] | None:
+    """Tags as they were checked, or those that are not read."""
+    if tags is None:
+        return None
+    return tuple(map(str, tags)) if isinstance(tags, (list, tuple)) else (str(tags),)
+
+
+def _check_words(words: Any, place: str) -> None:
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise DataError(f"{place}: `tokens` is {words!r:.60}; give a list of strings")
+    if not words:
+        raise DataError(f"{place} has 0 tokens; give at least one token")
     for number, word in enumerate(words, 1):
         if not word.strip():
             message = f"{place}: token {number} is empty; give a word, or leave it and its tag out"
             raise DataError(message)
-    for before, tag in zip(["O", *(tags or [])], tags or [], strict=False):
+
+
+def _check_tags(tags: Any, count: int, place: str) -> None:
+    """See that tags are of so many words, and in IOB2."""
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        numbers = isinstance(tags, list) and any(isinstance(tag, int) for tag in tags)
+        hint = " (`labels` names tags that are numbers, in rows without a `label`)"
+        raise DataError(
+            f"{place}: `tags` is {tags!r:.60}; give a list of strings{hint if numbers else ''}"
+        )
+    if len(tags) != count:
+        raise DataError(
+            f"{place} has {count} tokens and {len(tags)} tags; give one tag for each token"
+        )
+    for before, tag in pairwise(["O", *tags]):
         begins = tag == "O" or tag.startswith("B-")
         if not begins and not (tag.startswith("I-") and before[1:] == tag[1:]):
             raise DataError(
@@ -152,8 +178,20 @@ def kind_of_rows(rows: Iterable[Example], location: str) -> TaskKind:
     kinds = Counter(map(_kind, rows))
     if len(kinds) > 1:
         counts = ", ".join(f"{kind.value} {count}" for kind, count in kinds.items())
-        raise DataError(f"{location} mixes kinds of rows ({counts}); give one kind a file")
+        raise DataError(
+            f"{location} mixes kinds of rows ({counts}); give one kind a file{_mixed_hint(kinds)}"
+        )
     return next(iter(kinds))
+
+
+def _mixed_hint(kinds: Iterable[TaskKind]) -> str:
+    """What else may be meant, where some labels are strings and others numbers."""
+    if {*kinds} != {TaskKind.CLASSIFICATION, TaskKind.REGRESSION}:
+        return ""
+    return (
+        "; or, where labels are strings in some rows and numbers in others, say which they are:"
+        " {path: ..., problem_type: classification}, or regression"
+    )
 
 
 def _kind(example: Example) -> TaskKind:

@@ -26,9 +26,13 @@ from ..models.load import load_config, load_model
 from ..models.shapes import shape_of
 from ..objectives.labels import label_log_likelihoods
 from ..token_ids import TokenIds
+from ..tokenization.chat import tokenize_said
+from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
 from ..tokenization.prompts import PromptTable, answered, encode_prompts
 from .settings import GenerationSettings
+
+_LONGEST = 2048  # tokens of prompt and answer, where the settings name no length
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,7 @@ class TextGenerator:
         """
         tokenizer = load_tokenizer(name)
         architecture = architecture or architecture_of(load_config(name))
-        ends = ends_of(tokenizer, name)
-        if tokenizer.eos_token_id is None and ends:
-            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+        ends = with_end(tokenizer, name)
         if not architecture.causal:
             raise EvaluationError(f"{name} is an encoder; only decoders generate texts")
         if tokenizer.eos_token_id is None:
@@ -91,11 +93,12 @@ class TextGenerator:
 
     def table(self, rows: Sequence[Prompt], settings: GenerationSettings) -> PromptTable:
         """Prompts and first references in tokens, truncated to what the model can read."""
-        length = min(self.positions, settings.max_length or 2048)
-        if settings.max_new_tokens >= length - 1:
+        length = longest_text(self.positions, settings)
+        most = most_new_tokens(self.tokenizer, length, settings)
+        if settings.max_new_tokens > most:
             raise EvaluationError(
                 f"answers of {settings.max_new_tokens} tokens leave no room for a prompt in"
-                f" {length}; make `max_new_tokens` smaller"
+                f" {length}; make `max_new_tokens` smaller ({most} at most)"
             )
         return encode_prompts(
             rows,
@@ -175,6 +178,42 @@ class TextGenerator:
         if found is None:
             raise EvaluationError("the model gave no predictions")
         return found
+
+
+def with_end(tokenizer: PreTrainedTokenizerFast, name: str) -> tuple[int, ...]:
+    """Token ids that end a text of a model; a tokenizer that names no end gets the first of them.
+
+    Raises:
+        ModelError: As `ends_of` says.
+    """
+    ends = ends_of(tokenizer, name)
+    if tokenizer.eos_token_id is None and ends:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    return ends
+
+
+def longest_text(positions: int, settings: GenerationSettings) -> int:
+    """Tokens of prompt and answer that a model reads at most, which has so many positions."""
+    return min(positions, settings.max_length or _LONGEST)
+
+
+def most_new_tokens(
+    tokenizer: PreTrainedTokenizerFast, length: int, settings: GenerationSettings
+) -> int:
+    """Tokens that an answer may have, so that there is room for a prompt.
+
+    Args:
+        tokenizer: Of the model.
+        length: Tokens of prompt and answer.
+        settings: Which say whether a chat template takes some of them.
+
+    Raises:
+        DataError: There is no chat template, or it fails.
+    """
+    if settings.chat_template:
+        [empty] = tokenize_said(tokenizer, [""])
+        return length - len(empty.ids) - 1
+    return length - max(1, len(frame_of(tokenizer).begin)) - 1
 
 
 def answered_batches(table: PromptTable, settings: GenerationSettings) -> Iterator[Tokens]:

@@ -51,6 +51,7 @@ def metadata_of(
     tags: Sequence[str],
     datasets: Sequence[str] = (),
     results: Sequence[EvalResult] = (),
+    same_model: bool = False,
 ) -> ModelCardData:
     """The block at the top of a card.
 
@@ -62,15 +63,16 @@ def metadata_of(
         tags: Further words.
         datasets: On the hub, that it learned from.
         results: Its scores.
+        same_model: Whether it is the origin in another form, and no student: it has all languages.
     """
-    # Of a model of many languages its student may have learned some.
     languages = {one.languages for one in origins}
     spoken = next(iter(languages)) if len(languages) == 1 else ()
     license_id, license_name, license_link = _licence(origins)
     return ModelCardData(
         base_model=_list(name for one in origins for name in one.hub_names),
         datasets=_list(datasets),
-        language=list(spoken) if len(spoken) == 1 else None,
+        # Of a model of many languages its student may have learned some.
+        language=list(spoken) if len(spoken) == 1 or (spoken and same_model) else None,
         license=license_id,
         license_name=license_name,
         license_link=license_link,

@@ -108,7 +108,7 @@ def licence_warnings(origins: Sequence[Origin]) -> list[str]:
     """A sentence for each model whose licence restricts its use or is not known."""
     return [
         f"the licence of {one.name} ({one.licence}) {one.restriction}"
-        if one.license
+        if one.licence != "unknown"
         else f"the licence of {one.name} {one.restriction}"
         for one in origins
         if one.restriction

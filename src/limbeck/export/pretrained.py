@@ -8,8 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..errors import TrainingError
 from ..generation.ends import set_ends
 from ..models.quiet import quiet_transformers
+from ..models.task_heads import is_task_class
 from ..system.files import whole_folder
-from ..tokenization.post_processor import save_framed
+from ..tokenization.post_processor import save_framed, save_tokenizer
 
 
 def export_student(
@@ -25,7 +26,8 @@ def export_student(
 
     Args:
         student: Projections are not part of the student and are never exported.
-        tokenizer: Written beside it.
+        tokenizer: Written beside it, with what was around its texts: `frame_of` of a language
+            model, nothing but the tokenizer's own frame of a model with the head of a task.
         folder: Replaced if it is there.
         with_head: Keep the vocabulary head; without training it would be noise.
         card: The text of README.md.
@@ -36,12 +38,13 @@ def export_student(
         TrainingError: The folder could not be written, for example because the disk is full.
     """
     model: Any = student if with_head else student.base_model
+    save = save_tokenizer if is_task_class(type(student)) else save_framed
     if ends:
         set_ends(model, ends)
     try:
         with whole_folder(folder) as part, quiet_transformers():
             model.save_pretrained(part)
-            save_framed(tokenizer, part)
+            save(tokenizer, part)
             (part / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise TrainingError(

@@ -28,7 +28,7 @@ from ..models.sentence_transformers import (
 from ..models.sentences.load import DENSE_WEIGHTS
 from ..models.sentences.vectors import ACTIVATIONS, Dense, SentenceVectors
 from ..system.files import whole_folder
-from ..tokenization.post_processor import save_framed
+from ..tokenization.post_processor import save_tokenizer
 
 _FORM = "2.0.0"
 _KINDS = "sentence_transformers.models."
@@ -89,7 +89,7 @@ def export_sentence_model(
     try:
         with whole_folder(Path(folder)) as part, quiet_transformers():
             body.save_pretrained(part)
-            save_framed(_with_padding(tokenizer), part)
+            save_tokenizer(_with_padding(tokenizer), part)
             write_modules(vectors, settings, part)
             (part / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:

@@ -54,11 +54,13 @@ class GgufHeader:
         architecture: llama.cpp's name of the family.
         tensors: By llama.cpp's names.
         vocabulary: Number of tokens; 0 where the file holds no tokenizer.
+        head_dim: Width of the keys of a head; 0 where the file does not say it.
     """
 
     architecture: str
     tensors: Mapping[str, Tensor]
     vocabulary: int
+    head_dim: int
 
 
 def gguf_header(file: Path) -> GgufHeader:
@@ -107,7 +109,9 @@ def _header_in_state(file: Path, size: int, modified_ns: int) -> GgufHeader:
         )
     tensors = {name: Tensor(shape, types[name].name) for name, shape, _, _ in entries}
     # The reader leaves lists of texts as their length.
-    return GgufHeader(architecture, tensors, int(metadata.get("tokenizer.ggml.tokens", 0)))
+    vocabulary = int(metadata.get("tokenizer.ggml.tokens", 0))
+    head_dim = int(metadata.get(f"{architecture}.attention.key_length", 0))
+    return GgufHeader(architecture, tensors, vocabulary, head_dim)
 
 
 def gguf_config(file: Path) -> Any:
@@ -132,6 +136,11 @@ def _config_in_state(file: Path, size: int, modified_ns: int) -> Any:
             f" {_INSTEAD}"
         ) from error
     vars(config).pop("_model_name_or_path", None)  # a title, and no place
+    # transformers reads it of few families, and leaves others what their class says.
+    if (head_dim := _header_in_state(file, size, modified_ns).head_dim) and "head_dim" in vars(
+        config
+    ):
+        config.head_dim = head_dim
     return config
 
 

@@ -9,9 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedTokenizerFast,
+)
 
 from ..errors import ModelError
+from ..token_ids import TokenIds
 
 _CLASSES: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -202,3 +207,29 @@ def listed(labels: Sequence[str], most: int = 8) -> str:
     """Labels for a message, the first few of many."""
     shown = ", ".join(map(repr, labels[:most]))
     return shown + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def padding_problem(head: TaskHead, config: Any, tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """Why a decoder's head does not find the end of a text: it classifies the last real token.
+
+    transformers looks for it by the padding token of the configuration.
+
+    Args:
+        head: Of the decoder.
+        config: Of the decoder.
+        tokenizer: That pads its texts.
+    """
+    expected, padding = config.get_text_config().pad_token_id, tokenizer.pad_token_id
+    if head.kind != "sequence" or (expected is not None and expected == padding):
+        return None
+    if padding is not None:
+        change = f"set pad_token_id to {padding} in its config.json"
+    elif expected is not None and 0 <= expected < TokenIds.of(tokenizer).end:
+        token = tokenizer.convert_ids_to_tokens(expected)
+        change = f"set pad_token to {token!r} in its tokenizer_config.json"
+    else:
+        change = "set pad_token in its tokenizer_config.json, and pad_token_id in its config.json"
+    return (
+        "classifies the last token that is no padding, and its config.json has the pad_token_id"
+        f" {expected}, its tokenizer {padding}; {change}"
+    )

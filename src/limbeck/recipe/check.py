@@ -7,6 +7,7 @@ from ..data.text import check_source
 from ..errors import DeviceError, LimbeckError, Problem, RecipeError
 from ..models.int8_dynamic import int8_dynamic_missing
 from ..models.load import no_head
+from ..models.task_heads import padding_problem
 from ..models.weight_headers import check_weights, has_vocabulary_head
 from ..objectives.class_logits import NO_HEAD
 from ..system.device import choose_device, emulation_warning
@@ -175,6 +176,10 @@ def _problems_of_models(
         problems.append(("teacher.quantize", message))
     problems += _quantize_problems(parsed)
     problems += placement_problems(parsed.teacher, loop_stages)
+    theirs = models.teacher
+    if theirs and theirs.head and theirs.architecture.causal:
+        found = padding_problem(theirs.head, theirs.config, theirs.tokenizer)
+        problems += [("teacher.model", found)] if found else []
     needs_head = not mixed and any(built.stage.needs_teacher_logits for built in stages)
     if parsed.teacher and parsed.teacher.server is None and models.teacher and needs_head:
         problems += _head_problems(parsed.teacher.model, models.teacher)

@@ -1,12 +1,12 @@
 """Both models of a recipe before a weight is loaded, and everything that is wrong with them."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import LimbeckError, Problem
+from ..evaluation.text_generator import with_end
 from ..models.architecture import Architecture
 from ..models.families.lookup import architecture_of, architecture_of_type
 from ..models.load import load_config
@@ -20,9 +20,9 @@ from ..student.shape import default_config, shape_problems, shape_warnings, stud
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from .models_part import CopyPart, StudentPart, TeacherPart
+from .own_shape import own_shape
 from .sides import Models, ModelSide, padding_problems, same_tokens, special_problems
 
-_SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 _BESIDE_A_MODEL = ("model", "low_rank", "allow_normalizer_mismatch")
 
 Found = tuple[Models | None, list[Problem], list[str]]
@@ -47,7 +47,7 @@ def _described_teacher(
     try:
         config = load_config(part.model, weights=part.server is None)
         architecture = part.architecture or architecture_of(config)
-        tokenizer = load_tokenizer(part.model)
+        tokenizer = _tokenizer_of(part.model, architecture)
         shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
         problem, note = None, None
         if part.server is None:  # else its weights are on the server
@@ -78,7 +78,7 @@ def _of_its_own(teacher: ModelSide | None, student: StudentPart, name: str) -> F
             architecture = teacher.architecture
         else:
             architecture = architecture_of(config)
-        tokenizer = load_tokenizer(name)
+        tokenizer = _tokenizer_of(name, architecture)
         shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
         problem, note = check_weights(name, architecture=architecture, head_in_part=False)
     except LimbeckError as error:
@@ -114,7 +114,7 @@ def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: Stud
     ids = _special_ids(tokenizer)
     config = relative.config if relative else default_config(model_type, tokenizer_ids=ids)
     like = shape_of(config, architecture)
-    shape, found = _own_shape(student, teacher, relative, like, architecture, tokenizer)
+    shape, found = own_shape(student, teacher, relative, like, architecture, tokenizer)
     if shape is None:
         return None, [*problems, *found], []
     if teacher:
@@ -136,6 +136,14 @@ def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: Stud
             setattr(config, name, number)
     warnings = shape_warnings(shape, teacher.shape) if teacher else []
     return Models(replace(side, config=config), teacher, copied), [], warnings
+
+
+def _tokenizer_of(name: str, architecture: Architecture) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model; where it names no end of a text, that of the model's files is."""
+    tokenizer = load_tokenizer(name)
+    if architecture.causal and tokenizer.eos_token_id is None:
+        with_end(tokenizer, name)
+    return tokenizer
 
 
 def _own_tokenizer(
@@ -165,42 +173,6 @@ def _own_family(
         return (student.model_type, architecture_of_type(student.model_type)), []
     except LimbeckError as error:
         return None, [("student.model_type", str(error))]
-
-
-def _own_shape(
-    student: StudentPart,
-    teacher: ModelSide | None,
-    relative: ModelSide | None,
-    like: Shape,
-    architecture: Architecture,
-    tokenizer: PreTrainedTokenizerFast,
-) -> tuple[Shape | None, list[Problem]]:
-    """The sizes that the student names; those that it leaves out are the teacher's."""
-    given = {name: getattr(student, name) for name in _SIZES}
-    sizes = {
-        name: getattr(teacher.shape, name) if size is None and teacher else size
-        for name, size in given.items()
-    }
-    if not architecture.intermediate_field and not student.intermediate_size:
-        sizes["intermediate_size"] = sizes["hidden_size"] and 4 * sizes["hidden_size"]
-    if missing := [name for name, size in sizes.items() if size is None]:
-        message = "is missing; without a teacher every size must be given"
-        return None, [(f"student.{name}", message) for name in missing]
-    ids = TokenIds.of(tokenizer)
-    rows = ids.end
-    if teacher and same_tokens(teacher.tokenizer, tokenizer):
-        rows = max(teacher.shape.vocab_size, rows)
-    shape = Shape(
-        **sizes,
-        vocab_size=student.vocab_size or rows,
-        max_position_embeddings=student.max_position_embeddings or like.max_position_embeddings,
-        num_key_value_heads=_key_value_heads(student, like),
-        head_dim=_head_size(sizes, relative.shape if relative else None),
-        causal=like.causal,
-        tokens=len(ids),
-        absent=ids.absent,
-    )
-    return shape, []
 
 
 def _copied(
@@ -242,28 +214,6 @@ def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-
-
-def _key_value_heads(student: StudentPart, like: Shape) -> int | None:
-    """As given, or with as many query heads each as in the teacher or family, or a few less."""
-    if student.num_key_value_heads or not like.num_key_value_heads:
-        return student.num_key_value_heads
-    shared = like.num_attention_heads // like.num_key_value_heads
-    heads = student.num_attention_heads or like.num_attention_heads
-    return heads // max(n for n in range(1, shared + 1) if heads % n == 0)
-
-
-def _head_size(sizes: Mapping[str, int], teacher: Shape | None) -> int | None:
-    """The teacher's, where it is not hidden / heads, or where the student has both alike."""
-    if teacher is None or teacher.head_dim is None:
-        return None
-    alike = (sizes["hidden_size"], sizes["num_attention_heads"]) == (
-        teacher.hidden_size,
-        teacher.num_attention_heads,
-    )
-    # Gemma's and Qwen 3's heads have a width of their own, which a narrower student keeps.
-    own = teacher.query_width != teacher.hidden_size
-    return teacher.head_dim if alike or own else None
 
 
 def _disagreements(student: Shape, teacher: Shape, field: str) -> list[Problem]:

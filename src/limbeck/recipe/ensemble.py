@@ -14,8 +14,8 @@ from ..models.shapes import shape_of
 from ..models.task_heads import TaskHead, head_of, label_problem, no_head_of_task
 from ..models.weight_headers import check_weights
 from ..token_ids import TokenIds
-from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
+from ..tokenization.post_processor import own_frame
 from ..training.stage import Stage
 from .models_part import TeacherPart
 from .sides import Models, ModelSide, same_tokens
@@ -154,7 +154,7 @@ def _other_tokens(mine: PreTrainedTokenizerFast, first: PreTrainedTokenizerFast)
             f"has {len(mine)} tokens and the first teacher {len(first)}, of which {same} are the"
             " same with the same number"
         )
-    if frame_of(mine) != frame_of(first):
+    if own_frame(mine.backend_tokenizer) != own_frame(first.backend_tokenizer):
         own, theirs = _framed(mine), _framed(first)
         return f"puts {own} around a text, and the first teacher {theirs}"
     one, other = (json.loads(some.backend_tokenizer.to_str()) for some in (mine, first))
@@ -168,6 +168,8 @@ def _other_tokens(mine: PreTrainedTokenizerFast, first: PreTrainedTokenizerFast)
 
 def _framed(tokenizer: PreTrainedTokenizerFast) -> str:
     """The special tokens around a text, as `[CLS] ... [SEP]`."""
-    frame = frame_of(tokenizer)
-    around = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in (frame.first, frame.last))
+    ends = own_frame(tokenizer.backend_tokenizer)
+    if ends is None:
+        return "nothing"
+    around = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in ends)
     return " ... ".join(" ".join(tokens) for tokens in around)

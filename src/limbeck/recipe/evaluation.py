@@ -1,6 +1,9 @@
 """What a recipe measures: its tasks, the baseline beside it, and how models are prompted."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+
+from transformers import PreTrainedTokenizerFast
 
 from ..errors import LimbeckError, Problem
 from ..evaluation.askable import check_askable
@@ -8,15 +11,20 @@ from ..evaluation.leaks import leak_notes
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.task_files import is_generation_task, load_task
 from ..evaluation.tasks import Task
+from ..evaluation.text_generator import longest_text, most_new_tokens
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
+from ..models.shapes import shape_of
 from ..models.weight_headers import check_body, has_vocabulary_head
 from ..tokenization.load import load_tokenizer
 from .prompts import split_prompts
 from .schema import DataPart, EvaluationPart, Recipe
 from .sides import Models
 from .task_rows import TaskRows
+
+# Models by what messages call them: the tokenizer, and how many tokens are read at once.
+Asked = Mapping[str, tuple[PreTrainedTokenizerFast, int]]
 
 
 def evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
@@ -98,41 +106,76 @@ def prompted_alike(recipe: Recipe) -> EvaluationPart:
 
 
 def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
-    """Models that are prompted in a chat template and have none, or one that does not suit."""
+    """Models that tasks of generation cannot be measured with.
+
+    They are prompted in a chat template and have none, or one that does not suit; or answers leave
+    no room for a prompt.
+    """
     part = recipe.evaluation
     generation = [
         (number, load_task(location, test_split=part.split))
         for number, location in enumerate(part.tasks)
         if is_generation_task(location)
     ]
-    if not part.generation.chat_template:
-        return [
+    if not generation:
+        return []
+    asked = _asked(recipe, models)
+    chat = part.generation.chat_template
+    if not chat:
+        problems = [
             ("evaluation.generation.chat_template", message)
             for _, task in generation
             if (message := _needs_template(task))
         ]
-    if not generation:
-        return []
-    asked = {"the student": models.student.tokenizer}
-    if models.teacher is not None and part.teacher:
-        asked["the teacher"] = models.teacher.tokenizer
-    if part.baseline:
-        asked[part.baseline] = load_tokenizer(model_of_run(part.baseline))
+        return problems or _room_problems(recipe, asked)
     message = "asks all models in their chat template, and {} has none; say false, or name one"
     problems = [
         ("evaluation.generation.chat_template", message.format(who))
-        for who, tokenizer in asked.items()
+        for who, (tokenizer, _) in asked.items()
         if not tokenizer.chat_template
     ]
     if problems:
         return problems
     for number, task in generation:
-        for who, tokenizer in asked.items():
+        for who, (tokenizer, _) in asked.items():
             try:
                 check_askable(task, tokenizer, part.generation)
             except LimbeckError as error:
                 problems.append((f"evaluation.tasks.{number}", f"of {who}: {error}"))
-    return problems
+    return problems or _room_problems(recipe, asked)
+
+
+def _asked(recipe: Recipe, models: Models) -> Asked:
+    """The models that tasks of generation measure."""
+    part, student, teacher = recipe.evaluation, models.student, models.teacher
+    asked = {"the student": (student.tokenizer, student.shape.max_position_embeddings)}
+    if teacher is not None and part.teacher and not (recipe.teacher and recipe.teacher.server):
+        asked["the teacher"] = (teacher.tokenizer, teacher.shape.max_position_embeddings)
+    if part.baseline:
+        name = model_of_run(part.baseline)
+        config = load_config(name)
+        shape = shape_of(config, architecture_of(config))
+        asked[part.baseline] = (load_tokenizer(name), shape.max_position_embeddings)
+    return asked
+
+
+def _room_problems(recipe: Recipe, asked: Asked) -> list[Problem]:
+    """Answers so long that a model cannot read a prompt beside them."""
+    settings, fits = recipe.evaluation.generation, {}
+    for who, (tokenizer, positions) in asked.items():
+        length = longest_text(positions, settings)
+        fits[who] = most_new_tokens(tokenizer, length, settings)
+    who, most = min(fits.items(), key=lambda one: one[1])
+    if settings.max_new_tokens <= most:
+        return []
+    length = longest_text(asked[who][1], settings)
+    message = f"is {settings.max_new_tokens}, and {who} reads {length} tokens with the prompt"
+    if most < 1:
+        message += ", of which its chat template leaves none; give a larger max_length, or say"
+        return [("evaluation.generation.max_new_tokens", f"{message} `chat_template: false`")]
+    learned = recipe.data.longest_response if recipe.data.prompts else most
+    also = f" (the responses of the data have up to {learned})" if learned < most else ""
+    return [("evaluation.generation.max_new_tokens", f"{message}; give {most} at most{also}")]
 
 
 def _needs_template(task: Task) -> str | None:

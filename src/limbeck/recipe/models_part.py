@@ -1,14 +1,20 @@
 """The models of a recipe: the teacher, and the student with its initialization."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from ..data.rows import names_of_labels
 from ..models.architecture import Architecture
 from ..student.width import Width
 from ..system.numbers import Number, Whole, WholeOrName
 from ..teacher.servers.settings import ServerSettings, as_server
 from .part import MOST_LAYERS, MOST_TOKENS, MOST_WIDTH, Part
+
+
+def _as_labels(value: Any) -> Any:
+    return names_of_labels(value) if isinstance(value, Mapping) else value
 
 
 class TeacherPart(Part):
@@ -26,9 +32,11 @@ class TeacherPart(Part):
         description="further models with the head of the same task and the same tokenizer, whose"
         " class probabilities (or scores) are averaged with those of `model`",
     )
-    labels: dict[str, str] = Field(
-        {}, description="names for the labels of its head, as {LABEL_0: negative}"
-    )
+    labels: Annotated[
+        dict[str, str],
+        BeforeValidator(_as_labels),
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number"]}}),
+    ] = Field({}, description="names for the labels of its head, as {LABEL_0: negative}")
     prompt: str | None = Field(
         None,
         description="where vectors of texts are learned, the name of one of its prompts, or a text"

@@ -12,7 +12,7 @@ from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
 from ..generation.ends import ends_notes, ends_of
 from ..generation.options import PolicyOptions
-from ..generation.rules import rule_of
+from ..generation.rules import Speculative, rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
 from ..tokenization.prompting.answers import check_conversations, unshown_fields
 from .models_part import StudentPart
@@ -252,4 +252,14 @@ def stage_policy(
                 " `uld`",
             ),
         ]
-    return policy, [(field, message) for met, field, message in needed if not met]
+    problems = [(field, message) for met, field, message in needed if not met]
+    return policy, problems + _top_problems(policy, models, place)
+
+
+def _top_problems(policy: Policy | None, models: Models, place: str) -> list[Problem]:
+    """Top tokens that are all there are, among which every token of the student's is."""
+    rule, count = policy and policy.rule, len(models.student.shape.token_ids)
+    if not isinstance(rule, Speculative) or rule.top_k < count:
+        return []
+    message = f"is {rule.top_k} of {count} tokens, so that the student generates alone; give fewer,"
+    return [(f"{place}.policy.top_k", f"{message} or use kind: student")]

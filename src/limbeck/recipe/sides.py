@@ -160,7 +160,9 @@ def special_problems(
         special = ("pad_token",)  # T5 puts the end of the text behind it, and nothing before
     lacks = [token for token in special if tokenizer.special_tokens_map.get(token) is None]
     if lacks:
-        return [(field, f"{name} has no {', '.join(lacks)}; add them")]
+        them = "it" if len(lacks) == 1 else "them"
+        message = f"{name} has no {', '.join(lacks)}; name {them} in its tokenizer_config.json"
+        return [(field, message)]
     fixed, padding = architecture.padding_id, tokenizer.pad_token_id
     if fixed in (None, padding):
         return []

@@ -3,11 +3,12 @@
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ..data.query_pairs import query_numbers, rows_alone
 from ..errors import LimbeckError, Problem
-from ..evaluation.tasks import TaskKind
+from ..evaluation.mapped_rows import is_number
+from ..evaluation.tasks import Task, TaskKind, numbers_of
 from ..models.task_heads import (
     SCORE,
     TaskHead,
@@ -17,6 +18,7 @@ from ..models.task_heads import (
     label_problem,
     listed,
     no_head_of_task,
+    other_head,
 )
 from ..objectives.class_labels import ClassLabels
 from ..objectives.contract import Objective
@@ -26,9 +28,10 @@ from .models_part import TeacherPart
 from .schema import DataPart, EvaluationPart
 from .sides import Models, ModelSide
 from .stage_part import AlignmentPart, StagePart
-from .task_rows import TaskRows, rows_of
+from .task_rows import SourceError, TaskRows, rows_of
 
 NO_ROWS = "counts rows of a task, which this stage does not read; give tokens or max_steps"
+_HOW = "`data: {task: {path: ..., label: ...}}`"
 _PREDICTS: dict[str, Literal["label", "tags"]] = {"sequence": "label", "token": "tags"}
 
 
@@ -63,13 +66,17 @@ def find_task(
         if theirs and teacher:  # with an ensemble, a label may be that of another teacher
             theirs = theirs.renamed(teacher.labels, strict=not teacher.ensemble)
     except LimbeckError as error:
-        return FoundTask(models, None, [("teacher.labels", str(error))], [])
+        field = "teacher.labels" if teacher and teacher.labels else "teacher.model"
+        return FoundTask(models, None, [(field, str(error))], [])
     if models.teacher and is_multi_label(models.teacher.config):
         message = no_head_of_task(models.teacher.name, models.teacher.config)
         return FoundTask(models, None, [("teacher.model", message)], [])
     predict = data.predict or (_PREDICTS[theirs.kind] if theirs else None)
+    split, scored = (evaluation.split, evaluation.tasks) if evaluation else (None, [])
     try:
-        rows = rows_of(data, predict=predict, split=evaluation.split if evaluation else None)
+        rows = rows_of(data, predict=predict, split=split, scored=scored)
+    except SourceError as error:
+        return FoundTask(models, None, [(error.field, str(error))], [])
     except LimbeckError as error:
         return FoundTask(
             models, None, [("data.task" if data.task else "data.rows", str(error))], []
@@ -81,6 +88,7 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
     own = head_of(models.student.config) if models.student.name else None
     problems, warnings = [], list[str]()
     if theirs is not None and rows.task:
+        rows = rows.in_scheme_of(theirs.labels)
         problems += _teacher_problems(theirs, rows)
     wanted = theirs or _head_of_rows(rows)
     if rows.task and rows.task.kind is TaskKind.CLASSIFICATION and len(rows.labels) == 1:
@@ -93,10 +101,10 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
     head = wanted
     if own and own.kind == wanted.kind and set(own.labels) == set(wanted.labels):
         head = own
-    elif own:
+    elif models.student.name and (said := _lost_head(own, models.student.config)):
         warnings.append(
-            f"the head of {models.student.name!r} is for {listed(own.labels)}, and what is learned"
-            f" has {listed(wanted.labels)}; the student gets a new one with random weights"
+            f"the head of {models.student.name!r} is {said}, and what is learned has"
+            f" {listed(wanted.labels)}; the student gets a new one with random weights"
         )
     config = copy.deepcopy(models.student.config)
     head.set_on(config)
@@ -113,6 +121,14 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
             " teacher gives them; rows whose labels are learned are those of `data.task`"
         )
     return FoundTask(replace(models, student=student, teacher=taught), rows, problems, warnings)
+
+
+def _lost_head(own: TaskHead | None, config: Any) -> str | None:
+    """What the head of a student is for, which it does not keep; None of one of a vocabulary."""
+    if own is not None:
+        return f"for {listed(own.labels)}"
+    other = other_head(config)
+    return f"of another kind ({other})" if other else None
 
 
 def with_head(side: ModelSide, head: TaskHead | None) -> ModelSide:
@@ -136,11 +152,31 @@ def _teacher_problems(theirs: TaskHead, rows: TaskRows) -> list[Problem]:
     if theirs.kind != rows.kind or theirs.scores != regression:
         wanted = TaskHead(rows.kind or "sequence", (SCORE,) if regression else ("", ""))
         message = f"has {theirs.about}, and the rows of the task need {wanted.about}"
-        return [("teacher.model", f"{message}; give a model that was fine-tuned on such rows")]
+        message += "; give a model that was fine-tuned on such rows"
+        return [("teacher.model", f"{message}{_other_labels(theirs, rows.task)}")]
     if theirs.scores:
         return []
     problem = label_problem(rows.labels, theirs.labels, "the teacher")
     return [("teacher.labels", problem)] if problem else []
+
+
+def _other_labels(theirs: TaskHead, task: Task | None) -> str:
+    """The end of a message, where the labels may have been meant otherwise than they are read."""
+    if task is None or theirs.kind != "sequence":
+        return ""
+    if task.kind is TaskKind.REGRESSION and not theirs.scores:
+        numbers = sorted({float(row.label or 0) for row in task.train})
+        if not all(number.is_integer() for number in numbers):
+            return ""
+        some = zip(numbers, theirs.labels[:2], strict=False)
+        names = ", ".join(f"{number:.0f}: {name}" for number, name in some)
+        return (
+            f"; the labels are {numbers_of(task)}: where they are classes, name them"
+            f" (`labels: {{{names}, ...}}`), or say `problem_type: classification`, in {_HOW}"
+        )
+    if task.kind is TaskKind.CLASSIFICATION and theirs.scores and all(map(is_number, task.labels)):
+        return f"; where the labels are amounts, say `problem_type: regression`, in {_HOW}"
+    return ""
 
 
 def _student_problems(student: ModelSide, head: TaskHead) -> list[Problem]:

@@ -1,24 +1,54 @@
 """The rows of a recipe's task: those that are learned from, and those that are held out."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from ..data.corpus import held_out_below, is_held_out
 from ..data.json_lines import file_of_split
+from ..data.prompt_sources import TaskLocation
 from ..data.row_files import content_of_rows
 from ..data.rows import Location
-from ..data.words import words_of
-from ..errors import DataError
+from ..errors import DataError, LimbeckError
 from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import source_of
-from ..evaluation.task_files import content_of_task, load_rows, load_task
+from ..evaluation.tag_schemes import rows_in_scheme_of, task_in_scheme_of
+from ..evaluation.task_files import content_of_task, is_generation_task, load_rows, load_task
 from ..evaluation.tasks import Example, Task, TaskKind, are_documents
 from ..system.fingerprints import content_of
+from .row_forms import Kind, as_read, as_words, single_texts, task_of_kind
 from .schema import DataPart
+
+BEGINNING = 200  # rows of each source that tokenizers are looked at by
+
+
+class SourceError(DataError):
+    """Rows that cannot be read.
+
+    Attributes:
+        field: Of the recipe, which names them.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first rows of a source, as they are learned from.
+
+    Attributes:
+        name: Of the source, for messages.
+        rows: `BEGINNING` at most.
+    """
+
+    name: str
+    rows: Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -33,14 +63,16 @@ class TaskRows:
         held_out: Rows that losses are measured on, and temperatures are fitted to.
         dropped: Rows without labels that are left out, because they are scored.
         unread: Rows of `data.rows` that have a label or tags, which are not read.
+        beginnings: The first rows of each source, by its field.
     """
 
     task: Task | None
-    kind: Literal["sequence", "token"] | None
+    kind: Kind
     train: Sequence[Example]
     held_out: Sequence[Example]
     dropped: int
     unread: int = 0
+    beginnings: Mapping[str, Beginning] = field(default_factory=dict)
 
     @property
     def labelled(self) -> "TaskRows":
@@ -63,32 +95,21 @@ class TaskRows:
         """The task with nothing but what is learned of it."""
         return None if self.task is None else task_of_kind(self.task, self.kind)
 
-
-def task_of_kind(task: Task, kind: Literal["sequence", "token"] | None) -> Task:
-    """A task of labels and tags with one of the two alone; any other task as it is.
-
-    Args:
-        task: As it was read.
-        kind: ``token`` keeps the tags, ``sequence`` the labels.
-    """
-    if task.kind is not TaskKind.JOINT:
-        return task
-    if kind == "token":
-        return replace(task, kind=TaskKind.TAGGING, labels=(), headline="span_f1")
-    test = [_whole(row) for row in task.test]
-    train = [_whole(row) for row in task.train]
-    return replace(
-        task,
-        kind=TaskKind.CLASSIFICATION,
-        tags=(),
-        headline="accuracy",
-        train=train,
-        test=test,
-    )
+    def in_scheme_of(self, labels: Sequence[str]) -> "TaskRows":
+        """The same with tags in the scheme of a head, which may mark the ends of spans."""
+        if self.task is None or self.kind != "token":
+            return self
+        train, held_out = (rows_in_scheme_of(labels, rows) for rows in (self.train, self.held_out))
+        task = task_in_scheme_of(labels, self.task)
+        return replace(self, task=task, train=train, held_out=held_out)
 
 
 def rows_of(
-    data: DataPart, *, predict: Literal["label", "tags"] | None, split: str | None
+    data: DataPart,
+    *,
+    predict: Literal["label", "tags"] | None,
+    split: str | None,
+    scored: Sequence[TaskLocation] = (),
 ) -> TaskRows:
     """The rows of a recipe that has a task, or rows without labels.
 
@@ -96,15 +117,31 @@ def rows_of(
         data: Of the recipe.
         predict: What is learned of rows that have both.
         split: The split that is scored; by default dev, else test.
+        scored: Further tasks whose scored rows are not learned from; what cannot be read of them
+            is for others to say.
 
     Raises:
-        DataError: Rows cannot be read, or do not have what is learned.
+        SourceError: Rows cannot be read, or do not have what is learned.
+        DataError: There are too few.
     """
     read = data.model_dump_json(include={"task", "rows", "held_out"})
-    state = [content_of_unlabelled(source) for source in data.rows]
+    state = []
+    for number, source in enumerate(data.rows):
+        with _named(f"data.rows.{number}"):
+            state.append(content_of_unlabelled(source))
     if data.task is not None:
-        state.append(content_of_task(data.task, test_split=split))
-    return _rows_in_state(read, tuple(state), predict, split)
+        with _named("data.task"):
+            state.append(content_of_task(data.task, test_split=split))
+    others = []
+    for location in scored:
+        try:
+            load_task(location, test_split=split)
+            if not is_generation_task(location):
+                state.append(content_of_task(location, test_split=split))
+                others.append(location)
+        except LimbeckError:
+            continue  # is refused with its own field
+    return _rows_in_state(read, tuple(state), predict, split, tuple(others))
 
 
 # Arms of a study read the same rows, and so do the check and the training of a run.
@@ -114,31 +151,75 @@ def _rows_in_state(
     state: tuple[str, ...],
     predict: Literal["label", "tags"] | None,
     split: str | None,
+    scored: tuple[TaskLocation, ...],
 ) -> TaskRows:
     """The rows of files in a state, which is here only to tell it from another."""
     data = DataPart.model_validate_json(read)
-    task = None if data.task is None else load_task(data.task, test_split=split)
-    if task and task.kind is TaskKind.GENERATION:
+    task, kind = None, _kind_of(None, predict)
+    if data.task is not None:
+        with _named("data.task"):
+            task = _task(data.task, split)
+            kind = _kind_of(task, predict)
+    labelled = as_read(task.train, kind) if task else []
+    others = [row for place in scored for row in load_task(place, test_split=split).test]
+    not_learned = as_read([*(task.test if task else []), *others], kind)
+    beginnings, more = {}, list[Example]()
+    unread = dropped = 0
+    if task:
+        beginnings["data.task"] = Beginning(task.name, labelled[:BEGINNING])
+    for number, source in enumerate(data.rows):
+        place = f"data.rows.{number}"
+        with _named(place):
+            found = load_rows(source)
+        unread += sum(row.label is not None or row.tags is not None for row in found)
+        kept, count = _unlabelled(found, not_learned, kind)
+        beginnings[place] = Beginning(_name_of(source), kept[:BEGINNING])
+        more += kept
+        dropped += count
+    train, held_out = _split([*labelled, *more], data.held_out.fraction)
+    return TaskRows(task, kind, train, held_out, dropped, unread, beginnings)
+
+
+def _task(location: Location, split: str | None) -> Task:
+    """The task of a recipe.
+
+    Raises:
+        DataError: It cannot be read, or is one of prompts.
+    """
+    task = load_task(location, test_split=split)
+    if task.kind is TaskKind.GENERATION:
         raise DataError(
             f"{task.name} has prompts and references, which `data.prompts` learns from; give a task"
             " of labels or tags"
         )
-    kind = _kind_of(task, predict)
-    labelled = [] if task is None else list(task.train)
+    return task
+
+
+def _unlabelled(
+    rows: Sequence[Example], scored: Sequence[Example], kind: Kind
+) -> tuple[list[Example], int]:
+    """Rows as the teacher reads them, and how many are left out because they are scored."""
+    more = as_read([replace(row, label=None, tags=None) for row in rows], kind)
+    more, dropped = without_scored(more, scored)
     if kind == "sequence":
-        labelled = [_whole(row) for row in labelled]
-    more = [row for source in data.rows for row in load_rows(source)]
-    unread = sum(row.label is not None or row.tags is not None for row in more)
-    more = [replace(row, label=None, tags=None) for row in more]
-    if task is None and kind is None:  # texts alone: nothing is said of a pair
-        more = [text for row in more for text in _texts(row)]
-    more, dropped = without_scored(more, task.test) if task else (more, 0)
-    if kind == "token":
-        more = [words for row in more for words in _as_words(row)]
-        more, others = without_scored(more, task.test) if task else (more, 0)
-        dropped += others
-    train, held_out = _split([*labelled, *more], data.held_out.fraction)
-    return TaskRows(task, kind, train, held_out, dropped, unread)
+        return more, dropped
+    # Without a head, nothing is said of a pair.
+    apart = as_words if kind == "token" else single_texts
+    more, others = without_scored([row for one in more for row in apart(one)], scored)
+    return more, dropped + others
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Let what is wrong with a source name its field."""
+    try:
+        yield
+    except LimbeckError as error:
+        raise SourceError(place, str(error)) from error
+
+
+def _name_of(location: Location) -> str:
+    return location if isinstance(location, str) else location.path
 
 
 def text_of(row: Example) -> str:
@@ -159,15 +240,13 @@ def content_of_unlabelled(location: Location) -> str:
     return content_of(file_of_split(Path(str(location)), "train"))
 
 
-def _kind_of(
-    task: Task | None, predict: Literal["label", "tags"] | None
-) -> Literal["sequence", "token"] | None:
+def _kind_of(task: Task | None, predict: Literal["label", "tags"] | None) -> Kind:
     """What is said of the task's rows, and of what.
 
     Raises:
         DataError: The rows do not have what is to be predicted.
     """
-    wanted: Literal["sequence", "token"] | None
+    wanted: Kind
     wanted = None if predict is None else "sequence" if predict == "label" else "token"
     if task is None or (wanted and task.kind is TaskKind.JOINT):
         return wanted
@@ -177,25 +256,6 @@ def _kind_of(
         other = "tags" if predict == "label" else "labels"
         raise DataError(f"{task.name} has {other} alone, so no {predict} can be predicted")
     return only
-
-
-def _whole(row: Example) -> Example:
-    """The row without its tags."""
-    return replace(row, tags=None)
-
-
-def _as_words(row: Example) -> list[Example]:
-    """The texts of a row as words, of which a tagger says something; rows of words as they are."""
-    if row.words is not None:
-        return [row]
-    return [replace(text, text=None, words=words_of(text.text or "")) for text in _texts(row)]
-
-
-def _texts(row: Example) -> list[Example]:
-    """The two texts of a pair as rows; any other row as it is."""
-    if row.text_pair is None:
-        return [row]
-    return [replace(row, text=text, text_pair=None) for text in (row.text, row.text_pair)]
 
 
 def _split(rows: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:

@@ -6,16 +6,16 @@ from itertools import islice
 from ..data.prompts import path_of_prompts, read_prompts
 from ..data.text import read_documents
 from ..errors import Problem
-from ..evaluation.reading_notes import truncation_notes
+from ..evaluation.reading_notes import empty_notes, truncation_notes
 from ..objectives.logits import vocabularies_differ
 from ..tokenization.normalizers import distinguished_by_one, share_normalized_differently
 from ..tokenization.plain_text import count_spelled, spelled_note
-from ..tokenization.text_coverage import coverage
+from ..tokenization.text_coverage import Coverage, coverage
 from .models_part import StudentPart
 from .schema import DataPart
-from .sides import Models
+from .sides import Models, ModelSide
 from .stage_part import StagePart
-from .task_rows import TaskRows, text_of
+from .task_rows import BEGINNING, TaskRows, text_of
 
 _DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
 _UNKNOWN_AT_MOST = 0.05  # of the tokens of a text
@@ -29,36 +29,65 @@ def coverage_problems(
     """What the student's tokenizer cannot represent of texts, prompts and rows."""
     problems = []
     read = _beginnings(data)
-    if rows:
-        field = "data.rows" if data.task is None else "data.task"
-        texts = (text_of(row)[:_LETTERS_LOOKED_AT] for row in rows.train)
-        name = rows.task.name if rows.task else "the rows"
-        read[field] = name, islice(texts, _DOCUMENTS_LOOKED_AT)
+    for field, beginning in rows.beginnings.items() if rows else ():
+        texts = (text_of(row)[:_LETTERS_LOOKED_AT] for row in beginning.rows)
+        if beginning.rows:
+            read[field] = beginning.name, texts
     for field, (path, documents) in read.items():
         text = coverage(models.student.tokenizer, documents)
         if text.tokens == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
             problems.append((field, f"{message}; give another text or tokenizer"))
         elif text.unknown_share > _UNKNOWN_AT_MOST:
-            letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
             message = (
                 f"turns {text.unknown_share:.1%} of the tokens of {path} into unknown ones, and"
-                f" at most {_UNKNOWN_AT_MOST:.0%} may be"
-                f" ({text.letters_not_covered_count} letters are in no token: {letters}); learn"
-                " one from this text"
+                f" at most {_UNKNOWN_AT_MOST:.0%} may be ({_unknown(text)}); learn one from this"
+                " text"
             )
             problems.append(("student.tokenizer", message))
     return problems
 
 
+def _unknown(text: Coverage) -> str:
+    """What became unknown tokens: letters, or words whose letters are all known."""
+    if not text.letters_not_covered:
+        return f"as {', '.join(text.unknown_words)}, whose letters are known, but not as parts"
+    letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
+    return f"{text.letters_not_covered_count} letters are in no token: {letters}"
+
+
 def truncation_warnings(models: Models, data: DataPart, rows: TaskRows | None) -> list[str]:
-    """Rows of which the student reads the beginning alone, among some of them."""
-    if rows is None:
-        return []
-    some = rows.train[:_DOCUMENTS_LOOKED_AT]
-    name = "data.rows" if data.task is None else "data.task"
-    tokenizer = models.student.tokenizer
-    return truncation_notes(name, some, tokenizer, max_length=data.max_length)
+    """Rows of which a model reads the beginning alone, or of which it loses a text or word.
+
+    The first rows of each source are looked at.
+    """
+    found: list[str] = []
+    for field, beginning in rows.beginnings.items() if rows else ():
+        first = f", first {BEGINNING} rows" if len(beginning.rows) == BEGINNING else ""
+        name = f"{field} ({beginning.name}{first})"
+        tagged = rows is not None and rows.kind == "token"
+        for whose, side in _readers(models, data):
+            of = name if whose == "student" else f"{name}, in the tokens of the teacher"
+            found += empty_notes(of, beginning.rows, side.tokenizer, tagged=tagged)
+            found += truncation_notes(
+                of,
+                beginning.rows,
+                side.tokenizer,
+                max_length=data.max_length,
+                positions=side.shape.max_position_embeddings,
+                whose=f"the {whose}",
+            )
+    return found
+
+
+def _readers(models: Models, data: DataPart) -> list[tuple[str, ModelSide]]:
+    """The student, and a teacher that reads other tokens or fewer of them."""
+    readers, teacher = [("student", models.student)], models.teacher
+    if teacher is not None and (
+        models.two_vocabularies or teacher.shape.max_position_embeddings < data.max_length
+    ):
+        readers.append(("teacher", teacher))
+    return readers
 
 
 def spelled_warnings(models: Models, data: DataPart) -> list[str]:

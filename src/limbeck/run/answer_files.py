@@ -88,17 +88,35 @@ class Answerer(Protocol):
         ...
 
 
-def check_answers(output: Path | str, prompts: PromptLocation, temperature: float) -> None:
+def check_answers(
+    output: Path | str, prompts: PromptLocation, settings: GenerationSettings, rows: int | None
+) -> None:
     """Refuse what needs no model to be seen.
 
+    Args:
+        output: DIR/NAME of the files of answers.
+        prompts: Where the prompts are.
+        settings: Of generation.
+        rows: Prompts of each split at most, the first ones.
+
     Raises:
-        DataError: The answers would overwrite files that are there, or the temperature is none.
+        DataError: The answers would overwrite files that are there, a setting is none, or a row is
+            no prompt, or a conversation without a chat template.
     """
     if Path(output).absolute() == Path(path_of_prompts(prompts)).absolute():
         raise DataError(f"{output} is where the prompts are; give another place for the answers")
-    if problem := temperature_problem(temperature):
+    if problem := temperature_problem(settings.temperature):
         raise DataError(f"the temperature {problem}")
+    if settings.max_new_tokens < 1:
+        raise DataError(f"max_new_tokens is {settings.max_new_tokens}; give at least 1")
     check_free(Path(output))
+    for split in _splits(prompts):
+        for row in islice(read_prompts(prompts, split, answered=False), rows):
+            if row.conversation and not settings.chat_template:
+                raise DataError(
+                    f"{row.conversation.place} is a conversation, which is answered in a chat"
+                    " template; give --chat-template (`chat_template=True`)"
+                )
 
 
 def write_answers(
@@ -129,10 +147,10 @@ def write_answers(
         EvaluationError: The model answers nothing.
     """
     place = Path(output)
-    splits, content = _splits_and_content(prompts)
+    splits = _splits(prompts)
     identity = {
         **answerer.identity(),
-        "prompts": content,
+        "prompts": _content(prompts, splits),
         "generation": dict(facts),
         "seed": seed,
     }
@@ -175,17 +193,27 @@ def _tell_what_is_left_out(
         console.print(f"{said} has a letter", highlight=False, soft_wrap=True)
 
 
-def _splits_and_content(prompts: PromptLocation) -> tuple[list[str], str]:
-    """The splits that are answered, and a hash of all that they are read from."""
+def _splits(prompts: PromptLocation) -> list[str]:
+    """The splits that are answered.
+
+    Raises:
+        DataError: There is none.
+    """
     if (source := source_of_prompts(prompts)) is not None:
-        stored = stored_rows(source)
-        splits = [split for split in SPLITS if split in stored.splits]
-        return splits or [SPLITS[0]], content_of_prompts(prompts)  # whose reading says what lacks
+        stored = stored_rows(source).splits
+        return [split for split in SPLITS if split in stored] or [SPLITS[0]]  # whose reading raises
     place = Path(str(prompts))
     splits = [split for split in SPLITS if has_split(place, split)]
     if not splits:
         file_of_split(place, SPLITS[0])  # raises, and says what is there
-    return splits, checksum(*(file for s in splits for file in files_of_prompts(prompts, s)))
+    return splits
+
+
+def _content(prompts: PromptLocation, splits: Sequence[str]) -> str:
+    """A hash of all that splits are read from."""
+    if source_of_prompts(prompts) is not None:
+        return content_of_prompts(prompts)
+    return checksum(*(file for split in splits for file in files_of_prompts(prompts, split)))
 
 
 def _digest(identity: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from ..data.prompt_sources import TaskLocation
+from ..errors import ModelError
 from ..evaluation.askable import check_askable
 from ..evaluation.cost import SENTENCE_LENGTH
 from ..evaluation.reading_notes import reading_notes
@@ -16,6 +17,9 @@ from ..evaluation.settings import FinetuneSettings, SearchSettings
 from ..evaluation.task_files import is_generation_task, load_task
 from ..evaluation.tasks import Task, TaskKind, subsample
 from ..generation.ends import ends_notes
+from ..models.families.lookup import architecture_of
+from ..models.load import load_config
+from ..models.shapes import shape_of
 from ..recipe.schema import EvaluationPart
 from ..reports.finetuning import search_notes
 from ..reports.search_results import SearchResult
@@ -104,14 +108,24 @@ def task_notes(
         model: Its name.
         tokenizer: Of the model.
         tasks: That it is scored on.
-        max_length: Tokens of a row that it reads at most.
+        max_length: Tokens of a row at most, of as many as it can read.
     """
     notes = [note for task in tasks for note in scoring_notes(task)]
+    positions = _positions(model)
     for task in tasks:
-        notes += reading_notes(task, tokenizer, max_length=max_length)
+        notes += reading_notes(task, tokenizer, max_length=max_length, positions=positions)
     if any(task.kind is TaskKind.GENERATION for task in tasks):
         notes += ends_notes(tokenizer, model)
     return notes
+
+
+def _positions(model: str) -> int | None:
+    """The most tokens that a model can read; None of a type whose sizes are not known."""
+    try:
+        config = load_config(model)
+        return shape_of(config, architecture_of(config)).max_position_embeddings
+    except ModelError:
+        return None
 
 
 def _search_lines(task: str, found: SearchResult | None) -> list[str]:

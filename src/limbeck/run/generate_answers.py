@@ -55,17 +55,17 @@ def generate_answers(
         console: For the progress bar.
 
     Raises:
-        DataError: There are no prompts, or files of that name are there.
+        DataError: There are no prompts, files of that name are there, or a setting is none.
         EvaluationError: The model is no decoder, there is no room for a prompt, or it answers
             nothing.
     """
-    check_answers(output, prompts, temperature)
     settings = GenerationSettings(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         chat_template=chat_template,
         batch_size=batch_size,
     )
+    check_answers(output, prompts, settings, rows)
     console = console or Console(quiet=True)
     return write_answers(
         ModelAnswers(model, load_generator(model, console), settings),

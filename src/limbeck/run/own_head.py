@@ -10,7 +10,8 @@ from ..evaluation.tag_schemes import task_in_scheme_of
 from ..evaluation.task_files import load_task
 from ..evaluation.tasks import Task, TaskKind
 from ..models.task_heads import TaskHead, label_problem
-from ..recipe.task_rows import task_of_kind
+from ..recipe.row_forms import task_of_kind
+from .evaluate import task_notes
 from .task_answers import answers_of, columns_of, score_of_task, scored, task_side, with_labels_of
 
 
@@ -39,6 +40,22 @@ def own_head_scores(
         score = scored(answers, task, seed=0, began=began)
         found[task.name] = score_of_task(task, score, training_rows=0)
     return found
+
+
+def own_head_notes(model: str, tasks: Sequence[Task], *, max_length: int) -> list[str]:
+    """What a reader must know of labels, and of texts that the model cannot read exactly.
+
+    Args:
+        model: A folder or hub name.
+        tasks: That it is scored on with the head that it has.
+        max_length: Tokens of a row at most, of as many as it can read.
+
+    Raises:
+        EvaluationError: It has no head.
+    """
+    side = task_side(model)
+    read = [task_of_kind(task, side.head.kind if side.head else None) for task in tasks]
+    return task_notes(model, side.tokenizer, read, max_length=max_length)
 
 
 def task_of_head(

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import httpx2
@@ -106,7 +107,7 @@ def push(found: Pushed) -> Pushed:
             folder_path=found.folder,
             repo_type="model",
             commit_message="A model of limbeck",
-            allow_patterns=list(found.files),
+            allow_patterns=[escape(name) for name in found.files],  # a name may have brackets
         )
     except HfHubHTTPError as error:
         raise ServerError(_refused(found.repository, error)) from error

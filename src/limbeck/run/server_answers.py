@@ -5,9 +5,12 @@ Distillation, arXiv:1606.07947.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from concurrent.futures import TimeoutError as SilenceError
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from rich.console import Console
 
 from ..data.prompt_sources import PromptLocation
 from ..data.prompts import Prompt
-from ..errors import DataError, ServerError
+from ..errors import ServerError
 from ..evaluation.settings import GenerationSettings
 from ..teacher.servers.client import RequestRefusedError, ServerClient, served_model
 from ..teacher.servers.settings import ServerSettings
@@ -29,6 +32,7 @@ _TRIES = 2  # of a prompt, with the retries of each, while the server answers ot
 _NAMED = 5  # prompts that are left out
 # A server refuses a prompt so that is too long or has what its template does not know.
 _OF_THE_PROMPT = {400, 413, 422}
+_SILENCE = 60.0  # seconds
 _SEPARATOR = "\n"  # between prompt and answer, as for decoders that run here
 
 
@@ -64,39 +68,42 @@ def generate_server_answers(
         console: For the progress bar.
 
     Raises:
-        DataError: There are no prompts, or files of that name are there.
+        DataError: There are no prompts, files of that name are there, or a setting is none.
         ServerError: The server cannot be reached, lacks the model, or gave up; all that it
             answered is kept.
         EvaluationError: It answers nothing.
     """
-    check_answers(output, prompts, temperature)
     settings = GenerationSettings(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         chat_template=chat_template,
         separator=_SEPARATOR,
     )
-    with ServerClient(server) as client:
+    check_answers(output, prompts, settings, rows)
+    console = console or Console(quiet=True)
+    tell = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with ServerClient(server, tell=tell) as client:
         served_model(client)
         return write_answers(
-            ServerAnswers(client, settings, Path(output)),
+            ServerAnswers(client, settings, Path(output), tell),
             output,
             settings,
             facts=asdict(settings),
             prompts=prompts,
             rows=rows,
             seed=seed,
-            console=console or Console(quiet=True),
+            console=console,
         )
 
 
 @dataclass(frozen=True)
 class ServerAnswers:
-    """Answers of the model that a client has connections to."""
+    """Answers of the model that a client has connections to; ``tell`` is told that it is silent."""
 
     client: ServerClient
     settings: GenerationSettings
     output: Path
+    tell: Callable[[str], None]
     _good: list[Prompt] = field(default_factory=list, init=False)
 
     @property
@@ -170,13 +177,31 @@ class ServerAnswers:
         threads, most = self.client.threads, max(2, self.client.settings.concurrency)
         futures = {threads.submit(self._tried, asked[n], _seed(seed, n)): n for n in numbers}
         failed = 0  # one after another
-        for future in as_completed(futures):
+        for future in self._as_they_come(futures):
             found = None if future.cancelled() else future.result()
             failed = 0 if isinstance(found, Answer) else failed + 1
             if failed == most:
                 for other in futures:
                     other.cancel()
             yield futures[future], found
+
+    def _as_they_come(
+        self, futures: Collection[Future[Answer | ServerError]]
+    ) -> Iterator[Future[Answer | ServerError]]:
+        """The futures as they are done; while none is, it is told that the server is silent."""
+        left, told = {*futures}, self.client.settings
+        while left:
+            before = len(left)
+            with suppress(SilenceError):
+                for future in as_completed(left, timeout=_SILENCE):
+                    left.remove(future)
+                    yield future
+            if left and len(left) == before:
+                self.tell(
+                    f"{told.url} has answered nothing in {_SILENCE:g} seconds;"
+                    f" {min(before, told.concurrency)} requests wait, each attempt for"
+                    f" {told.timeout:g} seconds at most (--timeout)"
+                )
 
     def _see_that_it_answers(
         self,
@@ -208,6 +233,8 @@ class ServerAnswers:
                 f" {[*refused.values()][-1]}"
             )
         error = [*failed.values()][-1]
+        if not good and not self._good:
+            raise ServerError(f"the server gives no answer: {error}") from error
         raise ServerError(
             f"the server gave up after {len(good):,} answers: {error}. These are kept beside"
             f" {self.output}: run the same command to resume"
@@ -227,11 +254,6 @@ class ServerAnswers:
     def _answer(self, row: Prompt, seed: int) -> tuple[str, bool]:
         options = TextOptions(self.settings.max_new_tokens, self.settings.temperature)
         told = row.conversation
-        if told and not self.settings.chat_template:
-            raise DataError(
-                f"{told.place} is a conversation, which a server answers in its chat template; give"
-                " --chat-template"
-            )
         if not self.settings.chat_template:
             return completion(self.client, row.text + _SEPARATOR, options, seed=seed)
         asked = told.messages[:-1] if told else ({"role": "user", "content": row.text},)

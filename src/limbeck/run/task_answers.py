@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..activations import Needs
 from ..batch import UNLABELED
-from ..errors import EvaluationError
+from ..errors import EvaluationError, ModelError
 from ..evaluation.embeddings.scores import means_of
 from ..evaluation.finetune import SeedScore
 from ..evaluation.rankings import ranking_scores
@@ -25,7 +25,13 @@ from ..models.capture import capture
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_task_model
 from ..models.shapes import shape_of
-from ..models.task_heads import TaskHead, head_of, label_problem, no_head_of_task
+from ..models.task_heads import (
+    TaskHead,
+    head_of,
+    label_problem,
+    no_head_of_task,
+    padding_problem,
+)
 from ..recipe.sides import ModelSide
 from ..reports.task_results import Interval
 from ..system.device import choose_device
@@ -77,6 +83,8 @@ def task_side(name: str, labels: dict[str, str] | None = None) -> ModelSide:
         raise EvaluationError(no_head_of_task(name, config))
     head = head.renamed(labels or {})
     architecture, tokenizer = architecture_of(config), load_tokenizer(name)
+    if architecture.causal and (problem := padding_problem(head, config, tokenizer)):
+        raise ModelError(f"{name!r} {problem}")
     shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
     shape = replace(shape, labels=head.labels)
     return ModelSide(name, config, shape, architecture, tokenizer, head)

@@ -29,6 +29,7 @@ from ..recipe.task import compares_pairs, learns_labels_alone
 from ..recipe.vectors import teacher_prompt
 from ..tokenization.aligned import links_of
 from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
+from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap
 from ..training.stage import Stage
 
@@ -261,7 +262,10 @@ def task_batches(
     if theirs and setup.learns_vectors and setup.recipe.teacher:
         theirs = replace(theirs, prompt=teacher_prompt(setup.recipe.teacher))
     alike = theirs is None or (
-        not models.two_vocabularies and replace(theirs, tokenizer=mine.tokenizer) == mine
+        not models.two_vocabularies
+        and own_frame(theirs.tokenizer.backend_tokenizer)
+        == own_frame(mine.tokenizer.backend_tokenizer)
+        and replace(theirs, tokenizer=mine.tokenizer) == mine
     )
     return TaskBatches(
         table=rows.held_out if held_out else rows.train,

@@ -32,7 +32,7 @@ from ..models.weight_files import weight_files
 from ..recipe.sides import padding_problems
 from ..system.files import whole_folder
 from ..tokenization.folders import Trimmed, check_replaceable, trimmed_vocabulary, write_report
-from ..tokenization.post_processor import save_framed
+from ..tokenization.post_processor import save_framed, save_tokenizer
 from .card_facts import origins_of_model
 
 _ROWS, _TOKENS = 8, 32  # that are read to compare a model with what it was
@@ -110,7 +110,8 @@ def _write_model(
     files = weight_files(locate(name), download=True) or []
     write_fewer_tokens(files, before.of_tokens, kept, folder)
     _write_settings(name, config, _numbers(found), folder)
-    save_framed(found.tokenizer, folder)
+    save = save_tokenizer if chain_of(name) or head_of(config) else save_framed
+    save(found.tokenizer, folder)
     if chain_of(name):
         longest = shape_of(config, architecture).max_position_embeddings
         write_modules(sentence_vectors(name), _settings(name, longest), folder)

@@ -28,7 +28,8 @@ def round_layers(model: PreTrainedModel, rounding: Rounding | None) -> None:
     """Let all linear layers and embedding tables compute as in an exported file; in place.
 
     ``int8`` and ``int8_reduced`` are `onnx-int8`, with weights of 8 or 7 bits: a scale for each
-    output and each row of a table, and activations of 8 bits whose range is that of each text.
+    output and each row of a table, and activations of 8 bits whose range is that of each text,
+    with its padding.
     ``int4`` is `onnx-int4-weights`: weights of 4 bits in blocks of 32, head and table of 8 bits.
 
     Args:
@@ -82,7 +83,10 @@ def rounded_blocks(weight: Float[Tensor, "*rows width"], bits: int) -> Float[Ten
 
 
 def rounded_activations(x: Float[Tensor, "texts ..."]) -> tuple[Tensor, Tensor]:
-    """Each text as whole numbers of 8 bits around its zero, and its scale [texts, 1, ...]."""
+    """Each text as whole numbers of 8 bits around its zero, and its scale [texts, 1, ...].
+
+    Padding is in the range of its text, as it is in that of a batch that a file runs.
+    """
     fixed, rest = x.detach(), tuple(range(1, x.ndim))
     low = fixed.amin(rest, keepdim=True).clamp(max=0)
     high = fixed.amax(rest, keepdim=True).clamp(min=0)

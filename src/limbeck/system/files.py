@@ -75,18 +75,29 @@ def whole_file(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which replaces ``folder`` when the block ends without an error.
+def whole_folder(folder: Path, *, replaces: bool = True) -> Iterator[Path]:
+    """A folder to write into, which becomes ``folder`` when the block ends without an error.
 
-    The remains of a killed process have a name ending in ``.part``; the next call removes them.
+    The remains of a killed process have a name that only this function gives; the next call
+    removes them.
+
+    Args:
+        folder: Where it will be.
+        replaces: Whatever is there then is removed; False takes only the place of an empty folder.
+
+    Raises:
+        OSError: It cannot be written, or what is there must not be replaced.
     """
-    part = folder.with_name(folder.name + ".part")
+    part = folder.with_name(folder.name + ".limbeck.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
         give_usual_mode(*(file for file in part.rglob("*") if file.is_file()))
-        shutil.rmtree(folder, ignore_errors=True)
+        if replaces:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.exists():
+            folder.rmdir()  # fails where something has been put into it meanwhile
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -166,22 +166,13 @@ def _failed(tokenizer: PreTrainedTokenizerFast, messages: Messages, error: Excep
     )
 
 
-def before_words(
-    tokenizer: PreTrainedTokenizerFast, messages: Messages = (), *, tools: Any = ()
-) -> str:
+def before_words(tokenizer: PreTrainedTokenizerFast) -> str:
     """The text that the template puts before the message of a user.
-
-    Args:
-        tokenizer: Has the template.
-        messages: Those before it.
-        tools: Descriptions of tools.
 
     Raises:
         DataError: As for `rendered`, or the template drops the message.
     """
-    asked = [*messages, {"role": "user", "content": _SOMETHING}]
-    said = rendered(tokenizer, asked, generate=True, tools=tools)
-    before, found, _ = said.rpartition(_SOMETHING)
+    before, found, _ = as_said(tokenizer, _SOMETHING).rpartition(_SOMETHING)
     if not found:
         raise DataError(
             f"the chat template of {tokenizer.name_or_path!r} drops the message of the user; name"

@@ -23,6 +23,13 @@ class Frame(NamedTuple):
 def frame_of(tokenizer: PreTrainedTokenizerFast) -> Frame:
     """The tokenizer's own frame, or the usual frame of its kind where it has none.
 
+    It is around the text of a language model, also of one that gets a new head in `evaluation`. A
+    model that comes with the head of a task or makes vectors has learned its tokenizer's own frame,
+    or none: the rows of tasks and the texts of vectors are read in `own_frame` alone, by teacher
+    and student alike, whose tokenizers are saved as they are (`save_tokenizer`). Language models
+    are saved with this frame in their tokenizer (`save_framed`), so that what learns from such a
+    student reads the same.
+
     The sequence of a decoder has no special token at its end unless its tokenizer puts one there,
     because it is truncated and its text continues. Without any special token there is no frame,
     and token 0 separates documents.

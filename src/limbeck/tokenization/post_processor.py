@@ -1,7 +1,7 @@
 """The special tokens that a tokenizer puts around a text: the post-processor in its file.
 
-A tokenizer that puts nothing around a text gets the usual frame of its kind, so that training,
-evaluation and every user of the exported tokenizer frame a text in the same way.
+The tokenizer of a language model that puts nothing around a text gets the usual frame of its kind,
+so that training, evaluation and every user of the exported tokenizer frame a text in the same way.
 """
 
 import json
@@ -47,7 +47,7 @@ def put_frame(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer | None = No
 
 
 def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Save a tokenizer that puts its frame around a text wherever it is loaded.
+    """Save the tokenizer of a language model, with its frame wherever it is loaded.
 
     Args:
         tokenizer: The tokenizer, which is not changed.
@@ -55,9 +55,19 @@ def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """
     framed = deepcopy(tokenizer)
     put_frame(framed)
-    framed.save_pretrained(folder)
+    save_tokenizer(framed, folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save a tokenizer that puts the same around a text wherever it is loaded, or nothing.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: The folder of a model.
+    """
+    tokenizer.save_pretrained(folder)
     again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if own_frame(again.backend_tokenizer) == own_frame(framed.backend_tokenizer):
+    if own_frame(again.backend_tokenizer) == own_frame(tokenizer.backend_tokenizer):
         return
     # Some classes of transformers, e.g. that of Pythia, build another frame; this one does not.
     file = folder / "tokenizer_config.json"

@@ -9,7 +9,7 @@ from gguf import TokenType
 from transformers import PreTrainedTokenizerFast
 
 from ...errors import ExportError
-from ...tokenization.post_processor import own_frame, usual_frame
+from ...tokenization.post_processor import own_frame
 
 SPACE = "\u2581"  # what stands for a space in tokens
 
@@ -84,7 +84,7 @@ class Tokens:
 
     def frame(self) -> tuple[int | None, int | None]:
         """The special tokens before and after a text."""
-        ends = own_frame(self.tokenizer.backend_tokenizer) or usual_frame(self.tokenizer)
+        ends = own_frame(self.tokenizer.backend_tokenizer) or ((), ())
         if max(map(len, ends)) > 1:
             raise lacks("more than one special token before or after a text")
         first, last = (ids[0] if ids else None for ids in ends)

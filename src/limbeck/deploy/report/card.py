@@ -1,5 +1,7 @@
 """The model card of exported files: what each keeps, how it is run, and where it may be used."""
 
+from pathlib import Path
+
 from huggingface_hub import EvalResult
 
 from ...export.metadata import card_of, evaluation, licence_lines, metadata_of
@@ -39,7 +41,7 @@ def export_card(result: ExportResult) -> str:
     written = [one for one in result.candidates if one.file]
     libraries = [_LIBRARIES[FORMATS[one.format].engine] for one in written]
     default = FORMATS[result.default].engine if result.default else None
-    own = [one for one in result.origins if one.name.endswith(result.model)]  # no teachers
+    own = [one for one in result.origins if Path(one.name).name == result.model]  # no teachers
     metadata = metadata_of(
         result.model,
         result.origins,
@@ -48,6 +50,7 @@ def export_card(result: ExportResult) -> str:
         tags=[*dict.fromkeys(libraries), "limbeck"],
         datasets=[name for one in own for name in one.datasets],
         results=[found for one in written for found in _results(one)],
+        same_model=len(own) == len(result.origins),
     )
     lines = [
         f"# {result.model}",
@@ -56,8 +59,9 @@ def export_card(result: ExportResult) -> str:
         headline(result),
         "",
         *markdown_table(_table(result, written)),
-        f"Milliseconds are medians of {result.processor}. `export.md` and `export.html` have all"
-        " numbers, and those of the files that were not kept.",
+        *([f"Milliseconds are medians of {result.processor}."] if result.times else []),
+        "`export.md` and `export.html` have all numbers, and those of the files that were not"
+        " kept.",
         "",
         *_exactness(written),
         *(_usage(result) if written else []),
@@ -67,7 +71,10 @@ def export_card(result: ExportResult) -> str:
 
 
 def _results(one: Candidate) -> list[EvalResult]:
-    return [evaluation(x.task, x.metric, x.score.score, file=one.file) for x in one.scores]
+    return [
+        evaluation(found.task, found.metric, found.score.score, split=found.split, file=one.file)
+        for found in one.scores
+    ]
 
 
 def _table(result: ExportResult, written: list[Candidate]) -> Table:

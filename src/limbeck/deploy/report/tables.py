@@ -141,7 +141,7 @@ def _scores(result: ExportResult) -> Table:
 
 
 def _differences(candidates: Sequence[Candidate]) -> Table:
-    head = ["format", "largest", "mean", "agreement", "cosine", "bits a token (torch)"]
+    head = ["format", "largest", "mean", "agreement", "R²", "cosine", "bits a token (torch)"]
     head.append("a text alone or in a batch")
     rows = [
         [
@@ -149,7 +149,8 @@ def _differences(candidates: Sequence[Candidate]) -> Table:
             f"{one.difference.largest:.2g}",
             f"{one.difference.mean:.2g}",
             _percent(one.difference.agreement),
-            "" if one.difference.cosine is None else f"{one.difference.cosine:.5f}",
+            _five_digits(one.difference.r_squared),
+            _five_digits(one.difference.cosine),
             _bits(one.difference),
             f"{one.difference.alone:.2g}",
         ]
@@ -163,6 +164,10 @@ def _bits(difference: Difference) -> str:
         return ""
     exact, found = difference.bits
     return f"{found:.4f} ({exact:.4f})"
+
+
+def _five_digits(number: float | None) -> str:
+    return "" if number is None else f"{number:.5f}"
 
 
 def _percent(share: float | None) -> str:

@@ -5,24 +5,27 @@ Blog).
 """
 
 import email.utils
-import os
+import math
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, TypeVar
 
 import httpx2
 
 from ...errors import ServerError, first_line
+from .connections import Sockets, connections, proxy_hint
 from .settings import ServerSettings, settings_problems
 
 _BUSY = {408, 409, 425, 429, 500, 502, 503, 504}
 _FIRST_PAUSE, _LONGEST_PAUSE, _MOST_PATIENCE = 0.5, 30.0, 600.0  # seconds
 _QUOTED = 300  # letters of what a server says
+_SECONDS_BETWEEN_LINES = 30.0  # that say that requests are repeated
+
+Found = TypeVar("Found")
 
 
 class RequestRefusedError(ServerError):
@@ -38,6 +41,10 @@ class RequestRefusedError(ServerError):
         self.status, self.said = status, said
 
 
+class ServerCrashError(ServerError):
+    """The server answered with status 500 as often as it was asked."""
+
+
 class ServerClient:
     """Connections to one server, for any number of threads.
 
@@ -49,12 +56,19 @@ class ServerClient:
         received: Bytes of these answers.
     """
 
-    def __init__(self, settings: ServerSettings, *, through_proxies: bool = True) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        through_proxies: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             settings: As they were given.
             through_proxies: Requests go through the proxies that the environment names.
+            tell: Is told now and then that a request is repeated, and why.
 
         Raises:
             ServerError: The URL or the name of the key's variable is none; this is not set, or
@@ -68,7 +82,9 @@ class ServerClient:
         self._closing, self._counting = threading.Event(), threading.Lock()
         self._chance = random.Random()  # pauses decide nothing that is learned
         self.threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="server")
-        self._http = _connections(settings, through_proxies=through_proxies)
+        self._http = connections(settings, through_proxies=through_proxies)
+        self._sockets, self._tell, self._told_at = Sockets(), tell, -math.inf
+        self._has_answered = False  # with JSON, so that what is none is an accident
 
     def __enter__(self) -> "ServerClient":
         return self
@@ -79,14 +95,15 @@ class ServerClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give up what still runs, and close all connections."""
+        """Give up what still runs, also where a server hangs, and close all connections."""
         self._closing.set()
+        self._sockets.shut()
         self.threads.shutdown(cancel_futures=True)
         self._http.close()
 
     def get(self, path: str, *, retries: int | None = None) -> Any:
         """The JSON at a path; see `post`."""
-        return self._answer("GET", path, None, retries)
+        return self._answer("GET", path, None, retries, httpx2.Response.json)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON that the server answers.
@@ -95,30 +112,29 @@ class ServerClient:
             RequestRefusedError: It refuses the request.
             ServerError: It cannot be reached, or has failed as often as it may.
         """
-        return self._answer("POST", path, body, None)
+        return self._answer("POST", path, body, None, httpx2.Response.json)
 
     def command(self, path: str, body: dict[str, Any]) -> None:
         """Send what the server is to do, whose answer says nothing; errors as of `post`."""
-        self._told("POST", path, body, None)
+        self._answer("POST", path, body, None, lambda _: None)
 
-    def _answer(self, method: str, path: str, body: Any, retries: int | None) -> Any:
-        response = self._told(method, path, body, retries)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServerError(
-                f"{self.settings.base}{path} answers no JSON ({_said(response)}); give the address"
-                " of an OpenAI-compatible server"
-            ) from error
-
-    def _told(self, method: str, path: str, body: Any, retries: int | None) -> httpx2.Response:
-        """The answer of status 200, after as many attempts as it takes."""
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        retries: int | None,
+        read: Callable[[httpx2.Response], Found],
+    ) -> Found:
+        """What is read of the answer of status 200, after as many attempts as it takes."""
         retries = self.settings.max_retries if retries is None else retries
         where = f"{self.settings.base}{path}"
         for attempt in range(retries + 1):
-            least = 0.0
+            least, failure = 0.0, ServerError
             try:
                 response = self._response(method, path, body)
+            except httpx2.ConnectTimeout:
+                said = "cannot be reached (no connection in time)"
             except httpx2.TimeoutException:
                 said = f"gave no whole answer in {self.settings.timeout:g} seconds"
             except httpx2.DecodingError as error:
@@ -128,16 +144,51 @@ class ServerClient:
             else:
                 if response.status_code not in _BUSY:
                     self._check(response, where)
-                    return response
-                said = f"answers {response.status_code} ({_said(response)})"
-                least = _retry_after(response.headers.get("retry-after", ""))
+                    try:
+                        return self._read(response, read)
+                    except ValueError:
+                        said = f"gives an answer that is not whole: no JSON ({_said(response)})"
+                else:
+                    said = f"answers {response.status_code} ({_said(response)})"
+                    least = _retry_after(response.headers.get("retry-after", ""))
+                    failure = ServerCrashError if response.status_code == 500 else ServerError
             if attempt < retries:
+                self._say(f"{where} {said}; it is asked again ({attempt + 1} of {retries} times)")
                 self._pause(attempt, least)
         times = "once" if retries == 0 else f"{retries + 1} times"
-        raise ServerError(
+        raise failure(
             f"{where} {said}, asked {times}; see whether the server runs, and give `timeout` and"
-            f" `max_retries` that suit it{_proxy_hint(where)}"
+            f" `max_retries` that suit it{proxy_hint(where)}"
         )
+
+    def _read(self, response: httpx2.Response, read: Callable[[httpx2.Response], Found]) -> Found:
+        """What is read of an answer.
+
+        Raises:
+            ServerError: It is no JSON, and none has come of this address.
+            ValueError: It is no JSON, and others were.
+        """
+        try:
+            found = read(response)
+        except ValueError as error:
+            if self._has_answered:
+                raise
+            raise ServerError(
+                f"{response.request.url} answers no JSON ({_said(response)}); give the address of"
+                " an OpenAI-compatible server"
+            ) from error
+        self._has_answered = True
+        return found
+
+    def _say(self, message: str) -> None:
+        """Tell that a request is repeated, unless another was a moment ago."""
+        now = time.monotonic()
+        with self._counting:
+            is_due = now - self._told_at >= _SECONDS_BETWEEN_LINES
+            if self._tell is None or not is_due or self._closing.is_set():
+                return
+            self._told_at = now
+        self._tell(message)
 
     def _response(self, method: str, path: str, body: Any) -> httpx2.Response:
         """A whole answer, which may come for as long as `timeout`.
@@ -145,7 +196,8 @@ class ServerClient:
         httpx's own timeout is that of each read alone, and a byte now and then would renew it.
         """
         ends, content = time.monotonic() + self.settings.timeout, bytearray()
-        with self._http.stream(method, path, json=body) as response:
+        watched = {"trace": self._sockets.note}
+        with self._http.stream(method, path, json=body, extensions=watched) as response:
             for some in response.iter_raw():
                 content += some
                 if time.monotonic() > ends:
@@ -200,51 +252,6 @@ def served_model(client: ServerClient) -> dict[str, Any]:
         raise ServerError(f"{url} has {len(models)} models ({named}); say which (server.model)")
     client.model = name or next(iter(models))
     return models[client.model]
-
-
-def _key_header(settings: ServerSettings) -> dict[str, str]:
-    if settings.api_key_env is None:
-        return {}
-    key = os.environ.get(settings.api_key_env, "").strip()
-    about = f"the environment variable {settings.api_key_env} (server.api_key_env)"
-    if not key:
-        raise ServerError(f"{about} is not set; put the server's key into it")
-    if not key.isascii() or not key.isprintable():  # httpx would show it in its error
-        raise ServerError(
-            f"{about} holds line breaks or letters that are not ASCII; put the server's key into"
-            " it, and nothing else"
-        )
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _connections(settings: ServerSettings, *, through_proxies: bool) -> httpx2.Client:
-    headers = _key_header(settings)
-    try:
-        return httpx2.Client(
-            base_url=settings.base,
-            headers=headers,
-            timeout=settings.timeout,
-            limits=httpx2.Limits(max_connections=settings.concurrency),
-            trust_env=through_proxies,
-        )
-    except (httpx2.InvalidURL, ImportError, ValueError, OSError) as error:
-        raise ServerError(
-            f"{settings.url} cannot be asked: {first_line(error)}; correct the URL, or what the"
-            " environment says of proxies and certificates (ALL_PROXY, HTTP_PROXY, HTTPS_PROXY,"
-            " SSL_CERT_FILE), or let NO_PROXY name the server"
-        ) from error
-
-
-def _proxy_hint(address: str) -> str:
-    """That an address is asked through a proxy, which may be what fails."""
-    parts = urlsplit(address)
-    proxies = getproxies()
-    if not {parts.scheme, "all"} & {*proxies} or proxy_bypass(parts.netloc):
-        return ""
-    return (
-        f". It is asked through the proxy of the environment: let NO_PROXY name {parts.hostname}"
-        " where that is not wanted"
-    )
 
 
 def _said(response: httpx2.Response) -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ...errors import ServerError
 from ...token_ids import TokenIds
-from .client import RequestRefusedError, ServerClient, served_model
+from .client import RequestRefusedError, ServerClient, ServerCrashError, served_model
 from .log_probabilities import SERVERS, Places, TopTokens, read_places, top_tokens
 
 _TEXT = (
@@ -71,10 +71,9 @@ def probe_server(
     for number, text in enumerate((sample, *texts)):
         try:
             places = read_places(client, text, top_k)
-        except ServerError as error:
-            # It was reached before, so this may be an answer to what it does not know.
-            hint = "" if number or SERVERS in str(error) else f". {SERVERS}"
-            raise ServerError(f"{error}{hint}") from error
+        except ServerCrashError as error:
+            # It has listed its model, so this may be an answer to what it does not know.
+            raise ServerError(f"{error}{'' if number else f'. {SERVERS}'}") from error
         top_tokens(places, top_k, ids, client.settings.url)
         checked |= _same_tokens(client, tokenizer, places)
         _check_tokenization(client, tokenizer, str(tokenizer.decode(text)))

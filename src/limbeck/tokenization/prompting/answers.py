@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
@@ -32,6 +32,7 @@ from ..chat import (
 from ..plain_text import disguised
 
 Span = tuple[int, int]
+Said = TypeVar("Said")
 _MARK = "limbeck0x"
 
 
@@ -86,16 +87,32 @@ class ChatTemplate:
             DataError: The template fails for it, drops a message, or writes its last answer so
                 that it cannot be found.
         """
+        return self._taken(conversation, self._rendered)
+
+    def asked(self, conversation: Conversation) -> str:
+        """The text of a conversation up to the place where its last answer is generated.
+
+        Raises:
+            DataError: The template fails for it.
+        """
+        return self._taken(conversation, self._asked)
+
+    def _taken(self, conversation: Conversation, said: Callable[[Conversation], Said]) -> Said:
+        """What is said of a conversation, whose calls have their arguments as the template can."""
         try:
-            return self._rendered(conversation)
+            return said(conversation)
         except DataError as error:
             # A few templates put the arguments of calls into the text as they are.
             if any(message.get("tool_calls") for message in conversation.messages):
                 texts = tuple(map(with_text_arguments, conversation.messages))
                 with suppress(DataError):
-                    return self._rendered(replace(conversation, messages=texts))
+                    return said(replace(conversation, messages=texts))
             where = f"{conversation.place}: " if conversation.place else ""
             raise DataError(f"{where}{error}") from error
+
+    def _asked(self, conversation: Conversation) -> str:
+        found, _ = self._readable(conversation)
+        return rendered(self.tokenizer, found.messages[:-1], generate=True, tools=found.tools)
 
     def _rendered(self, conversation: Conversation) -> RenderedConversation:
         found, as_text = self._readable(conversation)

@@ -24,7 +24,7 @@ class EncodedPrompt(NamedTuple):
     """A prompt that leaves room for its response, and the whole response.
 
     Attributes:
-        prompt: Without its beginning if it was too long.
+        prompt: Without its beginning if it was too long; of a conversation, as `shortened` says.
         response: With its end.
         learned: True at the tokens of the prompt that are learned.
         shortened: Whether the prompt was too long.

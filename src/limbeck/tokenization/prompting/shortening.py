@@ -4,17 +4,17 @@ A message is shortened within its own turn, so that nobody's words stand in the 
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 from ...data.chats import Conversation
 from ...errors import DataError
-from ..plain_text import plain_tokenizer
+from ..plain_text import marked, plain_tokenizer
 from .answers import ChatTemplate
 from .conversations import TokenizedConversation, tokenize_conversations
 
 _ASKS = ("tool", "user")  # their messages may lose their beginning, and no answer does
-_LEAST_KEPT = 64  # tokens of a shortened message, as long as older messages can be dropped
+_PART_KEPT = 16  # a shortened message keeps this part of the room, while others can be dropped
 
 
 def shortened(
@@ -36,31 +36,35 @@ def shortened(
         DataError: What has to be kept leaves no room for anything else.
     """
     later = _later_beginnings(conversation)
-    fits = bisect_left(later, True, key=lambda one: _excess(_tokenized(template, one), room) <= 0)
-    if fits < len(later):
-        return _tokenized(template, later[fits])
-    last = later[-1] if later else conversation
-    for last in _with_fewer_answers(last):
-        tokens = _tokenized(template, last)
-        for roles in (_ASKS[:1], _ASKS):
-            if found := _fitted(template, last, tokens, roles, least=_LEAST_KEPT, room=room):
-                return found
-    if found := _fitted(template, last, tokens, _ASKS, least=1, room=room):
+    fits = bisect_left(later, True, key=lambda one: _size(template, one) <= room)
+    if fits < len(later) and (found := _fitted(template, later[fits], (), least=1, room=room)):
         return found
-    asked = sum(_lengths(template, last, _numbers(last, _ASKS)))
+    least = room // _PART_KEPT
+    some = _with_fewer_answers(later[-1] if later else conversation)
+    fits = bisect_left(some, True, key=lambda one: _least_size(template, one, least) <= room)
+    for one in some[fits:]:
+        for roles in (_ASKS[:1], _ASKS):
+            if found := _fitted(template, one, roles, least=least, room=room):
+                return found
+    if found := _fitted(template, some[-1], _ASKS, least=1, room=room):
+        return found
     raise DataError(
-        f"{conversation.place}: template, system and tools take {len(tokens.prompt.ids) - asked}"
-        f" tokens, and a prompt may have {room}; make `max_length` larger, or `max_new_tokens`"
-        " smaller"
+        f"{conversation.place}: template, system and tools take"
+        f" {_least_size(template, some[-1], 0)} tokens, and a prompt may have {room}; make"
+        " `max_length` larger, or `max_new_tokens` smaller"
     )
 
 
-def _tokenized(template: ChatTemplate, conversation: Conversation) -> TokenizedConversation:
-    return tokenize_conversations(template, [conversation])[0]
+def _size(template: ChatTemplate, conversation: Conversation) -> int:
+    """Tokens of the prompt."""
+    text = marked(template.tokenizer, template.asked(conversation))
+    return len(plain_tokenizer(template.tokenizer).encode(text, add_special_tokens=False).ids)
 
 
-def _excess(tokens: TokenizedConversation, room: int) -> int:
-    return len(tokens.prompt.ids) - room
+def _least_size(template: ChatTemplate, conversation: Conversation, least: int) -> int:
+    """Tokens of the prompt, about, whose messages have been shortened to so many tokens each."""
+    lengths = _lengths(template, conversation, _numbers(conversation, _ASKS))
+    return _size(template, conversation) - sum(max(0, length - least) for length in lengths)
 
 
 def _later_beginnings(conversation: Conversation) -> list[Conversation]:
@@ -71,14 +75,12 @@ def _later_beginnings(conversation: Conversation) -> list[Conversation]:
     return [_without(conversation, first, number) for number in asked]
 
 
-def _with_fewer_answers(conversation: Conversation) -> Iterator[Conversation]:
+def _with_fewer_answers(conversation: Conversation) -> list[Conversation]:
     """The conversation; then without its oldest answers to the question, until the last is left."""
-    yield conversation
     behind = _first(conversation) + 1
     roles = [message["role"] for message in conversation.messages]
     answers = [n for n, role in enumerate(roles) if role == "assistant" and n >= behind]
-    for number in answers[1:]:
-        yield _without(conversation, behind, number)
+    return [conversation, *(_without(conversation, behind, number) for number in answers[1:])]
 
 
 def _first(conversation: Conversation) -> int:
@@ -100,20 +102,22 @@ def _without(conversation: Conversation, start: int, stop: int) -> Conversation:
 def _fitted(
     template: ChatTemplate,
     conversation: Conversation,
-    tokens: TokenizedConversation,
     roles: Collection[str],
     *,
     least: int,
     room: int,
 ) -> TokenizedConversation | None:
     """The conversation with shorter messages of some roles, so that it fits; None if it cannot."""
-    while (excess := _excess(tokens, room)) > 0:
-        # Of the letters around it, a shorter text may have other tokens: it is measured again.
+    while True:
+        # Beside other letters a text may have other tokens, so it is measured each time.
+        if (excess := _size(template, conversation) - room) <= 0:
+            [tokens] = tokenize_conversations(template, [conversation])
+            if (excess := len(tokens.prompt.ids) - room) <= 0:
+                return tokens
         shorter = _with_shorter(template, conversation, roles, least=least, excess=excess)
         if shorter is None:
             return None
-        conversation, tokens = shorter, _tokenized(template, shorter)
-    return tokens
+        conversation = shorter
 
 
 def _with_shorter(
@@ -124,7 +128,7 @@ def _with_shorter(
     least: int,
     excess: int,
 ) -> Conversation | None:
-    """The conversation with so many tokens less, which its longest messages lose at their beginning.
+    """The conversation without so many tokens, which the longest messages lose at their beginning.
 
     None where these would be left with fewer than ``least`` tokens.
     """
