@@ -189,7 +189,8 @@ def _sections(
 ) -> list[Section]:
     head = has_vocabulary_head(answers.teacher, architecture=teacher.architecture) is not False
     task = head_of(teacher.config)
-    scored = evaluation_section(answers)
+    positions = teacher.shape.max_position_embeddings
+    scored = evaluation_section(answers, length=length, positions=positions)
     stages = stages_section(
         answers,
         length=length,

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from ...data.prompts import are_conversations
+from ...evaluation.settings import GenerationSettings
 from .answers import Answers, parse_location
 
 _OF_DECODERS = 16  # sequences in a step
@@ -135,14 +136,24 @@ def _of_rows(answers: Answers, *, gives_numbers: bool) -> Section:
     return Section("stages", why, [{"preset": answers.kind, **stage}])
 
 
-def evaluation_section(answers: Answers) -> Section | None:
-    """The task that is scored; a recipe that learns a task is scored on it in any case."""
+def evaluation_section(answers: Answers, *, length: int, positions: int) -> Section | None:
+    """The task that is scored; a recipe that learns a task is scored on it in any case.
+
+    Args:
+        answers: What the user has and wants.
+        length: Tokens of a sequence.
+        positions: Tokens that the teacher reads at most.
+    """
     if answers.kind not in ("student", "decoder") or not answers.task:
         return None
     why = ["Student and teacher are fine-tuned on it alike, with three seeds."]
     if answers.kind == "decoder":
         why = ["Student and teacher answer its prompts."]
-    return Section("evaluation", why, {"tasks": [parse_location(answers.task)]})
+    value: dict[str, Any] = {"tasks": [parse_location(answers.task)]}
+    if answers.kind == "decoder" and 2 * GenerationSettings.max_new_tokens > positions:
+        value["generation"] = {"max_new_tokens": length // 2}
+        why.append("Answers are as long as the responses that are learned, to leave room.")
+    return Section("evaluation", why, value)
 
 
 def _one_or_many(places: tuple[str, ...]) -> Any:
