@@ -67,7 +67,7 @@ def write_cache(
     console = console or Console(quiet=True)
     if setup.recipe.teacher is None or setup.recipe.teacher.server is None:
         return _write(setup, folder, kind, accelerator, console, None)
-    with proven_server(setup, kind.tokens) as (client, probe):
+    with proven_server(setup, kind.tokens, console) as (client, probe):
         say_probe(probe, client, console)
         setup = with_server_facts(setup, model=client.model, top_k=kind.tokens)
         size = _write(setup, folder, kind, accelerator, console, client)

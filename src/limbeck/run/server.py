@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,9 @@ def required_server(setup: Setup) -> ServerSettings:
 
 
 @contextmanager
-def proven_server(setup: Setup, top_k: int) -> Iterator[tuple[ServerClient, Probe]]:
+def proven_server(
+    setup: Setup, top_k: int, console: Console
+) -> Iterator[tuple[ServerClient, Probe]]:
     """Connections to the teacher's server, once a few requests have shown that it suits the recipe.
 
     Raises:
@@ -50,7 +53,8 @@ def proven_server(setup: Setup, top_k: int) -> Iterator[tuple[ServerClient, Prob
     """
     taught = [n for n, stage in enumerate(setup.stages) if stage.teacher_needs().predictions]
     batches = (stage_batches(setup, number).batch(0) for number in taught)
-    with ServerClient(required_server(setup)) as client:
+    tell = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with ServerClient(required_server(setup), tell=tell) as client:
         probe = probe_server(
             client,
             setup.models.required_teacher().tokenizer,
@@ -90,7 +94,7 @@ def server_teacher(
             learned from.
     """
     top_k = required_server(setup).top_k
-    with proven_server(setup, top_k) as (client, probe):
+    with proven_server(setup, top_k, console) as (client, probe):
         say_probe(probe, client, console)
         _check_served(client, folder / _SIGNALS / _SERVED, write=accelerator.is_main_process)
         writer = accelerator.process_index
