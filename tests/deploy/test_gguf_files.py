@@ -22,6 +22,7 @@ from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.weight_headers import check_weights
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.post_processor import put_frame
 
 WIDE = {"hidden": 64, "intermediate_size": 96}
 
@@ -199,6 +200,8 @@ def test_tokenizers_that_limbeck_learns():
     """Of bytes they are known to llama.cpp, where its converter knows hashes of vocabularies."""
     text = make_text(200)
     learned = learn_tokenizer(text, blank_tokenizer("bytes", lowercase=False), vocab_size=300)
+    assert vocabulary_of(learned, 300).flags["add_bos_token"] is False
+    put_frame(learned)  # as it is exported beside a language model
     found = vocabulary_of(learned, 300)
     assert (found.model, found.pre) == ("gpt2", "gpt-2")
     assert found.flags == {"add_bos_token": True, "add_eos_token": False}
