@@ -39,6 +39,8 @@ def problems(raw, part, value):
         ),
         (("data", "text"), 3, "data.text.0", "Input should be a dictionary (given: 3)"),
         (("data", "text"), [{"path": 3}], "data.text.0.path", "should be a valid string"),
+        (("student", "list[int]"), 3, "student.list[int]", "unknown key"),
+        (("student", "str"), 3, "student.str", "unknown key"),
         (("stages", 0, "max_stepss"), 3, "stages.0.max_stepss", "did you mean 'max_steps'?"),
     ],
 )

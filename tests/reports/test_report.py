@@ -9,7 +9,7 @@ from conftest import make_batch, make_model, make_text, make_tokenizer
 from results import NOTHING
 
 from limbeck.batch import Tokens
-from limbeck.errors import EvaluationError
+from limbeck.errors import ModelError
 from limbeck.evaluation.agreement import dropped_mass, top_agreement
 from limbeck.evaluation.bits_per_byte import masked_bits_per_byte, predicted_bytes
 from limbeck.evaluation.cost import measure_cost, model_size
@@ -149,7 +149,7 @@ def test_the_cost_of_a_folder(teacher_folder):
 def test_a_cost_that_cannot_be_measured_says_why(tmp_path, teacher_folder):
     (tmp_path / "config.json").write_text((teacher_folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(EvaluationError, match="could not be measured"):
+    with pytest.raises(ModelError, match="model.safetensors"):
         measure_cost(str(tmp_path))
 
 

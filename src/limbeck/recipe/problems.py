@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import Problem, nearest
 
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _SHOULD = "Input should be "
 # Steps of a path that pydantic adds where a field takes several types.
 _TYPES = {"str", "int", "float", "bool", "none", "list", "dict", "tuple", "any"}
@@ -29,6 +30,8 @@ def problems_of(
         steps = [str(step) for step in item["loc"]]
         # Of a choice of types pydantic names the type too, as list[int]: no place of the data.
         is_type = ["[" in step or step in types for step in steps]
+        if item["type"] in (*_UNKNOWN, "missing"):
+            is_type[-1] = False  # a key, whatever it is called
         path = (*place, *(step for step, no in zip(steps, is_type, strict=True) if not no))
         if True in is_type:
             choices.append(((*place, *steps[: is_type.index(True)]), path))
@@ -47,7 +50,7 @@ class _Said(NamedTuple):
 
 
 def _said(item: Mapping[str, Any], model: type[BaseModel], path: tuple[str, ...]) -> _Said:
-    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if item["type"] in _UNKNOWN:
         return _Said(f"unknown key{nearest(path[-1], _known_keys(model, path[:-1]))}", "")
     if item["type"] == "missing":
         return _Said("is missing", "")
