@@ -169,7 +169,7 @@ def test_an_unknown_architecture_is_described_in_the_recipe(raw_recipe, tokenize
 def test_a_folder_with_another_run_is_refused(raw_recipe, tmp_path):
     distill(raw_recipe, tmp_path / "run")
     other = {**raw_recipe, "seed": 1}
-    with pytest.raises(RecipeError, match="another recipe .different: seed.; use another folder"):
+    with pytest.raises(RecipeError, match="different: seed: 0 before, 1 now.; use another"):
         distill(other, tmp_path / "run")
 
 
