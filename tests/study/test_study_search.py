@@ -5,6 +5,7 @@ import math
 
 import pytest
 import yaml
+from conftest import make_text
 
 from limbeck.errors import DivergedError, RecipeError, TrainingError
 from limbeck.reports.comparison import as_html, as_markdown
@@ -185,7 +186,7 @@ def test_equal_scores_are_decided_by_the_loss():
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({RATE: []}, f"search.{RATE}: List should have at least 1 item"),
+        ({RATE: []}, f"search.{RATE}: has 0 entries; give 1 or more"),
         ({RATE: 1e-3}, "should be a valid list"),
         ({RATE: [1e-3, 0.001]}, "names 0.001 twice"),
         ({"evaluation.seeds": [1, 2]}, "all arms must be measured in the same way"),
@@ -235,7 +236,7 @@ def test_fields_that_change_the_loss_that_decides(text_raw):
 
 
 def test_held_out_rows_without_labels_leave_it_to_the_loss(raw, tmp_path):
-    rows = [json.dumps({"text": f"the old house {n}"}) for n in range(40)]
+    rows = [json.dumps({"text": text}) for text in make_text(40, seed=11)]
     (tmp_path / "more.train.jsonl").write_text("\n".join(rows), encoding="utf-8")
     raw["recipe"]["data"]["rows"] = [str(tmp_path / "more")]
     _, (run, *_) = prepare_study(raw)
