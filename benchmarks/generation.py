@@ -154,7 +154,9 @@ def vllm_seconds(
     for name, length in (("student alone", given.max_new_tokens), ("weights and a token", 1)):
         began = time.perf_counter()
         options = DecodingOptions(length, 1.0)
-        text.generate(student, prompts, options, vocabulary=TokenIds.given(tokens), eos_token_id=[])
+        ids = TokenIds.given(tokens)
+        begun = text.begin(student, prompts, options, vocabulary=ids, eos_token_id=[])
+        text.finish(student, begun)
         found[name] = time.perf_counter() - began
     return found
 

@@ -50,8 +50,10 @@ def options(temperature=0.0, seed=0, length=12):
     return DecodingOptions(length, temperature, seed=seed)
 
 
-def generated(text, student, prompts=PROMPTS, **given):
-    return text.generate(student, prompts, options(**given), vocabulary=TOKENS, eos_token_id=ENDS)
+def generated(text, student, prompts=PROMPTS, *, vocabulary=TOKENS, ends=ENDS, **given):
+    asked = options(**given)
+    begun = text.begin(student, prompts, asked, vocabulary=vocabulary, eos_token_id=ends)
+    return text.finish(student, begun)
 
 
 def test_greedy_text_is_that_of_the_students_weights_of_now(tmp_path):
@@ -116,7 +118,7 @@ def test_a_server_that_is_wrong_is_refused(tmp_path, wrong, longest, said):
         text_of(decoder(0), tmp_path, wrong=wrong, longest=longest) as (text, _),
         pytest.raises(ServerError, match=said),
     ):
-        text.generate(decoder(1), PROMPTS, options(), vocabulary=TOKENS, eos_token_id=(63,))
+        generated(text, decoder(1), ends=(63,))
 
 
 def test_weights_that_are_no_longer_taken_are_found_out(tmp_path):
@@ -133,4 +135,4 @@ def test_many_tokens_without_a_meaning_are_refused(tmp_path):
         text_of(student, tmp_path) as (text, _),
         pytest.raises(ServerError, match="839 tokens that its tokenizer has not"),
     ):
-        text.generate(student, PROMPTS, options(), vocabulary=TokenIds(61), eos_token_id=ENDS)
+        generated(text, student, vocabulary=TokenIds(61))

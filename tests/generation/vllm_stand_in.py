@@ -6,14 +6,18 @@ STAND_IN in the environment may name what it does wrong.
 """
 
 import argparse
-import json
 import os
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
+
+sys.path.append(str(Path(__file__).parents[2] / "examples"))
+
+from logprob_server import Handler
 
 WRONG = {
     "ignores": "takes no weights, without a word",
@@ -35,9 +39,9 @@ class Server(ThreadingHTTPServer):
         self.loaded, self.texts = [], 0
 
     def answer(self, path, body):
-        """The status and the JSON for a request; None for a body without anything."""
+        """The status and the JSON for a request."""
         if path == "/health":
-            return 200, None
+            return 200, {}
         if path == "/v1/models":
             return 200, {"data": [{"id": self.name, "max_model_len": self.longest}]}
         if path == "/reset_prefix_cache":
@@ -91,32 +95,6 @@ class Server(ThreadingHTTPServer):
             if token in body["stop_token_ids"]:
                 break
         return ids[len(body["prompt"]) :], logs
-
-
-class Handler(BaseHTTPRequestHandler):
-    """JSON in and out; connections stay open."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        """Answer a request without a body."""
-        self.reply({})
-
-    def do_POST(self):
-        """Answer a request."""
-        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def reply(self, body):
-        """Send what the server answers."""
-        status, answer = self.server.answer(self.path, body)
-        content = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Print nothing for each request."""
 
 
 def main():

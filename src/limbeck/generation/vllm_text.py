@@ -61,21 +61,6 @@ class VllmText:
         self._client, self._folder = client, folder
         self._batches = 0
 
-    def generate(
-        self,
-        student: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        options: DecodingOptions,
-        *,
-        vocabulary: TokenIds,
-        eos_token_id: Collection[int],
-    ) -> Generated:
-        """Responses of the student with its weights of now; see `begin` and `finish`."""
-        begun = self.begin(
-            student, prompts, options, vocabulary=vocabulary, eos_token_id=eos_token_id
-        )
-        return self.finish(student, begun)
-
     def begin(
         self,
         student: PreTrainedModel,
