@@ -89,7 +89,9 @@ def compared(raw, folder, number, act) -> str:
 printed: list[str] = []
 
 
-def test_workers_give_the_report_and_the_students_of_one_process(raw, tmp_path):
+def test_workers_give_the_report_and_the_students_of_one_process(raw, tmp_path, monkeypatch):
+    # These trainings may all end between two looks of half a second.
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LOOKS", 0.02)
     raw = short({**raw, "seeds": 2})
     alone = compare(raw, tmp_path / "alone")
     reports = []
