@@ -1,10 +1,12 @@
 """Tiny real tokenizers, models and texts, made in the process: no network, no downloads."""
 
 import copy
+import gc
 import json
 import os
 from pathlib import Path
 
+gc.disable()  # until all is imported, nothing of which is ever collected
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # a second thread only slows models of this size down
@@ -19,6 +21,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 from accelerate import Accelerator
 from jaxtyping import install_import_hook
 from safetensors.torch import load_file
@@ -65,6 +68,9 @@ from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
 
+gc.freeze()
+gc.enable()
+
 # `make test-llama-cpp` compiles llama.cpp, and `make test-executorch` makes ExecuTorch files, which
 # take minutes each.
 _SLOW_EXTRAS = {
@@ -73,6 +79,21 @@ _SLOW_EXTRAS = {
     "executorch": "test_executorch_files.py",
 }
 collect_ignore = [f"deploy/{file}" for name, file in _SLOW_EXTRAS.items() if not find_spec(name)]
+
+
+def pytest_configure(config):
+    """The imports are there, and nothing is computed: pytest-xdist's own process runs no test."""
+    if sys.platform == "linux" and config.getoption("dist", "no") == "no":
+        warm.start()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    warm.stop()
+
 
 WORDS = (
     "the a red old house garden river stone letter evening morning friend answered walked looked"
@@ -301,6 +322,12 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def warm_python(monkeypatch):
+    """What starts Python processes starts forks, which share the imports of the tests."""
+    monkeypatch.setattr(sys, "executable", warm.PYTHON)
+
+
+@pytest.fixture
 def raw_recipe(teacher_folder, text_file) -> dict:
     return {
         "teacher": str(teacher_folder),
@@ -427,7 +454,7 @@ def alike(folder: Path, other: Path) -> None:
 def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str, str]]:
     """The start of a command that runs several processes like torchrun, and its environment.
 
-    The processes share their imports; torchrun itself is the launcher of one test.
+    The processes share their imports with the tests; torchrun itself is the launcher of one test.
     """
     environment = {
         **os.environ,
@@ -436,7 +463,7 @@ def launcher(processes: int, *, fsdp: bool = False) -> tuple[list[str], dict[str
         "FSDP_VERSION": "2",
     }
     script = str(Path(__file__).parent / "forked.py")
-    return [sys.executable, script, str(processes)], environment
+    return [warm.PYTHON, script, str(processes)], environment
 
 
 TOKENS = 300

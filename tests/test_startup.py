@@ -86,7 +86,7 @@ def test_an_impossible_objective(tmp_path):
 @pytest.mark.parametrize(
     ("arm", "named"),
     [
-        ("{stages.0.preset: minilmv3}", "arms.other (student): stages.0.preset"),
+        ("{stages.0.preset: minilmv3}", "arms.other: stages.0.preset"),
         ("{stages.0.objectives: {labels: {wieght: 2}}}", "did you mean 'weight'"),
         ("{evaluation.seeds: 1}", "sets 'evaluation.seeds'"),
     ],

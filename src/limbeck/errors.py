@@ -33,6 +33,10 @@ class ObjectiveError(LimbeckError):
     """An objective cannot be computed with the options or activations that it was given."""
 
 
+class GenerationError(LimbeckError):
+    """Text cannot be generated with the models, prompts or options that were given."""
+
+
 class TrainingError(LimbeckError):
     """Training had to stop; the checkpoints that were saved before are complete."""
 

@@ -3,10 +3,13 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from conftest import make_model, make_text
 
 from limbeck.cli.main import main
+from limbeck.evaluation.embeddings.encode import load_text_encoder
+from limbeck.evaluation.embeddings.scores import similarity_scores
 
 TEXTS = make_text(24, seed=9)
 
@@ -61,6 +64,25 @@ def test_every_task_is_scored_and_saved(monkeypatch, capsys, teacher_folder, fil
     run(monkeypatch, capsys, teacher_folder, *tasks[:2], "-o", files / "out")
     again = json.loads((files / "out" / "evaluation.json").read_text())["embeddings"]
     assert sorted(one["kind"] for one in again) == ["bitext", "retrieval", "similarity"]
+
+
+def test_as_many_tokens_are_read_as_are_wanted(monkeypatch, capsys, teacher_folder, files):
+    found = []
+    for length in (4, 60, None):
+        encoder = load_text_encoder(str(teacher_folder), max_length=length, precision="float32")
+        vectors = [encoder.encode(texts) for texts in (TEXTS[:12], TEXTS[12:])]
+        labels = np.array([n % 5 for n in range(12)], dtype=float)
+        expected = similarity_scores(*vectors, labels)["spearman"].score
+        options = ["--precision", "float32", "--json"]
+        options += ["--max-length", length] if length else []
+        code, out, _ = run(
+            monkeypatch, capsys, teacher_folder, "--similarity", files / "own", *options
+        )
+        assert code == 0
+        [scored] = json.loads(out.splitlines()[-1])["embeddings"]
+        assert scored["scores"]["spearman"]["score"] == pytest.approx(expected)
+        found.append(expected)
+    assert found[0] != found[1] == found[2]
 
 
 def test_documents_by_another_model(monkeypatch, capsys, teacher_folder, files, tokenizer):

@@ -60,9 +60,9 @@ def vectors(tmp_path_factory):
 @pytest.mark.parametrize("form", [FLOAT32, OPENVINO])
 def test_a_task_with_the_own_head(monkeypatch, capsys, classifier, form):
     model, files, task = classifier
-    options = ["--task", task, "--own-head", "--threads", 1]
+    options = ["--task", task, "--own-head"]
     whole, _ = run(monkeypatch, capsys, model, *options)
-    found, said = run(monkeypatch, capsys, files, *options, "--format", form)
+    found, said = run(monkeypatch, capsys, files, *options, "--threads", 1, "--format", form)
     assert found["labels"]["mean"] == whole["labels"]["mean"] == 1
     assert found["labels"]["test_rows"] == 40
     assert "labels" in said

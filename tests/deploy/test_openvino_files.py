@@ -31,6 +31,7 @@ from limbeck.deploy.openvino_files.graphs import (
 from limbeck.deploy.settings import ExportSettings
 from limbeck.deploy.source import Source, load_source
 from limbeck.errors import ExportError, MissingExtraError
+from limbeck.system.int8_range import int8_range
 
 BOTH = ExportSettings(formats=(OPENVINO, OPENVINO_INT8), keep=0.0, timed=False, threads=1)
 
@@ -111,7 +112,8 @@ def test_other_kinds(tmp_path, family, task, kind):
     check_files(model, tmp_path / "files", int8)
     half, small = result.candidates
     assert half.difference.agreement > 0.98 and small.difference.agreement > 0.9
-    assert (small.exact_on == "any processor") == (kind == "causal")
+    anywhere = kind == "causal" or int8_range().reduced  # weights in 8 bits alone; or 7 of them
+    assert (small.exact_on == "any processor") == anywhere
     loaded = ExportedModel(tmp_path / "files", format=OPENVINO, threads=1)
     words = make_text(1)[0].split()[:5]
     given = {"token": words, "sequence": (" ".join(words), "river")}.get(kind, " ".join(words))

@@ -52,6 +52,7 @@ def test_size_without_a_clock_is_that_of_the_body(family, tmp_path):
     assert size["megabytes"] == (tmp_path / "model.safetensors").stat().st_size / 1e6
 
 
+@pytest.mark.usefixtures("warm_python")
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
 def test_decoders_write_and_encoders_do_not(family, tmp_path):
     make_model(family).save_pretrained(tmp_path)
@@ -60,11 +61,13 @@ def test_decoders_write_and_encoders_do_not(family, tmp_path):
     assert found is None or found > 0
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_a_decoder_without_a_head_generates_nothing(tmp_path):
     make_model("llama").base_model.save_pretrained(tmp_path)
     assert quick(tmp_path).cpu_ms_per_written_piece is None
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_a_cost_is_whole_and_goes_through_json(teacher_folder):
     cost = quick(teacher_folder, batches=(1, 3), lengths=(8, 16, 81))
     assert [(x.batch, x.length) for x in cost.latencies] == [
@@ -82,6 +85,7 @@ def test_a_cost_is_whole_and_goes_through_json(teacher_folder):
     assert Cost(**{**read, "latencies": tuple(Latency(**x) for x in read["latencies"])}) == cost
 
 
+@pytest.mark.usefixtures("warm_python")
 @pytest.mark.parametrize(("asked", "read"), [(20, 20), (1000, 80)])
 def test_a_sentence_may_have_more_or_fewer_tokens(teacher_folder, asked, read):
     cost = quick(teacher_folder, batches=(1,), lengths=(8,), sentence=asked)
@@ -123,6 +127,7 @@ def test_the_longest_text_can_be_read_and_no_longer_one_is_tried(family):
     assert longest == 80 or architecture.positions_after_padding
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_a_process_that_fails_says_why(teacher_folder, tmp_path):
     (tmp_path / "config.json").write_bytes((teacher_folder / "config.json").read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"no weights")

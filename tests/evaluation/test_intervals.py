@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_where_rows_do_nothing_it_is_the_paired_t_interval():
     assert found.mean == pytest.approx(mine.mean() - theirs.mean())
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert found.p == pytest.approx(plain.pvalue, rel=1e-6) and found.seeds == 4
+
+
+def test_one_score_for_all_seeds_is_as_uncertain_as_one_score():
+    """A task that is scored once beside several fine-tunings: copies say nothing more."""
+    one = redrawn([0.8], rows=20, counted=True)
+    four = redrawn([0.8] * 4, rows=20, counted=True)
+    copied = {"toy": replace(four["toy"], repeated=True)}
+    known, same, many = (difference(some, some) for some in (one, copied, four))
+    assert (same.low, same.high) == pytest.approx((known.low, known.high))
+    assert many.high - many.low < 0.6 * (same.high - same.low)
 
 
 def test_of_one_seed_it_is_the_t_interval_of_the_rows():

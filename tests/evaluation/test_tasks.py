@@ -112,7 +112,14 @@ def test_one_task_is_learned_and_another_scored(tmp_path):
     task = load_task(str(tmp_path / "sib200_en>sib200_ru"))
     assert (task.name, task.headline) == ("sib200_en_to_sib200_ru", "accuracy")
     assert [row.text for row in (*task.train, *task.test)] == ["a", "b", "в"]
-    for wrong in (f"{location}>", f"{location}>sib200_ru"):
+    elsewhere = load_task(f"{tmp_path / 'sib200_en'}>{location}")
+    assert (elsewhere.name, elsewhere.train, elsewhere.test) == (task.name, task.train, task.test)
+    for wrong in (
+        f"{location}>",
+        f"{location}>sib200_ru",
+        f">{location}",
+        f"{location}>{location}",
+    ):
         with pytest.raises(DataError, match="names one task; give two"):
             load_task(wrong)
     with pytest.raises(DataError, match="neither .*sib200_de.dev"):

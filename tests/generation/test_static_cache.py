@@ -69,7 +69,7 @@ def test_places_that_are_forgotten_and_moved_are_those_of_a_growing_cache(family
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3_text", "qwen3_5_text"])
 def test_layers_that_do_not_keep_all_keys_are_refused(family):
-    with pytest.raises(ModelError, match="only where every layer keeps all keys and values"):
+    with pytest.raises(ModelError, match="whose layers all keep all keys and values"):
         Reader(make_model(family), 200)
 
 

@@ -1,19 +1,32 @@
 """Objectives as the loss of a loop of one's own: the same sums as the house's own loop."""
 
+import warnings
+from copy import deepcopy
+
 import pytest
 import torch
 from conftest import make_model
+from peft import LoraConfig, get_peft_model
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from limbeck.batch import Batch
 from limbeck.errors import ObjectiveError
 from limbeck.models.capture import capture
 from limbeck.models.families.lookup import architecture_of
 from limbeck.objectives import (
+    AttentionScores,
+    ClassLogits,
     DistillationLoss,
+    Embeddings,
     HiddenStates,
     Labels,
     Logits,
+    MeanHiddenStates,
+    Qkv,
+    Ramp,
     Relations,
+    SentenceVectors,
     tokens_of,
 )
 from limbeck.objectives.contract import joint_needs
@@ -135,6 +148,123 @@ def test_inputs_that_are_not_read_or_missing(models):
         assert states(inputs).item() > 0
     else:
         assert loss(inputs).item() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"labels": torch.tensor([0, 1, 2])}, r"`labels` have the shape \(3,\), .* leave them out"),
+        ({"labels": torch.tensor([[0], [1], [2]])}, r"`labels` have the shape \(3, 1\)"),
+        ({"attention_mask": torch.ones(1, 10)}, r"`attention_mask` have the shape \(1, 10\), and"),
+        ({"token_type_ids": torch.zeros(3, 9)}, r"`token_type_ids` have the shape \(3, 9\)"),
+        ({"input_ids": torch.arange(5, 15)}, r"`input_ids` have the shape \(10,\); give \(rows, t"),
+        ({"input_ids": [[5, 6]]}, r"`input_ids` is a list; give a tensor, \(rows, tokens\)"),
+    ],
+)
+@pytest.mark.parametrize("causal", [True, False])
+def test_inputs_have_one_number_for_each_token(given, said, causal):
+    with pytest.raises(ObjectiveError, match=said):
+        tokens_of({**inputs_of(), **given}, causal=causal)
+
+
+def test_labels_of_as_many_texts_as_tokens_are_not_taken_for_tokens():
+    inputs = {**inputs_of(10, 10), "labels": torch.zeros(10, dtype=torch.long)}
+    with pytest.raises(ObjectiveError, match="labels of whole texts are not read"):
+        tokens_of(inputs, causal=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_in_16_bits_learn_by_maps_in_float32(models, dtype):
+    """The maps to another width, too, as in float32."""
+    objectives = {
+        "states": HiddenStates(layers="uniform"),
+        "mean": MeanHiddenStates(),
+        "embeddings": Embeddings(),
+        "qkv": Qkv(),
+        "scores": AttentionScores(),
+        "logits": Logits(),
+    }
+    exact = DistillationLoss(*models, objectives)(inputs_of())
+    student, teacher = (deepcopy(model).to(dtype) for model in models)
+    for mine, theirs in ((student, teacher), (student, models[1]), (models[0], teacher)):
+        loss = DistillationLoss(mine, theirs, objectives)
+        found = loss(inputs_of())
+        assert found.dtype == torch.float32
+        assert found.item() == pytest.approx(exact.item(), rel=0.02)
+        found.backward()
+        assert all(p.grad.abs().sum() > 0 for p in loss.parameters() if p.requires_grad)
+
+
+def test_what_changes_over_the_training_follows_its_progress(models):
+    plain = DistillationLoss(*models, {"a": Logits(temperature=3.0)}, weights={"a": 0.5})
+    ramps = {"a": Logits(temperature=Ramp(4.0, 2.0))}
+    loss = DistillationLoss(*models, ramps, weights={"a": Ramp(1.0, 0.0)})
+    assert loss(inputs_of(), progress=0.5).item() == pytest.approx(plain(inputs_of()).item())
+    assert loss(inputs_of(), progress=1.0).item() == 0.0
+    with pytest.raises(ObjectiveError, match=r"a changes over the training .* give `progress`"):
+        loss(inputs_of())
+    weighted = DistillationLoss(*models, {"a": Logits()}, weights={"a": Ramp(1.0, 0.0)})
+    with pytest.raises(ObjectiveError, match="a changes over the training"):
+        weighted.totals(inputs_of())
+
+
+def test_objectives_of_whole_texts_are_of_recipes(models):
+    for objective in (ClassLogits(), SentenceVectors()):
+        with pytest.raises(ObjectiveError, match="a is of classes or vectors of whole texts"):
+            DistillationLoss(*models, {"a": objective})
+
+
+def test_a_student_of_parts_of_its_teacher(models):
+    """Layers that are the teacher's own would be frozen with it, without a word."""
+    student, teacher = deepcopy(models[1]), models[1]
+    parts = architecture_of(student.config).layers
+    layers = student.base_model.get_submodule(parts)
+    layers[0] = teacher.base_model.get_submodule(parts)[0]
+    with pytest.raises(ObjectiveError, match=r"parameters of the student \(.*\) are the teacher's"):
+        DistillationLoss(student, teacher, {"a": Logits()})
+    with pytest.raises(ObjectiveError, match="are the teacher's own"):
+        DistillationLoss(teacher, teacher, {"a": Logits()})
+    layers[0].requires_grad_(False)
+    assert DistillationLoss(student, teacher, {"a": Logits()})(inputs_of()).item() >= 0
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # asked by peft
+def test_adapters_learn_in_the_model_that_is_inside():
+    student, teacher = (make_model("llama", layers=2, seed=seed) for seed in (1, 2))
+    adapted = get_peft_model(student, LoraConfig(target_modules=["q_proj", "down_proj"], r=4))
+    with pytest.raises(
+        ObjectiveError, match=r"the student is a PeftModel, .* `get_base_model\(\)`"
+    ):
+        DistillationLoss(adapted, teacher, {"a": Logits()})
+    DistillationLoss(adapted.get_base_model(), teacher, {"a": Logits()})(inputs_of()).backward()
+    learned = [p.grad for name, p in adapted.named_parameters() if "lora_B" in name]
+    assert len(learned) == 4 and all(grad.abs().sum() > 0 for grad in learned)
+
+
+def test_several_processes_whose_gradients_nothing_averages(models, tmp_path, monkeypatch):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.student = models[0]
+            self.loss = DistillationLoss(*models, {"a": Logits()})
+
+        def forward(self, inputs):
+            return self.loss(inputs)
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/s", rank=0, world_size=1)
+    try:
+        both = Both()
+        wrapped = DistributedDataParallel(both, find_unused_parameters=True)
+        monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+        with pytest.warns(UserWarning, match="not called inside DistributedDataParallel"):
+            both.loss(inputs_of())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            wrapped(inputs_of()).backward()
+            with torch.no_grad():
+                both.loss(inputs_of())
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize(

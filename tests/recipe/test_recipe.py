@@ -8,7 +8,7 @@ from conftest import make_model, make_tokenizer
 from limbeck.errors import RecipeError
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.parse import parse_recipe
-from limbeck.recipe.read import dump_recipe, read_recipe
+from limbeck.recipe.read import dump_recipe, keys_of, read_recipe
 from limbeck.recipe.schema import Recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -189,6 +189,37 @@ def test_overrides_reach_any_field(tmp_path, raw_recipe):
     ):
         with pytest.raises(RecipeError, match=named):
             read_recipe(file, [wrong])
+
+
+def test_a_recipe_is_an_object_a_mapping_or_a_file(tmp_path, raw_recipe):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(raw_recipe))
+    expected = prepare(raw_recipe).recipe
+    for given in (file, str(file), raw_recipe, Recipe.model_validate(raw_recipe)):
+        assert prepare(keys_of(given)).recipe == expected
+    with pytest.raises(RecipeError, match="the recipe is a list; give a mapping, a `Recipe`, or"):
+        keys_of([raw_recipe])
+    with pytest.raises(RecipeError, match="cannot read the recipe nowhere.yaml"):
+        keys_of("nowhere.yaml")
+
+
+def test_paths_of_a_mapping_may_be_objects(raw_recipe):
+    paths = {"teacher": Path(raw_recipe["teacher"])}
+    paths["data"] = raw_recipe["data"] | {"text": (Path(raw_recipe["data"]["text"]),)}
+    assert prepare(keys_of(raw_recipe | paths)).recipe == prepare(raw_recipe).recipe
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"rank": 2, "lora_alpha": 4}, "lora_alpha: is for `kind: lora`"),
+        ({"kind": "lora", "rank": 2, "whiten": False}, "whiten: is for `kind: factorize`"),
+    ],
+)
+def test_options_of_the_other_kind_of_low_rank_layers(raw_recipe, given, field):
+    raw_recipe["student"]["low_rank"] = given
+    with pytest.raises(RecipeError, match=f"student.low_rank.{field}"):
+        prepare(raw_recipe)
 
 
 def test_files_that_are_no_recipes(tmp_path):

@@ -46,7 +46,6 @@ def test_scored_rows_that_are_learned_are_counted_once(task_recipe, task_files, 
         (tmp_path / f"mine.{split}.jsonl").write_text(text, encoding="utf-8")
     task = str(tmp_path / "mine")
     raw |= {"data": {**raw["data"], "task": task}}
-    raw["evaluation"] = {**raw["evaluation"], "tasks": [task]}
     with (tmp_path / "mine.dev.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({**scored, "text": "nothing like it"}) + "\n")
     [said] = [said for said in prepare(raw).warnings if "scored rows" in said]
@@ -77,6 +76,35 @@ def test_a_teacher_that_gives_a_number_for_a_task_of_classes(task_recipe, task_f
 def test_a_teacher_without_a_head(task_recipe, teacher_folder):
     raw = {**task_recipe("labels"), "teacher": str(teacher_folder)}
     assert "limbeck finetune" in problems(raw)["stages.0.objectives.class_logits"]
+
+
+def test_a_task_that_is_learned_is_not_scored_twice_under_one_name(task_recipe, task_files):
+    raw = task_recipe("labels")
+    raw["evaluation"] = {**raw["evaluation"], "tasks": [str(task_files / "labels")]}
+    said = problems(raw)
+    assert said.keys() == {"evaluation.tasks.0"} and "'labels'" in said["evaluation.tasks.0"]
+    raw["evaluation"] = {**raw["evaluation"], "tasks": [f"{task_files}/labels>labels"]}
+    assert "names one task" in problems(raw)["evaluation.tasks.0"]
+    other = {"path": str(task_files / "labels"), "task_name": "again"}
+    raw["evaluation"] = {**raw["evaluation"], "tasks": [other]}
+    assert problems(raw) == {}
+
+
+@pytest.mark.parametrize("padding", [None, 0])
+def test_a_decoder_finds_the_end_of_a_text_by_the_padding_of_its_tokenizer(
+    task_recipe, tmp_path, padding
+):
+    """Else its head would learn from whatever stands at the end of the longest text."""
+    raw = task_recipe("labels", family="gpt2")
+    folder = Path(raw["teacher"])
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert written["pad_token_id"] not in (None, 0)
+    (folder / "config.json").write_text(json.dumps({**written, "pad_token_id": padding}))
+    raw |= {"teacher": None, "student": str(folder)}
+    raw["stages"][0]["objectives"] = {"class_labels": {}}
+    said = problems(raw)
+    assert said.keys() == {"student.model"}
+    assert f"set pad_token_id to {written['pad_token_id']}" in said["student.model"]
 
 
 def test_several_classes_for_a_text_are_not_learned(task_recipe):

@@ -34,6 +34,14 @@ def test_long_cells_are_broken_between_words(monkeypatch):
     assert set(long.split()) <= set(text.getvalue().split())
 
 
+def test_a_heading_may_be_wider_than_its_table(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=text, width=80))
+    heading = "Answers that changed, by the class that torch gives [limbeck]"
+    terminal.print_table(heading, [["class", "onnx"], ["negative", "2"]])
+    assert text.getvalue().splitlines()[0] == heading
+
+
 def test_one_that_cannot_fit_is_folded_and_loses_nothing(monkeypatch):
     text = io.StringIO()
     monkeypatch.setattr(terminal, "console", Console(file=text, width=20))

@@ -5,11 +5,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 from conftest import make_model, same_run
 from safetensors.torch import load_file
@@ -30,7 +30,7 @@ distill(yaml.safe_load(open(sys.argv[1])), sys.argv[2])
 def command(recipe: dict, folder: Path, before: str = "") -> list[str]:
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    return [sys.executable, "-c", before + CODE, str(file), str(folder)]
+    return [warm.PYTHON, "-c", before + CODE, str(file), str(folder)]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 from conftest import alike
 
@@ -24,7 +25,8 @@ STAND_INS = {
 
 @pytest.fixture
 def environment(tmp_path):
-    for name, text in STAND_INS.items():
+    torchrun = f'#!/bin/sh\nexec {warm.PYTHON} -m torch.distributed.run "$@"\n'
+    for name, text in (STAND_INS | {"torchrun": torchrun}).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     with socket.socket() as free:

@@ -8,7 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import FAMILIES, HEADS, LABELS, losses, resumed_and_cached
+from conftest import (
+    FAMILIES,
+    HEADS,
+    LABELS,
+    losses,
+    make_tokenizer,
+    resumed_and_cached,
+)
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -25,8 +32,9 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_config, load_task_model
 from limbeck.models.task_heads import TaskHead, head_of
 from limbeck.recipe.check import check, prepare
-from limbeck.run.batches import stage_held_out
+from limbeck.run.batches import stage_batches, stage_held_out
 from limbeck.run.cache import write_cache
+from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
@@ -149,6 +157,29 @@ def test_a_student_with_a_vocabulary_of_its_own(task_recipe, vocabulary, tmp_pat
         raw["student"] = {**raw["student"], "tokenizer": vocabulary}
         distill(raw, tmp_path / task)
         assert all(0 < value < math.inf for value in values(tmp_path / task))
+
+
+@pytest.mark.parametrize("task", ["labels", "tags"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "llama"])
+def test_the_head_is_copied_beside_other_tokens_too(family, task, task_recipe, tmp_path):
+    raw = task_recipe(task, family)
+    tokens = make_tokenizer(vocabulary=95, padding_id=ARCHITECTURES[family].padding_id or 3)
+    if ARCHITECTURES[family].causal:
+        tokens.eos_token = "[SEP]"
+    tokens.save_pretrained(tmp_path / "tokens")
+    raw["student"] = {
+        "tokenizer": str(tmp_path / "tokens"),
+        "embedding_init": "mean",
+        "init_from_teacher": {"layers": "first"},
+    }
+    setup = prepare(raw)
+    student, teacher = build_models(setup, Accelerator(cpu=True))
+    copied = dict(teacher.model.named_parameters())
+    table = student.get_input_embeddings().weight
+    assert len(table) < len(teacher.model.get_input_embeddings().weight)
+    for name, weight in student.named_parameters():
+        if weight is not table:
+            torch.testing.assert_close(weight, copied[name].float(), msg=name)
 
 
 def test_a_cache_of_tags_is_of_the_words_that_both_read(task_recipe, vocabulary, tmp_path):
@@ -304,3 +335,20 @@ def test_a_prompt_stands_before_the_first_text_of_a_pair(tokenizer):
     before = len(prompted.ids) - len(plain.ids)
     assert before > 0 and prompted.ids[before:][second] == plain.ids[second]
     assert [span for span in prompted.spans if span] == [span for span in plain.spans if span]
+
+
+@pytest.mark.parametrize("task", ["labels", "tags"])
+def test_a_plan_counts_what_a_classifier_says_once_for_each_text(task, task_recipe, tmp_path):
+    raw = task_recipe(task)
+    raw["stages"] = [{"objectives": {"class_logits": {}}, "max_steps": 4, "batch_size": 8}]
+    setup = prepare(raw)
+    size = write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
+    expected = cache_size(setup, Kind())
+    of_each = len(HEADS[task].labels) * 4
+    texts, tokens = 4 * 8, 4 * 8 * raw["data"]["max_length"]
+    assert expected.total == of_each * (texts if task == "labels" else tokens)
+    read = [stage_batches(setup, 0).batch(step).teacher for step in range(4)]
+    read += [batch.teacher for batch in stage_held_out(setup, 0)]
+    real = sum(int(tokens.mask.sum()) for tokens in read)
+    assert size.bytes_a_token == pytest.approx(size.total / real)
+    assert task == "tags" or size.total < 4 * expected.total  # with the held-out texts

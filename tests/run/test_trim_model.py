@@ -8,6 +8,7 @@ import torch
 from conftest import FAMILIES, HEADS, make_model, make_text, make_tokenizer, with_task_head
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from tokenizers import processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -139,6 +140,8 @@ def test_a_classifier_keeps_its_head(text, tmp_path):
         with torch.inference_mode():
             said.append(found(input_ids=given["input_ids"]).logits)
         assert tuple(found.config.id2label.values()) == HEADS["labels"].labels
+    card = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: text-classification" in card
     torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)
 
 
@@ -194,3 +197,21 @@ def test_what_cannot_be_trimmed_is_said(teacher_folder, text, tmp_path, monkeypa
     with pytest.raises(StudentError, match="answers otherwise"):
         trim_model(str(teacher_folder), [text], tmp_path / "out", vocab_size=KEPT)
     assert not list(tmp_path.glob("out*")) and issubclass(StudentError, LimbeckError)
+
+
+def test_a_tokenizer_that_puts_nothing_around_a_text_stays_so(text, tmp_path):
+    """As GPT-2's and Qwen's: the weights have not learned the token that limbeck's students get."""
+    tokenizer = make_tokenizer("byte_bpe")
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.eos_token = tokenizer.bos_token = "[SEP]"
+    model = make_model("gpt2", vocabulary=len(tokenizer))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "whole")
+    trim_model(str(tmp_path / "whole"), [text], tmp_path / "small", fraction=1.0)
+    before, after = (AutoTokenizer.from_pretrained(tmp_path / n) for n in ("whole", "small"))
+    assert len(after) < len(before)
+    for line in make_text(40)[:5]:
+        read = [one.convert_ids_to_tokens(one(line)["input_ids"]) for one in (before, after)]
+        assert read[0] == read[1] and "[SEP]" not in read[1]
+    card = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: text-generation" in card

@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+import warm
 from conftest import TOKENS
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -31,7 +31,7 @@ def program(tmp_path):
     """An executable that takes the arguments of vLLM."""
     file = tmp_path / "bin" / "vllm"
     file.parent.mkdir()
-    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
+    file.write_text(f'#!/bin/sh\nexec "{warm.PYTHON}" "{STAND_IN}" "$@"\n')
     file.chmod(0o755)
     return file
 

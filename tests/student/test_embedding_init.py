@@ -1,6 +1,7 @@
 import pytest
 import torch
 from conftest import make_model, make_text, make_tokenizer
+from tokenizers.decoders import ByteLevel
 
 from limbeck.errors import StudentError
 from limbeck.student.embedding_init import (
@@ -113,3 +114,25 @@ def test_a_decoder_keeps_what_begins_and_ends_a_text():
     rows = mean_of_teacher_tokens(table, teacher, student)
     for role in ("bos_token_id", "eos_token_id"):
         assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])
+
+
+def test_bytes_and_special_tokens_of_both_keep_their_row():
+    """Half of a letter, a space alone and what begins a turn are in no spelling."""
+    blank = blank_tokenizer("bytes", lowercase=False)
+    texts = make_text(200)
+    teacher, student = (learn_tokenizer(texts, blank, vocab_size=n) for n in (300, 330))
+    for tokenizer in (teacher, student):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher), 12)
+    rows = mean_of_teacher_tokens(table, teacher, student)
+    theirs, mine = teacher.get_vocab(), student.get_vocab()
+    shared = theirs.keys() & mine.keys()
+    assert {"<|turn|>", "Ġ", "Ð"} <= shared and len(shared) > 256
+    for name in shared:
+        assert torch.equal(rows[mine[name]], table[theirs[name]]), name
+    half = [name for name in mine.keys() - shared if "\ufffd" in ByteLevel().decode([name])]
+    assert len(half) > 5
+    for name in half:  # as merges make it of letters that stand for bytes
+        tokens = [token.id for token in teacher.backend_tokenizer.model.tokenize(name)]
+        torch.testing.assert_close(rows[mine[name]], table[tokens].mean(0))

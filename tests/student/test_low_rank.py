@@ -131,6 +131,50 @@ def test_layers_by_the_ends_of_their_paths():
         factorize_layers(model, chosen_layers(model, architecture, "feed_forward"), Rank(number=16))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "none of them is given; give one of the three"),
+        ({"number": 4, "energy": 0.5}, "number, energy is given; give one of the three"),
+        ({"number": 0}, "the rank is 0; give a whole number from 1 on"),
+        ({"energy": 0.0}, "the energy of a rank is 0.0; give more than 0, at most 1"),
+        ({"parameter_ratio": 2.0}, "the parameter_ratio of a rank is 2.0"),
+        ({"energy": float("nan")}, "the energy of a rank is nan"),
+    ],
+)
+def test_ranks_that_mean_nothing_are_refused(given, said):
+    with pytest.raises(StudentError, match=said):
+        Rank(**given)
+
+
+def test_layers_that_there_are_not():
+    model = make_model("llama")
+    with pytest.raises(StudentError, match="'ffn' is no group of layers; give feed_forward, att"):
+        chosen_layers(model, ARCHITECTURES["llama"], "ffn")
+    with pytest.raises(StudentError, match="no layer is named that could be low-rank"):
+        factorize_layers(model, [], Rank(number=2))
+
+
+def test_layers_that_became_low_rank_at_different_times_are_all_saved(tmp_path):
+    model, batch = make_model("llama", hidden=48).eval(), make_batch()
+    for which, rank in (("feed_forward", 8), ("attention", 6)):
+        factorize_layers(model, chosen_layers(model, ARCHITECTURES["llama"], which), Rank(rank))
+    model.save_pretrained(tmp_path)
+    assert len(low_rank_ranks(model.config)) == 7 * 3
+    again = whole_class(ARCHITECTURES["llama"]).from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(logits(again, batch), logits(model, batch))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "bert"])
+def test_low_rank_layers_have_the_precision_of_the_model(family):
+    model, batch = make_model(family, hidden=48).eval().bfloat16(), make_batch()
+    factorize_layers(model, chosen_layers(model, ARCHITECTURES[family], "all"), Rank(number=8))
+    before = logits(model, batch)
+    merge_factors(model, ARCHITECTURES[family])
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(logits(model, batch), before, rtol=0.1, atol=0.05)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_low_rank_folder_loads_again_and_is_smaller(family, tmp_path):
     kind = whole_class(ARCHITECTURES[family])

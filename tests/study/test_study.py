@@ -113,7 +113,7 @@ def test_problems_of_the_study_itself(raw, change, message):
             {"stages.0.preset": "minilmv2", "stages.0.max_steps": 5},
             "reads 320 tokens and the control",
         ),
-        ({"stages.0.preset": "minilm3"}, "arms.X (two): stages.0.preset"),
+        ({"stages.0.preset": "minilm3"}, "arms.X: stages.0.preset"),
         ({"stages.3.preset": "minilmv2"}, "no place 'stages.3.preset'"),
         (
             {"evaluation.seeds": 1},
@@ -124,6 +124,18 @@ def test_problems_of_the_study_itself(raw, change, message):
 def test_problems_of_arms_are_named(raw, arm, message):
     raw["arms"]["X"] = arm
     assert message in problems_of(raw)
+
+
+def test_a_problem_that_many_trainings_share_is_said_once(raw):
+    raw["recipe"]["teacher"] = "./missing"
+    text = problems_of(raw)
+    assert "the study has 1 problem:\n  every arm: teacher.model: the model folder" in text
+
+
+def test_problems_of_students_are_named(raw):
+    raw["students"]["two"] = {**raw["students"]["two"], "student.num_attention_heads": 5}
+    text = problems_of(raw)
+    assert "students.two: student.num_attention_heads" in text and "arms." not in text
 
 
 def test_names_that_would_leave_the_folder(raw):

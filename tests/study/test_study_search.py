@@ -222,7 +222,7 @@ def test_an_arm_that_sets_a_searched_field(raw):
 def test_a_problem_of_every_value_is_said_once(raw):
     raw["recipe"]["student"]["hidden_size"] = 15
     text = problems_of(raw)
-    assert text.count("arms.soft (student): student") == 1 and " with stages" not in text
+    assert text.count("every arm: student.num_attention_heads") == 1 and " with stages" not in text
 
 
 def test_fields_that_change_the_loss_that_decides(text_raw):

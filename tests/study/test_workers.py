@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import warm
 import yaml
 from conftest import make_model
 from rich.console import Console
@@ -27,6 +27,7 @@ from limbeck.study.workers import default_processes, visible_gpus, worker_enviro
 from limbeck.system.locks import claim
 from limbeck.teacher.live import LiveTeacher
 
+pytestmark = pytest.mark.usefixtures("warm_python")
 SECONDS = 900  # a machine that is busy starts processes slowly
 
 
@@ -168,10 +169,10 @@ def test_an_arm_that_fails_ends_all_and_its_error_is_told(raw, tmp_path):
 def test_workers_end_with_the_process_that_started_them(raw, tmp_path):
     file, folder = tmp_path / "study.yaml", tmp_path / "study"
     file.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    command = [sys.executable, "-m", "limbeck", "compare", str(file), "-o", str(folder)]
+    command = [warm.PYTHON, "-m", "limbeck", "compare", str(file), "-o", str(folder)]
     with subprocess.Popen([*command, "--num-processes", "2"], stdout=subprocess.DEVNULL) as parent:
         until(lambda: begun(folder, 1))
-        mine = psutil.Process(parent.pid).children()
+        mine = psutil.Process(warm.fork_of(parent.pid)).children()
         assert len(mine) == 2
         parent.kill()
     _, alive = psutil.wait_procs(mine, timeout=SECONDS)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from conftest import make_text, make_tokenizer
+from conftest import make_model, make_text, make_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -14,7 +14,7 @@ from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.text_coverage import coverage
 from limbeck.tokenization.trim import count_tokens, trimmed_tokenizer
-from limbeck.tokenization.vocabulary_report import vocabulary_table
+from limbeck.tokenization.vocabulary_report import vocabulary_headline, vocabulary_table
 
 TEXTS = make_text(300)
 
@@ -153,3 +153,20 @@ def test_what_a_model_says_of_its_texts_stays(tmp_path, kind):
     assert said == whole.apply_chat_template(turns, tokenize=False) == "[CLS]the red house[SEP]"
     assert (again.padding_side, again.truncation_side) == ("left", "left")
     assert again.clean_up_tokenization_spaces == whole.clean_up_tokenization_spaces
+
+
+@pytest.mark.parametrize(("family", "width"), [("bert", 24), ("albert", 8)])
+def test_the_report_counts_the_rows_of_the_table(family, width, text_file, tmp_path):
+    """Of families whose embeddings are narrower than their states, too."""
+    tokenizer = make_tokenizer("wordpiece")
+    model = make_model(family, vocabulary=len(tokenizer))
+    assert model.get_input_embeddings().embedding_dim == width
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    report = trim_vocabulary(
+        str(tmp_path / "model"), [str(text_file)], tmp_path / "v", vocab_size=150
+    )
+    assert report["embedding_bytes_saved"] == (len(tokenizer) - 150) * width * 4
+    assert "lose 0.0 MB" in vocabulary_headline(report)
+    more = {"tokens": 5, "shared_tokens": 3, "like": "x", "embedding_bytes_saved": -2_000_000}
+    assert "gain 2.0 MB" in vocabulary_headline(more)

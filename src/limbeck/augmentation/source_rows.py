@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data.json_lines import ENDINGS
+from ..data.json_lines import ENDINGS, task_places
 from ..data.row_files import stored_rows
 from ..data.rows import Location, RowSource, parse_location
 from ..errors import DataError
@@ -147,8 +147,9 @@ def check_output(file: Path, locations: Sequence[Any]) -> None:
 
 def _read_together(file: Path, location: Location) -> str | None:
     """The folder, or DIR/NAME of files, whose rows the file would be among; None without one."""
-    for name in [location.path] if isinstance(location, RowSource) else location.split(">"):
-        place = Path(name.strip()).absolute()
+    places = [location.path] if isinstance(location, RowSource) else task_places(location)
+    for name in map(str, places):
+        place = Path(name).absolute()
         if place.is_dir() and place.resolve() in file.resolve().parents:
             return name
         split = file.name.removesuffix(".jsonl").removeprefix(f"{place.name}.")
@@ -161,13 +162,11 @@ def _read_together(file: Path, location: Location) -> str | None:
 def _read(location: Location) -> tuple[list[Example], dict[str, list[Example]]]:
     """The training rows of a location, and those of every other split."""
     if (source := source_of(location)) is None:
-        learned, _, other = str(location).partition(">")
-        place = Path(learned.strip())
+        place, scored = task_places(str(location))
         rows = load_rows(str(place))
-        places = [place, place.with_name(other.strip())] if other.strip() else [place]
         others = {
             split if one == place else f"{split} of {one.name}": load_rows(str(one), split=split)
-            for one in places
+            for one in dict.fromkeys([place, scored])
             for split in _splits_of_files(one)
         }
         return rows, others

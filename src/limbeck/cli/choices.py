@@ -43,10 +43,10 @@ _VECTOR_TASKS = [
     [
         "retrieval",
         "id, text; relevant in queries",
-        "ndcg_at_10, recall_at_10",
+        "ndcg_at_10, recall_at_1, recall_at_10",
         "documents of a query",
     ],
-    ["bitext", "text, text_pair", "accuracy", "translations found by their vectors"],
+    ["bitext", "text, text_pair", "accuracy, to_pair, to_text", "translations found by vectors"],
 ]
 _ROUNDINGS: dict[Rounding, str] = {
     "int8": "weights and activations in 8 bits, as onnx-int8 computes with VNNI, AMX or on ARM",

@@ -62,6 +62,7 @@ class EmbeddingFlags:
     text_prompt: str | None
     sentence_pooling: str | None
     truncate_dim: int | None
+    max_length: int | None
     precision: PrecisionChoice
     split: str | None
     threads: int | None
@@ -132,6 +133,11 @@ def _encoder(
     from ..system.device import choose_device, choose_precision, emulation_warning
 
     if is_exported(name):
+        if flags.max_length is not None:
+            raise EvaluationError(
+                f"{name!r} is a folder of `limbeck export`, and its file reads as much of a text as"
+                " it was exported with; leave --max-length out"
+            )
         return ExportedModel(name, format=form, threads=flags.threads).encoder()
     device = choose_device()
     if warning := emulation_warning(choose_precision(flags.precision, device), device):
@@ -140,6 +146,7 @@ def _encoder(
         model_of_run(name),
         pooling=pooling,
         truncate_dim=flags.truncate_dim,
+        max_length=flags.max_length,
         precision=flags.precision,
     )
     for note in encoder.notes:

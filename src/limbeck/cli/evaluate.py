@@ -12,8 +12,9 @@ from ..errors import EvaluationError
 from ..evaluation.settings import FinetuneSettings, GenerationSettings
 from . import embeddings, exported
 from .cost import show_cost
-from .results_file import RESULTS, check_output, check_untrained, save
+from .results_file import RESULTS, check_names, check_output, save
 from .terminal import console, print_table
+from .unread import Measured, check_measured, check_read
 
 if TYPE_CHECKING:
     from ..evaluation.seeds import TaskScore
@@ -63,6 +64,14 @@ _Rate = Annotated[
         " 1e-4, 3e-4, 1e-3 and 3e-3."
     ),
 ]
+_Length = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Tokens of a text that are read: 128 of tasks by default, and for vectors, and of"
+        " exported files, all that the folder says.",
+    ),
+]
 _Pooling = Annotated[str, typer.Option(help="mean or first")]
 _Precision = Annotated[
     str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the hardware has it.")
@@ -105,7 +114,7 @@ def evaluate(
     num_train_epochs: _Epochs = None,
     learning_rate: _Rate = None,
     batch_size: int = FinetuneSettings.batch_size,
-    max_length: int = FinetuneSettings.max_length,
+    max_length: _Length = None,
     pooling: _Pooling = FinetuneSettings.pooling,
     precision: _Precision = FinetuneSettings.precision,
     split: _Split = None,
@@ -140,12 +149,13 @@ def evaluate(
 
     part = parse_evaluation(_settings(given))
     of_file = exported.is_file(model, given)
-    if part.tasks and (own_head or of_file):
-        check_untrained(given, inspect.signature(evaluate).parameters)
+    known = inspect.signature(evaluate).parameters
+    check_names(part.tasks)
+    check_read(given, known, Measured.by(given, part.tasks, of_file=of_file))
     check_output(output, model)
     flags = embeddings.EmbeddingFlags.among(given)
     of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
-    _check_measured(given, something=flags.any or of_file)
+    check_measured(given, something=flags.any or of_file)
     found = _scores(model, part, given) if task or teacher else {}
     if of_vectors:
         found["embeddings"] = of_vectors
@@ -155,22 +165,15 @@ def evaluate(
     save(found, output, model, printed=json_)
 
 
-def _check_measured(given: Mapping[str, Any], *, something: bool) -> None:
-    """Refuse a command that would measure nothing."""
-    if something or given["task"] or given["teacher"] or given["cost"]:
-        return
-    raise EvaluationError(
-        "nothing is named that the model is scored on; give --task, --similarity, --retrieval or"
-        " --bitext, or --cost for its size and speed"
-    )
-
-
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the command as the evaluation of a recipe holds them."""
     return {
         "tasks": given["task"] or [],
         **{name: given[name] for name in ("seeds", "max_train_samples", "split")},
-        "finetuning": {**{name: given[name] for name in _FINETUNING}, **_rate_and_epochs(given)},
+        "finetuning": {
+            **{name: given[name] for name in _FINETUNING if given[name] is not None},
+            **_rate_and_epochs(given),
+        },
         "generation": {name: given[name] for name in _GENERATION},
     }
 
@@ -208,8 +211,10 @@ def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dic
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     if exported.is_file(model, given):
-        form, threads = given["format_"], given["threads"]
-        scores = exported.own_head_scores_of_file(model, part, form=form, threads=threads)
+        form, threads, length = (given[name] for name in ("format_", "threads", "max_length"))
+        scores = exported.own_head_scores_of_file(
+            model, part, form=form, threads=threads, max_length=length
+        )
     elif own_head:
         length = part.finetuning.max_length
         scores = own_head_scores(model, part.tasks, split=part.split, max_length=length)

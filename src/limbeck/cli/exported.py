@@ -74,34 +74,37 @@ def is_file(model: str, given: Mapping[str, Any]) -> bool:
 
 
 def own_head_scores_of_file(
-    model: str, part: "EvaluationPart", *, form: str | None, threads: int | None
+    model: str,
+    part: "EvaluationPart",
+    *,
+    form: str | None,
+    threads: int | None,
+    max_length: int | None,
 ) -> "dict[str, TaskScore]":
     """The scores of a file on tasks with the head that its model has.
 
     Args:
         model: A folder of `limbeck export`.
-        part: The tasks, which split of them is scored, and tokens of a row at most; its default
-            stands for all that the model reads, as it was measured and as `limbeck.load` reads.
+        part: The tasks, and which split of them is scored.
         form: The format of the file; None for the default.
         threads: That compute; None for as many as there are cores.
+        max_length: Tokens of a row at most; None for all that the model reads, as it was measured
+            and as `limbeck.load` reads.
 
     Raises:
         ExportError: The model has no head, or there is no such file.
         EvaluationError: A task is of another kind or of other labels than the head.
     """
     from ..deploy.exported_model import ExportedModel
-    from ..evaluation.settings import FinetuneSettings
     from ..run.own_head import task_of_head
     from ..run.task_answers import score_of_task
 
     file = ExportedModel(model, format=form, threads=threads)
     head = file.need_head()
-    length = part.finetuning.max_length
-    most = None if length == FinetuneSettings.max_length else length
     found = {}
     for location in part.tasks:
         task = task_of_head(head, location, model, split=part.split)
-        score = file.score(task, max_length=most)
+        score = file.score(task, max_length=max_length)
         found[task.name] = score_of_task(task, score, training_rows=0)
     return found
 

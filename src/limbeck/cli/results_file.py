@@ -1,16 +1,19 @@
-"""What `limbeck evaluate` refuses before it measures, and the results that it keeps."""
+"""The results that `limbeck evaluate` keeps, and which it refuses to add to."""
 
 import json
 import sys
-from collections.abc import Mapping
-from inspect import Parameter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EvaluationError
 from .terminal import console
 
+if TYPE_CHECKING:
+    from ..data.prompt_sources import TaskLocation
+
 RESULTS = "evaluation.json"
+_OTHER_PARTS = ("model", "embeddings", "cost", "by_position")  # of it, beside the tasks
 
 
 def check_output(output: Path | None, model: str) -> None:
@@ -39,27 +42,18 @@ def _results(output: Path | None) -> dict[str, Any]:
     return found
 
 
-def check_untrained(given: Mapping[str, Any], known: Mapping[str, Parameter]) -> None:
-    """Refuse what fine-tuning alone would read, where nothing is fine-tuned.
-
-    Args:
-        given: The parameters of the command.
-        known: The same with their defaults.
+def check_names(tasks: Iterable["TaskLocation"]) -> None:
+    """Refuse tasks whose scores would stand under the name of something else.
 
     Raises:
-        EvaluationError: Something else than a default is given.
+        EvaluationError: One is called as another part of the results.
     """
-    of_training = ("seeds", "max_train_samples", "search", "num_train_epochs", "learning_rate")
-    named = [
-        f"--{name.replace('_', '-')}"
-        for name in (*of_training, "batch_size", "pooling", "precision")
-        if given[name] != known[name].default
-    ]
-    if named:
+    from ..evaluation.task_files import name_of_task
+
+    if taken := [name for name in map(name_of_task, tasks) if name in _OTHER_PARTS]:
         raise EvaluationError(
-            f"{' and '.join(named)} would not be read: the model is scored with the head that it"
-            " has, and nothing is fine-tuned; leave it out, or fine-tune a new head (without"
-            " --own-head)"
+            f"a task is called {taken[0]!r}, and so is another part of {RESULTS}; give it another"
+            " name, as {path: ..., task_name: ANOTHER}"
         )
 
 

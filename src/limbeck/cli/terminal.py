@@ -40,7 +40,7 @@ def print_table(heading: str, rows: Table) -> None:
     rows and columns exchanged.
     """
     rows, widths = fitted(rows, console.width)
-    table = RichTable(title=heading, title_justify="left", box=None, pad_edge=False, padding=(0, 1))
+    table = RichTable(box=None, pad_edge=False, padding=(0, 1))
     for number, (column, numbers) in enumerate(zip(rows[0], number_columns(rows), strict=True)):
         table.add_column(
             escape(column),
@@ -50,6 +50,8 @@ def print_table(heading: str, rows: Table) -> None:
         )
     for row in rows[1:]:
         table.add_row(*map(escape, row))  # as limbeck[onnx], which is no markup
+    # Not the table's title, which would be broken at the width of a narrow table.
+    console.print(escape(heading), style="italic", highlight=False)
     console.print(table)
     console.print()
 

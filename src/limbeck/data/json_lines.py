@@ -72,6 +72,32 @@ def file_of_split(place: Path, split: str) -> Path:
     raise DataError(f"neither {tried[0]} nor {tried[1].name} is there{hint}")
 
 
+def task_places(location: str) -> tuple[Path, Path]:
+    """Folder and common name of the files that are learned from, and of those that are scored.
+
+    >>> [place.as_posix() for place in task_places("data/sib200_en>sib200_ru")]
+    ['data/sib200_en', 'data/sib200_ru']
+    >>> [place.as_posix() for place in task_places("data/english>more/russian")]
+    ['data/english', 'more/russian']
+
+    Args:
+        location: ``DIR/NAME``, ``DIR/LEARNED>SCORED`` of one folder, or two with a folder each.
+
+    Raises:
+        DataError: There is a ``>`` without two tasks beside it.
+    """
+    learned, two, scored = (part.strip() for part in location.partition(">"))
+    source = Path(learned)
+    if not two:
+        return source, source
+    other = Path(scored)
+    if source.name and other.name:
+        place = other if len(other.parts) > 1 else source.with_name(other.name)
+        if place != source:
+            return source, place
+    raise DataError(f"{location!r} names one task; give two as DIR/LEARNED>SCORED")
+
+
 def has_split(place: Path, split: str) -> bool:
     """Whether the split has a file."""
     return bool(place.name) and any(

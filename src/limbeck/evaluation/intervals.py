@@ -39,6 +39,8 @@ class Redrawn:
         redrawn: On redrawn rows; every model of a comparison on the same ones.
         rows: How many test rows there are.
         counted: Whether each row is either right or wrong, and the score is computed from counts.
+        repeated: Whether one score stands for all seeds: of a training that is scored once, beside
+            tasks on which it is fine-tuned with each of them.
     """
 
     seeds: tuple[int, ...]
@@ -46,6 +48,12 @@ class Redrawn:
     redrawn: Float[ndarray, "seeds draws"]
     rows: int
     counted: bool
+    repeated: bool = False
+
+    @property
+    def scores(self) -> int:
+        """How many of the scores were measured."""
+        return 1 if self.repeated else len(self.seeds)
 
 
 class _Variances(NamedTuple):
@@ -173,7 +181,7 @@ def _of_rows(model: Mapping[str, Redrawn], control: Mapping[str, Redrawn]) -> tu
         variance = float((_moved(mine).mean(0) - _moved(theirs).mean(0)).var())
         variances.append(variance)
         freedoms.append(max(1.0, mine.rows - 1.0))
-        half_rows = 1 / (mine.rows + 2) ** 2 / min(len(mine.seeds), len(theirs.seeds))
+        half_rows = 1 / (mine.rows + 2) ** 2 / min(mine.scores, theirs.scores)
         unseen += half_rows if mine.counted else max(0.0, half_rows - variance)
     spent = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
     freedom = sum(variances) ** 2 / spent if spent > 0 else min(freedoms)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from ..data.json_lines import file_of_split, has_split, read_rows
+from ..data.json_lines import file_of_split, has_split, read_rows, task_places
 from ..data.prompt_kinds import are_prompts
 from ..data.prompt_sources import PromptTaskSource, TaskLocation, TaskLocationField, parse_task
 from ..data.prompts import files_of_prompts, read_with_documents
@@ -32,9 +32,9 @@ def load_task(location: Any, *, test_split: str | None = None) -> Task:
     Args:
         location: Folder and common name of files of JSON lines. ``DIR/sib200_en>sib200_ru`` learns
             from the rows of the first and is scored on those of the second, in the same
-            folder: transfer from one language to another. Or a file or folder of rows; or their
-            description, as a `RowSource` or, of prompts and conversations, a `PromptTaskSource`, or
-            a mapping of its fields.
+            folder (or ``DIR/NAME`` of another): transfer from one language to another. Or a file
+            or folder of rows; or their description, as a `RowSource` or, of prompts and
+            conversations, a `PromptTaskSource`, or a mapping of its fields.
         test_split: ``dev``, ``test`` or another; by default dev, else test.
 
     Raises:
@@ -83,7 +83,7 @@ def name_of_task(location: Any) -> str:
     location = parse_task(location)
     if (source := _source(location)) is not None:
         return name_of_rows(source)
-    learned, scored = _places(str(location))
+    learned, scored = task_places(str(location))
     return f"{learned.name}_to_{scored.name}" if scored != learned else scored.name
 
 
@@ -110,7 +110,7 @@ def is_generation_task(location: Any) -> bool:
         return isinstance(source, PromptTaskSource) or _first_has_references(
             source, _states(files_of_rows(source))
         )
-    learned = Path(str(location).partition(">")[0].strip())
+    learned, _ = task_places(str(location))
     row, _ = next(read_rows(file_of_split(learned, "train")))
     return "references" in row or are_prompts(row)
 
@@ -147,27 +147,17 @@ def _states(files: Sequence[Path]) -> _States:
 
 def _files(location: str, test_split: str | None) -> tuple[str, list[Path]]:
     """The split that is scored, and the files of the task."""
-    source, place = _places(location)
+    source, place = task_places(location)
     if test_split is None:
         test_split = "dev" if has_split(place, "dev") else "test"
     files = [*files_of_prompts(str(source)), *files_of_prompts(str(place), test_split)]
     return test_split, files
 
 
-def _places(location: str) -> tuple[Path, Path]:
-    """Folder and common name of the files that are learned from, and of those that are scored."""
-    learned, other, scored = location.partition(">")
-    source = Path(learned.strip())
-    place = source.with_name(scored.strip()) if scored.strip() else source
-    if other and place == source:
-        raise DataError(f"{location!r} names one task; give two as DIR/LEARNED>SCORED")
-    return source, place
-
-
 # Cached, because a plan reads a task several times, and a study once for every arm.
 @lru_cache(maxsize=16)
 def _task_in_state(location: str, test_split: str, states: _States) -> Task:
-    source, place = _places(location)
+    source, place = task_places(location)
     task = _task(
         name_of_task(location),
         list(_read(source, "train")),

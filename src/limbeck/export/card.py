@@ -69,16 +69,25 @@ def _example(kind: str) -> list[str]:
     ]
 
 
-def _class_and_task(facts: CardFacts) -> tuple[str, str]:
-    """The class of transformers that loads the student, and the hub's name for what it does."""
-    if facts.head:
-        task = "text-classification" if facts.head.kind == "sequence" else "token-classification"
-        return task_class(facts.head).__name__, task
-    if facts.sentence_vectors:
+def class_and_task(
+    *, head: TaskHead | None, sentence_vectors: bool, with_head: bool, causal: bool
+) -> tuple[str, str]:
+    """The class that loads a model, and the hub's name for what it does.
+
+    Args:
+        head: Of a task.
+        sentence_vectors: Whether its folder is one of sentence-transformers.
+        with_head: Whether it has a vocabulary head.
+        causal: Whether it is a decoder.
+    """
+    if head:
+        task = "text-classification" if head.kind == "sequence" else "token-classification"
+        return task_class(head).__name__, task
+    if sentence_vectors:
         return "SentenceTransformer", "sentence-similarity"
-    if not facts.with_head:
+    if not with_head:
         return "AutoModel", "feature-extraction"
-    if facts.student.causal:
+    if causal:
         return "AutoModelForCausalLM", "text-generation"
     return "AutoModelForMaskedLM", "fill-mask"
 
@@ -91,8 +100,13 @@ def model_card(facts: CardFacts) -> str:
         origin = f"Distilled from the averaged answers of {teachers}"
     if facts.initial_student:
         origin += f", continued from `{facts.initial_student}`,"
-    kind, task = _class_and_task(facts)
     shape = facts.student
+    kind, task = class_and_task(
+        head=facts.head,
+        sentence_vectors=bool(facts.sentence_vectors),
+        with_head=facts.with_head,
+        causal=shape.causal,
+    )
     metadata = metadata_of(
         facts.name,
         facts.origins,

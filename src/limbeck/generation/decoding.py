@@ -21,9 +21,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..errors import GenerationError
 from ..token_ids import TokenIds
 from .drafting import ModelPair
+from .given import check_given
 from .noise import TokenDraws
+from .options import temperature_problem
 from .readers import Readers
 from .rules import Rule, Seen
 
@@ -43,6 +46,9 @@ class DecodingOptions:
             nothing but the time it takes.
         seed: Decides the noise, with the number of each row.
         first_row: Number of the first row, where a batch is generated in parts.
+
+    Raises:
+        GenerationError: A number is out of its range.
     """
 
     max_new_tokens: int
@@ -50,6 +56,14 @@ class DecodingOptions:
     draft_length: int = 16
     seed: int = 0
     first_row: int = 0
+
+    def __post_init__(self) -> None:
+        """See that all numbers are in their ranges."""
+        if problem := temperature_problem(self.temperature):
+            raise GenerationError(f"the temperature {problem}")
+        for name in ("max_new_tokens", "draft_length"):
+            if getattr(self, name) < 1:
+                raise GenerationError(f"{name} is {getattr(self, name)}; give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -99,9 +113,18 @@ def generate(
             both models are read by transformers' forward.
 
     Raises:
+        GenerationError: A model cannot read the prompts and what is generated, or the rule lacks
+            a teacher, or has options out of range.
         ModelError: A model does not keep the keys and values of all tokens.
     """
     ids = TokenIds.given(vocabulary)
+    ends = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
+    check_given(
+        *(student, teacher, prompts, rule),
+        max_new_tokens=options.max_new_tokens,
+        ids=ids,
+        ends=ends,
+    )
     pair = ModelPair(
         student,
         teacher if rule.needs_teacher else None,
@@ -111,7 +134,6 @@ def generate(
         vocabulary=ids,
         readers=readers or Readers(cuda_graphs=False, direct=False),
     )
-    ends = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
     batch = _Batch(len(prompts), ends, options, ids, rule, student.device)
     batch.generate(pair, rule, progress)
     pair.end()

@@ -32,8 +32,9 @@ class Reader:
         if any(type(layer) is not DynamicLayer for layer in kinds):
             names = ", ".join(sorted({type(layer).__name__ for layer in kinds}))
             raise ModelError(
-                f"{type(model).__name__} keeps {names}; two models can generate text together only"
-                " where every layer keeps all keys and values (full attention)"
+                f"{type(model).__name__} keeps {names}, and limbeck generates text only by models"
+                " whose layers all keep all keys and values (full attention); take another model,"
+                " or a server that runs it (`limbeck generate --server`)"
             )
         self.model = model
         self.ids = TokenIds.given(ids)

@@ -53,8 +53,8 @@ class LowRankLinear(nn.Module):
     def dense(self) -> nn.Linear:
         """The same map as a dense linear layer."""
         inputs, outputs = self.down.in_features, self.up.out_features
-        bias, kind = self.bias, self.up.weight.dtype
-        layer = nn.Linear(inputs, outputs, bias=bias is not None, dtype=kind)
+        bias, like = self.bias, {"dtype": self.up.weight.dtype, "device": self.up.weight.device}
+        layer = nn.Linear(inputs, outputs, bias=bias is not None, **like)
         with torch.no_grad():
             layer.weight.copy_(self.weight)
             if bias is not None:

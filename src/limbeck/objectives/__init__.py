@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .labels import Labels
     from .layer_mapping import layer_links
     from .logits import Logits
-    from .loss import DistillationLoss, Total, tokens_of
+    from .loss import DistillationLoss, Total
+    from .loss_inputs import tokens_of
     from .margin_mse import MarginMse
     from .mean_hidden_states import MeanHiddenStates
     from .presets import PRESETS
@@ -87,6 +88,6 @@ __getattr__ = lazily(
         "Uld": ".uld",
         "divergence_of": ".divergences",
         "layer_links": ".layer_mapping",
-        "tokens_of": ".loss",
+        "tokens_of": ".loss_inputs",
     },
 )

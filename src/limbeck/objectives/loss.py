@@ -1,12 +1,15 @@
 """Objectives as the loss of a training loop of one's own: no recipe, only models and tensors."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from ..activations import Activations
@@ -17,10 +20,16 @@ from ..models.families.lookup import architecture_of
 from ..models.shapes import shape_of
 from ..student.projections import Projections
 from ..teacher.live import LiveTeacher
+from .class_labels import ClassLabels
+from .class_logits import ClassLogits
 from .contract import Objective, joint_needs
+from .loss_inputs import tokens_of
+from .margin_mse import MarginMse
+from .schedule import Ramp, at_progress, number
+from .sentence_similarities import SentenceSimilarities
+from .sentence_vectors import SentenceVectors
 
-_READ = ("input_ids", "attention_mask", "labels", "token_type_ids")
-IGNORED = -100  # transformers' label of a token that is not predicted
+_OF_ROWS = ClassLabels, ClassLogits, MarginMse, SentenceSimilarities, SentenceVectors
 
 
 class Total(NamedTuple):
@@ -40,17 +49,21 @@ class DistillationLoss(nn.Module):
 
     Both models read the same token ids. The module holds the learned maps of the objectives alone:
     give ``loss.parameters()`` to the optimizer beside the student's, and save the student without
-    it. The teacher is put into evaluation mode and gets no gradient.
+    it. The teacher is put into evaluation mode and gets no gradient; it stays on its device.
+
+    Where several processes train, `DistributedDataParallel` has to wrap a module that calls this
+    one in its forward: around the student alone it would not average the gradients.
 
     Args:
         student: A transformers model; with a vocabulary head where an objective needs logits.
         teacher: Another of any width and depth; None where no objective needs one.
-        objectives: By any name.
-        weights: Of the objectives, 1 where none is given.
+        objectives: By any name; of tokens, as this loss has no classes or vectors of whole texts.
+        weights: Of the objectives, 1 where none is given; a `Ramp` changes over the training.
         seed: Decides the initialization of the learned maps.
 
     Raises:
         ObjectiveError: An objective cannot compare these models, or is none; says all problems.
+            Or a model is wrapped in something, or shares parameters that learn with the other.
         ModelError: The family of a model is not known.
 
     Source: MiniLMv2, arXiv:2012.15828, and whatever the objectives name.
@@ -62,11 +75,12 @@ class DistillationLoss(nn.Module):
         teacher: PreTrainedModel | None,
         objectives: Mapping[str, Objective],
         *,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float | Ramp] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         _check_kinds(objectives, weights or {})
+        _check_models(student, teacher)
         mine = architecture_of(student.config)
         theirs = architecture_of(teacher.config) if teacher is not None else None
         shapes = (
@@ -86,7 +100,8 @@ class DistillationLoss(nn.Module):
         if problems:
             raise ObjectiveError("; ".join(problems))
         self.objectives = {name: found.bound(*shapes) for name, found in objectives.items()}
-        self.weights = dict.fromkeys(objectives, 1.0) | dict(weights or {})
+        self.weights: dict[str, float | Ramp] = dict.fromkeys(objectives, 1.0)
+        self.weights |= weights or {}
         self.maps = nn.ModuleList(
             Projections(found.projection_sizes(*shapes), seed=seed)
             for found in self.objectives.values()
@@ -95,29 +110,45 @@ class DistillationLoss(nn.Module):
         self._student = (student, mine)
         self._teacher = LiveTeacher(teacher, theirs) if teacher is not None and theirs else None
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, inputs: Mapping[str, Tensor], *, progress: float | None = None) -> Tensor:
         """The weighted sum of the objectives' means over a batch, float32.
 
         Args:
             inputs: As transformers' collators give them: ``input_ids``, (rows, tokens);
                 ``attention_mask``, 1 at real tokens; ``labels``, -100 where nothing is predicted;
                 ``token_type_ids``, for the models that distinguish them.
+            progress: Share of the training that is done, 0 to 1, for weights and options that
+                change over it (`Ramp`).
 
         Raises:
             ObjectiveError: As of `tokens_of`; or an objective of an encoder reads predictions, and
-                there are no ``labels`` to say where.
+                there are no ``labels`` to say where; or something changes over the training, and
+                there is no ``progress``.
         """
-        totals = self.totals(inputs)
+        totals = self.totals(inputs, progress=progress)
         means = {name: total.loss / max(1, total.items) for name, total in totals.items()}
-        return torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
+        done = 1.0 if progress is None else progress
+        weighted = [number(self.weights[name], done) * mean for name, mean in means.items()]
+        return torch.stack(weighted).sum()
 
-    def totals(self, inputs: Mapping[str, Tensor]) -> dict[str, Total]:
+    def totals(
+        self, inputs: Mapping[str, Tensor], *, progress: float | None = None
+    ) -> dict[str, Total]:
         """The sum of every objective over a batch, and its number of items.
 
         A step over several batches adds both up and divides once: a mean of means would depend on
         how the step is split.
+
+        Args:
+            inputs: As of `forward`.
+            progress: As of `forward`.
+
+        Raises:
+            ObjectiveError: As of `forward`.
         """
+        self._check_progress(progress)
         student, architecture = self._student
+        _warn_of_processes(student)
         tokens = tokens_of(inputs, causal=architecture.causal)
         teacher = self._teacher.model if self._teacher else student
         batch = Batch(_read_by(student, tokens), _read_by(teacher, tokens))
@@ -130,49 +161,29 @@ class DistillationLoss(nn.Module):
             )
         mine = capture(student, architecture, batch.student, needs)
         theirs = self._teacher.signals(batch, wanted) if self._teacher else Activations()
-        found = {}
+        totals = {}
         for (name, objective), maps in zip(self.objectives.items(), self.maps, strict=True):
-            loss = objective.total(mine, theirs, batch, cast(Projections, maps))
-            found[name] = Total(loss, objective.count(batch))
-        return found
+            changes = progress is not None and self._changes(name)
+            now = at_progress(objective, progress or 0.0) if changes else objective
+            loss = now.total(mine, theirs, batch, cast(Projections, maps))
+            totals[name] = Total(loss, now.count(batch))
+        return totals
 
+    def _check_progress(self, progress: float | None) -> None:
+        """See that what changes over the training knows how much of it is done.
 
-def tokens_of(inputs: Mapping[str, Tensor], *, causal: bool) -> Tokens:
-    """The tokens of a batch as limbeck's objectives read them.
+        Raises:
+            ObjectiveError: It does not.
+        """
+        if progress is None and (changing := list(filter(self._changes, self.objectives))):
+            raise ObjectiveError(
+                f"{', '.join(changing)} changes over the training (Ramp); give `progress`, the"
+                " share of the training that is done, 0 to 1"
+            )
 
-    Args:
-        inputs: ``input_ids``, (rows, tokens), and where they are known ``attention_mask``,
-            ``labels`` and ``token_type_ids`` of the same shape, as transformers' collators give
-            them.
-        causal: Whether a decoder reads them, whose labels transformers shifts by one.
-
-    Returns:
-        Labels stand at the token that predicts them. Without ``labels`` a decoder predicts every
-        token from those before it, and an encoder predicts none.
-
-    Raises:
-        ObjectiveError: ``input_ids`` are missing, or something is given that is not read.
-    """
-    if "input_ids" not in inputs:
-        raise ObjectiveError(f"the inputs have no `input_ids`; they have {', '.join(inputs)}")
-    if unread := [name for name in inputs if name not in _READ]:
-        raise ObjectiveError(
-            f"the inputs have {', '.join(unread)}, which is not read; leave it out, and give"
-            f" {', '.join(_READ)}"
-        )
-    ids = inputs["input_ids"]
-    mask = (
-        inputs["attention_mask"].bool() if "attention_mask" in inputs else torch.ones_like(ids) > 0
-    )
-    labels = inputs.get("labels")
-    if labels is None:
-        labels = ids.masked_fill(~mask, IGNORED) if causal else torch.full_like(ids, IGNORED)
-    if causal:
-        labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)], 1)
-    predicted = (labels != IGNORED) & mask
-    types = inputs.get("token_type_ids")
-    labels = torch.where(predicted, labels, 0)
-    return Tokens(ids, mask, labels, predicted, token_type_ids=types)
+    def _changes(self, name: str) -> bool:
+        options = vars(self.objectives[name]).values()
+        return any(isinstance(value, Ramp) for value in [self.weights[name], *options])
 
 
 def _read_by(model: PreTrainedModel, tokens: Tokens) -> Tokens:
@@ -181,7 +192,47 @@ def _read_by(model: PreTrainedModel, tokens: Tokens) -> Tokens:
     return tokens if types > 1 else replace(tokens, token_type_ids=None)
 
 
-def _check_kinds(objectives: Mapping[str, Objective], weights: Mapping[str, float]) -> None:
+def _check_models(student: PreTrainedModel, teacher: PreTrainedModel | None) -> None:
+    """See that both are models of transformers, and that the student can learn.
+
+    Raises:
+        ObjectiveError: One is something else, or what would learn is the teacher's own.
+    """
+    for name, model in (("student", student), ("teacher", teacher)):
+        if model is not None and not isinstance(model, PreTrainedModel):
+            raise ObjectiveError(
+                f"the {name} is a {type(model).__name__}, no model of transformers; give the model"
+                " inside it: `get_base_model()` of LoRA, whose adapters learn then, and what was"
+                " compiled or wrapped for several processes as it was before"
+            )
+    theirs = {id(weight) for weight in teacher.parameters()} if teacher is not None else set()
+    shared = [name for name, p in student.named_parameters() if p.requires_grad and id(p) in theirs]
+    if shared:
+        raise ObjectiveError(
+            f"{len(shared)} parameters of the student ({shared[0]}, ...) are the teacher's own,"
+            " which do not learn; copy what the student takes (copy.deepcopy), or freeze it"
+            " (requires_grad_(False))"
+        )
+
+
+def _warn_of_processes(student: PreTrainedModel) -> None:
+    """Warn where several processes train and nothing averages what they learn."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    # torch has no public way to ask; tests/objectives/test_loss.py fails when this one goes.
+    inside = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
+    sharded = any(isinstance(module, FSDPModule) for module in student.modules())
+    learns = torch.is_grad_enabled() and inside is None and not sharded
+    if learns and distributed.get_world_size() > 1:
+        warnings.warn(
+            "several processes train, and the loss is not called inside DistributedDataParallel:"
+            " gradients are not averaged. Let it wrap a module that calls the loss"
+            " (docs/python.md), or average gradients yourself",
+            stacklevel=3,
+        )
+
+
+def _check_kinds(objectives: Mapping[str, Objective], weights: Mapping[str, float | Ramp]) -> None:
     """See that objectives and weights are what they are called.
 
     Raises:
@@ -198,9 +249,20 @@ def _check_kinds(objectives: Mapping[str, Objective], weights: Mapping[str, floa
         if isinstance(found, type) or not isinstance(found, Objective)
     ]
     problems += [
-        f"the weight of {name} is {weight!r}; give a finite number"
+        f"{name} is of classes or vectors of whole texts, and this loss is of tokens; give it to a"
+        " recipe (limbeck.distill)"
+        for name, found in objectives.items()
+        if isinstance(found, _OF_ROWS)
+    ]
+    problems += [
+        f"the weight of {name} is {weight!r}; give a finite number, or a Ramp"
         for name, weight in weights.items()
-        if not isinstance(weight, int | float) or not math.isfinite(weight)
+        if not _is_weight(weight)
     ]
     if problems:
         raise ObjectiveError("; ".join(problems))
+
+
+def _is_weight(value: object) -> bool:
+    ends = (value.start, value.end) if isinstance(value, Ramp) else (value,)
+    return all(isinstance(end, int | float) and math.isfinite(end) for end in ends)

@@ -30,6 +30,8 @@ class Ramp:
 
     >>> Ramp(4.0, 1.0).at(0.5), Ramp(1.0, 0.0, begins=0.5).at(0.25)
     (2.5, 1.0)
+    >>> str(Ramp(4.0, 1.0)), str(Ramp(1.0, 0.0, begins=0.5, form="cosine"))
+    ('4 to 1', '1 to 0 (cosine, from 50% to 100% of the stage)')
     """
 
     start: _Finite
@@ -45,6 +47,13 @@ class Ramp:
         if self.form == "cosine":
             done = 0.5 - 0.5 * math.cos(math.pi * done)
         return self.start + (self.end - self.start) * done
+
+    def __str__(self) -> str:
+        """For tables: both values, and how it differs from a line over the whole stage."""
+        how: list[str] = [self.form] if self.form != "linear" else []
+        if (self.begins, self.ends) != (0, 1):
+            how.append(f"from {self.begins:.0%} to {self.ends:.0%} of the stage")
+        return f"{self.start:g} to {self.end:g}" + (f" ({', '.join(how)})" if how else "")
 
 
 def _forward(ramp: Ramp) -> Ramp:

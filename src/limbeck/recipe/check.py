@@ -20,6 +20,7 @@ from .evaluation import (
     evaluation_problems,
     learned_warnings,
     prompted_alike,
+    scored_twice,
     task_warnings,
 )
 from .layers import attention_problems, prediction_problems, window_warnings
@@ -81,7 +82,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     if models and parsed.data:
         task = find_task(models, parsed.teacher, parsed.data, parsed.evaluation)
         models, rows = task.models, task.rows
-        problems += task.problems
+        problems += task.problems + scored_twice(parsed.evaluation, models, rows)
         warnings += task.warnings
         if not task.problems:
             models, found, more = with_ensemble(

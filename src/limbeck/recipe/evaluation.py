@@ -9,7 +9,7 @@ from ..errors import LimbeckError, Problem
 from ..evaluation.askable import check_askable
 from ..evaluation.leaks import leak_notes
 from ..evaluation.scoring_notes import scoring_notes
-from ..evaluation.task_files import is_generation_task, load_task
+from ..evaluation.task_files import is_generation_task, load_task, name_of_task
 from ..evaluation.tasks import Task
 from ..evaluation.text_generator import longest_text, most_new_tokens
 from ..models.families.lookup import architecture_of
@@ -43,6 +43,28 @@ def evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
         except LimbeckError as error:
             problem = str(error)
         problems += [("evaluation.baseline", problem)] if problem else []
+    return problems
+
+
+def scored_twice(
+    evaluation: EvaluationPart | None, models: Models, rows: TaskRows | None
+) -> list[Problem]:
+    """Tasks whose scores would replace those of the task that the student learns."""
+    if evaluation is None or rows is None or rows.task is None or models.student.head is None:
+        return []
+    name = rows.task.name
+    message = (
+        f"is called {name!r} as `data.task` is, which is scored anyway, with the head that the"
+        " student learns; leave it out, or give it another name, as {path: ..., task_name:"
+        " ANOTHER}, to fine-tune a new head on it too"
+    )
+    problems = []
+    for number, task in enumerate(evaluation.tasks):
+        try:
+            same = name_of_task(task) == name
+        except LimbeckError:
+            continue  # is refused as one that cannot be read
+        problems += [(f"evaluation.tasks.{number}", message)] * same
     return problems
 
 

@@ -40,6 +40,11 @@ def low_rank_problems(
             f"has {', '.join(given) or 'no size'}; give one of rank, energy and parameter_ratio"
         )
         problems = [(_FIELD, message)] if len(given) != 1 else []
+    if part.kind == "factorize" and part.lora_alpha is not None:
+        problems.append((f"{_FIELD}.lora_alpha", "is for `kind: lora`; say that, or leave it out"))
+    if part.kind == "lora" and not part.whiten:
+        message = "is for `kind: factorize`, and adapters begin as nothing; leave it out"
+        problems.append((f"{_FIELD}.whiten", message))
     if part.export == "adapters" and (part.kind != "lora" or not pretrained):
         message = "is adapters, which `kind: lora` adds to a `student.model`"
         problems.append((f"{_FIELD}.export", f"{message}; name it, or leave the field out"))

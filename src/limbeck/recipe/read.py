@@ -1,6 +1,7 @@
 """YAML -> the keys of a recipe, overrides laid over them, and a recipe -> YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from .part import as_model
 from .schema import Recipe
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The YAML of a recipe with ``key.path=value`` overrides, not yet checked.
+
+    Args:
+        path: Of the YAML file.
+        overrides: As of ``--set``.
 
     Raises:
         RecipeError: The file is missing or no YAML, or an override has no place.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -28,6 +33,37 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for key, value in parse_overrides(overrides).items():
         override(raw, key, value)
     return raw
+
+
+def keys_of(recipe: object) -> dict[str, Any]:
+    """The keys of a recipe, however it is given, as YAML would have them.
+
+    Args:
+        recipe: An object, a mapping, in which paths may be `pathlib.Path`, or the path of a YAML
+            file.
+
+    Raises:
+        RecipeError: It is something else, or as of `read_recipe`.
+    """
+    if isinstance(recipe, str | PathLike):
+        return read_recipe(fspath(recipe))
+    if isinstance(recipe, Recipe):
+        return recipe.model_dump()
+    if isinstance(recipe, Mapping):
+        return {key: _plain(value) for key, value in recipe.items()}
+    raise RecipeError(
+        f"the recipe is a {type(recipe).__name__}; give a mapping, a `Recipe`, or the path of a"
+        " YAML file"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The same with names in place of paths, and lists in place of tuples."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..models.task_heads import (
     listed,
     no_head_of_task,
     other_head,
+    padding_problem,
 )
 from ..objectives.class_labels import ClassLabels
 from ..objectives.contract import Objective
@@ -186,11 +187,11 @@ def _student_problems(student: ModelSide, head: TaskHead) -> list[Problem]:
     if student.architecture.text_encoder:
         message = "is the encoder of a pair, for which transformers has no head of this kind alone"
         return [(field, message)]
-    lacks = student.config.get_text_config().pad_token_id is None
-    if student.architecture.causal and head.kind == "sequence" and lacks:
-        message = "has no pad_token, by which transformers finds the last token of a text; add one"
-        return [("student.tokenizer", message)]
-    return []
+    problem = padding_problem(head, student.config, student.tokenizer)
+    if problem and not student.name:
+        field = "student.tokenizer"
+        problem = "has no pad_token, by which transformers finds the last token of a text; add one"
+    return [(field, problem)] if problem and student.architecture.causal else []
 
 
 def rows_of_stage(

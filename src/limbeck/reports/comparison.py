@@ -98,12 +98,12 @@ def metrics_table(comparison: StudyResult, student: str, task: str) -> Table:
     rows = comparison.arms_of(student)
     names = list(rows[0].quality[task].means)
     named: list[tuple[str, TeacherResult | ArmResult]] = [(row.arm, row) for row in rows]
-    if comparison.teacher:
+    if comparison.teacher and task in comparison.teacher.quality:
         named.insert(0, ("teacher", comparison.teacher))
     table = [["arm", *(f"{words(n)}{'' if n in PLAIN_METRICS else ' × 100'}" for n in names)]]
     for name, row in named:
         means = row.quality[task].means
-        table.append([name, *(_metric(n, means[n]) for n in names)])
+        table.append([name, *(_metric(n, means.get(n)) for n in names)])
     control = next((row for row in rows if row.arm == comparison.control), None)
     # The teacher has no trainings to compare.
     bits = [""] * (len(named) - len(rows)) + [_gaps_of_bits(row, control, task) for row in rows]
@@ -243,7 +243,7 @@ def _sizes(comparison: StudyResult) -> Table:
 
 
 def _scores(row: TeacherResult | ArmResult, tasks: list[str]) -> list[str]:
-    found = [_task_score(row.quality[task]) for task in tasks]
+    found = [_task_score(row.quality[t]) if t in row.quality else "" for t in tasks]
     return [*found, _score(row.mean, row.spread, several=bool(row.spread))]
 
 

@@ -4,6 +4,7 @@ Fields are the keys of report.json, in its order. Scores are shares of 1; `sprea
 deviation, None of a single value. `None` also stands for a number that is not finite.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -44,8 +45,8 @@ class TeacherResult:
     """The teacher of a study.
 
     Attributes:
-        quality: Its results by task.
-        mean: Of the headline metrics over tasks; None without tasks.
+        quality: Its results by task; it may lack those for which it has no head.
+        mean: Of the headline metrics over tasks; None without tasks, and where it lacks one.
         spread: Standard deviation of that mean.
         name: Folder or hub name.
         cost: What it costs.
@@ -181,13 +182,17 @@ class StudyResult:
     def arms_of(self, student: str) -> list[ArmResult]:
         """The arms of one student, best first."""
         mine = [row for row in self.rows if row.student == student]
-        return sorted(mine, key=lambda row: -(row.mean or 0.0))
+        return sorted(mine, key=lambda row: math.inf if row.mean is None else -row.mean)
 
     def kept(self, arm: ArmResult) -> str:
-        """The mean score of an arm as a share of the teacher's, in percent; else nothing."""
-        if self.teacher is None or not self.teacher.mean or arm.mean is None:
+        """The mean score of an arm as a share of the teacher's, in percent; else nothing.
+
+        Correlations may lie below 0: of such a score there is no share.
+        """
+        whole = None if self.teacher is None else self.teacher.mean
+        if arm.mean is None or whole is None or whole <= 0:
             return ""
-        return f"{arm.mean / self.teacher.mean:.1%}"
+        return f"{arm.mean / whole:.1%}"
 
 
 def _quality(plain: Mapping[str, Any]) -> dict[str, TaskResult]:

@@ -20,7 +20,7 @@ from ..teacher.manifest import Kind, Manifest, read_manifest
 from ..teacher.servers.client import ServerClient
 from ..teacher.servers.signals import ServerSignals
 from ..teacher.store import SignalStore
-from ..training.processes import keeps_shards
+from ..training.processes import keeps_shards, summed
 from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
 from .cacheable import CacheSize, all_needs, cache_problems, different_steps, manifest_of
@@ -102,14 +102,13 @@ def _write(
         writer = cache_writer(setup, kind, store, accelerator)
     if accelerator.is_main_process:
         writer.write_maps(all_needs(setup))
-    _keep_all(setup, writer, store, accelerator, console)
+    read = _keep_all(setup, writer, store, accelerator, console)
+    tokens = summed({"tokens": read}, accelerator)["tokens"]
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
         steps = [different_steps(setup, stage) for stage in setup.stages]
         manifest.with_steps(names, steps).write(folder)
-    rows = sum(different_steps(setup, stage) * stage.batch_size for stage in setup.stages)
-    tokens = rows * setup.recipe.data.max_length
     held = SignalStore(folder, 0).held_bytes
     return CacheSize(held / tokens, held)
 
@@ -204,18 +203,24 @@ def _keep_all(
     store: SignalStore,
     accelerator: Accelerator,
     console: Console,
-) -> None:
-    """Keep every batch of a process; of a server also what it answered before it gave up."""
+) -> int:
+    """Keep every batch of a process; of a server also what it answered before it gave up.
+
+    Returns:
+        How many tokens the teacher reads in them, without padding.
+    """
     batches = list(_batches(setup))
-    number = 0
+    number = tokens = 0
     try:
         with ProgressBar("teacher", console=console) as bar:
-            for number, (stage, batch) in enumerate(batches):
+            for number, (stage, made) in enumerate(batches):
                 if number % accelerator.num_processes == accelerator.process_index:
+                    batch = made()
+                    tokens += int(batch.teacher.mask.sum())
                     if isinstance(writer, ServerSignals):
-                        writer.keep(batch(), stage.teacher_needs())
+                        writer.keep(batch, stage.teacher_needs())
                     else:
-                        _keep(writer, stage, batch(), accelerator)
+                        _keep(writer, stage, batch, accelerator)
                 bar.show(number + 1, len(batches), f"{store.held_bytes / 1e6:,.0f} MB")
             if isinstance(writer, ServerSignals):
                 writer.finish()
@@ -230,6 +235,7 @@ def _keep_all(
             writer.stop()
             store.flush()
     store.flush()
+    return tokens
 
 
 def _keep(writer: CacheWriter, stage: Stage, batch: Batch, accelerator: Accelerator) -> None:

@@ -38,8 +38,9 @@ class CacheSize:
     """What the signals of a recipe take.
 
     Attributes:
-        bytes_a_token: Of the text that is learned from.
-        total: Bytes, with the held-out text.
+        bytes_a_token: Of the tokens that the teacher reads; before it runs, as if every sequence
+            were full.
+        total: Bytes; those that are written are with the held-out text.
     """
 
     bytes_a_token: float
@@ -96,14 +97,16 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     """What the signals of a recipe will take, before a weight is loaded.
 
     Whole sequences are counted, and as many predicted tokens as masking hides; all of them
-    where two vocabularies are aligned.
+    where two vocabularies are aligned. A classifier says one thing of a text, as sentence vectors
+    do, and a tagger of each word.
     """
     teacher = setup.models.required_teacher()
     architecture = teacher.architecture
     with torch.device("meta"):
         model = whole_class(architecture).from_config(teacher.config)
-    width = teacher.shape.hidden_size
+    width, length = teacher.shape.hidden_size, setup.recipe.data.max_length
     element = _BYTES[setup.precision.name]
+    items = 1 if teacher.head and teacher.head.kind == "token" else 1 / length
     total = tokens = 0.0
     for number, stage in enumerate(setup.stages):
         masking = setup.maskings[number]
@@ -115,13 +118,12 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
             "top_tokens": share * kind.tokens * 4,
             "top_logs": share * (kind.tokens + 1) * 2,
             "drawn": share * kind.tokens * 4,
-            # Of a text it is one row for all of its tokens.
-            "sentence_vectors": width * element / setup.recipe.data.max_length,
-            "class_logits": len(teacher.shape.labels) * element,
+            "sentence_vectors": width * element / length,
+            "class_logits": len(teacher.shape.labels) * element * items,
         }
         names = stored_names(stage.teacher_needs(), kind, model, architecture)
         steps = different_steps(setup, stage)
-        here = steps * stage.batch_size * setup.recipe.data.max_length
+        here = steps * stage.batch_size * length
         a_token = sum(of_kind.get(name[0], width * element) for name in names)
         total += a_token * here
         tokens += here

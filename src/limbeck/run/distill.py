@@ -4,7 +4,7 @@ Running the same command again resumes from the last checkpoint, or measures wha
 measured.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..export.sentence_transformers import SentenceSettings, export_sentence_mod
 from ..models.sentences.attached import detach_vectors
 from ..recipe.check import prepare
 from ..recipe.prompts import ends_of_recipe
+from ..recipe.read import keys_of
 from ..recipe.schema import Recipe
 from ..recipe.setup import Setup
 from ..student.frozen import widen_frozen
@@ -54,12 +55,15 @@ class Run:
 
 
 def distill(
-    recipe: Recipe | dict[str, Any], output: Path | str, *, console: Console | None = None
+    recipe: Recipe | Mapping[str, Any] | Path | str,
+    output: Path | str,
+    *,
+    console: Console | None = None,
 ) -> Run:
     """Carry out a recipe; resumes from the last checkpoint where ``output`` holds one.
 
     Args:
-        recipe: As an object, or as the mapping that YAML gives.
+        recipe: As an object, as the mapping that YAML gives, or the path of a YAML file.
         output: The run folder.
         console: For the progress bar; None is silent.
 
@@ -70,8 +74,7 @@ def distill(
         RecipeError: The recipe has problems, or ``output`` holds a run of another.
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
-    raw = recipe if isinstance(recipe, dict) else recipe.model_dump()
-    setup = prepare(raw)
+    setup = prepare(keys_of(recipe))
     folder = Path(output)
     accelerator = build_accelerator(setup.recipe.training, folder)
     first = accelerator.is_main_process

@@ -97,6 +97,8 @@ def _sides(setup: Setup, models: Mapping[str, str]) -> dict[str, tuple[ModelSide
         try:
             side = task_side(model, dict(part.labels) if part and role == "teacher" else None)
         except LimbeckError:
+            if role == "student":
+                raise
             continue  # a teacher or control of another kind is scored by fine-tuning alone
         if wanted and side.head and set(side.head.labels) == set(wanted.labels):
             found[role] = (side,)

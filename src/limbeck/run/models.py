@@ -7,8 +7,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..models.architecture import Architecture
+from ..models.capture import output_map
 from ..models.load import load_body, load_config, load_model, load_task_model, load_with_head
-from ..models.task_heads import head_of
+from ..models.task_heads import head_of, is_task_class
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..student.embedding_init import (
@@ -85,11 +87,16 @@ def _hold_frozen(
 
 def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str) -> None:
     """Give the student what its tokens are to the teacher, and the teacher's layers if asked."""
-    architecture = setup.models.required_teacher().architecture
-    model = load_model(teacher, architecture=architecture, stored=True)
+    side = setup.models.required_teacher()
+    architecture = side.architecture
+    if side.head:
+        model = load_task_model(teacher, side.head, stored=True)
+    else:
+        model = load_model(teacher, architecture=architecture, stored=True)
     rows, weights = first_rows(setup, model)
     if setup.models.copied_layers and setup.stages[0].mixed is None:
-        copy_teacher_layers(setup, student, with_tokens(model, architecture, rows))
+        head = _first_head(setup, model, architecture)
+        copy_teacher_layers(setup, student, with_tokens(model, architecture, rows, *head))
     else:
         set_embeddings(student, rows, weights=weights)
 
@@ -144,10 +151,28 @@ def copy_teacher_layers(setup: Setup, student: PreTrainedModel, teacher: PreTrai
 
 def first_rows(setup: Setup, teacher: PreTrainedModel) -> tuple[Tensor, Tensor]:
     """What each of the student's tokens is to the teacher, and its weight; 0 where none is."""
+    embeddings: Any = teacher.get_input_embeddings()
+    return _rows_of(setup, embeddings.weight)
+
+
+def _first_head(
+    setup: Setup, teacher: PreTrainedModel, architecture: Architecture
+) -> tuple[Tensor | None, Tensor | None]:
+    """The head's rows for the student's tokens, and their biases; None where it has none itself."""
+    if teacher is teacher.base_model or is_task_class(type(teacher)):
+        return None, None
+    embeddings: Any = teacher.get_input_embeddings()
+    output = output_map(teacher, architecture)
+    tied = output.weight is embeddings.weight
+    rows = None if tied else _rows_of(setup, output.weight)[0]
+    return rows, None if output.bias is None else _rows_of(setup, output.bias[:, None])[0][:, 0]
+
+
+def _rows_of(setup: Setup, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows for the student's tokens of a table of the teacher's, with the weights of tokens."""
     kind, models = setup.recipe.student.embedding_init, setup.models
     tokenizers = models.required_teacher().tokenizer, models.student.tokenizer
-    embeddings: Any = teacher.get_input_embeddings()
-    table = embeddings.weight.detach().float()
+    table = table.detach().float()
     means = mean_of_teacher_tokens(table, *tokenizers)
     ids = models.student.shape.token_ids
     even = torch.zeros(len(means))

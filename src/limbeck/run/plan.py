@@ -4,7 +4,11 @@ import time
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from jaxtyping import Int
+from numpy import ndarray
+from torch import Tensor
 
 from ..batch import Batch, Links, Tokens
 from ..models.sentence_transformers import sentence_model
@@ -245,20 +249,21 @@ def _probed_batch(setup: Setup, number: int) -> Batch:
 def _random_batch(setup: Setup, number: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     shape = (setup.stages[number].batch_size, setup.recipe.data.max_length)
-    below = setup.models.student.shape.vocab_size
-    if setup.stages[number].mixed is not None and setup.models.teacher is not None:
-        below += setup.models.teacher.shape.vocab_size
-    ids = torch.randint(0, below, shape, generator=generator)
+    teacher, mine = setup.models.teacher, setup.models.student.shape.token_ids.present
+    if setup.stages[number].mixed is not None and teacher is not None:
+        # The student's tokens stand behind the teacher's table.
+        theirs = teacher.shape.token_ids.present
+        mine = np.concatenate([theirs, teacher.shape.vocab_size + mine])
+    ids = _drawn(mine, shape, generator)
     masking = setup.maskings[number]
     share = masking.mlm_probability if isinstance(masking, Masking) else 1.0 if masking else 0.0
     predicted = torch.rand(shape, generator=generator) < share
     real = torch.ones(shape, dtype=torch.bool)
     tokens = Tokens(ids, real, ids, predicted)
     part = setup.recipe.stages[number].alignment
-    if part is None or setup.models.teacher is None:
+    if part is None or teacher is None:
         return Batch(tokens, tokens)
-    below = setup.models.teacher.shape.vocab_size
-    read = torch.randint(0, below, shape, generator=generator)
+    read = _drawn(teacher.shape.token_ids.present, shape, generator)
     every = torch.arange(shape[1]).expand(shape)
     following = every if part.kind == "boundaries" else None
     links = Links(
@@ -270,6 +275,13 @@ def _random_batch(setup: Setup, number: int) -> Batch:
         following,
     )
     return Batch(tokens, Tokens(read, real, read, real), links)
+
+
+def _drawn(
+    among: Int[ndarray, " tokens"], shape: tuple[int, int], generator: torch.Generator
+) -> Int[Tensor, "rows length"]:
+    """Random tokens; rows of an embedding table that belong to no token are never read."""
+    return torch.from_numpy(among)[torch.randint(0, len(among), shape, generator=generator)]
 
 
 def _weight(weight: float | Ramp) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from ..errors import ModelError, StudentError
+from ..export.card import class_and_task
 from ..export.fewer_tokens import (
     parameters_in,
     renumber_tokens,
@@ -32,7 +33,7 @@ from ..models.weight_files import weight_files
 from ..recipe.sides import padding_problems
 from ..system.files import whole_folder
 from ..tokenization.folders import Trimmed, check_replaceable, trimmed_vocabulary, write_report
-from ..tokenization.post_processor import save_framed, save_tokenizer
+from ..tokenization.post_processor import save_tokenizer
 from .card_facts import origins_of_model
 
 _ROWS, _TOKENS = 8, 32  # that are read to compare a model with what it was
@@ -91,11 +92,11 @@ def trim_model(
     for _, problem in padding_problems(architecture, found.whole, found.tokenizer):
         raise StudentError(f"the trimmed tokenizer of {model!r} {problem}")
     with whole_folder(Path(output).resolve()) as folder:
-        _write_model(model, name, architecture, found, folder)
+        task = _write_model(model, name, architecture, found, folder)
         files = {"before": weight_files(locate(name)), "after": weight_files(str(folder))}
         sizes = {when: {"parameters": parameters_in(some or [])} for when, some in files.items()}
         report = found.report | {"model": sizes}
-        card = _card(model, Path(output).name, report, sentences=bool(chain_of(name)))
+        card = _card(model, Path(output).name, report, task=task)
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_report(report, folder)
     return report
@@ -103,19 +104,30 @@ def trim_model(
 
 def _write_model(
     model: str, name: str, architecture: Architecture, found: Trimmed, folder: Path
-) -> None:
-    """Write weights, settings and tokenizer, and check that they answer as before."""
+) -> str:
+    """Write weights, settings and tokenizer, and check that they answer as before.
+
+    Returns:
+        The hub's name for what the model does.
+    """
     config, kept = load_config(name), _kept(found)
     before = _before(name, architecture, kept)
     files = weight_files(locate(name), download=True) or []
     write_fewer_tokens(files, before.of_tokens, kept, folder)
     _write_settings(name, config, _numbers(found), folder)
-    save = save_tokenizer if chain_of(name) or head_of(config) else save_framed
-    save(found.tokenizer, folder)
+    save_tokenizer(found.tokenizer, folder)
     if chain_of(name):
         longest = shape_of(config, architecture).max_position_embeddings
         write_modules(sentence_vectors(name), _settings(name, longest), folder)
-    _check_answers(model, before, _loaded(str(folder), architecture), tokens=len(kept))
+    after = _loaded(str(folder), architecture)
+    _check_answers(model, before, after, tokens=len(kept))
+    _, task = class_and_task(
+        head=head_of(config),
+        sentence_vectors=bool(chain_of(name)),
+        with_head=_predicts(after),
+        causal=architecture.causal,
+    )
+    return task
 
 
 class _Before(NamedTuple):
@@ -191,8 +203,12 @@ def _answers(
     """States, classes, or the logits of the tokens that stay."""
     with torch.inference_mode():
         found: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids))[0].float()
-    predicts = model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]
-    return found[..., kept] if predicts else found
+    return found[..., kept] if _predicts(model) else found
+
+
+def _predicts(model: PreTrainedModel) -> bool:
+    """Whether a model has a vocabulary head."""
+    return model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]
 
 
 def _write_settings(
@@ -214,13 +230,13 @@ def _write_settings(
         generation.save_pretrained(folder)
 
 
-def _card(model: str, name: str, report: dict[str, Any], *, sentences: bool) -> str:
+def _card(model: str, name: str, report: dict[str, Any], *, task: str) -> str:
     origins = origins_of_model(model)
     metadata = metadata_of(
         name,
         origins,
-        library="sentence-transformers" if sentences else "transformers",
-        pipeline_tag="sentence-similarity" if sentences else "feature-extraction",
+        library="sentence-transformers" if task == "sentence-similarity" else "transformers",
+        pipeline_tag=task,
         tags=["vocabulary-reduction", "limbeck"],
     )
     before, after = (report["model"][when]["parameters"] / 1e6 for when in ("before", "after"))

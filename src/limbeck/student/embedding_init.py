@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import StudentError
 from ..token_ids import TokenIds
-from ..tokenization.spelling import spellings
+from ..tokenization.spelling import spellings, tokens_of_bytes, unspelled
 from ..tokenization.token_map import ROLES, TokenMap
 
 _PARTS_AT_ONCE = 2**15  # rows of the teacher's table that are held a second time
@@ -27,12 +27,19 @@ def mean_of_teacher_tokens(
 ) -> Float[Tensor, "student_vocabulary width"]:
     """A row for each student token: the mean over the teacher tokens that its letters give.
 
-    A token that the teacher has too, at the same place of a word, keeps the teacher's row;
-    special tokens take the row of the same role. A token whose letters the teacher does not know
-    gets the mean of all teacher tokens.
+    A token that the teacher has too, at the same place of a word, keeps the teacher's row, and so
+    do bytes; special tokens take the row of the same role, or else of the same name. A token whose
+    letters the teacher does not know gets the mean of all teacher tokens.
     """
     known, ids = spellings(teacher), TokenIds.of(teacher)
     rows = table[ids.columns(table.device)].mean(0).repeat(TokenIds.of(student).end, 1)
+    others = unspelled(teacher)
+    for key, number in unspelled(student).items():
+        tokens = [others[key]] if key in others else []
+        if isinstance(key, bytes):
+            tokens = tokens or tokens_of_bytes(teacher, key)
+        if tokens:
+            rows[number] = table[tokens].mean(0)
     for spelling, number in spellings(student).items():
         tokens = [known[spelling]] if spelling in known else _tokenize(teacher, spelling.letters)
         if tokens:

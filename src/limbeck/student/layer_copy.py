@@ -117,7 +117,7 @@ def copy_layers(
     *,
     layers: Sequence[Sequence[int]],
     width: Width,
-    calibration: Sequence[Tokens],
+    calibration: Sequence[Tokens] = (),
 ) -> None:
     """Overwrite the student's weights with the weights of the teacher's layers.
 

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from ..batch import Tokens
 from ..errors import StudentError
 from ..models.architecture import Architecture
-from ..models.low_rank_layers import LowRankLinear, set_submodule, sizes_of
+from ..models.low_rank_layers import LowRankLinear, low_rank_ranks, set_submodule, sizes_of
 from ..models.low_rank_loading import QUANT_METHOD
 from ..system.progress import told
 from .axis_roles import ATTENTION, FEED_FORWARD, axis_roles
@@ -47,11 +47,29 @@ class Rank:
             all squares.
         parameter_ratio: The largest rank that keeps at most this share of the layer's
             parameters.
+
+    Raises:
+        StudentError: None of the three is given, several are, or one is out of range.
     """
 
     number: int | None = None
     energy: float | None = None
     parameter_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        """See that one of the three is given, within its range."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if len(given) != 1:
+            said = ", ".join(given) or "none of them"
+            raise StudentError(
+                f"a rank is chosen by number, energy or parameter_ratio, and {said} is given;"
+                " give one of the three"
+            )
+        [(name, value)] = given.items()
+        if name == "number" and not (isinstance(value, int) and value >= 1):
+            raise StudentError(f"the rank is {value!r}; give a whole number from 1 on")
+        if name != "number" and not 0 < value <= 1:
+            raise StudentError(f"the {name} of a rank is {value!r}; give more than 0, at most 1")
 
     def of(self, values: Float[Tensor, " values"], inputs: int, outputs: int) -> int:
         """The rank of a layer with these singular values."""
@@ -84,8 +102,13 @@ def chosen_layers(
         which: A role, or ends of paths such as ``mlp.up_proj``.
 
     Raises:
-        StudentError: No layer's path ends so.
+        StudentError: No layer's path ends so, or there is no such role.
     """
+    if isinstance(which, str) and which not in _ROLES:
+        raise StudentError(
+            f"{which!r} is no group of layers; give {', '.join(_ROLES)}, or a list of the ends of"
+            " paths, as ['mlp.up_proj']"
+        )
     linear = [
         path
         for path, module in model.base_model.named_modules()
@@ -118,17 +141,20 @@ def factorize_layers(
 ) -> dict[str, int]:
     """Replace layers by low-rank layers, in place, and return the rank of each.
 
-    Layers that would not get smaller stay as they are.
+    Layers that would not get smaller stay as they are. Low-rank layers that the model has already
+    stay, too: its configuration names them all.
 
     Args:
-        model: In evaluation mode.
+        model: In evaluation mode; new layers have the precision of those that they replace.
         paths: As `chosen_layers` returns them.
         rank: How the rank of every layer is chosen.
         calibration: Text whose activations whiten the weights; without it they are not whitened.
 
     Raises:
-        StudentError: No layer would get smaller.
+        StudentError: No layer is named, or none would get smaller.
     """
+    if not paths:
+        raise StudentError("no layer is named that could be low-rank; give paths of linear layers")
     body = model.base_model
     moments = _input_moments(model, paths, calibration) if calibration else {}
     ranks: dict[str, int] = {}
@@ -143,6 +169,7 @@ def factorize_layers(
             continue
         with torch.device(layer.weight.device):
             low_rank = LowRankLinear(inputs, outputs, size, bias=layer.bias is not None)
+        low_rank.to(layer.weight.dtype)
         with torch.no_grad():
             last, first = _balanced(up[:, :size] * values[:size], down[:size])
             low_rank.up.weight.copy_(last)
@@ -157,7 +184,8 @@ def factorize_layers(
             f"no layer would get smaller; the largest rank that saves anything is {most}: lower"
             " the rank, the energy or the parameter_ratio"
         )
-    model.config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": ranks}
+    all_ranks = low_rank_ranks(model.config) | ranks
+    model.config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": all_ranks}
     return ranks
 
 
@@ -173,7 +201,9 @@ def merge_factors(model: PreTrainedModel, architecture: Architecture) -> None:
 
 
 def _inputs_first(layer: nn.Linear) -> nn.Module:
-    turned: Any = Conv1D(layer.out_features, layer.in_features)  # type: ignore[no-untyped-call]
+    with torch.device(layer.weight.device):
+        turned: Any = Conv1D(layer.out_features, layer.in_features)  # type: ignore[no-untyped-call]
+    turned.to(layer.weight.dtype)
     with torch.no_grad():
         turned.weight.copy_(layer.weight.mT)
         turned.bias.copy_(layer.bias)

@@ -24,6 +24,7 @@ from ..errors import StudentError
 from ..models.architecture import Architecture
 from ..models.capture import capture, output_map
 from ..models.modules import submodule
+from ..models.task_heads import is_task_class
 
 
 class MixedEmbedding(nn.Module):
@@ -166,7 +167,7 @@ def with_tokens(
     output_rows: Float[Tensor, "vocabulary width"] | None = None,
     bias: Float[Tensor, " vocabulary"] | None = None,
 ) -> PreTrainedModel:
-    """A copy of a model that reads other tokens, and predicts them if it has a head.
+    """A copy of a model that reads other tokens, and predicts them if it has a vocabulary head.
 
     Args:
         model: Only read.
@@ -183,7 +184,7 @@ def with_tokens(
         else:
             table = changed.resize_token_embeddings(len(rows), mean_resizing=False)
         table.weight.copy_(rows)
-        if changed is not changed.base_model:
+        if _predicts(changed):
             output = _output(changed, architecture)
             output.weight.copy_(rows if output_rows is None else output_rows)
             of_logits = output_map(changed, architecture).bias
@@ -199,7 +200,7 @@ def _new_table(model: Any, architecture: Architecture, rows: int) -> nn.Embeddin
     table = nn.Embedding(rows, model.get_input_embeddings().embedding_dim)
     model.base_model.set_input_embeddings(table)
     model.config.vocab_size = rows
-    if model is not model.base_model:
+    if _predicts(model):
         path, _, name = architecture.output_bias.rpartition(".")
         setattr(submodule(model, path), name, nn.Parameter(torch.zeros(rows)))
     return table
@@ -211,10 +212,15 @@ def _copied_without_rows(model: PreTrainedModel, architecture: Architecture) -> 
     A table of 250,000 rows is most of a model, and would be copied only to be thrown away.
     """
     tables = [_table(model, "teacher").weight]
-    if model is not model.base_model:
+    if _predicts(model):
         tables.append(_output(model, architecture).weight)
     rows = {id(table): nn.Parameter(table.detach()[:1].clone()) for table in tables}
     return copy.deepcopy(model, dict(rows))
+
+
+def _predicts(model: PreTrainedModel) -> bool:
+    """Whether a model has a vocabulary head, and neither none nor that of a task."""
+    return model is not model.base_model and not is_task_class(type(model))
 
 
 def _deviation(rows: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class Projections(nn.Module):
         if name not in self.maps:
             return states
         weight = self._map(name).weight
+        if not torch.is_autocast_enabled(states.device.type):
+            states = states.to(weight.dtype)  # of a model that is in bfloat16 as a whole
         return mapped_by_heads(states, weight if trained else weight.detach())
 
     @torch.no_grad()

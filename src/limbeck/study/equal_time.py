@@ -36,7 +36,7 @@ def of_equal_time(
             found = probed[run.place] = {**of, "steps": counts}
             write_text(file, json.dumps(probed, indent=1))
         stages_raw = [
-            {**stage, "tokens": None, "max_steps": count}
+            {**stage, "tokens": None, "num_train_epochs": None, "max_steps": count}
             for stage, count in zip(run.raw["stages"], found["steps"], strict=True)
         ]
         raw = {**run.raw, "stages": stages_raw}

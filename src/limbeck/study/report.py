@@ -1,6 +1,7 @@
 """What a study has found so far: every arm's scores, costs and difference from the control."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,7 +17,7 @@ from ..run.evaluate import evaluation_notes
 from ..run.measure_generation import positions_of_run
 from ..run.measure_training import training_facts
 from ..training.records import RunLog
-from .arms import ArmRun, evaluation_of, tokens_of
+from .arms import ArmRun, evaluation_of
 from .redraws import Redraws
 from .schema import EqualTime, Study
 from .scores import Scores
@@ -62,10 +63,10 @@ def study_report(
         control=study.control,
         trainings=study.seeds,
         fine_tunings=part.seeds,
-        teacher=None if teacher is None else _teacher(runs, teacher, folder, timed=timed),
+        teacher=None if teacher is None else _teacher(runs, teacher, redraws, folder, timed=timed),
         students=students,
         rows=rows,
-        notes=_notes(study, found, part),
+        notes=_notes(study, found, part, [*_unscored(runs, teacher, redraws)]),
         pending=[run.place for number, run in enumerate(runs) if number not in scored],
     )
 
@@ -78,15 +79,22 @@ def taught(runs: Sequence[ArmRun]) -> Setup | None:
 
 
 def _teacher(
-    runs: Sequence[ArmRun], scores: Scores, folder: Path, *, timed: bool
+    runs: Sequence[ArmRun], scores: Scores, redraws: Redraws, folder: Path, *, timed: bool
 ) -> TeacherResult | None:
-    """The scores and the cost of the teacher; the cost is kept in the study's folder."""
+    """The scores and the cost of the teacher; the cost is kept in the study's folder.
+
+    A teacher without a score on each task has no mean: it would be of other tasks than the arms'.
+    """
     setup = taught(runs)
     if setup is None:
         return None
     names = setup.models.teacher_names
     cost = teacher_cost(names, folder / "teacher" / "cost.json", timed=timed)
-    measured = _measured({name: [score] for name, score in scores.items()})
+    names_of_tasks = [task.name for task in redraws.tasks]
+    known = {name: [scores[name]] for name in names_of_tasks if name in scores}
+    measured = _measured(known)
+    if len(known) < len(names_of_tasks):
+        measured |= {"mean": None, "spread": None}
     return TeacherResult(**measured, name=" + ".join(names), cost=cost)
 
 
@@ -155,10 +163,17 @@ def _measured(scores: Mapping[str, Sequence[TaskScore]]) -> dict[str, Any]:
             means=joined.means(),
             by_training=TaskScore.by_training(trainings),
         )
-    columns = list(zip(*(result.values for result in quality.values()), strict=True))
-    means = [mean(column) for column in columns]
+    means = [mean(column) for column in _columns(scores)]
     deviation = TaskScore.deviation_of(means)
     return {"quality": quality, "mean": mean(means) if means else None, "spread": deviation}
+
+
+def _columns(scores: Mapping[str, Sequence[TaskScore]]) -> Iterator[tuple[float, ...]]:
+    """The scores of every fine-tuning on all tasks; a task without any has one for all of them."""
+    for of_training in zip(*scores.values(), strict=True):
+        values = [score.values for score in of_training]
+        most = max(map(len, values))
+        yield from zip(*(v * most if len(v) == 1 else v for v in values), strict=True)
 
 
 def _positions(runs: Sequence[ArmRun], folder: Path) -> dict[str, list[float]]:
@@ -182,8 +197,25 @@ def _training(folders: Sequence[Path]) -> dict[str, Any]:
     return {"training": facts, "held_out_before": held_out[0], "held_out": held_out[-1]}
 
 
-def _notes(study: Study, found: Sequence[tuple[ArmRun, Scores]], part: EvaluationPart) -> list[str]:
-    notes = evaluation_notes(part)
+def _unscored(runs: Sequence[ArmRun], teacher: Scores | None, redraws: Redraws) -> Iterator[str]:
+    """Which scores there are not, in sentences."""
+    if redraws.differ:
+        yield (
+            "the arms do not all learn the same task, so none is scored with the head that it"
+            " learns: only the tasks of the evaluation are compared"
+        )
+    if teacher is not None and (lacking := [t for t in redraws.tasks if t.name not in teacher]):
+        named = ", ".join(task.name for task in lacking)
+        yield f"the teacher has no score on {named}, for which it has no head, and so no mean"
+
+
+def _notes(
+    study: Study,
+    found: Sequence[tuple[ArmRun, Scores]],
+    part: EvaluationPart,
+    unscored: Sequence[str],
+) -> list[str]:
+    notes = [*evaluation_notes(part), *unscored]
     if isinstance(study.equal, EqualTime):
         notes.append(
             f"every arm trained for {study.equal.seconds:g} s, estimated by a probe of its speed"
@@ -212,7 +244,14 @@ def _interval_note(study: Study, part: EvaluationPart) -> str:
 
 
 def _tokens_line(run: ArmRun) -> str:
-    rows = sum(stage.steps * stage.batch_size for stage in run.setup.stages if stage.rows)
-    tokens = tokens_of(run.setup) - rows * run.setup.recipe.data.max_length
-    said = [f"{tokens:,} tokens"] * bool(tokens) + [f"{rows:,} rows"] * bool(rows)
-    return " and ".join(said)
+    """How much a training reads. The tokens of rows and prompts are not known: any may be short."""
+    data, counts = run.setup.recipe.data, Counter[str]()
+    for stage in run.setup.stages:
+        texts = stage.steps * stage.batch_size
+        if stage.rows:
+            counts["rows"] += texts
+        elif stage.policy is not None and not data.packs_prompts:
+            counts["prompts"] += texts
+        else:
+            counts["tokens"] += texts * data.max_length
+    return " and ".join(f"{count:,} {what}" for what, count in counts.items())

@@ -202,19 +202,38 @@ def arm_recipe(study: Study, sizes: Overrides, fields: Overrides) -> dict[str, A
 def placed(found: Sequence[tuple[ArmRecipe, Sequence[Problem]]]) -> list[Problem]:
     """The problems of the recipes of arms, each with its place in the study.
 
-    Searched values are named where they cause a problem, not where all of them have it.
+    Arms, students and searched values are named where they cause a problem, not where all of
+    them have it.
     """
     of_arm: dict[tuple[str, str], list[Sequence[Problem]]] = {}
     for recipe, problems in found:
         of_arm.setdefault((recipe.arm, recipe.student), []).append(problems)
+    students = {student for _, student in of_arm}
+
+    def everywhere(problem: Problem, arm: str | None = None, student: str | None = None) -> bool:
+        return all(
+            problem in problems
+            for (one, other), points in of_arm.items()
+            if arm in (None, one) and student in (None, other)
+            for problems in points
+        )
+
     all_placed = []
     for recipe, problems in found:
-        mine = of_arm[recipe.arm, recipe.student]
+        arm, student = recipe.arm, recipe.student
         for problem in problems:
-            every = all(problem in others for others in mine)
-            tried = "" if every else f" with {named_values(recipe.values)}"
             path, message = problem
-            all_placed.append((f"arms.{recipe.arm} ({recipe.student}){tried}: {path}", message))
+            if len(of_arm) > 1 and everywhere(problem):
+                place = "every arm"
+            elif len(students) > 1 and everywhere(problem, student=student):
+                place = f"students.{student}"
+            elif everywhere(problem, arm=arm):
+                place = f"arms.{arm}"
+            elif everywhere(problem, arm=arm, student=student):
+                place = f"arms.{arm} ({student})"
+            else:
+                place = f"arms.{arm} ({student}) with {named_values(recipe.values)}"
+            all_placed.append((f"{place}: {path}", message))
     return all_placed
 
 

@@ -17,6 +17,8 @@ from .text_coverage import coverage
 from .trim_proof import Proof
 
 MEASURED_CHARACTERS = 1_000_000  # of each text
+# Of models whose embeddings are not as wide as their hidden states, as ALBERT and ELECTRA.
+_WIDTHS = ("embedding_size", "word_embed_proj_dim")
 
 
 def vocabulary_report(
@@ -53,7 +55,8 @@ def vocabulary_report(
         report |= {"like": like[0], "like_tokens": len(theirs), "shared_tokens": len(mine & theirs)}
         with suppress(ModelError):  # a folder with a tokenizer but no model
             config = load_config(like[0])
-            width = shape_of(config, architecture_of(config)).hidden_size
+            own = (width for name in _WIDTHS if (width := getattr(config, name, None)))
+            width = next(own, shape_of(config, architecture_of(config)).hidden_size)
             report["embedding_bytes_saved"] = 4 * width * (len(theirs) - len(mine))
     if proof:
         report["trimmed"] = {
@@ -94,7 +97,8 @@ def vocabulary_headline(report: Mapping[str, Any]) -> str:
     if "like" in report:
         said += f", {report['shared_tokens']:,} of them shared with {report['like']}"
     if saved := report.get("embedding_bytes_saved"):
-        said += f"; its embeddings lose {saved / 1e6:.1f} MB at that width"
+        change = "lose" if saved > 0 else "gain"
+        said += f"; its embeddings {change} {abs(saved) / 1e6:.1f} MB at that width"
     if proof := report.get("trimmed"):
         said += (
             f". Of {proof['words']:,} different words {proof['words_tokenized_as_before']:,} keep"
