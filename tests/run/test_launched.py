@@ -154,3 +154,4 @@ def test_a_study_is_not_for_several_processes(recipe, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "a study runs in one process, not 2" in " ".join(done.stderr.split())
+    assert warm.PYTHON in command
