@@ -76,7 +76,8 @@ def of_study(files: Sequence[str]) -> dict[str, Any]:
             if row["student"] == student:
                 name, *rest = _arm_row(row, teacher["mean"] if teacher else None)
                 rows.append([name, *(100 * row["quality"][t]["mean"] for t in tasks), *rest])
-        columns = [["arm", ""], *([task, ".1f"] for task in tasks), ["mean score", ".1f"]]
+        shown = [task.replace("_to_", " > ") for task in tasks]  # of another task's training rows
+        columns = [["arm", ""], *([task, ".1f"] for task in shown), ["mean score", ".1f"]]
         columns += [["trainings", ""], ["kept", ".1%"]]
         columns += [["against the control", "+.1f"], ["95 % interval", ""], ["seconds", ",.0f"]]
         tables[student.replace("-", "_")] = {
