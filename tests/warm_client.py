@@ -52,4 +52,5 @@ def main(server, program, *arguments):
     os.kill(os.getpid(), os.WTERMSIG(status))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":  # and not when doctests are looked for in it
+    main(*sys.argv[1:])
