@@ -35,7 +35,7 @@ from limbeck.models.families.lookup import architecture_of
 from limbeck.models.load import load_config, load_with_head
 from limbeck.recipe.check import prepare
 from limbeck.reports.report import markdown_table
-from limbeck.run import plan
+from limbeck.run import probe
 from limbeck.run.batches import stage_batches
 from limbeck.system.device import choose_precision, describe_device
 from limbeck.system.linux import (
@@ -196,9 +196,9 @@ def step_point(step: Step, place: Path) -> Facts:
     spent = time.process_time() - began
     del loaded
     keep_freed_memory()  # as a run does
-    plan._PROBE_STEPS, plan._LEAST_STEPS, plan._ENOUGH_SECONDS = STEPS, 3, SECONDS
-    plan.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
-    found = plan.probe(setup, 0)
+    probe._PROBE_STEPS, probe._LEAST_STEPS, probe._ENOUGH_SECONDS = STEPS, 3, SECONDS
+    probe.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
+    found = probe.probe(setup, 0)
     parts = {name: value or 0 for name, value in found.memory.items()}
     held = sum(value for name, value in parts.items() if name not in ("before", "rest"))
     return {

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from limbeck.recipe.check import prepare
 from limbeck.reports.memory import memory_table
 from limbeck.reports.report import markdown_table
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.system.child import printed_by
 from limbeck.system.device import describe_device
 

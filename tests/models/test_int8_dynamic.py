@@ -25,7 +25,7 @@ from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import open_cache, write_cache
 from limbeck.run.cacheable import manifest_of, teacher_identity
 from limbeck.run.distill import distill
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.run.quantization import quantization_error
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind

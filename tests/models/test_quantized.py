@@ -20,7 +20,8 @@ from limbeck.recipe.check import check, prepare
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cacheable import manifest_of, teacher_identity
 from limbeck.run.models import build_models
-from limbeck.run.plan import plan_tables, probe
+from limbeck.run.plan import plan_tables
+from limbeck.run.probe import probe
 from limbeck.run.quantization import QuantizationError, quantization_error, quantization_rows
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind

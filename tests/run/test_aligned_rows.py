@@ -15,7 +15,7 @@ from limbeck.run.batches import stage_batches, stage_held_out
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.run.task_batches import place_of_each_span
 from limbeck.training.step import mean_values
 

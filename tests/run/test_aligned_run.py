@@ -19,7 +19,7 @@ from limbeck.run.batches import stage_batches
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.study.arms import prepare_study
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 

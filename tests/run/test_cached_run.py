@@ -21,7 +21,8 @@ from limbeck.run.cache import open_cache, write_cache
 from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
 from limbeck.run.models import build_models
-from limbeck.run.plan import plan_tables, probe
+from limbeck.run.plan import plan_tables
+from limbeck.run.probe import probe
 from limbeck.teacher.manifest import Kind
 from limbeck.teacher.store import SignalStore
 

@@ -33,7 +33,7 @@ from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
 from limbeck.run.generate_samples import generate_samples
 from limbeck.run.models import build_models
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.run.prompt_batches import generated_batches, prompt_batches
 from limbeck.study.compare import compare
 from limbeck.tokenization.learn import as_transformers, blank_tokenizer, learn_tokenizer

@@ -28,7 +28,7 @@ from limbeck.run.costs import students_sentence
 from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.student.embedding_init import mean_of_teacher_tokens
 from limbeck.student.mixed_vocabulary import MixedVocabulary, reader_of_student_tokens
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer

@@ -4,7 +4,7 @@ import pytest
 from conftest import make_model
 
 from limbeck.recipe.check import prepare
-from limbeck.run.plan import _random_batch, probe
+from limbeck.run.probe import _random_batch, probe
 
 
 @pytest.fixture

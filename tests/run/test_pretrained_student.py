@@ -18,7 +18,8 @@ from limbeck.recipe.read import override
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
 from limbeck.run.models import build_models
-from limbeck.run.plan import plan_tables, probe
+from limbeck.run.plan import plan_tables
+from limbeck.run.probe import probe
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ from limbeck.recipe.json_schema import recipe_schema
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import open_cache, write_cache
 from limbeck.run.distill import distill
-from limbeck.run.plan import plan_tables, probe
+from limbeck.run.plan import plan_tables
+from limbeck.run.probe import probe
 from limbeck.teacher.manifest import Kind
 from limbeck.teacher.servers import client as clients
 

@@ -19,7 +19,7 @@ from limbeck.recipe.check import prepare
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
 from limbeck.run.models import build_models
-from limbeck.run.plan import probe
+from limbeck.run.probe import probe
 from limbeck.run.prompt_batches import generated_batches, prompt_batches
 from limbeck.run.vllm import vllm_notes
 

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from limbeck.run.plan import Probe
+from limbeck.run.probe import Probe
 from limbeck.study.arms import prepare_study
 from limbeck.study.equal_time import of_equal_time
 

@@ -19,7 +19,7 @@ from limbeck.recipe.check import prepare
 from limbeck.reports.comparison import as_markdown, tables
 from limbeck.reports.study_results import StudyResult
 from limbeck.run.distill import distill
-from limbeck.run.plan import Probe
+from limbeck.run.probe import Probe
 from limbeck.study import compare as module
 from limbeck.study.arms import prepare_study, tokens_of
 from limbeck.study.compare import compare

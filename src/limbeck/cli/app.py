@@ -20,6 +20,7 @@ from .init import init
 from .inspect import inspect
 from .lists import LISTS
 from .pilot import pilot
+from .plan_study import plan_study
 from .push import push
 from .terminal import console, one_of, print_report, print_study_report, print_table
 from .vocabulary import vocabulary
@@ -34,6 +35,9 @@ app = typer.Typer(
     help="Distil Transformer language models, and measure what the student has kept.",
 )
 _Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
+_RecipeOrStudy = Annotated[
+    Path, typer.Argument(metavar="recipe", help="The recipe, or the study, a YAML file.")
+]
 _Study = Annotated[Path, typer.Argument(help="The study, a YAML file.")]
 _Set = Annotated[
     list[str] | None,
@@ -94,12 +98,18 @@ app.command()(init)
 
 
 @app.command()
-def plan(recipe: _Recipe, set_: _Set = None, timed: _Timed = True) -> None:
-    """Show every problem of a recipe, or what it will do and cost."""
+def plan(recipe: _RecipeOrStudy, set_: _Set = None, timed: _Timed = True) -> None:
+    """Show every problem of a recipe or a study, or what it will do and cost."""
+    from ..recipe.read import is_study, read_recipe
+
+    if is_study(read_recipe(recipe)):
+        plan_study(recipe, set_, timed=timed)
+        return
     setup = _prepared(recipe, set_)
 
     from ..run.cache import check_cache
-    from ..run.plan import plan_tables, probe
+    from ..run.plan import plan_tables
+    from ..run.probe import probe
     from ..run.prompt_batches import prompt_notes
     from ..run.vllm import vllm_notes
 

@@ -20,6 +20,7 @@ from .parse_objective import ParsedObjective, parse_objective
 from .parse_policy import PolicyPart, parse_policy
 from .part import as_kind, as_model
 from .problems import problems_of
+from .read import is_study
 from .renamed import with_new_words
 from .schema import DataPart, EvaluationPart, Recipe, TrainingPart
 from .stage_part import StagePart
@@ -65,6 +66,12 @@ class Parsed:
 
 def parse(raw: Mapping[str, Any]) -> tuple[Parsed, list[Problem]]:
     """What of a recipe can be read, and every problem of its form."""
+    if is_study(raw):
+        message = (
+            "is a study (it has `arms`), of several trainings: `limbeck plan` shows them, and"
+            " `limbeck compare` carries them out; a recipe is what the study gives as `recipe`"
+        )
+        return Parsed(None, None, None, None, None, None, [], False), [("recipe", message)]
     raw, problems = with_new_words(raw)
     raw, found = with_method(raw)
     problems += found

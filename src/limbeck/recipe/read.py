@@ -35,6 +35,11 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
     return raw
 
 
+def is_study(raw: Mapping[str, Any]) -> bool:
+    """Whether these are the keys of a study, which gives a recipe and arms, and of no recipe."""
+    return "arms" in raw and "stages" not in raw
+
+
 def keys_of(recipe: object) -> dict[str, Any]:
     """The keys of a recipe, however it is given, as YAML would have them.
 

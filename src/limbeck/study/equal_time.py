@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from ..recipe.check import prepare
-from ..run.plan import probe
+from ..recipe.setup import Setup
+from ..run.probe import Probe, probe
 from ..system.files import write_text
 from .arms import ArmRun
 
@@ -29,10 +30,8 @@ def of_equal_time(
         found = probed.get(run.place, {})
         if {name: found.get(name) for name in of} != of:
             console.print(f"probing the speed of {run.arm}, {run.student}")
-            stages = run.setup.stages
-            spent = [probe(run.setup, n).seconds_per_step for n in range(len(stages))]
-            whole = sum(s.steps * time for s, time in zip(stages, spent, strict=True))
-            counts = [max(1, round(s.steps * seconds / whole)) for s in stages]
+            probes = [probe(run.setup, number) for number in range(len(run.setup.stages))]
+            counts = steps_within(run.setup, probes, seconds)
             found = probed[run.place] = {**of, "steps": counts}
             write_text(file, json.dumps(probed, indent=1))
         stages_raw = [
@@ -42,6 +41,19 @@ def of_equal_time(
         raw = {**run.raw, "stages": stages_raw}
         timed.append(replace(run, raw=raw, setup=prepare(raw)))
     return timed
+
+
+def steps_within(setup: Setup, probes: Sequence[Probe], seconds: float) -> list[int]:
+    """How many steps of each stage fit into a time, in the proportion that the recipe gives them.
+
+    Args:
+        setup: Of a training.
+        probes: One for each of its stages.
+        seconds: That all of them may take.
+    """
+    pairs = list(zip(setup.stages, probes, strict=True))
+    whole = sum(stage.steps * measured.seconds_per_step for stage, measured in pairs)
+    return [max(1, round(stage.steps * seconds / whole)) for stage, _ in pairs]
 
 
 def trained_recipe(run: ArmRun) -> str:

@@ -16,7 +16,7 @@ from ..errors import Problem, RecipeError
 from ..recipe.parse import parse_recipe
 from ..recipe.part import Part
 from ..recipe.problems import problems_of
-from ..recipe.read import override, parse_overrides, read_recipe
+from ..recipe.read import is_study, override, parse_overrides, read_recipe
 from ..system.numbers import Number, Whole
 from .grid import lacks_objective, points, search_problems
 
@@ -108,6 +108,12 @@ def parse_study(raw: Mapping[str, Any]) -> Study:
     Raises:
         RecipeError: A key is unknown or missing, or a value has the wrong type.
     """
+    if "stages" in raw and not is_study(raw):
+        message = (
+            "is a recipe (it has `stages`), of one training: `limbeck distill` carries it out; a"
+            " study gives it as `recipe`, with `arms` that change fields of it and a `control`"
+        )
+        raise refusal([("study", message)])
     try:
         return TypeAdapter(Study).validate_python(raw)
     except ValidationError as error:
