@@ -66,12 +66,11 @@ def of_study(files: Sequence[str]) -> dict[str, Any]:
     tasks = list(found["rows"][0]["quality"])
     tasks = tasks if len(tasks) > 1 else []
     for student, cost in found["students"].items():
-        of_teacher = [100 * teacher["quality"][task]["mean"] for task in tasks] if teacher else []
-        rows = (
-            [["teacher", *of_teacher, 100 * teacher["mean"], "", None, None, None, None]]
-            if teacher
-            else []
-        )
+        rows = []
+        if teacher:  # with a head of its own it may have no score in some of the tasks
+            of_tasks = [teacher["quality"].get(task, {}).get("mean") for task in tasks]
+            scores = [one if one is None else 100 * one for one in (*of_tasks, teacher["mean"])]
+            rows.append(["teacher", *scores, "", None, None, None, None])
         for row in found["rows"]:
             if row["student"] == student:
                 name, *rest = _arm_row(row, teacher["mean"] if teacher else None)

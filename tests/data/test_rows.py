@@ -260,7 +260,7 @@ def test_a_folder_as_it_is_on_the_hub(tmp_path):
         ({"path": "a", "labels": [False, True]}, "has the name False; .*put no, yes, on and off"),
         ({"path": "a", "labels": "x"}, "labels is 'x'; give a list of names"),
         ({"path": "a", "problem_type": "ranking"}, "problem_type: .*'classification' or"),
-        ({"path": "a", "task_name": "x/y"}, "task_name: .*pattern"),
+        ({"path": "a", "task_name": "x/y"}, "task_name is 'x/y'; it names files: give letters"),
         (
             {"path": "a", "labels": ["x"], "problem_type": "regression"},
             "labels are names of classes, and problem_type is regression",

@@ -117,9 +117,7 @@ def test_which_split_is_scored(tmp_path):
     assert (len(held_out.test), held_out.train, held_out.notes) == (2, [], ())
     alone = load_task(str(tmp_path / "train.jsonl"))
     assert (len(alone.test), alone.train) == (8, [])
-    assert "names no rows to be scored, and nothing is learned from prompts, so all 8" in str(
-        alone.notes
-    )
+    assert "names no rows to be scored, so all 8" in str(alone.notes)
     with pytest.raises(DataError, match="has no split 'other'; there are"):
         load_task(asked, test_split="other")
 

@@ -4,6 +4,7 @@ A description names a file, a folder or a dataset on the hub, and maps the field
 label, ...) to columns of any name.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
@@ -142,7 +143,16 @@ class StoredSource:
         return None
 
 
-TaskName = Annotated[str | None, Field(pattern=r"^[\w+.-]*\w[\w+.-]*$")]
+_NAME = r"^[\w+.-]*\w[\w+.-]*$"
+
+
+def _names_a_file(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_NAME, value):
+        raise source_error(f"is {value!r:.60}; it names files: give letters, digits and + . - _")
+    return value
+
+
+TaskName = Annotated[Annotated[str, Field(pattern=_NAME)] | None, BeforeValidator(_names_a_file)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

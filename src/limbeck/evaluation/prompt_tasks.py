@@ -55,8 +55,8 @@ def read_prompt_rows(source: PromptTaskSource, test_split: str | None) -> Mapped
         rows = hold_out(rows, stored.fractions, source.path)[scored]
     elif scored == "train" and not (test_split or source.split):
         notes.append(
-            f"{source.path} names no rows to be scored, and nothing is learned from prompts, so"
-            f" all {len(rows)} are; choose others as split: {{dev: 0.2}} or split: {{dev: FILE}}"
+            f"{source.path} names no rows to be scored, so all {len(rows)} are; choose others as"
+            " split: {dev: 0.2} or split: {dev: FILE}"
         )
     return MappedRows([], rows, scored, tuple(notes))
 
