@@ -250,3 +250,14 @@ def test_a_teacher_without_a_tokenizer_is_a_problem(raw_recipe, vocabulary, tmp_
     for student in (raw_recipe["student"], {**raw_recipe["student"], "tokenizer": vocabulary}):
         raw_recipe["student"] = student
         assert "has no tokenizer.json" in problems_of(raw_recipe)["teacher.model"]
+
+
+def test_dropout_that_a_student_does_not_have_is_told(raw_recipe, decoder):
+    raw_recipe["stages"][0]["dropout"] = True
+    assert prepare(raw_recipe).warnings == []  # BERT's tenth
+    raw_recipe |= {"teacher": decoder}
+    (said,) = prepare(raw_recipe).warnings
+    assert "stages.0.dropout: the student's configuration has no dropout above 0" in said
+    assert "(attention_dropout)" in said
+    raw_recipe["stages"][0]["dropout"] = False
+    assert prepare(raw_recipe).warnings == []

@@ -40,7 +40,7 @@ from .schema import DataPart, Recipe, TrainingPart
 from .server import server_problems
 from .setup import Setup
 from .sides import Models, ModelSide
-from .stages import BuiltStage, build_stages
+from .stages import BuiltStage, build_stages, dropout_warnings
 from .task import NO_ROWS, find_task, rows_warnings
 from .task_rows import TaskRows
 from .tokenizers import (
@@ -228,6 +228,7 @@ def _warnings(
         *task_warnings(recipe.evaluation, rows),
         *learned_warnings(recipe.data, recipe.evaluation),
         *window_warnings(models, stages),
+        *dropout_warnings(models, stages),
         *amount_warnings(models, recipe.data, stages),
     ]
 

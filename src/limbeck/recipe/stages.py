@@ -26,6 +26,8 @@ from .task import rows_of_stage, rows_problems
 from .task_rows import TaskRows
 from .tokenizers import alignment_problems, comparison_problems
 
+_HEADS = ("classif", "summary", "qa_", "pooler")  # whose dropout the layers do not have
+
 
 @dataclass(frozen=True)
 class BuiltStage:
@@ -248,3 +250,18 @@ def steps_of_tokens(tokens: int, batch_size: int, length: int) -> int:
     1221
     """
     return max(1, -(-tokens // (batch_size * length)))
+
+
+def dropout_warnings(models: Models, stages: Sequence[Stage]) -> list[str]:
+    """Stages with `dropout` whose student has none to train with."""
+    said = models.student.config.to_dict()
+    rates = {name: rate for name, rate in said.items() if "drop" in name}
+    if any(rate for name, rate in rates.items() if not any(head in name for head in _HEADS)):
+        return []
+    return [
+        f"stages.{number}.dropout: the student's configuration has no dropout above 0"
+        f" ({', '.join(rates) or 'it names none'}), so the stage learns without; leave it out, or"
+        " give a student model whose configuration has some"
+        for number, stage in enumerate(stages)
+        if stage.dropout
+    ]
