@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from limbeck.data.prompts import read_prompts
 from limbeck.generation.decoding import DecodingOptions, Generated, generate
@@ -143,7 +144,7 @@ def on_vllm(
             asked = ServerSettings(url=url, concurrency=min(given.rows, 256))
             with ServerClient(asked, through_proxies=False) as client:
                 served_model(client)
-                yield VllmText(client, Path(folder) / "weights")
+                yield VllmText(client, Path(folder) / "weights", PreTrainedModel.save_pretrained)
 
 
 def vllm_seconds(

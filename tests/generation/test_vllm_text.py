@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from conftest import make_model
+from transformers import PreTrainedModel
 from vllm_stand_in import Server
 
 from limbeck.errors import ServerError
@@ -40,7 +41,7 @@ def text_of(model, tmp_path, *, wrong="", longest=64):
     try:
         with ServerClient(settings, through_proxies=False) as client:
             client.model = "s"
-            yield VllmText(client, tmp_path / "weights"), server
+            yield VllmText(client, tmp_path / "weights", PreTrainedModel.save_pretrained), server
     finally:
         server.shutdown()
         server.server_close()

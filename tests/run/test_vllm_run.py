@@ -80,6 +80,28 @@ def test_greedy_text_gives_the_student_of_the_engine_within(raw, tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["factorize", "lora"])
+def test_a_low_rank_student_is_sent_as_a_dense_one(raw, kind, tmp_path):
+    """Its text is that of the engine within, whose layers are low-rank, in every batch."""
+    raw["student"] = {
+        "model": raw["teacher"],
+        "low_rank": {"kind": kind, "rank": 2, "target_modules": "all"},
+    }
+    stage = {**raw["stages"][0], "trainable": "low_rank", "optimizer": {"learning_rate": 0.01}}
+    raw["stages"] = [stage]
+    stage["policy"]["temperature"] = 0
+    one = distill(raw, tmp_path / "vllm")
+    stage["policy"] = {"kind": "student", "temperature": 0}
+    other = distill(raw, tmp_path / "own")
+    logs = [(run.folder / "log.jsonl").read_text().splitlines() for run in (one, other)]
+    assert len(logs[0]) == len(logs[1])
+    for records in zip(*(map(json.loads, log) for log in logs), strict=True):
+        lengths = [record.get("written_length") for record in records]
+        assert lengths[0] == lengths[1]
+        losses = [record["objectives"]["logits"] for record in records if "objectives" in record]
+        assert losses == pytest.approx(losses[::-1], rel=1e-4)
+
+
 class Recorded:
     """In the place of vLLM: notes which weights are there when text begins, and when it is read."""
 
@@ -174,21 +196,19 @@ def test_several_processes_are_refused(raw, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("policy", "student", "said"),
+    ("policy", "said"),
     [
-        ({"kind": "switch"}, {}, "engine: is vllm, which generates the student's text alone"),
-        ({"vllm_command": "no-such"}, {}, "vllm_command: is 'no-such', which is no program here"),
-        ({"vllm_server_base_url": "here"}, {}, "vllm_server_base_url: is 'here'; give the"),
-        ({"vllm_gpu_memory_utilization": 1.5}, {}, "utilization: is 1.5; give more than 0"),
-        ({"engine": "limbeck"}, {}, "vllm_command: is for the engine vllm; say"),
-        ({"engine": "sglang"}, {}, "engine"),
-        ({"one_step_behind": "perhaps"}, {}, "one_step_behind: Input should be a valid boolean"),
-        ({}, {"low_rank": {"rank": 2}}, "does not know low-rank layers of the student"),
+        ({"kind": "switch"}, "engine: is vllm, which generates the student's text alone"),
+        ({"vllm_command": "no-such"}, "vllm_command: is 'no-such', which is no program here"),
+        ({"vllm_server_base_url": "here"}, "vllm_server_base_url: is 'here'; give the"),
+        ({"vllm_gpu_memory_utilization": 1.5}, "utilization: is 1.5; give more than 0"),
+        ({"engine": "limbeck"}, "vllm_command: is for the engine vllm; say"),
+        ({"engine": "sglang"}, "engine"),
+        ({"one_step_behind": "perhaps"}, "one_step_behind: Input should be a valid boolean"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(raw, policy, student, said):
+def test_what_cannot_be_is_refused_before_anything_starts(raw, policy, said):
     raw["stages"][0]["policy"] |= policy
-    raw["student"] |= student
     with pytest.raises(RecipeError, match=said):
         prepare(raw)
 
@@ -216,10 +236,12 @@ def wide_decoder(folder, tokenizer):
 
 
 @pytest.mark.skipif(not os.environ.get("LIMBECK_VLLM"), reason="LIMBECK_VLLM names no program")
-def test_vllm_itself(raw, tmp_path):
+@pytest.mark.parametrize("low_rank", [None, {"rank": 16, "target_modules": "all"}])
+def test_vllm_itself(raw, low_rank, tmp_path):
     """The program that the variable names: its first answers prove that it takes weights."""
     raw["stages"][0]["policy"]["vllm_command"] = os.environ["LIMBECK_VLLM"]
-    raw["teacher"] = raw["student"] = wide_decoder(tmp_path / "wide", raw["teacher"])
+    raw["teacher"] = wide_decoder(tmp_path / "wide", raw["teacher"])
+    raw["student"] = {"model": raw["teacher"], "low_rank": low_rank}
     run = distill(raw, tmp_path / "run")
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert len([record for record in log if "teacher_wrote" in record]) == 3

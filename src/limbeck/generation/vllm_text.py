@@ -1,6 +1,6 @@
 """Text that a student generates on a vLLM server, which gets its weights before every batch."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ServerError
-from ..models.quiet import quiet_transformers
 from ..system.files import whole_folder
 from ..teacher.servers.client import RequestRefusedError, ServerClient
 from ..token_ids import TokenIds
@@ -51,14 +50,17 @@ class VllmText:
     the new ones, is refused.
     """
 
-    def __init__(self, client: ServerClient, folder: Path) -> None:
+    def __init__(
+        self, client: ServerClient, folder: Path, save: Callable[[PreTrainedModel, Path], None]
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             client: Connections to the server, whose model is known.
             folder: For the weights; replaced with every batch.
+            save: Writes a student into a folder that exists, as the server reads it.
         """
-        self._client, self._folder = client, folder
+        self._client, self._folder, self._save = client, folder, save
         self._batches = 0
 
     def begin(
@@ -123,8 +125,8 @@ class VllmText:
         return _generated([ids for ids, _ in answers], begun.max_new_tokens, begun.eos_token_id)
 
     def _send_weights(self, student: PreTrainedModel) -> None:
-        with whole_folder(self._folder) as part, quiet_transformers():
-            student.save_pretrained(part)
+        with whole_folder(self._folder) as part:
+            self._save(student, part)
         request = {
             "method": "reload_weights",
             "kwargs": {"weights_path": str(self._folder.absolute())},

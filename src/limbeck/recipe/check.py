@@ -189,7 +189,7 @@ def _problems_of_models(
         problems += low_rank_problems(models, parsed.student.low_rank, mixed=mixed, pretrained=own)
     if parsed.student:
         problems += initialization_problems(models, parsed.student, mixed=mixed)
-        problems += engine_problems(parsed.student, parsed.stages)
+    problems += engine_problems(parsed.stages)
     return problems
 
 

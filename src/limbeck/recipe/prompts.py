@@ -15,7 +15,6 @@ from ..generation.options import PolicyOptions
 from ..generation.rules import Speculative, rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
 from ..tokenization.prompting.answers import check_conversations, unshown_fields
-from .models_part import StudentPart
 from .parse import ParsedStage
 from .parse_policy import PolicyPart
 from .schema import DataPart, Recipe
@@ -181,22 +180,15 @@ def _with_ends(
         yield "teacher.model", models.teacher.tokenizer, recipe.teacher.model
 
 
-def engine_problems(student: StudentPart, stages: Sequence[ParsedStage]) -> list[Problem]:
+def engine_problems(stages: Sequence[ParsedStage]) -> list[Problem]:
     """Students whose weights a vLLM server does not take as they are."""
     found = []
     for number, stage in enumerate(stages):
         if stage.part is None or not stage.policy or stage.policy.options.engine != "vllm":
             continue
-        rounded = stage.part.quantization_aware
-        unknown = {"low-rank layers": student.low_rank, "rounded weights": rounded}
-        found += [
-            (
-                f"stages.{number}.policy.engine",
-                f"is vllm, which does not know {what} of the student; use engine: limbeck",
-            )
-            for what, given in unknown.items()
-            if given
-        ]
+        if stage.part.quantization_aware:
+            message = "is vllm, which does not know rounded weights of the student; use engine:"
+            found.append((f"stages.{number}.policy.engine", f"{message} limbeck"))
     return found
 
 

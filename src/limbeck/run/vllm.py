@@ -1,8 +1,9 @@
 """The vLLM server on which a stage's student generates its text, for as long as the stage lasts."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from ..generation.vllm_server import VllmSettings, vllm_server
 from ..generation.vllm_text import VllmText
 from ..models.quiet import quiet_transformers
 from ..recipe.setup import Setup
+from ..student.dense_weights import dense_weights, save_dense
 from ..system.files import whole_folder
 from ..teacher.servers.client import ServerClient, served_model
 from ..teacher.servers.settings import ServerSettings
@@ -59,10 +61,11 @@ def student_on_vllm(
             " out"
         )
     options, place = stage.policy.options, run / _FOLDER
+    save = partial(save_dense, inputs_first=setup.models.student.architecture.inputs_first)
     place.mkdir(parents=True, exist_ok=True)
     try:
         if (url := options.vllm_server_base_url) is not None:
-            with _text(url, stage.batch_size, place, here=False) as text:
+            with _text(url, stage.batch_size, place, save, here=False) as text:
                 yield text
             return
         console.print(f"starting {options.vllm_command}", highlight=False)
@@ -77,7 +80,7 @@ def student_on_vllm(
         )
         with (
             vllm_server(start, settings, run / "vllm.log") as url,
-            _text(url, stage.batch_size, place, here=True) as text,
+            _text(url, stage.batch_size, place, save, here=True) as text,
         ):
             yield text
     finally:
@@ -96,13 +99,15 @@ def vllm_notes(setup: Setup) -> list[str]:
 
 
 @contextmanager
-def _text(url: str, rows: int, place: Path, *, here: bool) -> Iterator[VllmText]:
+def _text(
+    url: str, rows: int, place: Path, save: Callable[[PreTrainedModel, Path], None], *, here: bool
+) -> Iterator[VllmText]:
     settings = ServerSettings(url=url, concurrency=min(rows, _MOST_REQUESTS))
     if here:
         settings = settings.model_copy(update={"max_retries": _RETRIES_HERE})
     with ServerClient(settings, through_proxies=not here) as client:
         served_model(client)
-        yield VllmText(client, place / "weights")
+        yield VllmText(client, place / "weights", save)
 
 
 def _start_folder(setup: Setup, student: PreTrainedModel, folder: Path) -> Path:
@@ -110,9 +115,11 @@ def _start_folder(setup: Setup, student: PreTrainedModel, folder: Path) -> Path:
 
     The comparison of the first batch then proves that the server takes weights.
     """
-    tokenizer = setup.models.student.tokenizer
-    zeros = {name: torch.zeros_like(value) for name, value in student.state_dict().items()}
+    side = setup.models.student
+    first = side.architecture.inputs_first
+    weights = dense_weights(student, inputs_first=first)
+    zeros = {name: torch.zeros_like(value) for name, value in weights.items()}
     with whole_folder(folder) as part, quiet_transformers():
-        student.save_pretrained(part, state_dict=zeros)
-        save_framed(tokenizer, part)
+        save_dense(student, part, zeros, inputs_first=first)
+        save_framed(side.tokenizer, part)
     return folder

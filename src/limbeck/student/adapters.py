@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -91,6 +91,22 @@ def _adapted(model: nn.Module) -> list[str]:
     from peft.tuners.lora import LoraLayer
 
     return [path for path, module in model.named_modules() if isinstance(module, LoraLayer)]
+
+
+def adapted_weights(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """The weight and bias of every layer that has an addition, with it, by path; no copy without.
+
+    Weights are in the layout of their layers.
+    """
+    if not getattr(model.base_model, "peft_config", None):
+        return {}
+    found = {}
+    for path in _adapted(model):
+        layer: Any = model.get_submodule(path)
+        base = layer.get_base_layer()
+        with torch.no_grad():
+            found[path] = base.weight + layer.get_delta_weight(_ADAPTER), base.bias
+    return found
 
 
 def merge_adapters(model: PreTrainedModel) -> None:
