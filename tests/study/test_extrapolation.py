@@ -43,6 +43,7 @@ def test_noise_does_not_fall():
 def test_values_that_rise_have_no_law():
     found = extrapolate(SHARES, [1.0, 1.1, 2.0, 2.1, 3.0, 3.1])
     assert not found.falls and found.low < 2.05 < found.high
+    assert extrapolate(SHARES, [0.0, 0.1, 0.0, 0.1, 0.9, 0.9]).low == 0.0
 
 
 @pytest.mark.parametrize(

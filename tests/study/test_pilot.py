@@ -52,6 +52,14 @@ def test_noise_cannot_be_told(seed):
     assert result.verdict == "cannot be told" or result.scores["student"].falls
 
 
+@pytest.mark.parametrize(("metric", "least"), [("accuracy", 0.0), ("matthews", -1.0)])
+def test_no_interval_ends_below_the_least_score(metric, least):
+    scores = [0.0, 0.0, 0.1, 0.0, 0.9, 0.0]
+    some = [Measured(share, n, 9.0, 1.0, "t", metric, scores[n]) for n, share in enumerate(SHARES)]
+    law = pilot_result("r", {"student": some}, keep=0.9).scores["student"]
+    assert (law.low == 0.0) == (metric == "accuracy") and least <= law.low < law.high <= 1
+
+
 def test_what_stands_in_the_way_of_a_verdict():
     rising = trainings(lacking(0.0, 0.05), loss=lambda share: 10.0)
     assert pilot_result("r", {"student": rising}, keep=0.9).verdict == "no"

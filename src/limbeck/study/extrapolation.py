@@ -67,7 +67,7 @@ def extrapolate(shares: Sequence[float], values: Sequence[float]) -> Extrapolati
     if not fits:  # it rises: no law of this form is better than the mean
         half = _quantile(free + 2) * float(np.sqrt(mean_squares / (free + 2) * (1 + 1 / len(y))))
         mean = float(y.mean())
-        return Extrapolation(mean, mean - half, mean + half, mean, 0.0, False, len(y))
+        return Extrapolation(mean, max(0.0, mean - half), mean + half, mean, 0.0, False, len(y))
     best = min(fits, key=lambda fit: fit.squares)
     least = best.squares if best.squares > _ROUNDING * float((y**2).sum()) else 0.0
     limit = least * (1 + _quantile(free) ** 2 / free)

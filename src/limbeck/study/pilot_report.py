@@ -10,6 +10,7 @@ from .extrapolation import Extrapolation, extrapolate
 
 Verdict = Literal["yes", "no", "cannot be told"]
 _STUDENT = "student"
+_CORRELATIONS = ("matthews", "pearson", "spearman")  # may be below 0
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def pilot_result(
     arms = {arm: list(trainings) for arm, trainings in measured.items()}
     losses = {arm: _law(some, [one.loss for one in some]) for arm, some in arms.items()}
     lacking = {arm: _law(some, [_lacks(one) for one in some]) for arm, some in arms.items()}
-    result = PilotResult(
-        name, keep, arms, losses, {a: _as_score(law) for a, law in lacking.items()}, "no", []
-    )
+    least = -1.0 if arms[_STUDENT][0].metric in _CORRELATIONS else 0.0
+    scores = {arm: _as_score(law, least) for arm, law in lacking.items()}
+    result = PilotResult(name, keep, arms, losses, scores, "no", [])
     verdict, reasons = _judged(result)
     return replace(result, verdict=verdict, reasons=reasons)
 
@@ -161,12 +162,13 @@ def _lacks(one: Measured) -> float | None:
     return None if one.score is None else 1.0 - one.score
 
 
-def _as_score(law: Extrapolation | None) -> Extrapolation | None:
-    """What a score lacks of 1, as the score."""
+def _as_score(law: Extrapolation | None, least: float) -> Extrapolation | None:
+    """What a score lacks of 1, as the score, which is never below the least one that there is."""
     if law is None:
         return None
+    low = max(least, 1 - law.high)
     return Extrapolation(
-        1 - law.value, 1 - law.high, 1 - law.low, 1 - law.floor, law.rate, law.falls, law.points
+        1 - law.value, low, 1 - law.low, 1 - law.floor, law.rate, law.falls, law.points
     )
 
 
