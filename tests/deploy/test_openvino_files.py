@@ -25,12 +25,12 @@ from limbeck.deploy.formats import FORMATS, OPENVINO, OPENVINO_INT8, OPENVINO_IN
 from limbeck.deploy.making import Making
 from limbeck.deploy.openvino_files.graphs import (
     int8_openvino_graph,
-    products_of_activations,
     write_openvino,
 )
 from limbeck.deploy.settings import ExportSettings
 from limbeck.deploy.source import Source, load_source
 from limbeck.errors import ExportError, MissingExtraError
+from limbeck.models.openvino_rounding import products_of_activations
 from limbeck.system.int8_range import int8_range
 
 BOTH = ExportSettings(formats=(OPENVINO, OPENVINO_INT8), keep=0.0, timed=False, threads=1)
@@ -180,7 +180,7 @@ import numpy as np
 run = open_file(Path(sys.argv[1]), 1)
 run(dict.fromkeys(run.inputs, np.ones((1, 3), np.int64)))
 loaded = "torch" in sys.modules
-from limbeck.deploy.openvino_files.telemetry import without_telemetry
+from limbeck.models.openvino_package import without_telemetry
 import openvino
 from openvino.tools.ovc.telemetry_utils import init_ovc_telemetry
 with without_telemetry():

@@ -8,11 +8,12 @@ from limbeck.activations import Needs
 from limbeck.batch import Tokens
 from limbeck.errors import ModelError
 from limbeck.models.architecture import Architecture
-from limbeck.models.capture import capture, runs_of_layers
+from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.families.decoders import DECODERS
 from limbeck.models.families.encoders import ENCODERS
 from limbeck.models.families.lookup import architecture_of, architecture_of_type
+from limbeck.models.hooks import runs_of_layers
 from limbeck.models.modules import submodule
 from limbeck.objectives.relations import repeat_heads
 from limbeck.tokenization.batching import kept_apart

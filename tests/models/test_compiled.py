@@ -12,9 +12,10 @@ from torch._dynamo.utils import counters
 
 from limbeck.activations import Activations, Needs, Predictions
 from limbeck.models import compiled as module
-from limbeck.models.capture import capture_tensors, runs_of_layers
+from limbeck.models.capture import capture_tensors
 from limbeck.models.compiled import compiled_layers, compiles, compiling
 from limbeck.models.families import ARCHITECTURES
+from limbeck.models.hooks import runs_of_layers
 from limbeck.objectives import OBJECTIVES
 from limbeck.student.projections import Projections
 

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from transformers import AttentionMaskInterface, masking_utils
 from transformers.masking_utils import eager_mask, sdpa_mask
@@ -25,19 +26,27 @@ class _Known(NamedTuple):
 
     padded: bool
     documents: Tensor | None
+    filled: bool
 
 
 _known: ContextVar[_Known | None] = ContextVar("known", default=None)
 
 
 @contextmanager
-def known_masks(tokens: Tokens) -> Iterator[None]:
-    """Within this context transformers makes the same masks for these tokens, and reads nothing."""
+def known_masks(tokens: Tokens, *, filled: bool = False) -> Iterator[None]:
+    """Within this context transformers makes the same masks for these tokens, and reads nothing.
+
+    Args:
+        tokens: Of the forward.
+        filled: Let a token that attends to nothing, which padding far from any text does within a
+            window, attend to everything: its share of nothing is 0 in torch, and undefined
+            elsewhere.
+    """
     find = _installed()
     documents = tokens.documents
     if tokens.here.positions is not None and find(tokens.here.positions) is None:
         documents = None
-    token = _known.set(_Known(not tokens.all_real, documents))
+    token = _known.set(_Known(not tokens.all_real, documents, filled))
     try:
         yield
     finally:
@@ -59,13 +68,16 @@ def from_known(make: Mask) -> Mask:
             attention_mask = attention_mask if known.padded else None
             allow_is_causal_skip = allow_is_causal_skip and not known.padded
             allow_is_bidirectional_skip = allow_is_bidirectional_skip and not known.padded
-        return make(
+        found = make(
             *sizes,
             attention_mask=attention_mask,
             allow_is_causal_skip=allow_is_causal_skip,
             allow_is_bidirectional_skip=allow_is_bidirectional_skip,
             **others,
         )
+        if known is not None and known.filled and found is not None and found.dtype == torch.bool:
+            return found | ~found.any(-1, keepdim=True)
+        return found
 
     return mask
 

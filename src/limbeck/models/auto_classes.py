@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import torch
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForTextEncoding,
+    PreTrainedModel,
 )
+from transformers.initialization import no_init_weights
 
 from .architecture import Architecture
 from .families import ARCHITECTURES
@@ -29,3 +32,17 @@ def whole_class(architecture: Architecture) -> Any:
     if architecture.head:
         return language_model_class(causal=architecture.causal)
     return AutoModelForTextEncoding if architecture.text_encoder else AutoModel
+
+
+def empty_model(kind: Any, config: Any) -> PreTrainedModel:
+    """The model that a configuration describes, without its weights: on torch's device ``meta``.
+
+    Args:
+        kind: One of transformers' automatic classes.
+        config: The model's configuration.
+    """
+    # Most of the time would be spent on chance for weights that are not there.
+    with torch.device("meta"), no_init_weights():
+        model: PreTrainedModel = kind.from_config(config)
+    model.tie_weights()  # a part of the initialization that was left out
+    return model

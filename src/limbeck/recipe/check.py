@@ -7,6 +7,7 @@ from ..data.text import check_source
 from ..errors import DeviceError, LimbeckError, Problem, RecipeError
 from ..models.int8_dynamic import int8_dynamic_missing
 from ..models.load import no_head
+from ..models.openvino_forward import openvino_missing
 from ..models.task_heads import padding_problem
 from ..models.weight_headers import check_weights, has_vocabulary_head
 from ..objectives.class_logits import NO_HEAD
@@ -172,10 +173,11 @@ def _problems_of_models(
     if mixed and len(parsed.stages) == 1:
         message = "a mixed stage trains only the student's table; add a stage with `labels`"
         problems.append(("stages", message))
-    if mixed and parsed.teacher and parsed.teacher.quantize:
-        message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
-        problems.append(("teacher.quantize", message))
-    problems += _quantize_problems(parsed)
+    for name in ("quantize", "engine"):
+        if mixed and getattr(parsed.teacher, name, None) not in (None, "torch"):
+            message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
+            problems.append((f"teacher.{name}", message))
+    problems += [*_quantize_problems(parsed), *_teacher_engine_problems(parsed)]
     problems += placement_problems(parsed.teacher, loop_stages)
     theirs = models.teacher
     if theirs and theirs.head and theirs.architecture.causal:
@@ -204,6 +206,29 @@ def _quantize_problems(parsed: Parsed) -> list[Problem]:
         problem = f"is int8_dynamic, which is for a processor, and the device is {kind}; use int8,"
         problem += " set training.device: cpu, or leave it out"
     return [("teacher.quantize", problem)] if problem else []
+
+
+def _teacher_engine_problems(parsed: Parsed) -> list[Problem]:
+    """A teacher on OpenVINO, where that is not there or cannot run it."""
+    teacher, training = parsed.teacher, parsed.training
+    if teacher is None or teacher.engine == "torch" or not teacher.runs_here:
+        return []
+    problems = []
+    if missing := openvino_missing():
+        problems.append(missing)
+    known = training and not _device_problems(training)
+    if training and known and (kind := choose_device(training.device).type) != "cpu":
+        problems.append(
+            f"is for a processor, and the device is {kind}; set training.device: cpu, or leave it"
+            " out"
+        )
+    if teacher.quantize:
+        problems.append("has weights of its own, which `quantize` does not change; leave it out")
+    if teacher.ensemble:
+        problems.append("runs one teacher, and `ensemble` names others; leave one of the two out")
+    if parsed.data and parsed.data.isolate_documents:
+        problems.append("does not keep documents of one row apart (data.isolate_documents)")
+    return [("teacher.engine", f"is {teacher.engine}, which {problem}") for problem in problems]
 
 
 def _head_problems(name: str, teacher: ModelSide) -> list[Problem]:

@@ -60,6 +60,12 @@ class TeacherPart(Part):
         " bits, inputs too: faster on a processor, and less exact; `limbeck plan` shows what each"
         " does to its signals",
     )
+    engine: Literal["torch", "openvino", "openvino-int8"] = Field(
+        "torch",
+        description="what runs its layers: torch, or on a processor OpenVINO, which is quicker"
+        " (extra openvino); openvino-int8 multiplies in 8 bits, with ranges of the recipe's own"
+        " text: quicker still, and less exact; `limbeck plan` shows what each does to its signals",
+    )
     device_map: WholeOrName | None = Field(
         None,
         description="where its layers are, if not on the student's device: auto, balanced,"

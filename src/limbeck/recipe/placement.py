@@ -27,6 +27,9 @@ def placement_problems(teacher: TeacherPart | None, stages: Sequence[Stage]) -> 
     if teacher.quantize:
         message = "moves weights as they are, not those of `quantize`; leave one of the two out"
         problems.append((place, message))
+    if teacher.engine != "torch":
+        message = f"is for layers that torch runs, not for `engine: {teacher.engine}`; leave one of"
+        problems.append((place, f"{message} the two out"))
     if any(stage.mixed is not None for stage in stages):
         message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
         problems.append((place, message))

@@ -36,8 +36,8 @@ def server_problems(
     if not models.student.architecture.causal:
         message = "gives log-probabilities of decoders, and the teacher is an encoder"
         problems.append((place, f"{message}; {_HERE}"))
-    for name in ("quantize", "ensemble", "device_map"):
-        if getattr(teacher, name) not in (None, []):
+    for name in ("quantize", "engine", "ensemble", "device_map"):
+        if getattr(teacher, name) not in (None, [], "torch"):
             problems.append((f"teacher.{name}", f"is for teachers that run here; {_HERE}"))
     if student and lacks_weights(locate(teacher.model, weights=False)):
         problems += _weight_problems(student, teacher.model)

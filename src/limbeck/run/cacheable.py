@@ -4,12 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..activations import Needs
 from ..data.prompts import content_of_prompts
 from ..evaluation.task_files import content_of_task
-from ..models.auto_classes import whole_class
+from ..models.auto_classes import empty_model, whole_class
 from ..models.locate import fingerprint
 from ..recipe.ensemble import columns_of_ensemble
 from ..recipe.kept_logits import kept_logits_problem
@@ -102,8 +100,7 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     """
     teacher = setup.models.required_teacher()
     architecture = teacher.architecture
-    with torch.device("meta"):
-        model = whole_class(architecture).from_config(teacher.config)
+    model = empty_model(whole_class(architecture), teacher.config)
     width, length = teacher.shape.hidden_size, setup.recipe.data.max_length
     element = _BYTES[setup.precision.name]
     items = 1 if teacher.head and teacher.head.kind == "token" else 1 / length
@@ -138,8 +135,11 @@ def teacher_identity(setup: Setup) -> bytes:
         teacher.architecture,
         setup.precision.name,
     )
-    if part := setup.recipe.teacher and setup.recipe.teacher.quantize:
-        facts += (part,)
+    part = setup.recipe.teacher
+    if part and part.quantize:
+        facts += (part.quantize,)
+    if part and part.engine != "torch":
+        facts += (part.engine,)
     if vectors := vectors_identity(setup):
         facts += (vectors,)
     facts += tuple(ensemble_identity(setup).items())
@@ -167,6 +167,8 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     identity |= ensemble_identity(setup)
     if recipe.teacher and recipe.teacher.quantize:
         identity["teacher.quantize"] = recipe.teacher.quantize
+    if recipe.teacher and recipe.teacher.engine != "torch":
+        identity["teacher.engine"] = recipe.teacher.engine
     if vectors := vectors_identity(setup):
         prompt = recipe.teacher and teacher_prompt(recipe.teacher)
         identity["teacher.vectors"] = f"{vectors} {prompt!r}"

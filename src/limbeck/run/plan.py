@@ -118,13 +118,14 @@ def _initialization_tables(setup: Setup) -> list[tuple[str, Table]]:
 def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
     """What a teacher lost where it is quantized, and what its folder says of sentence vectors."""
     teacher, tables = setup.recipe.teacher, []
-    if teacher and teacher.quantize and teacher.cache is None and measured:
+    how = teacher and (teacher.quantize or (teacher.engine != "torch" and teacher.engine))
+    if teacher and how and teacher.cache is None and measured:
         for side in (setup.models.required_teacher(), *setup.models.ensemble):
             with TemporaryDirectory() as folder:
                 accelerator = build_accelerator(setup.recipe.training, folder)
                 error = quantization_error(setup, accelerator, side=side)
             which = f" ({side.name})" if setup.models.ensemble else ""
-            tables.append((f"Teacher in {teacher.quantize}{which}", quantization_rows(error)))
+            tables.append((f"Teacher in {how}{which}", quantization_rows(error)))
     if chain := sentence_model(teacher.model) if teacher else None:
         used = "applied" if setup.learns_vectors else "kept, and not applied"
         kept = [[used, "value"], *map(list, chain.lines())]

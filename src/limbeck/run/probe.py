@@ -104,7 +104,7 @@ def _with_live_teacher(setup: Setup) -> Setup:
         return setup
     # What was multiplied so on a processor may be learned from on a GPU.
     quantize = None if part.quantize == "int8_dynamic" else part.quantize
-    live = part.model_copy(update={"cache": None, "quantize": quantize})
+    live = part.model_copy(update={"cache": None, "quantize": quantize, "engine": "torch"})
     recipe = setup.recipe.model_copy(update={"teacher": live})
     return replace(setup, recipe=recipe)
 

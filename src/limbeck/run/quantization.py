@@ -12,8 +12,8 @@ from ..models.load import load_model
 from ..models.weight_headers import has_vocabulary_head
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
-from .batches import calibration_tokens
 from .teacher import live_teacher
+from .teacher_text import teacher_tokens
 
 _MOST_ROWS = 256  # of logits, each as wide as the vocabulary
 
@@ -86,20 +86,7 @@ def quantization_rows(error: QuantizationError) -> list[list[str]]:
 
 def _tokens(setup: Setup, teacher: ModelSide) -> Tokens:
     """Text as the teacher reads it; a few of its places are predicted."""
-    tokens = calibration_tokens(setup)
-    if setup.models.two_vocabularies:
-        texts = setup.models.student.tokenizer.batch_decode(
-            tokens.input_ids, skip_special_tokens=True
-        )
-        longest = min(setup.recipe.data.max_length, teacher.shape.max_position_embeddings)
-        read = [teacher.tokenizer(text).input_ids[:longest] for text in texts]
-        width = max(map(len, read))
-        ids = torch.zeros(len(read), width, dtype=torch.long)
-        mask = torch.zeros(len(read), width, dtype=torch.bool)
-        for row, found in enumerate(read):
-            ids[row, : len(found)] = torch.tensor(found)
-            mask[row, : len(found)] = True
-        tokens = Tokens(ids, mask, ids, mask)
+    tokens = teacher_tokens(setup, teacher)
     places = tokens.mask.flatten().nonzero().squeeze(1)
     predicted = torch.zeros(tokens.mask.numel(), dtype=torch.bool)
     predicted[places[:: -(-len(places) // _MOST_ROWS)]] = True

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import TrainingError
@@ -13,6 +14,7 @@ from ..models.attention import use_float32_attention
 from ..models.biased_attention import use_fused_attention
 from ..models.load import load_model, load_task_model, load_with_head
 from ..models.modules import submodule
+from ..models.openvino_forward import OpenVinoForward
 from ..models.quantized import quantize_layers
 from ..recipe.ensemble import columns_of_ensemble
 from ..recipe.models_part import TeacherPart
@@ -21,9 +23,13 @@ from ..recipe.sides import ModelSide
 from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
 from ..teacher.ensemble import EnsembleTeacher
 from ..teacher.live import LiveTeacher, halve_weights
+from ..teacher.openvino import OpenVinoTeacher
 from ..teacher.placement import place_teacher
 from ..training.processes import keeps_shards, shard_layers
+from .teacher_text import teacher_tokens
 from .vectors import attach_teacher_vectors
+
+_CALIBRATION_ROWS = 4  # at once
 
 
 def load_teacher(
@@ -99,16 +105,23 @@ def live_teacher(
         model: The teacher as it was loaded; it is changed in place.
         accelerator: Tells the device.
         side: Which of several teachers; the first by default.
-        quantized: False leaves a teacher in full precision that the recipe quantizes.
+        quantized: False leaves a teacher in full precision, in torch, that the recipe quantizes
+            or runs on another engine.
 
     Raises:
-        TrainingError: A quantized teacher would be sharded over processes, or several processes
-            would distribute it over the same devices.
+        TrainingError: A teacher that is quantized or on another engine would be sharded over
+            processes, or several processes would distribute it over the same devices.
         DeviceError: Its layers do not fit where the recipe wants them.
     """
     attend(setup, model)
     architecture = (side or setup.models.required_teacher()).architecture
     part, shards = setup.recipe.teacher, keeps_shards(accelerator)
+    engine = part.engine if part and quantized else "torch"
+    if engine != "torch" and shards:
+        raise TrainingError(
+            f"a teacher on {engine} cannot be sharded over processes; leave FSDP off, or leave"
+            " `teacher.engine` out"
+        )
     if quantized and part and part.quantize:
         if shards:
             raise TrainingError(
@@ -117,16 +130,31 @@ def live_teacher(
             )
         quantize_layers(model, architecture, part.quantize)
     # What keeps shares needs the weights of a layer alike.
-    elif quantized and _reads_in_bfloat16(setup) and not shards:
+    elif quantized and _reads_in_bfloat16(setup) and not shards and engine == "torch":
         halve_weights(model)
     attach_teacher_vectors(setup, model)
     model.requires_grad_(False)
     if part and part.device_map is not None:
         _place(model, architecture, part, accelerator)
         return LiveTeacher(model, architecture)
+    if engine != "torch":
+        return _on_openvino(setup, model, side or setup.models.required_teacher())
     model.to(accelerator.device)
     shard_layers(submodule(model.base_model, architecture.layers), accelerator)
     return LiveTeacher(model, architecture)
+
+
+def _on_openvino(setup: Setup, model: PreTrainedModel, side: ModelSide) -> OpenVinoTeacher:
+    """A teacher on OpenVINO; in 8 bits with the ranges of the recipe's own text."""
+    part, text = setup.recipe.teacher, []
+    if part and part.engine == "openvino-int8":
+        tokens = teacher_tokens(setup, side)
+        rows = range(0, len(tokens.mask), _CALIBRATION_ROWS)
+        text = [tokens.rows(row, row + _CALIBRATION_ROWS) for row in rows]
+    nn.Module.float(model)
+    half = setup.precision.half
+    forward = OpenVinoForward(model, side.architecture, half=half, calibration=text)
+    return OpenVinoTeacher(model, side.architecture, forward)
 
 
 def _place(

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..models.architecture import Architecture
-from ..models.capture import runs_of_layers
+from ..models.hooks import runs_of_layers
 from ..models.modules import submodule
 from .axis_roles import layer_of
 

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..activations import PREDICTIONS, Name, Needs, OutputMap
 from ..models.architecture import Architecture
-from ..models.capture import runs_of_layers
+from ..models.hooks import runs_of_layers
 from ..models.modules import submodule
 from ..models.projections import projections_of, split_projection
 from ..models.shapes import head_counts

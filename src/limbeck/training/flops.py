@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from ..activations import Needs
 from ..batch import Batch, Tokens
 from ..models.architecture import Architecture
-from ..models.capture import runs_of_layers
+from ..models.hooks import runs_of_layers
 from ..models.modules import submodule
 from ..models.shapes import shape_of
 from ..system.matrix_rate import product_rate

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from ...errors import ExportError, first_line
+from ...models.openvino_package import openvino_module, without_telemetry
+from ...models.openvino_rounding import rounding_options
 from ...models.quiet import quiet_exporters
 from ..arrays import Feed
 from ..source import Source
-from .telemetry import openvino_module, without_telemetry
 
 _ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
 
@@ -56,15 +57,10 @@ def int8_openvino_graph(file: Path, feeds: Sequence[Feed], *, reduced: bool) -> 
         ExportError: It cannot be quantized.
     """
     with quiet_exporters(), without_telemetry():
-        nncf, exporters = import_module("nncf"), import_module("transformers.exporters")
+        exporters = import_module("transformers.exporters")
         graph = read_openvino(file)
-        fix = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.DISABLE
-        left = nncf.IgnoredScope(names=products_of_activations(graph)) if reduced else None
-        settings = exporters.NNCFQuantizationConfig(
-            subset_size=len(feeds),
-            ignored_scope=left,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
-        )
+        options = rounding_options(graph, reduced=reduced)
+        settings = exporters.NNCFQuantizationConfig(subset_size=len(feeds), **options)
         return _quantized(graph, settings, feeds)
 
 
@@ -114,15 +110,3 @@ def _quantized(graph: Any, settings: Any, feeds: Sequence[Feed]) -> Any:
             f"the OpenVINO file cannot be made in 8 bits: {first_line(error)}; leave it out of"
             " --formats"
         ) from error
-
-
-def products_of_activations(graph: Any) -> list[str]:
-    """Names of the products in which no factor is stored: of queries and keys, of attention."""
-    computed, found = set(), []
-    for node in graph.get_ordered_ops():
-        given = [value.get_node().get_friendly_name() in computed for value in node.input_values()]
-        if any(given) or node.get_type_name() == "Parameter":
-            computed.add(node.get_friendly_name())
-        if node.get_type_name() == "MatMul" and all(given):
-            found.append(node.get_friendly_name())
-    return found

@@ -7,9 +7,9 @@ import numpy as np
 from numpy import ndarray
 
 from ...errors import ExportError, first_line
+from ...models.openvino_package import openvino_module
 from ..arrays import Feed, Output
 from ..formats import need_engine
-from .telemetry import openvino_module
 
 # float32 is named because OpenVINO takes bfloat16 where the processor has AMX: three times as fast
 # there, but a file would give other answers than on the next processor, by 0.01 to 0.03 in logits.

@@ -1,13 +1,14 @@
-"""A training step with the teacher as it is and in 8 bits (`quantize: int8_dynamic`), in one run.
+"""A training step with the teacher as it is, in 8 bits, and on OpenVINO, in one run.
 
-Both have the same student, text and objective. Their steps take turns, and times are of the
-processor, so that other work beside them counts little. Then a student learns from each, and both
+All have the same student, text and objective. Their steps take turns, and times are of the
+processor, so that other work beside them counts little. Then a student learns from each, and all
 are measured on held-out text against the teacher as it is.
 
-    python benchmarks/teacher_in_8_bits.py [--models FOLDER] [--train 60] [--avx2]
+    python benchmarks/teacher_on_a_processor.py [--models FOLDER] [--train 60] [--avx2]
 
 FOLDER holds e5-small, mpnet-base and smollm2-135m-instruct, or some of them; minilm-demo is always
-measured. ``--avx2`` limits torch and oneDNN to AVX2, where a run is in float32.
+measured. ``--avx2`` limits torch and oneDNN to AVX2, where a run is in float32; OpenVINO has a
+oneDNN of its own, which benchmarks/avx2_alone.py limits.
 """
 
 import argparse
@@ -35,7 +36,12 @@ from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import learning_rate
 from limbeck.training.step import mean_values, teacher_signals, train_step
 
-TEACHERS = {"as it is": None, "int8_dynamic": "int8_dynamic"}
+TEACHERS: dict[str, dict[str, str]] = {
+    "as it is": {},
+    "int8_dynamic": {"quantize": "int8_dynamic"},
+    "openvino": {"engine": "openvino"},
+    "openvino-int8": {"engine": "openvino-int8"},
+}
 WARM_UP = 1
 LIMITS = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 _E5 = {**FROM_TEACHER, "hidden_size": 264, "num_attention_heads": 12, "intermediate_size": 1056}
@@ -74,7 +80,7 @@ class Side:
         self.setup = prepare(
             {
                 "seed": seed,
-                "teacher": {"model": place, "quantize": TEACHERS[teacher]},
+                "teacher": {"model": place, **TEACHERS[teacher]},
                 "student": student,
                 "data": {
                     "text": str(HERE / "novels.txt.gz"),
@@ -130,14 +136,12 @@ def times(given: argparse.Namespace, case: str) -> dict[str, Any]:
         {name: 1000 * statistics.median(pair[part] for pair in found[name]) for name in TEACHERS}
         for part in (0, 1)
     )
-    rounded = sides["int8_dynamic"]
-    error = quantization_error(rounded.setup, rounded.accelerator)
-    return {
-        "forward_ms": forwards,
-        "step_ms": steps,
-        "error": error.hidden[-1],
-        "divergence": error.divergence,
-    }
+    errors = {}
+    for name, side in sides.items():
+        if TEACHERS[name]:
+            error = quantization_error(side.setup, side.accelerator)
+            errors[name] = {"hidden": error.hidden[-1], "divergence": error.divergence}
+    return {"forward_ms": forwards, "step_ms": steps, "errors": errors}
 
 
 def learned(given: argparse.Namespace) -> Iterator[tuple[str, int, float, float]]:
@@ -176,17 +180,26 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])
     keep_freed_memory()
     print(f"{describe_device(torch.device('cpu'))}, steps of {given.batch} x {given.length} tokens")
-    print(f"{'':36} {'step, ms':>17} {'ratio':>6} {'teacher, ms':>17} {'ratio':>6}  error")
+    print(
+        f"{'':36} {'teacher':14} {'step, ms':>9} {'ratio':>6} {'alone, ms':>9} {'ratio':>6}  error"
+    )
     facts: dict[str, Any] = {}
     for case, (name, _, _) in CASES.items():
         if name != "minilm-demo" and not (given.models and (given.models / name).is_dir()):
             continue
         facts[case] = found = times(given, case)
-        columns = []
-        for part in ("step_ms", "forward_ms"):
-            one, other = found[part].values()
-            columns.append(f"{one:8.1f} {other:8.1f} {one / other:6.2f}")
-        print(f"{case:36} {columns[0]} {columns[1]}  {found['error']:.1%}", flush=True)
+        for teacher in TEACHERS:
+            columns = ""
+            for part in ("step_ms", "forward_ms"):
+                times_of = found[part]
+                columns += (
+                    f" {times_of[teacher]:9.1f} {times_of['as it is'] / times_of[teacher]:6.2f}"
+                )
+            error = found["errors"].get(teacher)
+            print(
+                f"{case:36} {teacher:14}{columns}  {error['hidden'] if error else 0:.1%}",
+                flush=True,
+            )
     if given.train:
         print(f"\nheld-out relations after {given.train} steps: teacher, seed, before, after")
         for teacher, seed, before, after in learned(given):
