@@ -2,15 +2,18 @@
 
 import ast
 import importlib
+import json
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from house import SOURCE, tree
 from pydantic import TypeAdapter
 
+from limbeck.cli.app import app
 from limbeck.generation.options import StudentOptions
 from limbeck.recipe.parse import parse, parse_recipe
 from limbeck.study.schema import Study, arm_recipe, read_study
@@ -35,6 +38,43 @@ def test_links_lead_somewhere(page):
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def commands(page: Path) -> list[str]:
+    """The commands of limbeck on a page, each on one line."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    text = text.replace("\\\n", " ")
+    lines = re.findall(r"^\s*(?:!|\$ |# )?(?:torchrun .* -m )?limbeck (.+)$", text, re.MULTILINE)
+    inline = re.findall(r"`limbeck ([^`]+)`", text)
+    return [" ".join(one.split(" # ")[0].split()) for one in [*lines, *inline]]
+
+
+def options_of(command: str) -> tuple[set[str], set[str]]:
+    """The options that a command line gives, and those that its command has; none of a sentence."""
+    at = typer.main.get_command(app)
+    words = re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", command).split()
+    while words and words[0].split("|")[0] in getattr(at, "commands", {}):
+        at = at.commands[words.pop(0).split("|")[-1]]
+    known = {name for one in at.params for name in (*one.opts, *one.secondary_opts)}
+    return {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}, known
+
+
+DOCUMENTS = [*PAGES, *sorted((ROOT / "docs").rglob("*.ipynb")), *sorted(ROOT.glob("*/*.yaml"))]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_options_of_documented_commands_are_there(page):
+    for command in commands(page):
+        given, known = options_of(command)
+        assert given <= {*known, "--help"}, f"limbeck {command}"
+
+
+def test_an_option_that_is_not_there_is_seen():
+    given, known = options_of("export RUN -o DIR --tasks DIR/NAME")
+    assert given - known == {"--tasks"}
+    assert sum(len(options_of(one)[0]) for page in DOCUMENTS for one in commands(page)) > 300
 
 
 def test_tables_of_the_results_are_drawn_from_their_files():

@@ -1,15 +1,18 @@
 """`limbeck evaluate` on vectors of texts."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from conftest import make_model, make_text
+from safetensors.torch import load_file, save_file
 
 from limbeck.cli.main import main
 from limbeck.evaluation.embeddings.encode import load_text_encoder
 from limbeck.evaluation.embeddings.scores import similarity_scores
+from limbeck.models.locate import fingerprint
 
 TEXTS = make_text(24, seed=9)
 
@@ -44,7 +47,7 @@ def test_every_task_is_scored_and_saved(monkeypatch, capsys, teacher_folder, fil
     code, out, _ = run(monkeypatch, capsys, teacher_folder, *tasks, *options)
     assert code == 0
     found = json.loads(out.splitlines()[-1])
-    kept = {"model": str(teacher_folder), **found}
+    kept = {"model": str(teacher_folder), "fingerprint": fingerprint(str(teacher_folder)), **found}
     assert kept == json.loads((files / "out" / "evaluation.json").read_text())
     scores = found["embeddings"]
     assert [(score["kind"], score["rows"]) for score in scores] == [
@@ -64,6 +67,21 @@ def test_every_task_is_scored_and_saved(monkeypatch, capsys, teacher_folder, fil
     run(monkeypatch, capsys, teacher_folder, *tasks[:2], "-o", files / "out")
     again = json.loads((files / "out" / "evaluation.json").read_text())["embeddings"]
     assert sorted(one["kind"] for one in again) == ["bitext", "retrieval", "similarity"]
+
+
+def test_results_of_other_weights_are_not_added(
+    monkeypatch, capsys, teacher_folder, files, tmp_path
+):
+    """A model that was trained again stood beside the scores that it had before."""
+    model = shutil.copytree(teacher_folder, tmp_path / "model")
+    options = ["--precision", "float32", "-o", tmp_path / "out"]
+    assert run(monkeypatch, capsys, model, "--similarity", files / "own", *options)[0] == 0
+    before = (tmp_path / "out" / "evaluation.json").read_text()
+    weights = load_file(model / "model.safetensors")
+    save_file({name: 2 * one for name, one in weights.items()}, model / "model.safetensors")
+    code, _, err = run(monkeypatch, capsys, model, "--bitext", files / "both", *options)
+    assert code == 1 and "its files have changed since" in " ".join(err.split())
+    assert (tmp_path / "out" / "evaluation.json").read_text() == before
 
 
 def test_as_many_tokens_are_read_as_are_wanted(monkeypatch, capsys, teacher_folder, files):

@@ -107,6 +107,41 @@ def test_a_file_reads_what_it_was_measured_on_unless_less_is_named(monkeypatch, 
     assert limits == [200, 64, 200]
 
 
+def test_results_say_which_file_was_scored(monkeypatch, capsys, tmp_path, classifier):
+    """Those of one file stood where those of another had been."""
+    _, files, task = classifier
+    options = [files, "--task", task, "--own-head", "-o", tmp_path / "results"]
+    found, said = run(monkeypatch, capsys, *options, "--format", OPENVINO)
+    kept = json.loads((tmp_path / "results" / "evaluation.json").read_text("utf-8"))
+    assert kept["format"] == found["format"] == OPENVINO
+    assert f"files, {OPENVINO} task metric" in said
+    _, said = run(monkeypatch, capsys, *options, "--format", FLOAT32)
+    assert f"the results of the {OPENVINO} file of" in said
+    assert f"and that of {FLOAT32} is scored; give another folder" in said
+    assert json.loads((tmp_path / "results" / "evaluation.json").read_text("utf-8")) == kept
+
+
+def test_what_was_decided_of_rows_is_said(monkeypatch, capsys, tmp_path, classifier):
+    """A tenth of the rows was held out, without a word."""
+    model, files, task = classifier
+    rows = task.with_name(f"{task.name}.train.jsonl")
+    _, said = run(monkeypatch, capsys, files, "--task", rows, "--own-head", "--max-length", 4)
+    assert "names no rows to be scored, so" in said
+    assert "rows have more than 4 tokens" in said
+    settings = replace(BOTH, formats=(FLOAT32,), tasks=(str(rows),))
+    [note] = export(str(model), tmp_path / "files", settings).notes
+    assert "names no rows to be scored, so" in note
+    assert note in json.loads((tmp_path / "files" / "export.json").read_text("utf-8"))["notes"]
+
+
+def test_a_home_folder_is_found(monkeypatch, classifier):
+    _, files, _ = classifier
+    monkeypatch.setenv("HOME", str(files.parent))
+    name = f"~/{files.name}"
+    assert exported_model.is_exported(name)
+    assert exported_model.ExportedModel(name, format=FLOAT32, threads=1).logits(["a"]).shape[0] == 1
+
+
 @pytest.mark.parametrize("form", [FLOAT32, OPENVINO])
 def test_vectors_beside_those_of_torch(monkeypatch, capsys, vectors, form):
     model, files, own = vectors

@@ -1,6 +1,7 @@
 """The report and the card of an export: what a person reads, and what the hub reads."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,22 @@ def test_the_card_where_no_file_was_written():
     card = read(replace(RESULT, candidates=(BAD,), default=None))
     assert card.data.library_name is None and "Usage" not in card.text
     assert "No file keeps 99 % of student" in card.text
+
+
+def test_names_are_text_and_no_html():
+    score = replace(scored(0.92)[0], task="<b>", rows=6)
+    result = replace(
+        RESULT, model="a <i> & b", texts="6 rows of <b>", scores=(score,), notes=("<b>: few",),
+        candidates=(replace(FILE, scores=(score,), verdict="keeps 100.00 % (accuracy on <b>)"),),
+        default="onnx",
+    )  # fmt: skip
+    files = {**report_files(result), "README.md": read(result).text}
+    for name in ("export.md", "export.html", "README.md"):
+        outside = re.sub("`[^`]*`", "", files[name])  # code is shown as it is
+        assert "<b>" not in outside and "<i>" not in outside, name
+        assert "a &lt;i&gt; &amp; b" in files[name]
+    assert "&lt;b&gt;: few" in files["export.md"] and "&lt;b&gt;: few" in files["export.html"]
+    assert json.loads(files["export.json"])["notes"] == ["<b>: few"]
 
 
 def test_the_report_says_in_a_sentence_what_came_out():

@@ -344,7 +344,9 @@ def test_a_weight_that_float16_cannot_hold(tmp_path):
 
 
 def test_formats_by_kind():
-    with pytest.raises(ExportError, match="is for models of the kind causal or vectors or body"):
+    with pytest.raises(
+        ExportError, match="is for decoders, embedding models, models without a head, and not"
+    ):
         formats_of("sequence", [GGUF])
-    with pytest.raises(ExportError, match="is for models of the kind causal, and"):
+    with pytest.raises(ExportError, match="is for decoders, and not for embedding models"):
         formats_of("vectors", [GGUF_Q4])

@@ -105,6 +105,7 @@ def test_a_tagger_splits_a_text_into_words(tagger):
         (None, "None is given, and a list of texts is needed"),
         (3, "3 is given, and a list"),
         ({"text": "a"}, "is given, and a list"),
+        ({"a", "b"}, "is given, and a list"),  # in no order, which answers have
         ([None], "None is given as a text, and a string is needed, or a tuple or list of two"),
         ([1.5], "1.5 is given as a text"),
         ([()], r"\(\) is given as a text"),

@@ -213,7 +213,7 @@ def test_nothing_is_left_of_a_folder_that_was_not_written(monkeypatch, tmp_path,
     graph = onnx_ir.load(files / FILES[FLOAT32])
     monkeypatch.setattr(making, "float32_graph", lambda source: graph)
 
-    def full(*_):
+    def full(*_, **_named):
         raise OSError("no room")
 
     monkeypatch.setattr(exporting, "save_tokenizer", full)

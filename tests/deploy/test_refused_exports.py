@@ -41,6 +41,7 @@ def folder(tmp_path):
         ({"formats": ("onnx-int4",)}, "'onnx-int4' is not known; did you mean 'onnx-int8'"),
         ({"formats": ()}, "no format is given"),
         ({"keep": 1.5}, "--keep is 1.5"),
+        ({"keep": 1.0000001}, "--keep is 1.0000001"),
         ({"keep": -0.1}, "a number from 0 to 1"),
         ({"threads": 0}, "--threads is 0"),
     ],
@@ -201,6 +202,37 @@ def test_tasks_that_the_model_has_no_head_for(folder, tmp_path):
         export(str(folder), tmp_path / "files", ExportSettings(tasks=("x/y",)))
     with pytest.raises(ExportError, match="--similarity needs a folder of sentence-transformers"):
         export(str(folder), tmp_path / "files", ExportSettings(similarity=("x/y",)))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"tasks": ("a/own", "b/own")},
+        {"similarity": ("own", "own")},
+        {"tasks": ("{path: own.csv}",), "similarity": ("x/own",)},
+    ],
+)
+def test_two_tasks_of_one_name(tmp_path, named):
+    """The report had two columns of one name, and the card two scores."""
+    with pytest.raises(ExportError, match="two tasks are called 'own', .*task_name: ANOTHER"):
+        export("no-such-model", tmp_path / "files", ExportSettings(**named))
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(2, "reads 2 tokens of a text, of which 2"), (3, None)]
+)
+def test_a_model_that_reads_nothing_of_a_text(folder, limit, said):
+    """Every text had the same answer, and the file kept all of it."""
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**settings, "model_max_length": limit}), "utf-8")
+    if said is None:
+        assert of_source.load_source(str(folder)).reader.limit == limit
+        return
+    with pytest.raises(
+        ModelError, match=f"{said} are special tokens; set model_max_length .* to 3"
+    ):
+        of_source.load_source(str(folder))
 
 
 def test_an_operator_that_onnx_has_not(folder, tmp_path, monkeypatch):

@@ -90,6 +90,8 @@ def test_what_keeps_too_little_is_refused_in_words():
     assert verdict_of(0.99, "x", keep=0.99, force=False, wrong=None) == ("keeps 99.00 % (x)", True)
     said, written = verdict_of(1.0, "x", keep=0.0, force=True, wrong="no number")
     assert (said, written) == ("not written: no number", False)
+    said, _ = verdict_of(0.989999, "x", keep=0.99, force=False, wrong=None)
+    assert "keeps 98.99990 % (x), less than the 99 %" in said
 
 
 def test_the_fastest_for_one_text_is_run():

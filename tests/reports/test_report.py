@@ -130,6 +130,7 @@ def test_what_was_not_measured_is_left_out(report, tmp_path):
     assert mean_scores(RunResult.from_json(report)).keys() == {"student", "no_distillation"}
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_the_cost_of_a_folder(teacher_folder):
     found = measure_cost(
         str(teacher_folder), batches=[1], lengths=[16], threads=1, seconds_each=0.0
@@ -294,6 +295,15 @@ def test_a_teacher_without_a_positive_score_gives_no_share(full):
     write = dict(tables(RunResult.from_json(full)))
     quality = next(table for heading, table in write.items() if heading.startswith("Quality"))
     assert [row[5] for row in quality[1:]] == ["", "", ""]
+
+
+def test_metrics_have_a_column_for_each_model_that_was_scored(full):
+    for row in full["quality"].values():
+        row["no_distillation"] = None
+        del row["metrics"]["no_distillation"]
+    shown = dict(tables(RunResult.from_json(full)))
+    (table,) = (table for heading, table in shown.items() if heading.startswith("Every metric"))
+    assert table[0] == ["task", "metric", "teacher", "student"]
 
 
 def test_means_are_of_models_scored_on_every_task(full):

@@ -98,6 +98,13 @@ def test_results_are_what_stands_in_the_file(plain, tmp_path):
     assert StudyResult.from_json(json.loads(text)) == found
 
 
+def test_names_of_any_script_are_drawn(plain, recwarn):
+    """matplotlib has no letters of Chinese, and said so of each; a browser has."""
+    plain["rows"][1]["arm"] = "最好"
+    assert "最好" in as_html(StudyResult.from_json(plain)).partition("<svg")[2]
+    assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
+
+
 def test_what_has_not_ended_is_named(plain, tmp_path):
     plain["pending"] = ["arms/small/best/1", *(f"arms/large/best/{seed}" for seed in range(2))]
     found = StudyResult.from_json(plain)

@@ -128,6 +128,28 @@ def test_a_model_with_a_head_reads_what_its_tokenizer_reads(tokenizer, tmp_path)
             assert some == reader(line, pair, truncation=True, max_length=12)["input_ids"]
 
 
+@pytest.mark.parametrize(
+    ("family", "head", "given"),
+    [("bert", "pairs", True), ("distilbert", "pairs", False), ("bert", None, False)],
+)
+def test_transformers_gives_a_student_the_segments_that_it_has_learned(
+    tmp_path, family, head, given
+):
+    """A tokenizer without a class of its own left them out, and pairs had other answers."""
+    tokenizer, texts = make_tokenizer(), make_text(2)
+    model = make_model(family, vocabulary=len(tokenizer))
+    model = with_task_head(model, HEADS[head]) if head else model
+    export_student(model, tokenizer, tmp_path / "student", with_head=True, card="")
+    exported = AutoTokenizer.from_pretrained(tmp_path / "student")
+    found = exported(*texts).get("token_type_ids")
+    assert (found is not None) == given
+    pair = Example(text=texts[0], text_pair=texts[1])
+    if given:
+        assert found == read_example(pair, exported, 400, segments=2).types and max(found) == 1
+        padded = exported(["a", texts], padding=True)["token_type_ids"]
+        assert len(padded[0]) == len(padded[1])
+
+
 def test_exporting_does_not_change_the_tokenizer_of_the_run(tokenizer, tmp_path):
     before = tokenizer.backend_tokenizer.to_str()
     model = make_model("gpt2", vocabulary=len(tokenizer))

@@ -85,7 +85,7 @@ def augment(
         raise DataError(f"spans of {len(source.rows)} row cannot be joined; give 2 rows or more")
     if into_pairs and (count := len(different_texts(source.rows))) < 2:
         raise DataError(f"{count} text cannot be paired; give 2 texts or more that differ")
-    with showing(console or Console(quiet=True)):
+    with showing(console or Console(quiet=True, markup=False)):
         lines, kept, dropped = _new_rows(source, settings)
     if not lines:
         reasons = Counter(reason for counts in dropped.values() for reason in counts)

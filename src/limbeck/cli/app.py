@@ -176,7 +176,7 @@ def cache(
     accelerator.end_training()
     if accelerator.is_main_process:
         sizes = f"{size.total / 1e6:,.1f} MB, {size.bytes_a_token:,.1f} bytes a token"
-        console.print(f"{output}: {sizes}", highlight=False)
+        console.print(f"{output}: {sizes}", highlight=False, soft_wrap=True)
 
 
 @app.command()

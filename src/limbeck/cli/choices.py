@@ -5,7 +5,7 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 from ..augmentation.settings import AugmentSettings
-from ..deploy.formats import FORMATS, extra_of
+from ..deploy.formats import FORMATS, MODELS, Format, extra_of
 from ..evaluation.tasks import METRICS, TASKS, TaskKind
 from ..generation.options import RULE_OPTIONS, PolicyOptions
 from ..models.families import ARCHITECTURES
@@ -152,10 +152,13 @@ def _families() -> Table:
 
 def _formats() -> Table:
     rows = [
-        [name, form.engine, extra_of(form.engine), ", ".join(form.kinds) or "all"]
-        for name, form in FORMATS.items()
+        [name, form.engine, extra_of(form.engine), _models(form)] for name, form in FORMATS.items()
     ]
     return [["format", "runs on", "extras", "models"], *rows]
+
+
+def _models(form: Format) -> str:
+    return ", ".join(MODELS[kind] for kind in form.kinds) or "all"
 
 
 def _augmentations() -> Table:

@@ -112,7 +112,8 @@ def embedding_scores(model: str, flags: EmbeddingFlags) -> list[dict[str, Any]]:
     prompts = Prompts(flags.query_prompt, flags.document_prompt, flags.text_prompt)
     with showing(console):
         scores = evaluate_embeddings(encoder, tasks, documents=documents, prompts=prompts)
-    heading = f"{model}, vectors of {encoder.width} coordinates"
+    named = f"{model}, {flags.format_}" if flags.format_ else model
+    heading = f"{named}, vectors of {encoder.width} coordinates"
     head = ["task", "metric", "score", "95 % interval", "rows"]
     print_table(heading, [head, *(row for score in scores for row in _rows(score))])
     before = {name: text for score in scores for name, text in score.prompts.items() if text}

@@ -148,21 +148,21 @@ def evaluate(
     from ..recipe.parse import parse_evaluation
 
     part = parse_evaluation(_settings(given))
-    of_file = exported.is_file(model, given)
+    form = given["format_"] = exported.scored_format(model, given)
     known = inspect.signature(evaluate).parameters
     check_names(part.tasks)
-    check_read(given, known, Measured.by(given, part.tasks, of_file=of_file))
-    check_output(output, model)
+    check_read(given, known, Measured.by(given, part.tasks, of_file=form is not None))
+    state = check_output(output, model, form)
     flags = embeddings.EmbeddingFlags.among(given)
     of_vectors = embeddings.embedding_scores(model, flags) if flags.any else None
-    check_measured(given, something=flags.any or of_file)
+    check_measured(given, something=flags.any or form is not None)
     found = _scores(model, part, given) if task or teacher else {}
     if of_vectors:
         found["embeddings"] = of_vectors
     if cost:
-        found["cost"] = _cost(model, given, of_file=of_file)
+        found["cost"] = _cost(model, given)
         show_cost(model, found["cost"])
-    save(found, output, model, printed=json_)
+    save(found, output, model, form=form, state=state, printed=json_)
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,18 +200,19 @@ def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dic
     from ..run.evaluate import evaluate_model
     from ..run.own_head import own_head_notes, own_head_scores
 
-    model, teacher, own_head = model_of_run(model), given["teacher"], given["own_head"]
+    teacher, own_head, form = (given[name] for name in ("teacher", "own_head", "format_"))
+    model = model_of_run(model)
     # First, so that a teacher that does not fit is refused before anything takes long.
     parts = _by_position(model, model_of_run(teacher), part) if teacher else None
     tasks = [load_task(location, test_split=part.split) for location in part.tasks]
     notes = [note for task in tasks for note in leak_notes(task)]
-    if own_head and not exported.is_file(model, given):  # a file reads as many tokens as it says
+    if own_head and not form:  # a file says of itself how many tokens it reads
         length = part.finetuning.max_length
         notes += own_head_notes(model, tasks, max_length=length)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
-    if exported.is_file(model, given):
-        form, threads, length = (given[name] for name in ("format_", "threads", "max_length"))
+    if form:
+        threads, length = given["threads"], given["max_length"]
         scores = exported.own_head_scores_of_file(
             model, part, form=form, threads=threads, max_length=length
         )
@@ -221,7 +222,8 @@ def _scores(model: str, part: "EvaluationPart", given: Mapping[str, Any]) -> dic
     else:
         scores = evaluate_model(model, part.tasks, part, results=given["output"], console=console)
     head = ["task", "metric", "mean", "standard deviation"]
-    print_table(model, [head, *map(_row, scores.items())])
+    shown = f"{model}, {form}" if form else model
+    print_table(shown, [head, *map(_row, scores.items())])
     found: dict[str, Any] = {name: score.to_json() for name, score in scores.items()}
     if own_head:
         _show_rankings(found, scores, part)
@@ -274,11 +276,11 @@ def _row(item: "tuple[str, TaskScore]") -> list[str]:
     return [name, score.metric, f"{100 * score.mean:.1f}", deviation]
 
 
-def _cost(model: str, given: Mapping[str, Any], *, of_file: bool) -> dict[str, Any]:
+def _cost(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     from ..evaluation.cost import measure_cost
     from ..models.locate import model_of_run
 
-    threads = given["threads"]
-    if of_file:
-        return exported.cost_of_exported(model, form=given["format_"], threads=threads)
+    form, threads = given["format_"], given["threads"]
+    if form:
+        return exported.cost_of_exported(model, form=form, threads=threads)
     return asdict(measure_cost(model_of_run(model), threads=threads))

@@ -72,6 +72,8 @@ def export(
     result = export_model(model, output, settings)
     for heading, table in export_tables(result):
         print_table(heading, table)
+    for note in result.notes:
+        console.print(note, highlight=False, soft_wrap=True)
     console.print(headline(result), highlight=False, soft_wrap=True)
     for warning in licence_warnings(result.origins):
         console.print(

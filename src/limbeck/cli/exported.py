@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import EvaluationError
+from .terminal import console
 
 if TYPE_CHECKING:
     from ..evaluation.seeds import TaskScore
@@ -24,26 +25,29 @@ Format = Annotated[
 ]
 
 
-def is_file(model: str, given: Mapping[str, Any]) -> bool:
-    """Whether a model is a folder of `limbeck export`.
+def scored_format(model: str, given: Mapping[str, Any]) -> str | None:
+    """The format of the file that is scored; None where no folder of `limbeck export` is.
 
     Args:
         model: As the user gave it.
         given: The parameters of `limbeck evaluate`.
 
     Raises:
-        EvaluationError: It is, and a flag needs a model in torch; or it is none, and a format is
-            named.
+        EvaluationError: It is such a folder, and a flag needs a model in torch; or it is none, and
+            a format is named.
+        ExportError: There is no such file.
     """
-    from ..deploy.exported_model import is_exported
+    from ..deploy.exported_folder import chosen_format, result_of
 
-    if not is_exported(model):
+    folder = Path(model).expanduser()
+    result = result_of(folder)
+    if result is None:
         if given["format_"] is not None:
             raise EvaluationError(
                 f"--format names a file of a folder of `limbeck export`, and {model!r} is none;"
                 " leave it out"
             )
-        return False
+        return None
     said = f"{model!r} is a folder of `limbeck export`"
     if given["teacher"] is not None:
         raise EvaluationError(
@@ -70,7 +74,7 @@ def is_file(model: str, given: Mapping[str, Any]) -> bool:
             f"{said}, and its files have the precision of their formats; leave --precision out, and"
             " name one with --format"
         )
-    return True
+    return chosen_format(str(folder), result, given["format_"])
 
 
 def own_head_scores_of_file(
@@ -81,7 +85,7 @@ def own_head_scores_of_file(
     threads: int | None,
     max_length: int | None,
 ) -> "dict[str, TaskScore]":
-    """The scores of a file on tasks with the head that its model has.
+    """The scores of a file on tasks with the head that its model has, after notes on their rows.
 
     Args:
         model: A folder of `limbeck export`.
@@ -96,14 +100,17 @@ def own_head_scores_of_file(
         EvaluationError: A task is of another kind or of other labels than the head.
     """
     from ..deploy.exported_model import ExportedModel
+    from ..deploy.scores import row_notes
     from ..run.own_head import task_of_head
     from ..run.task_answers import score_of_task
 
     file = ExportedModel(model, format=form, threads=threads)
     head = file.need_head()
+    tasks = [task_of_head(head, location, model, split=part.split) for location in part.tasks]
+    for note in row_notes(tasks, file.reader, max_length=max_length):
+        console.print(note, highlight=False, soft_wrap=True)
     found = {}
-    for location in part.tasks:
-        task = task_of_head(head, location, model, split=part.split)
+    for task in tasks:
         score = file.score(task, max_length=max_length)
         found[task.name] = score_of_task(task, score, training_rows=0)
     return found
@@ -128,7 +135,7 @@ def cost_of_exported(model: str, *, form: str | None, threads: int | None) -> di
 
     file = ExportedModel(model, format=form, threads=threads)
     cost = cost_of_file(
-        Path(model) / FORMATS[file.format].file,
+        Path(model).expanduser() / FORMATS[file.format].file,
         file.format,
         threads=threads or torch.get_num_threads(),
         vocabulary=file.vocabulary_size,

@@ -110,7 +110,7 @@ def generate(
         console=console,
     )
     for name, count in found.items():
-        console.print(f"{output.parent / name}: {count:,} texts", highlight=False)
+        console.print(f"{output.parent / name}: {count:,} texts", highlight=False, soft_wrap=True)
 
 
 def _problem(

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -97,7 +98,8 @@ def init(
         console.print(
             f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
         )
-    console.print(f"recipe: {recipe} (next: limbeck plan {recipe})", highlight=False, markup=False)
+    following = f"limbeck plan {quote(str(recipe))}"
+    console.print(f"recipe: {recipe} (next: {following})", highlight=False, soft_wrap=True)
 
 
 def _answers(given: Mapping[str, Any]) -> Answers:

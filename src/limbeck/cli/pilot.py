@@ -54,7 +54,7 @@ def pilot(
     console.print(f"worth the whole training: {result.verdict}", highlight=False)
     for reason in result.reasons:
         console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {output / 'pilot.md'}", highlight=False, markup=False)
+    console.print(f"report: {output / 'pilot.md'}", highlight=False, soft_wrap=True)
 
 
 def _shares(text: str) -> tuple[float, ...]:

@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from ..errors import LimbeckError
 from ..reports.tables import Table, fitted, number_columns
 
 # Jupyter says that it is a terminal, and shows each move of a bar as a further line.
 _TERMINAL = False if "JPY_PARENT_PID" in os.environ else None
-console = Console(soft_wrap=False, force_terminal=_TERMINAL)
+# Names and texts of users are shown as they are: rich would leave out "[v2]" as a style, stop at
+# "[/INST]", and draw ":fire:".
+console = Console(soft_wrap=False, force_terminal=_TERMINAL, markup=False, emoji=False)
 
 
 def error_console() -> Console:
     """The console of errors: they never go into what a command passes to the next one."""
-    return Console(stderr=True, force_terminal=_TERMINAL)
+    return Console(stderr=True, force_terminal=_TERMINAL, markup=False, emoji=False)
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> Any:
@@ -43,15 +45,15 @@ def print_table(heading: str, rows: Table) -> None:
     table = RichTable(box=None, pad_edge=False, padding=(0, 1))
     for number, (column, numbers) in enumerate(zip(rows[0], number_columns(rows), strict=True)):
         table.add_column(
-            escape(column),
+            Text(column),
             justify="right" if numbers else "left",
             overflow="fold",
             width=widths[number] if widths else None,
         )
     for row in rows[1:]:
-        table.add_row(*map(escape, row))  # as limbeck[onnx], which is no markup
+        table.add_row(*map(Text, row))  # as limbeck[onnx], which is no markup
     # Not the table's title, which would be broken at the width of a narrow table.
-    console.print(escape(heading), style="italic", highlight=False)
+    console.print(Text(heading), style="italic", highlight=False)
     console.print(table)
     console.print()
 
@@ -64,8 +66,8 @@ def print_report(report: Mapping[str, Any], output: Path) -> None:
     result = RunResult.from_json(report)
     print_table(result.name, summary_table(result))
     console.print(headline(result), highlight=False)
-    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
-    console.print(f"student: {output / 'student'}", highlight=False)
+    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"student: {output / 'student'}", highlight=False, soft_wrap=True)
 
 
 def print_study_report(report: Mapping[str, Any], output: Path) -> None:
@@ -83,4 +85,4 @@ def print_study_report(report: Mapping[str, Any], output: Path) -> None:
     for heading, table in tables(result):
         print_table(heading, table)
     console.print(comparison_headline(result), highlight=False)
-    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False)
+    console.print(f"report: {output / 'report' / 'report.html'}", highlight=False, soft_wrap=True)

@@ -116,6 +116,6 @@ def _print_vocabulary(report: dict[str, Any], output: Path) -> None:
     if sizes := report.get("model"):
         before, after = (sizes[when]["parameters"] / 1e6 for when in ("before", "after"))
         said = f"{after:.1f}M of {before:.1f}M parameters, none of them changed"
-        console.print(f"model: {output}, {said}", highlight=False)
+        console.print(f"model: {output}, {said}", highlight=False, soft_wrap=True)
     else:
-        console.print(f"tokenizer: {output}", highlight=False)
+        console.print(f"tokenizer: {output}", highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """Rows as arrays: read by a tokenizer, batched by length, padded."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from numbers import Integral
 from typing import Any
 
@@ -21,7 +21,7 @@ def given_texts(texts: Iterable[Any]) -> list[Any]:
     """The texts of a call as a list.
 
     Args:
-        texts: A list, or what else holds several.
+        texts: A list, or what else holds several in an order.
 
     Raises:
         ExportError: It is one text, or holds no texts.
@@ -30,7 +30,7 @@ def given_texts(texts: Iterable[Any]) -> list[Any]:
         raise ExportError(
             f"{texts!r:.60} is one text, and a list of texts is needed; put it in a list"
         )
-    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+    if isinstance(texts, bytes | Mapping | Set) or not isinstance(texts, Iterable):
         raise ExportError(f"{texts!r:.60} is given, and a list of texts is needed")
     return list(texts)
 

@@ -12,6 +12,7 @@ import torch
 
 from ..errors import ExportError
 from ..evaluation.examples import Reading
+from ..evaluation.leaks import leak_notes
 from ..evaluation.tasks import Example
 from ..export.origin import origin_of
 from ..models.quiet import quiet_transformers
@@ -38,7 +39,7 @@ from .results import (
     kept_share,
     verdict_of,
 )
-from .scores import ScoredTasks, read_tasks, scores_of
+from .scores import ScoredTasks, check_names, read_tasks, row_notes, scores_of
 from .settings import ExportSettings
 from .source import OUTPUTS, Source, load_source
 from .timing import LENGTHS, times_of, times_of_file
@@ -76,6 +77,7 @@ def export(model: str, output: Path, settings: ExportSettings) -> ExportResult:
         DataError: A task cannot be read.
     """
     settings.check(output)
+    check_names(settings.tasks, settings.similarity)
     source = load_source(model)
     formats, left_out = formats_of(source.kind, settings.formats)
     named = read_tasks(source, settings.tasks, settings.similarity)
@@ -147,7 +149,14 @@ def _result(
         left_out=left_out,
         reading=_reading(source),
         origins=origins_of_model(source.name),
+        notes=_row_notes(proof),
     )
+
+
+def _row_notes(proof: _Proof) -> tuple[str, ...]:
+    tasks = proof.named.tasks
+    leaks = (note for task in tasks for note in leak_notes(task))
+    return (*leaks, *row_notes(tasks, proof.source.reader))
 
 
 def _measured(proof: _Proof, name: str, file: Path, forward: Forward, exact_on: str) -> Candidate:
@@ -226,7 +235,7 @@ def _write(result: ExportResult, source: Source, place: Path, output: Path) -> N
                 for file in (place / one.format).iterdir() if one.file else ():
                     (part / file.name).write_bytes(file.read_bytes())
             source.config.save_pretrained(part)
-            save_tokenizer(source.tokenizer, part)
+            save_tokenizer(source.tokenizer, part, segments=source.reader.segments)
             texts = {**report_files(result), "README.md": export_card(result)}
             for name, content in texts.items():
                 (part / name).write_text(content, encoding="utf-8")

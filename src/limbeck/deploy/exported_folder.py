@@ -20,6 +20,7 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     Raises:
         ExportError: It is not what is written here, and the folder has no weights.
     """
+    folder = folder.expanduser()
     file = folder / RESULT
     try:
         found, why = json.loads(file.read_bytes()), f"it has no {_VERSION_KEY}: {VERSION}"

@@ -62,6 +62,7 @@ class ExportedModel:
         labels: Of a classifier or tagger, in the order of the logits.
         format: Of the file that runs.
         max_length: Tokens of a text that are read.
+        reader: Makes tokens of rows.
 
     Raises:
         ExportError: It is no such folder, or does not hold the file; or ``threads`` is 0 or less.
@@ -72,20 +73,21 @@ class ExportedModel:
         self, folder: str | Path, *, format: str | None = None, threads: int | None = None
     ) -> None:
         check_threads(threads)
-        result = result_of(Path(folder))
+        place = Path(folder).expanduser()
+        result = result_of(place)
         if result is None:
             raise ExportError(
                 f"{str(folder)!r} has no {RESULT} of `limbeck export`; export the model first"
             )
         self.kind: str = result["kind"]
-        self.format = chosen_format(str(folder), result, format)
-        self._file = open_file(Path(folder) / FORMATS[self.format].file, threads)
+        self.format = chosen_format(str(place), result, format)
+        self._file = open_file(place / FORMATS[self.format].file, threads)
         self.name = str(folder)
         said = result["reading"]
         self.labels: tuple[str, ...] = tuple(said["labels"])
         self.max_length: int = said["max_length"]
-        tokenizer = load_tokenizer(str(folder))
-        self._reader = Reader(tokenizer, self.max_length, said["segments"])
+        tokenizer = load_tokenizer(str(place))
+        self.reader = Reader(tokenizer, self.max_length, said["segments"])
         self._prompts: dict[str, str] = said["prompts"]
         self._default_prompt: str = said["default_prompt"]
         self._lowercase: bool = said["lowercase"]
@@ -195,7 +197,7 @@ class ExportedModel:
                 " text; export a decoder to a GGUF format, and name it: format='gguf'"
             )
         check_text(prompt)
-        tokenizer = self._reader.tokenizer
+        tokenizer = self.reader.tokenizer
         if chat_template:
             ids = tokenize_said(tokenizer, [prompt])[0].ids.tolist()
         else:
@@ -227,7 +229,7 @@ class ExportedModel:
         one = self._file(dict.fromkeys(self._file.inputs, np.ones((1, 1), np.int64)))
         return FileEncoder(
             name=self.name,
-            tokenizer=self._reader.tokenizer,
+            tokenizer=self.reader.tokenizer,
             width=one.shape[-1],
             max_length=self.max_length,
             prompts=self._prompts,
@@ -239,7 +241,7 @@ class ExportedModel:
     @property
     def vocabulary_size(self) -> int:
         """Tokens that texts are made of."""
-        return len(self._reader.tokenizer)
+        return len(self.reader.tokenizer)
 
     def need_head(self) -> TaskHead:
         """The head of a classifier, tagger or scoring model.
@@ -269,15 +271,15 @@ class ExportedModel:
             EvaluationError: A number is not finite.
         """
         head = self.need_head()
-        reader = replace(self._reader, limit=min(max_length or self.max_length, self.max_length))
+        reader = replace(self.reader, limit=min(max_length or self.max_length, self.max_length))
         return score_of_file(self._file, reader, head, task)
 
     def _outputs(self, texts: Sequence[Given], batch_size: int) -> list[ndarray]:
         check_batch_size(batch_size)
         of_words = self.kind == "token"
         rows = [example_of(text, of_words=of_words) for text in given_texts(texts)]
-        readings = [self._reader.read(row) for row in rows]
-        found = outputs_of(self._file, self._reader, readings, size=batch_size)
+        readings = [self.reader.read(row) for row in rows]
+        found = outputs_of(self._file, self.reader, readings, size=batch_size)
         if not of_words:
             return found
         return [

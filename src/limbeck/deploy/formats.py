@@ -20,6 +20,17 @@ _PACKAGES: dict[EngineName, tuple[tuple[str, ...], str]] = {
 }
 
 
+# What is exported, in words, by `source.Kind`.
+MODELS = {
+    "vectors": "embedding models",
+    "sequence": "classifiers and rerankers",
+    "token": "taggers",
+    "masked": "masked language models",
+    "causal": "decoders",
+    "body": "models without a head",
+}
+
+
 @dataclass(frozen=True)
 class Format:
     """A kind of file.
@@ -132,7 +143,8 @@ def formats_of(kind: str, wanted: Iterable[str] | None) -> tuple[list[str], dict
     for name in FORMATS if wanted is None else dict.fromkeys(wanted):
         form = FORMATS[name]
         if form.kinds and kind not in form.kinds:
-            reason = f"is for models of the kind {' or '.join(form.kinds)}, and this is {kind}"
+            others = ", ".join(MODELS[one] for one in form.kinds)
+            reason = f"is for {others}, and not for {MODELS[kind]}"
             if wanted is not None:
                 raise ExportError(f"the format {name} {reason}; leave it out of --formats")
             left_out[name] = reason

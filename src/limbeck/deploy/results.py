@@ -144,6 +144,7 @@ class ExportResult:
         default: The format that `limbeck.load` runs; None where no file was written.
         reading: How texts are read: labels, max_length and so on.
         origins: What the cards say of the model, or of those that it was made of.
+        notes: How rows of the tasks were read: which are scored, and what is not read of them.
     """
 
     model: str
@@ -161,6 +162,7 @@ class ExportResult:
     left_out: Mapping[str, str] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
     origins: tuple[Origin, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def shortest(self) -> tuple[int, int] | None:
@@ -222,10 +224,12 @@ def verdict_of(
     """
     if wrong:
         return f"not written: {wrong}", False
-    said = f"keeps {100 * kept:.2f} % ({of})"
     if kept >= keep:
-        return said, True
-    less = f"{said}, less than the {100 * keep:g} % of --keep"
+        return f"keeps {100 * kept:.2f} % ({of})", True
+    shown = f"{100 * kept:.2f}"
+    if float(shown) >= 100 * keep:  # as 98.999 %
+        shown = f"{100 * kept:.5f}"
+    less = f"keeps {shown} % ({of}), less than the {100 * keep:g} % of --keep"
     return (f"written by --force: {less}", True) if force else (f"not written: {less}", False)
 
 

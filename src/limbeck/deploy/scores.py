@@ -3,17 +3,22 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.prompt_sources import TaskLocation
 from ..errors import EvaluationError, ExportError
 from ..evaluation.bootstrap import draw_rows, redrawn_scores
 from ..evaluation.embeddings.encode import Encoder
 from ..evaluation.embeddings.files import Pairs, read_similarity
 from ..evaluation.embeddings.measure import EmbeddingTasks, evaluate_embeddings
 from ..evaluation.finetune import SeedScore
+from ..evaluation.reading_notes import reading_notes
+from ..evaluation.scoring_notes import scoring_notes
+from ..evaluation.task_files import name_of_task
 from ..evaluation.tasks import Task
 from ..models.task_heads import TaskHead
 from ..reports.task_results import Interval
@@ -22,10 +27,12 @@ from ..run.task_answers import Answers, columns_of, scored
 from ..run.task_batches import Reader
 from .arrays import Forward
 from .batches import outputs_of
+from .formats import MODELS
 from .results import Scored
 from .source import Source
 
 _AT_ONCE, _DRAWS = 32, 1000
+_WHOLE = 2**31  # tokens: nothing is truncated
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,40 @@ class FileEncoder(Encoder):
         return torch.from_numpy(self.forward({"input_ids": ids, "attention_mask": mask}))
 
 
+def check_names(tasks: Sequence[TaskLocation], similarity: Sequence[str]) -> None:
+    """See that reports can name every task.
+
+    Args:
+        tasks: As `load_task` reads them.
+        similarity: DIR/NAME of pairs with numbers.
+
+    Raises:
+        DataError: The place of a task is none.
+        ExportError: Two have one name.
+    """
+    names = [*map(name_of_task, tasks), *(Path(at).name for at in similarity)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ExportError(
+            f"two tasks are called {twice!r}, and a report has one score for each name; leave one"
+            " out, or give it another name, as {path: ..., task_name: ANOTHER}"
+        )
+
+
+def row_notes(tasks: Sequence[Task], reader: Reader, *, max_length: int | None = None) -> list[str]:
+    """What a reader of scores must know of labels, and of rows that are not read exactly.
+
+    Args:
+        tasks: That are scored.
+        reader: Of the model, which reads so many tokens at most.
+        max_length: Tokens of a row that are to be read at most; None for all that the model reads.
+    """
+    notes = [note for task in tasks for note in scoring_notes(task)]
+    length, most = max_length or _WHOLE, reader.limit
+    for task in tasks:
+        notes += reading_notes(task, reader.tokenizer, max_length=length, positions=most)
+    return notes
+
+
 def read_tasks(source: Source, tasks: Sequence[str], similarity: Sequence[str]) -> ScoredTasks:
     """The rows that a model is scored on, checked.
 
@@ -75,14 +116,14 @@ def read_tasks(source: Source, tasks: Sequence[str], similarity: Sequence[str]) 
     head = source.head
     if tasks and head is None:
         raise ExportError(
-            f"--task needs a model with a head of its own, and {source.name!r} is of the kind"
-            f" {source.kind}; leave it out (vectors are scored with --similarity), or fine-tune it"
-            " first (`limbeck finetune`)"
+            f"--task needs a model with a head of its own, and {source.name!r} belongs to the"
+            f" {MODELS[source.kind]}; leave it out (vectors are scored with --similarity), or"
+            " fine-tune it first (`limbeck finetune`)"
         )
     if similarity and source.encoder is None:
         raise ExportError(
-            f"--similarity needs a folder of sentence-transformers, and {source.name!r} is of the"
-            f" kind {source.kind}; leave it out"
+            f"--similarity needs a folder of sentence-transformers, and {source.name!r} belongs to"
+            f" the {MODELS[source.kind]}; leave it out"
         )
     read = tuple(task_of_head(head, at, source.name) for at in tasks) if head else ()
     return ScoredTasks(read, tuple(read_similarity(at) for at in similarity))

@@ -48,7 +48,7 @@ class ExportSettings:
             check_formats(self.formats)
         if not 0 <= self.keep <= 1:
             raise ExportError(
-                f"--keep is {self.keep:g}, and it is the share of a score that a file must keep;"
+                f"--keep is {self.keep!r}, and it is the share of a score that a file must keep;"
                 " give a number from 0 to 1"
             )
         check_threads(self.threads)

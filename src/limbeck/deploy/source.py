@@ -26,7 +26,7 @@ from ..models.task_heads import (
 from ..run.task_batches import Reader
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
-from ..tokenization.post_processor import put_frame
+from ..tokenization.post_processor import own_frame, put_frame
 from .arrays import Feed
 
 Kind = Literal["vectors", "sequence", "token", "masked", "causal", "body"]
@@ -121,7 +121,8 @@ def load_source(name: str) -> Source:
         ExportError: It is a GGUF file, has classes that do not exclude one
             another, or vectors that depend on where a prompt ends.
         ModelError: It cannot be loaded; one that needs remote code never is. Or its tokenizer gives
-            ids that it has no embedding of, or pads with another one than a decoder's head expects.
+            ids that it has no embedding of, reads nothing of a text, or pads with another one than
+            a decoder's head expects.
     """
     place = model_of_run(name)
     if locate(place).endswith(GGUF):
@@ -149,7 +150,7 @@ def load_source(name: str) -> Source:
         if model is model.base_model or not architecture.head:
             kind = "body"
     longest = shape_of(config, architecture).max_position_embeddings
-    reader = _reader(tokenizer, longest, getattr(config, "type_vocab_size", 0) or 0)
+    reader = _reader(name, tokenizer, longest, getattr(config, "type_vocab_size", 0) or 0)
     return _source(name, kind, model, config, reader, longest, head=head)
 
 
@@ -181,8 +182,19 @@ def _check_ids(name: str, config: Any, tokenizer: PreTrainedTokenizerFast) -> No
         )
 
 
-def _reader(tokenizer: PreTrainedTokenizerFast, longest: int, segments: int) -> Reader:
+def _reader(name: str, tokenizer: PreTrainedTokenizerFast, longest: int, segments: int) -> Reader:
+    """What makes tokens of texts.
+
+    Raises:
+        ModelError: It would read nothing of them.
+    """
     limit = min(longest, tokenizer.model_max_length)
+    special = sum(map(len, own_frame(tokenizer.backend_tokenizer) or ()))
+    if limit <= special:
+        raise ModelError(
+            f"{name!r} reads {limit} tokens of a text, of which {special} are special tokens; set"
+            f" model_max_length in its tokenizer_config.json to {special + 1} or more"
+        )
     return Reader(tokenizer, limit if limit < 2**20 else _LONGEST, segments)
 
 

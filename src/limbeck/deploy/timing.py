@@ -108,15 +108,15 @@ def cost_of_file(
     """
     found = _printed(file, threads, vocabulary, lengths, seconds)
     times = Times(found["cold"], tuple(_rows(found)))
-    engine = FORMATS[form].engine
-    return FileCost(form, engine, _size(file) / 1e6, threads, found["memory"], times)
+    engine, size = FORMATS[form].engine, sum(one.stat().st_size for one in files_of(file))
+    return FileCost(form, engine, size / 1e6, threads, found["memory"], times)
 
 
-def _size(file: Path) -> int:
-    """Bytes of a file, and of its weights where they stand beside it."""
+def files_of(file: Path) -> list[Path]:
+    """A model file, and that of its weights where they stand beside it."""
     beside = file.with_name(f"{file.name}.data")  # of a large ONNX file
     weights = file.with_suffix(".bin") if file.suffix == ".xml" else beside
-    return sum(one.stat().st_size for one in (file, weights) if one.exists())
+    return [one for one in (file, weights) if one.exists()]
 
 
 def _rows(found: Any) -> Rows:

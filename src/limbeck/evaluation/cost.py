@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import EvaluationError, ModelError
-from ..models.auto_classes import body_class
+from ..models.auto_classes import body_class, empty_model
 from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
@@ -148,8 +148,8 @@ def model_size(model: str) -> dict[str, Any]:
     """The facts of a `Cost` that need no clock: parameters, megabytes, vocabulary."""
     place = locate(model)
     config = load_config(place)
+    body = empty_model(body_class(config.model_type), config)
     with torch.device("meta"):
-        body = body_class(config.model_type).from_config(config)
         add_low_rank_layers(body, low_rank_ranks(config))
     parameters, embeddings = parameter_counts(_without_pooler(body))
     on_disk = sum(file.stat().st_size for file in Path(place).glob("*.safetensors"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 
 from huggingface_hub import EvalResult
 
@@ -117,7 +118,7 @@ def model_card(facts: CardFacts) -> str:
         results=facts.results,
     )
     lines = [
-        f"# {facts.name}",
+        f"# {escape(facts.name, quote=False)}",
         "",
         f"{origin} with limbeck: {facts.model_type}, {shape.num_hidden_layers} layers, hidden size"
         f" {shape.hidden_size}, {shape.num_attention_heads} heads, feed-forward"
@@ -141,11 +142,12 @@ def model_card(facts: CardFacts) -> str:
         "## Training",
         "",
         *[f"- {line}" for line in facts.stages],
-        f"- text: {', '.join(facts.text)}",
+        f"- text: {escape(', '.join(facts.text), quote=False)}",
         "",
     ]
     if facts.quality:
-        lines += ["## Quality", "", *[f"- {k}: {v}" for k, v in facts.quality.items()], ""]
+        quality = (f"- {escape(k, quote=False)}: {v}" for k, v in facts.quality.items())
+        lines += ["## Quality", "", *quality, ""]
     lines += [
         *licence_lines(facts.origins),
         "The weights follow the licence of the teacher and of the text they learned from.",

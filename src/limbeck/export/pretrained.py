@@ -38,13 +38,16 @@ def export_student(
         TrainingError: The folder could not be written, for example because the disk is full.
     """
     model: Any = student if with_head else student.base_model
-    save = save_tokenizer if is_task_class(type(student)) else save_framed
+    segments = getattr(model.config, "type_vocab_size", 0) or 0
     if ends:
         set_ends(model, ends)
     try:
         with whole_folder(folder) as part, quiet_transformers():
             model.save_pretrained(part)
-            save(tokenizer, part)
+            if is_task_class(type(student)):
+                save_tokenizer(tokenizer, part, segments=segments)
+            else:
+                save_framed(tokenizer, part)
             (part / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise TrainingError(

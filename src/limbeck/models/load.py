@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     PreTrainedModel,
 )
+from transformers.initialization import no_init_weights
 
 from ..errors import ModelError, first_line
 from .architecture import Architecture
@@ -206,7 +207,8 @@ def _load(
             model, facts = load_named(plan.own, config, weights, dtype=precision)
         else:
             # Missing heads are expected and reported below; transformers' table of them is noise.
-            with quiet_transformers():
+            # They are random at last: what is left out is chance for all other weights before.
+            with quiet_transformers(), no_init_weights():
                 model, facts = kind.from_pretrained(
                     place,
                     config=config,

@@ -184,7 +184,7 @@ def _not_merged(folder: Path) -> str:
 
 def model_of_run(name: str) -> str:
     """The student's folder where ``name`` is a run folder; any other name unchanged."""
-    inside = Path(name) / "student"
+    inside = Path(name).expanduser() / "student"
     return str(inside) if inside.is_dir() else name
 
 

@@ -10,14 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 
 from ..errors import ModelError, first_line
 from .architecture import Architecture
-from .auto_classes import whole_class
+from .auto_classes import empty_model, whole_class
 from .families import ARCHITECTURES
 from .weight_files import read_headers, same_in_files, weight_files
 from .weight_fit import check_layers
@@ -41,7 +40,7 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     if architecture is None or not architecture.head or architecture.output_bias or files is None:
         return False
     state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    read = _Config(config.to_json_string(), config)
+    read = _Config(config.to_json_string(use_diff=False), config)
     return _in_state(place, read, architecture, state)
 
 
@@ -114,10 +113,8 @@ def _ending_in(path: str, names: Mapping[str, str]) -> list[str]:
 def _empty(config: Any, architecture: Architecture) -> PreTrainedModel:
     """The model that a configuration describes, without its weights."""
     try:
-        with torch.device("meta"):
-            model: PreTrainedModel = whole_class(architecture).from_config(config)
+        return empty_model(whole_class(architecture), config)
     except Exception as error:  # transformers raises errors of many types for unexpected fields
         raise ModelError(
             f"cannot build a model as config.json says: {first_line(error)}"
         ) from error
-    return model

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from ..errors import ModelError
 from .quiet import quiet_transformers
@@ -172,8 +173,11 @@ def with_shared_biases(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict
 def load_named(
     own: type[PreTrainedModel], config: Any, weights: Mapping[str, Tensor], **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """A model built from named weights, and transformers' loading information."""
-    with quiet_transformers():
+    """A model built from named weights, and transformers' loading information.
+
+    What the weights lack is random.
+    """
+    with quiet_transformers(), no_init_weights():
         loaded: Any = own.from_pretrained(
             None,
             config=config,

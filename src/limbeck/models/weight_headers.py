@@ -1,7 +1,5 @@
 """Checks of a model by the headers of its files, before a weight is loaded."""
 
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from .architecture import Architecture
@@ -66,15 +64,4 @@ def _with_head(name: str, architecture: Architecture) -> WeightPlan | None:
 
 def _plan(name: str, kind: Any) -> WeightPlan | None:
     files = weight_files(locate(name))
-    if files is None:
-        return None
-    state = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _plan_in_state(name, kind, load_config(name).to_json_string(), state)
-
-
-# Cached, because a plan checks a model several times, and a study once for every arm.
-@lru_cache(maxsize=64)
-def _plan_in_state(
-    name: str, kind: Any, config: str, state: tuple[tuple[str, int, int], ...]
-) -> WeightPlan | None:
-    return weight_plan(name, kind, load_config(name), [Path(file) for file, _, _ in state])
+    return None if files is None else weight_plan(name, kind, load_config(name), files)

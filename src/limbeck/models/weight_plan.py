@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from ..errors import ModelError, first_line
+from .auto_classes import empty_model
 from .locate import GGUF
 from .low_rank_loading import QUANT_METHOD
 from .quiet import quiet_transformers
@@ -97,6 +99,26 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
     Raises:
         ModelError: A file is damaged, or the configuration describes no model.
     """
+    read = _Config(config.to_json_string(use_diff=False), config)
+    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _in_state(name, kind, read, state)
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A hashable configuration: two are equal where their texts are."""
+
+    text: str
+    built: Any = field(compare=False)
+
+
+# Cached, because the files of a model are checked several times before they are loaded, and those
+# of a study's teacher for every arm.
+@lru_cache(maxsize=64)
+def _in_state(
+    name: str, kind: Any, read: _Config, state: tuple[tuple[Path, int, int], ...]
+) -> WeightPlan | None:
+    config, files = read.built, [file for file, _, _ in state]
     file = next((file for file in files if file.suffix == GGUF), None)
     if file:
         from . import gguf  # needs the extra `gguf`
@@ -105,8 +127,8 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
     if type(config) not in _CONFIGURATIONS[kind]:
         return None
     try:
-        with quiet_transformers(), torch.device("meta"):
-            empty: PreTrainedModel = kind.from_config(config)
+        with quiet_transformers():
+            empty = empty_model(kind, config)
         base, described = empty.base_model_prefix, empty.state_dict()
         headers = gguf.gguf_weights(name, file, empty) if file else headers
         renamed = unwrapped(name, headers, base=base, described=described)

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import Problem, StudentError
-from ..models.auto_classes import whole_class
+from ..models.auto_classes import empty_model, whole_class
 from ..models.low_rank_layers import sizes_of
 from ..student.low_rank import Rank, break_even, chosen_layers
 from ..training.stage import Stage
@@ -167,10 +167,7 @@ def low_rank_notes(models: Models, part: LowRankPart | None, ranks: Mapping[str,
 
 def skeleton(models: Models) -> PreTrainedModel:
     """The student without its weights."""
-    with torch.device("meta"):
-        kind = whole_class(models.student.architecture)
-        model: PreTrainedModel = kind.from_config(models.student.config)
-    return model
+    return empty_model(whole_class(models.student.architecture), models.student.config)
 
 
 def _sizes(models: Models, paths: list[str]) -> dict[str, tuple[int, int]]:

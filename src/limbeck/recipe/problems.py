@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -23,7 +24,7 @@ def problems_of(
     Where a field takes several types, pydantic says of each of them why the value is not of it:
     that is one problem here. Where a value could be looked into, only what is wrong inside is told.
     """
-    types = _TYPES | model.model_json_schema().get("$defs", {}).keys()
+    types = _TYPES | _schema(model).get("$defs", {}).keys()
     said: dict[tuple[str, ...], list[_Said]] = {}
     choices: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
     for item in error.errors():
@@ -42,6 +43,12 @@ def problems_of(
     shallow = {path for choice, path in choices if len(path) < deepest[choice]}
     shallow |= {choice for choice, depth in deepest.items() if depth > len(choice)}
     return [(".".join(path), _joined(some)) for path, some in said.items() if path not in shallow]
+
+
+# Pydantic makes it again each time, which takes longer than all else that is checked of a recipe.
+@cache
+def _schema(model: type[BaseModel]) -> Mapping[str, Any]:
+    return model.model_json_schema()
 
 
 class _Said(NamedTuple):
@@ -77,7 +84,7 @@ def _joined(some: Sequence[_Said]) -> str:
 
 def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     """The keys that stand at a place of the data, as its models declare them."""
-    here: Any = model.model_json_schema()
+    here: Any = _schema(model)
     definitions = here.get("$defs", {})
     for step in [*path, None]:
         while "properties" not in here:

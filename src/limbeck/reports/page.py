@@ -6,11 +6,13 @@ and on a dark background. A drawing holds no text of users; titles stand outside
 
 import html
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -202,6 +204,7 @@ def _losses(points: Mapping[str, Curve], unit: str) -> str:
                 axes.plot(*zip(*curve, strict=True), label=kind, marker=marker, **looks[kind])
         name_lines(axes, {kind: curve[-1] for kind, curve in points.items() if curve})
         axes.margins(y=0.12)
+        axes.locator_params(nbins=5)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel("tokens learned from")
         axes.set_ylabel(unit.partition(",")[0] or "loss")
@@ -273,8 +276,14 @@ def name_lines(axes: Axes, ends: Mapping[str, tuple[int | float, float]]) -> Non
 def svg_of(figure: Figure) -> str:
     """The drawing as text that can stand in a page, in the page's own colour."""
     text = io.StringIO()
+    for background in (figure.patch, *(axes.patch for axes in figure.axes)):
+        background.set_visible(False)  # the page has one
     # Without metadata nothing in the drawing names another address or the day.
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(text, format="svg", metadata=metadata, transparent=True)
+    canvas: Any = FigureCanvasSVG(figure)
+    with warnings.catch_warnings():
+        # Letters of any script are drawn by the reader's program; only their width is a guess.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.print_svg(text, metadata=metadata)  # `savefig` would draw all of it twice
     drawing = text.getvalue()
     return drawing[drawing.index("<svg") :].strip().replace(_INK, "currentColor")

@@ -85,9 +85,11 @@ def _quality_table(result: RunResult) -> Table:
 
 
 def _metrics_table(result: RunResult) -> Table:
-    rows: Table = [["task", "metric", *ROLES.values()]]
+    qualities = result.quality.values()
+    roles = [role for role in ROLES if any(quality.metrics.get(role) for quality in qualities)]
+    rows: Table = [["task", "metric", *(ROLES[role] for role in roles)]]
     for task, quality in result.quality.items():
-        values = [quality.metrics.get(role, {}) for role in ROLES]
+        values = [quality.metrics.get(role, {}) for role in roles]
         for metric in sorted({name for found in values for name in found}):
             scale = 0.01 if metric in PLAIN_METRICS else 1.0
             found = [of_role.get(metric) for of_role in values]

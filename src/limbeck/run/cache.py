@@ -64,7 +64,7 @@ def write_cache(
         raise CacheError(
             "signals are kept by processes that have the whole teacher; leave FSDP off"
         )
-    console = console or Console(quiet=True)
+    console = console or Console(quiet=True, markup=False)
     if setup.recipe.teacher is None or setup.recipe.teacher.server is None:
         return _write(setup, folder, kind, accelerator, console, None)
     with proven_server(setup, kind.tokens, console) as (client, probe):

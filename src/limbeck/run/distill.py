@@ -12,7 +12,6 @@ from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
-from rich.markup import escape
 from transformers import PreTrainedModel
 
 from ..errors import RecipeError
@@ -78,7 +77,7 @@ def distill(
     folder = Path(output)
     accelerator = build_accelerator(setup.recipe.training, folder)
     first = accelerator.is_main_process
-    console = console if console and first else Console(quiet=True)
+    console = console if console and first else Console(quiet=True, markup=False)
     train_run(setup, folder, console, accelerator)
     if not first:
         return Run(folder, {})
@@ -86,7 +85,7 @@ def distill(
     card = card_facts(setup, result)
     write_text(folder / "student" / "README.md", model_card(card))
     for warning in licence_warnings([one for one in card.origins if one.license]):
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     return Run(folder, result.to_json())
 
 
@@ -116,7 +115,7 @@ def train_run(
     with opened as cached:
         claim_folder(folder, setup.recipe, write=accelerator.is_main_process)
         for warning in setup.warnings:
-            console.print(f"[yellow]warning:[/yellow] {warning}")
+            console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
         if not trained:
             with _alone(folder, accelerator):
                 student = train_student(

@@ -66,7 +66,7 @@ def generate_answers(
         batch_size=batch_size,
     )
     check_answers(output, prompts, settings, rows)
-    console = console or Console(quiet=True)
+    console = console or Console(quiet=True, markup=False)
     return write_answers(
         ModelAnswers(model, load_generator(model, console), settings),
         output,

@@ -63,7 +63,7 @@ def generate_samples(
     if problem := temperature_problem(temperature):
         raise DataError(f"the temperature {problem}")
     check_free(Path(output))
-    console = console or Console(quiet=True)
+    console = console or Console(quiet=True, markup=False)
     generator = load_generator(model, console)
     settings = GenerationSettings(
         max_new_tokens=max_new_tokens, temperature=temperature, batch_size=batch_size

@@ -14,6 +14,7 @@ from ..models.task_heads import head_of, is_task_class
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..student.embedding_init import (
+    kept_tokens,
     mean_of_containing_tokens,
     mean_of_teacher_tokens,
     set_embeddings,
@@ -183,4 +184,6 @@ def _rows_of(setup: Setup, table: Tensor) -> tuple[Tensor, Tensor]:
     rows, total = mean_of_containing_tokens(
         table[: len(models.tokens.same)], models.tokens, means, counts=counts
     )
+    kept = kept_tokens(*tokenizers)
+    rows[kept] = means[kept]
     return rows, total if kind == "weighted" else even

@@ -80,7 +80,7 @@ def generate_server_answers(
         separator=_SEPARATOR,
     )
     check_answers(output, prompts, settings, rows)
-    console = console or Console(quiet=True)
+    console = console or Console(quiet=True, markup=False)
     tell = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     with ServerClient(server, tell=tell) as client:
         served_model(client)

@@ -152,7 +152,7 @@ def _resumed(
     """The last whole checkpoint, loaded into the student, and where the run stands."""
     checkpoint, damaged = latest_checkpoint(folder / "state")
     for problem in damaged:
-        console.print(f"[yellow]warning:[/yellow] {problem}", highlight=False)
+        console.print(f"warning: {problem}", style="yellow", highlight=False, markup=False)
     if checkpoint is None:
         return None, Position(0, 0, 0, 0.0)
     load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)

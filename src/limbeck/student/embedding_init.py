@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import StudentError
 from ..token_ids import TokenIds
-from ..tokenization.spelling import spellings, tokens_of_bytes, unspelled
+from ..tokenization.spelling import spellings, token_of, tokens_of_bytes, unspelled
 from ..tokenization.token_map import ROLES, TokenMap
 
 _PARTS_AT_ONCE = 2**15  # rows of the teacher's table that are held a second time
@@ -41,7 +41,8 @@ def mean_of_teacher_tokens(
         if tokens:
             rows[number] = table[tokens].mean(0)
     for spelling, number in spellings(student).items():
-        tokens = [known[spelling]] if spelling in known else _tokenize(teacher, spelling.letters)
+        own = token_of(spelling, known)
+        tokens = _tokenize(teacher, spelling.letters) if own is None else [own]
         if tokens:
             rows[number] = table[tokens].mean(0)
     for role in ROLES:
@@ -49,6 +50,12 @@ def mean_of_teacher_tokens(
         if mine is not None and theirs is not None:
             rows[mine] = table[theirs]
     return rows
+
+
+def kept_tokens(teacher: PreTrainedTokenizerFast, student: PreTrainedTokenizerFast) -> list[int]:
+    """The bytes, marks of spaces and special tokens of the student that the teacher has too."""
+    others = unspelled(teacher)
+    return [number for key, number in unspelled(student).items() if key in others]
 
 
 def mean_of_containing_tokens(

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from ..models.architecture import Architecture
-from ..models.auto_classes import whole_class
+from ..models.auto_classes import empty_model, whole_class
 from ..models.low_rank_layers import low_rank_ranks
 from ..models.modules import parameter_counts
 from ..models.shapes import Shape, shape_of, unused_positions
@@ -191,8 +191,7 @@ def parameters_of_shape(
     config: Any, *, with_head: bool, architecture: Architecture
 ) -> tuple[int, int]:
     """All parameters, and those of the input embeddings, without building the model in memory."""
-    with torch.device("meta"):
-        model = _from_config(config, architecture)
+    model = empty_model(whole_class(architecture), config)
     measured = model if with_head else model.base_model
     return parameter_counts(measured)
 

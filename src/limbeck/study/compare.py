@@ -67,7 +67,7 @@ def compare(
     check_one_process("a study")
     _check_number(parse_study(raw), num_processes)
     study, runs = prepare_study(raw)
-    folder, console = Path(output), console or Console(quiet=True)
+    folder, console = Path(output), console or Console(quiet=True, markup=False)
     check_kind(folder, "study")
     with claim(folder / _CLAIMS, "study") as first:
         if not first and isinstance(study.equal, EqualTime):
@@ -158,7 +158,7 @@ def _carry_out(
     if study.search:
         runs, searches = search(study, runs, folder, claims, store, console)
         for limit in [limit for found in searches if first for limit in found.limits()]:
-            console.print(f"[yellow]warning:[/yellow] {limit}", highlight=False)
+            console.print(f"warning: {limit}", style="yellow", highlight=False)
     progress = Progress(study, runs, searches, folder)
     progress.look()
     failed = _train_all(runs, folder, store, progress, console, first=first)

@@ -89,7 +89,7 @@ def pilot(
     settings.check()
     setup, folder = prepare(raw), Path(output)
     check_kind(folder, "pilot")
-    console = console or Console(quiet=True)
+    console = console or Console(quiet=True, markup=False)
     shares = possible_budgets(setup, settings.budgets)
     arms = {"student": dict(raw)}
     if settings.control and (control := control_recipe(raw, setup)):

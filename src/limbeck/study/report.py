@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from statistics import mean
 from typing import Any
 
@@ -58,8 +59,8 @@ def study_report(
     return StudyResult(
         name=study.name,
         limbeck_version=__version__,
-        command=f"limbeck compare {folder}/study.yaml -o {folder}",
-        again=f"limbeck distill {folder}/RUN/recipe.yaml -o ANOTHER_FOLDER",
+        command=f"limbeck compare {quote(f'{folder}/study.yaml')} -o {quote(str(folder))}",
+        again=f"limbeck distill {quote(f'{folder}/RUN/recipe.yaml')} -o ANOTHER_FOLDER",
         control=study.control,
         trainings=study.seeds,
         fine_tunings=part.seeds,

@@ -138,7 +138,7 @@ def _trained(
             with sharing(store, claims, runs, number, done=done) as teacher:
                 train_run(run.setup, place, console, accelerator, teacher=teacher)
         except DivergedError as error:
-            console.print(f"[yellow]warning:[/yellow] {error}", highlight=False)
+            console.print(f"warning: {error}", style="yellow", highlight=False)
             return asdict(HeldOutScore(None, None))
         return asdict(held_out_score(run.setup, place))
 

@@ -82,11 +82,11 @@ class ProgressBar:
         if ProgressBar._said is None:
             ProgressBar._said = clock()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             console=console,
             disable=not self._watched,
         )

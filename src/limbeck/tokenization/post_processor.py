@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+_SEGMENTS = "token_type_ids"
 Ends = tuple[tuple[int, ...], tuple[int, ...]]  # special tokens before and after a text
 
 
@@ -58,22 +59,30 @@ def save_framed(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     save_tokenizer(framed, folder)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, *, segments: int = 0) -> None:
     """Save a tokenizer that puts the same around a text wherever it is loaded, or nothing.
 
     Args:
         tokenizer: The tokenizer.
         folder: The folder of a model.
+        segments: Token types that the model distinguishes where it reads pairs of texts: with two
+            or more, transformers gives it those that the tokenizer names.
     """
     tokenizer.save_pretrained(folder)
-    again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if own_frame(again.backend_tokenizer) == own_frame(tokenizer.backend_tokenizer):
-        return
-    # Some classes of transformers, e.g. that of Pythia, build another frame; this one does not.
-    file = folder / "tokenizer_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+    again: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    changed: dict[str, Any] = {}
+    if own_frame(again.backend_tokenizer) != own_frame(tokenizer.backend_tokenizer):
+        # Some classes of transformers, e.g. that of Pythia, build another frame; this one does not.
+        changed["tokenizer_class"] = "PreTrainedTokenizerFast"
+    left_out = segments > 1 and _SEGMENTS not in again.model_input_names
+    if left_out and _names_segments(tokenizer.backend_tokenizer):
+        # Of a tokenizer without a class of its own transformers would give the model none.
+        first, *others = again.model_input_names
+        changed["model_input_names"] = [first, _SEGMENTS, *others]
+    if changed:
+        file = folder / "tokenizer_config.json"
+        settings = json.loads(file.read_text(encoding="utf-8")) | changed
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def renumber_frame(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -154,6 +163,15 @@ def own_frame(backend: Tokenizer) -> Ends | None:
     place = found.special_tokens_mask.index(0)
     before, behind = tuple(found.ids[:place]), tuple(found.ids[place + 1 :])
     return (before, behind) if before or behind else None
+
+
+def _names_segments(backend: Tokenizer) -> bool:
+    """Whether a tokenizer says of the tokens of a pair to which of its texts they belong."""
+    if backend.post_processor is None:
+        return False
+    text = Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).encode("a")
+    types: list[int] = backend.post_processor.process(text, text, True).type_ids
+    return max(types) > 0
 
 
 def usual_frame(tokenizer: PreTrainedTokenizerFast) -> Ends:

@@ -1,5 +1,6 @@
 """The model card of exported files: what each keeps, how it is run, and where it may be used."""
 
+from html import escape
 from pathlib import Path
 
 from huggingface_hub import EvalResult
@@ -53,10 +54,10 @@ def export_card(result: ExportResult) -> str:
         same_model=len(own) == len(result.origins),
     )
     lines = [
-        f"# {result.model}",
+        f"# {escape(result.model, quote=False)}",
         "",
         f"Files of `{result.model}` for other runtimes, written and measured by `limbeck export`.",
-        headline(result),
+        escape(headline(result), quote=False),
         "",
         *markdown_table(_table(result, written)),
         *([f"Milliseconds are medians of {result.processor}."] if result.times else []),

@@ -228,6 +228,7 @@ def _notes(result: ExportResult) -> list[str]:
     refused = any(not one.file for one in result.candidates)
     return [
         *(f"warning: {warning}" for warning in licence_warnings(result.origins)),
+        *result.notes,
         f"processor: {result.processor}",
         *([f"8-bit weights: {result.int8}"] if result.int8 else []),
         *(f"keeps: {of}" for of in sorted(_all_kept_of(result))),
@@ -241,7 +242,9 @@ def _notes(result: ExportResult) -> list[str]:
 
 
 def _markdown(result: ExportResult) -> str:
-    lines = [f"# {html.escape(result.model, quote=False)}", "", headline(result), ""]
+    lines = [f"# {html.escape(result.model, quote=False)}", ""]
+    lines += [html.escape(headline(result), quote=False), ""]
     for heading, table in export_tables(result):
-        lines += [f"## {heading}", "", *markdown_table(table)]
-    return "\n".join([*lines, *(f"- {note}" for note in _notes(result))]) + "\n"
+        lines += [f"## {html.escape(heading, quote=False)}", "", *markdown_table(table)]
+    notes = (f"- {html.escape(note, quote=False)}" for note in _notes(result))
+    return "\n".join([*lines, *notes]) + "\n"

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..architecture import Architecture
-from ..auto_classes import whole_class
+from ..auto_classes import empty_model, whole_class
 from ..quiet import quiet_transformers
 from . import ARCHITECTURES
 
@@ -35,6 +34,6 @@ def layers_with_attention(config: Any, row: Architecture) -> list[int]:
     kinds = set(config.to_dict().get("layer_types") or ())
     if config.model_type in ARCHITECTURES and kinds <= _OF_ATTENTION:
         return everything
-    with quiet_transformers(), torch.device("meta"):
-        model = whole_class(row).from_config(config)
+    with quiet_transformers():
+        model = empty_model(whole_class(row), config)
     return everything if row.shared_layers else attending_layers(model.base_model, row)

@@ -7,12 +7,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from ...errors import ModelError
 from ...reports.tables import Table
 from ..architecture import Architecture
-from ..auto_classes import whole_class
+from ..auto_classes import empty_model, whole_class
 from ..load import load_config
 from ..locate import GGUF, locate, model_of_run
 from ..modules import parameter_counts
@@ -111,8 +109,8 @@ def inspect_model(name: str | None, *, model_type: str | None = None) -> Inspect
 
 
 def _counts(config: Any, row: Architecture) -> tuple[int, int]:
-    with quiet_transformers(), torch.device("meta"):
-        return parameter_counts(whole_class(row).from_config(config))
+    with quiet_transformers():
+        return parameter_counts(empty_model(whole_class(row), config))
 
 
 def _precisions(place: str) -> dict[str, int]:

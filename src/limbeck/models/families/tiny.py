@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from ...errors import ModelError, first_line
+from ..auto_classes import empty_model
 from ..quiet import quiet_transformers
 
 _VOCABULARY = 331
@@ -119,11 +120,10 @@ def meta_model(config: Any) -> PreTrainedModel:
     """
     kind, _ = automatic_class(config)
     try:
-        with quiet_transformers(), torch.device("meta"):
-            model: PreTrainedModel = kind.from_config(config)
+        with quiet_transformers():
+            return empty_model(kind, config)
     except Exception as error:  # of many types, for configurations that do not fit together
         raise ModelError(f"transformers cannot build it: {first_line(error)}") from error
-    return model
 
 
 def tiny_model(config: Any) -> TinyModel:
