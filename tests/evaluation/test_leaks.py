@@ -30,6 +30,8 @@ def same(one, other):
         ("Ёлка — это…", "ёлка это", True),
         ("a\u00a0b\n", "a b", True),
         ("e\u0301", "\u00e9", True),
+        ("\ufeffco\u00adop", "coop", True),
+        ("\u202bשלום\u202c ❤\ufe0f", "שלום ❤", True),
         ("!", "?", False),
         (":-)", ":-(", False),
         ("not good", "good", False),

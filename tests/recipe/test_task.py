@@ -447,3 +447,8 @@ def test_unknown_words_of_known_letters_are_named(task_recipe, tmp_path):
     raw["data"] = {"rows": [written(tmp_path / "more.jsonl", rows)], "max_length": 24}
     said = problems(raw)["student.tokenizer"]
     assert "(as ab, whose letters are known, but not as parts)" in said
+    # One token of about 34, and 10 letters of 44.
+    few = [{"text": "a " * n + "a" * 10} for n in range(30, 38)]
+    raw["data"] = {"rows": [written(tmp_path / "few.jsonl", few)], "max_length": 24}
+    said = problems(raw)["student.tokenizer"]
+    assert re.match(r"turns 2\d.\d% of the letters of ", said) and "(as aaaaaaaaaa, whose" in said

@@ -4,7 +4,14 @@ import json
 
 import pytest
 import torch
-from conftest import SMALL_VOCABULARY, make_model, make_text, make_tokenizer, stopped_and_whole
+from conftest import (
+    SMALL_VOCABULARY,
+    make_model,
+    make_text,
+    make_tokenizer,
+    stopped_and_whole,
+    train,
+)
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -177,6 +184,26 @@ def test_a_head_learns_the_new_tokens_as_the_table_does(
     torch.testing.assert_close(found.flip(-1), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["mean", "containing", "weighted"])
+def test_bytes_that_both_have_begin_as_the_teachers(kind, raw, two_of_bytes):
+    raw["teacher"] = two_of_bytes[0]
+    raw["student"] = {
+        "tokenizer": two_of_bytes[1],
+        "embedding_init": kind,
+        "init_from_teacher": {"layers": "first"},
+    }
+    raw["stages"][0] |= {"alignment": "boundaries", "objectives": {"hidden_states": {}}}
+    setup = prepare(raw)
+    student, _ = build_models(setup, build_accelerator(setup.recipe.training, "."))
+    rows = student.get_input_embeddings().weight
+    theirs = load_file(f"{two_of_bytes[0]}/model.safetensors")["model.embed_tokens.weight"]
+    old, new = (AutoTokenizer.from_pretrained(name).get_vocab() for name in two_of_bytes)
+    shared = [name for name in ("Ġ", "Ð", "Ñ", "³") if name in old and name in new]
+    assert len(shared) == 4
+    for name in shared:
+        torch.testing.assert_close(rows[new[name]], theirs[old[name]])
+
+
 @pytest.mark.parametrize("columns", ["shared", "mapped", "all"])
 def test_decoders_are_compared_where_both_have_read_as_much(decoders, tmp_path, columns):
     names = ["labels", "uld", "span_likelihood", "hidden_states", "relations"]
@@ -223,13 +250,13 @@ def test_a_stopped_run_resumes_to_the_same_student(raw, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_other_micro_batches_give_the_same_student(raw, tmp_path, size):
+def test_other_micro_batches_give_the_same_student(raw, tmp_path, trained, size):
     raw["stages"][0] |= {"alignment": "reduce", "objectives": {"labels": {}, "logits": {}}}
     raw["training"] = {**raw["training"], "precision": "float32"}
-    whole = distill(raw, tmp_path / "whole")
+    whole = trained(raw)
     raw["stages"][0]["micro_batch_size"] = size
-    split = distill(raw, tmp_path / "split")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, split))
+    split = train(raw, tmp_path / "split")
+    mine, theirs = (load_file(f / "student" / "model.safetensors") for f in (whole, split))
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
 

@@ -5,6 +5,7 @@ from tokenizers.decoders import ByteLevel
 
 from limbeck.errors import StudentError
 from limbeck.student.embedding_init import (
+    kept_tokens,
     mean_of_containing_tokens,
     mean_of_teacher_tokens,
     set_embeddings,
@@ -131,6 +132,8 @@ def test_bytes_and_special_tokens_of_both_keep_their_row():
     assert {"<|turn|>", "Ġ", "Ð"} <= shared and len(shared) > 256
     for name in shared:
         assert torch.equal(rows[mine[name]], table[theirs[name]]), name
+    kept = {str(name) for name in student.convert_ids_to_tokens(kept_tokens(teacher, student))}
+    assert {"<|turn|>", "<s>", "Ġ", "Ð"} <= kept <= shared and "t" not in kept
     half = [name for name in mine.keys() - shared if "\ufffd" in ByteLevel().decode([name])]
     assert len(half) > 5
     for name in half:  # as merges make it of letters that stand for bytes

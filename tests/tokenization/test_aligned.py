@@ -11,7 +11,7 @@ from limbeck.data.text import TextSource
 from limbeck.tokenization.aligned import AlignedBatches
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.masking import Masking
-from limbeck.tokenization.spelling import spellings
+from limbeck.tokenization.spelling import Spelling, spellings, unspelled
 from limbeck.tokenization.stored_table import HeldOut
 from limbeck.tokenization.token_map import map_tokens
 from limbeck.tokenization.two_tokenizations import tokenize_twice
@@ -63,7 +63,8 @@ def batches(pair, tmp_path):
 
 
 def letters_of(tokenizer):
-    return {number: spelling.letters for spelling, number in spellings(tokenizer).items()}
+    marks = {n: key.letters for key, n in unspelled(tokenizer).items() if isinstance(key, Spelling)}
+    return marks | {number: spelled.letters for spelled, number in spellings(tokenizer).items()}
 
 
 def members(ids, groups, number):

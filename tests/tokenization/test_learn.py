@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 from rich.console import Console
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, models
 
 from limbeck.data.text import TextSource, read_documents
 from limbeck.demo.run import HERE
@@ -13,6 +13,7 @@ from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.tokenization.folders import learn_vocabulary, trim_vocabulary
 from limbeck.tokenization.learn import KINDS, as_transformers, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.load import load_tokenizer
+from limbeck.tokenization.nested import learn_nested
 from limbeck.tokenization.text_coverage import coverage
 
 TEXT = ["Ёжик и ёлка, кот и пёс; ночь, улица.", "It was naïve: no cat, 12,5 dogs.", "être — là-bas"]
@@ -71,6 +72,25 @@ def test_the_pattern_of_a_model_is_kept(tmp_path, teacher_folder):
     assert mine["normalizer"] == theirs["normalizer"]
     assert mine["pre_tokenizer"] == theirs["pre_tokenizer"]
     assert len(mine["model"]["vocab"]) == 300
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("learn", [learn_tokenizer, learn_nested])
+def test_added_tokens_that_are_not_special_are_kept(documents, kind, learn, tmp_path):
+    like = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=False), vocab_size=500)
+    given = AddedToken("<think>", normalized=False), AddedToken("ёжик", single_word=True)
+    like.add_tokens([*given])
+    like.add_tokens([AddedToken("<stop>", rstrip=True)], special_tokens=True)
+    learned = learn(documents, like, vocab_size=400)
+    assert len(learned) == 400
+    learned.save_pretrained(tmp_path)
+    for tokenizer in (learned, load_tokenizer(str(tmp_path))):
+        found = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
+        for token in given:
+            assert found[str(token)] == token and not found[str(token)].special
+        assert found["<stop>"].special and found["<stop>"].rstrip
+        assert {"<think>", "ёжик"} <= {*tokenizer.tokenize("a <think> ёжик")}
+        assert like.all_special_tokens == tokenizer.all_special_tokens
 
 
 def test_characters_bounds_what_is_read_of_each_text(tmp_path):

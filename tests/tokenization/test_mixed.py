@@ -53,6 +53,23 @@ def test_sequences_fit_for_all_coin_flips(sequences):
         assert row["cuts"][0] == row["cuts"][-1] == TokenizedBy.FRAME
 
 
+def test_a_text_without_spaces_is_not_too_long(teacher, tmp_path):
+    text = "東京は日本の首都であり、" * 10
+    student = learn_tokenizer([text] * 9, blank_tokenizer("bytes", lowercase=False), vocab_size=280)
+    (tmp_path / "text.txt").write_text("\n".join([text] * 9), encoding="utf-8")
+    found = tokenize_twice(
+        TextSource(str(tmp_path / "text.txt")),
+        student,
+        student,
+        length=LENGTH,
+        held_out=HeldOut(False, 0.0),
+        cache=tmp_path / "cache",
+    )
+    assert found.counts["too_long"] == 0 and found.counts["words"] > 9 * 15
+    read = sum(len(ids) for ids in found.table["teacher_ids"])
+    assert read > 0.9 * 9 * len(student(text, add_special_tokens=False)["input_ids"])
+
+
 def test_all_of_the_text_is_there_in_both_tokenizations(sequences, teacher, student):
     lines = make_text(60)
     for name, tokenizer in (("teacher_ids", teacher), ("student_ids", student)):

@@ -3,6 +3,8 @@
 from itertools import islice
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from limbeck.data.text import TextSource, read_documents
 from limbeck.demo.run import HERE
@@ -72,6 +74,13 @@ def test_bad_sizes(documents, kind, size, message):
     teacher = learn_tokenizer(documents, blank_tokenizer(kind, lowercase=True), vocab_size=900)
     with pytest.raises(DataError, match=message):
         learn_nested(documents, teacher, vocab_size=size)
+
+
+def test_tokens_that_mark_the_ends_of_words_are_refused():
+    model = models.BPE({"a</w>": 0, "a": 1}, [], end_of_word_suffix="</w>")
+    like = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model))
+    with pytest.raises(DataError, match="mark the end of a word .*leave `nested` out"):
+        learn_nested(["a a"], like, vocab_size=9)
 
 
 def test_a_folder_of_nested_tokens(tmp_path, teacher_folder):

@@ -1,10 +1,54 @@
 import pytest
 from conftest import WORDS, make_text
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.spelling import Spelling, spellings, unspelled
+from limbeck.tokenization.spelling import Spelling, spelled_in_bytes, spellings, unspelled
+
+
+def named(model, **options):
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **options)
+
+
+def test_notations_that_mark_no_beginning():
+    ends = models.BPE({"hou": 0, "house</w>": 1, ",</w>": 2}, [], end_of_word_suffix="</w>")
+    words = models.WordLevel({"house": 0, ",": 1, "(": 2, "猫": 3}, unk_token="house")
+    assert spellings(named(ends)) == {
+        Spelling("hou", True, False): 0,
+        Spelling("house", True, True): 1,
+        Spelling(",", True, True): 2,
+    }
+    assert set(spellings(named(words))) == {
+        Spelling(letters, True) for letters in "house , ( 猫".split()
+    }
+
+
+def test_signs_that_are_split_off_are_spelled_as_where_a_space_is_marked():
+    vocabulary = ["[UNK]", "house", "##se", ",", "##,", "(", "猫", "##猫"]
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    bert = named(models.WordPiece(numbers, unk_token="[UNK]"), unk_token="[UNK]")
+    plain = spellings(bert)
+    assert plain[Spelling(",", True)] == 3 and plain[Spelling(",", False)] == 4
+    bert.backend_tokenizer.normalizer = normalizers.BertNormalizer()
+    bert.backend_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    assert spellings(bert) == {
+        Spelling("house", True): 1,
+        Spelling("se", False): 2,
+        Spelling(",", False): 3,
+        Spelling("##,", False): 4,  # which no text has
+        Spelling("(", True): 5,
+        Spelling("猫", False): 6,
+        Spelling("##猫", False): 7,
+    }
+
+
+def test_bytes_that_have_no_token_spell_nothing():
+    some = {"<unk>": 0, "▁": 1, "<0xD0>": 2, "<0xB9>": 3}
+    fallback = named(models.BPE(some, [], unk_token="<unk>", byte_fallback=True))
+    assert spelled_in_bytes(fallback, "й".encode(), begins=True) == [1, 2, 3]
+    assert spelled_in_bytes(fallback, "й".encode()) == [2, 3]
+    assert spelled_in_bytes(fallback, "ж".encode()) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,8 +65,8 @@ def test_the_same_word_is_spelled_alike_in_every_notation(kind):
             assert found[Spelling(word, begins)] == tokenizer.convert_tokens_to_ids(token)
             whole += 1
     assert whole >= 1
-    assert not any(letters in ("[CLS]", "<s>", "") for letters, _ in found)
-    assert not any(set(letters) & set("▁Ġ") or "##" in letters for letters, _ in found)
+    assert not any(letters in ("[CLS]", "<s>", "") for letters, _, _ in found)
+    assert not any(set(letters) & set("▁Ġ") or "##" in letters for letters, _, _ in found)
 
 
 def test_parts_of_letters_have_no_spelling():

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from conftest import make_model, make_text, make_tokenizer, rows_are_those_of_the_whole
@@ -5,7 +7,7 @@ from transformers import AutoTokenizer
 
 from limbeck.data.corpus import SeededOrder
 from limbeck.data.text import TextSource
-from limbeck.errors import DataError
+from limbeck.errors import DataError, ModelError
 from limbeck.token_ids import TokenIds
 from limbeck.tokenization.batching import Batches, collate
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
@@ -121,6 +123,15 @@ def test_words_are_masked_whole_and_in_the_right_share():
     assert (seen[~predicted] == tokens[~predicted]).all()
 
 
+def test_a_text_without_spaces_is_not_masked_as_one_word(tmp_path):
+    tokenizer = make_tokenizer("unigram")
+    (tmp_path / "text.txt").write_text("猫日本" * 9 + "\nthe house\n", encoding="utf-8")
+    backend = tokenizer.backend_tokenizer
+    assert {*backend.encode("猫日本", add_special_tokens=False).word_ids} == {0}
+    table = tokenized(tmp_path / "text.txt", tokenizer, tmp_path, length=8, share=0.0).table
+    assert not table["continues"][0][3:].any()  # before it, the mark of a space and its letter
+
+
 def test_batches_are_a_function_of_seed_and_number(text_file, tokenizer, tmp_path):
     table = tokenized(text_file, tokenizer, tmp_path).table
     order = SeededOrder((len(table),), (1.0,), seed=3)
@@ -165,3 +176,14 @@ def test_tokens_that_only_a_class_of_transformers_adds_are_left_out(tmp_path):
     learned.add_tokens(["<kept>"])
     learned.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).convert_tokens_to_ids("<kept>") == 300
+
+
+def test_an_id_beyond_all_vocabularies_is_refused(tmp_path):
+    """Whatever lists all ids up to it took half a minute."""
+    make_tokenizer().save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    raw["model"]["vocab"]["house"] = 2**31
+    file.write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(ModelError, match=f"gives 'house' the id {2**31}, and a vocabulary has"):
+        load_tokenizer(str(tmp_path))

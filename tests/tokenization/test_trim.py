@@ -119,6 +119,7 @@ def test_coverage_by_hand():
     assert (found.letters, found.letters_not_covered) == (7, ("猫",))
     unknown = sum(tokenizer.tokenize(t).count("[UNK]") for t in ("the дом 猫", "猫猫 the"))
     assert found.unknown_share == pytest.approx(unknown / sum(lengths))
+    assert found.unknown_letters_share == pytest.approx(3 / 12)
     assert set("".join(found.unknown_words)) == {"猫"}
 
 
@@ -132,6 +133,18 @@ def test_words_whose_letters_are_known_but_not_inside_a_word_are_named():
     assert found.unknown_words == ("ba",) and found.unknown_share == pytest.approx(2 / 5)
     report = {"like": "x", "texts": {"t": {"this": asdict(found)}}}
     assert vocabulary_table(report)[1][-1] == "none, but words: ba"
+
+
+def test_letters_are_counted_where_one_unknown_token_stands_for_many():
+    found = coverage(make_tokenizer("wordpiece"), ["the " * 50 + "猫" * 150])
+    assert found.unknown_share < 0.9 and found.unknown_letters_share == pytest.approx(150 / 300)
+    long = make_tokenizer("wordpiece")  # whose words have at most 100 letters
+    found = coverage(long, ["the " * 100 + "the" * 100])
+    assert found.unknown_share == pytest.approx(1 / 101)
+    assert found.unknown_letters_share == pytest.approx(1 / 2)
+    report = {"like": "x", "texts": {"t": {"this": asdict(found)}}}
+    assert vocabulary_table(report)[1][-2] == "0.9901% (50.0% of the letters)"
+    assert vocabulary_table(report)[1][-1] == "none, but words: " + "the" * 10
 
 
 @pytest.mark.parametrize("kind", ["learned", "trimmed"])

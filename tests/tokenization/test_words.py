@@ -5,10 +5,20 @@ import sys
 
 import numpy as np
 import pytest
+import regex
 from conftest import make_text, make_tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from limbeck.data.words import HAN, UNSPACED
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
-from limbeck.tokenization.words import has_words, shared_words, token_groups, visible
+from limbeck.tokenization.words import (
+    continues_word,
+    has_unspaced,
+    has_words,
+    shared_words,
+    token_groups,
+    visible,
+)
 
 TRICKY = [
     "Красный дом, it's naïve: être 12,5 — 日本語 😀 e\u0301.\r\nthe  old garden\t!",
@@ -151,3 +161,55 @@ def test_one_tokenizer_with_itself_has_a_group_for_every_token(tokenizers):
 def test_white_space_is_that_of_python():
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     assert [not c.isspace() for c in every] == visible(every).tolist()
+
+
+def without_words(kind):
+    """A tokenizer to which a whole text is one word, as Llama's and Gemma's."""
+    tokens = ["the", "▁the", "▁hou", "se", "▁", "我爱", "猫", "ก", "ิ", "น"]
+    tokenizer = Tokenizer(models.Unigram([("[UNK]", -9.0), *((t, -1.0) for t in tokens)], 0))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    if kind == "gemma":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    if kind == "metaspace":
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False, prepend_scheme="never")
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["none", "gemma", "metaspace"])
+def test_tokens_of_a_tokenizer_without_words_continue_those_at_spaces(kind):
+    tokenizer = without_words(kind)
+    assert not has_words(tokenizer) and has_words(make_tokenizer("unigram").backend_tokenizer)
+    for text, expected in (
+        ("the house the", [("the", 0), ("▁hou", 0), ("se", 1), ("▁the", 0)]),
+        # The mark of a space belongs to the letter behind it, and a vowel sign to that before it.
+        ("the 我爱猫猫", [("the", 0), ("▁", 0), ("我爱", 1), ("猫", 0), ("猫", 0)]),
+        ("กินน", [("ก", 0), ("ิ", 1), ("น", 0), ("น", 0)]),
+    ):
+        encoding = tokenizer.encode(text)
+        continues = continues_word(text, encoding, at_spaces=True)
+        assert list(zip(encoding.tokens, continues.tolist(), strict=True)) == expected
+
+
+def test_each_letter_of_a_script_without_spaces_is_a_word():
+    learned = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=300
+    ).backend_tokenizer
+    encoding = learned.encode("猫猫 the")
+    assert {*encoding.word_ids[:6]} == {0}  # to the tokenizer both are one word
+    continues = continues_word("猫猫 the", encoding)
+    assert continues[:6].tolist() == [False, True, True, False, True, True]
+    _, words = found("猫猫 the", learned, learned)
+    assert words.first[:6].tolist() == [0, 0, 0, 1, 1, 1] and words.total == 3
+    # A token of two letters joins them.
+    text = "我爱猫猫"
+    encoded, words = found(text, learned, without_words("none"))
+    assert encoded[1].tokens == ["我爱", "猫", "猫"] and words.second.tolist() == [0, 1, 2]
+    assert words.first.tolist() == [0] * 6 + [1] * 3 + [2] * 3
+
+
+def test_letters_of_all_scripts_without_spaces_are_found():
+    codes = (code for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000)
+    letters = regex.findall(rf"[{HAN}{UNSPACED}]", "".join(map(chr, codes)))
+    assert len(letters) > 90_000 and all(map(has_unspaced, letters))
+    assert not has_unspaced("naïve — “это” 😀") and has_unspaced("это 猫")

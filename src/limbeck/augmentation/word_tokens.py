@@ -60,19 +60,22 @@ def word_tokens(tokenizer: PreTrainedTokenizerFast, *, han: bool) -> WordTokens:
     """
     model = tokenizer.backend_tokenizer.model
     in_parts = isinstance(model, models.WordPiece | models.BPE)
-    marks_continuation = in_parts and bool(model.continuing_subword_prefix)
+    prefix = (model.continuing_subword_prefix or "") if in_parts else ""
     lost = set(map(tokenizer.get_vocab().__getitem__, lost_tokens(tokenizer)))
 
-    def is_word(spelling: Spelling) -> bool:
-        letters, begins = spelling
-        if not _LETTERS.fullmatch(letters) or any(map(is_han, letters)) != han:
+    def is_word(spelling: Spelling, number: int) -> bool:
+        letters, begins, ends = spelling
+        if ends is False or not _LETTERS.fullmatch(letters) or any(map(is_han, letters)) != han:
             return False
-        return begins or (han and not marks_continuation)
+        token = str(tokenizer.convert_ids_to_tokens(number))
+        return not (prefix and token.startswith(prefix)) if han else begins
 
     kept = sorted(
         (number, spelling.letters)
         for spelling, number in spellings(tokenizer).items()
-        if number not in lost and is_word(spelling) and (not han or len(spelling.letters) == 1)
+        if number not in lost
+        and is_word(spelling, number)
+        and (not han or len(spelling.letters) == 1)
     )
     key_of: dict[str, int] = {}
     keys = [key_of.setdefault(_read(word, tokenizer), len(key_of)) for _, word in kept]

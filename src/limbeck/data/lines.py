@@ -11,6 +11,15 @@ from ..errors import DataError
 from .remote import is_remote, name_of, open_remote
 
 LONGEST_LINE = 10_000_000  # bytes; longer lines are rarely text and would stall a tokenizer
+# How files begin that are no text in UTF-8 -> what they are, and what to do.
+_OTHERS = {
+    b"\xff\xfe\x00\x00": "is UTF-32; convert it: iconv -f UTF-32 -t UTF-8",
+    b"\xff\xfe": "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8",
+    b"\x1f\x8b": "is packed by gzip; end its name in .gz",
+    b"\xfd7zXZ": "is packed by xz; unpack it: xz -d",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd; unpack it: zstd -d",
+}
 
 
 def read_lines(file: Path | str, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
@@ -40,13 +49,18 @@ def read_lines(file: Path | str, *, longest: int = LONGEST_LINE) -> Iterator[tup
                 if (
                     "\0" in text
                 ):  # UTF-16 without a byte order mark often decodes as UTF-8 with NULs
+                    place = line.index(0)
+                    order = "BE" if number == 1 and place % 2 == 0 else "LE"
                     raise DataError(
-                        f"line {number} of {file} holds a NUL byte (at {line.index(0)} of the"
-                        " line), which no text has; if the file is UTF-16, convert it: iconv -f"
-                        " UTF-16LE -t UTF-8"
+                        f"line {number} of {file} holds a NUL byte (at {place} of the line), which"
+                        f" no text has; if the file is UTF-16, convert it: iconv -f UTF-16{order}"
+                        " -t UTF-8"
                     )
                 yield number, text
     except UnicodeDecodeError as error:
+        begin = error.object if number == 1 else b""
+        if other := next((said for mark, said in _OTHERS.items() if begin.startswith(mark)), None):
+            raise DataError(f"line 1 of {file} is not UTF-8: the file {other}") from error
         raise DataError(
             f"line {number} of {file} is not UTF-8 (byte {error.object[error.start]:#04x} at"
             f" {error.start} of the line); convert the file: iconv -f OLD_ENCODING -t UTF-8"

@@ -10,6 +10,7 @@ from ..errors import DataError
 from .tasks import Example, Task
 
 _BETWEEN = regex.compile(r"[\p{P}\s]+")  # punctuation and white space of any script
+_UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 _NAMED = 3  # places of rows, in messages
 _Key = tuple[str, ...]
 
@@ -17,11 +18,14 @@ _Key = tuple[str, ...]
 def normalized(text: str) -> str:
     """A text without what copies of it differ in: case, punctuation, spaces, forms of letters.
 
+    What is not seen is left out too: soft hyphens, marks of direction, joiners, byte order marks.
+
     Source: Unicode Standard Annex 15 (NFKC); Unicode, section 3.13, default case folding.
 
     >>> normalized("  It's  GOOD -- very good! "), normalized("?!")
     ('it s good very good', '?!')
     """
+    text = _UNSEEN.sub("", text)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return _BETWEEN.sub(" ", text).strip() or " ".join(text.split())
 

@@ -18,8 +18,8 @@ from .stage_part import StagePart
 from .task_rows import BEGINNING, TaskRows, text_of
 
 _DOCUMENTS_LOOKED_AT, _LETTERS_LOOKED_AT = 200, 5000  # of a text, and of each document
-_UNKNOWN_AT_MOST = 0.05  # of the tokens of a text
-_LETTERS_NAMED = 10
+_UNKNOWN_AT_MOST = 0.05  # of the tokens of a text, and of its letters
+_LETTERS_NAMED, _LETTERS_SHOWN = 10, 30  # in a message; of each word in it
 _SPECIAL_TOKENS = 5  # which every two encoders share
 
 
@@ -38,11 +38,13 @@ def coverage_problems(
         if text.tokens == 0:
             message = f"{path} has no letter that the student's tokenizer keeps"
             problems.append((field, f"{message}; give another text or tokenizer"))
-        elif text.unknown_share > _UNKNOWN_AT_MOST:
+        elif (share := max(text.unknown_letters_share, text.unknown_share)) > _UNKNOWN_AT_MOST:
+            what = f"{share:.1%} of the letters"
+            if text.unknown_share > _UNKNOWN_AT_MOST:
+                what = f"{text.unknown_share:.1%} of the tokens"
             message = (
-                f"turns {text.unknown_share:.1%} of the tokens of {path} into unknown ones, and"
-                f" at most {_UNKNOWN_AT_MOST:.0%} may be ({_unknown(text)}); learn one from this"
-                " text"
+                f"turns {what} of {path} into unknown ones, and at most {_UNKNOWN_AT_MOST:.0%} may"
+                f" be ({_unknown(text)}); learn one from this text"
             )
             problems.append(("student.tokenizer", message))
     return problems
@@ -51,7 +53,8 @@ def coverage_problems(
 def _unknown(text: Coverage) -> str:
     """What became unknown tokens: letters, or words whose letters are all known."""
     if not text.letters_not_covered:
-        return f"as {', '.join(text.unknown_words)}, whose letters are known, but not as parts"
+        words = ", ".join(f"{word:.{_LETTERS_SHOWN}}" for word in text.unknown_words)
+        return f"as {words}, whose letters are known, but not as parts"
     letters = " ".join(text.letters_not_covered[:_LETTERS_NAMED])
     return f"{text.letters_not_covered_count} letters are in no token: {letters}"
 

@@ -9,7 +9,7 @@ Unigram, Kudo 2018, arXiv:1804.10959.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import islice, pairwise
 from typing import Any
 
@@ -42,7 +42,7 @@ def learn_tokenizer(
     Args:
         documents: Strings; they are read once.
         like: A model's tokenizer, or a `blank_tokenizer`, whose kind, normalizer, splitting into
-            words and special tokens are used.
+            words, special tokens and other added tokens are used.
         vocab_size: Number of tokens, special tokens included.
 
     Raises:
@@ -63,13 +63,16 @@ def train_like(
         DataError: ``vocab_size`` is too small for the letters of a Unigram tokenizer, or the kind
             of tokenizer has tokens for single bytes, which would be lost.
     """
-    if json.loads(like.backend_tokenizer.to_str())["model"].get("byte_fallback"):
+    settings = json.loads(like.backend_tokenizer.to_str())
+    if settings["model"].get("byte_fallback"):
         raise DataError(
             "this tokenizer has tokens of single bytes for unknown letters (byte_fallback), and"
             " such tokens cannot be learned; learn one of `--kind bytes`, or keep some of its"
             " tokens (`limbeck vocabulary trim`)"
         )
-    train: Any = like.train_new_from_iterator
+    # transformers keeps added tokens that are special, and makes all of them special for Unigram.
+    ordinary = {t["content"] for t in settings["added_tokens"] if not t["special"]}
+    train: Any = _with_special(like, ordinary, special=True).train_new_from_iterator
     try:
         learned: PreTrainedTokenizerFast = train(texts, vocab_size, show_progress=False, **options)
     except Exception as error:  # tokenizers raises no narrower class
@@ -79,11 +82,25 @@ def train_like(
             f"{vocab_size} tokens are fewer than the letters and special tokens that the text"
             " needs; give a larger size, or leave rare letters out of the text"
         ) from error
+    learned = _with_special(learned, ordinary, special=False)
     for name in _SETTINGS:  # transformers keeps none of them, and saves what is in init_kwargs
         learned.init_kwargs[name] = getattr(like, name)
         setattr(learned, name, getattr(like, name))
     renumber_frame(learned)  # transformers does not do so if the frame is one of several steps
     return learned
+
+
+def _with_special(
+    tokenizer: PreTrainedTokenizerFast, names: Set[str], *, special: bool
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of which some added tokens are special, or are not."""
+    if not names:
+        return tokenizer
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in settings["added_tokens"]:
+        if token["content"] in names:
+            token["special"] = special
+    return as_transformers(Tokenizer.from_str(json.dumps(settings)), like=tokenizer)
 
 
 def is_unigram(tokenizer: PreTrainedTokenizerFast) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from operator import itemgetter
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -13,6 +14,7 @@ from ..models.locate import locate
 from .lost_letters import letters_problem, normalizer_is_configured
 from .post_processor import frame_problem
 
+_MOST_TOKENS = 50_000_000  # of any vocabulary
 _NAMING_TOKENS = ("tokenizer", "tokenizer_config", "special_tokens_map", "added_tokens")
 
 
@@ -23,9 +25,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     this.
 
     Raises:
-        ModelError: There is no tokenizer, or only a slow one; its special tokens around a text
-            have other ids than in its vocabulary; or many of its tokens can never occur because
-            transformers assumes lower case where the files say nothing.
+        ModelError: There is no tokenizer, or only a slow one; an id is beyond all vocabularies; its
+            special tokens around a text have other ids than in its vocabulary; or many of its
+            tokens can never occur because transformers assumes lower case where the files say
+            nothing.
     """
     place = locate(name, tokenizer_only=True)
     folder = Path(place)
@@ -61,7 +64,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}); save a fast one"
             " beside it (tokenizer.json)"
         )
-    if problem := frame_problem(tokenizer, name):
+    if problem := _ids_problem(tokenizer, name) or frame_problem(tokenizer, name):
         raise ModelError(problem)
     if problem := letters_problem(tokenizer, name):
         if not normalizer_is_configured(tokenizer, folder):
@@ -73,6 +76,17 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _ids_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:
+    """The problem that an id is beyond all vocabularies; whatever lists all ids takes minutes."""
+    token, number = max(tokenizer.get_vocab().items(), key=itemgetter(1), default=("", 0))
+    if number < _MOST_TOKENS:
+        return None
+    return (
+        f"the tokenizer of {name!r} gives {token!r} the id {number}, and a vocabulary has less than"
+        f" {_MOST_TOKENS} tokens; copy its tokenizer.json again"
+    )
 
 
 def _tokens_in_file(file: Path, name: str) -> int:

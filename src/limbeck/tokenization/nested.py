@@ -15,6 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from ..errors import DataError
 from .learn import as_transformers, check_size, train_like
 from .plain_text import plain_tokenizer
 from .spelling import is_lone_byte
@@ -36,9 +37,14 @@ def learn_nested(
         vocab_size: Number of tokens, special tokens included.
 
     Raises:
-        DataError: As for `learn_tokenizer`.
+        DataError: As for `learn_tokenizer`; or tokens mark the ends of words.
     """
     settings = json.loads(like.backend_tokenizer.to_str())
+    if suffix := settings["model"].get("end_of_word_suffix"):
+        raise DataError(
+            f"the tokens of this tokenizer mark the end of a word ({suffix}), and parts of them"
+            " would mark ends that are none; leave `nested` out"
+        )
     prefix = settings["model"].get("continuing_subword_prefix") or ""
     of_tokens = Tokenizer.from_str(json.dumps(settings | {"normalizer": None}))
     of_tokens.pre_tokenizer = pre_tokenizers.Split(_BETWEEN, "removed")

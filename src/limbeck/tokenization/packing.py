@@ -25,6 +25,7 @@ from .plain_text import count_spelled, plain_tokenizer
 from .post_processor import own_frame
 from .stored_table import HeldOut, Row, RowMaker, Sequences, cached_table
 from .text_bytes import token_bytes
+from .words import continues_word, has_unspaced, has_words
 
 _FEATURES = datasets.Features(
     {
@@ -69,7 +70,7 @@ def tokenize_source(
         source,
         maker(tokenizer, length, measured=held_out.wanted),
         datasets.Features({**_FEATURES, **(_MEASURED if held_out.wanted else {})}),
-        identity=[*identity, "all bytes"],
+        identity=[*identity, "words of all scripts"],
         length=length,
         held_out=held_out,
         cache=cache,
@@ -126,6 +127,11 @@ def _tokenized(
     continues = np.diff(numbers, prepend=np.nan) == 0
     starts = np.cumsum(lengths) - lengths
     continues[starts[lengths > 0]] = False
+    at_spaces = not has_words(tokenizer.backend_tokenizer)
+    for text, one, start in zip(documents, encoded, starts.tolist(), strict=True):
+        if at_spaces or has_unspaced(text):
+            own = continues_word(text, one, at_spaces=at_spaces)
+            continues[start : start + len(own)] = own
     columns = {"input_ids": np.fromiter(chain.from_iterable(ids), np.int32), "continues": continues}
     if measured:
         for name, spaces in (("utf8_bytes", True), ("visible_bytes", False)):

@@ -1,23 +1,56 @@
-"""The spelling of a token in any notation: its letters, and whether it begins a word."""
+"""The spelling of a token in any notation: its letters, and whether it begins or ends a word."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
-from tokenizers import decoders, models, pre_tokenizers
+import regex
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from ..data.words import HAN
+
+# What some tokenizers split off, with a space before it or not, and a text that shows it.
+_SPLIT_OFF = ((r"\p{P}!-/:-@\[-`{-~", "a,a"), (HAN, "猫猫"))
+_OPENING = regex.compile(r"[\p{Ps}\p{Pi}\p{Sc}#@]")  # most of these have a space before them
 
 
 class Spelling(NamedTuple):
-    """The letters of a token, and whether it begins a word."""
+    """The letters of a token, and whether it begins a word.
+
+    Attributes:
+        letters: Without the marks of a notation.
+        begins: Where a notation does not mark it, every token may begin a word; but of signs that
+            a tokenizer splits off those only before which a space is usual, as "(".
+        ends: Whether it ends a word; None where the notation does not say, as most.
+    """
 
     letters: str
     begins: bool
+    ends: bool | None = None
+
+
+def token_of(spelling: Spelling, known: Mapping[Spelling, int]) -> int | None:
+    """The token of a spelling, which need not say of the end of a word what the spelling says.
+
+    >>> token_of(Spelling("the", True), {Spelling("the", True, True): 7})
+    7
+    >>> token_of(Spelling("the", True, False), {Spelling("the", True, True): 7})
+    """
+    if (number := known.get(spelling)) is not None:
+        return number
+    letters, begins, ends = spelling
+    marks = (True, False) if ends is None else (None,)
+    found = (known.get(Spelling(letters, begins, mark)) for mark in marks)
+    return next((number for number in found if number is not None), None)
 
 
 def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
     """The id of every token by its spelling, without special tokens and tokens of single bytes.
 
-    ``##`` marks a token that continues a word, ``▁`` and ``Ġ`` one that begins a word. ``Ġ``
-    belongs to an alphabet of bytes, which the tokenizer's decoder converts to letters.
+    ``##`` marks a token that continues a word, ``▁`` and ``Ġ`` one that begins a word, and
+    ``</w>`` one that ends it. ``Ġ`` belongs to an alphabet of bytes, which the tokenizer's decoder
+    converts to letters.
 
     >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
     >>> text = ["the house"] * 9
@@ -29,20 +62,28 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
     model = tokenizer.backend_tokenizer.model
     in_parts = isinstance(model, models.WordPiece | models.BPE)
     prefix = (model.continuing_subword_prefix or "") if in_parts else ""
+    suffix = (model.end_of_word_suffix or "") if isinstance(model, models.BPE) else ""
     special = set(tokenizer.all_special_ids)
-    in_bytes = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
-    decoder = decoders.ByteLevel()
+    in_bytes, decoder = _in_bytes(tokenizer), decoders.ByteLevel()
+    vocabulary = tokenizer.get_vocab()
+    spaces = not prefix and any(token.startswith("▁") for token in vocabulary)
+    alone = None if in_bytes or spaces else _split_off(tokenizer.backend_tokenizer)
     found: dict[Spelling, int] = {}
-    for token, number in tokenizer.get_vocab().items():
+    for token, number in vocabulary.items():
         if number in special or is_lone_byte(token):
             continue
-        spelling = _of_bytes(token, decoder) if in_bytes else _of_letters(token, prefix)
+        if in_bytes:
+            spelling = _of_bytes(token, decoder)
+        else:
+            spelling = _of_letters(token, prefix, suffix, spaces=spaces, alone=alone)
         if spelling and spelling.letters:
             found.setdefault(spelling, number)
     return found
 
 
-def unspelled(tokenizer: PreTrainedTokenizerFast) -> dict[str | bytes | Spelling, int]:
+def unspelled(
+    tokenizer: PreTrainedTokenizerFast, known: Mapping[Spelling, int] | None = None
+) -> dict[str | bytes | Spelling, int]:
     """The id of every token without a spelling, by what it stands for in any notation.
 
     That is the name of a special token, the bytes of one that is not made of whole letters, and
@@ -53,9 +94,14 @@ def unspelled(tokenizer: PreTrainedTokenizerFast) -> dict[str | bytes | Spelling
     >>> found = unspelled(learn_tokenizer(["the house"] * 9, blank, vocab_size=262))
     >>> [key in found for key in ("</s>", bytes([0xD0]), Spelling("", True), Spelling("e", False))]
     [True, True, True, False]
+
+    Args:
+        tokenizer: Of any kind.
+        known: Its `spellings`, where they are known already.
     """
-    special, with_spelling = set(tokenizer.all_special_ids), set(spellings(tokenizer).values())
-    in_bytes = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
+    known = spellings(tokenizer) if known is None else known
+    special, with_spelling = set(tokenizer.all_special_ids), set(known.values())
+    in_bytes = _in_bytes(tokenizer)
     values = _bytes_of_alphabet() if in_bytes else {}
     found: dict[str | bytes | Spelling, int] = {}
     for token, number in tokenizer.get_vocab().items():
@@ -81,15 +127,52 @@ def tokens_of_bytes(tokenizer: PreTrainedTokenizerFast, some: bytes) -> list[int
     >>> mine.convert_ids_to_tokens(tokens_of_bytes(mine, b"the" + bytes([0xD0])))
     ['t', 'he', 'Ð']
     """
-    if isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel):
-        letters = {number: letter for letter, number in _bytes_of_alphabet().items()}
-        found = tokenizer.backend_tokenizer.model.tokenize("".join(letters[n] for n in some))
-        return [token.id for token in found]
-    vocabulary = tokenizer.get_vocab()
-    names = (f"<0x{number:02X}>" for number in some)
-    return [vocabulary[name] for name in names if name in vocabulary]
+    backend = tokenizer.backend_tokenizer
+    if _in_bytes(tokenizer):
+        return [token.id for token in backend.model.tokenize(_in_alphabet(some))]
+    found = (backend.token_to_id(f"<0x{number:02X}>") for number in some)
+    return [number for number in found if number is not None]
 
 
+def spelled_in_bytes(
+    tokenizer: PreTrainedTokenizerFast, some: bytes, *, begins: bool = False
+) -> list[int]:
+    """The tokens of all bytes; empty where one has no token.
+
+    >>> from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
+    >>> blank = blank_tokenizer("bytes", lowercase=False)
+    >>> mine = learn_tokenizer(["the house"] * 9, blank, vocab_size=262)
+    >>> mine.convert_ids_to_tokens(spelled_in_bytes(mine, "й".encode(), begins=True))
+    ['Ġ', 'Ð', '¹']
+
+    Args:
+        tokenizer: Of any kind; only some have bytes.
+        some: They need not be whole letters.
+        begins: Put the mark of a word's beginning before them, where it is a token.
+    """
+    if _in_bytes(tokenizer):
+        some = b" " + some if begins else some
+        found = tokens_of_bytes(tokenizer, some)
+        is_whole = "".join(tokenizer.convert_ids_to_tokens(found)) == _in_alphabet(some)
+        return found if is_whole else []
+    found = tokens_of_bytes(tokenizer, some)
+    if len(found) < len(some):
+        return []
+    mark = tokenizer.backend_tokenizer.token_to_id("▁") if begins else None
+    return found if mark is None else [mark, *found]
+
+
+def _in_bytes(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether tokens are written in the alphabet of bytes."""
+    return isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
+
+
+def _in_alphabet(some: bytes) -> str:
+    letters = {number: letter for letter, number in _bytes_of_alphabet().items()}
+    return "".join(letters[number] for number in some)
+
+
+@lru_cache(maxsize=1)
 def _bytes_of_alphabet() -> dict[str, int]:
     """The byte that each letter of the alphabet of bytes stands for.
 
@@ -114,7 +197,28 @@ def _of_bytes(token: str, decoder: decoders.ByteLevel) -> Spelling | None:
     return Spelling(letters.removeprefix(" "), letters.startswith(" "))
 
 
-def _of_letters(token: str, prefix: str) -> Spelling:
-    if prefix:
-        return Spelling(token.removeprefix(prefix), not token.startswith(prefix))
-    return Spelling(token.removeprefix("▁"), token.startswith("▁"))
+def _of_letters(
+    token: str, prefix: str, suffix: str, *, spaces: bool, alone: regex.Pattern[str] | None
+) -> Spelling:
+    ends = token.endswith(suffix) if suffix else None
+    token = token.removesuffix(suffix)
+    if spaces:
+        return Spelling(token.removeprefix("▁"), token.startswith("▁"), ends)
+    letters = token.removeprefix(prefix)
+    begins = letters == token
+    if alone and alone.fullmatch(letters):
+        if not begins:  # it continues no word, so that text never has it
+            return Spelling(token, False, ends)
+        begins = _OPENING.match(letters) is not None
+    return Spelling(letters, begins, ends)
+
+
+def _split_off(tokenizer: Tokenizer) -> regex.Pattern[str] | None:
+    """The tokens that a tokenizer splits off; None where it splits off nothing."""
+    normalizer, splits = tokenizer.normalizer, tokenizer.pre_tokenizer
+    found = ""
+    for letters, text in _SPLIT_OFF if splits else ():
+        read = normalizer.normalize_str(text) if normalizer else text
+        if len(splits.pre_tokenize_str(read)) == len(text):
+            found += letters
+    return regex.compile(f"[{found}]+") if found else None

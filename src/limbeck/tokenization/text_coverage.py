@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,6 +13,7 @@ from .plain_text import count_spelled, plain_tokenizer
 
 _LETTERS_NAMED = 50
 _WORDS_NAMED = 5
+_DOCUMENTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Coverage:
         tokens_per_word: Mean number of tokens per word.
         tokens_per_word_p95: 95th percentile of the number of tokens per word.
         unknown_share: Share of unknown tokens among all tokens.
+        unknown_letters_share: Share of the characters, without white space, that are in unknown
+            tokens; one may stand for a whole sentence of a script without spaces.
         unknown_words: What was read as an unknown token, the most frequent first; at most a few. It
             may be a word whose letters are all known, but not as parts of a word.
         letters: Number of different characters in the text, without white space.
@@ -38,6 +42,7 @@ class Coverage:
     tokens_per_word: float
     tokens_per_word_p95: float
     unknown_share: float
+    unknown_letters_share: float
     unknown_words: tuple[str, ...]
     letters: int
     letters_not_covered: tuple[str, ...]
@@ -60,26 +65,32 @@ def coverage(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -> Co
     counts: list[Int64[np.ndarray, " words"]] = []
     unknown, unknown_id = Counter[str](), tokenizer.unk_token_id
     spelled, plain = 0, plain_tokenizer(tokenizer)
-    for document in documents:
-        letters.update(document)
-        encoded = plain.encode(document, add_special_tokens=False)
-        unknown.update(
-            document[start:end]
-            for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
-            if number == unknown_id
-        )
-        spelled += count_spelled(tokenizer, [document])
-        counts.append(_tokens_of_words(document, encoded.offsets))
+    rest = iter(documents)
+    while some := list(islice(rest, _DOCUMENTS_AT_ONCE)):
+        spelled += count_spelled(tokenizer, some)
+        for document in some:
+            letters.update(document)
+            encoded = plain.encode(document, add_special_tokens=False)
+            ids, offsets = encoded.ids, encoded.offsets  # each a new list whenever it is read
+            if unknown_id in ids:
+                unknown.update(
+                    document[start:end]
+                    for number, (start, end) in zip(ids, offsets, strict=True)
+                    if number == unknown_id
+                )
+            counts.append(_tokens_of_words(document, offsets))
     tokens = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
     seen = [(letter, times) for letter, times in letters.most_common() if not letter.isspace()]
     never = [letter for letter, _ in seen if _is_unknown(tokenizer, letter)]
     total = int(tokens.sum())
+    hidden = sum(times * sum(map(len, word.split())) for word, times in unknown.items())
     return Coverage(
         words=len(tokens),
         tokens=total,
         tokens_per_word=float(tokens.mean()) if len(tokens) else 0.0,
         tokens_per_word_p95=float(np.quantile(tokens, 0.95)) if len(tokens) else 0.0,
         unknown_share=unknown.total() / total if total else 0.0,
+        unknown_letters_share=hidden / max(1, sum(times for _, times in seen)),
         unknown_words=tuple(word for word, _ in unknown.most_common(_WORDS_NAMED)),
         letters=len(seen),
         letters_not_covered=tuple(never[:_LETTERS_NAMED]),

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from ..data.text import TextSource
@@ -21,7 +20,7 @@ from .packing import tokenizer_hash
 from .plain_text import count_spelled, plain_tokenizer
 from .stored_table import HeldOut, Row, RowMaker, Sequences, cached_table
 from .word_runs import FEATURES, TokenizedBy, WordRun
-from .words import has_words, shared_words, token_groups
+from .words import continues_word, has_words, shared_words, token_groups
 
 _OF_WORDS = ("words", "to_teacher", "to_student", "one_to_one", "grouped", "alone")
 Ids = Int64[np.ndarray, "..."]
@@ -55,7 +54,7 @@ def tokenize_twice(
         source,
         _TwiceTokenized(teacher, student, length, finest=finest),
         FEATURES,
-        identity=["two plain cuts", *map(tokenizer_hash, (teacher, student)), length, finest],
+        identity=["two tokenizations", *map(tokenizer_hash, (teacher, student)), length, finest],
         length=length,
         held_out=held_out,
         cache=cache,
@@ -160,8 +159,8 @@ def _tokenized(
     finest: bool,
     documents: list[str],
 ) -> _Documents:
-    at_spaces = not has_words(teacher.backend_tokenizer)
     both = teacher, student
+    at_spaces = [not has_words(tokenizer.backend_tokenizer) for tokenizer in both]
     between = [frame_of(tokenizer).between for tokenizer in both]
     encoded = [
         plain_tokenizer(tokenizer).encode_batch(documents, add_special_tokens=False)
@@ -175,12 +174,13 @@ def _tokenized(
         if finest:
             found = token_groups(text, *pair)
         else:
-            found = shared_words(text, *pair, at_spaces=at_spaces)
+            found = shared_words(text, *pair, at_spaces=at_spaces[0])
         for side, encoding in enumerate(pair):
             ids[side].append(np.array([between[side], *encoding.ids]))
             # The separator is one more word, before those of the document.
             places[side].append(np.concatenate([[0], found[side] + 1]) + starts[-1])
-        continues.append(np.concatenate([[False], _continues(pair[1])]))
+        own = continues_word(text, pair[1], at_spaces=at_spaces[1])
+        continues.append(np.concatenate([[False], own]))
         starts.append(starts[-1] + found.total + 1)
     words = _words(
         [np.concatenate(parts) for parts in ids],
@@ -209,13 +209,6 @@ def _counted(words: WordRun) -> dict[str, int]:
         tokens[is_text & alone].sum(),
     )
     return dict(zip(_OF_WORDS, map(int, found), strict=True))
-
-
-def _continues(encoding: Encoding) -> Bool[np.ndarray, " vocabulary"]:
-    """True at a token that continues the word before it."""
-    numbers = np.array([-1 if n is None else n for n in encoding.word_ids], dtype=np.int64)
-    same: Bool[np.ndarray, " vocabulary"] = (np.diff(numbers, prepend=-2) == 0) & (numbers >= 0)
-    return same
 
 
 def _words(

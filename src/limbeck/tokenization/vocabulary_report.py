@@ -17,6 +17,7 @@ from .text_coverage import coverage
 from .trim_proof import Proof
 
 MEASURED_CHARACTERS = 1_000_000  # of each text
+_LETTERS_SHOWN = 30  # of a word in the table
 # Of models whose embeddings are not as wide as their hidden states, as ALBERT and ELECTRA.
 _WIDTHS = ("embedding_size", "word_embed_proj_dim")
 
@@ -76,7 +77,10 @@ def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
         for name, facts in found.items():
             never = facts["letters_not_covered_count"]
             named = " ".join(facts["letters_not_covered"][:10])
-            words = ", ".join(facts["unknown_words"])
+            words = ", ".join(f"{word:.{_LETTERS_SHOWN}}" for word in facts["unknown_words"])
+            unknown = f"{facts['unknown_share']:.4%}"
+            if facts["unknown_letters_share"] > facts["unknown_share"]:
+                unknown += f" ({facts['unknown_letters_share']:.1%} of the letters)"
             none = f"none, but words: {words}" if words else "none"
             rows.append(
                 [
@@ -84,7 +88,7 @@ def vocabulary_table(report: Mapping[str, Any]) -> list[list[str]]:
                     report["like"] if name == "like" else "this",
                     f"{facts['tokens_per_word']:.3f}",
                     f"{facts['tokens_per_word_p95']:.0f}",
-                    f"{facts['unknown_share']:.4%}",
+                    unknown,
                     f"{never}: {named}" if never else none,
                 ]
             )

@@ -2,17 +2,27 @@
 
 Where a token of one tokenizer crosses the border between two words of the other, the two words are
 joined. Borders are character positions in the original text; the spelling of tokens is never used,
-because notations differ.
+because notations differ. In scripts without spaces, where tokenizers often treat a whole sentence
+as one word, each letter may be a word.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
+import regex
 from jaxtyping import Bool, Int64
 from tokenizers import Encoding, Tokenizer
 
+from ..data.words import HAN, UNSPACED
+
 # Whether each code point is white space; none beyond these is.
 _WHITE = np.array([chr(number).isspace() for number in range(0x3002)])
+_LETTER = rf"[{HAN}{UNSPACED}]"
+_UNSPACED = regex.compile(_LETTER)
+# Where all of these are, among others; finds quickly that a text has none.
+_NEAR_UNSPACED = re.compile("[\u0e00-\u1dff\u2e80-\U0010ffff]")
+_WORD = regex.compile(rf"{_LETTER}\p{{M}}*+|[^\s{HAN}{UNSPACED}]++")
 
 
 class SharedWords(NamedTuple):
@@ -38,7 +48,7 @@ def shared_words(
         text: The text that both tokenized.
         first: Its tokens without special tokens, whose words are used.
         second: Its tokens by the other tokenizer.
-        at_spaces: Words begin after white space instead, for a first tokenizer without words.
+        at_spaces: Words begin after white space, for a first tokenizer without words.
     """
     spans = _spans(text, first, second)
     return _kept_borders(_word_starts(text, first, spans[0], at_spaces), spans)
@@ -88,8 +98,43 @@ def _kept_borders(starts: Int64[np.ndarray, " words"], spans: list[Span]) -> Sha
 
 
 def has_words(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer splits text into words first; some treat a whole text as one word."""
-    return tokenizer.pre_tokenizer is not None
+    """Whether a tokenizer splits text at spaces first; some treat a whole text as one word."""
+    if tokenizer.pre_tokenizer is None:
+        return False
+    text = "a a"
+    if tokenizer.normalizer is not None:  # that of Gemma replaces the spaces
+        text = tokenizer.normalizer.normalize_str(text)
+    return len(tokenizer.pre_tokenizer.pre_tokenize_str(text)) > 1
+
+
+def has_unspaced(text: str) -> bool:
+    """Whether a text has letters of a script without spaces."""
+    return _NEAR_UNSPACED.search(text) is not None and _UNSPACED.search(text) is not None
+
+
+def continues_word(
+    text: str, encoding: Encoding, *, at_spaces: bool = False
+) -> Bool[np.ndarray, " vocabulary"]:
+    """True at a token that continues the word before it.
+
+    In scripts without spaces a token only continues a word where it belongs to the same letter as
+    the token before it.
+
+    Args:
+        text: The text that was tokenized.
+        encoding: Its tokens without special tokens.
+        at_spaces: Words begin after white space, for a tokenizer without words.
+    """
+    numbers = np.array([-1 if n is None else n for n in encoding.word_ids], dtype=np.int64)
+    found: Bool[np.ndarray, " vocabulary"] = (np.diff(numbers, prepend=-2) == 0) & (numbers >= 0)
+    if at_spaces or has_unspaced(text):
+        is_border = np.zeros(len(text) + 1, dtype=np.bool_)
+        is_border[_written_words(text)] = True
+        begin, end = _trimmed(encoding, _next_visible(text))
+        # Not at the second of several tokens of one letter, nor behind the mark of a space alone.
+        apart = (begin[1:] >= end[:-1]) & (begin[1:] > begin[:-1])
+        found[1:] &= ~(is_border[begin[1:]] & apart)
+    return found
 
 
 def visible(text: str) -> Bool[np.ndarray, " places"]:
@@ -122,12 +167,17 @@ def _word_starts(
     spans: tuple[Int64[np.ndarray, " vocabulary"], Int64[np.ndarray, " vocabulary"]],
     at_spaces: bool,
 ) -> Int64[np.ndarray, " words"]:
-    if at_spaces:
-        seen = visible(text)
-        starts = np.flatnonzero(seen & ~np.concatenate([[False], seen[:-1]]))
-    else:
+    starts = [_written_words(text)] if at_spaces or has_unspaced(text) else []
+    if not at_spaces:
         numbers = np.array([-1 if n is None else n for n in first.word_ids], dtype=np.int64)
-        changes = np.flatnonzero(np.diff(numbers, prepend=-2) != 0)
-        starts = np.unique(spans[0][changes])
+        starts.append(spans[0][np.diff(numbers, prepend=-2) != 0])
     # Text before the first word belongs to it; white space alone is one word.
-    return np.concatenate([[0], starts[1:]]).astype(np.int64)
+    return np.concatenate([[0], np.unique(np.concatenate(starts))[1:]]).astype(np.int64)
+
+
+def _written_words(text: str) -> Int64[np.ndarray, " words"]:
+    """Where words begin after white space, and letters of scripts without spaces."""
+    if not has_unspaced(text):
+        seen = visible(text)
+        return np.flatnonzero(seen & ~np.concatenate([[False], seen[:-1]]))
+    return np.array([found.start() for found in _WORD.finditer(text)], dtype=np.int64)
