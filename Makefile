@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PAGE := examples/onnxruntime_web
 
-.PHONY: demo docs test tutorials test-browser test-executorch test-llama-cpp test-vllm lint benchmark clean
+.PHONY: demo docs test smoke tutorials test-browser test-executorch test-llama-cpp test-vllm lint benchmark clean
 
 demo: $(STAMP)
 	$(BIN)/limbeck demo -o runs/demo
 
+# What comes before the tests uses one core each.
 test: $(STAMP)
-	$(MAKE) lint
-	$(MAKE) docs
+	$(MAKE) --jobs=2 lint docs smoke
 	$(BIN)/pytest -n 2 --dist worksteal
+
+smoke: $(STAMP)
 	$(BIN)/limbeck plan recipes/smoke.yaml --no-timed
 	rm -rf runs/smoke
 	$(BIN)/limbeck distill recipes/smoke.yaml -o runs/smoke

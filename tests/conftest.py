@@ -4,9 +4,13 @@ import copy
 import gc
 import json
 import os
+import sys
 from pathlib import Path
 
 gc.disable()  # until all is imported, nothing of which is ever collected
+# The workers of pytest-xdist and dozens of programs import the same modules.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # a second thread only slows models of this size down
@@ -14,7 +18,6 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read as Triton is imported, which torch may do
 
 import random
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -24,6 +27,7 @@ import torch
 import warm
 from accelerate import Accelerator
 from jaxtyping import install_import_hook
+from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import (
     AddedToken,
@@ -62,8 +66,9 @@ from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.task_heads import TaskHead, task_class
 from limbeck.objectives import Objective
 from limbeck.recipe.check import prepare
+from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import write_cache
-from limbeck.run.distill import Run, distill
+from limbeck.run.distill import Run, distill, train_run
 from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.training import loop
@@ -377,6 +382,28 @@ def rows_are_those_of_the_whole(source, number):
             assert (part.links.student >= 0).sum() == (there.links.student >= 0).sum()
 
 
+def train(raw: dict, folder: Path) -> Path:
+    """A run folder with a trained student; measuring it would tell what a test knows already."""
+    setup = prepare(raw)
+    accelerator = build_accelerator(setup.recipe.training, folder)
+    train_run(setup, folder, Console(quiet=True), accelerator)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The folder of a trained run of a recipe, which all tests of the same recipe share."""
+    found: dict[str, Path] = {}
+
+    def of(raw: dict) -> Path:
+        key = json.dumps(raw, sort_keys=True)
+        if key not in found:
+            found[key] = train(raw, tmp_path_factory.mktemp("trained"))
+        return found[key]
+
+    return of
+
+
 def stop_at(count, monkeypatch):
     """Interrupt the training after ``count`` steps."""
     real, steps = loop.train_step, []
@@ -392,13 +419,18 @@ def stop_at(count, monkeypatch):
 
 def stopped_and_whole(raw, folder, monkeypatch, count):
     """The students of an uninterrupted run, and of one that was stopped after ``count`` steps."""
-    whole = distill(raw, folder / "whole")
-    stop_at(count, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, folder / "stopped")
-    monkeypatch.undo()
-    again = distill(raw, folder / "stopped")
-    return tuple(load_file(r.student / "model.safetensors") for r in (whole, again))
+    distill(raw, folder / "whole")
+    stopped_and_resumed(raw, folder / "stopped", monkeypatch, count)
+    names = ("whole", "stopped")
+    return tuple(load_file(folder / name / "student" / "model.safetensors") for name in names)
+
+
+def stopped_and_resumed(raw, folder, monkeypatch, count):
+    with monkeypatch.context() as stopping:
+        stop_at(count, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            distill(raw, folder)
+    train(raw, folder)
 
 
 def resumed_and_cached(raw: dict, folder: Path, monkeypatch, *, rounding: float = 0.0) -> Run:
@@ -408,16 +440,12 @@ def resumed_and_cached(raw: dict, folder: Path, monkeypatch, *, rounding: float 
     product depend on the rest of the batch, weights differ by ``rounding`` at most.
     """
     run = distill(raw, folder / "whole")
-    stop_at(2, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        distill(raw, folder / "stopped")
-    monkeypatch.undo()
-    distill(raw, folder / "stopped")
+    stopped_and_resumed(raw, folder / "stopped", monkeypatch, 2)
     same_run(folder / "whole", folder / "stopped")
     write_cache(prepare(raw), folder / "signals", Kind(), Accelerator(cpu=True))
     named = raw["teacher"] if isinstance(raw["teacher"], dict) else {"model": raw["teacher"]}
     teacher = {**named, "cache": str(folder / "signals")}
-    distill(raw | {"teacher": teacher}, folder / "cached")
+    train(raw | {"teacher": teacher}, folder / "cached")
     same_run(folder / "whole", folder / "cached", rounding=rounding)
     return run
 

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from limbeck.recipe.renamed import KEYS
 
 ROOT = Path(__file__).parents[1]
@@ -58,34 +56,48 @@ FLAGS = (
 )
 
 
-def words_of(line: str) -> str:
-    """A line without what may stay, its identifiers as words."""
-    line = KEPT.sub(" ", line)
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line).replace("_", " ").lower()
+ANY = re.compile("|".join(rf"\b(?:{word})\b" for word in OLD))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_old_words(file):
-    if file.name in TELL_OF_THEM:
-        return
-    found = [
-        f"{number}: {match.group()} ({better}): {line.strip()[:90]}"
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
-        for word, better in OLD.items()
-        for match in re.finditer(rf"\b({word})\b", words_of(line))
-    ]
+def texts():
+    """Every file that may name no old word: where it is, and its text."""
+    for file in FILES:
+        if file.name not in TELL_OF_THEM:
+            yield file.relative_to(ROOT), file.read_text(encoding="utf-8")
+
+
+def words_of(text: str) -> str:
+    """A text without what may stay, its identifiers as words, on the same lines."""
+    text = KEPT.sub(" ", text)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).replace("_", " ").lower()
+
+
+def better(word: str) -> str:
+    return next(new for old, new in OLD.items() if re.fullmatch(old, word))
+
+
+def test_old_words():
+    found = []
+    for file, text in texts():
+        words = words_of(text)
+        for match in ANY.finditer(words):
+            line = words.count("\n", 0, match.start())
+            said = (
+                f"{match.group()} ({better(match.group())}): {text.splitlines()[line].strip():.90}"
+            )
+            found.append(f"{file}:{line + 1}: {said}")
     assert found == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_old_keys_and_flags(file):
+def test_old_keys_and_flags():
     """Keys that mean nothing else, wherever they stand."""
-    if file.name in TELL_OF_THEM:
-        return
-    text = file.read_text(encoding="utf-8")
     distinct = {old for pairs in KEYS.values() for old in pairs if "_" in old}
     distinct -= {"mean_hidden", "held_out_every", "training_rows", "no_distillation", "test_split"}
     distinct -= {"key_value_heads", "of_parts", "attention_maps"}
-    found = [key for key in sorted(distinct) if re.search(rf"(?<!\w){key}(?!\w)", text)]
-    found += [flag for flag in FLAGS if flag in text]
+    keys = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(distinct))})(?!\w)")
+    found = [
+        f"{file}: {old}"
+        for file, text in texts()
+        for old in [*keys.findall(text), *(flag for flag in FLAGS if flag in text)]
+    ]
     assert found == []

@@ -1,5 +1,6 @@
 """Help, lists and the refusal of a misspelt file import nothing heavy, so they come at once."""
 
+import json
 import subprocess
 import sys
 
@@ -20,58 +21,64 @@ HEAVY = (
 )
 
 
-def heavy_modules(program: str) -> list[str]:
-    """The modules of `HEAVY` that a separate program has imported when it ends."""
-    told = (
-        f"{program}\nimport sys; print('|', *[name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    return done.stdout.rpartition("|")[2].split()
+# Every command runs in a fork of one program, as it has imported what all of them import.
+PROGRAM = f"""
+import json, os, sys
+from limbeck.cli.main import run_command
+for words in json.loads(sys.argv[1]):
+    if (fork := os.fork()) == 0:
+        sys.argv = ["limbeck", *words]
+        run_command()
+        print("|", *[name for name in {HEAVY!r} if name in sys.modules], flush=True)
+        os._exit(0)
+    assert os.waitpid(fork, 0)[1] == 0, words
+"""
 
 
-def command(*words: str) -> str:
-    return (
-        f"import sys; sys.argv = {['limbeck', *words]!r};"
-        " from limbeck.cli.main import run_command; run_command()"
-    )
+def heavy_modules(*commands: list[str]) -> list[list[str]]:
+    """The modules of `HEAVY` that each command has imported when it ends."""
+    told = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
+    done = subprocess.run(told, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return [line.split()[1:] for line in lines]
+
+
+COMMANDS = (
+    "init",
+    "plan",
+    "pilot",
+    "distill",
+    "compare",
+    "evaluate",
+    "export",
+    "push",
+    "generate",
+    "vocabulary",
+    "doctor",
+)
 
 
 def test_importing_limbeck():
-    assert heavy_modules("import limbeck") == []
+    told = f"import limbeck, sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "init",
-        "plan",
-        "pilot",
-        "distill",
-        "compare",
-        "evaluate",
-        "export",
-        "push",
-        "generate",
-        "vocabulary",
-        "doctor",
-    ],
-)
-def test_the_help_of_a_command(name):
-    assert heavy_modules(command(name, "--help")) == []
+def test_the_help_of_every_command():
+    found = heavy_modules(*([name, "--help"] for name in COMMANDS))
+    assert {name: some for name, some in zip(COMMANDS, found, strict=True) if some} == {}
 
 
-@pytest.mark.parametrize("what", [[], *([name] for name in LISTS)], ids=str)
-def test_a_list(what):
-    assert heavy_modules(command("list", *what)) == []
+def test_every_list():
+    found = heavy_modules(["list"], *(["list", name] for name in LISTS))
+    assert found == [[]] * (1 + len(LISTS))
 
 
-@pytest.mark.parametrize("name", ["plan", "distill", "cache"])
-def test_a_misspelt_recipe(tmp_path, name):
-    (tmp_path / "recipe.yaml").write_text(
-        "teecher: minilm-demo\nstudent: {}\ndata: {}\nstages: []\n"
-    )
-    words = (name, str(tmp_path / "recipe.yaml"), *(["-o", "x"] if name != "plan" else []))
-    assert heavy_modules(command(*words)) == []
+def test_a_misspelt_recipe(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("teecher: minilm-demo\nstudent: {}\ndata: {}\nstages: []\n")
+    distilled = (["distill", str(recipe), "-o", "x"], ["cache", str(recipe), "-o", "x"])
+    assert heavy_modules(["plan", str(recipe)], *distilled) == [[], [], []]
 
 
 def test_an_impossible_objective(tmp_path):
@@ -80,7 +87,7 @@ def test_an_impossible_objective(tmp_path):
         "teacher: minilm-demo\nstudent: {}\ndata: {}\n"
         "stages: [{steps: 2, objectives: {logits: {divergence: skewd_kl, temperature: 0}}}]\n"
     )
-    assert heavy_modules(command("plan", str(tmp_path / "recipe.yaml"))) == []
+    assert heavy_modules(["plan", str(tmp_path / "recipe.yaml")]) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +105,7 @@ def test_a_misspelt_study(tmp_path, capfd, monkeypatch, arm, named):
     arms = f"{{none: {{stages.0.preset: no-distillation}}, other: {arm}}}"
     study = tmp_path / "study.yaml"
     study.write_text(f"recipe: {recipe}\narms: {arms}\ncontrol: none\n")
-    assert heavy_modules(command("compare", str(study), "-o", "x")) == []
+    assert heavy_modules(["compare", str(study), "-o", "x"]) == [[]]
     monkeypatch.setattr("sys.argv", ["limbeck", "compare", str(study), "-o", "x"])
     assert run_command() == 1
     assert named in " ".join(capfd.readouterr().err.split())

@@ -33,7 +33,7 @@ from typing import NoReturn
 
 CLIENT = Path(__file__).with_name("warm_client.py")
 PYTHON = sys.executable  # until the server is there
-_began: list = []  # the socket whose end ends the server, its number and its folder
+_began: list = []  # the socket whose end ends the server, and its number
 
 
 def start() -> None:
@@ -53,7 +53,7 @@ def start() -> None:
         number = os.fork()
         if number == 0:
             _serve(listener, theirs)
-    _began[:] = mine, number, folder
+    _began[:] = mine, number
     PYTHON = str(program)
 
 
@@ -61,10 +61,9 @@ def stop() -> None:
     """End the server, and all that still runs on it."""
     global PYTHON
     if _began:
-        mine, number, folder = _began
+        mine, number = _began
         mine.close()
-        os.waitpid(number, 0)
-        shutil.rmtree(folder)
+        os.waitpid(number, 0)  # it removes its folder
         PYTHON = sys.executable
         _began.clear()
 
@@ -95,9 +94,10 @@ def _serve(listener: socket.socket, tests: socket.socket) -> None:
     ready.register(listener, selectors.EVENT_READ)
     while True:
         for key, _ in ready.select():
-            if key.fileobj is tests:  # they are over
+            if key.fileobj is tests:  # they are over, or were killed
                 for number in links:
                     os.kill(number, signal.SIGKILL)
+                shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
                 os._exit(0)
             elif key.fileobj is listener:
                 number, link = _forked(listener, held)
@@ -166,6 +166,7 @@ def _become(said: dict) -> NoReturn:
     for handler in filter(None, (known() for known in logging._handlerList)):
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)
+    tempfile.tempdir = None  # that of this environment is found when it is needed
     warnings.resetwarnings()
     random.seed()
     status = _status_of(said["arguments"])

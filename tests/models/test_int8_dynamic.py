@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import all_needs, losses, make_batch, make_model
+from conftest import all_needs, losses, make_batch, make_model, train
 from torch import nn
 
 from limbeck.activations import Needs
@@ -173,7 +173,7 @@ def test_what_was_cached_trains_as_the_teacher_beside_the_student(raw_recipe, tm
     assert all(0 < value < 0.1 for value in quantization_error(setup, accelerator).hidden)
     write_cache(setup, tmp_path / "signals", Kind("exact"), accelerator)
     cached = {**raw, "teacher": {**raw["teacher"], "cache": str(tmp_path / "signals")}}
-    distill(raw, tmp_path / "beside")
+    train(raw, tmp_path / "beside")
     distill(cached, tmp_path / "stored")
     assert losses(tmp_path / "beside") == losses(tmp_path / "stored")
     assert probe(prepare(cached), 0).seconds_per_step > 0

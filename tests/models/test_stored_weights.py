@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FAMILIES, make_batch, make_model, same_run
+from conftest import FAMILIES, make_batch, make_model, same_run, train
 from safetensors.torch import load_file, save_file
 
 from limbeck.activations import Needs
@@ -199,5 +199,5 @@ def test_a_run_gives_the_student_of_a_teacher_in_float32(
     monkeypatch.setattr(
         assemble, "load_model", lambda name, stored=False, **given: load_model(name, **given)
     )
-    distill(coarse, tmp_path / "float32")
+    train(coarse, tmp_path / "float32")
     same_run(tmp_path / "stored", tmp_path / "float32")

@@ -378,7 +378,7 @@ def test_a_teacher_that_reads_less_of_rows(task_recipe):
 
 
 def test_words_without_tokens_are_said(task_recipe, tmp_path):
-    rows = [{"text": f"{text} \x01"} for text in make_text(30, seed=8)]
+    rows = [{"text": f"{text} \ufffd"} for text in make_text(30, seed=8)]
     said = " ".join(prepare(with_rows(task_recipe("tags"), tmp_path, rows)).warnings)
     assert "rows the tokenizer leaves a word without any token" in said
 

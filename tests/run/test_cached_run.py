@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest import launcher, losses
+from conftest import launcher, losses, train
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -72,7 +72,7 @@ def test_exact_signals_give_the_losses_of_the_live_teacher(raw, tmp_path, precis
     raw["training"]["precision"] = precision
     raw["stages"][1]["micro_batch_size"] = 3  # split otherwise than when it was kept
     keep({**raw, "stages": [{**s, "micro_batch_size": 2} for s in raw["stages"]]}, tmp_path / "c")
-    distill(raw, tmp_path / "live")
+    train(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
     close(tmp_path / "cached", tmp_path / "live", 1e-3 if precision == "bfloat16" else 1e-5)
     if precision == "float32":
@@ -91,7 +91,7 @@ def test_decoders(raw, decoder, prompts, text_file, tmp_path, family):
         raw["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
         raw["stages"] = [{**stage, "policy": "corpus"} for stage in raw["stages"]]
     keep(raw, tmp_path / "c")
-    distill(raw, tmp_path / "live")
+    train(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
     close(tmp_path / "cached", tmp_path / "live", 1e-5)
 
@@ -103,7 +103,7 @@ def test_two_vocabularies(raw, vocabulary, tmp_path):
         for kind in ("match", "reduce")
     ]
     keep(raw, tmp_path / "c")
-    distill(raw, tmp_path / "live")
+    train(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
     close(tmp_path / "cached", tmp_path / "live", 1e-4)
 
@@ -113,7 +113,7 @@ def test_all_tokens_of_top_k_are_exact_and_fewer_are_what_the_objective_takes(ra
     del raw["stages"][0]
     raw["stages"][0]["objectives"]["logits"] = {"signal": "top_k", "top_k": 16}
     keep(raw, tmp_path / "c", logits="top_k", tokens=16)
-    distill(raw, tmp_path / "live")
+    train(raw, tmp_path / "live")
     distill(cached(raw, tmp_path / "c"), tmp_path / "cached")
     close(tmp_path / "cached", tmp_path / "live", 5e-3)  # log-probabilities are kept in 16 bits
 
@@ -184,10 +184,10 @@ def test_a_folder_of_something_else_is_refused_with_what_differs(raw, text_file,
     keep({**raw, **changes["of layer 2 for 1 of the 7 steps"]}, tmp_path / "c")
     keep(raw, tmp_path / "c")
     longer = {**cached(raw, tmp_path / "c"), **changes["of layer 2 for 1 of the 7 steps"]}
-    distill(longer, tmp_path / "longer")
+    train(longer, tmp_path / "longer")
     # Fewer steps, and a part of the objectives, are served.
     raw["stages"][0]["max_steps"], raw["stages"][0]["objectives"] = 3, {"hidden_states": {}}
-    distill(cached(raw, tmp_path / "c"), tmp_path / "less")
+    train(cached(raw, tmp_path / "c"), tmp_path / "less")
     assert probe(prepare(cached(raw, tmp_path / "c")), 0).seconds_per_step > 0
 
 
@@ -213,8 +213,8 @@ def test_an_interrupted_cache_is_resumed(raw, tmp_path, monkeypatch):
     keep(raw, tmp_path / "broken")
     assert all(p.stat().st_mtime_ns == before for p, before in shards.items())
     assert whole.total > 0
-    distill(cached(raw, tmp_path / "broken"), tmp_path / "one")
-    distill(cached(raw, tmp_path / "whole"), tmp_path / "two")
+    train(cached(raw, tmp_path / "broken"), tmp_path / "one")
+    train(cached(raw, tmp_path / "whole"), tmp_path / "two")
     assert [r[3:] for r in losses(tmp_path / "one")] == [r[3:] for r in losses(tmp_path / "two")]
 
 
@@ -225,12 +225,12 @@ def test_recipes_that_share_a_folder_take_nothing_from_each_other(raw, tmp_path)
     longer = {**raw, "stages": [{"objectives": {"relations": {}}, **stage, "max_steps": 6}]}
     keep(relations, folder)
     keep(hidden, folder)
-    distill(cached(relations, folder), tmp_path / "one")
-    distill(cached(hidden, folder), tmp_path / "two")
+    train(cached(relations, folder), tmp_path / "one")
+    train(cached(hidden, folder), tmp_path / "two")
     with pytest.raises(CacheError, match="lacks keys of layer 2 for 3 of the 6 steps of stages.0"):
         distill(cached(longer, folder), tmp_path / "three")
     keep(longer, folder)
-    distill(cached(longer, folder), tmp_path / "three")
+    train(cached(longer, folder), tmp_path / "three")
 
 
 @pytest.mark.parametrize("damage", ["a byte", "truncated"])
@@ -252,7 +252,7 @@ def test_a_damaged_shard_is_found_and_rewritten(raw, tmp_path, damage, capsys):
         console=console,
     )
     assert f"{file} is damaged and is made again" in capsys.readouterr().out
-    distill(cached(raw, tmp_path / "c"), tmp_path / "run")
+    train(cached(raw, tmp_path / "c"), tmp_path / "run")
 
 
 def test_damaged_maps_are_computed_again(raw, tmp_path):
@@ -262,7 +262,7 @@ def test_damaged_maps_are_computed_again(raw, tmp_path):
     with pytest.raises(CacheError, match="maps.safetensors cannot be read"):
         distill(cached(raw, tmp_path / "c"), tmp_path / "run")
     keep(raw, tmp_path / "c")
-    distill(cached(raw, tmp_path / "c"), tmp_path / "run")
+    train(cached(raw, tmp_path / "c"), tmp_path / "run")
 
 
 def test_two_processes_share_the_writing(raw, tmp_path):
@@ -276,8 +276,8 @@ def test_two_processes_share_the_writing(raw, tmp_path):
     held = SignalStore(tmp_path / "two", 0)
     assert held.held_bytes == pytest.approx(one.total, rel=0.1) and held.damaged() == []
     assert len({p.name[:3] for p in (tmp_path / "two").rglob("*/*.safetensors")}) == 2
-    distill(cached(raw, tmp_path / "one"), tmp_path / "a")
-    distill(cached(raw, tmp_path / "two"), tmp_path / "b")
+    train(cached(raw, tmp_path / "one"), tmp_path / "a")
+    train(cached(raw, tmp_path / "two"), tmp_path / "b")
     close(tmp_path / "a", tmp_path / "b", 1e-6)
 
 

@@ -15,6 +15,7 @@ from conftest import (
     make_model,
     make_tokenizer,
     resumed_and_cached,
+    train,
     with_task_head,
 )
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -248,7 +249,7 @@ def test_two_processes_learn_what_one_learns(raw, tmp_path):
     command, environment = launcher(2)
     command += ["-m", "limbeck", "distill", str(file), "-o", str(tmp_path / "two")]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-    distill(raw, tmp_path / "one")
+    train(raw, tmp_path / "one")
     logs = [
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("one", "two")

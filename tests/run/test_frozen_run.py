@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import stopped_and_whole
+from conftest import stopped_and_whole, train
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -41,8 +41,8 @@ def student_of(low_rank):
     return {"init_from_teacher": {"layers": "first"}, "low_rank": low_rank}
 
 
-def weights_of(run):
-    return load_file(run.student / "model.safetensors")
+def weights_of(folder):
+    return load_file(folder / "student" / "model.safetensors")
 
 
 @pytest.mark.parametrize("low_rank", [FACTORS, ADAPTERS], ids=["factors", "adapters"])
@@ -50,9 +50,9 @@ def test_the_student_is_that_of_float32(raw, tmp_path, monkeypatch, low_rank):
     raw["student"] = student_of(low_rank)
     if low_rank is ADAPTERS:
         del raw["stages"][0]["trainable"]
-    held = weights_of(distill(raw, tmp_path / "held"))
+    held = weights_of(train(raw, tmp_path / "held"))
     raw["training"]["frozen_dtype"] = "float32"
-    plain = weights_of(distill(raw, tmp_path / "plain"))
+    plain = weights_of(train(raw, tmp_path / "plain"))
     assert held.keys() == plain.keys()
     for name in plain:
         assert held[name].dtype == torch.float32
@@ -80,9 +80,9 @@ def test_frozen_weights_are_rounded_on_request(raw, tmp_path, decoder):
     raw["teacher"], raw["student"] = decoder, student_of(FACTORS)
     teacher = load_file(f"{decoder}/model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"
-    assert torch.equal(weights_of(distill(raw, tmp_path / "plain"))[name], teacher[name])
+    assert torch.equal(weights_of(train(raw, tmp_path / "plain"))[name], teacher[name])
     raw["training"]["frozen_dtype"] = "bfloat16"
-    rounded = weights_of(distill(raw, tmp_path / "rounded"))[name]
+    rounded = weights_of(train(raw, tmp_path / "rounded"))[name]
     assert torch.equal(rounded, teacher[name].bfloat16().float())
     raw["stages"][0]["trainable"] = "all"
     with pytest.raises(RecipeError, match=r"training\.frozen_dtype: rounds weights that are never"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import TOKENS, make_text, rows_are_those_of_the_whole, stopped_and_whole
+from conftest import TOKENS, make_text, rows_are_those_of_the_whole, stopped_and_whole, train
 from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -207,11 +207,11 @@ def test_arms_of_a_study_share_prompts_that_they_tokenize_alike(raw):
     assert other is one and prompt_batches(prepare(raw), held_out=False, size=4).table is not one
 
 
-def test_layers_computed_again_give_the_same_student(raw, tmp_path):
-    whole = distill(raw, tmp_path / "whole")
+def test_layers_computed_again_give_the_same_student(raw, tmp_path, trained):
+    whole = trained(raw)
     raw["training"] |= {"gradient_checkpointing": True}
-    again = distill(raw, tmp_path / "again")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, again))
+    again = train(raw, tmp_path / "again")
+    mine, theirs = (load_file(f / "student" / "model.safetensors") for f in (whole, again))
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
@@ -242,11 +242,11 @@ def test_a_stopped_run_resumes_to_the_same_student(raw, tmp_path, monkeypatch, p
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_other_micro_batches_give_the_same_student(raw, tmp_path):
-    whole = distill(raw, tmp_path / "whole")
+def test_other_micro_batches_give_the_same_student(raw, tmp_path, trained):
+    whole = trained(raw)
     raw["stages"][0]["micro_batch_size"] = 1
-    split = distill(raw, tmp_path / "split")
-    mine, theirs = (load_file(r.student / "model.safetensors") for r in (whole, split))
+    split = train(raw, tmp_path / "split")
+    mine, theirs = (load_file(f / "student" / "model.safetensors") for f in (whole, split))
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-5)
 
@@ -492,7 +492,7 @@ def test_nothing_would_learn(raw, tmp_path):
 
 def test_a_low_rank_teacher_teaches_a_dense_student(raw, tmp_path):
     raw["student"] = {"init_from_teacher": {"layers": "first"}, "low_rank": {"rank": 4}}
-    raw["teacher"] = str(distill(raw, tmp_path / "first").student)
+    raw["teacher"] = str(train(raw, tmp_path / "first") / "student")
     raw["student"] = {"init_from_teacher": {"layers": "first"}}
     with pytest.raises(RecipeError, match="cannot take low-rank layers"):
         distill(raw, tmp_path / "second")

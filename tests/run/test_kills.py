@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import warm
 import yaml
-from conftest import same_run
+from conftest import same_run, train
 from rich.console import Console
 
 from limbeck.errors import TrainingError
@@ -49,13 +50,14 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", ["first file", "second file", "flush", "rename", "removal"])
-def test_a_checkpoint_that_a_kill_interrupts_costs_nothing(raw_recipe, tmp_path, monkeypatch, step):
+def test_a_checkpoint_that_a_kill_interrupts_costs_nothing(
+    raw_recipe, tmp_path, trained, monkeypatch, step
+):
     raw_recipe["stages"][0]["max_steps"] = 8
     raw_recipe["training"] |= {"save_steps": 2, "save_total_limit": 1, "logging_steps": 1}
-    distill(raw_recipe, tmp_path / "whole")
-    calls = []
+    whole, calls = trained(raw_recipe), []
 
-    def dies_at(place, name, count):
+    def dies_at(patch, place, name, count):
         real = getattr(place, name)
 
         def dying(*arguments, **options):
@@ -64,33 +66,32 @@ def test_a_checkpoint_that_a_kill_interrupts_costs_nothing(raw_recipe, tmp_path,
                 raise Killed
             return real(*arguments, **options)
 
-        monkeypatch.setattr(place, name, dying)
+        patch.setattr(place, name, dying)
 
-    dies_at(
-        *{
-            "first file": (checkpoint, "save_file", 3),
-            "second file": (checkpoint, "save_file", 4),
-            "flush": (checkpoint.os, "fsync", 6),
-            "rename": (checkpoint.Path, "rename", 2),
-            "removal": (checkpoint, "_checkpoints", 2),
-        }[step]
-    )
-    with pytest.raises(Killed):
-        distill(raw_recipe, tmp_path / "broken")
-    monkeypatch.undo()
+    steps = {
+        "first file": (checkpoint, "save_file", 3),
+        "second file": (checkpoint, "save_file", 4),
+        "flush": (checkpoint.os, "fsync", 6),
+        "rename": (checkpoint.Path, "rename", 2),
+        "removal": (checkpoint, "_checkpoints", 2),
+    }
+    with monkeypatch.context() as patch:
+        dies_at(patch, *steps[step])
+        with pytest.raises(Killed):
+            distill(raw_recipe, tmp_path / "broken")
     assert list((tmp_path / "broken" / "state").iterdir())
-    distill(raw_recipe, tmp_path / "broken")
-    same_run(tmp_path / "broken", tmp_path / "whole")
+    train(raw_recipe, tmp_path / "broken")
+    same_run(tmp_path / "broken", whole)
 
 
 @pytest.mark.parametrize("damage", ["a byte", "truncated", "missing", "facts", "alone"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    raw_recipe, tmp_path, damage, capsys
+    raw_recipe, tmp_path, trained, damage, capsys
 ):
     raw_recipe["stages"][0]["max_steps"] = 8
     raw_recipe["training"] |= {"save_steps": 2, "save_total_limit": 3, "logging_steps": 1}
-    distill(raw_recipe, tmp_path / "whole")
-    distill({**raw_recipe}, tmp_path / "run")
+    whole = trained(raw_recipe)
+    shutil.copytree(whole, tmp_path / "run")
     state = tmp_path / "run" / "state"
     names = sorted(p.name for p in state.iterdir())
     assert names == [
@@ -120,4 +121,4 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     distill(raw_recipe, tmp_path / "run", console=Console(width=1000))
     said = capsys.readouterr().out
     assert all(f"{name} is damaged and is not used" in said for name in damaged)
-    same_run(tmp_path / "run", tmp_path / "whole")
+    same_run(tmp_path / "run", whole)

@@ -1,5 +1,6 @@
 """Runs that a launcher shares over processes: the same curve, and nothing lost when one dies."""
 
+import os
 import subprocess
 import sys
 import time
@@ -9,8 +10,6 @@ import pytest
 import warm
 import yaml
 from conftest import alike, launcher
-
-from limbeck.run.distill import distill
 
 
 @pytest.fixture
@@ -43,11 +42,17 @@ def ended_well(process):
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
-def test_two_processes_give_the_curve_of_one(recipe, tmp_path, fsdp):
-    distill(recipe, tmp_path / "one")
+def test_two_processes_give_the_curve_of_one(recipe, tmp_path, trained, fsdp):
     ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
-    alike(tmp_path / "two", tmp_path / "one")
+    alike(tmp_path / "two", trained(recipe))
     assert (tmp_path / "two" / "report" / "report.html").is_file()
+
+
+def launched(command, folder):
+    """Run a launcher to its end; it leaves a folder of logs among the short-lived files."""
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 ACCELERATE = {
@@ -57,10 +62,9 @@ ACCELERATE = {
 
 
 @pytest.mark.parametrize("kind", ACCELERATE)
-def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
+def test_accelerate_launches_as_documented(recipe, tmp_path, trained, kind):
     """By the configuration of docs/guide/scaling.md, with as many processes as there are cores."""
     recipe["stages"] = [{**stage, "max_steps": 3} for stage in recipe["stages"]]
-    distill(recipe, tmp_path / "one")
     text = yaml.safe_dump(recipe, sort_keys=False)
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     config = {"num_machines": 1, "num_processes": 2, "machine_rank": 0, **ACCELERATE[kind]}
@@ -68,11 +72,8 @@ def test_accelerate_launches_as_documented(recipe, tmp_path, kind):
     command = [warm.PYTHON, "-m", "accelerate.commands.accelerate_cli", "launch"]
     command += ["--config_file", str(tmp_path / "launch.yaml"), "--main_process_port", "0"]
     command += ["-m", "limbeck", "distill", str(tmp_path / "recipe.yaml")]
-    done = subprocess.run(
-        [*command, "-o", str(tmp_path / "two")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    alike(tmp_path / "two", tmp_path / "one")
+    launched([*command, "-o", str(tmp_path / "two")], tmp_path)
+    alike(tmp_path / "two", trained(recipe))
 
 
 MIXED = [{"mixed": {}}, {"objectives": {"labels": {}, "relations": {}}}]
@@ -80,32 +81,31 @@ ALIGNED = [{"alignment": "reduce", "objectives": {"logits": {}, "hidden_states":
 
 
 @pytest.mark.parametrize(("stages", "fsdp"), [(MIXED, True), (ALIGNED, False)])
-def test_two_vocabularies(recipe, vocabulary, tmp_path, stages, fsdp):
+def test_two_vocabularies(recipe, vocabulary, tmp_path, trained, stages, fsdp):
     recipe["student"]["tokenizer"] = vocabulary
     length = {"max_steps": 4, "batch_size": 5, "micro_batch_size": 2}
     recipe["stages"] = [{**length, **stage} for stage in stages]
-    distill(recipe, tmp_path / "one")
     ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
-    alike(tmp_path / "two", tmp_path / "one")
+    alike(tmp_path / "two", trained(recipe))
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
-def test_text_that_is_generated(recipe, decoder, prompts, tmp_path, fsdp):
+def test_text_that_is_generated(recipe, decoder, prompts, tmp_path, trained, fsdp):
     recipe["teacher"] = decoder
     recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
     stage = {"objectives": {"logits": {}, "labels": {}}, "max_steps": 4, "batch_size": 5}
     policy = {"kind": "switch", "replay_ratio": 0.3}
     recipe["stages"] = [{"policy": policy, **stage}]
-    distill(recipe, tmp_path / "one")
     ended_well(started(recipe, tmp_path / "two", 2, fsdp=fsdp))
-    alike(tmp_path / "two", tmp_path / "one")
+    alike(tmp_path / "two", trained(recipe))
 
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
-def test_a_process_that_dies_ends_the_run_which_resumes_with_another_number(recipe, tmp_path, fsdp):
+def test_a_process_that_dies_ends_the_run_which_resumes_with_another_number(
+    recipe, tmp_path, trained, fsdp
+):
     recipe["stages"][0]["max_steps"] = 28
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    distill(recipe, whole)
+    broken = tmp_path / "broken"
     process = started(recipe, broken, 2, fsdp=fsdp)
     until = time.monotonic() + 120
     while not list((broken / "state").glob("checkpoint-000-*[0-9]")):
@@ -125,19 +125,17 @@ def test_a_process_that_dies_ends_the_run_which_resumes_with_another_number(reci
     kept = {"checkpoint.json", *(() if fsdp else ("learner.safetensors", "optimizer.safetensors"))}
     assert names - shards == kept
     ended_well(started(recipe, broken, 3, fsdp=fsdp))
-    alike(broken, whole)
+    alike(broken, trained(recipe))
 
 
-def test_torchrun_launches_as_documented(recipe, tmp_path):
+def test_torchrun_launches_as_documented(recipe, tmp_path, trained):
     recipe["stages"] = [{**stage, "max_steps": 3} for stage in recipe["stages"]]
-    distill(recipe, tmp_path / "one")
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--standalone", "-m", "limbeck", "distill", str(file), "-o", str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    alike(tmp_path / "two", tmp_path / "one")
+    launched(command, tmp_path)
+    alike(tmp_path / "two", trained(recipe))
 
 
 def test_a_study_is_not_for_several_processes(recipe, tmp_path):

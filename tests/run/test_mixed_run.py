@@ -12,6 +12,7 @@ from conftest import (
     make_tokenizer,
     stop_at,
     stopped_and_whole,
+    train,
 )
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
@@ -298,7 +299,7 @@ def test_a_student_may_begin_with_means_of_the_teachers_tokens(raw, tmp_path):
     tables = []
     for kind in ("random", "mean", "containing", "weighted"):
         raw["student"]["embedding_init"] = kind
-        weights = load_file(distill(raw, tmp_path / kind).student / "model.safetensors")
+        weights = load_file(train(raw, tmp_path / kind) / "student" / "model.safetensors")
         tables.append(weights["bert.embeddings.word_embeddings.weight"])
     for one, other in combinations(tables, 2):
         assert not torch.allclose(one, other, atol=1e-3)
@@ -357,9 +358,9 @@ def test_means_where_they_would_do_nothing(raw, tmp_path):
 
 
 def test_layers_computed_again_give_the_same_student(raw, tmp_path):
-    whole = distill(raw, tmp_path / "whole")
+    whole = train(raw, tmp_path / "whole")
     raw["training"] |= {"gradient_checkpointing": True}
-    again = distill(raw, tmp_path / "again")
+    again = train(raw, tmp_path / "again")
     for part in ("student", "mixed"):
-        mine, theirs = (load_file(r.folder / part / "model.safetensors") for r in (whole, again))
+        mine, theirs = (load_file(f / part / "model.safetensors") for f in (whole, again))
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)

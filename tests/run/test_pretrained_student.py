@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_VOCABULARY, make_model, stopped_and_whole
+from conftest import SMALL_VOCABULARY, make_model, stopped_and_whole, train
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
@@ -31,14 +31,13 @@ def small_encoder(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture
-def of_decoders(raw_recipe, decoder, prompts, tmp_path):
+def of_decoders(raw_recipe, decoder, prompts, trained):
     """A recipe whose student is one that an earlier run has left."""
     raw_recipe["teacher"] = decoder
     raw_recipe["data"] = {"prompts": prompts, "max_length": 40, "max_new_tokens": 16}
     stage = {"objectives": {"labels": {}, "logits": {}}, "max_steps": 2, "batch_size": 4}
     raw_recipe["stages"] = [stage]
-    before = distill(raw_recipe, tmp_path / "before")
-    return raw_recipe | {"student": str(before.student)}
+    return raw_recipe | {"student": str(trained(raw_recipe) / "student")}
 
 
 def initial_weights(raw, tmp_path):
@@ -162,11 +161,11 @@ def test_the_plan_says_where_the_initialization_comes_from(of_decoders):
 def test_a_student_may_have_tokens_of_its_own(raw_recipe, vocabulary, tmp_path):
     raw_recipe["student"] |= {"tokenizer": vocabulary}
     raw_recipe["stages"][0]["objectives"] = {"labels": {}}
-    before = distill(raw_recipe, tmp_path / "before")
-    raw_recipe["student"] = {"model": str(before.student)}
+    before = train(raw_recipe, tmp_path / "before") / "student"
+    raw_recipe["student"] = {"model": str(before)}
     raw_recipe["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}, "logits": {}}}
     run = distill(raw_recipe, tmp_path / "run")
-    sizes = [load_body(str(r.student)).config.vocab_size for r in (before, run)]
+    sizes = [load_body(str(f)).config.vocab_size for f in (before, run.student)]
     assert sizes == [SMALL_VOCABULARY, SMALL_VOCABULARY]
 
 

@@ -6,24 +6,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 import yaml
-from conftest import alike
-
-from limbeck.run.distill import distill
+from conftest import alike, train
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ray_train.py"
 
 
-def test_workers_of_ray_give_the_student_of_one_process(raw_recipe, tmp_path):
+@pytest.fixture
+def short():
+    """A folder for Ray's own files; the paths of its sockets may have a hundred letters."""
+    with TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def test_workers_of_ray_give_the_student_of_one_process(raw_recipe, tmp_path, short):
     """By the example, from paths that are seen from its folder; one worker is killed."""
     pytest.importorskip("ray.train.torch")
     stage = {"objectives": {"relations": {}, "labels": {}}, "max_steps": 150, "batch_size": 5}
     training = {**raw_recipe["training"], "save_steps": 4, "logging_steps": 1}
     recipe = {**raw_recipe, "stages": [stage], "training": training}
-    distill(recipe, tmp_path / "one")
+    train(recipe, tmp_path / "one")
     recipe["data"] = {**recipe["data"], "text": os.path.relpath(recipe["data"]["text"], tmp_path)}
     text = yaml.safe_dump(recipe, sort_keys=False)
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
@@ -31,7 +37,7 @@ def test_workers_of_ray_give_the_student_of_one_process(raw_recipe, tmp_path):
         driver = subprocess.Popen(
             [sys.executable, str(EXAMPLE), "recipe.yaml", "-o", "two", "--workers", "2"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_TMPDIR": short},
             stdout=said,
             stderr=subprocess.STDOUT,
         )

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 import torch
 import yaml
-from conftest import TOKENS, losses, make_model, same_run
+from conftest import TOKENS, losses, make_model, same_run, train
 from safetensors.torch import load_file
 from served import Answer, LogprobServer, Watched, serving
 from typer.testing import CliRunner
@@ -97,7 +97,7 @@ def test_a_cache_is_that_of_the_teacher_that_runs_here(
         open_cache(prepare({**raw, "teacher": {"cache": str(tmp_path / "served")}}), "cpu")
         return
     # The server is gone, and the signals are read as those of any teacher.
-    distill({**raw, "teacher": {"cache": str(tmp_path / "here")}}, tmp_path / "one")
+    train({**raw, "teacher": {"cache": str(tmp_path / "here")}}, tmp_path / "one")
     run = distill({**raw, "teacher": {"cache": str(tmp_path / "served")}}, tmp_path / "two")
     assert any("was served at" in note for note in run.report["notes"])
     for ours, theirs in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
@@ -111,7 +111,7 @@ def test_a_run_on_a_server_is_one_from_its_cache(raw, decoder, weightless, tmp_p
     with serving(server) as url:
         served = on_server(raw, weightless, url, api_key_env="LIMBECK_TEST_KEY")
         keep(served, tmp_path / "kept")
-        distill({**served, "teacher": {"cache": str(tmp_path / "kept")}}, tmp_path / "cached")
+        train({**served, "teacher": {"cache": str(tmp_path / "kept")}}, tmp_path / "cached")
         server.asked.clear()
         distill(served, tmp_path / "live")
         asked = server.asked[8:]  # without those of the probe
@@ -193,7 +193,7 @@ def test_a_run_whose_server_dies_resumes(raw, decoder, weightless, tmp_path, mon
     server = Dying(decoder)
     with serving(server) as url:
         served = on_server(raw, weightless, url, max_retries=1)
-        distill(served, tmp_path / "whole")
+        train(served, tmp_path / "whole")
         server.lives = 8 + 8 + 10
         with pytest.raises(ServerError, match="CUDA error"):
             distill(served, tmp_path / "broken")
@@ -331,7 +331,7 @@ def test_a_run_resumes_at_another_address_with_the_same_model_alone(
     monkeypatch.setattr(clients, "_FIRST_PAUSE", 0.001)
     raw["training"]["save_steps"] = 1
     with serving(Dying(decoder, name="one")) as url:
-        distill(on_server(raw, weightless, url), tmp_path / "whole")
+        train(on_server(raw, weightless, url), tmp_path / "whole")
     dying = Dying(decoder, name="one")
     dying.lives = 8 + 8 + 10
     with serving(dying) as url, pytest.raises(ServerError, match="CUDA error"):

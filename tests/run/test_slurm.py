@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 import warm
 import yaml
-from conftest import alike
-
-from limbeck.run.distill import distill
+from conftest import alike, train
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "slurm.sh"
 # srun runs the command after its one option; scontrol tells hosts, and notes what is requeued.
@@ -36,6 +34,7 @@ def environment(tmp_path):
     return {
         **os.environ,
         "PATH": os.pathsep.join(folders),
+        "TMPDIR": str(tmp_path),  # for torchrun's folder of logs
         "PYTHONPATH": os.pathsep.join(sys.path),
         "NOTED": str(tmp_path / "noted"),
         "MASTER_PORT": str(port),
@@ -59,7 +58,7 @@ def submitted(recipe, folder, environment):
 def test_a_job_whose_time_is_over_is_queued_again_and_resumes(raw_recipe, tmp_path, environment):
     raw_recipe["stages"][0]["max_steps"] = 150
     raw_recipe["training"] |= {"save_steps": 4, "logging_steps": 1}
-    distill(raw_recipe, tmp_path / "one")
+    train(raw_recipe, tmp_path / "one")
     recipe, folder = tmp_path / "recipe.yaml", tmp_path / "two"
     recipe.write_text(yaml.safe_dump(raw_recipe, sort_keys=False), encoding="utf-8")
     job = submitted(recipe, folder, environment)

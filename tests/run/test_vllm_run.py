@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 import warm
-from conftest import TOKENS
+from conftest import TOKENS, train
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from limbeck.errors import RecipeError, ServerError
@@ -75,7 +75,7 @@ def test_greedy_text_gives_the_student_of_the_engine_within(raw, tmp_path):
     raw["stages"][0]["policy"]["temperature"] = 0
     distill(raw, tmp_path / "vllm")
     raw["stages"][0]["policy"] = {"kind": "student", "temperature": 0}
-    distill(raw, tmp_path / "own")
+    train(raw, tmp_path / "own")
     weights = [tmp_path / name / "student" / "model.safetensors" for name in ("vllm", "own")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 

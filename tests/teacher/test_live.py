@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, all_needs, make_batch, make_model, same_run
+from conftest import FAMILIES, all_needs, make_batch, make_model, same_run, train
 
 from limbeck.models.attention import use_float32_attention
 from limbeck.models.families import ARCHITECTURES
@@ -36,6 +36,6 @@ def test_a_run_gives_the_same_student(raw_recipe, tmp_path, monkeypatch):
     distill(raw_recipe, tmp_path / "halved")
     kept = []
     monkeypatch.setattr(module, "halve_weights", kept.append)
-    distill(raw_recipe, tmp_path / "whole")
+    train(raw_recipe, tmp_path / "whole")
     assert len(kept) == 1
     same_run(tmp_path / "whole", tmp_path / "halved")

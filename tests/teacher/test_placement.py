@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import FAMILIES, all_needs, make_batch, make_model, same_run
+from conftest import FAMILIES, all_needs, make_batch, make_model, same_run, train
 
 from limbeck.errors import DeviceError, TrainingError
 from limbeck.models.families import ARCHITECTURES
@@ -59,7 +59,7 @@ def elsewhere(monkeypatch):
 
 def test_a_run_gives_the_same_student(raw_recipe, tmp_path, elsewhere):
     raw_recipe["stages"][0]["objectives"] |= {"logits": {}, "hidden_states": {}}
-    distill(raw_recipe, tmp_path / "whole")
+    train(raw_recipe, tmp_path / "whole")
     assert not elsewhere
     raw_recipe["teacher"] = {"model": raw_recipe["teacher"], "device_map": "cpu"}
     distill(raw_recipe, tmp_path / "brought")
@@ -75,7 +75,7 @@ def test_a_teacher_that_writes_gives_the_same_student(
     raw_recipe["stages"] = [
         {"objectives": {"logits": {}}, "policy": {"kind": "adaptive"}, "max_steps": 3}
     ]
-    distill(raw_recipe, tmp_path / "whole")
+    train(raw_recipe, tmp_path / "whole")
     raw_recipe["teacher"] = {"model": raw_recipe["teacher"], "device_map": "cpu"}
     distill(raw_recipe, tmp_path / "brought")
     assert elsewhere
