@@ -22,6 +22,7 @@ from limbeck.run.cache import open_cache, write_cache
 from limbeck.run.cacheable import teacher_identity
 from limbeck.run.distill import distill
 from limbeck.run.quantization import quantization_error
+from limbeck.system.int8_range import Int8Range
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind
 from limbeck.teacher.openvino import OpenVinoTeacher
@@ -166,6 +167,15 @@ def test_what_cannot_be_is_refused(raw, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     raw["training"]["device"] = "cuda"
     assert "is for a processor, and the device is cuda" in json.dumps(check(raw)[1])
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_8_bits_without_vnni_are_told(raw, monkeypatch, reduced):
+    here = Int8Range(reduced, "the processor has no VNNI", "any")
+    monkeypatch.setattr(checking, "int8_range", lambda: here)
+    raw["teacher"]["engine"] = "openvino-int8"
+    said = " ".join(prepare(raw).warnings)
+    assert ("has no VNNI; openvino-int8 is not faster than torch here" in said) == reduced
 
 
 def test_nothing_is_needed_of_a_teacher_that_does_not_run(raw):

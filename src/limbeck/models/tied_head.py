@@ -5,9 +5,7 @@ built from the configuration alone would be a different one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -18,7 +16,7 @@ from ..errors import ModelError, first_line
 from .architecture import Architecture
 from .auto_classes import empty_model, whole_class
 from .families import ARCHITECTURES
-from .weight_files import read_headers, same_in_files, weight_files
+from .weight_files import KeptConfig, State, read_headers, same_in_files, state_of, weight_files
 from .weight_fit import check_layers
 from .weight_names import unwrapped
 
@@ -39,9 +37,7 @@ def has_head_of_its_own(place: str, config: Any) -> bool:
     files = weight_files(place)
     if architecture is None or not architecture.head or architecture.output_bias or files is None:
         return False
-    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    read = _Config(config.to_json_string(use_diff=False), config)
-    return _in_state(place, read, architecture, state)
+    return _in_state(place, KeptConfig.of(config), architecture, state_of(files))
 
 
 def has_lm_predictions(place: str, config: Any) -> bool:
@@ -60,21 +56,13 @@ def has_lm_predictions(place: str, config: Any) -> bool:
     return any("lm_predictions.lm_head." in name for name in names)
 
 
-@dataclass(frozen=True)
-class _Config:
-    """A hashable configuration: two are equal where their texts are."""
-
-    text: str
-    built: Any = field(compare=False)
-
-
 # Cached, because the configuration of a model is read many times.
 @lru_cache(maxsize=64)
 def _in_state(
     place: str,
-    config: _Config,
+    config: KeptConfig,
     architecture: Architecture,
-    state: tuple[tuple[Path, int, int], ...],
+    state: State,
 ) -> bool:
     files = [file for file, _, _ in state]
     weights = read_headers(files)

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -21,6 +22,32 @@ PRECISIONS = {
     "BF16": torch.bfloat16,
 }
 _ROWS = 4096  # rows of a table that are read at once
+
+
+State = tuple[tuple[Path, int, int], ...]
+
+
+@dataclass(frozen=True)
+class KeptConfig:
+    """A configuration as a key of what was found out with it: equal where their texts are.
+
+    Attributes:
+        text: All of its fields.
+        built: The configuration.
+    """
+
+    text: str
+    built: Any = field(compare=False)
+
+    @classmethod
+    def of(cls, config: Any) -> "KeptConfig":
+        """The key of a transformers configuration."""
+        return cls(config.to_json_string(use_diff=False), config)
+
+
+def state_of(files: Iterable[Path]) -> State:
+    """Path, size and time of each file: another key as soon as one of them is written again."""
+    return tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def weight_files(place: str, *, download: bool = False) -> list[Path] | None:

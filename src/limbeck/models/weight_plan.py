@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from .auto_classes import empty_model
 from .locate import GGUF
 from .low_rank_loading import QUANT_METHOD
 from .quiet import quiet_transformers
-from .weight_files import PRECISIONS, Header, first_few, read_headers
+from .weight_files import PRECISIONS, Header, KeptConfig, State, first_few, read_headers, state_of
 from .weight_fit import COMPUTED, WeightFit, check_layers, fit_of, load_named, with_shared_biases
 from .weight_names import in_order, unwrapped, wrapping_note
 
@@ -99,25 +99,13 @@ def weight_plan(name: str, kind: Any, config: Any, files: Sequence[Path]) -> Wei
     Raises:
         ModelError: A file is damaged, or the configuration describes no model.
     """
-    read = _Config(config.to_json_string(use_diff=False), config)
-    state = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _in_state(name, kind, read, state)
-
-
-@dataclass(frozen=True)
-class _Config:
-    """A hashable configuration: two are equal where their texts are."""
-
-    text: str
-    built: Any = field(compare=False)
+    return _in_state(name, kind, KeptConfig.of(config), state_of(files))
 
 
 # Cached, because the files of a model are checked several times before they are loaded, and those
 # of a study's teacher for every arm.
 @lru_cache(maxsize=64)
-def _in_state(
-    name: str, kind: Any, read: _Config, state: tuple[tuple[Path, int, int], ...]
-) -> WeightPlan | None:
+def _in_state(name: str, kind: Any, read: KeptConfig, state: State) -> WeightPlan | None:
     config, files = read.built, [file for file, _, _ in state]
     file = next((file for file in files if file.suffix == GGUF), None)
     if file:

@@ -12,6 +12,7 @@ from ..models.task_heads import padding_problem
 from ..models.weight_headers import check_weights, has_vocabulary_head
 from ..objectives.class_logits import NO_HEAD
 from ..system.device import choose_device, emulation_warning
+from ..system.int8_range import int8_range
 from ..training.stage import Stage
 from .amounts import amount_problems, amount_warnings
 from .describe import describe_models
@@ -116,6 +117,12 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     setup = Setup(recipe, models, loop_stages, maskings, warnings, rows).with_seed(recipe.seed)
     if emulated := emulation_warning(setup.precision, setup.device):
         warnings.append(emulated)
+    engine = recipe.teacher.engine if recipe.teacher and recipe.teacher.runs_here else "torch"
+    if engine == "openvino-int8" and (here := int8_range()).reduced:
+        warnings.append(
+            f"teacher.engine: {here.reason}; openvino-int8 is not faster than torch here: use"
+            " openvino, or quantize: int8_dynamic"
+        )
     return setup, []
 
 
