@@ -30,6 +30,14 @@ distill(yaml.safe_load(open(sys.argv[1])), sys.argv[2])
 """
 
 
+# So that a run has not ended before a busy machine has come to stop it.
+SLOWLY = """
+import time, limbeck.training.loop as loop
+step = loop.train_step
+loop.train_step = lambda *given: (time.sleep(0.03), step(*given))[1]
+"""
+
+
 def command(recipe: dict, folder: Path, before: str = "") -> list[str]:
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
@@ -116,7 +124,7 @@ def test_a_run_that_was_stopped_resumes_bit_by_bit(two_stages, tmp_path, trained
     broken = tmp_path / "broken"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
-        command(two_stages, broken), env=environment, stderr=subprocess.PIPE, text=True
+        command(two_stages, broken, SLOWLY), env=environment, stderr=subprocess.PIPE, text=True
     )
     while not list((broken / "state").glob("checkpoint-00?-0000000[1-9]*[0-9]")):
         assert process.poll() is None, process.communicate()[1]

@@ -321,7 +321,7 @@ def test_scores_are_added_to_those_of_the_same_model(task_recipe, task_files, tm
     (tmp_path / "more.jsonl").write_text(rows, encoding="utf-8")
     assert evaluated(*score, tmp_path / "more.jsonl")[0] == 0
     held = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
-    assert held.keys() == {"model", "labels", "more"}
+    assert held.keys() == {"model", "fingerprint", "labels", "more"}
     other = task_recipe("labels", family="roberta")["teacher"]
     code, said = evaluated(other, *score[1:], task_files / "labels")
     assert code and "holds the results of" in said
