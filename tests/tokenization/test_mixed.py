@@ -30,18 +30,22 @@ def student(request):
     )
 
 
-@pytest.fixture
-def sequences(teacher, student, tmp_path):
-    lines = [*make_text(60), "the 猫 house", "never 日本 always"]
-    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+def by_both(lines, teacher, student, folder):
+    (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     return tokenize_twice(
-        TextSource(str(tmp_path / "text.txt")),
+        TextSource(str(folder / "text.txt")),
         teacher,
         student,
         length=LENGTH,
         held_out=HeldOut(False, 0.0),
-        cache=tmp_path / "cache",
+        cache=folder / "cache",
     )
+
+
+@pytest.fixture
+def sequences(teacher, student, tmp_path):
+    lines = [*make_text(60), "the 猫 house", "never 日本 always"]
+    return by_both(lines, teacher, student, tmp_path)
 
 
 def test_sequences_fit_for_all_coin_flips(sequences):
@@ -53,18 +57,10 @@ def test_sequences_fit_for_all_coin_flips(sequences):
         assert row["cuts"][0] == row["cuts"][-1] == TokenizedBy.FRAME
 
 
-def test_a_text_without_spaces_is_not_too_long(teacher, tmp_path):
+def test_a_text_without_spaces_is_not_too_long(tmp_path):
     text = "東京は日本の首都であり、" * 10
     student = learn_tokenizer([text] * 9, blank_tokenizer("bytes", lowercase=False), vocab_size=280)
-    (tmp_path / "text.txt").write_text("\n".join([text] * 9), encoding="utf-8")
-    found = tokenize_twice(
-        TextSource(str(tmp_path / "text.txt")),
-        student,
-        student,
-        length=LENGTH,
-        held_out=HeldOut(False, 0.0),
-        cache=tmp_path / "cache",
-    )
+    found = by_both([text] * 9, student, student, tmp_path)
     assert found.counts["too_long"] == 0 and found.counts["words"] > 9 * 15
     read = sum(len(ids) for ids in found.table["teacher_ids"])
     assert read > 0.9 * 9 * len(student(text, add_special_tokens=False)["input_ids"])
@@ -94,15 +90,7 @@ def test_words_that_only_one_knows_are_left_to_it(teacher, tmp_path):
         blank_tokenizer("wordpiece", lowercase=True),
         vocab_size=58,
     )
-    (tmp_path / "text.txt").write_text("the красный house\n" * 40, encoding="utf-8")
-    found = tokenize_twice(
-        TextSource(str(tmp_path / "text.txt")),
-        teacher,
-        latin,
-        length=LENGTH,
-        held_out=HeldOut(False, 0.0),
-        cache=tmp_path,
-    )
+    found = by_both(["the красный house"] * 40, teacher, latin, tmp_path)
     assert found.counts["to_teacher"] == 40
     row = found.table[0]
     ids = mix_words(row, np.ones(len(row["cuts"]), dtype=bool), student_from=FIRST).ids

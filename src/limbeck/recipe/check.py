@@ -204,12 +204,11 @@ def _problems_of_models(
 
 def _quantize_problems(parsed: Parsed) -> list[Problem]:
     """Products of 8 bits that the machine does not have, where the teacher runs on it."""
-    teacher, training = parsed.teacher, parsed.training
+    teacher = parsed.teacher
     if not (teacher and teacher.quantize == "int8_dynamic" and teacher.runs_here):
         return []
     problem = int8_dynamic_missing()
-    known = training and not _device_problems(training)
-    if training and known and (kind := choose_device(training.device).type) != "cpu":
+    if kind := _other_device(parsed.training):
         problem = f"is int8_dynamic, which is for a processor, and the device is {kind}; use int8,"
         problem += " set training.device: cpu, or leave it out"
     return [("teacher.quantize", problem)] if problem else []
@@ -217,14 +216,13 @@ def _quantize_problems(parsed: Parsed) -> list[Problem]:
 
 def _teacher_engine_problems(parsed: Parsed) -> list[Problem]:
     """A teacher on OpenVINO, where that is not there or cannot run it."""
-    teacher, training = parsed.teacher, parsed.training
+    teacher = parsed.teacher
     if teacher is None or teacher.engine == "torch" or not teacher.runs_here:
         return []
     problems = []
     if missing := openvino_missing():
         problems.append(missing)
-    known = training and not _device_problems(training)
-    if training and known and (kind := choose_device(training.device).type) != "cpu":
+    if kind := _other_device(parsed.training):
         problems.append(
             f"is for a processor, and the device is {kind}; set training.device: cpu, or leave it"
             " out"
@@ -236,6 +234,14 @@ def _teacher_engine_problems(parsed: Parsed) -> list[Problem]:
     if parsed.data and parsed.data.isolate_documents:
         problems.append("does not keep documents of one row apart (data.isolate_documents)")
     return [("teacher.engine", f"is {teacher.engine}, which {problem}") for problem in problems]
+
+
+def _other_device(training: TrainingPart | None) -> str | None:
+    """The device of a training, where it is known and not the processor."""
+    if training is None or _device_problems(training):
+        return None
+    kind = choose_device(training.device).type
+    return None if kind == "cpu" else kind
 
 
 def _head_problems(name: str, teacher: ModelSide) -> list[Problem]:
