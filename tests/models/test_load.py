@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import transformers
-from conftest import make_model
+from conftest import make_model, make_tokenizer
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from limbeck.errors import MissingExtraError, ModelError
@@ -112,6 +112,18 @@ def test_a_family_without_a_class_of_a_kind_has_no_plan(tmp_path):
 def test_a_hub_name_out_of_reach_says_so():
     with pytest.raises(ModelError, match="where the hub can be reached"):
         load_config("someone/something")
+
+
+def test_settings_stay_where_a_class_adds_tokens(tmp_path):
+    asked = {"padding_side": "left", "truncation_side": "left", "model_max_length": 77}
+    tokenizer = make_tokenizer("byte_bpe")
+    tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | asked))
+    folder(tmp_path, model_type="qwen2")  # whose class adds <|endoftext|>
+    loaded = load_tokenizer(str(tmp_path))
+    assert loaded.get_vocab() == tokenizer.get_vocab()
+    assert {name: getattr(loaded, name) for name in asked} == asked
 
 
 def test_a_missing_tokenizer_says_so(tmp_path):

@@ -15,6 +15,15 @@ from .lost_letters import letters_problem, normalizer_is_configured
 from .post_processor import frame_problem
 
 _MOST_TOKENS = 50_000_000  # of any vocabulary
+# Of tokenizer_config.json.
+_SETTINGS = (
+    "chat_template",
+    "clean_up_tokenization_spaces",
+    "model_input_names",
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+)
 _NAMING_TOKENS = ("tokenizer", "tokenizer_config", "special_tokens_map", "added_tokens")
 
 
@@ -140,6 +149,7 @@ def _of_file_alone(tokenizer: PreTrainedTokenizerFast, tokens: int) -> PreTraine
     backend = Tokenizer.from_str(json.dumps(state))
     known = backend.get_vocab()
     special = {n: token for n, token in tokenizer.special_tokens_map.items() if token in known}
+    kept = {name: getattr(tokenizer, name) for name in _SETTINGS}
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=backend, chat_template=tokenizer.chat_template, **special
+        tokenizer_object=backend, **kept, **special
     )
