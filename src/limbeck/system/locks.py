@@ -6,8 +6,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_ENDING = ".lock"
-
 
 @contextmanager
 def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -21,7 +19,7 @@ def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
         wait: Wait for a process that holds the lock; otherwise False is yielded at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_file(folder, name))
+    lock = FileLock(folder / f"{name.replace('/', '+')}.lock")
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
@@ -31,17 +29,3 @@ def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def anyone_has(folder: Path, names: list[str]) -> bool:
-    """Whether some process holds the lock of one of these tasks now."""
-    for name in names:
-        if _file(folder, name).exists():
-            with claim(folder, name) as free:
-                if not free:
-                    return True
-    return False
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / (name.replace("/", "+") + _ENDING)
