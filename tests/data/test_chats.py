@@ -302,6 +302,7 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
         ({"messages": [ASKED, {**SAID, "content": ""}, MORE, LAST]}, "an answer is ''"),
         ({"messages": [ASKED, {**SAID, "weight": 0}, MORE, LAST]}, "message 2 .* has the weight 0"),
         ({"messages": [ASKED, {**SAID, "train": False}, MORE, LAST]}, r"2 .* learned \(`train`\)"),
+        ({"messages": [ASKED, {**SAID, "loss": 0}, MORE, LAST]}, "message 2 .* has the loss 0"),
         ({"prompt": "a", "completion": "b", "label": False}, "has a `label` beside `completion`"),
         ({"prompt": "a", "input": "c", "response": "b"}, "has `input`, which is not read of pro"),
         ({"messages": TURNS, "document": "c"}, "has `document`, which is not read of conversat"),

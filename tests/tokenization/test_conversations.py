@@ -37,6 +37,12 @@ MARKED = (
 MARKED_WITHOUT_END = MARKED.replace(
     "<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>"
 )
+# An answer and its end are marked separately, and so is thinking that is not there.
+MARKED_IN_PARTS = MARKED.replace(
+    "{% generation %}{{ m['content'] | trim }}",
+    "{% generation %}{{ m.thinking }}{% endgeneration %}"
+    "{% generation %}{{ m['content'] | trim }}{% endgeneration %}{% generation %}",
+)
 # The whole ends with the token that ends a turn once more.
 ENDED_TWICE = TURNS + "{% if not add_generation_prompt %}<|im_end|>{% endif %}"
 # Ends the whole, not every turn, as Phi-3's does.
@@ -101,7 +107,9 @@ def texts(tokenizer, tokens, row=0):
     return [tokenizer.decode(ids) for ids in found]
 
 
-@pytest.mark.parametrize("template", [TURNS, MARKED, MARKED_WITHOUT_END, ENDED, ENDED_TWICE])
+@pytest.mark.parametrize(
+    "template", [TURNS, MARKED, MARKED_WITHOUT_END, MARKED_IN_PARTS, ENDED, ENDED_TWICE]
+)
 def test_every_answer_is_learned_with_its_end_token_by_token(tokenizer, template):
     tokenizer.chat_template = template
     table = table_of(tokenizer, chat(*TALK), chat(*TALK[:2]))

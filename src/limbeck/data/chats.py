@@ -32,6 +32,7 @@ _ROLES = {
     "developer": "system",
 }
 _KEYS = {"role": "content", "from": "value"}
+_LEARNED = ("weight", "train", "training", "loss")  # say how much an answer is learned, if at all
 _TEXT_PARTS = ("text", "input_text", "output_text")  # kinds of parts of a content
 
 
@@ -172,17 +173,12 @@ def _message(item: Any, where: str) -> Message:
             f"{where} has the {role_key} {name!r:.40}; known are {', '.join(_ROLES)}. Name it as"
             " one of them, or leave the message out"
         )
-    if role == "assistant" and given.get("weight", 1) != 1:
+    name = next((name for name in _LEARNED if given.get(name, 1) != 1), None)
+    if role == "assistant" and name:
         raise DataError(
-            f"{where} has the weight {given['weight']!r:.20}, and all answers are learned alike;"
-            " leave `weight` out, or give what is not learned as `prompt` and the rest as"
-            " `completion`"
-        )
-    if role == "assistant" and given.get("train", True) is False:
-        raise DataError(
-            f"{where} says that it is not to be learned (`train`), and all answers are learned"
-            " alike; leave `train` out, or give what is not learned as `prompt` and the rest as"
-            " `completion`"
+            f"{where} has the {name} {given[name]!r:.20}, as if it were not to be learned"
+            f" (`{name}`), and all answers are learned alike; leave `{name}` out, or give what is"
+            " not learned as `prompt` and the rest as `completion`"
         )
     content_key = next((key for key in _KEYS.values() if key in given), _KEYS[role_key])
     calls = _calls_of(given, where)

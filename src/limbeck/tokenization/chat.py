@@ -133,7 +133,8 @@ def rendered_with_marks(
 
     Returns:
         The text; and start and end of each part of it within {% generation %}, in letters: none
-        where the template has no such marks.
+        where the template has no such marks. Marks without a letter between them are one part, as
+        some templates mark an answer and its end separately.
 
     Raises:
         DataError: As for `rendered`.
@@ -155,7 +156,11 @@ def rendered_with_marks(
     except Exception as error:  # as above
         raise _failed(tokenizer, messages, error) from error
     [text], [marks] = found
-    return str(text), [(int(start), int(end)) for start, end in marks]
+    parts: list[tuple[int, int]] = []
+    for start, end in marks:
+        begun = parts.pop()[0] if parts and parts[-1][1] == start else start
+        parts += [(begun, end)] if begun < end else []
+    return str(text), parts
 
 
 def _failed(tokenizer: PreTrainedTokenizerFast, messages: Messages, error: Exception) -> DataError:
