@@ -13,6 +13,7 @@ from conftest import (
     HEADS,
     LABELS,
     losses,
+    make_text,
     make_tokenizer,
     resumed_and_cached,
 )
@@ -40,7 +41,7 @@ from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.run.own_head import own_head_scores
 from limbeck.run.task_answers import answers_of, task_side
-from limbeck.run.task_batches import Reader
+from limbeck.run.task_batches import Reader, TaskBatches
 from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 
@@ -70,6 +71,22 @@ def test_a_run_resumes_and_learns_the_same_from_a_cache(task, task_recipe, tmp_p
     assert run.report["task_answers"]["agreement"] is not None
     model, _ = limbeck.load(str(tmp_path / "whole"))
     assert head_of(model.config) == HEADS[task]
+
+
+@pytest.mark.parametrize(("count", "size"), [(8, 8), (50, 32), (200, 32), (1000, 10)])
+def test_the_batches_of_a_pass_have_no_row_twice(count, size, tokenizer):
+    """Rows of several passes, sorted by length, would stand beside themselves."""
+    rows = [Example(text=text) for text in make_text(count)]
+    read = Reader(tokenizer, 64, 0)
+    batches = TaskBatches(rows, None, read, None, size=size, seed=0)
+    whole = 160 if count == 1000 else count  # rows are sorted within 16 batches
+    found = [batches.batch(number).student for number in range(whole // size)]
+    seen = [
+        tuple(ids[real].tolist())
+        for tokens in found
+        for ids, real in zip(tokens.input_ids, tokens.mask, strict=True)
+    ]
+    assert len(set(seen)) == len(seen) == whole // size * size
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)

@@ -33,7 +33,7 @@ from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap
 from ..training.stage import Stage
 
-_TOGETHER = 16  # batches whose rows are sorted by length
+_TOGETHER = 16  # most batches whose rows are sorted by length
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,17 @@ class TaskBatches(BatchSource):
             order = self._unshuffled
             first = number * self.size
             return [int(order[n % len(order)]) for n in range(first, first + self.size)]
-        group, inside = divmod(number, _TOGETHER)
-        drawn = self._drawn(group)
-        lengths = np.array([max(_letters(self.table[n]) for n in together) for together in drawn])
+        together = _sorted_together(len(self.table), self.size)
+        group, inside = divmod(number, together)
+        drawn = self._drawn(group, self.size * together)
+        lengths = np.array([max(_letters(self.table[n]) for n in rows) for rows in drawn])
         ordered = drawn[np.argsort(lengths, kind="stable")]
-        part = np.random.default_rng((self.seed, group)).permutation(_TOGETHER)[inside]
-        found: list[int] = np.split(ordered, _TOGETHER)[part].flatten().tolist()
+        part = np.random.default_rng((self.seed, group)).permutation(together)[inside]
+        found: list[int] = np.split(ordered, together)[part].flatten().tolist()
         return found
 
-    def _drawn(self, group: int) -> Int64[np.ndarray, "drawn together"]:
+    def _drawn(self, group: int, count: int) -> Int64[np.ndarray, "drawn together"]:
         """The rows of several batches: one by one, or in pairs."""
-        count = self.size * _TOGETHER
         if isinstance(self._order, QueryPairs):
             return self._order.pairs(group * count // 2, count // 2)
         return self._order.indices(group * count, count)[:, None]
@@ -229,8 +229,19 @@ def batches_of_a_pass(rows: int, size: int) -> int:
 
     >>> batches_of_a_pass(1000, 10)  # rows are sorted within 16 batches, which are read as a whole
     112
+    >>> batches_of_a_pass(50, 10)  # of few rows, those of a pass
+    5
     """
-    return _TOGETHER * -(-rows // (size * _TOGETHER))
+    together = _sorted_together(rows, size)
+    return together * -(-rows // (size * together))
+
+
+def _sorted_together(rows: int, size: int) -> int:
+    """Batches whose rows are sorted by length, no more than a pass has.
+
+    Rows of several passes would stand beside themselves: batches of the same few rows.
+    """
+    return max(1, min(_TOGETHER, rows // size))
 
 
 def _letters(row: Example) -> int:
