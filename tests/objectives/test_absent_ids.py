@@ -108,6 +108,9 @@ def test_the_forward_kl_in_plain_loops(student, teacher, batch):
             share = p[n] / sum(p.values())
             expected += share * math.log(share / (q[n] / sum(q.values())))
     assert found == pytest.approx(expected, rel=1e-5)
+    tables = shape(TokenIds(IDS.end)), shape(TokenIds(TEACHER_TABLE))
+    named = Logits(vocabulary=IDS).bound(*tables)  # where the models alone are known
+    assert float(total_of(named, student, teacher, batch).detach()) == pytest.approx(found)
     # The first rows, as many as there are tokens, are others.
     first = Logits(vocabulary=len(IDS))
     assert float(total_of(first, student, teacher, batch).detach()) != pytest.approx(

@@ -32,9 +32,9 @@ class Logits(LogitsOptions, PredictedObjective):
 
     Attributes:
         vocabulary: Rows of both output maps that are tokens of the tokenizer, or how many
-            of the first rows are compared; by default as the models have it. Rows without a
-            token, at the end or in between, are left out on both sides, and the remaining
-            probabilities are normalized to sum to one.
+            of the first rows are compared; by default as the models have it, which then have
+            the same. Rows without a token, at the end or in between, are left out on both
+            sides, and the remaining probabilities are normalized to sum to one.
     """
 
     vocabulary: TokenIds | int | None = None
@@ -44,9 +44,11 @@ class Logits(LogitsOptions, PredictedObjective):
         """Different vocabularies, or more tokens than both have."""
         mine, theirs = student.token_ids, teacher.token_ids
         found: list[Problem] = []
-        if mine != theirs:
-            found.append(("", vocabularies_differ(len(mine), len(theirs))))
-        most = min(len(mine), len(theirs))
+        if mine != theirs and self.vocabulary is None:
+            known = student.tokens is not None or teacher.tokens is not None
+            differ = vocabularies_differ if known else _tables_differ
+            found.append(("", differ(len(mine), len(theirs))))
+        most = len(within_vocabulary(mine.below(theirs.end), self.vocabulary))
         if self.signal != "dense" and self.compared >= most:
             found.append(
                 (
@@ -96,6 +98,16 @@ def vocabularies_differ(student: int, teacher: int) -> str:
         " relations, ...). Keep the teacher's tokenizer; or say where the two can be compared"
         " (`alignment: match` or `reduce`); or begin with a `mixed` stage, in which the teacher"
         " learns both vocabularies"
+    )
+
+
+def _tables_differ(student: int, teacher: int) -> str:
+    """What is wrong with two models of which only the output maps are known."""
+    return (
+        f"compares {student} rows of the student's output map with {teacher} of the teacher's."
+        " Where both models have one tokenizer, and a table has further rows, give its tokens'"
+        " number: Logits(vocabulary=len(tokenizer)); other tokens are compared in a recipe"
+        " (limbeck.distill)"
     )
 
 

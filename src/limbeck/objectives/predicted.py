@@ -31,5 +31,9 @@ def vocabulary_problems(vocabulary: TokenIds | int | None, rows: int) -> list[Pr
 
 
 def within_vocabulary(ids: TokenIds, vocabulary: TokenIds | int | None) -> TokenIds:
-    """The ids that are also below the end of a ``vocabulary``; all where it is None."""
-    return ids if vocabulary is None else ids.below(TokenIds.given(vocabulary).end)
+    """The ids that are also in a ``vocabulary``; all where it is None."""
+    if vocabulary is None:
+        return ids
+    given = TokenIds.given(vocabulary)
+    both = given.below(ids.end), ids.below(given.end)
+    return TokenIds(both[0].end, tuple(sorted({*both[0].absent, *both[1].absent})))
