@@ -1,6 +1,8 @@
 """Files appear completely or not at all, with the permissions of the umask."""
 
+import errno
 import os
+import resource
 import shutil
 import stat
 from contextlib import nullcontext
@@ -55,6 +57,22 @@ def test_a_folder_is_replaced_and_the_remains_of_a_killed_process_too(tmp_path):
         (part / "new").write_text("x")
     assert [file.name for file in folder.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_full_disk_is_the_same_error_whatever_writes(tmp_path, tokenizer):
+    """safetensors raises an error of its own, and tokenizers a plain Exception."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError) as first, whole_file(tmp_path / "a.safetensors") as part:
+            save_file({"a": torch.zeros(1000)}, part)
+        with pytest.raises(OSError) as second, whole_folder(tmp_path / "folder") as part:
+            tokenizer.save_pretrained(part)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for found in (first.value, second.value):
+        assert found.errno == errno.EFBIG and str(tmp_path) in str(found)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_somebody_else_stays(tmp_path):

@@ -2,11 +2,17 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ..errors import LimbeckError
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust end what the system said
 
 
 def checksum(*files: Path) -> str:
@@ -67,7 +73,8 @@ def whole_file(file: Path) -> Iterator[Path]:
     """A path to write to, which replaces ``file`` when the block ends without an error."""
     part = file.with_name(file.name + ".part")
     try:
-        yield part
+        with _telling_os_errors(part):
+            yield part
         give_usual_mode(part)
         part.replace(file)
     finally:
@@ -92,7 +99,8 @@ def whole_folder(folder: Path, *, replaces: bool = True) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        yield part
+        with _telling_os_errors(part):
+            yield part
         give_usual_mode(*(file for file in part.rglob("*") if file.is_file()))
         if replaces:
             shutil.rmtree(folder, ignore_errors=True)
@@ -101,6 +109,26 @@ def whole_folder(folder: Path, *, replaces: bool = True) -> Iterator[Path]:
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _telling_os_errors(place: Path) -> Iterator[None]:
+    """Replaces what safetensors and tokenizers raise of a full disk by Python's own error.
+
+    Raises:
+        OSError: With the number of the system's error.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        # tokenizers raises a plain Exception, and both name the system's error in their text alone.
+        found = _OS_ERROR.search(str(error))
+        if found is None or isinstance(error, LimbeckError):
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(place)) from error
 
 
 def give_usual_mode(*files: Path) -> None:
