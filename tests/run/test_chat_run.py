@@ -151,6 +151,33 @@ def test_recipes_that_are_refused(raw, decoder, chats, text_file, changes, field
     assert any(place.startswith(field) and re.search(message, said) for place, said in problems)
 
 
+def test_models_that_cannot_generate_are_refused_before_anything_starts(
+    raw, chats, tmp_path, chatting
+):
+    folder = tmp_path / "teacher"
+    AutoTokenizer.from_pretrained(chatting).save_pretrained(folder)
+    make_model("gemma2", vocabulary=TOKENS, max_position_embeddings=256).save_pretrained(folder)
+    task = {"path": str(chats), "messages": "talk", "split": {"test": "train"}}
+    raw |= {
+        "teacher": str(folder),
+        "evaluation": {"tasks": [task], "generation": {"max_new_tokens": 8}, "cost": False},
+    }
+    both = ["the student", "the teacher"]
+    stage = raw["stages"][0]
+    for policy, place, who in (
+        ("corpus", "evaluation.tasks.0", both),
+        ("switch", "stages.1.policy", both),
+        ("student", "stages.1.policy", both[:1]),
+    ):
+        raw["stages"] = [stage, {**stage, "policy": policy}]
+        found = check(raw)[1]
+        assert [name for name, _ in found] == [place] * len(who)
+        for one in who:
+            assert any(
+                f"{one} " in said and "DynamicSlidingWindowLayer" in said for _, said in found
+            )
+
+
 def test_templates_are_tried_on_every_kind_of_conversation(raw, chats, tmp_path, chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     tokenizer.chat_template = CHAT_TURNS.replace(

@@ -6,13 +6,30 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from ..errors import ModelError
+from ..models.families.attending import forgetting_layers
 from ..token_ids import TokenIds
 
 NewTokens = Int[Tensor, "rows new"]
 Places = Bool[Tensor, "rows places"]
+
+
+def forgetting_problem(config: Any) -> str | None:
+    """Why a model cannot generate text here, if it cannot.
+
+    Some layer sees only the last tokens, or keeps something other than keys and values, so that
+    places cannot be left empty.
+
+    Args:
+        config: Of the model.
+    """
+    if not (kinds := forgetting_layers(config)):
+        return None
+    return (
+        f"keeps {', '.join(kinds)}, and limbeck generates text only by models whose layers all keep"
+        " all keys and values (full attention)"
+    )
 
 
 class Reader:
@@ -23,18 +40,14 @@ class Reader:
         ids: Those that the tokenizer has, or how many from 0 on.
 
     Raises:
-        ModelError: Some layer sees only the last tokens, or keeps something other than
-            keys and values, so that places cannot be left empty.
+        ModelError: As `forgetting_problem` says.
     """
 
     def __init__(self, model: PreTrainedModel, ids: TokenIds | int) -> None:
-        kinds = DynamicCache(config=model.config).layers
-        if any(type(layer) is not DynamicLayer for layer in kinds):
-            names = ", ".join(sorted({type(layer).__name__ for layer in kinds}))
+        if problem := forgetting_problem(model.config):
             raise ModelError(
-                f"{type(model).__name__} keeps {names}, and limbeck generates text only by models"
-                " whose layers all keep all keys and values (full attention); take another model,"
-                " or a server that runs it (`limbeck generate --server`)"
+                f"{type(model).__name__} {problem}; take another model, or a server that runs it"
+                " (`limbeck generate --server`)"
             )
         self.model = model
         self.ids = TokenIds.given(ids)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
@@ -12,6 +13,7 @@ from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.task_files import is_generation_task, load_task, name_of_task
 from ..evaluation.tasks import Task
 from ..evaluation.text_generator import longest_text, most_new_tokens
+from ..generation.reader import forgetting_problem
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
@@ -23,8 +25,19 @@ from .schema import DataPart, EvaluationPart, Recipe
 from .sides import Models
 from .task_rows import TaskRows
 
-# Models by what messages call them: the tokenizer, and how many tokens are read at once.
-Asked = Mapping[str, tuple[PreTrainedTokenizerFast, int]]
+
+class Asked(NamedTuple):
+    """A model that tasks of generation measure.
+
+    Attributes:
+        tokenizer: Of the model.
+        positions: Tokens that it reads at once.
+        config: Its transformers configuration.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    positions: int
+    config: Any
 
 
 def evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
@@ -130,8 +143,8 @@ def prompted_alike(recipe: Recipe) -> EvaluationPart:
 def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
     """Models that tasks of generation cannot be measured with.
 
-    They are prompted in a chat template and have none, or one that does not suit; or answers leave
-    no room for a prompt.
+    They cannot generate text here; are prompted in a chat template and have none, or one that does
+    not suit; or answers leave no room for a prompt.
     """
     part = recipe.evaluation
     generation = [
@@ -142,6 +155,14 @@ def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
     if not generation:
         return []
     asked = _asked(recipe, models)
+    forgetting = [
+        (f"evaluation.tasks.{number}", f"lets {who} answer, which {problem}; leave it out")
+        for number, _ in generation
+        for who, model in asked.items()
+        if (problem := forgetting_problem(model.config))
+    ]
+    if forgetting:
+        return forgetting
     chat = part.generation.chat_template
     if not chat:
         problems = [
@@ -153,44 +174,47 @@ def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
     message = "asks all models in their chat template, and {} has none; say false, or name one"
     problems = [
         ("evaluation.generation.chat_template", message.format(who))
-        for who, (tokenizer, _) in asked.items()
-        if not tokenizer.chat_template
+        for who, model in asked.items()
+        if not model.tokenizer.chat_template
     ]
     if problems:
         return problems
     for number, task in generation:
-        for who, (tokenizer, _) in asked.items():
+        for who, model in asked.items():
             try:
-                check_askable(task, tokenizer, part.generation)
+                check_askable(task, model.tokenizer, part.generation)
             except LimbeckError as error:
                 problems.append((f"evaluation.tasks.{number}", f"of {who}: {error}"))
     return problems or _room_problems(recipe, asked)
 
 
-def _asked(recipe: Recipe, models: Models) -> Asked:
-    """The models that tasks of generation measure."""
-    part, student, teacher = recipe.evaluation, models.student, models.teacher
-    asked = {"the student": (student.tokenizer, student.shape.max_position_embeddings)}
-    if teacher is not None and part.teacher and not (recipe.teacher and recipe.teacher.server):
-        asked["the teacher"] = (teacher.tokenizer, teacher.shape.max_position_embeddings)
+def _asked(recipe: Recipe, models: Models) -> dict[str, Asked]:
+    """The models that tasks of generation measure, by what messages call them."""
+    part, sides = recipe.evaluation, {"the student": models.student}
+    if models.teacher and part.teacher and not (recipe.teacher and recipe.teacher.server):
+        sides["the teacher"] = models.teacher
+    asked = {
+        who: Asked(side.tokenizer, side.shape.max_position_embeddings, side.config)
+        for who, side in sides.items()
+    }
     if part.baseline:
         name = model_of_run(part.baseline)
         config = load_config(name)
         shape = shape_of(config, architecture_of(config))
-        asked[part.baseline] = (load_tokenizer(name), shape.max_position_embeddings)
+        asked[part.baseline] = Asked(load_tokenizer(name), shape.max_position_embeddings, config)
     return asked
 
 
-def _room_problems(recipe: Recipe, asked: Asked) -> list[Problem]:
+def _room_problems(recipe: Recipe, asked: Mapping[str, Asked]) -> list[Problem]:
     """Answers so long that a model cannot read a prompt beside them."""
     settings, fits = recipe.evaluation.generation, {}
-    for who, (tokenizer, positions) in asked.items():
-        length = longest_text(positions, settings)
-        fits[who] = most_new_tokens(tokenizer, length, settings)
+    for who, model in asked.items():
+        length = longest_text(model.positions, settings)
+        fits[who] = most_new_tokens(model.tokenizer, length, settings)
     who, most = min(fits.items(), key=lambda one: one[1])
     if settings.max_new_tokens <= most:
         return []
-    length = longest_text(asked[who][1], settings)
+    length = longest_text(asked[who].positions, settings)
     message = f"is {settings.max_new_tokens}, and {who} reads {length} tokens with the prompt"
     if most < 1:
         message += ", of which its chat template leaves none; give a larger max_length, or say"

@@ -12,6 +12,7 @@ from ..errors import DataError, LimbeckError, Problem
 from ..generation.batches import Policy
 from ..generation.ends import ends_notes, ends_of
 from ..generation.options import PolicyOptions
+from ..generation.reader import forgetting_problem
 from ..generation.rules import Speculative, rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
 from ..tokenization.prompting.answers import check_conversations, unshown_fields
@@ -245,7 +246,8 @@ def stage_policy(
             ),
         ]
     problems = [(field, message) for met, field, message in needed if not met]
-    return policy, problems + _top_problems(policy, models, place)
+    problems += _top_problems(policy, models, place)
+    return policy, problems + _forgetting_problems(policy, models, place)
 
 
 def _top_problems(policy: Policy | None, models: Models, place: str) -> list[Problem]:
@@ -255,3 +257,17 @@ def _top_problems(policy: Policy | None, models: Models, place: str) -> list[Pro
         return []
     message = f"is {rule.top_k} of {count} tokens, so that the student generates alone; give fewer,"
     return [(f"{place}.policy.top_k", f"{message} or use kind: student")]
+
+
+def _forgetting_problems(policy: Policy | None, models: Models, place: str) -> list[Problem]:
+    """Models that are to generate, and whose layers do not all keep all keys and values."""
+    if policy is None or policy.rule is None:
+        return []
+    sides = {"the teacher": models.teacher if policy.rule.needs_teacher else None}
+    if policy.options.engine != "vllm":
+        sides["the student"] = models.student
+    return [
+        (f"{place}.policy", f"generates, and {who} {problem}; use `corpus`, or another model")
+        for who, side in sides.items()
+        if side and (problem := forgetting_problem(side.config))
+    ]

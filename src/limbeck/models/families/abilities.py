@@ -3,12 +3,11 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from transformers import AutoConfig, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import AutoConfig
 
 from ..architecture import Architecture
 from . import ARCHITECTURES
-from .attending import layers_with_attention
+from .attending import forgetting_layers, layers_with_attention
 from .lookup import architecture_of
 from .quirks import quirks
 
@@ -70,11 +69,7 @@ def _generation(row: Architecture, config: Any) -> str:
     """Whether every layer keeps all keys and values, which readers of text drop and reorder."""
     if not row.head:
         return "no"
-    try:
-        kept = {type(layer) for layer in DynamicCache(config=config).layers}
-    except Exception:  # of many types, for types whose caches are of their own
-        kept = set()
-    return "yes" if kept == {DynamicLayer} else "needs full attention"
+    return "needs full attention" if forgetting_layers(config) else "yes"
 
 
 def _said(works: bool) -> str:

@@ -1,8 +1,10 @@
-"""Which layers of a model have queries, keys and values, where layers differ."""
+"""Which layers of a model have queries, keys and values, and keep them, where layers differ."""
 
 from typing import Any
 
 from torch import nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from ..architecture import Architecture
 from ..auto_classes import empty_model, whole_class
@@ -37,3 +39,12 @@ def layers_with_attention(config: Any, row: Architecture) -> list[int]:
     with quiet_transformers():
         model = empty_model(whole_class(row), config)
     return everything if row.shared_layers else attending_layers(model.base_model, row)
+
+
+def forgetting_layers(config: Any) -> list[str]:
+    """The kinds of caches of those layers that do not keep the keys and values of all tokens."""
+    try:
+        kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+    except Exception:  # of many types, for types whose caches are of their own
+        return ["a cache of its own"]
+    return sorted(kind.__name__ for kind in kinds - {DynamicLayer})
