@@ -58,6 +58,8 @@ def test_one_that_cannot_fit_is_folded_and_loses_nothing(monkeypatch):
         (["22.6M", "1.2 GB", "~3"], True),
         (["0: 1+3", "last"], False),
         (["nats per token", ""], False),
+        (["2x384-30K", "6x144"], False),
+        (["1e-05", "1,234 (5.0%)", "16 × 64", ".5", "3 min 2 s"], True),
         (["", ""], False),
     ],
 )

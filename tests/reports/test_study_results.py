@@ -105,6 +105,39 @@ def test_names_of_any_script_are_drawn(plain, recwarn):
     assert [str(one.message) for one in recwarn if "Glyph" in str(one.message)] == []
 
 
+def test_an_arm_that_is_called_teacher_is_not_the_teacher(plain):
+    assert {row[0] for row in tables(StudyResult.from_json(plain))[0][1]} >= {"teacher", "best"}
+    plain["rows"][1]["arm"] = "teacher"
+    plain["teacher"]["cost"] = {"parameters": 20_000_000, "cpu_ms_per_sentence": 9.0}
+    found = StudyResult.from_json(plain)
+    shown = dict(tables(found))
+    (scores,) = (table for heading, table in shown.items() if "standard deviation" in heading)
+    named = ["the teacher", "teacher", "none (control)"]
+    assert [row[0] for row in scores[1:]] == named
+    assert [row[0] for row in shown["small, toy: every metric, mean over seeds"][1:]] == [
+        *named[:2],
+        "none",
+    ]
+    assert shown["Size and speed"][1][:2] == ["the teacher", "20.0M"]
+    assert as_html(found).count(">the teacher</text>") == 2
+
+
+def test_long_names_leave_room_for_the_lines_of_a_drawing(plain):
+    plain["rows"][1]["arm"] = name = "hidden-states-of-every-layer-" * 4 + "cosine"
+    page = as_html(StudyResult.from_json(plain))
+    drawings = page[page.index("<svg") :].partition("<h2")[0]
+    assert name in page and name not in drawings
+    assert drawings.count(">hidden-state…-layer-cosine</text>") == 3
+    assert "points, with the 95 % interval" in drawings
+
+
+def test_names_of_tasks_are_text_in_headings(plain):
+    for row in (*plain["rows"], plain["teacher"]):
+        row["quality"] = {"t<b>oy": row["quality"]["toy"]}
+    found = StudyResult.from_json(plain)
+    assert "<b>" not in as_markdown(found) and "## small, t&lt;b&gt;oy: every" in as_markdown(found)
+
+
 def test_what_has_not_ended_is_named(plain, tmp_path):
     plain["pending"] = ["arms/small/best/1", *(f"arms/large/best/{seed}" for seed in range(2))]
     found = StudyResult.from_json(plain)

@@ -82,7 +82,7 @@ def comparison_table(comparison: StudyResult, student: str) -> Table:
     head += ["mean", "kept", f"against {control}", interval, "p"]
     table = [head]
     if comparison.teacher:
-        table.append(["teacher", *_scores(comparison.teacher, tasks), "", "", "", ""])
+        table.append([comparison.teacher_row, *_scores(comparison.teacher, tasks), "", "", "", ""])
     for row in rows:
         against = ["", "", ""]
         if gap := row.against_control:
@@ -99,7 +99,7 @@ def metrics_table(comparison: StudyResult, student: str, task: str) -> Table:
     names = list(rows[0].quality[task].means)
     named: list[tuple[str, TeacherResult | ArmResult]] = [(row.arm, row) for row in rows]
     if comparison.teacher and task in comparison.teacher.quality:
-        named.insert(0, ("teacher", comparison.teacher))
+        named.insert(0, (comparison.teacher_row, comparison.teacher))
     table = [["arm", *(f"{words(n)}{'' if n in PLAIN_METRICS else ' × 100'}" for n in names)]]
     for name, row in named:
         means = row.quality[task].means
@@ -183,7 +183,7 @@ def as_markdown(comparison: StudyResult) -> str:
     lines = [f"# {html.escape(comparison.name, quote=False)}", ""]
     lines += [comparison_headline(comparison), ""]
     for heading, table in tables(comparison):
-        lines += [f"## {heading}", "", *markdown_table(table)]
+        lines += [f"## {html.escape(heading, quote=False)}", "", *markdown_table(table)]
     lines += [f"- {html.escape(note, quote=False)}" for note in _notes(comparison)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -223,17 +223,17 @@ def _cost_plots(comparison: StudyResult) -> list[tuple[str, str]]:
         points: dict[str, list[tuple[float, float]]] = {row.arm: [] for row in comparison.rows}
         named: list[tuple[str, TeacherResult | ArmResult]] = [(r.arm, r) for r in comparison.rows]
         if comparison.teacher:
-            named.append(("teacher", comparison.teacher))
+            named.append((comparison.teacher_row, comparison.teacher))
         for name, row in named:
             if row.mean is not None and row.cost.get(key):
                 points.setdefault(name, []).append((scale * row.cost[key], 100 * row.mean))
         if any(points.values()):
-            drawings.append((title, quality_against(points, label)))
+            drawings.append((title, quality_against(points, label, comparison.teacher_row)))
     return drawings
 
 
 def _sizes(comparison: StudyResult) -> Table:
-    named = {"teacher": comparison.teacher.cost} if comparison.teacher else {}
+    named = {comparison.teacher_row: comparison.teacher.cost} if comparison.teacher else {}
     for student, first in comparison.students.items():
         named[student] = first
         for row in comparison.rows:

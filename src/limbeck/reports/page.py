@@ -1,7 +1,7 @@
 """How a report looks: its plots as SVG and its page; the same numbers give the same bytes.
 
 Text and axes take the colour of the page, so that a plot is legible on a light
-and on a dark background. A drawing holds no text of users; titles stand outside it.
+and on a dark background. Titles stand outside the drawings.
 """
 
 import html
@@ -174,12 +174,12 @@ _STYLE = """
 --line:#36383a}}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 main{max-width:62rem;margin:0 auto;padding:2rem 1rem 4rem}h1{margin:0 0 .3rem;font-size:1.7rem;
-overflow-wrap:anywhere}h2{margin:2.2rem 0 .4rem;font-size:1.05rem}
-.lead{font-size:1.15rem;max-width:44rem;margin:0}.scroll{overflow-x:auto}
+overflow-wrap:anywhere}h2{margin:2.2rem 0 .4rem;font-size:1.05rem;overflow-wrap:anywhere}
+.lead{font-size:1.15rem;max-width:44rem;margin:0;overflow-wrap:anywhere}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.32rem .6rem;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
 .number{text-align:right}th{font-weight:600;color:var(--soft)}
-th:first-child,td:first-child{padding-left:0}
+th:first-child,td:first-child{padding-left:0;white-space:normal;overflow-wrap:anywhere;min-width:7rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,23rem),1fr));gap:1rem;
 margin-top:2rem}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem}

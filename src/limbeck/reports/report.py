@@ -133,7 +133,7 @@ def as_markdown(result: RunResult, records: Records = ()) -> str:
     """The report without its plots."""
     lines = [f"# {html.escape(result.name, quote=False)}", "", headline(result), ""]
     for heading, table in tables(result, records):
-        lines += [f"## {heading}", "", *markdown_table(table)]
+        lines += [f"## {html.escape(heading, quote=False)}", "", *markdown_table(table)]
     lines += [f"- {html.escape(note, quote=False)}" for note in _notes(result)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -179,6 +179,12 @@ class StudyResult:
             }
         )
 
+    @property
+    def teacher_row(self) -> str:
+        """How tables and drawings call the teacher: as no arm and no student is called."""
+        names = {*self.students, *(row.arm for row in self.rows)}
+        return "the teacher" if "teacher" in names else "teacher"
+
     def arms_of(self, student: str) -> list[ArmResult]:
         """The arms of one student, best first."""
         mine = [row for row in self.rows if row.student == student]

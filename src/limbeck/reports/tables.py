@@ -7,8 +7,9 @@ from rich.cells import cell_len
 Table = list[list[str]]  # the first row names the columns
 _GAP = 2  # characters between columns
 _LONGEST_WORD = 32  # longer ones, such as paths, may be broken
-# How a cell of numbers begins; a unit, an interval or a deviation may follow.
-_NUMBER = re.compile(r"^[<>~±+\-−]?\s?(\d|\.\d)")
+# How a cell of numbers begins; a unit, an interval or a deviation may follow. Names such as 6x256
+# and 8-layers begin with a digit too.
+_NUMBER = re.compile(r"^[<>~±+\-−]?\s?\.?\d[\d.,]*(e[+\-]?\d+)?[^\W\d_]*(?![\w-])")
 
 
 def number_columns(table: Table) -> list[bool]:

@@ -1,5 +1,6 @@
 """What a pilot says: a table of its trainings, what the whole one would reach, and a verdict."""
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -200,7 +201,8 @@ def pilot_tables(result: PilotResult) -> list[tuple[str, Table]]:
 
 def pilot_markdown(result: PilotResult) -> str:
     """The same as a page."""
-    lines = [f"# Pilot of {result.name}", "", f"Worth the whole training: **{result.verdict}**", ""]
+    name = html.escape(result.name, quote=False)
+    lines = [f"# Pilot of {name}", "", f"Worth the whole training: **{result.verdict}**", ""]
     lines += [f"- {reason}" for reason in result.reasons]
     for heading, table in pilot_tables(result):
         lines += ["", f"## {heading}", "", *markdown_table(table)[:-1]]
