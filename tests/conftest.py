@@ -437,7 +437,8 @@ def resumed_and_cached(raw: dict, folder: Path, monkeypatch, *, rounding: float 
     """A run in ``whole``; stopped and resumed, and from cached signals, it is the same.
 
     A cache has one signal for a text that occurs in several batches. Where the last bits of a
-    product depend on the rest of the batch, weights differ by ``rounding`` at most.
+    product depend on the rest of the batch, weights differ by ``rounding`` at most; held-out losses
+    differ in their last bits on processors where those of any product do.
     """
     run = distill(raw, folder / "whole")
     stopped_and_resumed(raw, folder / "stopped", monkeypatch, 2)
@@ -446,7 +447,7 @@ def resumed_and_cached(raw: dict, folder: Path, monkeypatch, *, rounding: float 
     named = raw["teacher"] if isinstance(raw["teacher"], dict) else {"model": raw["teacher"]}
     teacher = {**named, "cache": str(folder / "signals")}
     train(raw | {"teacher": teacher}, folder / "cached")
-    same_run(folder / "whole", folder / "cached", rounding=rounding)
+    same_run(folder / "whole", folder / "cached", rounding=rounding, of_losses=1e-5)
     return run
 
 
@@ -458,14 +459,15 @@ def losses(folder: Path) -> list:
     ]
 
 
-def same_run(one: Path, other: Path, *, rounding: float = 0.0) -> None:
+def same_run(one: Path, other: Path, *, rounding: float = 0.0, of_losses: float = 0.0) -> None:
+    of_losses = max(of_losses, rounding)
     ours, theirs = (load_file(f / "student" / "model.safetensors") for f in (one, other))
     assert ours.keys() == theirs.keys()
     assert all((ours[name] - theirs[name]).abs().max() <= rounding for name in ours)
     for mine, yours in zip(losses(one), losses(other), strict=True):
         assert mine[:3] == yours[:3]
         for a, b in zip(mine[3:], yours[3:], strict=True):
-            assert a == (pytest.approx(b, rel=rounding, abs=rounding) if b else b)
+            assert a == (pytest.approx(b, rel=of_losses, abs=rounding) if b else b)
 
 
 def alike(folder: Path, other: Path) -> None:

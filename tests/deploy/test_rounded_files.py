@@ -100,7 +100,7 @@ def test_and_of_the_int4_file(family, tied, made, tmp_path, monkeypatch):
 def test_fixed_ranges_give_a_text_the_same_answer_in_any_batch(made, tmp_path):
     source, file = made("bert", True)
     feeds = [text_of(source, rows=4)]
-    graph = static_int8_graph(file, feeds, reduced=False)
+    graph = static_int8_graph(file, feeds, reduced=int8_range().reduced)
     write_graph(graph, tmp_path / "q.onnx")
     run = open_file(tmp_path / "q.onnx", 1)
     feed = text_of(source, rows=4)
