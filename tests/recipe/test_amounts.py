@@ -82,6 +82,20 @@ def test_two_lines_that_differ_are_enough(of_lines, lines, length, packed):
     assert rows.isdisjoint(tuple(row.tolist()) for row in learned.table["input_ids"])
 
 
+@pytest.mark.parametrize(("wanted", "sizes"), [(40, [32, 8]), (5, [5]), (1000, [32, 32, 11])])
+def test_as_many_sequences_as_are_wanted_are_measured_once(of_lines, wanted, sizes):
+    held_out = {"fraction": 0.3, "sequences": wanted}
+    setup = prepare(of_lines(make_text(240), packing=False, max_length=64, held_out=held_out))
+    found = [batch.student for batch in stage_held_out(setup, 0)]
+    assert [len(tokens.mask) for tokens in found] == sizes
+    rows = [
+        tuple(row[real].tolist())
+        for tokens in found
+        for row, real in zip(tokens.labels, tokens.mask, strict=True)
+    ]
+    assert len(set(rows)) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -20,7 +20,7 @@ from ..tokenization.stored_table import HeldOut, Sequences
 from ..tokenization.two_tokenizations import tokenize_twice
 from ..training.stage import Stage
 from .prompt_batches import prompt_batches
-from .task_batches import task_batches
+from .task_batches import TaskBatches, task_batches
 
 # From so much text at most main directions are taken, read at one time.
 _CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS = 64, 32_768
@@ -106,21 +106,20 @@ def _held_out_size(setup: Setup) -> int:
 
 
 def _held_out_rows(setup: Setup, stage: Stage) -> list[Batch]:
-    """The held-out rows of a task, each of them once."""
+    """The held-out rows of a task."""
     # A pair is in one batch.
     size = -(-_held_out_size(setup) // stage.rows_together) * stage.rows_together
-    batches = task_batches(setup, held_out=True, size=size, stage=stage)
+    return _some(setup, task_batches(setup, held_out=True, size=size, stage=stage))
+
+
+def _some(
+    setup: Setup, batches: Batches | MixedBatches | AlignedBatches | PromptBatches | TaskBatches
+) -> list[Batch]:
+    """As many sequences as are to be measured, or all there are, each of them once."""
     count = min(setup.recipe.data.held_out.sequences, len(batches.table))
     full, rest = divmod(count, batches.size)
     found = [batches.batch(number) for number in range(full)]
     return [*found, batches.batch(full, slice(rest))] if rest else found
-
-
-def _some(
-    setup: Setup, batches: Batches | MixedBatches | AlignedBatches | PromptBatches
-) -> list[Batch]:
-    available = min(setup.recipe.data.held_out.sequences, len(batches.table))
-    return [batches.batch(number) for number in range(max(1, available // batches.size))]
 
 
 def calibration_tokens(setup: Setup) -> Tokens:
@@ -159,7 +158,7 @@ def _mixed_batches(
     setup: Setup, number: int, *, held_out: bool, size: int, seed: int
 ) -> MixedBatches:
     stage, models, masking = setup.stages[number], setup.models, setup.maskings[number]
-    if models.teacher is None or models.teacher is None or stage.mixed is None:
+    if models.teacher is None or stage.mixed is None:
         raise RecipeError("a mixed stage needs a teacher; name one")
     sources = tokenized_twice(setup, held_out=held_out)
     steps = [stage.steps] if held_out else range(stage.steps)  # measured as at the end
