@@ -422,6 +422,17 @@ def test_answers_that_are_none(decoder, prompts, tmp_path, answer, error, messag
     assert not list(tmp_path.glob("out*.jsonl"))
 
 
+def test_half_a_character_is_written_as_one_that_is_unknown(decoder, prompts, tmp_path):
+    server, real = TextServer(decoder), TextServer.answer
+    answer = {"choices": [{"text": "a \ud83d\ude42 and \ud83d"}]}
+    server.answer = lambda path, body: (
+        (200, answer) if path == "/v1/completions" else real(server, path, body)
+    )
+    with settings_of(server) as settings:
+        generate_server_answers(settings, tmp_path / "out", prompts=prompts, rows=1)
+    assert lines_of(tmp_path / "out")[0]["references"] == ["a \N{SLIGHTLY SMILING FACE} and \ufffd"]
+
+
 def test_the_command(decoder, prompts, tmp_path):
     command = ["generate", "-o", str(tmp_path / "out"), "--prompts", prompts, "--max-samples", "3"]
     with serving(TextServer(decoder, name="m")) as url:

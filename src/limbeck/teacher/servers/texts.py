@@ -84,7 +84,8 @@ def _choice(
 
 def _text(client: ServerClient, said: object) -> str:
     if isinstance(said, str):
-        return said
+        # A text that stopped within a character may end with half of it, which no file can hold.
+        return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     raise ServerError(f"{client.settings.url} answers without a text: {said!r:.60}")
 
 
