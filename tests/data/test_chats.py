@@ -64,7 +64,23 @@ def test_conversations_are_read_in_every_form(written, row):
     [found] = read_prompts(written(row))
     assert said(found.conversation.messages) == said(TURNS)
     assert (found.text, found.references) == ("Who?\nNobody.\nWhy?", ("It rained.",))
-    assert found.conversation.answers == [1, 3] and found.conversation.left_out == 0
+    assert found.conversation.answers == (1, 3) and found.conversation.left_out == 0
+
+
+@pytest.mark.parametrize("not_learned", [{"weight": 0}, {"train": False}, {"loss": 0}])
+def test_answers_that_are_not_to_be_learned_are_given(written, not_learned):
+    """As OpenAI's rows say it, and those of other trainers."""
+    empty = {**SAID, "content": "", **not_learned}
+    rows = [
+        {"messages": [ASKED, {**SAID, **not_learned}, MORE, {**LAST, "weight": 1}]},
+        {"system": "Rain.", "messages": [ASKED, empty, MORE, LAST, MORE, {**SAID, **not_learned}]},
+        {"messages": [SAID, {**ASKED, **not_learned}, SAID, MORE, {**LAST, **not_learned}]},
+    ]
+    first, second, third = (one.conversation for one in read_prompts(written(*rows)))
+    assert said(first.messages) == said(TURNS)
+    assert (first.answers, second.answers, third.answers) == ((3,), (4,), (1,))
+    assert second.messages[-1]["content"] == "It rained." and second.left_out == 2
+    assert said(third.messages) == said([ASKED, SAID]) and third.left_out == 3
 
 
 def test_prompts_and_completions_of_messages_learn_the_completion(written):
@@ -72,7 +88,7 @@ def test_prompts_and_completions_of_messages_learn_the_completion(written):
     mixed = {"prompt": TURNS[:3], "response": "It rained."}
     several = {"prompt": TURNS[:3], "references": ["It rained.", "It snowed."]}
     first, second, third = read_prompts(written(row, mixed, several))
-    assert first.conversation.answers == second.conversation.answers == [3]
+    assert first.conversation.answers == second.conversation.answers == (3,)
     assert said(first.conversation.messages) == said(second.conversation.messages) == said(TURNS)
     assert third.references == ("It rained.", "It snowed.")
 
@@ -106,8 +122,8 @@ def test_what_the_system_says_and_tools_belong_to_the_conversation(written):
     *with_system, tools = read_prompts(written(*rows))
     for found in with_system:
         assert found.conversation.messages[0] == {"role": "system", "content": "Be brief."}
-    assert with_system[0].conversation.answers == [2, 4]
-    assert with_system[1].conversation.answers == with_system[2].conversation.answers == [2]
+    assert with_system[0].conversation.answers == (2, 4)
+    assert with_system[1].conversation.answers == with_system[2].conversation.answers == (2,)
     assert tools.conversation.tools == ({"name": "add"},)
 
 
@@ -158,7 +174,7 @@ def test_answers_before_the_first_question_are_counted(written):
     assert [one.left_out for one in found] == [2, 1, 1, 1]
     assert said(found[0].messages) == said(found[2].messages) == said(TURNS)
     assert said(found[1].messages) == said(found[3].messages) == said([system, *TURNS])
-    assert [one.answers for one in found] == [[1, 3], [2, 4], [3], [4]]
+    assert [one.answers for one in found] == [(1, 3), (2, 4), (3,), (4,)]
 
 
 def test_roles_and_keys_as_others_name_them(written):
@@ -300,9 +316,9 @@ def test_prompts_without_answers_are_read_where_answers_are_generated(written):
         ),
         ({"messages": [ASKED, {**SAID, "content": " "}]}, "an answer is ' '"),
         ({"messages": [ASKED, {**SAID, "content": ""}, MORE, LAST]}, "an answer is ''"),
-        ({"messages": [ASKED, {**SAID, "weight": 0}, MORE, LAST]}, "message 2 .* has the weight 0"),
-        ({"messages": [ASKED, {**SAID, "train": False}, MORE, LAST]}, r"2 .* learned \(`train`\)"),
-        ({"messages": [ASKED, {**SAID, "loss": 0}, MORE, LAST]}, "message 2 .* has the loss 0"),
+        ({"messages": [ASKED, {**SAID, "weight": 0.5}, MORE, LAST]}, "message 2 .* the weight 0.5"),
+        ({"messages": [ASKED, {**SAID, "train": "no"}]}, "message 2 .* has the train 'no'; give 1"),
+        ({"messages": [ASKED, {**SAID, "loss": False}]}, "no answer is to be learned"),
         ({"prompt": "a", "completion": "b", "label": False}, "has a `label` beside `completion`"),
         ({"prompt": "a", "input": "c", "response": "b"}, "has `input`, which is not read of pro"),
         ({"messages": TURNS, "document": "c"}, "has `document`, which is not read of conversat"),
@@ -360,7 +376,7 @@ def test_earlier_turns_of_an_instruction_are_turns(written):
         written({**row, "history": [["Who?", "Nobody."]]}, {**row, "history": []})
     )
     assert said(earlier.conversation.messages) == said(TURNS)
-    assert earlier.conversation.answers == [1, 3]
+    assert earlier.conversation.answers == (1, 3)
     assert alone.conversation is None and alone.text == "Why?"
 
 

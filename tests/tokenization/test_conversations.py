@@ -11,8 +11,9 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from limbeck.activations import Needs
-from limbeck.data.chats import conversation_of, messages_of
+from limbeck.data.chats import conversation_of
 from limbeck.data.corpus import SeededOrder
+from limbeck.data.messages import messages_of
 from limbeck.data.prompts import Prompt
 from limbeck.errors import DataError
 from limbeck.models.capture import capture
@@ -183,6 +184,21 @@ def test_answers_that_are_given_are_not_learned(tokenizer, template):
     found = table_of(tokenizer, chat(*TALK, learned_from=2))
     assert texts(tokenizer, batches_of(found).batch(0).student) == ["and the\n\nhouse<|im_end|>"]
     assert found.chats.answers == 1 and not found.chats.last_only
+
+
+@pytest.mark.parametrize("template", [TURNS, MARKED, MARKED_IN_PARTS, ENDED_TWICE])
+@pytest.mark.parametrize("not_learned", [0, 1])
+def test_an_answer_between_others_may_be_given(tokenizer, template, not_learned):
+    tokenizer.chat_template = template
+    turns = [*TALK, ("user", "a garden"), ("assistant", "old")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    messages[1 + 2 * not_learned]["weight"] = 0
+    found = conversation_of(messages_of(messages, "messages", "row 1"), "row 1")
+    table = table_of(tokenizer, Prompt(found.asked, (found.answer,), found))
+    answers = ["a river<|im_end|>", "and the\n\nhouse<|im_end|>", "old<|im_end|>"]
+    del answers[not_learned]
+    assert texts(tokenizer, batches_of(table).batch(0).student) == answers
+    assert table.chats.answers == 2 and not table.chats.last_only
 
 
 def test_earlier_answers_that_the_template_rewrites_are_not_learned(tokenizer):

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from .chats import Conversation, Message, conversation_of, messages_of
+from .chats import Conversation, conversation_of
+from .messages import Message, messages_of
 from .prompt_sources import FIELDS
 
 _NOTHING = "-"  # stands for an answer that is still to be generated

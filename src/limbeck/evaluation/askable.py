@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import EvaluationError
 from ..tokenization.chat import before_words
-from ..tokenization.prompting.answers import check_conversations
+from ..tokenization.prompting.template_checks import check_conversations
 from .settings import GenerationSettings
 from .tasks import Task
 

@@ -15,7 +15,7 @@ from ..generation.options import PolicyOptions
 from ..generation.reader import forgetting_problem
 from ..generation.rules import Speculative, rule_of
 from ..tokenization.chat import after_answer, before_words, tokenize_said, turn_end
-from ..tokenization.prompting.answers import check_conversations, unshown_fields
+from ..tokenization.prompting.template_checks import check_conversations, unshown_fields
 from .parse import ParsedStage
 from .parse_policy import PolicyPart
 from .schema import DataPart, Recipe

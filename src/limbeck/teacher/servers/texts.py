@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ...data.chats import with_text_arguments
+from ...data.messages import with_text_arguments
 from ...errors import ServerError
 from .client import ServerClient
 

@@ -11,8 +11,7 @@ Source: {% generation %} and masks of assistant tokens, the chat templates of tr
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -20,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
-from ...data.chats import Conversation, Message, with_text_arguments
+from ...data.chats import Conversation
+from ...data.messages import Message, with_text_arguments
 from ...errors import DataError
 from ..chat import (
     after_answer,
@@ -33,7 +33,6 @@ from ..plain_text import disguised
 
 Span = tuple[int, int]
 Said = TypeVar("Said")
-_MARK = "limbeck0x"
 
 
 class RenderedConversation(NamedTuple):
@@ -167,7 +166,7 @@ class ChatTemplate:
 
     def _marked(self, said: Conversation, whole: str, marks: list[Span]) -> RenderedConversation:
         """Answers as the template marks them."""
-        first, last = said.answers[0], said.answers[-1]
+        last = said.answers[-1]
         answer = said.messages[last]["content"]
         # Its last word alone: a template may write thinking and answer otherwise.
         if "".join(answer.split()[-1:]) not in whole[marks[-1][0] : marks[-1][1]]:
@@ -176,12 +175,23 @@ class ChatTemplate:
                 f" ({answer!r:.60}) as generated; correct its {{% generation %}}"
             )
         spans = [(start, self._end(whole, start, stop)) for start, stop in marks]
-        if said.learned_from:
-            given = rendered(self.tokenizer, said.messages[:first], generate=True, tools=said.tools)
-            if not whole.startswith(given):
+        if given := [n for n in _said_by_assistant(said) if n not in said.answers]:
+            begins = self._beginnings(said, whole)
+            if begins is None:
                 return RenderedConversation(whole[: spans[-1][1]], [], spans[-1][0], True, 0)
-            spans = [span for span in spans if span[0] >= len(given)]
+            spans = [span for span in spans if _answer_at(span, begins) not in given]
         return RenderedConversation(whole[: spans[-1][1]], spans[:-1], spans[-1][0], False, 0)
+
+    def _beginnings(self, said: Conversation, whole: str) -> dict[int, int] | None:
+        """Where each answer begins; None where the template writes earlier messages otherwise."""
+        found = {}
+        for number in _said_by_assistant(said):
+            asked = said.messages[:number]
+            shown = rendered(self.tokenizer, asked, generate=True, tools=said.tools)
+            if not whole.startswith(shown):
+                return None
+            found[number] = len(shown)
+        return found
 
     def _readable(self, said: Conversation) -> tuple[Conversation, int]:
         """The conversation as the template can read it, and what of tools has become text."""
@@ -198,14 +208,14 @@ class ChatTemplate:
             system = {"role": "system", "content": _lines(own, tools)}
             messages[: int(begins)] = [system]
             count, tools = count + len(tools), ()
-        shifted = said.learned_from + len(messages) - len(said.messages)
+        shifted = tuple(n + len(messages) - len(said.messages) for n in said.answers)
 
         def disguise(text: str) -> str:
             return disguised(self.tokenizer, text)
 
         plain = tuple({**_each_text(m, disguise), "role": m["role"]} for m in messages)
         tools = tuple(_each_text(tool, disguise) for tool in tools)
-        return replace(said, messages=plain, tools=tools, learned_from=shifted), count
+        return replace(said, messages=plain, tools=tools, answers=shifted), count
 
     def _check_shown(self, said: Conversation) -> None:
         """See that the template drops no message; tried once for messages of the same roles."""
@@ -233,52 +243,14 @@ class ChatTemplate:
         return repr(self.tokenizer.name_or_path)
 
 
-def check_conversations(
-    tokenizer: PreTrainedTokenizerFast, conversations: Iterable[Conversation]
-) -> None:
-    """See that the chat template takes conversations: one for each sequence of roles.
-
-    Raises:
-        DataError: There is no template, or it does not.
-    """
-    shapes: dict[object, Conversation] = {}
-    for one in conversations:
-        said = ((message["role"], *sorted(message)) for message in one.messages)
-        shapes.setdefault((bool(one.tools), *said), one)
-    if shapes:
-        template = ChatTemplate.of(tokenizer)
-        for one in shapes.values():
-            template.render(one)
+def _said_by_assistant(said: Conversation) -> list[int]:
+    """The numbers of all messages of the assistant, learned or not."""
+    return [n for n, message in enumerate(said.messages) if message["role"] == "assistant"]
 
 
-def unshown_fields(
-    tokenizer: PreTrainedTokenizerFast, conversations: Iterable[Conversation]
-) -> Counter[str]:
-    """Texts of messages beside their content that the chat template does not write, counted.
-
-    Args:
-        tokenizer: With a template that takes the conversations.
-        conversations: In which a message may have more than a role, a content and calls of tools,
-            as `reasoning_content`.
-    """
-    shown: dict[str, bool] = {}
-    found: Counter[str] = Counter()
-    for one in conversations:
-        given = {
-            name
-            for message in one.messages
-            for name, value in message.items()
-            if name not in ("role", "content", "tool_calls")
-            and isinstance(value, str)
-            and value.strip()
-        }
-        for name in given:
-            if name not in shown:
-                tried = [{**m, name: _MARK} if name in m else m for m in one.messages]
-                text = rendered(tokenizer, tried, generate=False, tools=one.tools)
-                shown[name] = _MARK in text
-            found[name] += not shown[name]
-    return +found
+def _answer_at(span: Span, begins: dict[int, int]) -> int:
+    """The number of the answer to which a marked part belongs."""
+    return max((n for n, start in begins.items() if start <= span[0]), default=-1)
 
 
 def _alike(one: str, other: str) -> int:

@@ -49,7 +49,8 @@ class ChatCounts:
         answers: Answers that are learned; those that a truncated prompt has lost are not counted.
         last_only: Conversations of which only the last answer is learned, because the chat
             template writes earlier ones otherwise.
-        left_out: Messages before the first question and after the last answer, which are left out.
+        left_out: Messages before the first question and after the last learned answer, which are
+            left out.
         as_text: Tool calls and tools that are written as text, as the template knows none.
     """
 

@@ -91,11 +91,12 @@ def _first(conversation: Conversation) -> int:
 
 def _without(conversation: Conversation, start: int, stop: int) -> Conversation:
     """The conversation without its messages from one number up to another."""
-    messages, learned = conversation.messages, conversation.learned_from
+    messages, fewer = conversation.messages, stop - start
+    left = (n for n in conversation.answers if not start <= n < stop)
     return replace(
         conversation,
         messages=(*messages[:start], *messages[stop:]),
-        learned_from=learned if learned < start else max(start, learned - stop + start),
+        answers=tuple(n if n < start else n - fewer for n in left),
     )
 
 
