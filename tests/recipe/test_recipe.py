@@ -234,6 +234,18 @@ def test_files_that_are_no_recipes(tmp_path):
         read_recipe(file)
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    """The last of two arms, or of two learning rates, was read alone."""
+    file = tmp_path / "recipe.yaml"
+    file.write_text("arms:\n  kl: {a: 1}\n  kl: {a: 2}\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"'kl' stands twice .* first in line 2[^$]*line 3"):
+        read_recipe(file)
+    # What `<<` brings is replaced by a mapping's own keys, as YAML has it.
+    text = "a: &a {<<: &b {k: 1, j: 2}, k: 3}\nc: {<<: *a, k: 4}\n"
+    file.write_text(text, encoding="utf-8")
+    assert read_recipe(file) == yaml.safe_load(text) and read_recipe(file)["c"]["k"] == 4
+
+
 def test_another_vocabulary_cannot_be_compared_token_by_token(raw_recipe, tmp_path):
     make_tokenizer(vocabulary=120).save_pretrained(tmp_path)
     make_model().config.save_pretrained(tmp_path)

@@ -146,6 +146,17 @@ def test_names_that_would_leave_the_folder(raw):
     assert "may hold only letters" in problems_of(raw)
 
 
+def test_names_that_cannot_be_those_of_files(raw):
+    arm, preset = "д" * 51, {"stages.0.preset": "logits"}
+    assert f"arms.{arm}: has 102 bytes" in problems_of(
+        {**raw, "arms": {**raw["arms"], arm: preset}}
+    )
+    # YAML reads `no` and `0.5` as what they are.
+    text = problems_of({**raw, "arms": {**raw["arms"], False: preset}, "students": {0.5: {}}})
+    assert ": the name is read as False, no text; write it in quotes" in text
+    assert "students.0.5: the name is read as 0.5" in text
+
+
 def test_files(raw, tmp_path):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw["recipe"]), encoding="utf-8")
     file = tmp_path / "study.yaml"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import Problem, nearest
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_KEY = "[key]"  # how pydantic ends the path of a key
 _SHOULD = "Input should be "
 # Steps of a path that pydantic adds where a field takes several types.
 _TYPES = {"str", "int", "float", "bool", "none", "list", "dict", "tuple", "any"}
@@ -61,6 +62,8 @@ def _said(item: Mapping[str, Any], model: type[BaseModel], path: tuple[str, ...]
         return _Said(f"unknown key{nearest(path[-1], _known_keys(model, path[:-1]))}", "")
     if item["type"] == "missing":
         return _Said("is missing", "")
+    if item["loc"][-1] == _KEY:
+        return _Said(f"the name is read as {item['input']!r}, no text; write it in quotes", "")
     given = f" (given: {item['input']!r})"
     if item["type"] in ("too_short", "too_long"):
         limit = item["ctx"].get("min_length", item["ctx"].get("max_length"))

@@ -12,6 +12,21 @@ from .part import as_model
 from .schema import Recipe
 
 
+class _Loader(yaml.SafeLoader):
+    """A loader that refuses a key that stands twice, of which others keep the last alone."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping, whose keys are compared before those that `<<` brings stand among them."""
+        node = super().compose_mapping_node(anchor)
+        known: dict[object, yaml.Node] = {}
+        for key, _ in node.value:
+            if (before := known.setdefault((key.tag, str(key.value)), key)) is not key:
+                first = before.start_mark.line + 1
+                message = f"{key.value!r} stands twice in one mapping, first in line {first}"
+                raise yaml.MarkedYAMLError(problem=message, problem_mark=key.start_mark)
+        return node
+
+
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The YAML of a recipe with ``key.path=value`` overrides, not yet checked.
 
@@ -23,7 +38,7 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
         RecipeError: The file is missing or no YAML, or an override has no place.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -21,6 +21,7 @@ from ..system.numbers import Number, Whole
 from .grid import lacks_objective, points, search_problems
 
 _NAME = re.compile(r"[\w+.-]+")
+_LONGEST_NAME = 100  # bytes; two of them name a file
 Overrides = dict[str, Any]
 
 
@@ -152,6 +153,11 @@ def study_problems(study: Study) -> list[Problem]:
             (f"{kind}.{name}", "may hold only letters, digits and + . - _: it names a folder")
             for name in names
             if not _NAME.fullmatch(name) or set(name) == {"."}
+        ]
+        problems += [
+            (f"{kind}.{name}", f"has {size} bytes; a name may have {_LONGEST_NAME}: it is a file's")
+            for name in names
+            if (size := len(name.encode())) > _LONGEST_NAME
         ]
     fields = {"set": study.set}
     fields |= {f"students.{name}": sizes for name, sizes in study.students.items()}
