@@ -17,7 +17,7 @@ from limbeck.evaluation.seeds import evaluate_tasks
 from limbeck.evaluation.settings import FinetuneSettings, GenerationSettings
 from limbeck.evaluation.task_files import load_task
 from limbeck.evaluation.text_generator import TextGenerator
-from limbeck.generation.ends import ends_notes, ends_of
+from limbeck.generation.ends import ends_notes, ends_of, save_with_ends
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.parse_policy import KINDS
 from limbeck.recipe.prompts import ends_of_recipe
@@ -253,6 +253,21 @@ def test_ends_without_a_token_are_noted_wherever_texts_are_generated(raw, prompt
     )
     evaluate_model(raw["teacher"], [prompts], part, console=said)
     assert said.export_text().count("names 99999, 1e+30 as an end") == 3
+
+
+@pytest.mark.parametrize("padding", [0, -1])
+def test_settings_that_transformers_saves_only_unchanged_stay_beside_the_ends(
+    folder_of, tmp_path, padding
+):
+    """As many models on the hub have them: a temperature without sampling, padding -1 (Llama)."""
+    name = folder_of()
+    rewrite(name, json.dumps({"temperature": 0.7, "pad_token_id": padding}))
+    model = AutoModelForCausalLM.from_pretrained(name)
+    for ends in ((END, 7), (END,)):
+        save_with_ends(model, tmp_path, ends)
+        said = AutoModelForCausalLM.from_pretrained(tmp_path).generation_config
+        assert (said.temperature, said.pad_token_id) == (0.7, padding)
+        assert said.eos_token_id == (list(ends) if ends[1:] else END)
 
 
 @pytest.mark.parametrize(

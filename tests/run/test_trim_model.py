@@ -207,9 +207,14 @@ def test_a_tokenizer_that_puts_nothing_around_a_text_stays_so(text, tmp_path):
     model = make_model("gpt2", vocabulary=len(tokenizer))
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path / "whole")
+    file = tmp_path / "whole" / "generation_config.json"
+    # transformers reads it, and writes it unchanged alone.
+    file.write_text(json.dumps({"eos_token_id": tokenizer.eos_token_id, "temperature": 0.7}))
     trim_model(str(tmp_path / "whole"), [text], tmp_path / "small", fraction=1.0)
+    said = json.loads((tmp_path / "small" / file.name).read_text())
     before, after = (AutoTokenizer.from_pretrained(tmp_path / n) for n in ("whole", "small"))
     assert len(after) < len(before)
+    assert (said["eos_token_id"], said["temperature"]) == (after.eos_token_id, 0.7)
     for line in make_text(40)[:5]:
         read = [one.convert_ids_to_tokens(one(line)["input_ids"]) for one in (before, after)]
         assert read[0] == read[1] and "[SEP]" not in read[1]

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import TrainingError
-from ..generation.ends import set_ends
+from ..generation.ends import save_with_ends
 from ..models.quiet import quiet_transformers
 from ..models.task_heads import is_task_class
 from ..system.files import whole_folder
@@ -39,11 +39,12 @@ def export_student(
     """
     model: Any = student if with_head else student.base_model
     segments = getattr(model.config, "type_vocab_size", 0) or 0
-    if ends:
-        set_ends(model, ends)
     try:
         with whole_folder(folder) as part, quiet_transformers():
-            model.save_pretrained(part)
+            if ends:
+                save_with_ends(model, part, ends)
+            else:
+                model.save_pretrained(part)
             if is_task_class(type(student)):
                 save_tokenizer(tokenizer, part, segments=segments)
             else:

@@ -4,6 +4,7 @@ A chat model ends its turn with another token than the one that ends a document,
 `generation_config.json`; transformers stops at either of them.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +106,30 @@ def _ids_in(given: Any, place: str) -> list[int]:
     return list(ids)
 
 
-def set_ends(model: PreTrainedModel, ends: tuple[int, ...]) -> None:
-    """Both configurations of a model name these ends, so that transformers stops at each.
+def save_with_ends(model: PreTrainedModel, folder: Path, ends: tuple[int, ...]) -> None:
+    """Write a decoder, of which both configurations name these ends: transformers stops at each.
 
     Args:
         model: A decoder.
+        folder: Where it is written.
         ends: At least one token id.
     """
     value = ends[0] if len(ends) == 1 else list(ends)
     model.config.eos_token_id = value
+    model.save_pretrained(folder)
     if model.can_generate() and model.generation_config is not None:  # a body has none
-        model.generation_config.eos_token_id = value
+        generation = copy.deepcopy(model.generation_config)
+        generation.eos_token_id = value
+        save_generation(generation, folder)
+
+
+def save_generation(generation: GenerationConfig, folder: Path) -> None:
+    """Write a generation configuration, whatever else it says.
+
+    Its own `save_pretrained` refuses what many published models have, as a temperature without
+    sampling, once any field has changed.
+    """
+    generation.to_json_file(folder / _FILE, keys_to_pop=["compile_config"])
 
 
 def _generation_config(name: str) -> Any:

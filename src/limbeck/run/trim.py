@@ -20,6 +20,7 @@ from ..export.fewer_tokens import (
 )
 from ..export.metadata import card_of, licence_lines, metadata_of
 from ..export.sentence_transformers import SentenceSettings, write_modules
+from ..generation.ends import save_generation
 from ..models.architecture import Architecture
 from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model, load_task_model
@@ -227,7 +228,7 @@ def _write_settings(
         except OSError:  # there is none
             return
         renumber_tokens(generation, numbers)
-        generation.save_pretrained(folder)
+        save_generation(generation, folder)
 
 
 def _card(model: str, name: str, report: dict[str, Any], *, task: str) -> str:
