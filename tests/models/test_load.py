@@ -59,6 +59,16 @@ def test_folders_that_are_refused(tmp_path):
         locate(str(tmp_path))
 
 
+def test_the_folder_of_a_run_is_told_from_that_of_its_student(tmp_path):
+    student = tmp_path / "student"
+    student.mkdir()
+    with pytest.raises(ModelError, match="give the folder that save_pretrained"):
+        locate(str(tmp_path))
+    (student / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=f"give the student of this run, '{student}'"):
+        locate(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["consolidated", "pytorch_model", "model-00001-of-00002"])
 def test_safetensors_of_another_name_are_refused(tmp_path, name):
     (tmp_path / f"{name}.safetensors").touch()

@@ -128,9 +128,12 @@ def _check_folder(folder: Path, name: str, *, weights: bool) -> None:
     if any((folder / part).is_file() for part in (_ADAPTER, _ADAPTER_WEIGHTS)):
         raise ModelError(_not_merged(folder))
     if not (folder / "config.json").is_file():
+        student = Path(model_of_run(str(folder)))
+        cure = "the folder that save_pretrained wrote"
+        if student != folder and (student / "config.json").is_file():
+            cure = f"the student of this run, {str(student)!r}"
         raise ModelError(
-            f"{name!r} has no config.json, so it is no transformers folder; give the folder that"
-            " save_pretrained wrote"
+            f"{name!r} has no config.json, so it is no transformers folder; give {cure}"
         )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
