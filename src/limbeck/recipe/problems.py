@@ -62,7 +62,7 @@ def _said(item: Mapping[str, Any], model: type[BaseModel], path: tuple[str, ...]
         return _Said(f"unknown key{nearest(path[-1], _known_keys(model, path[:-1]))}", "")
     if item["type"] == "missing":
         return _Said("is missing", "")
-    if item["loc"][-1] == _KEY:
+    if item["loc"][-1:] == (_KEY,):
         return _Said(f"the name is read as {item['input']!r}, no text; write it in quotes", "")
     given = f" (given: {item['input']!r})"
     if item["type"] in ("too_short", "too_long"):
