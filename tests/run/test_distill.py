@@ -201,6 +201,19 @@ def test_the_same_command_again_trains_nothing(raw_recipe, tmp_path):
     assert weights.stat().st_mtime_ns == before
 
 
+def test_paths_in_the_home_folder(raw_recipe, tmp_path, monkeypatch):
+    """Its student was not found after the training, and a text never."""
+    shutil.copy(raw_recipe["data"]["text"], tmp_path / "corpus.txt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    raw_recipe["data"]["text"] = "~/corpus.txt"
+    raw_recipe["stages"][0]["max_steps"] = 1
+    raw_recipe["evaluation"] = {"cost": False, "teacher": False}
+    run = distill(raw_recipe, "~/run")
+    assert run.folder == tmp_path / "run" and run.student.is_dir()
+    resolved = yaml.safe_load((run.folder / "recipe.yaml").read_text(encoding="utf-8"))
+    assert resolved["data"]["text"][0]["path"] == str(tmp_path / "corpus.txt")
+
+
 def test_a_run_that_was_stopped_before_its_student_was_written(two_stages, tmp_path, trained):
     shutil.copytree(trained(two_stages), tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "student")

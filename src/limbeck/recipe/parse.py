@@ -20,7 +20,7 @@ from .parse_objective import ParsedObjective, parse_objective
 from .parse_policy import PolicyPart, parse_policy
 from .part import as_kind, as_model
 from .problems import problems_of
-from .read import is_study
+from .read import is_study, with_home
 from .renamed import with_new_words
 from .schema import DataPart, EvaluationPart, Recipe, TrainingPart
 from .stage_part import StagePart
@@ -72,7 +72,7 @@ def parse(raw: Mapping[str, Any]) -> tuple[Parsed, list[Problem]]:
             " `limbeck compare` carries them out; a recipe is what the study gives as `recipe`"
         )
         return Parsed(None, None, None, None, None, None, [], False), [("recipe", message)]
-    raw, problems = with_new_words(raw)
+    raw, problems = with_new_words(with_home(raw))
     raw, found = with_method(raw)
     problems += found
     raw, found = _with_cached_teacher(raw)

@@ -38,7 +38,7 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
         RecipeError: The file is missing or no YAML, or an override has no place.
     """
     try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        raw = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -84,6 +84,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def with_home(value: Any) -> Any:
+    """The same with the home folder in place of the ``~`` that a path begins with.
+
+    A shell does not do it in a file, nor after the ``=`` of ``--set data.text=~/corpus.txt``.
+    """
+    if isinstance(value, str):
+        return str(Path(value).expanduser()) if value.startswith("~/") else value
+    if isinstance(value, Mapping):
+        return {key: with_home(one) for key, one in value.items()}
+    return [with_home(one) for one in value] if isinstance(value, list) else value
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def distill(
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     setup = prepare(keys_of(recipe))
-    folder = Path(output)
+    folder = Path(output).expanduser()
     accelerator = build_accelerator(setup.recipe.training, folder)
     first = accelerator.is_main_process
     console = console if console and first else Console(quiet=True, markup=False)

@@ -67,7 +67,8 @@ def compare(
     check_one_process("a study")
     _check_number(parse_study(raw), num_processes)
     study, runs = prepare_study(raw)
-    folder, console = Path(output), console or Console(quiet=True, markup=False)
+    folder = Path(output).expanduser()
+    console = console or Console(quiet=True, markup=False)
     check_kind(folder, "study")
     with claim(folder / _CLAIMS, "study") as first:
         if not first and isinstance(study.equal, EqualTime):

@@ -87,7 +87,7 @@ def pilot(
     """
     check_one_process("a pilot")
     settings.check()
-    setup, folder = prepare(raw), Path(output)
+    setup, folder = prepare(raw), Path(output).expanduser()
     check_kind(folder, "pilot")
     console = console or Console(quiet=True, markup=False)
     shares = possible_budgets(setup, settings.budgets)

@@ -16,7 +16,7 @@ from ..errors import Problem, RecipeError
 from ..recipe.parse import parse_recipe
 from ..recipe.part import Part
 from ..recipe.problems import problems_of
-from ..recipe.read import is_study, override, parse_overrides, read_recipe
+from ..recipe.read import is_study, override, parse_overrides, read_recipe, with_home
 from ..system.numbers import Number, Whole
 from .grid import lacks_objective, points, search_problems
 
@@ -85,7 +85,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     raw = read_recipe(path)
     if isinstance(raw.get("recipe"), str):
-        raw["recipe"] = read_recipe(path.parent / raw["recipe"])
+        raw["recipe"] = read_recipe(path.parent / with_home(raw["recipe"]))
     if overrides and isinstance(raw.get("set") or {}, dict):
         raw["set"] = {**(raw.get("set") or {}), **parse_overrides(overrides)}
     return raw
