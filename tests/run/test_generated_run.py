@@ -439,6 +439,8 @@ def test_rouge_knows_every_script():
     assert rouge_l(["красный дом"], "сад река") == 0.0
     assert rouge_l(["кот спал", "красный дом"], "Красный, дом!") == 1.0
     assert rouge_l(["дом"], "") == 0.0
+    assert rouge_l(["你好世界"], "你好，世人") == pytest.approx(3 / 4)  # each letter is a word
+    assert rouge_l(["caf\u00e9"], "Cafe\u0301") == 1.0
     # Longest common subsequence by hand: 2 of 3 words said, 2 of 4 expected.
     assert rouge_l(["a b c d"], "a x c") == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
 

@@ -3,19 +3,23 @@
 Source: Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries.
 """
 
+import unicodedata
 from collections.abc import Sequence
 
 import regex
 
+from ..data.words import HAN, UNSPACED
 from ..errors import MissingExtraError
 
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+_WORD = regex.compile(
+    rf"(?V1)[{HAN}{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{HAN}{UNSPACED}]]+"
+)
 
 
 def rouge_l(references: Sequence[str], text: str) -> float:
     """F-measure of the longest common subsequence of words, of the best reference.
 
-    Words are runs of letters and digits of any script, in small letters.
+    Words are those of `words`.
 
     Raises:
         MissingExtraError: rouge-score is not installed.
@@ -40,5 +44,11 @@ class _Words:
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters, marks and digits of any script, in small letters."""
-    return [str(word) for word in _WORD.findall(text.lower())]
+    """Runs of letters, marks and digits of any script, in small letters.
+
+    Of scripts without spaces between words each letter is one.
+
+    >>> words("Кот спал. 我爱你")
+    ['кот', 'спал', '我', '爱', '你']
+    """
+    return [str(word) for word in _WORD.findall(unicodedata.normalize("NFC", text).lower())]
