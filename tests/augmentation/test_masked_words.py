@@ -162,3 +162,6 @@ def test_models_that_cannot_replace_words(tmp_path, tokenizer, decoder):
     whole = folder_of(tmp_path / "whole", "wordpiece")
     with pytest.raises(ModelError, match="2 are special tokens; give a max_length of 3"):
         masked_model(whole, max_length=2)
+    with pytest.raises(ModelError, match="reads 80 tokens of a text, and max_length is 81"):
+        masked_model(whole, max_length=81)
+    assert masked_model(whole).max_length == 80

@@ -192,7 +192,8 @@ def load_masked_model(name: str, settings: AugmentSettings) -> MaskedModel:
         settings: Its device and precision, and what it reads at most.
 
     Raises:
-        ModelError: It is a decoder, has no such head or no mask token, or cannot be loaded.
+        ModelError: It is a decoder, has no such head or no mask token, reads fewer tokens than it
+            is to read, or cannot be loaded.
     """
     name = model_of_run(name)
     config, tokenizer = load_config(name), load_tokenizer(name)
@@ -211,6 +212,11 @@ def load_masked_model(name: str, settings: AugmentSettings) -> MaskedModel:
         )
     readable = shape_of(config, architecture).max_position_embeddings
     limit = min(readable, settings.max_length)
+    if settings.max_length not in (limit, AugmentSettings.max_length):
+        raise ModelError(
+            f"{name!r} reads {readable} tokens of a text, and max_length is"
+            f" {settings.max_length}; give {readable} or less"
+        )
     frame = frame_of(tokenizer)
     if limit <= (special := len(frame.first) + len(frame.last)):
         raise ModelError(

@@ -26,7 +26,7 @@ class AugmentSettings:
         replace_prob: Probability that a word is replaced.
         top_k: Candidates that a replaced word is drawn from.
         max_length: Tokens of a text that the model reads, special tokens included; words after
-            them are never replaced.
+            them are never replaced. By default 128, or what the model reads if that is less.
         min_similarity: The least cosine of TF-IDF of texts that are paired as neighbors.
         batch_size: Texts that the model reads at once.
         device: Of the model.
