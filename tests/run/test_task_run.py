@@ -41,7 +41,7 @@ from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.run.own_head import own_head_scores
 from limbeck.run.task_answers import answers_of, task_side
-from limbeck.run.task_batches import Reader, TaskBatches
+from limbeck.run.task_batches import Reader, TaskBatches, teacher_reader
 from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 
@@ -362,8 +362,12 @@ def test_a_plan_counts_what_a_classifier_says_once_for_each_text(task, task_reci
     size = write_cache(setup, tmp_path / "signals", Kind(), Accelerator(cpu=True))
     expected = cache_size(setup, Kind())
     of_each = len(HEADS[task].labels) * 4
-    texts, tokens = 4 * 8, 4 * 8 * raw["data"]["max_length"]
-    assert expected.total == of_each * (texts if task == "labels" else tokens)
+    rows = setup.rows.train
+    lengths = [len(teacher_reader(setup).read(row).ids) for row in rows]
+    assert len(rows) < 500 and min(lengths) < raw["data"]["max_length"] == max(lengths)
+    texts, tokens = 4 * 8, 4 * 8 * sum(lengths) / len(rows)
+    assert expected.total == round(of_each * (texts if task == "labels" else tokens))
+    assert expected.bytes_a_token == pytest.approx(expected.total / tokens, rel=1e-3)
     read = [stage_batches(setup, 0).batch(step).teacher for step in range(4)]
     read += [batch.teacher for batch in stage_held_out(setup, 0)]
     real = sum(int(tokens.mask.sum()) for tokens in read)

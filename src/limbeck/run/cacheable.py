@@ -1,12 +1,14 @@
 """Whether a recipe's teacher can be run beforehand, what its signals take, and what they are of."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..activations import Needs
 from ..data.prompts import content_of_prompts
 from ..evaluation.task_files import content_of_task
+from ..evaluation.tasks import Example
 from ..models.auto_classes import empty_model, whole_class
 from ..models.locate import fingerprint
 from ..recipe.ensemble import columns_of_ensemble
@@ -22,9 +24,10 @@ from ..teacher.stored_names import stored_names
 from ..tokenization.masking import Masking
 from ..tokenization.packing import tokenizer_hash
 from ..training.stage import Stage
-from .task_batches import batches_of_a_pass
+from .task_batches import batches_of_a_pass, teacher_reader
 from .vectors import vectors_identity
 
+_SAMPLED_ROWS = 500
 _BYTES = {"bfloat16": 2, "float32": 4}
 # Sources have entries of their own; the number of processes changes nothing that is read.
 _APART = ("text", "prompts", "rows", "num_proc")
@@ -36,8 +39,7 @@ class CacheSize:
     """What the signals of a recipe take.
 
     Attributes:
-        bytes_a_token: Of the tokens that the teacher reads; before it runs, as if every sequence
-            were full.
+        bytes_a_token: Of the tokens that the teacher reads.
         total: Bytes; those that are written are with the held-out text.
     """
 
@@ -94,19 +96,22 @@ def different_steps(setup: Setup, stage: Stage) -> int:
 def cache_size(setup: Setup, kind: Kind) -> CacheSize:
     """What the signals of a recipe will take, before a weight is loaded.
 
-    Whole sequences are counted, and as many predicted tokens as masking hides; all of them
-    where two vocabularies are aligned. A classifier says one thing of a text, as sentence vectors
-    do, and a tagger of each word.
+    Sequences of text count as if they were full, rows of a task with the mean length of some of
+    them; and as many predicted tokens as masking hides, all of them where two vocabularies are
+    aligned. A classifier says one thing of a text, as sentence vectors do, and a tagger of each
+    word.
     """
     teacher = setup.models.required_teacher()
     architecture = teacher.architecture
     model = empty_model(whole_class(architecture), teacher.config)
-    width, length = teacher.shape.hidden_size, setup.recipe.data.max_length
-    element = _BYTES[setup.precision.name]
-    items = 1 if teacher.head and teacher.head.kind == "token" else 1 / length
+    width, element = teacher.shape.hidden_size, _BYTES[setup.precision.name]
+    of_text = float(setup.recipe.data.max_length)
+    of_rows = _mean_row(setup, setup.rows.train) if setup.rows else of_text
     total = tokens = 0.0
     for number, stage in enumerate(setup.stages):
         masking = setup.maskings[number]
+        length = of_rows if stage.rows else of_text
+        items = 1 if teacher.head and teacher.head.kind == "token" else 1 / length
         share = (
             masking.mlm_probability if isinstance(masking, Masking) and not stage.alignment else 1.0
         )
@@ -125,6 +130,13 @@ def cache_size(setup: Setup, kind: Kind) -> CacheSize:
         total += a_token * here
         tokens += here
     return CacheSize(total / tokens, round(total))
+
+
+def _mean_row(setup: Setup, rows: Sequence[Example]) -> float:
+    """How many tokens of a row the teacher reads, in the mean over some rows."""
+    reader = teacher_reader(setup)
+    some = range(0, len(rows), -(-len(rows) // _SAMPLED_ROWS))
+    return sum(len(reader.read(rows[number]).ids) for number in some) / len(some)
 
 
 def teacher_identity(setup: Setup) -> bytes:

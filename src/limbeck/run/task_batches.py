@@ -267,11 +267,8 @@ def task_batches(
         raise RecipeError("the recipe has no rows of a task; give `data.task`")
     if stage is not None and learns_labels_alone(stage.objectives.values()):
         rows = rows.labelled
-    length = setup.recipe.data.max_length
-    mine = Reader.of(models.student, length)
-    theirs = Reader.of(models.teacher, length) if models.teacher else None
-    if theirs and setup.learns_vectors and setup.recipe.teacher:
-        theirs = replace(theirs, prompt=teacher_prompt(setup.recipe.teacher))
+    mine = Reader.of(models.student, setup.recipe.data.max_length)
+    theirs = teacher_reader(setup) if models.teacher else None
     alike = theirs is None or (
         not models.two_vocabularies
         and own_frame(theirs.tokenizer.backend_tokenizer)
@@ -289,3 +286,15 @@ def task_batches(
         in_pairs=stage is not None and compares_pairs(stage.objectives.values()),
         shared=models.tokens if stage is not None and stage.alignment else None,
     )
+
+
+def teacher_reader(setup: Setup) -> Reader:
+    """How the teacher of a recipe reads rows.
+
+    Raises:
+        RecipeError: There is no teacher.
+    """
+    found = Reader.of(setup.models.required_teacher(), setup.recipe.data.max_length)
+    if setup.learns_vectors and setup.recipe.teacher:
+        return replace(found, prompt=teacher_prompt(setup.recipe.teacher))
+    return found
