@@ -26,9 +26,9 @@ import pytest
 import torch
 import warm
 from accelerate import Accelerator
-from jaxtyping import install_import_hook
 from rich.console import Console
 from safetensors.torch import load_file
+from shape_checks import check_shapes
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -47,14 +47,11 @@ from transformers import (
 
 SOURCE = Path(__file__).parents[1] / "src"
 SHAPED = (path for path in SOURCE.rglob("*.py") if "from jaxtyping import" in path.read_text())
-# Modules that give shapes are checked as they run. mypy checks what the others give, and checking
-# all of them again here would take half as long again.
-install_import_hook(
+check_shapes(
     [
         ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
         for path in SHAPED
-    ],
-    "beartype.beartype",
+    ]
 )
 
 from limbeck.activations import Needs
