@@ -1,5 +1,6 @@
 """Whole runs on a tiny teacher: what they leave, and that nothing is lost when they are stopped."""
 
+import itertools
 import json
 import os
 import shutil
@@ -12,16 +13,17 @@ from pathlib import Path
 import pytest
 import warm
 import yaml
-from conftest import make_model, same_run
+from conftest import losses, make_model, same_run, train
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from limbeck.errors import RecipeError
+from limbeck.errors import InterruptedRunError, RecipeError
 from limbeck.evaluation.cost import measure_cost
 from limbeck.run import costs
 from limbeck.run.costs import kept_cost
 from limbeck.run.distill import distill
 from limbeck.system.locks import claim
+from limbeck.training.interrupt import SharedFlag
 
 CODE = """
 import sys, yaml
@@ -137,6 +139,26 @@ def test_a_run_that_was_stopped_resumes_bit_by_bit(two_stages, tmp_path, trained
         assert "Run the same command again to resume" in error
     distill(two_stages, broken)
     same_run(broken, trained(two_stages))
+
+
+def test_a_run_that_was_stopped_tells_the_losses_of_all_steps(
+    raw_recipe, tmp_path, trained, monkeypatch
+):
+    """Those between the last record and Ctrl-C were in none, and the next record was not theirs."""
+    raw_recipe["training"] |= {"logging_steps": 4, "save_steps": 4}
+    asked = itertools.count(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedFlag, "raised", lambda *_, at_end: next(asked) == 3)
+        with pytest.raises(InterruptedRunError, match="stopped at step 3"):
+            train(raw_recipe, tmp_path / "run")
+    train(raw_recipe, tmp_path / "run")
+    found, whole = (
+        {step: means["relations"] for _, step, _, means, _ in losses(folder) if means}
+        for folder in (tmp_path / "run", trained(raw_recipe))
+    )
+    assert list(found) == [3, 4, 6] and list(whole) == [4, 6]
+    assert (3 * found[3] + found[4]) / 4 == pytest.approx(whole[4], rel=1e-5)
+    assert found[6] == whole[6]
 
 
 def test_a_full_disk_leaves_a_whole_checkpoint(two_stages, tmp_path, trained):

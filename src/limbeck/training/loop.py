@@ -85,10 +85,10 @@ def train_stage(
             if loop.at_end or loop.is_due(rhythm.held_out):
                 loop.measure_held_out()
             stop = stopping.raised(interrupted(), at_end=loop.at_end)
-            if stop or (loop.is_due(rhythm.checkpoint) and not loop.at_end):
-                loop.save()
             if stop:
-                loop.raise_interrupted()
+                loop.stop(ahead)
+            if loop.is_due(rhythm.checkpoint) and not loop.at_end:
+                loop.save()
     undistribute(learner)
     return loop.position
 
@@ -236,8 +236,12 @@ class _Loop:
             write=self._accelerator.is_main_process,
         )
 
-    def raise_interrupted(self) -> NoReturn:
-        """End the run after Ctrl-C."""
+    def stop(self, ahead: Ahead) -> NoReturn:
+        """End the run after Ctrl-C, with a checkpoint and a record of all steps before it."""
+        self._settle()
+        if self._window.steps:
+            self.log_steps(ahead)
+        self.save()
         raise InterruptedRunError(
             f"stopped at step {self.position.step} of stage {self._stage.name!r}; the checkpoint is"
             " whole. Run the same command again to resume"
