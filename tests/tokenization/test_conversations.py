@@ -375,6 +375,7 @@ def test_places_of_answers_are_those_of_the_text(tokenizer):
     ("template", "message"),
     [
         (None, "has no chat template; name one that has .*give rows of prompt and response"),
+        ({"rag": TURNS}, "has the chat templates rag, and none of them is called `default`"),
         (
             TURNS.replace("{% for m in messages %}", "{% for m in messages if m.role != 'tool' %}"),
             r"row 1: the chat template of .* drops a message of the role tool \('two'\)",

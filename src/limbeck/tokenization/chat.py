@@ -87,7 +87,7 @@ def template_of(tokenizer: PreTrainedTokenizerFast, *, tools: bool = False) -> s
     """The chat template; of several that which is for tools, if there are some.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or of several none is named for this.
     """
     if not tokenizer.chat_template:
         raise DataError(
@@ -95,7 +95,14 @@ def template_of(tokenizer: PreTrainedTokenizerFast, *, tools: bool = False) -> s
             " (chat_template.jinja beside its tokenizer.json), or leave `chat_template` out and"
             " give rows of prompt and response"
         )
-    return str(tokenizer.get_chat_template(tools=[{}] if tools else None))
+    try:
+        return str(tokenizer.get_chat_template(tools=[{}] if tools else None))
+    except ValueError as error:
+        raise DataError(
+            f"the tokenizer {tokenizer.name_or_path!r} has the chat templates"
+            f" {', '.join(tokenizer.chat_template)}, and none of them is called `default`; keep one"
+            " as chat_template.jinja beside its tokenizer.json"
+        ) from error
 
 
 def rendered(
