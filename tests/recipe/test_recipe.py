@@ -209,6 +209,12 @@ def test_paths_of_a_mapping_may_be_objects(raw_recipe):
     assert prepare(keys_of(raw_recipe | paths)).recipe == prepare(raw_recipe).recipe
 
 
+def test_the_parts_of_a_mapping_may_be_objects(raw_recipe):
+    expected = prepare(raw_recipe).recipe
+    parts = {"stages": expected.stages, "student": expected.student, "data": expected.data}
+    assert prepare(keys_of(raw_recipe | parts)).recipe == expected
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [

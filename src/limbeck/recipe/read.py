@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ..errors import RecipeError
-from .part import as_model
+from .part import Part, as_model
 from .schema import Recipe
 
 
@@ -59,8 +59,8 @@ def keys_of(recipe: object) -> dict[str, Any]:
     """The keys of a recipe, however it is given, as YAML would have them.
 
     Args:
-        recipe: An object, a mapping, in which paths may be `pathlib.Path`, or the path of a YAML
-            file.
+        recipe: An object, a mapping, in which paths may be `pathlib.Path` and parts be objects, or
+            the path of a YAML file.
 
     Raises:
         RecipeError: It is something else, or as of `read_recipe`.
@@ -78,7 +78,9 @@ def keys_of(recipe: object) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The same with names in place of paths, and lists in place of tuples."""
+    """The same with names in place of paths, lists of tuples, and keys of the parts of a recipe."""
+    if isinstance(value, Part):
+        return value.model_dump()
     if isinstance(value, PathLike):
         return fspath(value)
     if isinstance(value, Mapping):
