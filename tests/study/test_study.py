@@ -151,6 +151,8 @@ def test_names_that_cannot_be_those_of_files(raw):
     assert f"arms.{arm}: has 102 bytes" in problems_of(
         {**raw, "arms": {**raw["arms"], arm: preset}}
     )
+    alike = {**raw, "arms": {**raw["arms"], "Дом": preset, "дом": preset}}
+    assert "arms.дом: is 'Дом' but for capitals" in problems_of(alike)
     # YAML reads `no` and `0.5` as what they are.
     text = problems_of({**raw, "arms": {**raw["arms"], False: preset}, "students": {0.5: {}}})
     assert ": the name is read as False, no text; write it in quotes" in text

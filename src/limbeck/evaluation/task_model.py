@@ -94,7 +94,7 @@ def predict(
                 if not torch.isfinite(of_text).all():
                     raise NotFiniteError(
                         f"a prediction for {task.name} is not finite after the last step; lower"
-                        " the learning rate or use precision float32"
+                        " the learning rate; bfloat16 may need precision float32"
                     )
                 one = task.kind is TaskKind.REGRESSION
                 values = of_text.squeeze(1) if one else of_text.argmax(1)

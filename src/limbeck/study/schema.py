@@ -159,6 +159,15 @@ def study_problems(study: Study) -> list[Problem]:
             for name in names
             if (size := len(name.encode())) > _LONGEST_NAME
         ]
+        folders = {name.casefold(): name for name in reversed(names)}
+        problems += [
+            (
+                f"{kind}.{name}",
+                f"is {other!r} but for capitals, which some disks do not distinguish",
+            )
+            for name in names
+            if (other := folders[name.casefold()]) != name
+        ]
     fields = {"set": study.set}
     fields |= {f"students.{name}": sizes for name, sizes in study.students.items()}
     fields |= {f"arms.{name}": some for name, some in study.arms.items()}

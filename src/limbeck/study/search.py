@@ -161,7 +161,7 @@ def _chosen(run: ArmRun, trainings: Sequence[SearchTraining]) -> ArmSearch:
         tried = "; ".join(named_values(training.values) for training in trainings)
         raise TrainingError(
             f"the loss of {run.arm} ({run.student}) is not finite with any of the searched values"
-            f" ({tried}); search lower learning rates, or use precision: float32"
+            f" ({tried}); search lower learning rates; bfloat16 may need precision: float32"
         )
     task = held_out_task(run.setup)
     return ArmSearch(

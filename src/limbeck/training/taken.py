@@ -77,7 +77,7 @@ def divergence(steps: Sequence[Taken], figures: Sequence[Figures]) -> DivergedEr
             f"the loss is not finite at batch {step.position.step} of stage {stage.name!r}"
             f" ({values}, gradient norm {found.gradient_norm}); no step was taken and the last"
             " checkpoint is whole. Lower the learning rate"
-            f" ({stage.optimizer.learning_rate:g}), or use precision: float32"
+            f" ({stage.optimizer.learning_rate:g}); bfloat16 may need precision: float32"
         )
     return None
 

@@ -110,7 +110,8 @@ def learn(
         if not torch.isfinite(loss):
             raise NotFiniteError(
                 f"the loss on {loss_of.task.name} is not finite at step {step} with seed {seed};"
-                f" lower the learning rate ({settings.learning_rate:g}) or use precision float32"
+                f" lower the learning rate ({settings.learning_rate:g}); bfloat16 may need"
+                " precision float32"
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
