@@ -1,10 +1,12 @@
 """A folder belongs to one recipe, and to the command that made it."""
 
 import pytest
+from conftest import same_run, stop_at, train
 
 from limbeck.errors import RecipeError
 from limbeck.recipe.check import prepare
 from limbeck.run.claim import check_kind, claim_folder
+from limbeck.run.distill import distill
 
 
 def recipe_of(raw):
@@ -40,6 +42,21 @@ def test_an_evaluation_may_change(raw_recipe, tmp_path):
     claim_folder(tmp_path, recipe_of(raw_recipe), write=True)
     raw_recipe["evaluation"] = {"seeds": 9}
     claim_folder(tmp_path, recipe_of(raw_recipe), write=True)
+
+
+def test_a_run_that_was_short_of_memory_resumes_with_less(raw_recipe, tmp_path, monkeypatch):
+    """The student is the same but for rounding."""
+    raw_recipe["training"] |= {"save_steps": 1}
+    train(raw_recipe, tmp_path / "whole")
+    with monkeypatch.context() as stopping:
+        stop_at(2, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            distill(raw_recipe, tmp_path / "run")
+    raw_recipe["stages"][0] |= {"micro_batch_size": 2}
+    raw_recipe["training"] |= {"gradient_checkpointing": True}
+    train(raw_recipe, tmp_path / "run")
+    same_run(tmp_path / "whole", tmp_path / "run", rounding=1e-5)
+    assert "micro_batch_size: 2" in (tmp_path / "run" / "recipe.yaml").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

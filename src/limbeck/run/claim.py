@@ -1,7 +1,7 @@
 """A run folder belongs to one recipe, and to the files that it was made of."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,13 @@ _KINDS = {
     "run": ("recipe.yaml", "distill"),
     "study": ("study.yaml", "compare"),
     "pilot": ("runs/student", "pilot"),
+}
+# How work is divided, which changes no more than rounding.
+_OF_BATCHES = ("micro_batch_size",)
+_OF_WORK = {
+    "data": ("num_proc",),
+    "teacher": ("device_map", "max_memory"),
+    "training": ("gradient_checkpointing",),
 }
 # A server may move, and be asked more or less patiently.
 _OF_REACHING = ("url", "model", "concurrency", "timeout", "max_retries", "api_key_env")
@@ -92,16 +99,20 @@ def _shown(value: Any) -> str:
 
 
 def _compared(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without what only says how its text is tokenized and its server is reached.
+    """A recipe without what only says how its work is divided and its server is reached.
 
-    Which model that serves is looked at when it is asked (`run/server.py`).
+    A run that was short of memory resumes with less of it. Which model a server has is looked at
+    when it is asked (`run/server.py`).
     """
-    data = recipe.get("data")
-    if isinstance(data, dict):
-        recipe = {**recipe, "data": {k: value for k, value in data.items() if k != "num_proc"}}
-    teacher = recipe.get("teacher")
-    server = teacher.get("server") if isinstance(teacher, dict) else None
-    if not isinstance(teacher, dict) or not isinstance(server, dict):
-        return recipe
-    kept = {name: value for name, value in server.items() if name not in _OF_REACHING}
-    return {**recipe, "teacher": {**teacher, "server": kept}}
+    found = recipe | {part: _without(recipe.get(part), names) for part, names in _OF_WORK.items()}
+    found["stages"] = [_without(stage, _OF_BATCHES) for stage in recipe.get("stages") or []]
+    if isinstance(teacher := found["teacher"], dict):
+        found["teacher"] = teacher | {"server": _without(teacher.get("server"), _OF_REACHING)}
+    return found
+
+
+def _without(part: Any, names: Collection[str]) -> Any:
+    """A mapping without some keys; what is none, as it is."""
+    if not isinstance(part, dict):
+        return part
+    return {name: value for name, value in part.items() if name not in names}
