@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,7 @@ from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.task_heads import TaskHead, task_class
 from limbeck.objectives import Objective
 from limbeck.recipe.check import prepare
+from limbeck.reports import page
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import write_cache
 from limbeck.run.distill import Run, distill, train_run
@@ -323,6 +325,27 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+_DRAWN: dict[tuple, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(request, monkeypatch):
+    """Reports of runs repeat a drawing of losses that differs from another in its numbers only."""
+    if request.path.parent.name != "run":
+        return
+    real = page._losses
+
+    def losses_of(points, unit):
+        kinds = [(kind, min(len(curve), 2)) for kind, curve in points.items()]
+        finite = all(math.isfinite(value) for curve in points.values() for _, value in curve)
+        key = (unit, finite, *kinds)
+        if key not in _DRAWN:
+            _DRAWN[key] = real(points, unit)
+        return _DRAWN[key]
+
+    monkeypatch.setattr(page, "_losses", losses_of)
+
+
 @pytest.fixture
 def warm_python(monkeypatch):
     """What starts Python processes starts forks, which share the imports of the tests."""
@@ -416,7 +439,7 @@ def stop_at(count, monkeypatch):
 
 def stopped_and_whole(raw, folder, monkeypatch, count):
     """The students of an uninterrupted run, and of one that was stopped after ``count`` steps."""
-    distill(raw, folder / "whole")
+    train(raw, folder / "whole")
     stopped_and_resumed(raw, folder / "stopped", monkeypatch, count)
     names = ("whole", "stopped")
     return tuple(load_file(folder / name / "student" / "model.safetensors") for name in names)

@@ -37,7 +37,7 @@ ALL = ExportSettings(formats=tuple(FILES), keep=0.0, timed=False, threads=1)
 def pairs(tmp_path_factory):
     """A classifier of pairs, and its folder of files."""
     folder = tmp_path_factory.mktemp("pairs")
-    model = model_folder(folder / "model", "bert", "pairs", layers=2)
+    model = model_folder(folder / "model", "bert", "pairs")
     export(str(model), folder / "files", ALL)
     return model, folder / "files"
 
@@ -175,7 +175,7 @@ def test_a_decoder_that_classifies_is_read_as_its_tokenizer_reads(tmp_path):
 
 def test_the_command_scores_times_and_refuses(monkeypatch, capsys, tmp_path):
     """A file that keeps too little is named and not written."""
-    model = model_folder(tmp_path / "model", "bert", "labels", layers=2)
+    model = model_folder(tmp_path / "model", "bert", "labels")
     task = answered_task(model, tmp_path)
     monkeypatch.setattr(exporting, "LENGTHS", (4,))
 

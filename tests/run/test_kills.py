@@ -21,12 +21,12 @@ KILLS = 50
 
 def test_fifty_kills_at_random_moments_lose_nothing(raw_recipe, tmp_path):
     raw_recipe["stages"] = [
-        {"objectives": {"relations": {}, "hidden_states": {"weight": 0.1}}, "max_steps": 14},
-        {"objectives": {"labels": {}, "logits": {}}, "max_steps": 14, "dropout": True},
+        {"objectives": {"relations": {}, "hidden_states": {"weight": 0.1}}, "max_steps": 8},
+        {"objectives": {"labels": {}, "logits": {}}, "max_steps": 8, "dropout": True},
     ]
     for stage in raw_recipe["stages"]:
         stage |= {"batch_size": 4, "micro_batch_size": 2}
-    raw_recipe["training"] |= {"save_steps": 2, "eval_steps": 6, "logging_steps": 3}
+    raw_recipe["training"] |= {"save_steps": 2, "eval_steps": 4, "logging_steps": 2}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw_recipe), encoding="utf-8")
     script = str(Path(__file__).parent / "killed.py")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 
 import psutil
@@ -132,7 +131,7 @@ def test_torchrun_launches_as_documented(recipe, tmp_path, trained):
     recipe["stages"] = [{**stage, "max_steps": 3} for stage in recipe["stages"]]
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [warm.PYTHON, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--standalone", "-m", "limbeck", "distill", str(file), "-o", str(tmp_path / "two")]
     launched(command, tmp_path)
     alike(tmp_path / "two", trained(recipe))
