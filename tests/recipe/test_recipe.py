@@ -68,6 +68,7 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
         ("stages.0.masking", {"whole_wrd": 1}, "stages.0.masking.whole_wrd", "mean 'whole_word'"),
         ("data.text", [{"pth": "x"}], "data.text.0.pth", "did you mean 'path'"),
         ("data.max_length", 500, "data.max_length", "the student reads 80 at most"),
+        ("seed", 2**63, "seed", "less than 9223372036854775808"),
         (
             "stages.0.max_steps",
             None,

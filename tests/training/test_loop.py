@@ -235,6 +235,12 @@ def test_learning_rates():
     assert learning_rate(99, 100, replace(settings, lr_scheduler_type="constant")) == 1.0
 
 
+def test_a_record_is_a_line_whatever_its_texts_hold(tmp_path):
+    log, record = RunLog(tmp_path / "log.jsonl"), {"stage": "a\u2028b\x85c", "step": 1}
+    log.write(record)
+    assert log.records() == [record]
+
+
 def test_the_log_drops_records_after_the_checkpoint(tmp_path):
     log = RunLog(tmp_path / "log.jsonl")
     for stage, step in ((0, 0), (0, 10), (0, 20), (1, 0), (1, 5)):

@@ -155,7 +155,7 @@ class Recipe(Part):
     """A whole run."""
 
     name: str = Field("run", description="for reports and trackers")
-    seed: Whole = Field(0, ge=0, description="decides everything random")
+    seed: Whole = Field(0, ge=0, lt=2**63, description="decides everything random")
     teacher: Annotated[TeacherPart | None, BeforeValidator(as_model)] = None
     student: Annotated[StudentPart, BeforeValidator(as_model)]
     data: DataPart
