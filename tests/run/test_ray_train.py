@@ -26,7 +26,7 @@ def short():
 def test_workers_of_ray_give_the_student_of_one_process(raw_recipe, tmp_path, short):
     """By the example, from paths that are seen from its folder; one worker is killed."""
     pytest.importorskip("ray.train.torch")
-    stage = {"objectives": {"relations": {}, "labels": {}}, "max_steps": 150, "batch_size": 5}
+    stage = {"objectives": {"relations": {}, "labels": {}}, "max_steps": 80, "batch_size": 5}
     training = {**raw_recipe["training"], "save_steps": 4, "logging_steps": 1}
     recipe = {**raw_recipe, "stages": [stage], "training": training}
     train(recipe, tmp_path / "one")
