@@ -1,5 +1,6 @@
 """Studies: their trainings, their problems, and one that is carried out, killed and resumed."""
 
+import io
 import json
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import torch
 import yaml
 from conftest import make_model
+from rich.console import Console
 
-from limbeck.errors import RecipeError, TrainingError
+from limbeck.errors import DivergedError, RecipeError, TrainingError
 from limbeck.recipe.check import prepare
 from limbeck.reports.comparison import as_markdown, tables
 from limbeck.reports.study_results import StudyResult
@@ -304,6 +306,26 @@ def test_an_arm_that_fails_in_the_end_leaves_the_others_in_the_report(raw, tmp_p
     report = json.loads((folder / "report" / "report.json").read_text("utf-8"))
     assert [row["runs"] for row in report["rows"] if row["arm"] == "none"] == [[held[1]]]
     assert len(report["rows"]) == 5
+
+
+def test_an_arm_that_diverges_stops_no_other(raw, tmp_path, monkeypatch):
+    real, arms = module.train_run, {name: raw["arms"][name] for name in ("MHA", "none")}
+    study = {**raw, "students": {"one": {"student.num_hidden_layers": 1}}, "arms": arms}
+
+    def diverging(setup, place, *arguments, **options):
+        if "MHA" in place.parts:
+            raise DivergedError("the loss is not finite")
+        return real(setup, place, *arguments, **options)
+
+    monkeypatch.setattr(module, "train_run", diverging)
+    said = Console(record=True, width=200, file=io.StringIO())
+    with pytest.raises(DivergedError, match="MHA, one, seed 0: the loss is not finite"):
+        compare(study, tmp_path / "study", console=said)
+    assert "error: MHA, one, seed 0: the loss is not finite" in said.export_text()
+    report = json.loads((tmp_path / "study" / "report" / "report.json").read_text("utf-8"))
+    assert [row["arm"] for row in report["rows"]] == ["none"]
+    monkeypatch.setattr(module, "train_run", real)
+    assert len(compare(study, tmp_path / "study")["rows"]) == 2
 
 
 def test_a_process_that_dies_leaves_its_arm_to_others(tmp_path):

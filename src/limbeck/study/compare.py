@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from ..errors import InterruptedRunError, LimbeckError, TrainingError
+from ..errors import DivergedError, InterruptedRunError, LimbeckError, TrainingError
 from ..reports.study_search import ArmSearch
 from ..run.accelerator import build_accelerator
 from ..run.claim import check_kind, claim_folder
@@ -62,6 +62,7 @@ def compare(
             equal times, or a worker failed.
         RecipeError: The study or an arm has problems, or an arm's folder holds
             another recipe.
+        DivergedError: The loss of an arm was not finite; all others are complete.
         LimbeckError: An arm had to stop; the arms before it are complete.
     """
     check_one_process("a study")
@@ -180,7 +181,7 @@ def _train_all(
     *,
     first: bool,
 ) -> LimbeckError | None:
-    """Train and measure every arm that is open; the error of an arm that another process had left.
+    """Train and measure every arm that is open; the error of one that diverged or others had left.
 
     Only the first process reports. It also sees that arms that have ended are still of this study.
     """
@@ -202,10 +203,13 @@ def _train_all(
                 except InterruptedRunError:
                     raise
                 except LimbeckError as error:
-                    # What others have finished meanwhile is reported first.
-                    if not wait:
+                    # What others have finished meanwhile is reported first, and an arm whose loss
+                    # is not finite says nothing of those after it.
+                    if not wait and not isinstance(error, DivergedError):
                         raise
+                    console.print(f"error: {error}", style="red", highlight=False, markup=False)
                     failed = failed or error
+                    continue
             if new:
                 progress.score_teacher(claims, console, wait=False)
             if first and new:
