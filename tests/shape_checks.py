@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import jaxtyping
+import torch
 from beartype import beartype
 from jaxtyping import AbstractArray, config, install_import_hook
 
@@ -43,7 +44,8 @@ def _checked_function(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def in_own_sizes(*arguments, **options):
-        if config.jaxtyping_disable:
+        # A graph that torch.compile makes has no checks in it, which would divide it.
+        if config.jaxtyping_disable or torch.compiler.is_dynamo_compiling():
             return function(*arguments, **options)
         with _jaxtyped("context"):  # a name of a size means the same in one call
             return typed(*arguments, **options)

@@ -27,6 +27,7 @@ from limbeck.run.cacheable import manifest_of, teacher_identity
 from limbeck.run.distill import distill
 from limbeck.run.probe import probe
 from limbeck.run.quantization import quantization_error
+from limbeck.system.int8_range import int8_range
 from limbeck.teacher.live import LiveTeacher
 from limbeck.teacher.manifest import Kind
 from limbeck.training.memory import _new_bytes
@@ -144,7 +145,8 @@ def test_every_signal_is_near_that_of_the_model(family):
             assert torch.equal(*pair)
             continue
         error = float((pair[1] - pair[0]).norm() / pair[0].norm())
-        assert 0 < error < 0.15, (name, error)
+        # Without VNNI weights have 7 bits.
+        assert 0 < error < (0.2 if int8_range().reduced else 0.15), (name, error)
 
 
 def test_low_rank_layers_are_rounded_inside():

@@ -37,7 +37,8 @@ def compiling(on: bool = True) -> Iterator[None]:
 
 def compiles() -> bool:
     """Whether this is within `compiling`."""
-    return _compiles.get()
+    # In what torch compiles the variable would divide the graph.
+    return torch.compiler.is_compiling() or _compiles.get()
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -45,7 +46,10 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
-        found: R = (_made_of(function) if _compiles.get() else function)(*args, **kwargs)
+        inside = torch.compiler.is_compiling()  # of what is compiled already
+        found: R = (_made_of(function) if not inside and _compiles.get() else function)(
+            *args, **kwargs
+        )
         return found
 
     return chosen
