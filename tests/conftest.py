@@ -3,7 +3,6 @@
 import copy
 import gc
 import json
-import math
 import os
 import sys
 from pathlib import Path
@@ -64,7 +63,6 @@ from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.task_heads import TaskHead, task_class
 from limbeck.objectives import Objective
 from limbeck.recipe.check import prepare
-from limbeck.reports import page
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import write_cache
 from limbeck.run.distill import Run, distill, train_run
@@ -323,27 +321,6 @@ def text_file(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-_DRAWN: dict[tuple, str] = {}
-
-
-@pytest.fixture(autouse=True)
-def drawn_once(request, monkeypatch):
-    """Reports of runs repeat a drawing of losses that differs from another in its numbers only."""
-    if request.path.parent.name != "run":
-        return
-    real = page._losses
-
-    def losses_of(points, unit):
-        kinds = [(kind, min(len(curve), 2)) for kind, curve in points.items()]
-        finite = all(math.isfinite(value) for curve in points.values() for _, value in curve)
-        key = (unit, finite, *kinds)
-        if key not in _DRAWN:
-            _DRAWN[key] = real(points, unit)
-        return _DRAWN[key]
-
-    monkeypatch.setattr(page, "_losses", losses_of)
 
 
 @pytest.fixture

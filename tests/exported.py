@@ -1,46 +1,17 @@
 """Folders of tiny models that are exported, and the examples of the guide."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from conftest import HEADS, make_model, make_text, make_tokenizer, with_task_head
 
-from limbeck.deploy import making
 from limbeck.deploy.batches import example_of, feed_of
-from limbeck.deploy.source import Source, load_source
+from limbeck.deploy.source import load_source
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 
-
-def _remembered(traced: Callable[[Source], Any]) -> Callable[[Source], Any]:
-    """The graphs of models by their forward and their folders, without tokenizer and prompts."""
-    graphs: dict[tuple, bytes] = {}
-
-    def graph_of(source: Source) -> Any:
-        import onnx
-        import onnx_ir
-
-        files = sorted(Path(source.name).rglob("*.*"))  # none of a model of another kind
-        kinds, beside = (".json", ".safetensors"), ("tokenizer", "config_sentence_transformers")
-        contents = tuple(
-            (file.name, file.read_bytes())
-            for file in files
-            if file.suffix in kinds and not file.name.startswith(beside)
-        )
-        key = (type(source.module).forward, contents)
-        if key not in graphs or not contents:
-            graphs[key] = onnx_ir.to_proto(traced(source)).SerializeToString()
-        return onnx_ir.from_proto(onnx.ModelProto.FromString(graphs[key]))
-
-    return graph_of
-
-
-# Several tests export the same tiny model, and tracing it takes seconds.
-making.float32_graph = _remembered(making.float32_graph)
 PROMPTED = SentenceSettings(48, {"query": "the house "}, "query")
 
 
