@@ -18,7 +18,7 @@ class Conversation:
         tools: Descriptions of tools, as templates take them.
         answers: Numbers of the assistant's messages that are learned, the last one among them.
         left_out: Number of answers before the first question and of messages after the last
-            answer, which are left out.
+            learned answer, which are left out.
         others: Answers that are as good as the last one.
         place: For messages of errors.
     """
@@ -50,7 +50,7 @@ def conversation_of(
     learned_from: int = 0,
     others: tuple[str, ...] = (),
 ) -> Conversation:
-    """A conversation of messages that `messages_of` has read, up to the last answer.
+    """A conversation of messages that `messages_of` has read, up to the last learned answer.
 
     Answers before the first question, to which nothing was said, are left out.
 
@@ -63,7 +63,7 @@ def conversation_of(
         others: Answers that are as good as the last one.
 
     Raises:
-        DataError: No answer is there, or none to a question; an answer that is learned is empty;
+        DataError: No answer is to be learned, or none to a question; an answer that is learned is empty;
             or system or tools are given twice or not as they should be.
     """
     before = _system_of(system, messages, place)
