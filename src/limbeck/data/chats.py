@@ -63,7 +63,7 @@ def conversation_of(
         others: Answers that are as good as the last one.
 
     Raises:
-        DataError: No answer is to be learned, or none to a question; an answer that is learned is empty;
+        DataError: No answer is to be learned, or none to a question; one that is learned is empty;
             or system or tools are given twice or not as they should be.
     """
     before = _system_of(system, messages, place)
