@@ -178,6 +178,19 @@ def test_models_that_cannot_generate_are_refused_before_anything_starts(
             )
 
 
+def test_a_window_that_covers_every_text_is_none(raw, tmp_path, chatting):
+    folder = tmp_path / "teacher"
+    AutoTokenizer.from_pretrained(chatting).save_pretrained(folder)
+    length = raw["data"]["max_length"]
+    model = make_model("mistral", vocabulary=TOKENS, max_position_embeddings=256)
+    raw["teacher"] = str(folder)
+    raw["stages"][0]["policy"] = "switch"
+    for window, problems in ((length, 0), (length - 1, 2)):
+        model.config.sliding_window = window
+        model.save_pretrained(folder)
+        assert [place for place, _ in check(raw)[1]] == ["stages.0.policy"] * problems
+
+
 def test_templates_are_tried_on_every_kind_of_conversation(raw, chats, tmp_path, chatting):
     tokenizer = AutoTokenizer.from_pretrained(chatting)
     tokenizer.chat_template = CHAT_TURNS.replace(

@@ -31,9 +31,15 @@ class ReplayReader(StaticReader):
     """A reader that replays its forwards; prompts, whose lengths differ, are never replayed."""
 
     def __init__(
-        self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
+        self,
+        model: PreTrainedModel,
+        ids: TokenIds | int,
+        *,
+        rows: int,
+        places: int,
+        longest: int | None = None,
     ) -> None:
-        super().__init__(model, ids, rows=rows, places=places)
+        super().__init__(model, ids, rows=rows, places=places, longest=longest)
         self.replays = model.device.type == "cuda"
         self.pool = torch.cuda.graph_pool_handle() if self.replays else None
         self._forwards: dict[int, _Forward] = {}

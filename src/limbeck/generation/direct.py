@@ -26,7 +26,7 @@ from .static_reader import StaticReader
 from .steady import has_steady_forward
 
 _NEAR = 2e-3  # nats
-_TRIED = 2  # texts
+_TRIED, _LENGTH = 2, 7  # texts, and tokens of each
 
 
 def can_read_directly(model: PreTrainedModel) -> bool:
@@ -150,8 +150,8 @@ def proven(model: PreTrainedModel, ids: TokenIds) -> bool:
         ids: Those that the tokenizer has.
     """
     with torch.autocast(model.device.type, enabled=False):
-        mine = _tried(DirectReader(model, ids, rows=_TRIED, places=8))
-        own = _tried(Reader(model, ids))
+        mine = _tried(DirectReader(model, ids, rows=_TRIED, places=8, longest=_LENGTH))
+        own = _tried(Reader(model, ids, longest=_LENGTH))
     far = float((mine - own).abs().max())
     if far <= _NEAR:  # not where it is not a number
         return True
@@ -165,8 +165,8 @@ def proven(model: PreTrainedModel, ids: TokenIds) -> bool:
 
 def _tried(reader: Reader) -> Tensor:
     device = reader.model.device
-    ids = torch.arange(7 * _TRIED, device=device).view(_TRIED, 7) * 31 % reader.ids.end
-    positions = torch.arange(7, device=device) - torch.arange(_TRIED, device=device)[:, None]
+    ids = torch.arange(_LENGTH * _TRIED, device=device).view(_TRIED, -1) * 31 % reader.ids.end
+    positions = torch.arange(_LENGTH, device=device) - torch.arange(_TRIED, device=device)[:, None]
     mask, positions = positions >= 0, positions.clamp_min(0)
     reader.remember(ids[:, :3], positions[:, :3], mask[:, :3])
     found = [reader.read(ids[:, 3:6], positions[:, 3:6], mask[:, :6])]

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from ..token_ids import TokenIds
 from .cuda_graphs import ReplayReader, can_replay
 from .direct import DirectReader, can_read_directly, proven
-from .reader import Reader
+from .reader import Reader, check_keeps_all
 
 
 class Readers:
@@ -33,7 +33,14 @@ class Readers:
         self._rows, self._places = max(self._rows, rows), max(self._places, places)
 
     def of(
-        self, who: str, model: PreTrainedModel, tokens: TokenIds | int, *, rows: int, places: int
+        self,
+        who: str,
+        model: PreTrainedModel,
+        tokens: TokenIds | int,
+        *,
+        rows: int,
+        places: int,
+        longest: int | None = None,
     ) -> Reader:
         """A reader that has read nothing.
 
@@ -44,13 +51,15 @@ class Readers:
             tokens: The ids that the tokenizer has, or how many from 0 on.
             rows: Of this batch.
             places: That its texts may take.
+            longest: Tokens that are read of a text at most; None: there may be any number.
 
         Raises:
             ModelError: Some layer does not keep the keys and values of all tokens.
         """
+        check_keeps_all(model, longest=longest)  # a reader that is kept may have read shorter texts
         kind = self._kind(model, TokenIds.given(tokens))
         if kind is None:
-            return Reader(model, tokens)
+            return Reader(model, tokens, longest=longest)
         self.expect(rows=rows, places=places)
         device = model.device.type
         coarse = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -59,7 +68,8 @@ class Readers:
         same = kept is not None and kept.model is model and kept.ids == TokenIds.given(tokens)
         if kept is None or not (same and holds) or type(kept) is not kind:
             kept = None  # its cache is freed before the next one is made
-            kept = kind(model, tokens, rows=self._rows, places=self._places)
+            size = {"rows": self._rows, "places": self._places}
+            kept = kind(model, tokens, **size, longest=longest)
         self._kept[who, coarse] = kept
         kept.begin(rows)
         return kept

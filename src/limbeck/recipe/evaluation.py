@@ -14,10 +14,11 @@ from ..evaluation.task_files import is_generation_task, load_task, name_of_task
 from ..evaluation.tasks import Task
 from ..evaluation.text_generator import longest_text, most_new_tokens
 from ..generation.reader import forgetting_problem
+from ..models.families.attending import longest_attended
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
-from ..models.shapes import shape_of
+from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_body, has_vocabulary_head
 from ..tokenization.load import load_tokenizer
 from .prompts import split_prompts
@@ -31,7 +32,7 @@ class Asked(NamedTuple):
 
     Attributes:
         tokenizer: Of the model.
-        positions: Tokens that it reads at once.
+        positions: Tokens that it reads at once; within its window, where it has one.
         config: Its transformers configuration.
     """
 
@@ -155,11 +156,12 @@ def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
     if not generation:
         return []
     asked = _asked(recipe, models)
+    least = part.generation.max_new_tokens + 1  # which a window must have room for
     forgetting = [
         (f"evaluation.tasks.{number}", f"lets {who} answer, which {problem}; leave it out")
         for number, _ in generation
         for who, model in asked.items()
-        if (problem := forgetting_problem(model.config))
+        if (problem := forgetting_problem(model.config, longest=max(model.positions, least)))
     ]
     if forgetting:
         return forgetting
@@ -193,16 +195,17 @@ def _asked(recipe: Recipe, models: Models) -> dict[str, Asked]:
     part, sides = recipe.evaluation, {"the student": models.student}
     if models.teacher and part.teacher and not (recipe.teacher and recipe.teacher.server):
         sides["the teacher"] = models.teacher
-    asked = {
-        who: Asked(side.tokenizer, side.shape.max_position_embeddings, side.config)
-        for who, side in sides.items()
-    }
+    asked = {who: _asked_of(side.tokenizer, side.shape, side.config) for who, side in sides.items()}
     if part.baseline:
         name = model_of_run(part.baseline)
         config = load_config(name)
         shape = shape_of(config, architecture_of(config))
-        asked[part.baseline] = Asked(load_tokenizer(name), shape.max_position_embeddings, config)
+        asked[part.baseline] = _asked_of(load_tokenizer(name), shape, config)
     return asked
+
+
+def _asked_of(tokenizer: PreTrainedTokenizerFast, shape: Shape, config: Any) -> Asked:
+    return Asked(tokenizer, longest_attended(config, shape.max_position_embeddings), config)
 
 
 def _room_problems(recipe: Recipe, asked: Mapping[str, Asked]) -> list[Problem]:

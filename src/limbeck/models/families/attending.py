@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..architecture import Architecture
 from ..auto_classes import empty_model, whole_class
@@ -42,9 +42,33 @@ def layers_with_attention(config: Any, row: Architecture) -> list[int]:
 
 
 def forgetting_layers(config: Any) -> list[str]:
-    """The kinds of caches of those layers that do not keep the keys and values of all tokens."""
-    try:
-        kinds = {type(layer) for layer in DynamicCache(config=config).layers}
-    except Exception:  # of many types, for types whose caches are of their own
+    """The kinds of caches of those layers that do not keep the keys and values of all tokens.
+
+    A layer with a window is none of them: it keeps those of a text that is not longer.
+    """
+    layers = _cached_layers(config)
+    if layers is None:
         return ["a cache of its own"]
-    return sorted(kind.__name__ for kind in kinds - {DynamicLayer})
+    kinds = {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer}
+    return sorted(kind.__name__ for kind in kinds)
+
+
+def attention_window(config: Any) -> int | None:
+    """Tokens that the layer with the narrowest window sees; None where no layer has a window."""
+    layers = _cached_layers(config) or []
+    windows = [one.sliding_window for one in layers if isinstance(one, DynamicSlidingWindowLayer)]
+    return min(windows, default=None)
+
+
+def longest_attended(config: Any, positions: int) -> int:
+    """Tokens of the longest text of which every layer sees all, in a model of some positions."""
+    window = attention_window(config)
+    return positions if window is None else min(positions, window)
+
+
+def _cached_layers(config: Any) -> list[Any] | None:
+    """What is kept of each layer while a text is read; None where transformers cannot tell."""
+    try:
+        return list(DynamicCache(config=config).layers)
+    except Exception:  # of many types, for types whose caches are of their own
+        return None
