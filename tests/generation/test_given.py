@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 from conftest import make_model
 
 from limbeck.errors import GenerationError
@@ -52,6 +54,10 @@ def generated(models, **changed):
         ({"vocabulary": 41}, "the student has the ids 0 to 39, .* up to 40"),
         ({"eos_token_id": 40}, r"the end of texts 40 is no id of the vocabulary \(0 to 39\)"),
         ({"eos_token_id": [2, -1]}, "the end of texts -1 is no id"),
+        ({"eos_token_id": None}, "eos_token_id is None; give a token id or a list of them, or an"),
+        ({"eos_token_id": [2, None]}, "eos_token_id is .2, None.; give"),
+        ({"eos_token_id": "</s>"}, "eos_token_id is '</s>'; give"),
+        ({"prompts": ["a text"]}, "a prompt is the text 'a text'; give its token ids"),
         (
             {"options": DecodingOptions(79)},
             "the longest prompt has 3 tokens, max_new_tokens is 79, and the student reads 80",
@@ -61,6 +67,15 @@ def generated(models, **changed):
 def test_what_does_not_go_together_is_refused(models, changed, said):
     with pytest.raises(GenerationError, match=said):
         generated(models, **changed)
+
+
+def test_ids_of_numpy_and_torch_are_ids(models):
+    expected = generated(models).tokens.tolist()
+    for ends in (np.array([3, 2]), torch.tensor([2, 3]), {np.int64(2), np.int32(3)}):
+        assert generated(models, eos_token_id=ends).tokens.tolist() == expected
+    of_one = generated(models, eos_token_id=2).tokens.tolist()
+    for end in (np.int64(2), torch.tensor(2)):
+        assert generated(models, eos_token_id=end).tokens.tolist() == of_one
 
 
 def test_models_that_do_not_generate_or_have_fewer_tokens(models):

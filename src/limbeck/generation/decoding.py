@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from ..errors import GenerationError
 from ..token_ids import TokenIds
 from .drafting import ModelPair
-from .given import check_given
+from .given import check_given, ends_given
 from .noise import TokenDraws
 from .options import temperature_problem
 from .readers import Readers
@@ -107,7 +107,7 @@ def generate(
         options: Length, temperature and seed.
         vocabulary: The ids that the tokenizer has (`TokenIds.of`), or how many from 0 on; no
             other id is generated.
-        eos_token_id: Each token that ends a response.
+        eos_token_id: Each token that ends a response; with an empty list none does.
         progress: Fraction of the training that is done, 0 to 1, for rules that change with it.
         readers: Keeps caches and CUDA graphs for the next calls; by default nothing is kept, and
             both models are read by transformers' forward.
@@ -118,7 +118,7 @@ def generate(
         ModelError: A model does not keep the keys and values of all tokens.
     """
     ids = TokenIds.given(vocabulary)
-    ends = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
+    ends = ends_given(eos_token_id)
     check_given(
         *(student, teacher, prompts, rule),
         max_new_tokens=options.max_new_tokens,

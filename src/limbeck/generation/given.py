@@ -1,12 +1,33 @@
 """What `generate` is given, checked before a model reads anything."""
 
 from collections.abc import Collection, Sequence
+from operator import index
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..errors import GenerationError
 from ..token_ids import TokenIds
 from .rules import Rule
+
+
+def ends_given(eos_token_id: Any) -> list[int]:
+    """The ids of tokens that end a text, of one id or several as `generate` is given them.
+
+    Raises:
+        GenerationError: They are no ids.
+    """
+    try:
+        return [index(eos_token_id)]
+    except TypeError:
+        pass
+    try:
+        return sorted(map(index, eos_token_id))
+    except TypeError as error:
+        raise GenerationError(
+            f"eos_token_id is {eos_token_id!r:.60}; give a token id or a list of them, or an empty"
+            " list for texts that no token ends"
+        ) from error
 
 
 def check_given(
@@ -43,6 +64,10 @@ def check_given(
         raise GenerationError(
             "there is no prompt, or one has no token; give one token at least, as that which begins"
             " a text"
+        )
+    if text := next((prompt for prompt in prompts if isinstance(prompt, str)), None):
+        raise GenerationError(
+            f"a prompt is the text {text!r:.60}; give its token ids, as tokenizer(text).input_ids"
         )
     if len(ids) < 1:
         raise GenerationError("the vocabulary has no token; give the ids of the tokenizer")
