@@ -1,13 +1,15 @@
 """Task files that look right and are not."""
 
 import json
+import re
 
 import pytest
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, ModelError
 from limbeck.evaluation.scoring_notes import scoring_notes
 from limbeck.evaluation.task_files import load_task
 from limbeck.evaluation.tasks import subsample
+from limbeck.models.task_heads import TaskHead, label_problem
 
 TEXTS = [{"text": "ein Haus", "label": "b"}, {"text": "старый дом", "label": "a"}]
 
@@ -126,6 +128,38 @@ def test_lines_are_read_as_those_of_texts(tmp_path, rows, said):
 
 def numbered(*labels):
     return [{"text": f"text {n}", "label": label} for n, label in enumerate(labels)]
+
+
+COMPOSED, APART = "caf\xe9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("field", ["label", "tags"])
+@pytest.mark.parametrize("place", ["train", "dev"])
+def test_classes_that_differ_by_their_form_of_unicode_alone_are_refused(tmp_path, field, place):
+    """They look like one, and were two classes; or one that the training file lacks."""
+
+    def row(name):
+        return (
+            {"text": "a", "label": name}
+            if field == "label"
+            else {"tokens": ["a"], "tags": [f"B-{name}"]}
+        )
+
+    rows = {"train": [row(COMPOSED), row("other")], "dev": [row(COMPOSED)]}
+    rows[place].append(row(APART))
+    task = put(tmp_path, "task", rows["train"], rows["dev"])
+    with pytest.raises(
+        DataError, match=rf"{field} of which '.*cafe\\u0301' and '.*caf\\xe9' differ"
+    ):
+        load_task(task)
+
+
+def test_labels_of_a_model_in_another_form_of_unicode_are_told():
+    head = TaskHead("sequence", (APART, "other"))
+    said = r"'cafe\u0301' and 'caf\xe9' differ by their form of Unicode alone"
+    assert said in (label_problem([COMPOSED], head.labels, "the teacher") or "")
+    with pytest.raises(ModelError, match=re.escape(said)):
+        head.renamed({COMPOSED: "x"})
 
 
 def test_numbers_where_a_published_task_has_classes_and_the_other_way_round(tmp_path):

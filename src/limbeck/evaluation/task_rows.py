@@ -10,6 +10,7 @@ from ..data.prompt_kinds import are_prompts
 from ..data.prompts import Prompt, as_prompt, prompt_of
 from ..data.rows import FIELDS
 from ..errors import DataError
+from ..models.label_forms import form_problem
 from .tasks import Example, TaskKind
 
 # Of a row of messages with references; whatever else it has is not read.
@@ -214,9 +215,11 @@ def choices(
         field: ``label`` or ``tags``.
 
     Raises:
-        DataError: A scored row has another.
+        DataError: A scored row has another, or two differ by their form of Unicode alone.
     """
     known, found = (Counter(_values(rows, field)) for rows in (train, test))
+    if problem := form_problem([*known, *found], known):
+        raise DataError(f"rows have {field} of which {problem}")
     if unknown := found.keys() - known.keys():
         named = sorted(unknown)
         counts = ", ".join(f"{name!r} ({found[name]} times)" for name in named[:_NAMED])

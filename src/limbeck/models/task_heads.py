@@ -17,6 +17,7 @@ from transformers import (
 
 from ..errors import ModelError
 from ..token_ids import TokenIds
+from .label_forms import form_problem
 
 _CLASSES: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -71,7 +72,7 @@ class TaskHead:
         if strict and (unknown := sorted(set(names) - set(self.labels))):
             raise ModelError(
                 f"{', '.join(map(repr, unknown))} is no label of the model, which has"
-                f" {listed(self.labels)}; name those"
+                f" {listed(self.labels)}; {form_problem(unknown, self.labels) or 'name those'}"
             )
         labels = tuple(names.get(label, label) for label in self.labels)
         if len(set(self.labels)) < len(self.labels):
@@ -200,7 +201,8 @@ def label_problem(
             f"labels are matched by name: {sets}, which are no names; say which is which"
             f" ({how or f'`teacher: {{labels: {{{known[0]}: {given[0]}, ...}}}}`'})"
         )
-    return f"labels are matched by name: {sets}; the latter lacks {listed(lacking)}"
+    form = form_problem(lacking, known)
+    return f"labels are matched by name: {sets}; " + (form or f"the latter lacks {listed(lacking)}")
 
 
 def listed(labels: Sequence[str], most: int = 8) -> str:
