@@ -47,6 +47,29 @@ def test_broken_tables(tmp_path):
     refused(write(tmp_path / "e.parquet", b"PAR1"), "cannot be read.*give a readable file")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\rtwo\r"),
+        ("a.txt", "one\rtwo\r\n"),
+        ("a.txt.gz", "one\rtwo"),
+        ("a.csv", "text\rone\rtwo\r"),
+        ("a.jsonl", '{"text": "one"}\r{"text": "two"}\r'),
+    ],
+)
+def test_files_whose_lines_end_with_a_carriage_return_alone_are_told(tmp_path, name, content):
+    """They were one document."""
+    data = content.encode()
+    source = write(tmp_path / name, gzip.compress(data) if name.endswith(".gz") else data)
+    refused(source, r"a.*end lines with .n, not with a carriage return alone: tr")
+
+
+def test_a_carriage_return_within_a_file_of_lines_stays(tmp_path):
+    source = write(tmp_path / "a.txt", b"10 %\r20 %\r\ntwo\r\n")
+    assert list(read_documents(source)) == ["10 %\r20 %", "two"]
+    assert list(read_documents(write(tmp_path / "b.txt", b"one\r\n"))) == ["one"]
+
+
 def test_messages_name_the_whole_ending(tmp_path):
     refused(write(tmp_path / "a.parquet.gz", b"x"), r"ends in \.parquet\.gz; known are")
     refused(write(tmp_path / "a.pdf.gz", b"x"), r"ends in \.pdf\.gz; known are")

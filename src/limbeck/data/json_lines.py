@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import DataError
-from .lines import read_lines
+from .lines import OLD_ENDS, read_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
 _Value = TypeVar("_Value")
@@ -124,7 +124,8 @@ def _parsed(text: str, place: str, needed: str) -> Any:
     except _KeyTwiceError as error:
         raise DataError(f"{place}: the key {error} is there twice; give each key once") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place} is not JSON: {error}; {needed}") from error
+        others = f"; {OLD_ENDS}" if "\r" in text.strip() else ""
+        raise DataError(f"{place} is not JSON: {error}; {needed}{others}") from error
 
 
 def _object(row: Any, place: str) -> dict[str, Any]:

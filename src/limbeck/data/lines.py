@@ -5,6 +5,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 from ..errors import DataError
@@ -20,6 +21,25 @@ _OTHERS = {
     b"\xfd7zXZ": "is packed by xz; unpack it: xz -d",
     b"\x28\xb5\x2f\xfd": "is packed by zstd; unpack it: zstd -d",
 }
+
+
+OLD_ENDS = "end lines with \\n, not with a carriage return alone: tr '\\r' '\\n' < OLD > NEW"
+
+
+def read_texts(file: Path | str) -> Iterator[tuple[int, str]]:
+    """As `read_lines`, of a file in which a line is a text or a row.
+
+    Raises:
+        DataError: As `read_lines`; or all of the file is one line, in which carriage returns stand.
+    """
+    lines = read_lines(file)
+    first = list(islice(lines, 2))
+    if len(first) == 1 and "\r" in first[0][1].strip():
+        raise DataError(
+            f"{file} is one line with carriage returns in it, which end the lines of old Mac files;"
+            f" {OLD_ENDS}"
+        )
+    yield from chain(first, lines)
 
 
 def read_lines(file: Path | str, *, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
@@ -39,9 +59,10 @@ def read_lines(file: Path | str, *, longest: int = LONGEST_LINE) -> Iterator[tup
             while line := stream.readline(longest + 1):
                 number += 1
                 if len(line) > longest:
+                    others = f"; {OLD_ENDS}" if b"\r" in line[:-1] else ""
                     raise DataError(
                         f"line {number} of {file} is longer than {longest} bytes; break it"
-                        " into documents, one a line"
+                        f" into documents, one a line{others}"
                     )
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")

@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..system.fingerprints import content_of
 from .hub_tables import hub_tables, saved_tables
 from .json_lines import has_split, read_array, read_rows
-from .lines import read_lines
+from .lines import read_texts
 from .row_fields import Row, rows_of_objects, rows_of_table
 from .rows import StoredSource
 from .tables import Table, csv_table, parquet_table
@@ -151,7 +151,7 @@ def _rows(source: StoredSource, part: Part, *, labelled: bool) -> Iterator[Row]:
         read = read_rows if ending == ".jsonl" else read_array
         return rows_of_objects(source, read(part), labelled=labelled)
     if ending == ".txt":
-        lines = ((line.strip(), number) for number, line in read_lines(part))
+        lines = ((line.strip(), number) for number, line in read_texts(part))
         texts = (({"text": text}, f"line {n} of {part}") for text, n in lines if text)
         return rows_of_objects(source, texts, labelled=labelled)
     if ending == ".parquet":

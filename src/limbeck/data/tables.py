@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, first_line
-from .lines import LONGEST_LINE, read_lines
+from .lines import LONGEST_LINE, read_texts
 from .remote import is_remote, open_remote
 from .tab_rows import SHOWN, in_quotes, tab_rows
 
@@ -100,7 +100,7 @@ def _check_separator(header: Sequence[str], delimiter: str, where: str) -> None:
 def _csv_rows(file: Path | str, delimiter: str) -> Iterator[tuple[list[str], str]]:
     """The header, and every row, each with its place."""
     csv.field_size_limit(LONGEST_LINE)  # the default of 131,072 characters is short for texts
-    lines: Iterator[str] = (line for _, line in read_lines(file))
+    lines: Iterator[str] = (line for _, line in read_texts(file))
     if delimiter == "\t":
         first = next(lines, "")
         lines = chain([first], lines)

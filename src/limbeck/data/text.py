@@ -19,7 +19,7 @@ from ..system.fingerprints import content_of
 from ..system.numbers import Number
 from .hub_tables import hub_rows
 from .json_lines import row_of
-from .lines import read_lines
+from .lines import read_lines, read_texts
 from .remote import content_of_remote, is_remote, name_of
 from .tables import csv_column, parquet_column
 
@@ -122,7 +122,7 @@ def _texts(source: TextSource) -> Iterator[str]:
     ending = ending_of(source.path)
     file = source.path if is_remote(source.path) else Path(source.path)
     if ending == ".txt":
-        return (line for _, line in read_lines(file))
+        return (line for _, line in read_texts(file))
     if ending == ".jsonl":
         return (_column_of_json(line, number, source) for number, line in read_lines(file))
     if ending == ".csv":
