@@ -9,6 +9,7 @@ from limbeck.objectives.options import OPTIONS
 from limbeck.recipe.check import check
 from limbeck.recipe.parse import check_form, parse_recipe
 from limbeck.recipe.parse_objective import parse_objective
+from limbeck.recipe.read import with_home
 
 PLACE = ("stages", "0", "objectives")
 
@@ -161,3 +162,44 @@ def test_temperatures_of_generation_have_one_range(temperature):
     message = f"is {temperature:g}; give 0 (greedy), or 0.001 to 100"
     assert problems["stages.0.policy.temperature"] == message
     assert problems["evaluation.generation.temperature"].startswith(message)
+
+
+def test_the_home_folder_is_put_into_paths_alone(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    source = {"path": "~/rows.jsonl", "prompt": "~/ask", "split": {"dev": 0.1}}
+    raw = {
+        "teacher": {"model": "~/teacher", "prompt": "~/query: ", "cache": "~/cache"},
+        "student": {"model": "~/student", "tokenizer": "~/tokenizer"},
+        "data": {
+            "text": ["~/a.txt", {"path": "~/b.csv", "column": "~/b"}],
+            "prompts": source,
+            "rows": "~/rows.csv",
+            "separator": "~/",
+        },
+        "stages": [{"policy": {"kind": "student", "vllm_command": "~/bin/vllm"}}],
+        "evaluation": {"tasks": ["~/task", source], "generation": {"separator": "~/"}},
+    }
+    found = with_home(raw)
+    assert found == {
+        "teacher": {
+            "model": "/home/ada/teacher",
+            "prompt": "~/query: ",
+            "cache": "/home/ada/cache",
+        },
+        "student": {"model": "/home/ada/student", "tokenizer": "/home/ada/tokenizer"},
+        "data": {
+            "text": ["/home/ada/a.txt", {"path": "/home/ada/b.csv", "column": "~/b"}],
+            "prompts": source | {"path": "/home/ada/rows.jsonl"},
+            "rows": "/home/ada/rows.csv",
+            "separator": "~/",
+        },
+        "stages": [{"policy": {"kind": "student", "vllm_command": "/home/ada/bin/vllm"}}],
+        "evaluation": {
+            "tasks": ["/home/ada/task", source | {"path": "/home/ada/rows.jsonl"}],
+            "generation": {"separator": "~/"},
+        },
+    }
+    assert with_home({"teacher": "~/teacher", "student": "~/student"}) == {
+        "teacher": "/home/ada/teacher",
+        "student": "/home/ada/student",
+    }

@@ -11,6 +11,16 @@ from ..errors import RecipeError
 from .part import Part, as_model
 from .schema import Recipe
 
+# Where a recipe has paths: fields within fields, which may be lists.
+_SOURCE: dict[str, Any] = {"path": {}}
+_PATHS: dict[str, Any] = {
+    "teacher": {"model": {}, "ensemble": {}, "cache": {}},
+    "student": {"model": {}, "tokenizer": {}},
+    "data": dict.fromkeys(("text", "prompts", "task", "rows"), _SOURCE),
+    "stages": {"policy": {"vllm_command": {}}},
+    "evaluation": {"tasks": _SOURCE, "baseline": {}},
+}
+
 
 class _Loader(yaml.SafeLoader):
     """A loader that refuses a key that stands twice, of which others keep the last alone."""
@@ -88,16 +98,22 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def with_home(value: Any) -> Any:
+def with_home(value: Any, fields: Mapping[str, Any] = _PATHS) -> Any:
     """The same with the home folder in place of the ``~`` that a path begins with.
 
     A shell does not do it in a file, nor after the ``=`` of ``--set data.text=~/corpus.txt``.
+
+    Args:
+        value: The keys of a recipe, or a path.
+        fields: Those that have paths, where the value has fields; the others stay as they are.
     """
     if isinstance(value, str):
         return str(Path(value).expanduser()) if value.startswith("~/") else value
     if isinstance(value, Mapping):
-        return {key: with_home(one) for key, one in value.items()}
-    return [with_home(one) for one in value] if isinstance(value, list) else value
+        return {
+            key: with_home(one, fields[key]) if key in fields else one for key, one in value.items()
+        }
+    return [with_home(one, fields) for one in value] if isinstance(value, list) else value
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
