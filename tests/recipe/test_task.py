@@ -324,6 +324,20 @@ def test_rows_that_other_tasks_score_are_not_learned(task_recipe, task_files, tm
     assert any(f"{dropped} rows without labels are left out" in said for said in setup.warnings)
 
 
+def test_rows_without_labels_that_are_there_twice_are_counted(task_recipe, task_files, tmp_path):
+    line = (task_files / "scores.train.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    known = {name: text for name, text in json.loads(line).items() if name != "label"}
+    rows = [{"text": text} for text in make_text(30, seed=8)]
+    raw = with_rows(task_recipe("scores"), tmp_path, rows)
+    raw["data"]["task"] = str(task_files / "scores")
+    assert not any("more than once" in said for said in prepare(raw).warnings)
+    raw["data"]["rows"] = [written(tmp_path / "twice.jsonl", [*rows, *rows[:3], rows[0], known])]
+    setup = prepare(raw)
+    assert setup.rows.repeated == 5
+    told = "5 rows of `data.rows` are there more than once, or are rows of `data.task` too"
+    assert any(told in said for said in setup.warnings)
+
+
 @pytest.mark.parametrize(
     "row",
     [

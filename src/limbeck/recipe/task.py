@@ -116,6 +116,11 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
         warnings.append(
             f"{rows.dropped} rows without labels are left out: they are among the scored rows"
         )
+    if rows.repeated:
+        warnings.append(
+            f"{rows.repeated} rows of `data.rows` are there more than once, or are rows of"
+            " `data.task` too: each is learned as often as it is there"
+        )
     if rows.unread:
         warnings.append(
             f"{rows.unread} rows of `data.rows` have labels or tags, which are not read: the"

@@ -63,6 +63,7 @@ class TaskRows:
         held_out: Rows that losses are measured on, and temperatures are fitted to.
         dropped: Rows without labels that are left out, because they are scored.
         unread: Rows of `data.rows` that have a label or tags, which are not read.
+        repeated: Rows without labels that are there before, with or without a label.
         beginnings: The first rows of each source, by its field.
     """
 
@@ -72,6 +73,7 @@ class TaskRows:
     held_out: Sequence[Example]
     dropped: int
     unread: int = 0
+    repeated: int = 0
     beginnings: Mapping[str, Beginning] = field(default_factory=dict)
 
     @property
@@ -177,7 +179,8 @@ def _rows_in_state(
         more += kept
         dropped += count
     train, held_out = _split([*labelled, *more], data.held_out.fraction)
-    return TaskRows(task, kind, train, held_out, dropped, unread, beginnings)
+    repeated = len(more) - len(set(map(_identity, more)) - set(map(_identity, labelled)))
+    return TaskRows(task, kind, train, held_out, dropped, unread, repeated, beginnings)
 
 
 def _task(location: Location, split: str | None) -> Task:
