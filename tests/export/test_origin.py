@@ -58,6 +58,15 @@ def test_what_a_card_names_is_handed_on(tmp_path):
     assert origin_of(str(run)) == origin_of(str(run / "student")) == found
 
 
+def test_a_run_of_a_study_is_not_called_by_its_seed(tmp_path):
+    """The licence of 0 was warned of."""
+    student = card(tmp_path / "sizes" / "arms" / "small" / "plain" / "0" / "student")
+    found = origin_of(student)
+    assert found.name == origin_of(str(Path(student).parent)).name == "sizes/arms/small/plain/0"
+    assert origin_of(card(tmp_path / "2024")).name == "2024"
+    assert "the licence of sizes/arms/small/plain/0 is not known" in licence_warnings([found])[0]
+
+
 def test_a_model_on_the_hub(tmp_path, monkeypatch):
     place = Path(card(tmp_path, "license: mit", "base_model: org/older")) / "README.md"
     monkeypatch.setattr(origin, "try_to_load_from_cache", lambda *_: str(place))

@@ -37,7 +37,8 @@ class Origin:
     """A model that another is made of.
 
     Attributes:
-        name: How it is called; of a folder the last part of its path.
+        name: How it is called; of a folder the last part of its path, of a run of a study the last
+            parts.
         hub_names: Its name on the hub; of a folder, of those that its card says it was made of.
         license: The hub's name of its licence; None where its card does not say.
         license_name: Of a licence that is ``other`` to the hub.
@@ -116,8 +117,17 @@ def licence_warnings(origins: Sequence[Origin]) -> list[str]:
 
 
 def _name_of(folder: Path) -> str:
-    """The last part of a path; of the student in a run folder, that of the run."""
-    return folder.parent.name if folder.name == "student" else folder.name
+    """The last part of a path; of the student in a run folder, that of the run.
+
+    The runs of a study are called by their seeds, so that of one of them the study, the student
+    and the arm are named too.
+
+    >>> _name_of(Path("runs/mine/student")), _name_of(Path("runs/sizes/arms/small/plain/0/student"))
+    ('mine', 'sizes/arms/small/plain/0')
+    """
+    run = folder.parent if folder.name == "student" else folder
+    of_study = run.name.isdigit() and run.parts[-4:-3] in (("arms",), ("search",))
+    return "/".join(run.parts[-5:]) if of_study else run.name
 
 
 def _metadata(model: str, folder: Path) -> Mapping[str, Any]:
