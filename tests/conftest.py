@@ -553,13 +553,15 @@ def with_vectors(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
 
 @pytest.fixture(scope="session")
 def task_files(tmp_path_factory) -> Path:
-    """Small tasks: ``labels``, ``pairs``, ``scores`` and ``tags``, and rows without labels."""
+    """Small tasks, one for each of `HEADS`, and rows without labels."""
     folder = tmp_path_factory.mktemp("tasks")
     words = make_text(400, seed=3)
-    rows: dict[str, list[dict]] = {"labels": [], "pairs": [], "scores": [], "tags": []}
+    rows: dict[str, list[dict]] = {name: [] for name in HEADS}
     for number, text in enumerate(words[:240]):
         label = LABELS[len(text.split()) % 3]
         rows["labels"].append({"text": text, "label": label})
+        held = [one for place, one in enumerate(LABELS) if len(text) >> place & 1]
+        rows["several"].append({"text": text, "label": held})
         other = words[number + 1]
         rows["pairs"].append({"text": text, "text_pair": other, "label": label})
         rows["scores"].append({"text": text, "label": len(text) / 10})
@@ -578,6 +580,7 @@ def task_files(tmp_path_factory) -> Path:
 
 HEADS = {
     "labels": TaskHead("sequence", LABELS),
+    "several": TaskHead("sequence", LABELS, multi_label=True),
     "pairs": TaskHead("sequence", LABELS),
     "scores": TaskHead("sequence", ("score",)),
     "tags": TaskHead("token", ("B-X", "O")),

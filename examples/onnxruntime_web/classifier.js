@@ -26,6 +26,8 @@ export async function loadClassifier(folder, format = "onnx-int8") {
     const { logits } = await session.run(Object.fromEntries(session.inputNames.map((name) => [name, tensor(name)])));
     const powers = Array.from(logits.data, (logit) => Math.exp(logit - Math.max(...logits.data)));
     const sum = powers.reduce((one, other) => one + other);
-    return powers.map((power, place) => [reading.labels[place], power / sum]).sort((one, other) => other[1] - one[1]);
+    const alone = (logit) => 1 / (1 + Math.exp(-logit)); // of labels that do not exclude one another
+    const found = Array.from(logits.data, (logit, place) => (reading.multi_label ? alone(logit) : powers[place] / sum));
+    return found.map((share, place) => [reading.labels[place], share]).sort((one, other) => other[1] - one[1]);
   };
 }

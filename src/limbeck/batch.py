@@ -59,6 +59,8 @@ class Tokens:
             them; None otherwise.
         scores: Where numbers are to be predicted, the number at each predicted token; NaN where it
             is not known. None otherwise.
+        multi_hot: Of texts of which any number of classes may hold, 1 for each class that does and
+            0 for the others; NaN in the rows of texts whose classes are not known. None otherwise.
         queries: Of rows that are pairs of a query and a document, the number of each row's query:
             the same for rows of one query. None where it is not known.
         origin: The tokens on the processor that these were moved from; None where these are not
@@ -73,6 +75,7 @@ class Tokens:
     utf8_bytes: Int[Tensor, "batch tokens"] | None = None
     token_type_ids: Int[Tensor, "batch tokens"] | None = None
     scores: Float[Tensor, "batch tokens"] | None = None
+    multi_hot: Float[Tensor, "batch classes"] | None = None
     queries: Int[Tensor, " batch"] | None = None
     origin: "Tokens | None" = field(default=None, init=False, repr=False, compare=False)
 

@@ -41,6 +41,20 @@ def regression(headline, chance):
     return task, score, lambda rows: plain(expected[rows], said[rows])[0]
 
 
+def several_labels(headline, chance):
+    expected, said = chance.integers(0, 2, (2, ROWS, 3))
+    names = [tuple(np.array(LABELS)[row == 1].tolist()) for row in expected]
+    rows = [Example(text="x", label=held) for held in names]
+    task = make_task(TaskKind.MULTI_LABEL, headline, rows)
+    score = scored(headline, tags=tuple(tuple(np.flatnonzero(row).tolist()) for row in said))
+    plain = {
+        "subset_accuracy": accuracy_score,
+        "micro_f1": lambda e, s: f1_score(e, s, average="micro", zero_division=0.0),
+        "macro_f1": lambda e, s: f1_score(e, s, average="macro", zero_division=0.0),
+    }[headline]
+    return task, score, lambda rows: plain(expected[rows], said[rows])
+
+
 def tagging(headline, chance):
     sentences = [_sentence(chance) for _ in range(ROWS)]
     said = [
@@ -81,7 +95,7 @@ def make_task(kind, headline, rows, positive=None):
         train=rows,
         test=rows,
         test_split="test",
-        labels=LABELS if kind is TaskKind.CLASSIFICATION else (),
+        labels=LABELS if kind in (TaskKind.CLASSIFICATION, TaskKind.MULTI_LABEL) else (),
         tags=TAGS if kind is TaskKind.TAGGING else (),
         positive=positive,
     )
@@ -92,6 +106,7 @@ def make_task(kind, headline, rows, positive=None):
     [
         *((classification, name) for name in ("accuracy", "macro_f1", "matthews", "f1")),
         *((regression, name) for name in ("spearman", "pearson")),
+        *((several_labels, name) for name in ("micro_f1", "macro_f1", "subset_accuracy")),
         *((tagging, name) for name in ("span_f1", "exact_sentence")),
     ],
 )

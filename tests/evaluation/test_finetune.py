@@ -37,6 +37,7 @@ def make_task(kind: TaskKind, rows: int = 160) -> Task:
                 label={
                     TaskKind.REGRESSION: 4.0 if key == "river" else 1.0,
                     TaskKind.TAGGING: None,
+                    TaskKind.MULTI_LABEL: ("colour", "water") if label == "colour" else (label,),
                 }.get(kind, label),
                 words=tuple(words) if tagged else None,
                 tags=tags if tagged else None,
@@ -44,6 +45,7 @@ def make_task(kind: TaskKind, rows: int = 160) -> Task:
         )
     headline = {
         TaskKind.CLASSIFICATION: "accuracy",
+        TaskKind.MULTI_LABEL: "subset_accuracy",
         TaskKind.REGRESSION: "pearson",
         TaskKind.TAGGING: "span_f1",
         TaskKind.JOINT: "exact_sentence",

@@ -1,6 +1,7 @@
 """Objectives over the heads of tasks, against plain loops."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,80 @@ def test_numbers_have_squared_errors():
     assert float(ClassLogits().total(said(mine), said(theirs), rows, NONE)) == 0.25 + 0.25 + 4
     assert float(ClassLabels().total(said(mine), Activations(), rows, NONE)) == 0.25 + 1
     assert ClassLabels().count(rows) == 2
+
+
+def sigmoid(logit, temperature=1.0):
+    return 1 / (1 + math.exp(-logit / temperature))
+
+
+def bernoulli(p, q):
+    """The divergence of two probabilities that something holds."""
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_classes_that_do_not_exclude_one_another_diverge_each_alone(temperature):
+    shapes = [replace(shape(*labels), multi_label=True) for labels in ("abc", "cab")]
+    objective = ClassLogits(temperature=temperature).bound(*shapes)
+    turned = [[row[2], row[0], row[1]] for row in THEIRS]
+    mine = said(MINE)
+    mine.class_logits.requires_grad_(True)
+    total = objective.total(mine, said(turned), batch([UNLABELED] * 3), NONE)
+    expected, slopes = 0.0, []
+    for row, other in zip(MINE, THEIRS, strict=True):
+        chances = [
+            (sigmoid(a, temperature), sigmoid(b, temperature))
+            for a, b in zip(row, other, strict=True)
+        ]
+        expected += temperature**2 * sum(bernoulli(p, q) for q, p in chances)
+        slopes.append([temperature * (q - p) for q, p in chances])
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+    total.backward()
+    assert torch.allclose(mine.class_logits.grad, torch.tensor(slopes), atol=1e-6)
+    assert objective.count(batch([UNLABELED] * 3)) == 3
+
+
+def test_labels_that_hold_have_binary_cross_entropies():
+    several = replace(shape(*"abc"), multi_label=True)
+    nan = float("nan")
+    held = torch.tensor([[1.0, 0.0, 1.0], [nan] * 3, [0.0, 0.0, 0.0]])
+    rows = batch([UNLABELED] * 3)
+    tokens = replace(rows.student, multi_hot=held)
+    rows = Batch(tokens, tokens)
+    gold = ClassLabels().bound(several, None)
+    expected = 0.0
+    for row, known in zip(MINE, held.tolist(), strict=True):
+        for logit, holds in zip(row, known, strict=True):
+            if holds == holds:
+                expected -= math.log(sigmoid(logit) if holds else 1 - sigmoid(logit))
+    total = gold.total(said(MINE), Activations(), rows, NONE)
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+    assert gold.count(rows) == 2
+    parts = [rows.rows(0, 1), rows.rows(1, 3)]
+    split = [
+        gold.total(said(MINE[a:b]), Activations(), part, NONE)
+        for part, (a, b) in zip(parts, ((0, 1), (1, 3)), strict=True)
+    ]
+    assert float(sum(split)) == pytest.approx(expected, rel=1e-5)
+    assert sum(map(gold.count, parts)) == 2
+    choice = ClassLabels(labels_from="teacher").bound(several, several)
+    chosen = -sum(
+        math.log(sigmoid(mine) if theirs > 0 else 1 - sigmoid(mine))
+        for row, other in zip(MINE, THEIRS, strict=True)
+        for mine, theirs in zip(row, other, strict=True)
+    )
+    found = choice.total(said(MINE), said(THEIRS), rows, NONE)
+    assert float(found) == pytest.approx(chosen, rel=1e-5) and choice.count(rows) == 3
+
+
+def test_one_head_of_several_labels_and_one_of_one_do_not_match():
+    several = replace(shape(*"abc"), multi_label=True)
+    for objective in (ClassLogits(), ClassLabels(labels_from="teacher")):
+        for pair in ((several, shape(*"abc")), (shape(*"abc"), several)):
+            [(_, message)] = objective.problems_with(*pair)
+            assert "alone is a multi-label head" in message
+        one = replace(shape("a"), multi_label=True)
+        assert objective.problems_with(one, one) == []
 
 
 @pytest.mark.parametrize(

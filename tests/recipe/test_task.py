@@ -107,13 +107,33 @@ def test_a_decoder_finds_the_end_of_a_text_by_the_padding_of_its_tokenizer(
     assert f"set pad_token_id to {written['pad_token_id']}" in said["student.model"]
 
 
-def test_several_classes_for_a_text_are_not_learned(task_recipe):
-    raw = task_recipe("labels")
-    file = Path(raw["teacher"]) / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8"))
-    multi = {**config, "problem_type": "multi_label_classification"}
-    file.write_text(json.dumps(multi), encoding="utf-8")
-    assert "do not exclude one another" in problems(raw)["teacher.model"]
+@pytest.mark.parametrize(
+    ("task", "problem_type", "said"),
+    [
+        ("labels", "multi_label_classification", "give the labels of such rows as lists"),
+        ("several", "single_label_classification", "(problem_type: multi_label_classification)"),
+    ],
+)
+def test_rows_of_one_label_and_of_several_need_different_heads(
+    task, problem_type, said, task_recipe
+):
+    raw = task_recipe(task)
+    change_config(raw["teacher"], {"problem_type": problem_type})
+    assert said in problems(raw)["teacher.model"]
+    gold = {**raw, "teacher": None, "student": {"model": raw["teacher"]}}
+    gold["stages"] = [{"preset": "fine-tuning", "max_steps": 2}]
+    assert "the student gets a new one with random weights" in " ".join(prepare(gold).warnings)
+
+
+def test_rows_without_any_label_teach_none(task_recipe, tmp_path):
+    rows = "\n".join(json.dumps({"text": text, "label": []}) for text in make_text(40))
+    for split in ("train", "dev"):
+        (tmp_path / f"empty.{split}.jsonl").write_text(rows, encoding="utf-8")
+    raw = task_recipe("several")
+    raw["data"] = {"task": str(tmp_path / "empty"), "max_length": 24}
+    raw |= {"teacher": None, "student": raw["teacher"]}
+    raw["stages"][0]["objectives"] = {"class_labels": {}}
+    assert "has no label in any row" in problems(raw)["data.task"]
 
 
 @pytest.mark.parametrize(
@@ -401,7 +421,6 @@ def test_words_without_tokens_are_said(task_recipe, tmp_path):
     ("change", "said"),
     [
         ({"problem_type": "regression"}, "gives 3 numbers for a text"),
-        ({"problem_type": "multi_label_classification"}, "do not exclude one another"),
         ({"id2label": {0: "a", 1: "a", 2: "b"}}, "config.json (id2label and label2id)"),
     ],
 )

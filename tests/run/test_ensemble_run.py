@@ -3,6 +3,7 @@
 import itertools
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,7 @@ def test_averages_of_numbers_and_of_probabilities_that_vanish():
     ("task", "objectives"),
     [
         ("labels", {"class_logits": {}, "class_labels": {"labels_from": "teacher"}}),
+        ("several", {"class_logits": {}, "class_labels": {"labels_from": "teacher"}}),
         ("tags", {"class_logits": {}}),
         ("scores", {"class_logits": {}}),
     ],
@@ -106,7 +108,7 @@ def test_a_run_resumes_and_learns_the_same_from_a_cache(
     task, objectives, task_recipe, member, tmp_path, monkeypatch
 ):
     raw, head = task_recipe(task), HEADS[task]
-    other = member(TaskHead(head.kind, head.labels[::-1]))
+    other = member(replace(head, labels=head.labels[::-1]))
     raw["teacher"] = {"model": raw["teacher"], "ensemble": [other]}
     raw["stages"][0]["objectives"] = objectives
     raw["training"] = {**raw["training"], "save_steps": 1}
@@ -119,6 +121,9 @@ def test_a_run_resumes_and_learns_the_same_from_a_cache(
     mean = averaged_answers(sides, rows, labels, max_length=24).logits
     if head.scores:
         assert np.allclose(mean, (every[0] + every[1]) / 2, atol=1e-6)
+    elif head.multi_label:
+        chances = [1 / (1 + np.exp(-x)) for x in every]
+        assert np.allclose(1 / (1 + np.exp(-mean)), (chances[0] + chances[1]) / 2, atol=1e-6)
     else:
         chances = [np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in every]
         assert np.allclose(np.exp(mean), (chances[0] + chances[1]) / 2, atol=1e-6)

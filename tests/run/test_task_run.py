@@ -40,8 +40,9 @@ from limbeck.run.distill import distill
 from limbeck.run.learner import build_learner
 from limbeck.run.models import build_models
 from limbeck.run.own_head import own_head_scores
+from limbeck.run.reader import Reader
 from limbeck.run.task_answers import answers_of, task_side
-from limbeck.run.task_batches import Reader, TaskBatches, teacher_reader
+from limbeck.run.task_batches import TaskBatches, teacher_reader
 from limbeck.teacher.manifest import Kind
 from limbeck.training.step import mean_values
 

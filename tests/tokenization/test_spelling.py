@@ -1,9 +1,10 @@
 import pytest
 from conftest import WORDS, make_text
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from limbeck.tokenization.learn import KINDS, blank_tokenizer, learn_tokenizer
+from limbeck.tokenization.load import load_tokenizer
 from limbeck.tokenization.spelling import Spelling, spelled_in_bytes, spellings, unspelled
 
 
@@ -22,6 +23,35 @@ def test_notations_that_mark_no_beginning():
     assert set(spellings(named(words))) == {
         Spelling(letters, True) for letters in "house , ( 猫".split()
     }
+
+
+def test_tokens_of_bytes_are_known_by_how_a_text_is_split_too():
+    """They were read as letters, of which other tokenizers have none: Ġ, Ð, ..."""
+    learned = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=380
+    )
+    expected, others = spellings(learned), unspelled(learned)
+    backend = learned.backend_tokenizer
+    for decoder in (decoders.Sequence([decoders.ByteLevel(), decoders.Fuse()]), None):
+        backend.decoder = decoder
+        splits = [pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        backend.pre_tokenizer = pre_tokenizers.Sequence(splits)
+        assert spellings(learned) == expected and unspelled(learned) == others
+
+
+def test_a_tokenizer_of_bytes_that_was_saved_without_a_decoder_gets_one(tmp_path):
+    learned = learn_tokenizer(
+        make_text(300), blank_tokenizer("bytes", lowercase=False), vocab_size=380
+    )
+    text = "the house, дом"
+    ids = learned(text, add_special_tokens=False).input_ids
+    learned.backend_tokenizer.decoder = None
+    learned.save_pretrained(tmp_path)
+    assert "Ġ" in learned.decode(ids)
+    with pytest.warns(UserWarning, match="was saved without a decoder"):
+        loaded = load_tokenizer(str(tmp_path))
+    assert loaded.decode(ids) == text
+    assert loaded(text, add_special_tokens=False).input_ids == ids
 
 
 def test_signs_that_are_split_off_are_spelled_as_where_a_space_is_marked():

@@ -32,6 +32,10 @@ _SINGLE_MAPS = {
 # Rows of each kind of task, and what is said of a text there.
 _TASK_KINDS: dict[TaskKind, tuple[str, str]] = {
     TaskKind.CLASSIFICATION: ("text, text_pair?, label (a string)", "one of several labels"),
+    TaskKind.MULTI_LABEL: (
+        "text, text_pair?, label (a list of strings)",
+        "any number of labels",
+    ),
     TaskKind.REGRESSION: ("text, text_pair?, label (a number)", "a number"),
     TaskKind.TAGGING: ("tokens, tags (IOB2)", "a tag for every word"),
     TaskKind.JOINT: ("tokens, tags, label", "both; data.predict chooses what is learned"),

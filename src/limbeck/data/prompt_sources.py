@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..errors import DataError
+from .label_names import source_error
 from .rows import (
     Column,
     RowSource,
@@ -14,7 +15,6 @@ from .rows import (
     TaskName,
     parse_source,
     path_or_mapping,
-    source_error,
 )
 
 FIELDS = (

@@ -2,15 +2,17 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from .rows import RowSource, StoredSource, as_text
+from .label_names import as_text
+from .rows import RowSource, StoredSource
 from .tables import Rows, Table
 
 _OF_PROMPTS = ("prompt", "references", "document")  # of generation tasks, under these names only
 _WHOLE = re.compile(r"-?[0-9]+[.]0+")  # as pandas writes whole numbers beside missing ones
+_HOLDS = {"1": 1, "true": 1, "0": 0, "false": 0, "-1": -1}  # of a column of one label
 _NO_LABEL = -1  # what `datasets` writes where a class label is hidden
 
 
@@ -47,8 +49,8 @@ def rows_of_table(source: StoredSource, table: Table, *, labelled: bool = True) 
         if isinstance(source, RowSource)
         else {}
     )
-    for row, place in table.read([*columns.values()]):
-        values = {field: row[column] for field, column in columns.items()}
+    for row, place in table.read([*columns.values(), *source.label_columns]):
+        values = _values_of(source, row, columns, place)
         if isinstance(source, RowSource):
             values = _with_classes(values, source, names, place, labelled=labelled)
         yield Row(values, place, table.columns)
@@ -67,7 +69,7 @@ def rows_of_objects(source: StoredSource, objects: Rows, *, labelled: bool = Tru
     """
     for row, place in objects:
         columns = _columns_of(source, tuple(row), place)
-        values = {field: row[column] for field, column in columns.items()}
+        values = _values_of(source, row, columns, place)
         if isinstance(source, RowSource):
             names = _names_of_fields(source, columns, {})
             values = _with_classes(values, source, names, place, labelled=labelled)
@@ -78,7 +80,8 @@ def _columns_of(source: StoredSource, known: tuple[str, ...], where: str) -> dic
     """The column of every field that is there."""
     found = {}
     # A table of classes may have a column of one of these names too.
-    if not any(source.columns.values()) and {"prompt", "references"} <= {*known}:
+    named = [*source.columns.items(), *(("label", column) for column in source.label_columns)]
+    if not any(column for _, column in named) and {"prompt", "references"} <= {*known}:
         if "meeting" in known:
             raise DataError(
                 f"{where} names its document as a meeting, which only DIR/NAME of task files reads;"
@@ -86,7 +89,7 @@ def _columns_of(source: StoredSource, known: tuple[str, ...], where: str) -> dic
             )
         if isinstance(source, RowSource):
             found = {field: field for field in _OF_PROMPTS if field in known}
-    for field, column in source.columns.items():
+    for field, column in named:
         if column is not None and column not in known:
             raise DataError(
                 f"{where}: the column {column!r} for `{field}` is not there; columns are"
@@ -94,7 +97,33 @@ def _columns_of(source: StoredSource, known: tuple[str, ...], where: str) -> dic
             )
         if column is not None or field in known:
             found[field] = column or field
+    if source.label_columns:
+        found.pop("label", None)
     return found
+
+
+def _values_of(
+    source: StoredSource, row: Mapping[str, Any], columns: Mapping[str, str], place: str
+) -> dict[str, Any]:
+    """The values of a row by field."""
+    values = {field: row[column] for field, column in columns.items()}
+    if source.label_columns:
+        values["label"] = _held(row, source.label_columns, place)
+    return values
+
+
+def _held(row: Mapping[str, Any], columns: Sequence[str], place: str) -> list[str] | None:
+    """The labels whose columns say that they hold; None where all say that it is not known."""
+    said = {column: _HOLDS.get(_otherwise_spelled(row[column])) for column in columns}
+    if all(one == _NO_LABEL for one in said.values()):
+        return None
+    for column, one in said.items():
+        if one not in (0, 1):
+            raise DataError(
+                f"{place}: the column {column!r} of a label has {row[column]!r:.60}; give 1 where"
+                " the label holds, and 0 where it does not"
+            )
+    return [column for column, one in said.items() if one]
 
 
 def _names_of_fields(
@@ -123,6 +152,8 @@ def _with_classes(
     labelled: bool,
 ) -> dict[str, Any]:
     """A row whose label and tags are as the description says: names, classes or numbers."""
+    if source.label_columns:
+        return values
     label, tags = values.get("label"), values.get("tags")
     if isinstance(label, str) and not label.strip():
         label = values["label"] = None  # a table has no other way to leave a field out
@@ -145,6 +176,13 @@ def _as_described(
             f"{place}: the label is {label}, as where a value is missing; give one, or leave the"
             " row out"
         )
+    if isinstance(label, list) and source.problem_type == "regression":
+        raise DataError(
+            f"{place}: the label {label!r:.60} is a list, and problem_type is regression; give one"
+            " number, or leave problem_type out"
+        )
+    if names and isinstance(label, list):
+        return [_name_of(one, names, place) for one in label]
     if names:
         return _name_of(label, names, place) or None
     if source.problem_type == "classification" and isinstance(label, (bool, int, float)):

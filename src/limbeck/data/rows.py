@@ -19,9 +19,9 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from ..errors import DataError, nearest
+from .label_names import LabelNames, source_error
 
 FIELDS = ("text", "text_pair", "label", "tokens", "tags")
 
@@ -48,57 +48,18 @@ def _as_split(value: Any) -> Any:
     return value
 
 
-def _as_names(value: Any) -> Any:
-    """Names of labels by the label as text; a list names 0, 1, 2 ..."""
-    if value is None:
-        return {}
-    pairs = dict(enumerate(value)) if isinstance(value, list) else value
-    if not isinstance(pairs, Mapping):
-        raise source_error(
-            f"is {value!r:.60}; give a list of names, or a mapping of labels to names"
-        )
-    return names_of_labels(pairs)
-
-
-def names_of_labels(pairs: Mapping[Any, Any]) -> dict[str, str]:
-    """Names of labels by the label as text, as YAML has them: numbers stand for themselves."""
-    for name in pairs.values():
-        if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
-            hint = "; put no, yes, on and off in quotes" if isinstance(name, bool) else ""
-            raise source_error(f"has the name {name!r:.60}; give a text{hint}")
-    return {as_text(label): str(name) for label, name in pairs.items()}
-
-
-def source_error(message: str) -> PydanticCustomError:
-    """What is wrong with a description, for pydantic to report with its field."""
-    return PydanticCustomError("row_source", "{message}", {"message": message})
-
-
-def as_text(label: Any) -> str:
-    """A label as the text that names it: true for True, 1 for 1.0."""
-    if isinstance(label, bool):
-        return str(label).lower()
-    whole = isinstance(label, float) and label.is_integer()
-    return str(int(label) if whole else label).strip()
-
-
 Column = Annotated[str | None, Field(min_length=1)]
+_LabelColumns = Annotated[
+    Annotated[str, Field(min_length=1)]
+    | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    | None,
+    WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
+]
 Split = Annotated[
     Mapping[str, str | float],
     BeforeValidator(_as_split),
     WithJsonSchema(
         {"type": ["object", "string"], "additionalProperties": {"type": ["string", "number"]}}
-    ),
-]
-_Names = Annotated[
-    Mapping[str, str],
-    BeforeValidator(_as_names),
-    WithJsonSchema(
-        {
-            "type": ["object", "array"],
-            "additionalProperties": {"type": ["string", "number"]},
-            "items": {"type": ["string", "number"]},
-        }
     ),
 ]
 
@@ -124,9 +85,11 @@ class StoredSource:
     )
 
     def __post_init__(self) -> None:
-        named = [column for column in self.columns.values() if column]
+        pairs = [pair for pair in self.columns.items() if pair[1]]
+        pairs += [("label", column) for column in self.label_columns]
+        named = [column for _, column in pairs]
         if twice := next((column for column in named if named.count(column) > 1), None):
-            fields = " and ".join(f for f, column in self.columns.items() if column == twice)
+            fields = " and ".join(f for f, column in pairs if column == twice)
             raise source_error(f"{fields} name the same column {twice!r}; give each its own")
 
     def __hash__(self) -> int:
@@ -136,6 +99,11 @@ class StoredSource:
     def columns(self) -> dict[str, str | None]:
         """The column that is named for each field."""
         return {}
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns that say of one label each whether it holds."""
+        return ()
 
     @property
     def given_name(self) -> str | None:
@@ -166,7 +134,8 @@ class RowSource(StoredSource):
         name: The configuration of a hub dataset.
         text: The column of the text.
         text_pair: The column of the second text of pairs.
-        label: The column of the label.
+        label: The column of the label, or of lists of all labels that hold; or several columns,
+            each called as its label and with 1 where that holds and 0 where it does not.
         tokens: The column of lists of words.
         tags: The column of lists of IOB2 tags.
         split: Of each split, the file or hub split that it is, or the fraction of the training
@@ -180,10 +149,13 @@ class RowSource(StoredSource):
 
     text: Column = Field(default=None, description="column of the text; `text` by default")
     text_pair: Column = Field(default=None, description="column of the second text of pairs")
-    label: Column = Field(default=None, description="column of the label; `label` by default")
+    label: _LabelColumns = Field(
+        default=None,
+        description="column of the label (`label` by default), or one column for each label",
+    )
     tokens: Column = Field(default=None, description="column of lists of words")
     tags: Column = Field(default=None, description="column of lists of IOB2 tags")
-    labels: _Names = Field(
+    labels: LabelNames = Field(
         default_factory=dict, description="names of labels that are numbers, as {0: bad, 1: good}"
     )
     problem_type: Literal["classification", "regression"] | None = Field(
@@ -197,6 +169,12 @@ class RowSource(StoredSource):
         super().__post_init__()
         if self.labels and self.problem_type == "regression":
             raise source_error("labels are names of classes, and problem_type is regression")
+        if self.label_columns and (self.labels or self.problem_type):
+            given = "labels" if self.labels else "problem_type"
+            raise source_error(
+                f"label names a column for each label, which is called as its column; leave {given}"
+                " out"
+            )
 
     def __hash__(self) -> int:
         return hash((self.path, self.name, self.task_name))
@@ -204,7 +182,13 @@ class RowSource(StoredSource):
     @property
     def columns(self) -> dict[str, str | None]:
         """The column that is named for each field."""
-        return {field: getattr(self, field) for field in FIELDS}
+        found = {field: getattr(self, field) for field in FIELDS}
+        return found | {"label": None} if self.label_columns else found
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns that say of one label each whether it holds."""
+        return self.label if isinstance(self.label, tuple) else ()
 
     @property
     def given_name(self) -> str | None:

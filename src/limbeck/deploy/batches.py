@@ -11,7 +11,7 @@ from ..data.words import words_of
 from ..errors import ExportError
 from ..evaluation.examples import Reading
 from ..evaluation.tasks import Example
-from ..run.task_batches import Reader
+from ..run.reader import Reader
 from .arrays import Feed, Forward
 
 Given = str | tuple[str] | tuple[str, str] | list[str]

@@ -67,6 +67,7 @@ class _Sums:
     def __init__(self, source: Source) -> None:
         self._labels = source.head.labels if source.head and not source.head.scores else ()
         self._numbers = bool(source.head and source.head.scores)
+        self._multi_label = bool(source.head and source.head.multi_label)
         self._vectors = source.kind in ("vectors", "body")
         self._largest, self._total, self._values = 0.0, 0.0, 0
         self._same, self._cosines, self._rows = 0, 0.0, 0
@@ -89,6 +90,10 @@ class _Sums:
             self._cosines += float(((one * other).sum(1) / np.maximum(lengths, 1e-12)).sum())
         elif self._numbers:
             self._both += zip(one[:, 0].tolist(), other[:, 0].tolist(), strict=True)
+        elif self._multi_label:
+            apart = (one > 0) != (other > 0)
+            self._same += int((~apart.any(1)).sum())
+            self._flips.update(self._labels[place] for place in np.nonzero(apart)[1])
         else:
             best = one.argmax(1)
             same = best == other.argmax(1)

@@ -213,6 +213,7 @@ def _reading(source: Source) -> dict[str, Any]:
         "segments": source.reader.segments,
         "labels": list(source.head.labels) if source.head else [],
         "scores": bool(source.head and source.head.scores),
+        "multi_label": bool(source.head and source.head.multi_label),
         "prompts": dict(encoder.prompts) if encoder else {},
         "default_prompt": encoder.default_prompt if encoder else "",
         "lowercase": bool(encoder and encoder.lowercase),

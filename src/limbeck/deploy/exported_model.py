@@ -13,7 +13,7 @@ from ..errors import ExportError
 from ..evaluation.finetune import SeedScore
 from ..evaluation.tasks import Task
 from ..models.task_heads import TaskHead
-from ..run.task_batches import Reader
+from ..run.reader import Reader
 from ..tokenization.chat import tokenize_said
 from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
@@ -60,6 +60,7 @@ class ExportedModel:
         name: The folder.
         kind: What it says of a text: vectors, sequence, token, masked, causal or body.
         labels: Of a classifier or tagger, in the order of the logits.
+        multi_label: Whether these do not exclude one another: each holds whose logit is above 0.
         format: Of the file that runs.
         max_length: Tokens of a text that are read.
         reader: Makes tokens of rows.
@@ -88,6 +89,7 @@ class ExportedModel:
         self.max_length: int = said["max_length"]
         tokenizer = load_tokenizer(str(place))
         self.reader = Reader(tokenizer, self.max_length, said["segments"])
+        self.multi_label: bool = said.get("multi_label", False)
         self._prompts: dict[str, str] = said["prompts"]
         self._default_prompt: str = said["default_prompt"]
         self._lowercase: bool = said["lowercase"]
@@ -252,7 +254,7 @@ class ExportedModel:
         if self.kind == "token":
             return TaskHead("token", self.labels)
         if self.kind == "sequence":
-            return TaskHead("sequence", self.labels)
+            return TaskHead("sequence", self.labels, self.multi_label)
         raise ExportError(
             f"{self.name!r} has no head of a classifier, tagger or scoring model (its kind is"
             f" {self.kind}); score vectors with --similarity, or export a model with a head"

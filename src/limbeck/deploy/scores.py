@@ -23,8 +23,8 @@ from ..evaluation.tasks import Task
 from ..models.task_heads import TaskHead
 from ..reports.task_results import Interval
 from ..run.own_head import task_of_head
+from ..run.reader import Reader
 from ..run.task_answers import Answers, columns_of, scored
-from ..run.task_batches import Reader
 from .arrays import Forward
 from .batches import outputs_of
 from .formats import MODELS
@@ -188,7 +188,8 @@ def _answers(forward: Forward, reader: Reader, head: TaskHead, task: Task) -> An
     columns = [head.labels.index(label) for label in columns_of(head, task)]
     if head.kind == "sequence":
         logits = np.stack(outputs)[:, columns]
-        return Answers(logits, np.zeros(len(logits), int), ((),) * len(logits))
+        right = np.zeros(logits.shape if head.multi_label else len(logits), int)
+        return Answers(logits, right, ((),) * len(logits))
     words = tuple(tuple(one.words) for one in readings)
     kept = [
         output[np.array(one.begins) >= 0] for output, one in zip(outputs, readings, strict=True)

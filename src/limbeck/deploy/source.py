@@ -18,12 +18,12 @@ from ..models.sentences.vectors import SentenceVectors
 from ..models.shapes import shape_of
 from ..models.task_heads import (
     TaskHead,
+    gives_numbers,
     head_of,
-    is_multi_label,
     no_head_of_task,
     padding_problem,
 )
-from ..run.task_batches import Reader
+from ..run.reader import Reader
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from ..tokenization.post_processor import own_frame, put_frame
@@ -131,7 +131,7 @@ def load_source(name: str) -> Source:
             " safetensors that it was made from"
         )
     config = load_config(place)
-    if is_multi_label(config):
+    if gives_numbers(config):
         raise ExportError(no_head_of_task(name, config))
     if chain_of(place) is not None:
         return _of_vectors(name, place, config)

@@ -20,7 +20,7 @@ from .finetune import SeedScore
 from .intervals import Redrawn
 from .rankings import OF_QUERIES, ranked_queries, ranking_scores
 from .tag_schemes import as_iob2
-from .tasks import Task
+from .tasks import Task, TaskKind, labels_of
 
 Draws = Int[ndarray, "draws rows"]
 _TOGETHER = 100  # redraws that are ranked at once
@@ -81,7 +81,7 @@ def _scores(
 ) -> Float[ndarray, " draws"]:
     metric = task.headline
     if metric in ("spearman", "pearson"):
-        expected = np.array([float(example.label or 0) for example in task.test])
+        expected = np.array(task.relevances)
         return _correlations(np.array(score.labels), expected, weights, ranked=metric == "spearman")
     if metric in OF_QUERIES:
         values = np.array(ranking_scores(score.labels, task.relevances, task.queries)[metric])
@@ -91,6 +91,8 @@ def _scores(
         return found
     if metric == "rouge_l":
         return weights @ np.array(score.labels) / weights.sum(1)  # type: ignore[no-any-return]
+    if task.kind is TaskKind.MULTI_LABEL:
+        return _of_several(task, score, weights)
     if metric == "span_f1":
         return _span_f1(task, score, weights)
     if metric == "exact_sentence":
@@ -103,6 +105,30 @@ def _scores(
     if metric in ("accuracy", "intent_accuracy"):
         return _shares(answered == expected, weights)
     return _from_confusions(task, answered, expected, weights)
+
+
+def _of_several(
+    task: Task, score: SeedScore, weights: Int[ndarray, "draws rows"]
+) -> Float[ndarray, " draws"]:
+    """Micro or macro F1, or the share of rows without error, where several labels may hold."""
+    predicted, expected = np.zeros((2, len(task.test), len(task.labels)))
+    for number, (row, said) in enumerate(zip(task.test, score.tags, strict=True)):
+        predicted[number, list(said)] = 1
+        expected[number, [task.labels.index(label) for label in labels_of(row)]] = 1
+    if task.headline == "subset_accuracy":
+        return _shares((predicted == expected).all(1), weights)
+    right, both = weights @ (predicted * expected), weights @ (predicted + expected)
+    if task.headline == "micro_f1":
+        return np.array(2 * right.sum(1) / np.maximum(both.sum(1), 1))
+    return _mean_f1(right, both)
+
+
+def _mean_f1(
+    right: Float[ndarray, "draws labels"], both: Float[ndarray, "draws labels"]
+) -> Float[ndarray, " draws"]:
+    """Macro F1; a label that a redraw lacks on both sides has no score and does not count."""
+    f1 = 2 * right / np.maximum(both, 1)
+    return np.array(f1.sum(1) / np.maximum((both > 0).sum(1), 1))
 
 
 def _shares(
@@ -131,11 +157,10 @@ def _from_confusions(
         below = (total**2 - (of_label**2).sum(1)) * (total**2 - (predicted**2).sum(1))
         return np.where(below > 0, above / np.sqrt(np.maximum(below, 1e-12)), 0.0)
     both = of_label + predicted
-    f1 = np.where(both > 0, 2 * right / np.maximum(both, 1), 0.0)
     if task.headline == "f1" and task.positive is not None:
-        return np.array(f1[:, task.labels.index(task.positive)])
-    # A label that a redraw lacks on both sides has no score and does not count.
-    return np.array(f1.sum(1) / np.maximum((both > 0).sum(1), 1))
+        one = task.labels.index(task.positive)
+        return np.array(2 * right[:, one] / np.maximum(both[:, one], 1))
+    return _mean_f1(right, both)
 
 
 def _correlations(

@@ -1,17 +1,19 @@
 """Rows of a task as tokens: what a model reads of an example, and what it has to predict."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..tokenization.frame import frame_of
 from ..tokenization.plain_text import plain_tokenizer
 from ..tokenization.post_processor import own_frame
-from .tasks import Example, Task
+from .tasks import Example, Task, TaskKind, labels_of, number_of
 
 Span = tuple[int, int, int]
 _Value = TypeVar("_Value")
@@ -23,13 +25,13 @@ class Row:
 
     Attributes:
         tokens: Inputs of the model, by name.
-        label: Number of the class, or the number to be predicted.
+        label: Number of the class, or those of all that hold, or the number to be predicted.
         tags: Number of the tag at each token; -100 where none is predicted.
         word_of_token: Number of the word that each token begins; -1 elsewhere.
     """
 
     tokens: dict[str, list[int]]
-    label: float | int
+    label: float | int | tuple[int, ...]
     tags: list[int]
     word_of_token: list[int]
 
@@ -89,8 +91,29 @@ def encode_example(
     tags = [-100] * len(read.begins)
     if example.tags is not None:
         tags = [task.tags.index(example.tags[word]) if word >= 0 else -100 for word in read.begins]
-    label = task.labels.index(str(example.label)) if task.labels else float(example.label or 0)
-    return Row(tokens, label, tags, read.begins)
+    return Row(tokens, _target(example, task), tags, read.begins)
+
+
+def _target(example: Example, task: Task) -> float | int | tuple[int, ...]:
+    numbers = tuple(task.labels.index(label) for label in labels_of(example))
+    if task.kind is TaskKind.MULTI_LABEL:
+        return numbers
+    return numbers[0] if numbers else number_of(example)
+
+
+def multi_hot(rows: Sequence[Example], labels: Sequence[str]) -> Float[Tensor, "rows classes"]:
+    """Which classes hold for each row: 1 or 0; NaN for rows whose classes are not known.
+
+    Args:
+        rows: With several labels, one or none.
+        labels: Of the columns.
+    """
+    found = torch.full((len(rows), len(labels)), math.nan)
+    for number, row in enumerate(rows):
+        if row.label is not None:
+            held = labels_of(row)
+            found[number] = torch.tensor([float(label in held) for label in labels])
+    return found
 
 
 def read_example(

@@ -36,7 +36,8 @@ class SeedScore:
         seconds: Spent.
         labels: The prediction for each test row: the index of the label among the task's,
             or the number; empty where the task has none.
-        tags: The index of each word's tag among the task's, a row for each test row.
+        tags: The index of each word's tag among the task's, a row for each test row; where any
+            number of labels may hold, the index of each one that does.
     """
 
     seed: int
@@ -89,14 +90,14 @@ class Finetuned:
         began = time.perf_counter()
         tests = [self._encoded(row, task) for row in task.test]
         labels, tags = predict(self.network, tests, task, self.tokenizer)
-        place = {tag: number for number, tag in enumerate(task.tags)}
-        place.setdefault("O", -1)
+        place = {"O": -1} | {name: number for number, name in enumerate(task.names)}
+        labels = labels if task.labels or task.kind is TaskKind.REGRESSION else []
         return SeedScore(
             self.seed,
             score_predictions(task, labels, tags),
             self.seconds + time.perf_counter() - began,
-            labels=tuple(labels) if task.labels or task.kind is TaskKind.REGRESSION else (),
-            tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.tags else (),
+            labels=() if task.kind is TaskKind.MULTI_LABEL else tuple(labels),
+            tags=tuple(tuple(place[tag] for tag in row) for row in tags) if task.names else (),
         )
 
     def loss(self, task: Task) -> float:
@@ -164,6 +165,10 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
         raise EvaluationError(
             f"all rows of {task.name} have the label {task.labels[0]!r}; a classifier needs rows of"
             " two labels or more"
+        )
+    if task.kind is TaskKind.MULTI_LABEL and not task.labels:
+        raise EvaluationError(
+            f"{task.name} has no label in any row; give rows of which labels hold"
         )
     if settings.search:
         raise EvaluationError(

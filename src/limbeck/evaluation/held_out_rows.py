@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import DataError
 from .leaks import hash_of
 from .task_rows import numbers_hint
-from .tasks import Example
+from .tasks import Example, labels_of
 
 
 def hold_out(
@@ -44,7 +44,7 @@ def hold_out(
     found: dict[str, list[Example]] = {split: [] for split in ("train", *fractions)}
     for number, row in enumerate(rows):
         found[taken.get(number, "train")].append(row)
-    labels = {row.label for row in rows if isinstance(row.label, str)}
+    labels = {label for row in rows for label in labels_of(row)}
     if empty := [split for split, some in found.items() if not some]:
         raise DataError(
             f"{where} has {len(rows)} row(s), of which none is left for {' and '.join(empty)}; give"
@@ -55,5 +55,5 @@ def hold_out(
 
 def _values(row: Example) -> set[str]:
     """The classes that the row is one of the examples of."""
-    label = {f"label {row.label}"} if isinstance(row.label, str) else set()
-    return label | {f"tag {tag}" for tag in row.tags or ()}
+    labels = {f"label {label}" for label in labels_of(row)}
+    return labels | {f"tag {tag}" for tag in row.tags or ()}

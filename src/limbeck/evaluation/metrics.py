@@ -7,6 +7,7 @@ from scipy.stats import pearsonr, spearmanr
 from seqeval.metrics import f1_score as span_f1_score
 from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from .tag_schemes import as_iob2
 
@@ -33,6 +34,28 @@ def classification_metrics(
             zero_division=0,
         )
     return {name: float(score) for name, score in scores.items()}
+
+
+def multi_label_metrics(
+    predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """F1 over all labels of all rows, its mean over labels, and the share of rows without error.
+
+    Labels that neither side has do not count.
+
+    >>> multi_label_metrics([["a", "b"], []], [["a"], []])["micro_f1"]
+    0.6666666666666666
+    """
+    seen = sorted({label for row in [*predicted, *expected] for label in row})
+    right = [{*mine} == {*theirs} for mine, theirs in zip(predicted, expected, strict=True)]
+    scores = {"micro_f1": 0.0, "macro_f1": 0.0, "subset_accuracy": float(np.mean(right))}
+    if not seen:
+        return scores
+    held = MultiLabelBinarizer(classes=seen)
+    both = held.fit_transform(expected), held.transform(predicted)
+    for average in ("micro", "macro"):
+        scores[f"{average}_f1"] = float(f1_score(*both, average=average, zero_division=0))
+    return scores
 
 
 def regression_metrics(predicted: Sequence[float], expected: Sequence[float]) -> dict[str, float]:

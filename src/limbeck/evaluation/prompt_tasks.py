@@ -20,7 +20,7 @@ def prompts_of_rows(source: RowSource) -> PromptTaskSource | None:
     Raises:
         DataError: The rows cannot be read.
     """
-    if source.labels or source.problem_type or any(source.columns.values()):
+    if source.labels or source.problem_type or any(source.columns.values()) or source.label_columns:
         return None
     stored = stored_rows(source)
     split = "train" if "train" in stored.splits else next(iter(stored.splits))

@@ -1,7 +1,7 @@
 """Notes on how rows were read: labels that are numbers may have been meant as classes."""
 
 from ..data.rows import RowSource
-from .tasks import TASKS, Task, TaskKind, numbers_of
+from .tasks import TASKS, Task, TaskKind, number_of, numbers_of
 
 
 def scoring_notes(task: Task) -> list[str]:
@@ -26,9 +26,10 @@ def scoring_notes(task: Task) -> list[str]:
     said = isinstance(task.source, RowSource) and task.source.problem_type is not None
     if task.kind is not TaskKind.REGRESSION or said or task.scored_as in TASKS:
         return notes  # the labels of a published regression task are numbers
-    if not all(float(row.label or 0).is_integer() for row in [*task.train, *task.test]):
+    numbers = [number_of(row) for row in [*task.train, *task.test]]
+    if not all(number.is_integer() for number in numbers):
         return notes
-    least = min(float(row.label or 0) for row in [*task.train, *task.test])
+    least = min(numbers)
     how = f'write them as strings ("{least:.0f}") to make them classes'
     if task.source is not None:
         how = "say problem_type: classification to make them classes, or problem_type: regression"

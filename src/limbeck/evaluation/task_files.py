@@ -208,7 +208,7 @@ def _task(
         train=train,
         test=test,
         test_split=test_split,
-        labels=labels if kind in (TaskKind.CLASSIFICATION, TaskKind.JOINT) else (),
+        labels=labels,
         tags=choices(train, test, scored, "tags"),
         # The same prompt is no leak: many rows of answers may have one.
         shared=() if kind is TaskKind.GENERATION else shared_places(train, test),

@@ -1,5 +1,6 @@
 """A body with the heads of a task, and its predictions for the task's test rows."""
 
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -10,9 +11,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..errors import EvaluationError
 from ..system.progress import told
 from .examples import Row, collate_rows
-from .metrics import classification_metrics, joint_metrics, regression_metrics, tagging_metrics
+from .metrics import (
+    classification_metrics,
+    joint_metrics,
+    multi_label_metrics,
+    regression_metrics,
+    tagging_metrics,
+)
 from .rankings import ranking_scores
-from .tasks import Task, TaskKind
+from .tasks import Task, TaskKind, labels_of
 
 
 class NotFiniteError(EvaluationError):
@@ -71,6 +78,8 @@ def predict(
 ) -> tuple[list[float], list[list[str]]]:
     """Predictions for a task's test rows: labels as indices (or numbers), and tags.
 
+    Where any number of labels may hold, those that do stand in the place of tags.
+
     Args:
         network: Changed to evaluation mode.
         rows: The task's test rows, encoded.
@@ -96,10 +105,14 @@ def predict(
                         f"a prediction for {task.name} is not finite after the last step; lower"
                         " the learning rate; bfloat16 may need precision float32"
                     )
-                one = task.kind is TaskKind.REGRESSION
-                values = of_text.squeeze(1) if one else of_text.argmax(1)
-                for number, value in zip(numbers, values.tolist(), strict=True):
-                    labels[number] = float(value)
+                if task.kind is TaskKind.MULTI_LABEL:
+                    for number, held in zip(numbers, (of_text > 0).tolist(), strict=True):
+                        tags[number] = [*compress(task.labels, held)]
+                else:
+                    one = task.kind is TaskKind.REGRESSION
+                    values = of_text.squeeze(1) if one else of_text.argmax(1)
+                    for number, value in zip(numbers, values.tolist(), strict=True):
+                        labels[number] = float(value)
             if of_words is not None:
                 best = of_words.argmax(-1).tolist()
                 for number, tokens in zip(numbers, best, strict=True):
@@ -114,6 +127,8 @@ def predict(
 
 def score_predictions(task: Task, labels: list[float], tags: list[list[str]]) -> dict[str, float]:
     """Every metric of a task, by name, from what `predict` returned."""
+    if task.kind is TaskKind.MULTI_LABEL:
+        return multi_label_metrics(tags, [labels_of(example) for example in task.test])
     expected_tags = [list(example.tags or ()) for example in task.test]
     if task.kind is TaskKind.TAGGING:
         return tagging_metrics(tags, expected_tags)

@@ -58,7 +58,7 @@ def example_of(
         if labelled:
             _check_tags(tags, len(words), place)
         _refuse(given & {"text_pair"}, "`tokens`", place)
-        if labelled and isinstance(label, float):
+        if labelled and isinstance(label, (float, tuple)):
             raise DataError(f"{place}: label {row['label']!r:.60} must be a string beside tags")
         text, kept = row.get("text"), _kept_tags(tags)
         return Example(text, label=label, words=tuple(words), tags=kept, place=place)
@@ -101,15 +101,17 @@ def _refuse(fields: set[str], beside: str, place: str) -> None:
         raise DataError(f"{place} has {named} beside {beside}, which is not read; leave it out")
 
 
-def _label(value: Any, place: str) -> str | float | None:
+def _label(value: Any, place: str) -> str | float | tuple[str, ...] | None:
+    if isinstance(value, (list, tuple)):
+        return _labels(value, place)
     if isinstance(value, str) and not value.strip():
         raise DataError(f"{place}: `label` is empty; give a label, or leave the row out")
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        several = isinstance(value, list)
-        hint = "; several labels for one text (multi-label) are not supported" if several else ""
-        raise DataError(f"{place}: label {value!r:.60} is neither a string nor a number{hint}")
+        raise DataError(
+            f"{place}: label {value!r:.60} is neither a string nor a number, nor a list of strings"
+        )
     try:
         number = float(value)
     except OverflowError:  # more digits than a number of the machine has
@@ -122,7 +124,25 @@ def _label(value: Any, place: str) -> str | float | None:
     return number
 
 
-def _unread(value: Any, place: str) -> str | float | None:
+def _labels(values: Sequence[Any], place: str) -> tuple[str, ...]:
+    """The labels of a text that may have any number of them, sorted."""
+    if any(isinstance(one, bool) or not isinstance(one, (str, int)) for one in values):
+        raise DataError(
+            f"{place}: label {[*values]!r:.60} is no list of labels; give the names of those that"
+            " hold, or a column of 0 and 1 for each (`label: [COLUMN, ...]`)"
+        )
+    names = sorted(map(str, values))
+    if not all(map(str.strip, names)):
+        raise DataError(f"{place}: one of the labels {names!r:.60} is empty; leave it out")
+    if twice := next((one for one, other in pairwise(names) if one == other), None):
+        raise DataError(
+            f"{place}: label {[*values]!r:.60} names {twice!r} twice; name each label that holds"
+            " once, or give a column of 0 and 1 for each (`label: [COLUMN, ...]`)"
+        )
+    return tuple(names)
+
+
+def _unread(value: Any, place: str) -> str | float | tuple[str, ...] | None:
     """A label that is counted and not read, whatever it is; None where a value is missing."""
     try:
         return _label(value, place)
@@ -187,6 +207,8 @@ def kind_of_rows(rows: Iterable[Example], location: str) -> TaskKind:
 
 def _mixed_hint(kinds: Iterable[TaskKind]) -> str:
     """What else may be meant, where some labels are strings and others numbers."""
+    if {*kinds} == {TaskKind.CLASSIFICATION, TaskKind.MULTI_LABEL}:
+        return "; or write every label as a list, those of one alone too"
     if {*kinds} != {TaskKind.CLASSIFICATION, TaskKind.REGRESSION}:
         return ""
     return (
@@ -200,6 +222,8 @@ def _kind(example: Example) -> TaskKind:
         return TaskKind.GENERATION
     if example.words is not None:
         return TaskKind.TAGGING if example.label is None else TaskKind.JOINT
+    if isinstance(example.label, tuple):
+        return TaskKind.MULTI_LABEL
     return TaskKind.CLASSIFICATION if isinstance(example.label, str) else TaskKind.REGRESSION
 
 

@@ -18,6 +18,7 @@ class TaskKind(str, Enum):
     """What a model must say of a text."""
 
     CLASSIFICATION = "classification"  # one of several labels, for a text or a pair
+    MULTI_LABEL = "multi_label_classification"  # any number of labels, for a text or a pair
     REGRESSION = "regression"  # a number, for a text or a pair
     TAGGING = "tagging"  # a tag for every word, spans in IOB2
     JOINT = "joint"  # a label for the text and a tag for every word
@@ -28,14 +29,14 @@ class TaskKind(str, Enum):
 class Example:
     """One row of a task.
 
-    A tagging task has words and tags, a classification task a text (or a pair) and a label, a
-    generation task a prompt as its text and references, or a conversation, whose last answer is the
-    reference. ``place`` is the file and line of the row, for messages.
+    A tagging task has words and tags, a classification task a text (or a pair) and a label, or all
+    labels that hold, a generation task a prompt as its text and references, or a conversation,
+    whose last answer is the reference. ``place`` is the file and line of the row, for messages.
     """
 
     text: str | None = None
     text_pair: str | None = None
-    label: str | float | None = None
+    label: str | float | tuple[str, ...] | None = None
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     references: tuple[str, ...] | None = None
@@ -87,6 +88,7 @@ _NAMED = 6  # labels, in messages
 # What each kind can be scored by; the first is the headline of a task that is not published.
 METRICS = {
     TaskKind.CLASSIFICATION: ("accuracy", "macro_f1", "matthews", "f1"),
+    TaskKind.MULTI_LABEL: ("micro_f1", "macro_f1", "subset_accuracy"),
     TaskKind.REGRESSION: ("spearman", "pearson", "ndcg_at_10", "mrr"),
     TaskKind.TAGGING: ("span_f1", "exact_sentence"),
     TaskKind.GENERATION: ("rouge_l",),
@@ -130,14 +132,19 @@ class Task:
     shared: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
-    def prompts(self) -> list[Prompt]:
-        """The prompts of the test rows with their references, where texts are generated."""
-        return [Prompt(str(row.text), row.references or (), row.conversation) for row in self.test]
+    def names(self) -> tuple[str, ...]:
+        """Tags, or the labels of texts that may have several: what a row has some of."""
+        return self.labels if self.kind is TaskKind.MULTI_LABEL else self.tags
 
     @property
     def relevances(self) -> list[float]:
         """The numbers of the test rows, where numbers are predicted."""
-        return [float(row.label or 0) for row in self.test]
+        return [number_of(row) for row in self.test]
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts of the test rows with their references, where texts are generated."""
+        return [Prompt(str(row.text), row.references or (), row.conversation) for row in self.test]
 
     @property
     def queries(self) -> list[str]:
@@ -150,6 +157,18 @@ class Task:
         found = [str(row.text) for row in self.test] if pairs else []
         ranked = len(set(found)) < len(found) and self.scored_as not in TASKS
         return found if ranked else []
+
+
+def labels_of(row: Example) -> tuple[str, ...]:
+    """The classes that a row has: one, or all that hold; none of numbers."""
+    if isinstance(row.label, tuple):
+        return row.label
+    return (row.label,) if isinstance(row.label, str) else ()
+
+
+def number_of(row: Example) -> float:
+    """The number that a row has as its label; 0 without one."""
+    return row.label if isinstance(row.label, float) else 0.0
 
 
 def ranking_headline(task: Task) -> str:
@@ -168,7 +187,7 @@ def are_documents(rows: Sequence[Example]) -> bool:
     Args:
         rows: With numbers, or without labels.
     """
-    if any(row.text_pair is None or isinstance(row.label, str) for row in rows):
+    if any(row.text_pair is None or isinstance(row.label, (str, tuple)) for row in rows):
         return False
     recurs = [count > 1 for count in Counter(row.text for row in rows).values()]
     return 2 * sum(recurs) > len(recurs)
@@ -176,7 +195,7 @@ def are_documents(rows: Sequence[Example]) -> bool:
 
 def numbers_of(task: Task) -> str:
     """The first few labels of a regression task, and whether all of them are whole numbers."""
-    labels = sorted({float(row.label or 0) for row in [*task.train, *task.test]})
+    labels = sorted({number_of(row) for row in [*task.train, *task.test]})
     named = ", ".join(f"{label:.16g}" for label in labels[:_NAMED])
     more = ", ..." if len(labels) > _NAMED else ""
     kind = "whole numbers" if all(label.is_integer() for label in labels) else "numbers"

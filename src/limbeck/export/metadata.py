@@ -9,6 +9,7 @@ from .origin import Origin, licence_warnings
 
 _TYPES = {
     TaskKind.CLASSIFICATION: "text-classification",
+    TaskKind.MULTI_LABEL: "text-classification",
     TaskKind.REGRESSION: "text-classification",
     TaskKind.TAGGING: "token-classification",
     TaskKind.JOINT: "token-classification",

@@ -27,6 +27,7 @@ class Shape:
         absent: Ids below the largest that belong to no token, in ascending order.
         labels: Names of the classes of a task head, in the order of its logits; one of a head that
             gives a number, and none without such a head.
+        multi_label: Whether these classes do not exclude one another.
     """
 
     num_hidden_layers: int
@@ -41,6 +42,7 @@ class Shape:
     tokens: int | None = None
     absent: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
+    multi_label: bool = False
 
     @property
     def token_ids(self) -> TokenIds:

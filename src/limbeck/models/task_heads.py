@@ -18,6 +18,7 @@ from transformers import (
 from ..errors import ModelError
 from ..token_ids import TokenIds
 from .label_forms import form_problem
+from .shapes import Shape
 
 _CLASSES: dict[str, Any] = {
     "sequence": AutoModelForSequenceClassification,
@@ -27,6 +28,7 @@ _ENDINGS = {"ForSequenceClassification": "sequence", "ForTokenClassification": "
 _OF_LANGUAGE = ("ForMaskedLM", "ForCausalLM", "ForPreTraining", "ForConditionalGeneration")
 _UNNAMED = re.compile(r"LABEL_[0-9]+")
 SCORE = "score"  # the name of the only output of a model that scores
+MULTI_LABEL = "multi_label_classification"  # as transformers calls it
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,18 @@ class TaskHead:
         kind: ``sequence`` says one thing of a text or pair, ``token`` one of each token.
         labels: Names of the classes in the order of the logits; of a model that gives one number,
             only `SCORE`.
+        multi_label: Whether classes do not exclude one another: each has a probability of its own,
+            the sigmoid of its logit, and a text any number of them.
     """
 
     kind: Literal["sequence", "token"]
     labels: tuple[str, ...]
+    multi_label: bool = False
 
     @property
     def scores(self) -> bool:
         """Whether the model gives a number, and no classes."""
-        return len(self.labels) == 1
+        return len(self.labels) == 1 and not self.multi_label
 
     @property
     def named(self) -> bool:
@@ -57,7 +62,14 @@ class TaskHead:
         """The kind in words."""
         if self.scores:
             return "a head that gives a number"
+        if self.multi_label:
+            return "a multi-label head"
         return {"sequence": "a classification head", "token": "a tagging head"}[self.kind]
+
+    def says_what(self, other: "TaskHead") -> bool:
+        """Whether two heads say the same of a text, whatever the order of their labels."""
+        same = set(self.labels) == set(other.labels)
+        return same and (self.kind, self.multi_label) == (other.kind, other.multi_label)
 
     def renamed(self, names: Mapping[str, str], *, strict: bool = True) -> "TaskHead":
         """The same head with other names of its labels; those that are not in the map keep theirs.
@@ -89,31 +101,37 @@ class TaskHead:
         config.id2label = dict(enumerate(self.labels))
         config.label2id = {label: number for number, label in enumerate(self.labels)}
         config.problem_type = None
-        if self.kind == "sequence":
+        if self.multi_label:
+            config.problem_type = MULTI_LABEL
+        elif self.kind == "sequence":
             config.problem_type = "regression" if self.scores else "single_label_classification"
+
+    def on(self, shape: Shape) -> Shape:
+        """The shape of a model with this head."""
+        return replace(shape, labels=self.labels, multi_label=self.multi_label)
 
 
 def head_of(config: Any) -> TaskHead | None:
     """The head that a configuration says its model was saved with; None where there is none.
 
-    Models that say several things of one text (`is_multi_label`) count as without.
+    Models that give several numbers for a text (`gives_numbers`) count as without.
     """
     kinds = _kinds(config)
-    if len(kinds) != 1 or is_multi_label(config):
+    if len(kinds) != 1 or gives_numbers(config):
         return None
     labels = tuple(str(config.id2label[number]) for number in sorted(config.id2label))
     [kind] = kinds
+    if kind == "sequence" and getattr(config, "problem_type", None) == MULTI_LABEL:
+        return TaskHead("sequence", labels, multi_label=True)
     if kind == "sequence" and len(labels) == 1:
         return TaskHead("sequence", (SCORE,))
     return TaskHead("sequence" if kind == "sequence" else "token", labels)
 
 
-def is_multi_label(config: Any) -> bool:
-    """Whether a model says several things of one text: classes that may all hold, or numbers."""
-    problem_type = getattr(config, "problem_type", None)
-    numbers = problem_type == "regression" and "sequence" in _kinds(config)
-    several = numbers and len(config.id2label) > 1
-    return several or problem_type == "multi_label_classification"
+def gives_numbers(config: Any) -> bool:
+    """Whether a model gives several numbers for one text."""
+    numbers = getattr(config, "problem_type", None) == "regression" and "sequence" in _kinds(config)
+    return numbers and len(config.id2label) > 1
 
 
 def other_head(config: Any) -> str | None:
@@ -122,7 +140,7 @@ def other_head(config: Any) -> str | None:
         return None
     names = [name for name in config.architectures or () if "For" in name]
     found = next((name for name in names if not name.endswith(_OF_LANGUAGE)), None)
-    return f"{found}, {config.problem_type}" if found and is_multi_label(config) else found
+    return f"{found}, {config.problem_type}" if found and gives_numbers(config) else found
 
 
 def no_head_of_task(name: str, config: Any) -> str:
@@ -132,15 +150,11 @@ def no_head_of_task(name: str, config: Any) -> str:
         name: The name that the user gave.
         config: Of the model, for which `head_of` finds no head.
     """
-    if is_multi_label(config):
-        what = "the classes of {} do not exclude one another (problem_type"
-        one = "one class for each text"
-        if config.problem_type == "regression":
-            what = f"{{}} gives {len(config.id2label)} numbers for a text (problem_type"
-            one = "one number for each text"
+    if gives_numbers(config):
         return (
-            f"{what.format(repr(name))} {config.problem_type}), and only heads that say one thing"
-            f" of a text are supported; give a model that says {one}"
+            f"{name!r} gives {len(config.id2label)} numbers for a text (problem_type regression),"
+            " and only heads that give one are supported; give a model that gives one number for"
+            " each text"
         )
     saved = ", ".join(config.architectures or ()) or "no class"
     return (

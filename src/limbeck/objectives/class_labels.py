@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from jaxtyping import Bool
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ..activations import Activations, Needs, float32_region
 from ..batch import UNLABELED, Batch, Tokens, places_of
@@ -31,9 +31,12 @@ class ClassLabels(ClassLabelsOptions, Objective):
 
     Attributes:
         columns: As for `ClassLogits`.
+        multi_label: Whether the classes do not exclude one another: each is learned as one that
+            holds or does not.
     """
 
     columns: tuple[int, ...] | None = None
+    multi_label: bool = False
     unit: ClassVar[str] = "nats per labelled text or word; of scores, squares"
 
     def problems_with(self, student: Shape, teacher: Shape | None) -> list[Problem]:
@@ -43,15 +46,16 @@ class ClassLabels(ClassLabelsOptions, Objective):
         if teacher is None:
             return [("labels_from", "is teacher, and there is none; name one, or take gold")]
         found = ClassLogits().problems_between(student, teacher)
-        if not found and len(student.labels) == 1:
+        if not found and len(student.labels) == 1 and not student.multi_label:
             return [("labels_from", "is teacher, whose scores `class_logits` learns; use that")]
         return found
 
     def bound(self, student: Shape, teacher: Shape | None) -> "ClassLabels":
         """The same objective with the teacher's logit of each class."""
+        bound = replace(self, multi_label=student.multi_label)
         if self.labels_from == "gold":
-            return self
-        return replace(self, columns=ClassLogits().bound(student, teacher).columns)
+            return bound
+        return replace(bound, columns=ClassLogits().bound(student, teacher).columns)
 
     def student_needs(self) -> Needs:
         """Logits of the task's head."""
@@ -76,11 +80,17 @@ class ClassLabels(ClassLabelsOptions, Objective):
             raise ObjectiveError("class labels need the student's class logits; none were captured")
         if self.labels_from == "teacher":
             mine, theirs = both_logits(student, teacher, self.columns)
+            if self.multi_label:
+                held = (theirs > 0).float()
+                return binary_cross_entropy_with_logits(mine, held, reduction="sum")
             return cross_entropy(mine, theirs.argmax(-1), reduction="sum")
         tokens = batch.student
         known = places_of(_labelled(tokens.here), tokens.mask.device)
         with float32_region(student.class_logits):
             mine = student.class_logits.float()[known]
+            if tokens.multi_hot is not None:
+                held = tokens.multi_hot[known]
+                return binary_cross_entropy_with_logits(mine, held, reduction="sum")
             if tokens.scores is not None:
                 scores = tokens.at_predicted(tokens.scores)[known]
                 return (mine.squeeze(-1) - scores.float()).square().sum()
@@ -90,6 +100,8 @@ class ClassLabels(ClassLabelsOptions, Objective):
 
 def _labelled(tokens: Tokens) -> Bool[Tensor, " predicted"]:
     """Which of the texts or words have a label."""
+    if tokens.multi_hot is not None:
+        return tokens.multi_hot.isfinite().all(-1)
     if tokens.scores is not None:
         return tokens.at_predicted(tokens.scores).isfinite()
     return tokens.at_predicted(tokens.labels) != UNLABELED

@@ -1,7 +1,8 @@
 """The student of a task learns the probabilities that its teacher gives to the classes.
 
-Of a tagger, the probabilities at the first token of every word; of a model that gives a number,
-that number.
+Of a tagger, the probabilities at the first token of every word; where classes do not exclude one
+another, of each class the probabilities that it holds and that it does not; of a model that gives a
+number, that number.
 
 Source: Hinton et al. 2015, arXiv:1503.02531; for Transformers that were fine-tuned on a task, Tang
 et al. 2019, arXiv:1903.12136, and Jiao et al. 2020, TinyBERT, arXiv:1909.10351.
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -38,9 +40,11 @@ class ClassLogits(ClassLogitsOptions, Objective):
     Attributes:
         columns: The teacher's logit of each of the student's classes, matched by name; None where
             the order is the same.
+        multi_label: Whether the classes do not exclude one another.
     """
 
     columns: tuple[int, ...] | None = None
+    multi_label: bool = False
     unit: ClassVar[str] = "nats per text or word, times the temperature squared; of scores, squares"
 
     def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
@@ -53,7 +57,10 @@ class ClassLogits(ClassLogitsOptions, Objective):
         if set(student.labels) != set(teacher.labels):
             sets = f"the student has {listed(student.labels)}, the teacher {listed(teacher.labels)}"
             return [("", f"matches labels by name, and they differ: {sets}")]
-        if len(student.labels) > 1:
+        if student.multi_label != teacher.multi_label:
+            of = "the teacher's" if teacher.multi_label else "the student's"
+            return [("", f"needs two heads of a kind, and {of} alone is a multi-label head")]
+        if len(student.labels) > 1 or student.multi_label:
             return []
         plain = ClassLogitsOptions()
         return [
@@ -65,9 +72,10 @@ class ClassLogits(ClassLogitsOptions, Objective):
     def bound(self, student: Shape, teacher: Shape | None) -> "ClassLogits":
         """The same objective with the teacher's logit of each class."""
         theirs = required(teacher).labels
+        bound = replace(self, multi_label=student.multi_label)
         if student.labels == theirs:
-            return self
-        return replace(self, columns=tuple(theirs.index(label) for label in student.labels))
+            return bound
+        return replace(bound, columns=tuple(theirs.index(label) for label in student.labels))
 
     def student_needs(self) -> Needs:
         """Logits of the task's head."""
@@ -86,7 +94,9 @@ class ClassLogits(ClassLogitsOptions, Objective):
     ) -> Tensor:
         """Nats times the temperature squared, or squared differences, summed."""
         mine, theirs = both_logits(student, teacher, self.columns)
-        if mine.shape[-1] == 1:
+        if self.multi_label:
+            mine, theirs = held_or_not(mine), held_or_not(theirs)
+        elif mine.shape[-1] == 1:
             return (mine - theirs).square().sum()
         temperature = float(number(self.temperature))
         measure = divergence_of(self.divergence, self.divergence_options)
@@ -115,6 +125,16 @@ def both_logits(
         if columns is not None:
             theirs = theirs[:, list(columns)]
         return student.class_logits.float(), theirs
+
+
+def held_or_not(
+    logits: Float[Tensor, "texts classes"],
+) -> Float[Tensor, "texts_by_classes held_or_not"]:
+    """The logits of two answers for each class: that it holds, and that it does not.
+
+    Their softmax is the sigmoid of the logit, and its rest.
+    """
+    return torch.stack([logits, torch.zeros_like(logits)], -1).flatten(0, 1)
 
 
 class _WithGradient(torch.autograd.Function):

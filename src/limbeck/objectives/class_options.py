@@ -14,6 +14,8 @@ from .schedule import NumberOrRamp, temperature_problems
 class ClassLogitsOptions:
     """Divergence of class probabilities, summed over texts or words; of scores, squared error.
 
+    Of classes that do not exclude one another, that of each, summed over classes too.
+
     Attributes:
         divergence: The measure; ``limbeck list divergences`` names all.
         divergence_options: Its options, as {alpha: 0.1}.
@@ -34,6 +36,8 @@ class ClassLogitsOptions:
 @dataclass(frozen=True)
 class ClassLabelsOptions:
     """Cross-entropy against classes, summed over texts or words; of scores, squared error.
+
+    Of classes that do not exclude one another, that of each, summed over classes too.
 
     Attributes:
         labels_from: ``gold`` takes the labels of the rows, and leaves out rows without one;

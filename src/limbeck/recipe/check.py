@@ -42,8 +42,9 @@ from .schema import DataPart, Recipe, TrainingPart
 from .server import server_problems
 from .setup import Setup
 from .sides import Models, ModelSide
+from .stage_rows import NO_ROWS, rows_warnings
 from .stages import BuiltStage, build_stages, dropout_warnings
-from .task import NO_ROWS, find_task, rows_warnings
+from .task import find_task
 from .task_rows import TaskRows
 from .tokenizers import (
     coverage_problems,

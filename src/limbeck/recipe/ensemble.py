@@ -115,7 +115,7 @@ def _member(
     except LimbeckError as error:
         return None, [str(error)], []
     shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
-    shape = replace(shape, labels=head.labels)
+    shape = head.on(shape)
     problems = [problem] if problem else []
     problems += _other_head(name, head, first)
     if other := _other_tokens(tokenizer, first.tokenizer):
@@ -135,7 +135,7 @@ def _other_head(name: str, head: TaskHead, first: ModelSide) -> list[str]:
     mine = first.head
     if mine is None:
         return []
-    if (head.kind, head.scores) != (mine.kind, mine.scores):
+    if head.about != mine.about:
         return [f"{name!r} has {head.about}, and the first teacher {mine.about}; give the same"]
     for given, known, whose in (
         (mine.labels, head.labels, repr(name)),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from ..data.rows import names_of_labels
+from ..data.label_names import names_of_labels
 from ..models.architecture import Architecture
 from ..student.width import Width
 from ..system.numbers import Number, Whole, WholeOrName

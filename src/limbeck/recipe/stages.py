@@ -22,7 +22,7 @@ from .stage_problems import (
     optimizer_problems,
     rounding_problems,
 )
-from .task import rows_of_stage, rows_problems
+from .stage_rows import rows_of_stage, rows_problems
 from .task_rows import TaskRows
 from .tokenizers import alignment_problems, comparison_problems
 

@@ -15,7 +15,7 @@ from ..recipe.ensemble import columns_of_ensemble
 from ..recipe.kept_logits import kept_logits_problem
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
-from ..recipe.task import compares_pairs
+from ..recipe.stage_rows import compares_pairs
 from ..recipe.task_rows import content_of_unlabelled
 from ..recipe.vectors import teacher_prompt
 from ..system.fingerprints import content_of

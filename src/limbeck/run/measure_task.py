@@ -100,18 +100,28 @@ def _sides(setup: Setup, models: Mapping[str, str]) -> dict[str, tuple[ModelSide
             if role == "student":
                 raise
             continue  # a teacher or control of another kind is scored by fine-tuning alone
-        if wanted and side.head and set(side.head.labels) == set(wanted.labels):
+        if wanted and side.head and side.head.says_what(wanted):
             found[role] = (side,)
     return found
 
 
 def _sureness(tested: Answers, held_out: Answers) -> Sureness:
+    tested, held_out = _one_by_one(tested), _one_by_one(held_out)
     temperature = (
         fitted_temperature(held_out.logits, held_out.right) if len(held_out.right) else 1.0
     )
     plain = calibration(tested.logits, tested.right)
     scaled = calibration(tested.logits, tested.right, temperature=temperature)
     return Sureness(plain.ece, plain.brier, temperature, scaled.ece, scaled.brier)
+
+
+def _one_by_one(answers: Answers) -> Answers:
+    """Answers that give any number of labels, as two for each label: that it holds, or not."""
+    if not answers.multi_label:
+        return answers
+    logits = answers.logits.reshape(-1, 1)
+    both = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    return Answers(both, answers.right.reshape(-1), ())
 
 
 def _common(mine: Answers, theirs: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -137,22 +147,25 @@ def _agreement(mine: Answers, theirs: Answers) -> float:
     here, there = _common(mine, theirs)
     if mine.logits.shape[1] == 1:
         return float(np.corrcoef(mine.logits[here, 0], theirs.logits[there, 0])[0, 1])
-    return float((mine.best[here] == theirs.best[there]).mean())
+    same = mine.best[here] == theirs.best[there]
+    return float((same.all(-1) if mine.multi_label else same).mean())
 
 
 def _flips(mine: Answers, theirs: Answers, labels: tuple[str, ...]) -> list[Flips]:
     here, there = _common(mine, theirs)
     right = mine.right[here]
     student, teacher = mine.best[here] == right, theirs.best[there] == right
-    every = Counter(right.tolist())
-    lost, gained = (
-        Counter(right[x & ~y].tolist()) for x, y in ((teacher, student), (student, teacher))
-    )
-    found = [
-        Flips(labels[number], every[number], lost[number], gained[number])
-        for number in every
-        if number >= 0
-    ]
+    lost, gained = teacher & ~student, student & ~teacher
+    if mine.multi_label:  # of each label, rows in which it is said wrongly or left out
+        counts = zip(*((x.sum(0).tolist()) for x in (right == 1, lost, gained)), strict=True)
+        found = [Flips(name, *count) for name, count in zip(labels, counts, strict=True)]
+    else:
+        every, missed, won = (Counter(x.tolist()) for x in (right, right[lost], right[gained]))
+        found = [
+            Flips(labels[number], every[number], missed[number], won[number])
+            for number in every
+            if number >= 0
+        ]
     return sorted(found, key=lambda flips: (-flips.lost - flips.gained, flips.label))
 
 

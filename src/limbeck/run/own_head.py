@@ -73,9 +73,7 @@ def task_of_head(
         EvaluationError: The task is of another kind, or has other labels.
     """
     task = task_of_kind(load_task(location, test_split=split), head.kind)
-    kind = {"token": TaskKind.TAGGING}.get(head.kind, TaskKind.CLASSIFICATION)
-    wanted = TaskKind.REGRESSION if head.scores else kind
-    if task.kind is not wanted:
+    if task.kind is not _kind_of(head):
         raise EvaluationError(
             f"{model!r} has {head.about}, and {task.name} is a task of the kind"
             f" {task.kind.value}; name a task that its head was trained on, or fine-tune a new head"
@@ -87,3 +85,12 @@ def task_of_head(
     if problem := label_problem(given, head.labels, repr(model), how=how):
         raise EvaluationError(f"{task.name}: {problem}")
     return with_labels_of(head, task)
+
+
+def _kind_of(head: TaskHead) -> TaskKind:
+    """The kind of tasks that a head is for."""
+    if head.kind == "token":
+        return TaskKind.TAGGING
+    if head.multi_label:
+        return TaskKind.MULTI_LABEL
+    return TaskKind.REGRESSION if head.scores else TaskKind.CLASSIFICATION

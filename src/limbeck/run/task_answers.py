@@ -39,7 +39,8 @@ from ..system.progress import told
 from ..teacher.ensemble import averaged
 from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
-from .task_batches import Reader, TaskBatches
+from .reader import Reader
+from .task_batches import TaskBatches
 
 _AT_ONCE = 64
 
@@ -52,17 +53,25 @@ class Answers:
         logits: One row for each text, or for each word of each text; one column for each label, or
             the number.
         right: The number of the right label of each; `UNLABELED` where it is not known. Zeros where
-            numbers are given.
+            numbers are given. Where any number of labels may hold, a column for each: 1, 0 or
+            `UNLABELED`.
         read: Of each row, the numbers of its words that were read; none where texts are classified.
     """
 
     logits: Float[ndarray, "items classes"]
-    right: Int[ndarray, " items"]
+    right: Int[ndarray, " items"] | Int[ndarray, "items classes"]
     read: tuple[tuple[int, ...], ...]
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether any number of labels may hold."""
+        return self.right.ndim == 2
+
     @cached_property
-    def best(self) -> Int[ndarray, " items"]:
-        """The most likely label of each text or word."""
+    def best(self) -> Int[ndarray, " items"] | Int[ndarray, "items classes"]:
+        """The most likely label of each text or word; of several, 1 for each that rather holds."""
+        if self.multi_label:
+            return (self.logits > 0).astype(int)
         return np.asarray(self.logits.argmax(-1))
 
 
@@ -86,7 +95,7 @@ def task_side(name: str, labels: dict[str, str] | None = None) -> ModelSide:
     if architecture.causal and (problem := padding_problem(head, config, tokenizer)):
         raise ModelError(f"{name!r} {problem}")
     shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
-    shape = replace(shape, labels=head.labels)
+    shape = head.on(shape)
     return ModelSide(name, config, shape, architecture, tokenizer, head)
 
 
@@ -114,7 +123,7 @@ def answers_of(
     order = np.argsort(lengths, kind="stable")
     batches = TaskBatches(
         table=[rows[place] for place in order],
-        head=TaskHead(head.kind, tuple(labels)),
+        head=replace(head, labels=tuple(labels)),
         student=Reader.of(side, max_length),
         teacher=None,
         size=_AT_ONCE,
@@ -159,7 +168,9 @@ def averaged_answers(
     every = [answers_of(side, rows, labels, max_length=max_length) for side in sides]
     if len(every) == 1:
         return every[0]
-    mean = averaged([torch.from_numpy(answers.logits) for answers in every])
+    mean = averaged(
+        [torch.from_numpy(answers.logits) for answers in every], multi_label=every[0].multi_label
+    )
     return replace(every[0], logits=mean.numpy())
 
 
@@ -175,6 +186,8 @@ def _answered(
         raise EvaluationError(f"{side.name!r} gave no logits")
     logits = captured.class_logits.float().cpu().numpy()
     right = tokens.labels[tokens.predicted].numpy()
+    if tokens.multi_hot is not None:
+        right = tokens.multi_hot.nan_to_num(UNLABELED).long().numpy()
     ends = np.cumsum(tokens.predicted.sum(-1).numpy())[:-1]
     words: list[tuple[int, ...]] = [()] * count
     if batches.head and batches.head.kind == "token":
@@ -200,11 +213,13 @@ def scored(answers: Answers, task: Task, *, seed: int, began: float) -> SeedScor
         for row, words in zip(task.test, answers.read, strict=True):
             said = {word: next(best) for word in words}
             tags.append([said.get(word, outside) for word in range(len(row.words or ()))])
+    elif task.kind is TaskKind.MULTI_LABEL:
+        tags = [np.flatnonzero(held).tolist() for held in answers.best]
     elif task.kind is TaskKind.REGRESSION:
         labels = answers.logits[:, 0].tolist()
     else:
         labels = [float(number) for number in answers.best]
-    names = [[task.tags[place] if place >= 0 else "O" for place in row] for row in tags]
+    names = [[task.names[place] if place >= 0 else "O" for place in row] for row in tags]
     return SeedScore(
         seed,
         score_predictions(task, labels, names),
@@ -258,5 +273,5 @@ def score_of_task(task: Task, score: SeedScore, *, training_rows: int) -> TaskSc
 
 def known(answers: Answers) -> Answers:
     """Only what has a right label."""
-    here = answers.right != UNLABELED
+    here = (answers.right != UNLABELED).reshape(len(answers.right), -1).all(-1)
     return Answers(answers.logits[here], answers.right[here], ())

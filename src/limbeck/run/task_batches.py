@@ -14,57 +14,25 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Int64
-from transformers import PreTrainedTokenizerFast
 
 from ..batch import UNLABELED, Batch, Links, Tokens
 from ..data.corpus import SeededOrder
 from ..data.query_pairs import QueryPairs, pairs_first, query_numbers
 from ..errors import RecipeError
-from ..evaluation.examples import Reading, Span, read_example
+from ..evaluation.examples import Reading, Span, multi_hot
 from ..evaluation.tasks import Example
 from ..models.task_heads import TaskHead
 from ..recipe.setup import Setup
-from ..recipe.sides import ModelSide
-from ..recipe.task import compares_pairs, learns_labels_alone
+from ..recipe.stage_rows import compares_pairs, learns_labels_alone
 from ..recipe.vectors import teacher_prompt
 from ..tokenization.aligned import links_of
 from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
 from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap
 from ..training.stage import Stage
+from .reader import Reader
 
 _TOGETHER = 16  # most batches whose rows are sorted by length
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How one model reads rows.
-
-    Attributes:
-        tokenizer: Of the model.
-        limit: Tokens of a row at most.
-        segments: Token types that the model distinguishes.
-        prompt: Put before each text.
-    """
-
-    tokenizer: PreTrainedTokenizerFast
-    limit: int
-    segments: int
-    prompt: str = ""
-
-    @classmethod
-    def of(cls, side: ModelSide, max_length: int) -> "Reader":
-        """The reader of a model, of so many tokens at most."""
-        limit = min(max_length, side.shape.max_position_embeddings)
-        return cls(side.tokenizer, limit, getattr(side.config, "type_vocab_size", 0) or 0)
-
-    def read(self, row: Example) -> Reading:
-        """A row in the model's tokens."""
-        if self.prompt:
-            text = row.text or "" if row.words is None else " ".join(row.words)
-            row = replace(row, text=f"{self.prompt}{text}", words=None)
-        read = read_example(row, self.tokenizer, self.limit, segments=self.segments)
-        return read.without_prompt(len(self.prompt)) if self.prompt else read
 
 
 @dataclass(frozen=True)
@@ -177,6 +145,8 @@ class TaskBatches(BatchSource):
                 elif label is not None:
                     labels[number, place] = label
         tokens = as_tokens(ids, real, labels, predicted)
+        if self.head and self.head.multi_label:
+            tokens = replace(tokens, multi_hot=multi_hot(rows, self.head.labels))
         if self.head and self.head.scores:
             tokens = replace(tokens, scores=torch.from_numpy(scores))
         if reader.segments > 1:
@@ -192,9 +162,11 @@ class TaskBatches(BatchSource):
         if head is None:
             return
         if head.kind == "sequence":
-            known = None if row.label is None else row.label
-            if known is not None:
-                known = float(known) if head.scores else head.labels.index(str(known))
+            known: int | float | None = None
+            if isinstance(row.label, float):
+                known = row.label
+            elif isinstance(row.label, str):
+                known = head.labels.index(row.label)
             yield 0, known
             return
         for place, word in enumerate(read.begins):

@@ -86,8 +86,14 @@ def live_teachers(setup: Setup, model: PreTrainedModel, accelerator: Accelerator
         live_teacher(setup, load_teacher(side, accelerator, with_head=None), accelerator, side=side)
         for side in setup.models.ensemble
     )
-    columns = columns_of_ensemble(setup.models)
-    return EnsembleTeacher(first.model, first.architecture, others, columns)
+    head = setup.models.required_teacher().head
+    return EnsembleTeacher(
+        first.model,
+        first.architecture,
+        others,
+        columns=columns_of_ensemble(setup.models),
+        multi_label=bool(head and head.multi_label),
+    )
 
 
 def live_teacher(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from ..activations import CLASS_LOGITS, Name
 from ..batch import Batch
@@ -25,10 +26,12 @@ class EnsembleTeacher(LiveTeacher):
     Attributes:
         others: Each reads the tokens that the first reads.
         columns: For each of the others, which of its classes are those of the first, in order.
+        multi_label: Whether the classes do not exclude one another.
     """
 
     others: tuple[LiveTeacher, ...]
     columns: tuple[tuple[int, ...], ...]
+    multi_label: bool = False
 
     @property
     def models(self) -> Sequence[nn.Module]:
@@ -52,19 +55,25 @@ class EnsembleTeacher(LiveTeacher):
         answers = [super().tensors(batch, wanted)[CLASS_LOGITS]]
         for other, columns in zip(self.others, self.columns, strict=True):
             answers.append(other.tensors(batch, wanted)[CLASS_LOGITS][..., list(columns)])
-        return {CLASS_LOGITS: as_autocast(averaged(answers))}
+        return {CLASS_LOGITS: as_autocast(averaged(answers, multi_label=self.multi_label))}
 
 
-def averaged(answers: Sequence[Float[Tensor, "items classes"]]) -> Float[Tensor, "items classes"]:
+def averaged(
+    answers: Sequence[Float[Tensor, "items classes"]], *, multi_label: bool = False
+) -> Float[Tensor, "items classes"]:
     """The log of the mean of several models' class probabilities; of one number each, their mean.
 
     Args:
         answers: Logits of each model with the same columns, or one number for each item.
+        multi_label: Whether the classes do not exclude one another: the logit of the mean of each
+            one's probabilities.
 
     Returns:
         Float32, in nats; for numbers in their unit.
     """
     every = torch.stack([some.float() for some in answers])
+    if multi_label:
+        return logsigmoid(every).logsumexp(0) - logsigmoid(-every).logsumexp(0)
     if every.shape[-1] == 1:
         return every.mean(0)
     # Probabilities so small that they would be 0 keep their logarithm.

@@ -5,7 +5,7 @@ import warnings
 from operator import itemgetter
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ..errors import ModelError, first_line
@@ -13,6 +13,7 @@ from ..models.load import load_config
 from ..models.locate import locate
 from .lost_letters import letters_problem, normalizer_is_configured
 from .post_processor import frame_problem
+from .spelling import in_bytes
 
 _MOST_TOKENS = 50_000_000  # of any vocabulary
 # Of tokenizer_config.json.
@@ -31,7 +32,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a model.
 
     Warns if many of its tokens can never occur, and its files demand the normalizer that causes
-    this.
+    this; or if a tokenizer of bytes has no decoder, which it gets.
 
     Raises:
         ModelError: There is no tokenizer, or only a slow one; an id is beyond all vocabularies; its
@@ -80,11 +81,24 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             said = 'if the model was trained so, write {"do_lower_case": true}'
             raise ModelError(f"{problem}; {said}")
         warnings.warn(problem, stacklevel=2)
+    _add_decoder_of_bytes(tokenizer, name)
     # Some files contain the truncation and padding of their last use, which would silently truncate
     # texts.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _add_decoder_of_bytes(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    """Give a tokenizer of bytes that was saved without its decoder one, and warn."""
+    if tokenizer.backend_tokenizer.decoder is None and in_bytes(tokenizer):
+        tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+        warnings.warn(
+            f"the tokenizer of {name!r} reads texts as bytes and was saved without a decoder, so"
+            " that tokens become 'Ġthe' and no text; limbeck adds the decoder (ByteLevel), also to"
+            " what it saves",
+            stacklevel=3,
+        )
 
 
 def _ids_problem(tokenizer: PreTrainedTokenizerFast, name: str) -> str | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from tokenizers import decoders
 from transformers import PreTrainedTokenizerFast
 
+from .spelling import in_bytes
+
 _TOLERATED = 0.02  # share of a vocabulary; most vocabularies have a few tokens that never occur
 
 
@@ -46,9 +48,10 @@ def _lost_tokens(vocabulary: _Vocabulary) -> tuple[str, ...]:
         for token in tokenizer.get_vocab()
         if token not in special and (token[:1], token[-1:]) not in (("[", "]"), ("<", ">"))
     ]
-    if isinstance(backend.decoder, decoders.ByteLevel):
+    if in_bytes(tokenizer):
         # A single character stands for a byte, which is always in the alphabet.
-        tokens = [backend.decoder.decode([token]) for token in tokens if len(token) > 1]
+        decoder = decoders.ByteLevel()
+        tokens = [decoder.decode([token]) for token in tokens if len(token) > 1]
     normalize = backend.normalizer.normalize_str
     # Whole tokens are normalized, because the result for a mark depends on its letter. Most stay as
     # they are, and the letters of these need not be compared.

@@ -64,15 +64,15 @@ def spellings(tokenizer: PreTrainedTokenizerFast) -> dict[Spelling, int]:
     prefix = (model.continuing_subword_prefix or "") if in_parts else ""
     suffix = (model.end_of_word_suffix or "") if isinstance(model, models.BPE) else ""
     special = set(tokenizer.all_special_ids)
-    in_bytes, decoder = _in_bytes(tokenizer), decoders.ByteLevel()
+    of_bytes, decoder = in_bytes(tokenizer), decoders.ByteLevel()
     vocabulary = tokenizer.get_vocab()
     spaces = not prefix and any(token.startswith("▁") for token in vocabulary)
-    alone = None if in_bytes or spaces else _split_off(tokenizer.backend_tokenizer)
+    alone = None if of_bytes or spaces else _split_off(tokenizer.backend_tokenizer)
     found: dict[Spelling, int] = {}
     for token, number in vocabulary.items():
         if number in special or is_lone_byte(token):
             continue
-        if in_bytes:
+        if of_bytes:
             spelling = _of_bytes(token, decoder)
         else:
             spelling = _of_letters(token, prefix, suffix, spaces=spaces, alone=alone)
@@ -101,8 +101,8 @@ def unspelled(
     """
     known = spellings(tokenizer) if known is None else known
     special, with_spelling = set(tokenizer.all_special_ids), set(known.values())
-    in_bytes = _in_bytes(tokenizer)
-    values = _bytes_of_alphabet() if in_bytes else {}
+    of_bytes = in_bytes(tokenizer)
+    values = _bytes_of_alphabet() if of_bytes else {}
     found: dict[str | bytes | Spelling, int] = {}
     for token, number in tokenizer.get_vocab().items():
         if number in special:
@@ -111,7 +111,7 @@ def unspelled(
             found[bytes.fromhex(token[3:5])] = number
         elif number in with_spelling:
             continue
-        elif token == ("Ġ" if in_bytes else "▁"):
+        elif token == ("Ġ" if of_bytes else "▁"):
             found[Spelling("", True)] = number
         elif values.keys() >= set(token):
             found[bytes(values[letter] for letter in token)] = number
@@ -128,7 +128,7 @@ def tokens_of_bytes(tokenizer: PreTrainedTokenizerFast, some: bytes) -> list[int
     ['t', 'he', 'Ð']
     """
     backend = tokenizer.backend_tokenizer
-    if _in_bytes(tokenizer):
+    if in_bytes(tokenizer):
         return [token.id for token in backend.model.tokenize(_in_alphabet(some))]
     found = (backend.token_to_id(f"<0x{number:02X}>") for number in some)
     return [number for number in found if number is not None]
@@ -150,7 +150,7 @@ def spelled_in_bytes(
         some: They need not be whole letters.
         begins: Put the mark of a word's beginning before them, where it is a token.
     """
-    if _in_bytes(tokenizer):
+    if in_bytes(tokenizer):
         some = b" " + some if begins else some
         found = tokens_of_bytes(tokenizer, some)
         is_whole = "".join(tokenizer.convert_ids_to_tokens(found)) == _in_alphabet(some)
@@ -162,9 +162,14 @@ def spelled_in_bytes(
     return found if mark is None else [mark, *found]
 
 
-def _in_bytes(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether tokens are written in the alphabet of bytes."""
-    return isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
+def in_bytes(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether tokens are written in the alphabet of bytes: what splits a text, or decodes, says so.
+
+    Either may be one step of several, and some tokenizers were saved without a decoder.
+    """
+    backend = tokenizer.backend_tokenizer
+    steps = (backend.decoder, backend.pre_tokenizer, backend.normalizer)
+    return any(b'"ByteLevel"' in step.__getstate__() for step in steps if step is not None)
 
 
 def _in_alphabet(some: bytes) -> str:

@@ -1,11 +1,12 @@
 """The loop of fine-tuning: AdamW, a rate that rises and falls, batches of similar lengths."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from transformers import PreTrainedTokenizerFast
 
 from ..examples import Row, collate_rows
@@ -16,6 +17,8 @@ from ..tasks import Task, TaskKind
 
 class TaskLoss:
     """The loss of a task: cross-entropy of labels and tags, squared error of numbers.
+
+    Of labels that do not exclude one another, the mean of each one's binary cross-entropy.
 
     Numbers are shifted and scaled by mean and standard deviation of the training rows.
 
@@ -29,8 +32,10 @@ class TaskLoss:
 
     def __init__(self, task: Task, rows: list[Row]) -> None:
         self.task = task
-        labels = np.array([row.label for row in rows], dtype=float)
-        self._middle, self._width = float(labels.mean()), float(labels.std()) or 1.0
+        self._middle, self._width = 0.0, 1.0
+        if task.kind is TaskKind.REGRESSION:
+            numbers = np.array([row.label for row in rows], dtype=float)
+            self._middle, self._width = float(numbers.mean()), float(numbers.std()) or 1.0
 
     def __call__(
         self, outputs: tuple[Tensor | None, Tensor | None], batch: list[Row], tags: Tensor
@@ -44,11 +49,16 @@ class TaskLoss:
         """
         of_text, of_words = outputs
         loss = torch.zeros((), device=tags.device)
-        labels = [row.label for row in batch]
+        labels: list[Any] = [row.label for row in batch]
         if of_text is not None and self.task.kind is TaskKind.REGRESSION:
             scaled = [(label - self._middle) / self._width for label in labels]
             targets = torch.tensor(scaled, device=tags.device)
             loss = loss + mse_loss(of_text.squeeze(1), targets.float())
+        elif of_text is not None and self.task.kind is TaskKind.MULTI_LABEL:
+            held = torch.zeros(of_text.shape)
+            for number, label in enumerate(labels):
+                held[number, list(label)] = 1.0
+            loss = loss + binary_cross_entropy_with_logits(of_text, held.to(tags.device))
         elif of_text is not None:
             classes = torch.tensor([int(label) for label in labels], device=tags.device)
             loss = loss + cross_entropy(of_text, classes)

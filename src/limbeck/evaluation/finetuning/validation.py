@@ -9,7 +9,7 @@ import numpy as np
 from ...data.query_pairs import query_numbers
 from ...errors import EvaluationError
 from ..rankings import OF_QUERIES, ranked_queries
-from ..tasks import METRICS, Example, Task, TaskKind
+from ..tasks import METRICS, Example, Task, TaskKind, labels_of
 
 # Fewer rows than the first say too little about a rate, more than the last only take time.
 LEAST_ROWS, MOST_ROWS = 100, 2000
@@ -19,9 +19,9 @@ _MOST_FRACTION = 0.25  # of the training rows, where these are few
 def with_validation(task: Task, *, fraction: float, seed: int) -> Task:
     """The task with a part of its training rows in place of its test rows.
 
-    The part is stratified by label, for tags by the rarest tag of a row; of rankings it has whole
-    queries. Every label with several
-    rows stands in it as far as there is room, and every label keeps a row to be learned from.
+    The part is stratified by label, for tags and several labels by the rarest of a row; of rankings
+    it has whole queries. Every label with several rows stands in it as far as there is room, and
+    every label keeps a row to be learned from.
 
     Args:
         task: Its test rows are left out.
@@ -85,11 +85,12 @@ def _stratified(task: Task, wanted: int, seed: int) -> list[int]:
 def _groups(task: Task) -> list[Hashable]:
     if task.kind in (TaskKind.CLASSIFICATION, TaskKind.JOINT):
         return [row.label for row in task.train]
-    if task.kind is not TaskKind.TAGGING:
+    if task.kind not in (TaskKind.TAGGING, TaskKind.MULTI_LABEL):
         return [None] * len(task.train)
-    common = Counter(tag for row in task.train for tag in row.tags or ())
-    return [_rarest(row, common) for row in task.train]
+    common = Counter(name for row in task.train for name in _names(row))
+    return [min(_names(row), key=lambda name: (common[name], name)) for row in task.train]
 
 
-def _rarest(row: Example, common: Counter[str]) -> str:
-    return min(row.tags or ("O",), key=lambda tag: (common[tag], tag))
+def _names(row: Example) -> tuple[str, ...]:
+    """The tags of a row, or its labels; one name for rows without any."""
+    return row.tags or labels_of(row) or ("",)
