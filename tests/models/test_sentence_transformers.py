@@ -127,6 +127,18 @@ def test_a_folder_that_names_no_length_has_that_of_its_tokenizer(new_form, lengt
     assert sentence_model(str(new_form)).max_length == 16
 
 
+def test_a_file_of_an_older_name_is_read(old_form):
+    inner = old_form / "0_Transformer"
+    (inner / "sentence_bert_config.json").rename(inner / "sentence_distilbert_config.json")
+    assert sentence_model(str(old_form)).max_length == 64
+
+
+def test_a_prompt_that_is_null_is_empty(new_form):
+    prompts = {"query": None, "document": "passage: "}
+    write(new_form, "config_sentence_transformers.json", {"prompts": prompts})
+    assert sentence_model(str(new_form)).prompts == {"query": "", "document": "passage: "}
+
+
 @pytest.mark.parametrize(("preset", "used"), [("embeddings", "applied"), (None, "kept, and not")])
 def test_a_plan_says_whether_vectors_are_learned(new_form, raw_recipe, task_files, preset, used):
     raw_recipe["teacher"] = {"model": str(new_form)}

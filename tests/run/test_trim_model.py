@@ -183,6 +183,33 @@ def test_a_folder_of_sentence_transformers_stays_one(teacher_folder, text, tmp_p
     trim_model(str(whole), [text], small, fraction=1.0)  # replaces what it made
 
 
+def test_the_tokens_of_prompts_stay(teacher_folder, tmp_path):
+    """Whatever the texts use: else the model would read its own prompts otherwise."""
+    text = tmp_path / "russian.txt"
+    text.write_text("красный старый дом\n" * 30, encoding="utf-8")
+    whole, prompts = tmp_path / "whole", {"query": "the river: ", "document": "old house: "}
+    tokenizer = load_tokenizer(str(teacher_folder))
+    export_sentence_model(
+        load_body(str(teacher_folder)),
+        tokenizer,
+        SentenceVectors(24),
+        whole,
+        settings=SentenceSettings(24, prompts=prompts),
+        card="",
+    )
+    trim_model(str(whole), [str(text)], tmp_path / "small", fraction=0.9)
+    small = load_tokenizer(str(tmp_path / "small"))
+    assert len(small) < len(tokenizer)
+    assert small.tokenize("evening") != tokenizer.tokenize("evening")
+    for prompt in prompts.values():
+        assert small.tokenize(prompt) == tokenizer.tokenize(prompt)
+    before, after = (
+        SentenceTransformer(str(place), device="cpu").encode_query(["красный дом"])
+        for place in (whole, tmp_path / "small")
+    )
+    assert abs(before - after).max() < 1e-6
+
+
 def test_what_cannot_be_trimmed_is_said(teacher_folder, text, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter").write_text("x")

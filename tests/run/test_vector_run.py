@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from limbeck.activations import Activations
 from limbeck.batch import Batch, Tokens
-from limbeck.errors import CacheError
+from limbeck.errors import CacheError, ModelError
 from limbeck.evaluation.embeddings.encode import load_text_encoder
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.load import load_body
@@ -26,6 +27,7 @@ from limbeck.run.cache import write_cache
 from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
 from limbeck.run.task_batches import task_batches
+from limbeck.run.trim import trim_model
 from limbeck.student.projections import Projections
 from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.load import load_tokenizer
@@ -213,6 +215,24 @@ def test_what_cannot_be_learned(recipe, change, field, said):
     _, problems = check(recipe)
     [message] = [message for path, message in problems if path.endswith(field)]
     assert said in message
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_pooling_that_cannot_be_saved_is_refused(recipe, tmp_path, own):
+    """As version 6 of the library may write it; it was found after the training."""
+    odd = tmp_path / "odd"
+    shutil.copytree(recipe["teacher"], odd)
+    settings = {"embedding_dimension": 24, "pooling_mode": ["mean", "cls"]}
+    (odd / "1_Pooling" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    if own:
+        recipe["student"] = {"model": str(odd)}
+    else:
+        recipe["teacher"] = str(odd)
+    _, problems = check(recipe)
+    said = dict(problems)["student.model" if own else "teacher.model"]
+    assert "mean + cls" in said and "cls + mean" in said
+    with pytest.raises(ModelError, match="concatenates cls"):  # before any text is read
+        trim_model(str(odd), [str(tmp_path / "none.txt")], tmp_path / "trimmed", fraction=1.0)
 
 
 def test_a_prompt_without_vectors_is_refused(raw_recipe):

@@ -183,3 +183,23 @@ def test_the_report_counts_the_rows_of_the_table(family, width, text_file, tmp_p
     assert "lose 0.0 MB" in vocabulary_headline(report)
     more = {"tokens": 5, "shared_tokens": 3, "like": "x", "embedding_bytes_saved": -2_000_000}
     assert "gain 2.0 MB" in vocabulary_headline(more)
+
+
+def test_the_tokens_of_a_chat_template_stay(tmp_path):
+    """Its system prompt too, which it has where a conversation has none."""
+    whole = make_tokenizer("byte_bpe", vocabulary=300)
+    whole.chat_template = (
+        "{% if messages[0].role != 'system' %}old house{% endif %}"
+        "{% for m in messages %}[SEP]river\n{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}evening{% endif %}"
+    )
+    whole.save_pretrained(tmp_path / "whole")
+    text = tmp_path / "russian.txt"
+    text.write_text("красный старый дом\n" * 30, encoding="utf-8")
+    trim_vocabulary(str(tmp_path / "whole"), [str(text)], tmp_path / "small", fraction=0.9)
+    small = load_tokenizer(str(tmp_path / "small"))
+    for said in ("old house", "river\n", "evening"):
+        assert small.tokenize(said) == whole.tokenize(said)
+    assert small.tokenize("letter") != whole.tokenize("letter")
+    with pytest.raises(DataError, match="its chat template\\) are already"):
+        trim_vocabulary(str(tmp_path / "whole"), [str(text)], tmp_path / "few", vocab_size=270)

@@ -24,6 +24,7 @@ from ..models.sentence_transformers import (
     OF_THE_MODEL,
     OF_THE_TRANSFORMER,
     POOLING_SWITCHES,
+    Pooling,
 )
 from ..models.sentences.load import DENSE_WEIGHTS
 from ..models.sentences.vectors import ACTIVATIONS, Dense, SentenceVectors
@@ -156,15 +157,25 @@ def _name_for_all_versions(file: Path) -> None:
         _write_json(file, settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
-def _pooling(vectors: SentenceVectors) -> dict[str, Any]:
-    """The pooling as switches, which have no order of their own."""
-    pooling = vectors.pooling
+def check_order(pooling: Pooling) -> None:
+    """See that a folder can name the pooling: by switches, which have no order of their own.
+
+    Raises:
+        ModelError: Its modes stand in another order, or one of them twice.
+    """
     ordered = tuple(mode for mode in POOLING_SWITCHES.values() if mode in pooling.modes)
     if ordered != pooling.modes:
         raise ModelError(
             f"the pooling is {' + '.join(pooling.modes)}, and a folder of sentence-transformers"
-            f" concatenates {' + '.join(ordered)}; train with the modes in this order, each once"
+            f" concatenates {' + '.join(ordered)}; use a model with the modes in this order, each"
+            " once"
         )
+
+
+def _pooling(vectors: SentenceVectors) -> dict[str, Any]:
+    """The pooling as switches."""
+    pooling = vectors.pooling
+    check_order(pooling)
     switches = {
         name: mode in pooling.modes
         for number, (name, mode) in enumerate(POOLING_SWITCHES.items())

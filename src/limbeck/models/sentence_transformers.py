@@ -15,6 +15,8 @@ from ..errors import ModelError
 MODULES = "modules.json"
 OF_THE_MODEL = "config_sentence_transformers.json"
 OF_THE_TRANSFORMER = "sentence_bert_config.json"
+# Versions before 2.0 named that file by the kind of the transformer.
+_OLDER = ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 _LIBRARY = "sentence_transformers."
 _NO_LIMIT = 10**9  # tokens
 _OF_TEXTS = "sentence_embedding"  # what the library calls the vector of a text within the chain
@@ -147,7 +149,7 @@ def sentence_model(name: str) -> SentenceModel | None:
         return None
     modules = _modules(folder)
     transformer = _first(folder, modules)
-    whole, reading = _read(folder / OF_THE_MODEL), _read(transformer / OF_THE_TRANSFORMER)
+    whole, reading = _read(folder / OF_THE_MODEL), _reading(transformer)
     parts: dict[str, Any] = {"dense": (), "others": ()}
     for path, kind in modules[1:]:
         place, name = folder / path, kind.rsplit(".", 1)[-1]
@@ -168,17 +170,28 @@ def sentence_model(name: str) -> SentenceModel | None:
         else:
             parts["others"] += (kind,)
     length, width = _longest(transformer, reading), whole.get("truncate_dim")
-    prompts = whole.get("prompts")
     return SentenceModel(
         transformer,
         **parts,
-        prompts={k: str(v) for k, v in prompts.items()} if isinstance(prompts, dict) else {},
+        prompts=_prompts(whole.get("prompts")),
         default_prompt=whole.get("default_prompt_name"),
         similarity=whole.get("similarity_fn_name"),
         max_length=length,
         lowercase=bool(reading.get("do_lower_case")),
         truncate_dim=width if isinstance(width, int) else None,
     )
+
+
+def _reading(transformer: Path) -> dict[str, Any]:
+    """What the library says of how the transformer reads a text, by whatever name of its file."""
+    names = [OF_THE_TRANSFORMER, *(f"sentence_{kind}_config.json" for kind in _OLDER)]
+    return next((found for name in names if (found := _read(transformer / name))), {})
+
+
+def _prompts(given: Any) -> dict[str, str]:
+    """Prompts by their names; null is that of a name without a text."""
+    listed = given.items() if isinstance(given, dict) else ()
+    return {name: "" if text is None else str(text) for name, text in listed}
 
 
 def _longest(transformer: Path, reading: Mapping[str, Any]) -> int | None:

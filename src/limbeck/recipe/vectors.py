@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from ..errors import LimbeckError, Problem
+from ..errors import LimbeckError, ModelError, Problem
+from ..export.sentence_transformers import check_order
 from ..models.sentences.load import chain_of, sentence_vectors
+from ..models.sentences.vectors import SentenceVectors as Vectors
 from ..objectives.sentence_vectors import SentenceVectors
 from ..training.stage import Stage
 from .models_part import TeacherPart
@@ -52,7 +54,7 @@ def vector_problems(
         prompt = teacher_prompt(part)
     except LimbeckError as error:
         return [("teacher.model", str(error))]
-    problems: list[Problem] = []
+    problems = _pooling_problems(models.student.name, theirs)
     if data.task is not None and not any(s.student_needs().class_logits for s in stages):
         message = "has classes, tags or scores, which no stage learns beside the vectors; give the"
         message += " texts as `data.rows`, or add `class_logits` or `class_labels`"
@@ -91,3 +93,16 @@ def vector_problems(
                 message = f"has {widest}, and the teacher's vectors have {theirs.width} coordinates"
                 problems.append((field, message))
     return list(dict.fromkeys(problems))
+
+
+def _pooling_problems(student: str, theirs: Vectors) -> list[Problem]:
+    """Why the student's pooling, its own or else the teacher's, cannot be saved with it."""
+    own = chain_of(student) if student else None
+    field, pooling = "teacher.model", theirs.pooling
+    if own and own.pooling:
+        field, pooling = "student.model", own.pooling
+    try:
+        check_order(pooling)
+    except ModelError as error:
+        return [(field, str(error))]
+    return []

@@ -19,7 +19,7 @@ from ..export.fewer_tokens import (
     write_fewer_tokens,
 )
 from ..export.metadata import card_of, licence_lines, metadata_of
-from ..export.sentence_transformers import SentenceSettings, write_modules
+from ..export.sentence_transformers import SentenceSettings, check_order, write_modules
 from ..generation.ends import save_generation
 from ..models.architecture import Architecture
 from ..models.families.lookup import architecture_of
@@ -69,7 +69,7 @@ def trim_model(
         RecipeError: The folder holds something else.
         DataError: As for `trim_vocabulary`.
         ModelError: The model is a GGUF file, cannot be loaded, or has modules that limbeck does
-            not read.
+            not read, or a pooling that it cannot write.
         StudentError: Its answers would be others.
     """
     check_replaceable(Path(output), model=True)
@@ -79,15 +79,14 @@ def trim_model(
             f"{model!r} is a GGUF file, of which only the tokenizer can be trimmed; give the folder"
             " of safetensors that it was made from, or leave --with-model out"
         )
-    if chain_of(name):
-        sentence_vectors(name)  # refuses what is not read, before texts are
-    architecture = architecture_of(load_config(name))
+    prompts, architecture = _prompts(name), architecture_of(load_config(name))
     found = trimmed_vocabulary(
         name,
         texts,
         vocab_size=vocab_size,
         fraction=fraction,
         characters=characters,
+        prompts=prompts,
         console=console,
     )
     for _, problem in padding_problems(architecture, found.whole, found.tokenizer):
@@ -101,6 +100,18 @@ def trim_model(
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_report(report, folder)
     return report
+
+
+def _prompts(name: str) -> tuple[str, ...]:
+    """What a folder of sentence-transformers puts before texts; nothing of any other model.
+
+    Raises:
+        ModelError: Such a folder has modules that are not read, or a pooling that is not written.
+    """
+    if (chain := chain_of(name)) is None:
+        return ()
+    check_order(sentence_vectors(name).pooling)
+    return tuple(chain.prompts.values())
 
 
 def _write_model(

@@ -24,6 +24,7 @@ from .learn import (
 )
 from .load import load_tokenizer
 from .nested import learn_nested
+from .tokens_around import tokens_around
 from .trim import check_trimmed_size, count_tokens, trimmed_tokenizer
 from .trim_proof import prove
 from .vocabulary_report import (
@@ -113,7 +114,7 @@ def trim_vocabulary(
         output: The folder; a tokenizer in it is replaced.
         vocab_size: Number of tokens that stay; or give ``fraction``.
         fraction: Keep the fewest tokens that make up this fraction of the texts' tokens, and all
-            letters, bytes and special tokens.
+            letters, bytes, special tokens and tokens of the chat template.
         characters: Largest number of characters to read of each text.
         console: Shows progress; None is silent.
 
@@ -160,9 +161,19 @@ def trimmed_vocabulary(
     vocab_size: int | None,
     fraction: float | None,
     characters: int | None,
+    prompts: Sequence[str] = (),
     console: Console | None = None,
 ) -> Trimmed:
-    """The tokens of a model's tokenizer that texts use most; arguments as for `trim_vocabulary`.
+    """The tokens of a model's tokenizer that texts use most.
+
+    Args:
+        model: As for `trim_vocabulary`, like all others.
+        texts: As there.
+        vocab_size: As there.
+        fraction: As there.
+        characters: As there.
+        prompts: What the model puts before texts; their tokens stay.
+        console: As there.
 
     Raises:
         DataError: A text cannot be read, the size is not possible, or text whose tokens all stay
@@ -179,9 +190,12 @@ def trimmed_vocabulary(
         )
     _check_positive(vocab_size=vocab_size, characters=characters)
     tokenizer = load_tokenizer(model)
-    check_trimmed_size(tokenizer, vocab_size)
+    stay = tokens_around(tokenizer, prompts)
+    check_trimmed_size(tokenizer, vocab_size, stay=stay)
     counts = count_tokens(tokenizer, _reader(texts, characters, console)())
-    trimmed = trimmed_tokenizer(tokenizer, counts, vocab_size=vocab_size, fraction=fraction)
+    trimmed = trimmed_tokenizer(
+        tokenizer, counts, vocab_size=vocab_size, fraction=fraction, stay=stay
+    )
     read = (read_documents_up_to(TextSource(path), MEASURED_CHARACTERS) for path in texts)
     proof = prove(tokenizer, trimmed, chain.from_iterable(read))
     if proof.tokenized_otherwise:

@@ -9,8 +9,8 @@ Source: the idea of Abdaoui et al. 2020, Load What You Need, arXiv:2010.05609.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -38,14 +38,21 @@ def count_tokens(tokenizer: PreTrainedTokenizerFast, documents: Iterable[str]) -
     return Counter({names[number]: times for number, times in counts.items()})
 
 
-def check_trimmed_size(tokenizer: PreTrainedTokenizerFast, vocab_size: int | None) -> None:
+def check_trimmed_size(
+    tokenizer: PreTrainedTokenizerFast, vocab_size: int | None, *, stay: Collection[str] = ()
+) -> None:
     """Refuse what cannot be trimmed to a size, before any text is read.
+
+    Args:
+        tokenizer: As for `trimmed_tokenizer`, like the others.
+        vocab_size: As there.
+        stay: As there.
 
     Raises:
         DataError: As for `trimmed_tokenizer`.
     """
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    _kept_anyway(settings, tokenizer.get_vocab(), _merging(settings), vocab_size)
+    _kept_anyway(settings, tokenizer.get_vocab(), _merging(settings), vocab_size, stay)
 
 
 def trimmed_tokenizer(
@@ -54,6 +61,7 @@ def trimmed_tokenizer(
     *,
     vocab_size: int | None = None,
     fraction: float | None = None,
+    stay: Collection[str] = (),
 ) -> PreTrainedTokenizerFast:
     """The tokenizer with fewer tokens, in their previous order.
 
@@ -64,6 +72,7 @@ def trimmed_tokenizer(
         vocab_size: Number of tokens, special tokens included; or give ``fraction``.
         fraction: Keep the fewest tokens that make up this fraction of all uses, and the tokens
             that must stay.
+        stay: Tokens that stay whatever their uses, as those of prompts.
 
     Raises:
         DataError: The size is larger than the vocabulary or smaller than the number of tokens
@@ -72,7 +81,7 @@ def trimmed_tokenizer(
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     model, numbers = settings["model"], tokenizer.get_vocab()
     merging = _merging(settings)
-    kept = _kept_anyway(settings, numbers, merging, vocab_size)
+    kept = _kept_anyway(settings, numbers, merging, vocab_size, stay)
     most = len(numbers) if vocab_size is None else vocab_size
     uses, enough = 0, sum(counts.values()) * (1.0 if fraction is None else fraction)
 
@@ -98,6 +107,7 @@ def _kept_anyway(
     numbers: Mapping[str, int],
     merging: Merging | None,
     vocab_size: int | None,
+    stay: Collection[str],
 ) -> set[str]:
     """The tokens that stay whatever the text has.
 
@@ -111,12 +121,13 @@ def _kept_anyway(
     if not 0 < most <= len(numbers):
         raise DataError(f"{most} tokens were requested of {len(numbers)}; give a smaller size")
     kept: set[str] = set()
-    for token in _must_stay(settings, numbers):
+    for token in chain(stay, _must_stay(settings, numbers)):
         kept |= _needed(token, merging)
     if len(kept) > most:
         raise DataError(
-            f"{most} tokens were requested, but special tokens, letters and bytes are already"
-            f" {len(kept)}; give a larger size, or learn a new vocabulary"
+            f"{most} tokens were requested, but special tokens, letters, bytes and what the model"
+            f" puts around texts (its prompts, its chat template) are already {len(kept)}; give a"
+            " larger size, or learn a new vocabulary"
         )
     return kept
 
