@@ -90,6 +90,23 @@ def test_lists_of_class_labels_keep_their_names(tmp_path):
         load_task(source | {"problem_type": "regression"})
 
 
+def test_lists_that_a_csv_file_spells(tmp_path):
+    spelled = ["\"['joy', 'love']\"", "['anger']", "[]", '"[""joy""]"']
+    lines = [f"{text},{spelled[n % 4]}" for n, text in enumerate(TEXTS)]
+    file = tmp_path / "emotions.csv"
+    file.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    task = load_task(str(file))
+    found = {row.text: row.label for row in (*task.train, *task.test)}
+    assert [found[text] for text in TEXTS[:4]] == [("joy", "love"), ("anger",), (), ("joy",)]
+    numbered = "\n".join(
+        ["text,label", *(f'{text},"[{n % 3}, 3]"' for n, text in enumerate(TEXTS))]
+    )
+    file.write_text(numbered, encoding="utf-8")
+    assert load_task({"path": str(file), "labels": list("abcd")}).labels == tuple("abcd")
+    file.write_text("\n".join(["text,label", *(f"{t},[music]" for t in TEXTS)]), encoding="utf-8")
+    assert load_task(str(file)).labels == ("[music]",)
+
+
 def test_labels_that_are_numbers_get_names(tmp_path):
     rows = [{"text": text, "label": [n % 3, 3] if n % 2 else []} for n, text in enumerate(TEXTS)]
     file = tmp_path / "numbers.jsonl"

@@ -1,5 +1,6 @@
 """Rows of any table by the names of the fields that tasks have, with named labels."""
 
+import ast
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,6 +156,8 @@ def _with_classes(
     if source.label_columns:
         return values
     label, tags = values.get("label"), values.get("tags")
+    if isinstance(label, str) and (held := _listed(label)) is not None:
+        label = values["label"] = held
     if isinstance(label, str) and not label.strip():
         label = values["label"] = None  # a table has no other way to leave a field out
     try:
@@ -166,6 +169,21 @@ def _with_classes(
         if labelled:
             raise
     return values
+
+
+def _listed(label: str) -> list[Any] | None:
+    """The list that a label spells, as pandas writes lists into a csv file; None of other texts.
+
+    >>> _listed("['joy', 'love']"), _listed("[]"), _listed("[music]")
+    (['joy', 'love'], [], None)
+    """
+    if not (label.startswith("[") and label.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(label)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _as_described(
