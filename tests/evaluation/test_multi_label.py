@@ -16,7 +16,7 @@ from limbeck.evaluation.finetuning.learning import TaskLoss
 from limbeck.evaluation.finetuning.validation import with_validation
 from limbeck.evaluation.metrics import multi_label_metrics
 from limbeck.evaluation.settings import FinetuneSettings
-from limbeck.evaluation.task_files import load_task
+from limbeck.evaluation.task_files import load_rows, load_task
 from limbeck.evaluation.tasks import Example, TaskKind
 
 TEXTS = make_text(40)
@@ -63,6 +63,12 @@ def test_a_column_for_each_label(tmp_path, yes, no):
 def test_columns_that_are_none_of_labels(tmp_path, change, last, said):
     with pytest.raises(DataError, match=said):
         load_task(one_hot(tmp_path, last=last) | change)
+
+
+def test_labels_that_are_not_read_need_not_be_right(tmp_path):
+    source = one_hot(tmp_path, last="1,0,2")
+    rows = load_rows(source)
+    assert len(rows) == 41 and rows[-1].label is None and rows[0].label == ("threat", "toxic")
 
 
 def test_lists_of_class_labels_keep_their_names(tmp_path):

@@ -51,7 +51,7 @@ def rows_of_table(source: StoredSource, table: Table, *, labelled: bool = True) 
         else {}
     )
     for row, place in table.read([*columns.values(), *source.label_columns]):
-        values = _values_of(source, row, columns, place)
+        values = _values_of(source, row, columns, place, labelled=labelled)
         if isinstance(source, RowSource):
             values = _with_classes(values, source, names, place, labelled=labelled)
         yield Row(values, place, table.columns)
@@ -70,7 +70,7 @@ def rows_of_objects(source: StoredSource, objects: Rows, *, labelled: bool = Tru
     """
     for row, place in objects:
         columns = _columns_of(source, tuple(row), place)
-        values = _values_of(source, row, columns, place)
+        values = _values_of(source, row, columns, place, labelled=labelled)
         if isinstance(source, RowSource):
             names = _names_of_fields(source, columns, {})
             values = _with_classes(values, source, names, place, labelled=labelled)
@@ -104,13 +104,23 @@ def _columns_of(source: StoredSource, known: tuple[str, ...], where: str) -> dic
 
 
 def _values_of(
-    source: StoredSource, row: Mapping[str, Any], columns: Mapping[str, str], place: str
+    source: StoredSource,
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    place: str,
+    *,
+    labelled: bool,
 ) -> dict[str, Any]:
     """The values of a row by field."""
     values = {field: row[column] for field, column in columns.items()}
-    if source.label_columns:
-        values["label"] = _held(row, source.label_columns, place)
-    return values
+    if not source.label_columns:
+        return values
+    try:
+        return {**values, "label": _held(row, source.label_columns, place)}
+    except DataError:
+        if labelled:
+            raise
+        return values
 
 
 def _held(row: Mapping[str, Any], columns: Sequence[str], place: str) -> list[str] | None:

@@ -167,9 +167,7 @@ def _check(task: Task, settings: FinetuneSettings) -> None:
             " two labels or more"
         )
     if task.kind is TaskKind.MULTI_LABEL and not task.labels:
-        raise EvaluationError(
-            f"{task.name} has no label in any row; give rows of which labels hold"
-        )
+        raise EvaluationError(f"{task.name} has no label in any row; give rows that have some")
     if settings.search:
         raise EvaluationError(
             "one fine-tuning has one learning rate; take the settings that search() returns, or"

@@ -88,7 +88,7 @@ def _with_heads(models: Models, theirs: TaskHead | None, rows: TaskRows) -> Foun
         message = f"has one label alone, {rows.labels[0]!r}; a classifier needs rows of two or more"
         problems.append(("data.task", message))
     if rows.task and rows.task.kind is TaskKind.MULTI_LABEL and not rows.labels:
-        problems.append(("data.task", "has no label in any row; give rows of which labels hold"))
+        problems.append(("data.task", "has no label in any row; give rows that have some"))
     if problems:
         return FoundTask(models, None, problems, warnings)
     if wanted is None:  # objectives that need a head say so

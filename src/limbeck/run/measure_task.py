@@ -145,7 +145,7 @@ def _words(answers: Answers) -> list[tuple[int, int]]:
 
 def _agreement(mine: Answers, theirs: Answers) -> float:
     here, there = _common(mine, theirs)
-    if mine.logits.shape[1] == 1:
+    if mine.logits.shape[1] == 1 and not mine.multi_label:
         return float(np.corrcoef(mine.logits[here, 0], theirs.logits[there, 0])[0, 1])
     same = mine.best[here] == theirs.best[there]
     return float((same.all(-1) if mine.multi_label else same).mean())
