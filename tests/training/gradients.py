@@ -4,6 +4,8 @@
 
 Writes, for every objective in `OBJECTIVES` and every family of models, the gradients that the
 optimizer would get and the means that the log would show, once for each way of splitting the step.
+Where processes keep a part of each, every one of them writes its own: `micro-4.0.safetensors` is
+that of the first.
 """
 
 import os
@@ -14,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from conftest import make_batch, make_model, small_groups, with_task_head, with_vectors
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 
 from limbeck.activations import Needs
 from limbeck.models.families import ARCHITECTURES
@@ -25,7 +28,7 @@ from limbeck.student.projections import Projections
 from limbeck.teacher.live import LiveTeacher
 from limbeck.training.checkpoint import Position
 from limbeck.training.learner import Learner
-from limbeck.training.processes import Share, distribute, shard_layers, whole
+from limbeck.training.processes import Share, distribute, shard_layers
 from limbeck.training.settings import OptimizerSettings
 from limbeck.training.stage import Stage
 from limbeck.training.step import train_step
@@ -91,11 +94,20 @@ def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accele
     start = Position(0, 0, 0, 0.0)
     means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start).means
     found = {
-        f"{family}/{name}/{key}": whole(parameter.grad).cpu().clone()
+        f"{family}/{name}/{key}": own_part(parameter.grad, accelerator)
         for key, parameter in learner.named_parameters()
         if parameter.grad is not None
     }
-    return {**found, f"{family}/{name}/mean": torch.tensor(means[name])}
+    mean = own_part(torch.tensor(means[name]), accelerator)
+    return {**found, f"{family}/{name}/mean": mean}
+
+
+def own_part(tensor: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+    """What this process keeps of a tensor; of one that all have, the first process has it alone."""
+    if isinstance(tensor, DTensor):
+        return tensor.to_local().cpu().clone()
+    tensor = tensor.cpu().clone()
+    return tensor if accelerator.is_main_process else tensor.flatten()[:0]
 
 
 def main(device: str, folder: str, rows: str, *micros: str) -> None:
@@ -105,8 +117,8 @@ def main(device: str, folder: str, rows: str, *micros: str) -> None:
         for family in ARCHITECTURES:
             for name in objectives_of(family):
                 found |= gradients(name, family, int(rows), int(micro), accelerator)
-        if accelerator.is_main_process:
-            save_file(found, Path(folder) / f"micro-{micro}.safetensors")
+        name = f"micro-{micro}.{accelerator.process_index}.safetensors"
+        save_file(found, Path(folder) / name)
     accelerator.end_training()
     os._exit(0)  # as limbeck's own command leaves a process group
 
