@@ -92,6 +92,11 @@ def test_retrieval(tmp_path):
     )
 
 
+def test_a_document_may_be_a_title_alone(tmp_path):
+    corpus = [*CORPUS, {"id": "d2", "title": "Rivers of Kent", "text": ""}]
+    assert read_retrieval(retrieval(tmp_path, corpus=corpus)).corpus[2] == "Rivers of Kent"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

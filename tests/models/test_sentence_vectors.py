@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling as Librar
 from torch import nn
 
 from limbeck.errors import ModelError
+from limbeck.evaluation.embeddings.encode import QUERY, load_text_encoder
 from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.load import chain_of, sentence_vectors
 from limbeck.models.sentences.pooling import POOLING_MODES, pooled
@@ -205,6 +207,42 @@ def test_a_folder_says_how_vectors_are_made(folder):
     settings = folder / "config_sentence_transformers.json"
     settings.write_text(json.dumps({"truncate_dim": 4}))
     assert sentence_vectors(str(folder)).width == 4
+
+
+def in_hub_cache(cache, name, folder):
+    """Where the hub's client keeps a model that it has downloaded."""
+    kept, commit = cache / f"models--{name.replace('/', '--')}", "0123456789" * 4
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, kept / "snapshots" / commit)
+
+
+def test_a_model_of_the_hub_says_how_vectors_are_made(
+    folder, teacher_folder, tmp_path_factory, monkeypatch
+):
+    """It was read as its transformer alone: the mean, without layers and prompts."""
+    cache = tmp_path_factory.mktemp("hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    prompts = {"prompts": {"query": "query: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12}))
+    in_hub_cache(cache, "organization/embedder", folder)
+    mine, theirs = map(sentence_vectors, ("organization/embedder", str(folder)))
+    assert (mine.pooling, mine.normalize, mine.width) == (Pooling(("max", "mean")), True, 8)
+    weight = mine.dense[0].linear.weight
+    assert torch.equal(weight, theirs.dense[0].linear.weight)
+    encoders = [load_text_encoder(name) for name in ("organization/embedder", str(folder))]
+    texts = ["the red house", "never always under " * 9]
+    one, other = (each.encode(texts, prompt=each.prompt(None, QUERY)) for each in encoders)
+    assert encoders[0].prompts == {"query": "query: "} and (one == other).all()
+    in_hub_cache(cache, "organization/plain", teacher_folder)
+    assert chain_of("organization/plain") is None
+
+
+def test_a_pooling_without_settings_is_refused(folder):
+    (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(ModelError, match="1_Pooling/config.json is missing"):
+        sentence_vectors(str(folder))
 
 
 def test_a_plain_folder_has_the_mean(teacher_folder):

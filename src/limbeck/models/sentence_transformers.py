@@ -17,6 +17,7 @@ OF_THE_MODEL = "config_sentence_transformers.json"
 OF_THE_TRANSFORMER = "sentence_bert_config.json"
 # Versions before 2.0 named that file by the kind of the transformer.
 _OLDER = ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+READING = (OF_THE_TRANSFORMER, *(f"sentence_{kind}_config.json" for kind in _OLDER))
 _LIBRARY = "sentence_transformers."
 _NO_LIMIT = 10**9  # tokens
 _OF_TEXTS = "sentence_embedding"  # what the library calls the vector of a text within the chain
@@ -135,7 +136,7 @@ def transformer_in(folder: Path) -> Path:
     Raises:
         ModelError: It is a folder of sentence-transformers that does not begin with a transformer.
     """
-    return _first(folder, _modules(folder)) if (folder / MODULES).is_file() else folder
+    return _first(folder, modules_in(folder)) if (folder / MODULES).is_file() else folder
 
 
 def sentence_model(name: str) -> SentenceModel | None:
@@ -147,7 +148,7 @@ def sentence_model(name: str) -> SentenceModel | None:
     folder = Path(name).expanduser()
     if not (folder / MODULES).is_file():
         return None
-    modules = _modules(folder)
+    modules = modules_in(folder)
     transformer = _first(folder, modules)
     whole, reading = _read(folder / OF_THE_MODEL), _reading(transformer)
     parts: dict[str, Any] = {"dense": (), "others": ()}
@@ -162,7 +163,7 @@ def sentence_model(name: str) -> SentenceModel | None:
             _OF_TEXTS,
         }
         if of_library and name == "Pooling" and "pooling" not in parts:
-            parts["pooling"] = _pooling(settings)
+            parts["pooling"] = _pooling(place, settings)
         elif of_library and name == "Normalize":
             parts["normalize"] = True
         elif of_library and name == "Dense" and "pooling" in parts:
@@ -184,8 +185,7 @@ def sentence_model(name: str) -> SentenceModel | None:
 
 def _reading(transformer: Path) -> dict[str, Any]:
     """What the library says of how the transformer reads a text, by whatever name of its file."""
-    names = [OF_THE_TRANSFORMER, *(f"sentence_{kind}_config.json" for kind in _OLDER)]
-    return next((found for name in names if (found := _read(transformer / name))), {})
+    return next((found for name in READING if (found := _read(transformer / name))), {})
 
 
 def _prompts(given: Any) -> dict[str, str]:
@@ -206,8 +206,12 @@ def _longest(transformer: Path, reading: Mapping[str, Any]) -> int | None:
     return named if isinstance(named, int) and named < _NO_LIMIT else None
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """The path and type of every module, in their order."""
+def modules_in(folder: Path) -> list[tuple[str, str]]:
+    """The path and type of every module, in their order.
+
+    Raises:
+        ModelError: The list is damaged, or names folders outside.
+    """
     file = folder / MODULES
     try:
         listed = sorted(json.loads(file.read_text("utf-8")), key=lambda module: module["idx"])
@@ -252,7 +256,9 @@ def _read(file: Path) -> dict[str, Any]:
     return found
 
 
-def _pooling(settings: Mapping[str, Any]) -> Pooling:
+def _pooling(place: Path, settings: Mapping[str, Any]) -> Pooling:
+    if not settings:
+        raise ModelError(f"{place / 'config.json'} is missing or empty; copy the model again")
     mode = settings.get("pooling_mode")
     listed = [mode] if isinstance(mode, str) else list(mode or ())
     switched = [name for key, name in POOLING_SWITCHES.items() if settings.get(key)]

@@ -12,7 +12,7 @@ from ..models.families.lookup import architecture_of, architecture_of_type
 from ..models.load import load_config
 from ..models.low_rank_layers import low_rank_ranks
 from ..models.quantized import quantization_missing
-from ..models.sentence_transformers import sentence_model
+from ..models.sentences.load import chain_of
 from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_weights
 from ..student.layer_copy import copy_problems
@@ -57,7 +57,7 @@ def _described_teacher(
         if part.quantize == "int8" and (missing := quantization_missing()):
             problems.append(("teacher.quantize", missing))
         side = ModelSide(part.model, config, shape, architecture, tokenizer)
-        chain = sentence_model(part.model)
+        chain = chain_of(part.model)
         notes = [note, chain and chain.note(part.model)]
         return side, problems, [said for said in notes if said]
     except LimbeckError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
-from ..models.sentence_transformers import sentence_model
+from ..models.sentences.load import chain_of
 from ..objectives.schedule import Ramp
 from ..recipe.layers import layer_lines
 from ..recipe.low_rank import low_rank_table
@@ -126,7 +126,7 @@ def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
                 error = quantization_error(setup, accelerator, side=side)
             which = f" ({side.name})" if setup.models.ensemble else ""
             tables.append((f"Teacher in {how}{which}", quantization_rows(error)))
-    if chain := sentence_model(teacher.model) if teacher else None:
+    if chain := chain_of(teacher.model) if teacher else None:
         used = "applied" if setup.learns_vectors else "kept, and not applied"
         kept = [[used, "value"], *map(list, chain.lines())]
         tables.append(("Sentence vectors of the teacher", kept))

@@ -121,8 +121,13 @@ def _text(row: dict[str, Any], field: str, at: str) -> str:
 
 
 def _with_title(row: dict[str, Any], at: str) -> str:
-    """The text of a document, after its title where it has one, as BEIR reads its files."""
+    """The text of a document, after its title where it has one, as BEIR reads its files.
+
+    Documents of encyclopedias may be a title alone.
+    """
     title = row.get("title") or ""
+    if title and row.get("text") == "":
+        return _text(row, "title", at)
     return f"{title} {_text(row, 'text', at)}" if title else _text(row, "text", at)
 
 

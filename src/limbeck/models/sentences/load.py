@@ -9,6 +9,7 @@ from ...errors import ModelError, first_line
 from ..load import load_config
 from ..locate import locate
 from ..sentence_transformers import DenseLayer, Pooling, SentenceModel, sentence_model
+from .hub import sentence_model_on_hub
 from .pooling import POOLING_MODES
 from .vectors import Dense, SentenceVectors
 
@@ -59,8 +60,15 @@ def sentence_vectors(
 
 
 def chain_of(name: str) -> SentenceModel | None:
-    """What a folder of sentence-transformers holds, the demo's too; None for any other model."""
-    return sentence_model(name) or sentence_model(locate(name))
+    """What a model of sentence-transformers holds, of the hub and the demo too; else None.
+
+    Raises:
+        ModelError: As for `sentence_model`.
+    """
+    if found := sentence_model(name):
+        return found
+    place = locate(name, weights=False)
+    return sentence_model(place) if Path(place).exists() else sentence_model_on_hub(place)
 
 
 def _loaded(layer: DenseLayer) -> Dense:
