@@ -5,6 +5,7 @@ arXiv:2110.02861; in 4 bits, Li et al. 2023, arXiv:2309.01507.
 """
 
 import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -73,13 +74,38 @@ def step_unless(optimizer: torch.optim.Optimizer, failed: Float[Tensor, ""]) -> 
 
     AdamW decides it on the device. Any other optimizer has no such choice, so the process waits for
     the answer.
+
+    Raises:
+        TrainingError: The step is compiled first, and cannot be.
     """
     if isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]:
         # As torch's own GradScaler tells its fused optimizers.
         optimizer.found_inf = failed  # type: ignore[attr-defined]
         optimizer.step()
     elif not bool(failed):
+        _step_compiled(optimizer)
+
+
+def _step_compiled(optimizer: torch.optim.Optimizer) -> None:
+    """Take the step of a quantized optimizer, which torchao compiles first.
+
+    Raises:
+        TrainingError: It cannot be compiled.
+    """
+    try:
         optimizer.step()
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # what compiles imports much
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        raise TrainingError(
+            f"torch cannot compile the step of {type(optimizer).__name__}"
+            f" ({' '.join(str(error).split()):.80}). Where a process was ended while it compiled,"
+            " what it left may be broken: remove torchinductor_USER in"
+            f" {tempfile.gettempdir()}, or the folder that TORCHINDUCTOR_CACHE_DIR names; and see"
+            " that there is a C++ compiler. optim: adamw_torch needs neither"
+        ) from error
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
