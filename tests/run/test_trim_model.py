@@ -7,12 +7,13 @@ import pytest
 import torch
 from conftest import FAMILIES, HEADS, make_model, make_text, make_tokenizer, with_task_head
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from tokenizers import processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from limbeck.cli.app import app
+from limbeck.deploy.source import load_source
 from limbeck.errors import LimbeckError, ModelError, RecipeError, StudentError
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.families import ARCHITECTURES
@@ -143,6 +144,26 @@ def test_a_classifier_keeps_its_head(text, tmp_path):
     card = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-classification" in card
     torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)
+
+
+def test_a_cross_encoder_stays_one(text, tmp_path):
+    """Version 6 of the library lists its transformer as a module, as that of an embedding model."""
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 24
+    model = with_task_head(make_model("bert", vocabulary=len(tokenizer)), HEADS["scores"])
+    model.save_pretrained(tmp_path / "plain")
+    tokenizer.save_pretrained(tmp_path / "plain")
+    whole, small = str(tmp_path / "whole"), str(tmp_path / "small")
+    library = CrossEncoder(str(tmp_path / "plain"), device="cpu", activation_fn=torch.nn.Tanh())
+    library.save_pretrained(whole)
+    assert (tmp_path / "whole" / "modules.json").is_file()
+    assert sentence_model(whole) is None
+    trim_model(whole, [text], small, vocab_size=KEPT)
+    again = CrossEncoder(small, device="cpu")
+    assert isinstance(again.activation_fn, torch.nn.Tanh)
+    pairs = [("the red", "old house"), ("the house", "the red")]
+    assert again.predict(pairs) == pytest.approx(library.predict(pairs), abs=1e-5)
+    assert load_source(whole).kind == load_source(str(tmp_path / "plain")).kind
 
 
 def test_a_folder_of_sentence_transformers_stays_one(teacher_folder, text, tmp_path):

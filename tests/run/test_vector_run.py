@@ -18,7 +18,7 @@ from limbeck.evaluation.embeddings.encode import load_text_encoder
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.load import load_body
 from limbeck.models.sentence_transformers import Pooling
-from limbeck.models.sentences.vectors import SentenceVectors
+from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.objectives import SentenceSimilarities
 from limbeck.objectives import SentenceVectors as Objective
 from limbeck.recipe.check import check, prepare
@@ -28,6 +28,7 @@ from limbeck.run.cacheable import cache_size
 from limbeck.run.distill import distill
 from limbeck.run.task_batches import task_batches
 from limbeck.run.trim import trim_model
+from limbeck.run.vectors import vectors_identity
 from limbeck.student.projections import Projections
 from limbeck.teacher.manifest import Kind
 from limbeck.tokenization.load import load_tokenizer
@@ -96,6 +97,24 @@ def test_a_cache_serves_students_of_any_tokenizer(recipe, vocabulary, tmp_path):
     distill({**own, "teacher": teacher}, tmp_path / "cached")
     train(own, tmp_path / "live")
     same_run(tmp_path / "live", tmp_path / "cached", rounding=1e-6)
+
+
+def test_vectors_of_another_activation_are_others(recipe, tmp_path):
+    """A cache of the one is none of the other, though all weights are the same."""
+    found = set()
+    for activation in ("Tanh", "Identity"):
+        folder = tmp_path / activation
+        torch.manual_seed(0)
+        export_sentence_model(
+            load_body(recipe["teacher"]),
+            load_tokenizer(recipe["teacher"]),
+            SentenceVectors(24, dense=[Dense(24, 8, activation=activation)]),
+            folder,
+            settings=SentenceSettings(max_length=24),
+            card="",
+        )
+        found.add(vectors_identity(prepare({**recipe, "teacher": str(folder)})))
+    assert len(found) == 2
 
 
 def test_a_cache_of_one_pass_serves_many(recipe, tmp_path):

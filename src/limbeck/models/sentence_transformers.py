@@ -20,6 +20,7 @@ _OLDER = ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"
 READING = (OF_THE_TRANSFORMER, *(f"sentence_{kind}_config.json" for kind in _OLDER))
 _LIBRARY = "sentence_transformers."
 _NO_LIMIT = 10**9  # tokens
+_OF_STATES = "feature-extraction"  # what the library has a transformer for that makes vectors
 _OF_TEXTS = "sentence_embedding"  # what the library calls the vector of a text within the chain
 # Switches of the form that versions before 6 wrote, with the name that the newer form has. Several
 # are concatenated in this order, whatever the order in the file.
@@ -142,6 +143,8 @@ def transformer_in(folder: Path) -> Path:
 def sentence_model(name: str) -> SentenceModel | None:
     """What a folder of sentence-transformers holds; None where a name stands for no such folder.
 
+    A CrossEncoder is none: version 6 lists its transformer as a module, whose head gives scores.
+
     Raises:
         ModelError: Its files are damaged, or it does not begin with a transformer.
     """
@@ -151,6 +154,8 @@ def sentence_model(name: str) -> SentenceModel | None:
     modules = modules_in(folder)
     transformer = _first(folder, modules)
     whole, reading = _read(folder / OF_THE_MODEL), _reading(transformer)
+    if len(modules) == 1 and reading.get("transformer_task", _OF_STATES) != _OF_STATES:
+        return None
     parts: dict[str, Any] = {"dense": (), "others": ()}
     for path, kind in modules[1:]:
         place, name = folder / path, kind.rsplit(".", 1)[-1]

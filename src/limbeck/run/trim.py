@@ -1,5 +1,6 @@
 """A model with the tokens that texts use: its own weights, without the rows of all others."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,12 @@ from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model, load_task_model
 from ..models.locate import GGUF, locate, model_of_run
 from ..models.quiet import quiet_transformers
-from ..models.sentence_transformers import SentenceModel
+from ..models.sentence_transformers import (
+    MODULES,
+    OF_THE_MODEL,
+    OF_THE_TRANSFORMER,
+    SentenceModel,
+)
 from ..models.sentences.load import chain_of, sentence_vectors
 from ..models.shapes import shape_of
 from ..models.task_heads import head_of
@@ -131,6 +137,10 @@ def _write_model(
     if chain_of(name):
         longest = shape_of(config, architecture).max_position_embeddings
         write_modules(sentence_vectors(name), _settings(name, longest), folder)
+    else:
+        for one in (MODULES, OF_THE_MODEL, OF_THE_TRANSFORMER):  # of a CrossEncoder
+            if (file := files[0].parent / one).is_file():
+                shutil.copyfile(file, folder / one)
     after = _loaded(str(folder), architecture)
     _check_answers(model, before, after, tokens=len(kept))
     _, task = class_and_task(

@@ -62,6 +62,9 @@ def vectors_identity(setup: Setup) -> str:
     chain = chain_of(name)
     if chain is None:
         return f"mean of {locate(name)}"
-    weights = [content_of(layer.folder / DENSE_WEIGHTS) for layer in chain.dense]
-    facts = (chain.pooling, chain.normalize, chain.truncate_dim, weights)
+    layers = [
+        (content_of(layer.folder / DENSE_WEIGHTS), layer.activation, layer.residual)
+        for layer in chain.dense
+    ]
+    facts = (chain.pooling, chain.normalize, chain.truncate_dim, layers)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
