@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import HEADS, LABELS
 from transformers import AutoModelForSequenceClassification, pipeline
 
@@ -17,10 +18,13 @@ from limbeck.deploy.settings import ExportSettings
 from limbeck.errors import EvaluationError
 from limbeck.evaluation.calibration import calibration
 from limbeck.evaluation.task_files import load_task
+from limbeck.recipe.check import prepare
 from limbeck.run.distill import distill
 from limbeck.run.measure_task import _flips, _one_by_one
+from limbeck.run.models import build_models
 from limbeck.run.own_head import own_head_scores
 from limbeck.run.task_answers import Answers, answers_of, known, task_side
+from limbeck.student.label_bias import log_odds
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,32 @@ def test_flips_and_calibration_of_labels_one_by_one():
     chances = 1 / (1 + np.exp(-mine.logits))
     brier = np.mean(2 * (chances - right) ** 2)
     assert calibration(alone.logits, alone.right).brier == pytest.approx(brier)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2", "gpt2"])
+def test_a_new_head_begins_at_how_often_each_label_holds(family, task_recipe):
+    raw = task_recipe("several", family)
+    gold = {**raw, "teacher": None, "student": raw["student"] | {"model_type": family}}
+    gold["student"]["tokenizer"] = raw["teacher"]
+    gold["stages"] = [{"preset": "fine-tuning", "max_steps": 2}]
+    setup = prepare(gold)
+    student, _ = build_models(setup, Accelerator(cpu=True))
+    rows = [row.label for row in setup.rows.train]
+    head = setup.models.student.head
+    shares = [(sum(x in row for row in rows) + 1 / 4) / (len(rows) + 1) for x in head.labels]
+    [output] = [m for m in student.modules() if getattr(m, "out_features", 0) == 3]
+    if output.bias is None:  # of decoders
+        assert family == "gpt2"
+        return
+    assert output.bias.sigmoid().tolist() == pytest.approx(shares, rel=1e-4)
+
+
+def test_log_odds_of_labels_that_nobody_knows():
+    nothing = torch.full((5, 3), float("nan"))
+    assert log_odds(nothing).sigmoid().tolist() == pytest.approx([1 / 4] * 3)
+    always = torch.cat([nothing, torch.tensor([[1.0, 0.0, 1.0]] * 50)])
+    found = log_odds(always)
+    assert found.isfinite().all() and found[0] == found[2] > 4 and found[1] < -4
 
 
 def test_the_teacher_may_have_its_labels_in_another_order(task_recipe, tmp_path):

@@ -17,9 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..errors import EvaluationError
 from ..models.attention import use_float32_attention
 from ..models.load import load_body
+from ..student.label_bias import log_odds
 from ..system.device import choose_device, choose_precision
 from ..tokenization.load import load_tokenizer
-from .examples import Row, encode_example, least_tokens
+from .examples import Row, encode_example, least_tokens, multi_hot
 from .finetuning.learning import TaskLoss, learn, mean_loss
 from .settings import FinetuneSettings
 from .task_model import TaskModel, predict, score_predictions
@@ -142,6 +143,8 @@ def finetune(
             pooling=settings.pooling,
             half=precision.half,
         ).to(device)
+        if network.of_text and task.kind is TaskKind.MULTI_LABEL:
+            network.of_text.bias.data.copy_(log_odds(multi_hot(task.train, task.labels)))
         limit = min(settings.max_length, _positions(body))
         _check_room(task, tokenizer, limit)
         segments = _segments(body)

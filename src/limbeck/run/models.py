@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..evaluation.examples import multi_hot
 from ..models.architecture import Architecture
 from ..models.capture import output_map
 from ..models.load import load_body, load_config, load_model, load_task_model, load_with_head
@@ -20,6 +21,7 @@ from ..student.embedding_init import (
     set_embeddings,
 )
 from ..student.frozen import hold_frozen, share_frozen
+from ..student.label_bias import log_odds, set_output_bias
 from ..student.layer_copy import copy_layers
 from ..student.mixed_vocabulary import with_tokens
 from ..student.recompute import recompute_layers
@@ -129,6 +131,9 @@ def _first_task_student(setup: Setup, side: ModelSide, *, pretrained: bool) -> P
     student = build_student(
         side.config, seed=setup.recipe.seed, architecture=side.architecture, head=side.head
     )
+    if side.head and side.head.multi_label and setup.rows:
+        rows = multi_hot(setup.rows.train, side.head.labels)
+        set_output_bias(student, side.head, log_odds(rows))
     if name and pretrained:
         body = load_body(name).state_dict()
         inside = student.base_model.state_dict().keys()
