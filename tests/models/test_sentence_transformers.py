@@ -152,6 +152,15 @@ def test_a_plan_says_whether_vectors_are_learned(new_form, raw_recipe, task_file
     assert table[0][0].startswith(used)
 
 
+def test_a_plan_says_that_the_vectors_of_another_model_are_means(raw_recipe, task_files):
+    raw_recipe["data"] = {"rows": [str(task_files / "plain.train.jsonl")], "max_length": 16}
+    raw_recipe["stages"] = [{"preset": "embeddings", "max_steps": 2, "batch_size": 2}]
+    setup, problems = check(raw_recipe)
+    assert problems == []
+    table = dict(plan_tables(setup, None))["Sentence vectors of the teacher"]
+    assert table[1][1].startswith("mean, as it is no model of sentence-transformers")
+
+
 def test_a_plan_shows_what_is_kept(new_form, raw_recipe):
     raw_recipe["teacher"] = {"model": str(new_form)}
     setup, problems = check(raw_recipe)

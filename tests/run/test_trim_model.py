@@ -19,7 +19,7 @@ from limbeck.export.sentence_transformers import SentenceSettings, export_senten
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config, load_model
 from limbeck.models.sentence_transformers import Pooling, sentence_model
-from limbeck.models.sentences.vectors import SentenceVectors
+from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.run import trim
 from limbeck.run.trim import trim_model
 from limbeck.tokenization.load import load_tokenizer
@@ -202,6 +202,24 @@ def test_a_folder_of_sentence_transformers_stays_one(teacher_folder, text, tmp_p
     assert abs(old - new).max() < 1e-6
     assert "`" + str(whole) + "`" in (small / "README.md").read_text(encoding="utf-8")
     trim_model(str(whole), [text], small, fraction=1.0)  # replaces what it made
+
+
+def test_dense_layers_keep_their_precision(teacher_folder, text, tmp_path):
+    whole = tmp_path / "whole"
+    export_sentence_model(
+        load_body(str(teacher_folder)),
+        load_tokenizer(str(teacher_folder)),
+        SentenceVectors(24, dense=[Dense(24, 8)]),
+        whole,
+        settings=SentenceSettings(24),
+        card="",
+    )
+    file = whole / "2_Dense" / "model.safetensors"
+    save_file({name: weight.half() for name, weight in load_file(file).items()}, file)
+    trim_model(str(whole), [text], tmp_path / "small", fraction=0.9)
+    written = load_file(tmp_path / "small" / "2_Dense" / "model.safetensors")
+    assert all(torch.equal(written[name], weight) for name, weight in load_file(file).items())
+    assert {weight.dtype for weight in written.values()} == {torch.float16}
 
 
 def test_the_tokens_of_prompts_stay(teacher_folder, tmp_path):

@@ -126,9 +126,11 @@ def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
                 error = quantization_error(setup, accelerator, side=side)
             which = f" ({side.name})" if setup.models.ensemble else ""
             tables.append((f"Teacher in {how}{which}", quantization_rows(error)))
-    if chain := chain_of(teacher.model) if teacher else None:
+    chain = chain_of(teacher.model) if teacher else None
+    if chain or (teacher and setup.learns_vectors):
         used = "applied" if setup.learns_vectors else "kept, and not applied"
-        kept = [[used, "value"], *map(list, chain.lines())]
+        others = [("pooling", "mean, as it is no model of sentence-transformers")]
+        kept = [[used, "value"], *map(list, chain.lines() if chain else others)]
         tables.append(("Sentence vectors of the teacher", kept))
     return tables
 

@@ -33,7 +33,7 @@ from ..models.sentence_transformers import (
     OF_THE_TRANSFORMER,
     SentenceModel,
 )
-from ..models.sentences.load import chain_of, sentence_vectors
+from ..models.sentences.load import DENSE_WEIGHTS, chain_of, sentence_vectors
 from ..models.shapes import shape_of
 from ..models.task_heads import head_of
 from ..models.weight_files import weight_files
@@ -134,9 +134,12 @@ def _write_model(
     write_fewer_tokens(files, before.of_tokens, kept, folder)
     _write_settings(name, config, _numbers(found), folder)
     save_tokenizer(found.tokenizer, folder)
-    if chain_of(name):
+    if chain := chain_of(name):
         longest = shape_of(config, architecture).max_position_embeddings
         write_modules(sentence_vectors(name), _settings(name, longest), folder)
+        for number, layer in enumerate(chain.dense, 2):  # in the precision that they have
+            written = folder / f"{number}_Dense" / DENSE_WEIGHTS
+            shutil.copyfile(layer.folder / DENSE_WEIGHTS, written)
     else:
         for one in (MODULES, OF_THE_MODEL, OF_THE_TRANSFORMER):  # of a CrossEncoder
             if (file := files[0].parent / one).is_file():
