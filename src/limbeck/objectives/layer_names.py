@@ -17,12 +17,13 @@ def layer_number(name: LayerName, layers: int) -> int:
     Raises:
         ObjectiveError: There is no such layer, or the name is not one of these.
 
-    >>> layer_number("last-1", 6), layer_number(0, 6)
-    (4, 0)
+    >>> layer_number("last-1", 6), layer_number(0, 6), layer_number("0", 6)  # as keys of JSON are
+    (4, 0, 0)
     """
     if problems := layer_name_problems("", name):
         raise ObjectiveError(problems[0][1])
-    number = name if isinstance(name, int) else layers - 1 - int(name.partition("-")[2] or 0)
+    from_end = isinstance(name, str) and name.startswith("last")
+    number = layers - 1 - int(str(name).partition("-")[2] or 0) if from_end else int(name)
     if not 0 <= number < layers:
         raise ObjectiveError(
             f"{name!r} is no layer of a model with {layers} layers; use 0 to {layers - 1}"
@@ -40,7 +41,7 @@ def layer_name_problems(field: str, name: LayerName) -> list[tuple[str, str]]:
     if isinstance(name, int):
         known, said = name >= 0, "is no layer"
     else:
-        known, said = bool(re.fullmatch("last(-[0-9]+)?", name)), "names no layer"
+        known, said = bool(re.fullmatch("last(-[0-9]+)?|[0-9]+", name)), "names no layer"
     return [] if known else [(field, f"{name!r} {said}; give a number from 0, `last` or `last-1`")]
 
 
