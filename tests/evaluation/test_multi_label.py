@@ -5,6 +5,7 @@ import math
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import LABELS, make_text
@@ -15,6 +16,7 @@ from limbeck.evaluation.finetune import finetune
 from limbeck.evaluation.finetuning.learning import TaskLoss
 from limbeck.evaluation.finetuning.validation import with_validation
 from limbeck.evaluation.metrics import multi_label_metrics
+from limbeck.evaluation.scoring_notes import scoring_notes
 from limbeck.evaluation.settings import FinetuneSettings
 from limbeck.evaluation.task_files import load_rows, load_task
 from limbeck.evaluation.tasks import Example, TaskKind
@@ -44,6 +46,18 @@ def test_a_column_for_each_label(tmp_path, yes, no):
     found = {row.text: row.label for row in (*task.train, *task.test)}
     for number, text in enumerate(TEXTS):
         assert found[text] == tuple(sorted(HELD[number % len(HELD)]))
+
+
+def test_a_column_that_holds_in_no_row_is_told(tmp_path):
+    source = one_hot(tmp_path)
+    assert not any("these rows alone" in note for note in scoring_notes(load_task(source)))
+    text = (tmp_path / "comments.csv").read_text(encoding="utf-8").replace("insult", "insult,hate")
+    lines = [line + ("" if "hate" in line else ",0") for line in text.splitlines()]
+    (tmp_path / "comments.csv").write_text("\n".join(lines), encoding="utf-8")
+    task = load_task(source | {"label": [*COLUMNS, "hate"]})
+    assert task.labels == tuple(sorted(COLUMNS))
+    notes = [note for note in scoring_notes(task) if "these rows alone" in note]
+    assert len(notes) == 1 and "no training row has the label 'hate'" in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +125,21 @@ def test_lists_that_a_csv_file_spells(tmp_path):
     assert load_task({"path": str(file), "labels": list("abcd")}).labels == tuple("abcd")
     file.write_text("\n".join(["text,label", *(f"{t},[music]" for t in TEXTS)]), encoding="utf-8")
     assert load_task(str(file)).labels == ("[music]",)
+
+
+@pytest.mark.parametrize("kind", [np.array, tuple, set])
+def test_arrays_tuples_and_sets_that_a_csv_file_spells(tmp_path, kind):
+    names = [["joy", "love"], ["it's anger"], [], ["joy"], ["joy", "love", "no love"]]
+    held = [names[n % len(names)] for n in range(len(TEXTS))]
+    file = tmp_path / "emotions.csv"
+    pandas.DataFrame({"text": TEXTS, "label": map(kind, held)}).to_csv(file, index=False)
+    task = load_task(str(file))
+    found = {row.text: row.label for row in (*task.train, *task.test)}
+    assert [found[text] for text in TEXTS] == [tuple(some) for some in held]
+    numbers = [[[3, 10], [1]][n % 2] for n in range(len(TEXTS))]
+    pandas.DataFrame({"text": TEXTS, "label": map(kind, numbers)}).to_csv(file, index=False)
+    named = load_task({"path": str(file), "labels": {1: "a", 3: "b", 10: "c"}})
+    assert {row.label for row in named.train} == {("b", "c"), ("a",)}
 
 
 def test_labels_that_are_numbers_get_names(tmp_path):

@@ -66,6 +66,12 @@ def test_a_student_and_what_it_says_everywhere(task_recipe, task_files, held, tm
     assert of_file.metrics == scores["several"].seeds[0].metrics
     with pytest.raises(EvaluationError, match="multi-label head, and labels is a task of the kind"):
         own_head_scores(str(run.student), [str(task_files / "labels")], split=None, max_length=24)
+    with pytest.raises(EvaluationError, match="give the labels of such rows as lists"):
+        own_head_scores(str(run.student), [str(task_files / "labels")], split=None, max_length=24)
+    model.config.problem_type = None
+    model.config.save_pretrained(run.student)
+    with pytest.raises(EvaluationError, match="say so in its config.json .problem_type: multi_lab"):
+        own_head_scores(str(run.student), [task], split=None, max_length=24)
 
 
 def test_answers_of_rows_with_and_without_labels(task_recipe, task_files):

@@ -15,6 +15,8 @@ _OF_PROMPTS = ("prompt", "references", "document")  # of generation tasks, under
 _WHOLE = re.compile(r"-?[0-9]+[.]0+")  # as pandas writes whole numbers beside missing ones
 _HOLDS = {"1": 1, "true": 1, "0": 0, "false": 0, "-1": -1}  # of a column of one label
 _NO_LABEL = -1  # what `datasets` writes where a class label is hidden
+_ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9]+[.]?[0-9]*"""
+_ITEMS = re.compile(rf"\[\s*(?:{_ITEM})(?:(?:\s*,\s*|\s+)(?:{_ITEM}))*\s*\]")  # also of numpy
 
 
 class Row(NamedTuple):
@@ -184,16 +186,22 @@ def _with_classes(
 def _listed(label: str) -> list[Any] | None:
     """The list that a label spells, as pandas writes lists into a csv file; None of other texts.
 
+    Lists, tuples, sets and arrays of numpy are written in a way of their own each.
+
     >>> _listed("['joy', 'love']"), _listed("[]"), _listed("[music]")
     (['joy', 'love'], [], None)
+    >>> _listed("['joy' 'love']"), _listed("[ 3 10]"), _listed("('joy',)"), _listed("{'joy'}")
+    (['joy', 'love'], [3, 10], ['joy'], ['joy'])
     """
-    if not (label.startswith("[") and label.endswith("]")):
+    if label[:1] not in ("[", "(", "{") and label != "set()":
         return None
+    if _ITEMS.fullmatch(label):  # without commas Python would join texts to one
+        label = f"[{', '.join(re.findall(_ITEM, label))}]"
     try:
         found = ast.literal_eval(label)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
-    return found if isinstance(found, list) else None
+    return [*found] if isinstance(found, (list, tuple, set)) else None
 
 
 def _as_described(

@@ -1,6 +1,7 @@
 """Notes on how rows were read: labels that are numbers may have been meant as classes."""
 
 from ..data.rows import RowSource
+from ..models.task_heads import listed
 from .tasks import TASKS, Task, TaskKind, number_of, numbers_of
 
 
@@ -23,6 +24,12 @@ def scoring_notes(task: Task) -> list[str]:
         for some in alike.values()
         if len(some) > 1
     ]
+    columns = task.source.label_columns if isinstance(task.source, RowSource) else ()
+    if never := [column for column in columns if column not in task.labels]:
+        notes.append(
+            f"{task.name}: no training row has the label {listed(never)}, of which a head that"
+            " these rows alone teach has no output; give rows that have it, or leave out its column"
+        )
     said = isinstance(task.source, RowSource) and task.source.problem_type is not None
     if task.kind is not TaskKind.REGRESSION or said or task.scored_as in TASKS:
         return notes  # the labels of a published regression task are numbers

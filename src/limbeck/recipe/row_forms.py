@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..data.words import words_of
 from ..evaluation.tasks import Example, Task, TaskKind
+from ..models.task_heads import TaskHead
 
 # What is said of rows: one thing of a whole text, or one of each word; None leaves it open.
 Kind = Literal["sequence", "token"] | None
@@ -31,6 +32,22 @@ def task_of_kind(task: Task, kind: Kind) -> Task:
         train=train,
         test=test,
     )
+
+
+def one_or_several(head: TaskHead, task: Task) -> str:
+    """The end of a message where one of a head and a task alone allows several labels for a text.
+
+    Args:
+        head: Of another kind than the task.
+        task: As it was read.
+    """
+    if task.kind is TaskKind.MULTI_LABEL and head.kind == "sequence" and not head.scores:
+        return (
+            f", or, where this one was, say so in its config.json (problem_type: {task.kind.value})"
+        )
+    if task.kind is TaskKind.CLASSIFICATION and head.multi_label:
+        return "; give the labels of such rows as lists, as label: [NAME, ...]"
+    return ""
 
 
 def as_read(rows: Sequence[Example], kind: Kind) -> list[Example]:

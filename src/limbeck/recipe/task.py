@@ -20,6 +20,7 @@ from ..models.task_heads import (
     padding_problem,
 )
 from .models_part import TeacherPart
+from .row_forms import one_or_several
 from .schema import DataPart, EvaluationPart
 from .sides import Models, ModelSide
 from .task_rows import SourceError, TaskRows, rows_of
@@ -164,12 +165,8 @@ def _other_labels(theirs: TaskHead, task: Task | None) -> str:
     """The end of a message, where the labels may have been meant otherwise than they are read."""
     if task is None or theirs.kind != "sequence":
         return ""
-    if task.kind is TaskKind.MULTI_LABEL and not theirs.scores:
-        return (
-            f", or, where this one was, say so in its config.json (problem_type: {task.kind.value})"
-        )
-    if task.kind is TaskKind.CLASSIFICATION and theirs.multi_label:
-        return "; give the labels of such rows as lists, as label: [NAME, ...]"
+    if said := one_or_several(theirs, task):
+        return said
     if task.kind is TaskKind.REGRESSION and not theirs.scores:
         numbers = sorted(set(map(number_of, task.train)))
         if not all(number.is_integer() for number in numbers):

@@ -41,6 +41,8 @@ class Sureness:
 class Flips:
     """Where student and teacher differ on the rows (or words) of one label.
 
+    Of a label that may hold beside others, on all rows: it may be given wrongly, too.
+
     Attributes:
         label: The right one.
         rows: How many have it.
@@ -123,7 +125,12 @@ def task_tables(found: TaskAnswers | None, roles: Mapping[str, str]) -> list[tup
     ]
     shown = [flip for flip in found.flips if flip.lost or flip.gained][:_MOST_FLIPS]
     flips: Table = [
-        [f"label ({found.unit}s)", "all", "only the teacher is right", "only the student is right"],
+        [
+            "label",
+            f"{found.unit}s with it",
+            "only the teacher is right",
+            "only the student is right",
+        ],
         *([flip.label, str(flip.rows), str(flip.lost), str(flip.gained)] for flip in shown),
     ]
     agreement: Table = [["", ""]]

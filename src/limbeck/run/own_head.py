@@ -10,7 +10,7 @@ from ..evaluation.tag_schemes import task_in_scheme_of
 from ..evaluation.task_files import load_task
 from ..evaluation.tasks import Task, TaskKind
 from ..models.task_heads import TaskHead, label_problem
-from ..recipe.row_forms import task_of_kind
+from ..recipe.row_forms import one_or_several, task_of_kind
 from .evaluate import task_notes
 from .task_answers import answers_of, columns_of, score_of_task, scored, task_side, with_labels_of
 
@@ -76,8 +76,8 @@ def task_of_head(
     if task.kind is not _kind_of(head):
         raise EvaluationError(
             f"{model!r} has {head.about}, and {task.name} is a task of the kind"
-            f" {task.kind.value}; name a task that its head was trained on, or fine-tune a new head"
-            " (`limbeck evaluate` without --own-head)"
+            f" {task.kind.value}; fine-tune a new head (`limbeck evaluate` without --own-head), or"
+            f" name a task that its head was trained on{one_or_several(head, task)}"
         )
     task = task_in_scheme_of(head.labels, task)
     given = task.labels if head.kind == "sequence" else task.tags
