@@ -2,7 +2,8 @@
 
     gradients.py DEVICE FOLDER ROWS MICRO_BATCH_SIZE ...
 
-Writes, for every objective in `OBJECTIVES` and every family of models, the gradients that the
+Writes, for every objective in `OBJECTIVES` (those of classes also where several labels may hold for
+a text) and every family of models, the gradients that the
 optimizer would get and the means that the log would show, once for each way of splitting the step.
 Where processes keep a part of each, every one of them writes its own: `micro-4.0.safetensors` is
 that of the first.
@@ -10,6 +11,7 @@ that of the first.
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from limbeck.activations import Needs
+from limbeck.batch import Batch
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.shapes import shape_of
@@ -35,12 +38,13 @@ from limbeck.training.step import train_step
 
 WITH_EVERY_OBJECTIVE = ("bert", "llama")
 OTHERS = ("hidden_states", "relations")
+SEVERAL = " of several labels"  # ends the name of such a case
 
 
 def objectives_of(family: str) -> list[str]:
     """All for two families; for the others, one that reads states and one that reads attention."""
     if family in WITH_EVERY_OBJECTIVE:
-        return list(OBJECTIVES)
+        return [*OBJECTIVES, f"class_labels{SEVERAL}", f"class_logits{SEVERAL}"]
     return [name for name in OTHERS if name == "hidden_states" or family != "qwen3_5_text"]
 
 
@@ -51,7 +55,20 @@ class Still(torch.optim.SGD):
         return None
 
 
-def learner_of(name: str, family: str, accelerator: Accelerator):
+def batch_of(case: str, rows: int) -> Batch:
+    batch = make_batch(rows=rows, length=20)
+    if not case.endswith(SEVERAL):
+        return batch
+    predicted = torch.zeros_like(batch.student.mask)
+    predicted[:, 1] = True
+    held = ((torch.arange(rows)[:, None] + torch.arange(5)) % 3 == 0).float()
+    held[2] = torch.nan  # a row without given labels
+    tokens = replace(batch.student, predicted=predicted, multi_hot=held)
+    return Batch(tokens, tokens)
+
+
+def learner_of(case: str, family: str, accelerator: Accelerator):
+    name = case.removesuffix(SEVERAL)
     architecture = ARCHITECTURES[family]
     teacher = make_model(family, seed=1).requires_grad_(False).to(accelerator.device)
     student = make_model(family, hidden=16, layers=2, seed=2)
@@ -59,6 +76,8 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
         with_vectors(teacher, student)
     if name.startswith("class_"):
         head = TaskHead("token", tuple(map(str, range(200))))  # for any label of the batch
+        if case != name:
+            head = TaskHead("sequence", tuple("abcde"), multi_label=True)
         teacher, student = (with_task_head(m, head) for m in (teacher, student))
         teacher.requires_grad_(False).to(accelerator.device)
     if name == "margin_mse":
@@ -75,8 +94,9 @@ def learner_of(name: str, family: str, accelerator: Accelerator):
     return learner, objective, LiveTeacher(teacher, architecture) if needs_teacher else None
 
 
-def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accelerator):
-    learner, objective, teacher = learner_of(name, family, accelerator)
+def gradients(case: str, family: str, rows: int, micro: int, accelerator: Accelerator):
+    learner, objective, teacher = learner_of(case, family, accelerator)
+    name = case.removesuffix(SEVERAL)
     together = objective.rows_together()
     stage = Stage(
         name=name,
@@ -90,16 +110,16 @@ def gradients(name: str, family: str, rows: int, micro: int, accelerator: Accele
     wrapped = distribute(learner, accelerator).train(False)
     optimizer = Still(learner.parameters(), lr=1.0)
     share = Share.of(rows, accelerator, together=together).rows
-    batch = make_batch(rows=rows, length=20).rows(share.start, share.stop)
+    batch = batch_of(case, rows).rows(share.start, share.stop)
     start = Position(0, 0, 0, 0.0)
     means = train_step(wrapped, teacher, stage, batch, optimizer, accelerator, start).means
     found = {
-        f"{family}/{name}/{key}": own_part(parameter.grad, accelerator)
+        f"{family}/{case}/{key}": own_part(parameter.grad, accelerator)
         for key, parameter in learner.named_parameters()
         if parameter.grad is not None
     }
     mean = own_part(torch.tensor(means[name]), accelerator)
-    return {**found, f"{family}/{name}/mean": mean}
+    return {**found, f"{family}/{case}/mean": mean}
 
 
 def own_part(tensor: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
