@@ -5,8 +5,7 @@ gpu_waits.py
 
 import torch
 from accelerate import Accelerator
-from conftest import make_batch
-from gradients import WITH_EVERY_OBJECTIVE, learner_of, objectives_of
+from gradients import SEVERAL, WITH_EVERY_OBJECTIVE, batch_of, learner_of, objectives_of
 
 from limbeck.training.checkpoint import Position
 from limbeck.training.optimizer import build_optimizer
@@ -21,14 +20,15 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision="bf16")
     failed = []
     for family in WITH_EVERY_OBJECTIVE:
-        for name in objectives_of(family):
-            learner, objective, teacher = learner_of(name, family, accelerator)
+        for case in objectives_of(family):
+            learner, objective, teacher = learner_of(case, family, accelerator)
+            name = case.removesuffix(SEVERAL)
             wrapped = distribute(learner, accelerator).train(False)
             settings, rows = OptimizerSettings(), 4
             micro = 2 if objective.rows_together() <= 2 else rows
             stage = Stage(name, {name: objective}, {name: 1.0}, 9, rows, micro, settings)
             optimizer, unread = build_optimizer(learner, settings), Unread(accelerator.device)
-            batch = make_batch().pinned()
+            batch = batch_of(case, rows, length=12).pinned()
             for step in range(4):
                 if step == 2:  # libraries wait while they begin
                     torch.cuda.set_sync_debug_mode("error")
@@ -36,7 +36,7 @@ def main() -> None:
                 try:
                     unread.add(train_step(wrapped, teacher, *given, where, unread.failed))
                 except RuntimeError as error:
-                    failed.append(f"{family} {name}: {str(error).splitlines()[0]}")
+                    failed.append(f"{family} {case}: {str(error).splitlines()[0]}")
                     break
             torch.cuda.set_sync_debug_mode("default")
             unread.read()

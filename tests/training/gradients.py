@@ -3,8 +3,8 @@
     gradients.py DEVICE FOLDER ROWS MICRO_BATCH_SIZE ...
 
 Writes, for every objective in `OBJECTIVES` (those of classes also where several labels may hold for
-a text) and every family of models, the gradients that the
-optimizer would get and the means that the log would show, once for each way of splitting the step.
+a text) and every family of models, the gradients that the optimizer would get and the means that
+the log would show, once for each way of splitting the step.
 Where processes keep a part of each, every one of them writes its own: `micro-4.0.safetensors` is
 that of the first.
 """
@@ -55,8 +55,8 @@ class Still(torch.optim.SGD):
         return None
 
 
-def batch_of(case: str, rows: int) -> Batch:
-    batch = make_batch(rows=rows, length=20)
+def batch_of(case: str, rows: int, *, length: int = 20, padded: bool = True) -> Batch:
+    batch = make_batch(rows=rows, length=length, padded=padded)
     if not case.endswith(SEVERAL):
         return batch
     predicted = torch.zeros_like(batch.student.mask)

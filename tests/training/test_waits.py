@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import FAMILIES, launcher, make_batch
-from gradients import learner_of, objectives_of
+from gradients import SEVERAL, batch_of, learner_of, objectives_of
 from skipping import skips
 from stand_in import StandIn, WaitedError
 
@@ -32,6 +32,7 @@ WAITING = ("qwen3_5_text", "falcon")
 def step_of(family, name, batch, stand_in, *, rows=4):
     """The losses of two steps, of two micro-batches each, read after both."""
     learner, objective, teacher = learner_of(name, family, ACCELERATOR)
+    name = name.removesuffix(SEVERAL)
     for model in [learner, *([teacher.model] if teacher else [])]:
         stand_in.hold_model(model)
     stage = Stage(
@@ -60,7 +61,7 @@ def step_of(family, name, batch, stand_in, *, rows=4):
     ("family", "name"), [(family, name) for family in FAMILIES for name in objectives_of(family)]
 )
 def test_a_step_waits_for_nothing(family, name, padded, monkeypatch):
-    batch = make_batch(padded=padded)
+    batch = batch_of(name, 4, length=12, padded=padded)
     stand_in = StandIn(monkeypatch)
     if family in WAITING:
         with pytest.raises(WaitedError):
