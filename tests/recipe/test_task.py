@@ -125,6 +125,24 @@ def test_rows_of_one_label_and_of_several_need_different_heads(
     assert "the student gets a new one with random weights" in " ".join(prepare(gold).warnings)
 
 
+@pytest.mark.parametrize("task", ["labels", "several", "tags"])
+def test_rows_of_one_label_are_no_rows_of_numbers(task, task_recipe, tmp_path):
+    texts = make_text(40)
+    row = {
+        "labels": lambda text: {"text": text, "label": LABELS[0]},
+        "several": lambda text: {"text": text, "label": [LABELS[0]]},
+        "tags": lambda text: {"tokens": text.split(), "tags": ["O"] * len(text.split())},
+    }[task]
+    lines = "\n".join(json.dumps(row(text)) for text in texts)
+    for split in ("train", "dev"):
+        (tmp_path / f"one.{split}.jsonl").write_text(lines, encoding="utf-8")
+    raw = task_recipe(task)
+    raw["data"] = {**raw["data"], "task": str(tmp_path / "one")}
+    said = problems(raw)
+    assert "teacher.model" not in said
+    assert ("has one label alone" in said.get("data.task", "")) == (task == "labels")
+
+
 def test_rows_without_any_label_teach_none(task_recipe, tmp_path):
     rows = "\n".join(json.dumps({"text": text, "label": []}) for text in make_text(40))
     for split in ("train", "dev"):

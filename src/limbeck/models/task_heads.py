@@ -66,10 +66,14 @@ class TaskHead:
             return "a multi-label head"
         return {"sequence": "a classification head", "token": "a tagging head"}[self.kind]
 
+    def like(self, other: "TaskHead") -> bool:
+        """Whether two heads are of one kind, whatever their labels."""
+        mine, theirs = ((x.kind, x.scores, x.multi_label) for x in (self, other))
+        return mine == theirs
+
     def says_what(self, other: "TaskHead") -> bool:
         """Whether two heads say the same of a text, whatever the order of their labels."""
-        same = set(self.labels) == set(other.labels)
-        return same and (self.kind, self.multi_label) == (other.kind, other.multi_label)
+        return self.like(other) and set(self.labels) == set(other.labels)
 
     def renamed(self, names: Mapping[str, str], *, strict: bool = True) -> "TaskHead":
         """The same head with other names of its labels; those that are not in the map keep theirs.

@@ -135,7 +135,7 @@ def _other_head(name: str, head: TaskHead, first: ModelSide) -> list[str]:
     mine = first.head
     if mine is None:
         return []
-    if head.about != mine.about:
+    if not head.like(mine):
         return [f"{name!r} has {head.about}, and the first teacher {mine.about}; give the same"]
     for given, known, whose in (
         (mine.labels, head.labels, repr(name)),

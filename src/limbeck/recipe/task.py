@@ -150,8 +150,11 @@ def _head_of_rows(rows: TaskRows) -> TaskHead | None:
 
 def _teacher_problems(theirs: TaskHead, rows: TaskRows) -> list[Problem]:
     """A head of another kind than the rows' labels, or other labels."""
-    wanted = _head_of_rows(rows)
-    if wanted and theirs.about != wanted.about:
+    kind = rows.task.kind if rows.task else None
+    # Of two labels, as those of rows may be one alone, which is for others to say.
+    labels = (SCORE,) if kind is TaskKind.REGRESSION else ("", "")
+    wanted = TaskHead(rows.kind or "sequence", labels, kind is TaskKind.MULTI_LABEL)
+    if not theirs.like(wanted):
         message = f"has {theirs.about}, and the rows of the task need {wanted.about}"
         message += "; give a model that was fine-tuned on such rows"
         return [("teacher.model", f"{message}{_other_labels(theirs, rows.task)}")]

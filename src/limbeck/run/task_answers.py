@@ -187,7 +187,8 @@ def _answered(
     logits = captured.class_logits.float().cpu().numpy()
     right = tokens.labels[tokens.predicted].numpy()
     if tokens.multi_hot is not None:
-        right = tokens.multi_hot.nan_to_num(UNLABELED).long().numpy()
+        held = tokens.multi_hot
+        right = torch.where(held.isnan(), UNLABELED, held).long().numpy()
     ends = np.cumsum(tokens.predicted.sum(-1).numpy())[:-1]
     words: list[tuple[int, ...]] = [()] * count
     if batches.head and batches.head.kind == "token":
