@@ -308,10 +308,13 @@ def test_what_is_replayed_follows_the_weights(device, coarse):
 
 
 def test_models_that_forget_are_refused():
+    message = "LinearAttentionLayer, and .* whose layers all keep keys and values"
+    with pytest.raises(ModelError, match=message):
+        Reader(make_model("qwen3_5_text"), 200)
     model = make_model("llama")
-    model.config.sliding_window = 8
-    model.config.layer_types = ["sliding_attention"] * 3
-    with pytest.raises(ModelError, match="full attention"):
+    model.config.layer_types = ["chunked_attention"] * 3
+    model.config.attention_chunk_size = 8
+    with pytest.raises(ModelError, match="chunks of a text"):
         Reader(model, 200)
 
 

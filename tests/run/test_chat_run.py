@@ -156,7 +156,8 @@ def test_models_that_cannot_generate_are_refused_before_anything_starts(
 ):
     folder = tmp_path / "teacher"
     AutoTokenizer.from_pretrained(chatting).save_pretrained(folder)
-    make_model("gemma2", vocabulary=TOKENS, max_position_embeddings=256).save_pretrained(folder)
+    model = make_model("qwen3_5_text", vocabulary=TOKENS, max_position_embeddings=256)
+    model.save_pretrained(folder)
     task = {"path": str(chats), "messages": "talk", "split": {"test": "train"}}
     raw |= {
         "teacher": str(folder),
@@ -173,22 +174,22 @@ def test_models_that_cannot_generate_are_refused_before_anything_starts(
         found = check(raw)[1]
         assert [name for name, _ in found] == [place] * len(who)
         for one in who:
-            assert any(
-                f"{one} " in said and "DynamicSlidingWindowLayer" in said for _, said in found
-            )
+            assert any(f"{one} " in said and "LinearAttentionLayer" in said for _, said in found)
 
 
-def test_a_window_that_covers_every_text_is_none(raw, tmp_path, chatting):
+def test_a_window_narrower_than_the_texts_is_no_problem(raw, tmp_path, chatting):
     folder = tmp_path / "teacher"
     AutoTokenizer.from_pretrained(chatting).save_pretrained(folder)
-    length = raw["data"]["max_length"]
-    model = make_model("mistral", vocabulary=TOKENS, max_position_embeddings=256)
+    model = make_model(
+        "mistral",
+        vocabulary=TOKENS,
+        max_position_embeddings=256,
+        sliding_window=raw["data"]["max_length"] // 4,
+    )
+    model.save_pretrained(folder)
     raw["teacher"] = str(folder)
     raw["stages"][0]["policy"] = "switch"
-    for window, problems in ((length, 0), (length - 1, 2)):
-        model.config.sliding_window = window
-        model.save_pretrained(folder)
-        assert [place for place, _ in check(raw)[1]] == ["stages.0.policy"] * problems
+    assert not check(raw)[1]
 
 
 def test_templates_are_tried_on_every_kind_of_conversation(raw, chats, tmp_path, chatting):

@@ -21,7 +21,6 @@ from ..generation.readers import Readers
 from ..generation.rules import Student
 from ..models.architecture import Architecture
 from ..models.capture import capture
-from ..models.families.attending import longest_attended
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_model
 from ..models.shapes import shape_of
@@ -89,10 +88,8 @@ class TextGenerator:
 
     @property
     def positions(self) -> int:
-        """Tokens that the model can read at once; within its window, where it has one."""
-        config = self.model.config
-        shape = shape_of(config, self.architecture)
-        return longest_attended(config, shape.max_position_embeddings)
+        """Tokens that the model can read at once."""
+        return shape_of(self.model.config, self.architecture).max_position_embeddings
 
     def table(self, rows: Sequence[Prompt], settings: GenerationSettings) -> PromptTable:
         """Prompts and first references in tokens, truncated to what the model can read."""

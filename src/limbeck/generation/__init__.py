@@ -13,8 +13,7 @@ recipe is needed. What it takes and returns is imported from here:
         of known families without transformers' forward
 
 Errors: `GenerationError` where models, prompts, rule and options do not go together; `ModelError`
-where a model does not keep the keys and values of all tokens (windows narrower than a text,
-recurrent layers).
+where a layer of a model keeps something other than keys and values (as recurrent ones do).
 
 Source: Leviathan et al. 2023, arXiv:2211.17192, drafts checked in one forward; the rules name
 their own.

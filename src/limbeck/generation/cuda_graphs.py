@@ -20,6 +20,7 @@ from ..token_ids import TokenIds
 from .reader import NewTokens, Places
 from .static_reader import StaticReader
 from .steady import has_steady_forward
+from .windows import text_positions
 
 
 def can_replay(model: PreTrainedModel) -> bool:
@@ -31,15 +32,9 @@ class ReplayReader(StaticReader):
     """A reader that replays its forwards; prompts, whose lengths differ, are never replayed."""
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        ids: TokenIds | int,
-        *,
-        rows: int,
-        places: int,
-        longest: int | None = None,
+        self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
     ) -> None:
-        super().__init__(model, ids, rows=rows, places=places, longest=longest)
+        super().__init__(model, ids, rows=rows, places=places)
         self.replays = model.device.type == "cuda"
         self.pool = torch.cuda.graph_pool_handle() if self.replays else None
         self._forwards: dict[int, _Forward] = {}
@@ -66,7 +61,11 @@ class _Forward:
         self.ids = torch.zeros(rows, new, dtype=torch.long, device=device)
         self.positions = torch.zeros_like(self.ids)
         self.places = torch.zeros(new, dtype=torch.long, device=device)
-        self.mask = torch.zeros(rows, 1, new, places, dtype=torch.bool, device=device)
+        # Of each window: which places a token sees.
+        kinds = set(reader.windows.of_layers) if reader.windows.hide(places) else {None}
+        seen = torch.zeros(rows, 1, new, places, dtype=torch.bool, device=device)
+        self.masks = {window: seen.clone() for window in kinds | {None}}
+        self.of_places = torch.zeros(rows, places, dtype=torch.long, device=device)
         self.among_new = torch.ones(new, new, dtype=torch.bool, device=device).tril()
         self.logs = torch.zeros(rows, new, reader.ids.end, device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -80,13 +79,10 @@ class _Forward:
             positions: Of each new token in its text.
             mask: True where one of the used places holds a token.
         """
-        live, used, new = reader.static.live, mask.shape[1], ids.shape[1]
+        live, new = reader.static.live, ids.shape[1]
         self.ids[live], self.positions[live] = ids, positions
         self.places.copy_(reader.static.next_places(new))
-        self.mask[..., used:] = False
-        # Finished rows attend to themselves at least: attention to nothing gives NaN.
-        self.mask[:, 0, :, used : used + new] = self.among_new
-        self.mask[live, 0, :, :used] = mask[:, None].expand(-1, new, -1)
+        self._see(live, mask)
         if self.graph is not None:
             self.graph.replay()
         elif reader.replays:
@@ -94,6 +90,21 @@ class _Forward:
         else:
             self._run(reader)
         return self.logs[live]
+
+    def _see(self, live: Tensor, mask: Tensor) -> None:
+        """Fill the masks, of which the open rows see what is told of the used places."""
+        used, new = mask.shape[1], len(self.among_new)
+        seen = self.masks[None]
+        seen[..., used:] = False
+        # Finished rows attend to themselves at least: attention to nothing gives NaN.
+        seen[:, 0, :, used : used + new] = self.among_new
+        seen[live, 0, :, :used] = mask[:, None].expand(-1, new, -1)
+        self.of_places[live, :used] = text_positions(mask)
+        self.of_places[:, used : used + new] = self.positions
+        for window, narrow in self.masks.items():
+            if window is not None:
+                near = self.positions[:, :, None] - self.of_places[:, None] < window
+                narrow[:, 0] = seen[:, 0] & near
 
     def _run(self, reader: ReplayReader) -> None:
         with reader.static.fixed_shape(self.places):
@@ -110,12 +121,16 @@ class _Forward:
         ):
             output = reader.model(
                 input_ids=self.ids,
-                attention_mask=self.mask,
+                attention_mask=reader.windows.given(self._mask),
                 position_ids=self.positions,
                 cache=reader.cache,
                 use_cache=True,
             )
         return reader.ids.only(output.logits)
+
+    def _mask(self, window: int | None) -> Tensor:
+        """Of a window; of all that is read, where no text is longer than any window."""
+        return self.masks.get(window, self.masks[None])
 
     def _record(self, reader: ReplayReader) -> None:
         """Run once, and record the kernels for all forwards that follow."""

@@ -7,6 +7,7 @@ forward; where they differ, its own forward is used.
 """
 
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,6 +25,7 @@ from .known_decoders import Decoder, Layer, Turns, decoder_of, is_known
 from .reader import NewTokens, Places, Reader
 from .static_reader import StaticReader
 from .steady import has_steady_forward
+from .windows import text_positions
 
 _NEAR = 2e-3  # nats
 _TRIED, _LENGTH = 2, 7  # texts, and tokens of each
@@ -66,7 +68,9 @@ class DirectReader(StaticReader):
             self._decoder = decoder_of(self.model, places=self.static.places, coarse=coarse)
         # Products choose their precision themselves.
         with torch.autocast(kind, enabled=False) if coarse else nullcontext():
-            logits = _forward(self._decoder, self.cache, ids, positions, mask)
+            hide = self.windows.hide(mask.shape[1])
+            windows = self.windows.of_layers if hide else [None] * len(self.cache.layers)
+            logits = _forward(self._decoder, self.cache, windows, ids, positions, mask)
         self.static.fill(ids.shape[1])
         return torch.log_softmax(self.ids.only(logits), dim=-1)
 
@@ -80,26 +84,39 @@ class DirectReader(StaticReader):
 
 
 def _forward(
-    decoder: Decoder, cache: Any, ids: NewTokens, positions: NewTokens, mask: Places
+    decoder: Decoder,
+    cache: Any,
+    windows: Sequence[int | None],
+    ids: NewTokens,
+    positions: NewTokens,
+    mask: Places,
 ) -> Float[Tensor, "rows new vocabulary"]:
     rows, new = ids.shape
     states = decoder.embedded(ids, positions).flatten(0, 1)
     turns = decoder.turns(positions) if decoder.turns else None
-    hidden = _hidden(mask, new, decoder.heads // decoder.groups).to(states.dtype)
-    for layer, kept in zip(decoder.layers, cache.layers, strict=True):
-        states = states + layer.attended(_attended(decoder, layer, kept, turns, hidden, states))
+    shared = decoder.heads // decoder.groups
+    hidden = {each: _hidden(mask, new, shared, each).to(states.dtype) for each in set(windows)}
+    for layer, kept, window in zip(decoder.layers, cache.layers, windows, strict=True):
+        read = _attended(decoder, layer, kept, turns, hidden[window], states)
+        states = states + layer.attended(read)
         states = states + layer.feed_forward(states)
     return decoder.logits(states).view(rows, new, -1)
 
 
-def _hidden(mask: Places, new: int, heads: int) -> Float[Tensor, "rows 1 queries places"]:
-    """What is added to scores: minus infinity at empty places and at tokens that come after."""
+def _hidden(
+    mask: Places, new: int, heads: int, window: int | None
+) -> Float[Tensor, "rows 1 queries places"]:
+    """What is added to scores: minus infinity at empty places, later tokens and beyond a window."""
     rows, places = mask.shape
     hidden = torch.zeros(rows, new, places, device=mask.device)
     hidden.masked_fill_(~mask[:, None], -torch.inf)
     if new > 1:
         later = torch.ones(new, new, dtype=torch.bool, device=mask.device).triu(1)
         hidden[..., places - new :].masked_fill_(later, -torch.inf)
+    if window is not None:
+        positions = text_positions(mask)
+        far = positions[:, places - new :, None] - positions[:, None] >= window
+        hidden.masked_fill_(far, -torch.inf)
     return hidden[:, None].expand(-1, heads, -1, -1).reshape(rows, 1, heads * new, places)
 
 
@@ -150,8 +167,8 @@ def proven(model: PreTrainedModel, ids: TokenIds) -> bool:
         ids: Those that the tokenizer has.
     """
     with torch.autocast(model.device.type, enabled=False):
-        mine = _tried(DirectReader(model, ids, rows=_TRIED, places=8, longest=_LENGTH))
-        own = _tried(Reader(model, ids, longest=_LENGTH))
+        mine = _tried(DirectReader(model, ids, rows=_TRIED, places=8))
+        own = _tried(Reader(model, ids))
     far = float((mine - own).abs().max())
     if far <= _NEAR:  # not where it is not a number
         return True

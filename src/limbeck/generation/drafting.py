@@ -53,7 +53,6 @@ class ModelPair:
         size = {
             "rows": len(prompts),
             "places": most_places(width + max_new_tokens, draft_length),
-            "longest": width + max_new_tokens - 1,  # the last token is never read
         }
         self.student = readers.of("student", student, vocabulary, **size)
         self.teacher = (

@@ -9,49 +9,34 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.masking_utils import create_causal_mask
 
 from ..errors import ModelError
-from ..models.families.attending import attention_window, forgetting_layers
+from ..models.families.attending import forgetting_layers
 from ..token_ids import TokenIds
+from .windows import Windows, text_positions, within
 
 NewTokens = Int[Tensor, "rows new"]
 Places = Bool[Tensor, "rows places"]
 
 
-def forgetting_problem(config: Any, *, longest: int | None = None) -> str | None:
+def forgetting_problem(config: Any) -> str | None:
     """Why a model cannot generate text here, if it cannot.
 
-    Some layer sees only the last tokens of a text, or keeps something other than keys and values,
-    so that places cannot be left empty.
-
-    Args:
-        config: Of the model.
-        longest: Tokens that are read of a text at most; None: there may be any number.
+    Some layer keeps something other than keys and values, so that places cannot be left empty.
     """
-    window = attention_window(config)
-    if kinds := forgetting_layers(config):
-        found, unless = f"keeps {', '.join(kinds)}", ""
-    elif window is not None and (longest is None or longest > window):
-        texts = "of any length" if longest is None else f"of up to {longest:,} tokens"
-        found = f"keeps {window:,} tokens (DynamicSlidingWindowLayer) of texts {texts}"
-        unless = " or windows that no text is longer than"
-    else:
+    if not (kinds := forgetting_layers(config)):
         return None
     return (
-        f"{found}, and limbeck generates text only by models whose layers all keep all keys and"
-        f" values (full attention){unless}"
+        f"keeps {', '.join(kinds)}, and limbeck generates text only by models whose layers all keep"
+        " keys and values (full attention or sliding windows)"
     )
 
 
-def check_keeps_all(model: PreTrainedModel, *, longest: int | None) -> None:
-    """See that a model keeps the keys and values of all tokens of a text.
-
-    Args:
-        model: That is to generate.
-        longest: As of `forgetting_problem`.
+def check_keeps_all(model: PreTrainedModel) -> None:
+    """See that every layer of a model keeps the keys and values of a text.
 
     Raises:
         ModelError: As `forgetting_problem` says.
     """
-    if problem := forgetting_problem(model.config, longest=longest):
+    if problem := forgetting_problem(model.config):
         raise ModelError(
             f"{type(model).__name__} {problem}; take another model, or a server that runs it"
             " (`limbeck generate --server`)"
@@ -64,17 +49,14 @@ class Reader:
     Args:
         model: A decoder with a vocabulary head.
         ids: Those that the tokenizer has, or how many from 0 on.
-        longest: Tokens that are read of a text at most; None: there may be any number.
 
     Raises:
         ModelError: As `forgetting_problem` says.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, ids: TokenIds | int, *, longest: int | None = None
-    ) -> None:
-        check_keeps_all(model, longest=longest)
-        self.has_window = attention_window(model.config) is not None
+    def __init__(self, model: PreTrainedModel, ids: TokenIds | int) -> None:
+        check_keeps_all(model)
+        self.windows = Windows(model.config)
         self.model = model
         self.ids = TokenIds.given(ids)
         self.cache: Cache = DynamicCache()
@@ -91,7 +73,7 @@ class Reader:
         """
         output = self.model(
             input_ids=ids,
-            attention_mask=self._whole_mask(mask, ids.shape[1]),
+            attention_mask=self._seen(mask, ids.shape[1]),
             position_ids=positions,
             cache=self.cache,
             use_cache=True,
@@ -102,7 +84,7 @@ class Reader:
         """Read without computing what follows."""
         self.model.base_model(
             input_ids=ids,
-            attention_mask=self._whole_mask(mask, ids.shape[1]),
+            attention_mask=self._seen(mask, ids.shape[1]),
             position_ids=positions,
             cache=self.cache,
             use_cache=True,
@@ -130,16 +112,23 @@ class Reader:
     def end(self) -> None:
         """Let go of what only this batch needs; nothing here."""
 
-    def _whole_mask(self, mask: Places, new: int) -> Any:
-        """A mask without the window, which transformers counts in places, the empty ones too.
-
-        No text has more tokens than the window.
-        """
-        if not self.has_window:
+    def _seen(self, mask: Places, new: int) -> Any:
+        """What the model takes as its mask, in which windows count tokens, not places."""
+        if not self.windows.hide(mask.shape[1]):
             return mask
         config = self.model.config.get_text_config(decoder=True)
         like = torch.empty(len(mask), new, 0, dtype=self.model.dtype, device=mask.device)
-        return create_causal_mask(config, like, mask, cache=self.cache, allow_is_causal_skip=False)
+        positions = text_positions(mask)
+
+        def make(window: int | None) -> Any:
+            return create_causal_mask(
+                *(config, like, mask),
+                cache=self.cache,
+                and_mask_function=None if window is None else within(positions, window),
+                allow_is_causal_skip=False,
+            )
+
+        return self.windows.given(make)
 
     def _layers(self) -> list[Any]:
         return list(self.cache.layers)

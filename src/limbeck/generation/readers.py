@@ -40,7 +40,6 @@ class Readers:
         *,
         rows: int,
         places: int,
-        longest: int | None = None,
     ) -> Reader:
         """A reader that has read nothing.
 
@@ -51,15 +50,14 @@ class Readers:
             tokens: The ids that the tokenizer has, or how many from 0 on.
             rows: Of this batch.
             places: That its texts may take.
-            longest: Tokens that are read of a text at most; None: there may be any number.
 
         Raises:
-            ModelError: Some layer does not keep the keys and values of all tokens.
+            ModelError: Some layer keeps something other than keys and values.
         """
-        check_keeps_all(model, longest=longest)  # a reader that is kept may have read shorter texts
+        check_keeps_all(model)
         kind = self._kind(model, TokenIds.given(tokens))
         if kind is None:
-            return Reader(model, tokens, longest=longest)
+            return Reader(model, tokens)
         self.expect(rows=rows, places=places)
         device = model.device.type
         coarse = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -68,8 +66,7 @@ class Readers:
         same = kept is not None and kept.model is model and kept.ids == TokenIds.given(tokens)
         if kept is None or not (same and holds) or type(kept) is not kind:
             kept = None  # its cache is freed before the next one is made
-            size = {"rows": self._rows, "places": self._places}
-            kept = kind(model, tokens, **size, longest=longest)
+            kept = kind(model, tokens, rows=self._rows, places=self._places)
         self._kept[who, coarse] = kept
         kept.begin(rows)
         return kept

@@ -17,22 +17,15 @@ class StaticReader(Reader):
         ids: Those that the tokenizer has, or how many from 0 on.
         rows: Rows that are read at once, at most.
         places: Places of a text at most, empty ones in between included.
-        longest: Tokens that are read of a text at most; None: there may be any number.
 
     Raises:
-        ModelError: Some layer does not keep the keys and values of all tokens.
+        ModelError: Some layer keeps something other than keys and values.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        ids: TokenIds | int,
-        *,
-        rows: int,
-        places: int,
-        longest: int | None = None,
+        self, model: PreTrainedModel, ids: TokenIds | int, *, rows: int, places: int
     ) -> None:
-        super().__init__(model, ids, longest=longest)
+        super().__init__(model, ids)
         layers = len(DynamicCache(config=model.config).layers)
         self.static = StaticCache(layers, rows=rows, places=places, device=model.device)
         self.cache = self.static.cache

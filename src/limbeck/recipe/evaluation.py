@@ -14,7 +14,6 @@ from ..evaluation.task_files import is_generation_task, load_task, name_of_task
 from ..evaluation.tasks import Task
 from ..evaluation.text_generator import longest_text, most_new_tokens
 from ..generation.reader import forgetting_problem
-from ..models.families.attending import longest_attended
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, no_head
 from ..models.locate import model_of_run
@@ -32,7 +31,7 @@ class Asked(NamedTuple):
 
     Attributes:
         tokenizer: Of the model.
-        positions: Tokens that it reads at once; within its window, where it has one.
+        positions: Tokens that it reads at once.
         config: Its transformers configuration.
     """
 
@@ -156,12 +155,11 @@ def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
     if not generation:
         return []
     asked = _asked(recipe, models)
-    least = part.generation.max_new_tokens + 1  # which a window must have room for
     forgetting = [
         (f"evaluation.tasks.{number}", f"lets {who} answer, which {problem}; leave it out")
         for number, _ in generation
         for who, model in asked.items()
-        if (problem := forgetting_problem(model.config, longest=max(model.positions, least)))
+        if (problem := forgetting_problem(model.config))
     ]
     if forgetting:
         return forgetting
@@ -205,7 +203,7 @@ def _asked(recipe: Recipe, models: Models) -> dict[str, Asked]:
 
 
 def _asked_of(tokenizer: PreTrainedTokenizerFast, shape: Shape, config: Any) -> Asked:
-    return Asked(tokenizer, longest_attended(config, shape.max_position_embeddings), config)
+    return Asked(tokenizer, shape.max_position_embeddings, config)
 
 
 def _room_problems(recipe: Recipe, asked: Mapping[str, Asked]) -> list[Problem]:

@@ -247,7 +247,7 @@ def stage_policy(
         ]
     problems = [(field, message) for met, field, message in needed if not met]
     problems += _top_problems(policy, models, place)
-    return policy, problems + _forgetting_problems(policy, models, place, data.max_length)
+    return policy, problems + _forgetting_problems(policy, models, place)
 
 
 def _top_problems(policy: Policy | None, models: Models, place: str) -> list[Problem]:
@@ -259,18 +259,15 @@ def _top_problems(policy: Policy | None, models: Models, place: str) -> list[Pro
     return [(f"{place}.policy.top_k", f"{message} or use kind: student")]
 
 
-def _forgetting_problems(
-    policy: Policy | None, models: Models, place: str, longest: int
-) -> list[Problem]:
-    """Models that are to generate, and whose layers do not all keep all keys and values."""
+def _forgetting_problems(policy: Policy | None, models: Models, place: str) -> list[Problem]:
+    """Models that are to generate, and whose layers do not all keep keys and values."""
     if policy is None or policy.rule is None:
         return []
     sides = {"the teacher": models.teacher if policy.rule.needs_teacher else None}
     if policy.options.engine != "vllm":
         sides["the student"] = models.student
-    other = "use `corpus`, another model, or a `data.max_length` that its window covers"
     return [
-        (f"{place}.policy", f"generates, and {who} {problem}; {other}")
+        (f"{place}.policy", f"generates, and {who} {problem}; use `corpus` or another model")
         for who, side in sides.items()
-        if side and (problem := forgetting_problem(side.config, longest=longest))
+        if side and (problem := forgetting_problem(side.config))
     ]

@@ -7,7 +7,7 @@ from transformers import AutoConfig
 
 from ..architecture import Architecture
 from . import ARCHITECTURES
-from .attending import attention_window, forgetting_layers, layers_with_attention
+from .attending import forgetting_layers, layers_with_attention
 from .lookup import architecture_of
 from .quirks import quirks
 
@@ -66,15 +66,10 @@ def family_table() -> list[list[str]]:
 
 
 def _generation(row: Architecture, config: Any) -> str:
-    """Whether every layer keeps all keys and values, which readers of text drop and reorder."""
+    """Whether every layer keeps keys and values, which readers of text drop and reorder."""
     if not row.head:
         return "no"
-    if forgetting_layers(config):
-        return "needs full attention"
-    window = attention_window(config)
-    if window is None or window >= getattr(config, "max_position_embeddings", window + 1):
-        return "yes"
-    return f"up to {window:,} tokens"
+    return "needs full attention" if forgetting_layers(config) else "yes"
 
 
 def _said(works: bool) -> str:

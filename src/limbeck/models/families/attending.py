@@ -42,28 +42,22 @@ def layers_with_attention(config: Any, row: Architecture) -> list[int]:
 
 
 def forgetting_layers(config: Any) -> list[str]:
-    """The kinds of caches of those layers that do not keep the keys and values of all tokens.
+    """What is kept of those layers whose keys and values of a text say not all that they know.
 
-    A layer with a window is none of them: it keeps those of a text that is not longer.
+    A layer with a sliding window is none of them: its keys and values may be kept beyond it.
     """
     layers = _cached_layers(config)
     if layers is None:
         return ["a cache of its own"]
-    kinds = {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer}
-    return sorted(kind.__name__ for kind in kinds)
+    kinds = {type(layer).__name__ for layer in layers}
+    kinds -= {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+    chunks = "chunked_attention" in (getattr(config, "layer_types", None) or ())
+    return sorted(kinds | ({"chunks of a text"} if chunks else set()))
 
 
-def attention_window(config: Any) -> int | None:
-    """Tokens that the layer with the narrowest window sees; None where no layer has a window."""
-    layers = _cached_layers(config) or []
-    windows = [one.sliding_window for one in layers if isinstance(one, DynamicSlidingWindowLayer)]
-    return min(windows, default=None)
-
-
-def longest_attended(config: Any, positions: int) -> int:
-    """Tokens of the longest text of which every layer sees all, in a model of some positions."""
-    window = attention_window(config)
-    return positions if window is None else min(positions, window)
+def layer_windows(config: Any) -> list[int | None]:
+    """Tokens that each layer sees at once, the one that it reads included; None for all."""
+    return [getattr(layer, "sliding_window", None) for layer in _cached_layers(config) or ()]
 
 
 def _cached_layers(config: Any) -> list[Any] | None:
