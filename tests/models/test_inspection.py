@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from conftest import HEADS, LABELS, make_model, make_tokenizer
 from gguf import GGMLQuantizationType as Kind
 from gguf_files import write_gguf
 from transformers import AutoConfig, AutoModelForMaskedLM
@@ -16,6 +16,7 @@ from limbeck.errors import ModelError
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.families.abilities import family_table
 from limbeck.models.families.inspection import inspect_model, inspection_tables
+from limbeck.models.task_heads import listed
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "models.md"
 
@@ -40,6 +41,30 @@ def test_a_folder_says_its_precision_and_whether_its_head_is_trained(tmp_path):
     assert set(whole.precisions) == {"BF16"}
     assert whole.shape.hidden_size == 24
     assert whole.attending == [0, 1, 2]
+
+
+def test_the_head_of_a_task_and_the_vectors_of_texts_are_shown(tmp_path):
+    model = make_model()
+    said = {}
+    for name, head in HEADS.items():
+        head.set_on(model.config)
+        kind = "Sequence" if head.kind == "sequence" else "Token"
+        model.save_pretrained(tmp_path / name)
+        model.config.architectures = [f"BertFor{kind}Classification"]
+        model.config.save_pretrained(tmp_path / name)
+        found = inspect_model(str(tmp_path / name))
+        assert found.task_head == head and not found.vectors
+        said[name] = dict(inspection_tables(found)[0][1])["task head"]
+    assert said["labels"] == f"a classification head, 3 labels: {listed(LABELS)}"
+    assert said["several"] == f"a multi-label head, 3 labels: {listed(LABELS)}"
+    assert said["scores"] == "a head that gives a number"
+    assert said["tags"] == "a tagging head, 2 labels: 'B-X', 'O'"
+    embedding = inspect_model("minilm-demo")
+    assert embedding.task_head is None and embedding.vectors["pooling"] == "mean"
+    assert inspection_tables(embedding)[1] == (
+        "Sentence vectors",
+        [["what", "value"], *map(list, embedding.vectors.items())],
+    )
 
 
 def test_a_run_folder_stands_for_its_student(tmp_path):

@@ -15,7 +15,9 @@ from ..load import load_config
 from ..locate import GGUF, locate, model_of_run
 from ..modules import parameter_counts
 from ..quiet import quiet_transformers
+from ..sentences.load import chain_of
 from ..shapes import Shape, shape_of
+from ..task_heads import TaskHead, head_of, listed
 from ..weight_files import read_headers, weight_files
 from ..weight_headers import has_vocabulary_head
 from . import ARCHITECTURES
@@ -45,6 +47,8 @@ class Inspected:
         embeddings: Those in embedding tables.
         precisions: The number of weights in the files by precision; empty where no file was read.
         attending: The layers that have queries, keys and values.
+        task_head: Of a model that was fine-tuned on a task.
+        vectors: What a folder of sentence-transformers says of the vectors of texts, in words.
         works: What works with it: yes, no, or on which condition.
         quirks: In what its family differs from others.
         missing: What of a proposal did not hold, each with the reason.
@@ -60,6 +64,8 @@ class Inspected:
     embeddings: int
     precisions: Mapping[str, int]
     attending: list[int]
+    task_head: TaskHead | None
+    vectors: Mapping[str, str]
     works: Mapping[str, str]
     quirks: list[str]
     missing: tuple[str, ...]
@@ -91,6 +97,7 @@ def inspect_model(name: str | None, *, model_type: str | None = None) -> Inspect
     if place is not None and row.head and has_vocabulary_head(place, architecture=row) is False:
         works["logits"] = "no trained head in its files"
     parameters, embeddings = _counts(config, row)
+    chain = None if place is None else chain_of(place)
     return Inspected(
         name=name or config.model_type,
         model_type=config.model_type,
@@ -102,6 +109,8 @@ def inspect_model(name: str | None, *, model_type: str | None = None) -> Inspect
         embeddings=embeddings,
         precisions={} if place is None else _precisions(place),
         attending=attending,
+        task_head=None if place is None else head_of(config),
+        vectors=dict(chain.lines()) if chain else {},
         works=works,
         quirks=quirks(row, config.model_type),
         missing=() if known else proof_of(config).missing,
@@ -147,6 +156,7 @@ def inspection_tables(found: Inspected) -> list[tuple[str, Table]]:
         ["values", row.value or "not found"],
         ["layers with them", _ranges(found.attending)],
         ["head", ", ".join(row.head) or "none"],
+        ["task head", _task_head(found.task_head)],
         ["positions", f"{row.positions}, {shape.max_position_embeddings:,} tokens at most"],
         ["hidden size", f"{shape.hidden_size:,}"],
         ["heads", f"{shape.num_attention_heads}, of keys and values {groups}"],
@@ -159,10 +169,19 @@ def inspection_tables(found: Inspected) -> list[tuple[str, Table]]:
     works = [["what", "works"]]
     works += [[name, said] for name, said in found.works.items() if said]
     tables = [(found.name, about), ("What works", works)]
+    if found.vectors:
+        vectors = [["what", "value"], *map(list, found.vectors.items())]
+        tables.insert(1, ("Sentence vectors", vectors))
     if found.missing:
         lines = [said.split(": ", 1) for said in found.missing]
         tables.append(("What did not hold", [["what", "why"], *lines]))
     return tables
+
+
+def _task_head(head: TaskHead | None) -> str:
+    if head is None or head.scores:
+        return head.about if head else "none"
+    return f"{head.about}, {len(head.labels):,} labels: {listed(head.labels)}"
 
 
 def _ranges(numbers: list[int]) -> str:
