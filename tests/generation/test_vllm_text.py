@@ -53,8 +53,7 @@ def options(temperature=0.0, seed=0, length=12):
 
 def generated(text, student, prompts=PROMPTS, *, vocabulary=TOKENS, ends=ENDS, **given):
     asked = options(**given)
-    begun = text.begin(student, prompts, asked, vocabulary=vocabulary, eos_token_id=ends)
-    return text.finish(student, begun)
+    return text.begin(student, prompts, asked, vocabulary=vocabulary, eos_token_id=ends)()
 
 
 def test_greedy_text_is_that_of_the_students_weights_of_now(tmp_path):

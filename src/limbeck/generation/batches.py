@@ -22,7 +22,7 @@ from .drafting import most_places
 from .options import PolicyOptions
 from .readers import Readers
 from .rules import Rule
-from .shared import generated_by_all
+from .shared import TextOfFirst, generated_by_all
 from .thirds import means_by_third, thirds_of
 from .vllm_text import VllmText
 
@@ -73,7 +73,7 @@ class GeneratedBatches(BatchSource):
     steps: int
     seed: int
     apart: bool
-    vllm: VllmText | None = None
+    vllm: VllmText | TextOfFirst | None = None
     process: int = 0
     processes: int = 1
     depends_on_weights: ClassVar[bool] = True
@@ -171,17 +171,16 @@ class GeneratedBatches(BatchSource):
         return readers
 
     def _begun(
-        self, vllm: VllmText, prompts: Sequence[Ids], number: int
+        self, vllm: VllmText | TextOfFirst, prompts: Sequence[Ids], number: int
     ) -> Callable[[], Generated]:
         """Send the weights and the prompts of a batch to vLLM; calling what is returned waits."""
-        begun = vllm.begin(
+        return vllm.begin(
             self.student,
             [ids.tolist() for ids in prompts],
             self._decoding(number),
             vocabulary=TokenIds.given(self.vocabulary),
             eos_token_id=self.eos_token_id,
         )
-        return partial(vllm.finish, self.student, begun)
 
     def _decoding(self, number: int) -> DecodingOptions:
         return DecodingOptions(

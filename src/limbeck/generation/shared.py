@@ -1,12 +1,22 @@
-"""Several processes generate one batch: each a share of the rows, and all receive the whole."""
+"""Several processes generate one batch: each a share of the rows, or the first one on its server.
 
-from collections.abc import Callable
+All receive the whole.
+"""
+
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
+from transformers import PreTrainedModel
 
-from .decoding import Generated
+from ..errors import LimbeckError, ServerError
+from ..token_ids import TokenIds
+from .decoding import DecodingOptions, Generated
+from .vllm_text import VllmText
+
+Made = TypeVar("Made")
 
 
 def generated_by_all(
@@ -29,3 +39,57 @@ def generated_by_all(
     torch.distributed.all_gather_object(found, sent)
     parts = [part for part in found if part]
     return Generated(**{f.name: torch.cat([p[f.name] for p in parts]) for f in fields(Generated)})
+
+
+def made_by_first(make: Callable[[], Made] | None) -> Made:
+    """What the first process makes, in all of them; where it fails, all raise the same error.
+
+    Args:
+        make: None in the processes that receive.
+    """
+    sent: list[Any] = [None]
+    if make is not None:
+        try:
+            sent = [make()]
+        except LimbeckError as error:
+            sent = [error]
+    torch.distributed.broadcast_object_list(sent)
+    if isinstance(sent[0], LimbeckError):
+        raise sent[0]
+    made: Made = sent[0]
+    return made
+
+
+class TextOfFirst:
+    """The text of a vLLM server in all of several processes, of which the first has the server.
+
+    Args:
+        text: What asks the server; None in the other processes.
+    """
+
+    def __init__(self, text: VllmText | None) -> None:
+        self._text = text
+
+    def begin(
+        self,
+        student: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        options: DecodingOptions,
+        *,
+        vocabulary: TokenIds,
+        eos_token_id: Collection[int],
+    ) -> Callable[[], Generated]:
+        """As `VllmText.begin`; what fails is raised in all processes by what is returned."""
+        if self._text is None:
+            return partial(made_by_first, None)
+        try:
+            wait = self._text.begin(
+                student, prompts, options, vocabulary=vocabulary, eos_token_id=eos_token_id
+            )
+        except ServerError as error:
+            failed = error
+
+            def wait() -> Generated:
+                raise failed
+
+        return partial(made_by_first, wait)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,20 +24,8 @@ _MOST_FORBIDDEN = 300  # entries of logit_bias
 _NEVER = -100.0  # the least that a server takes as a bias
 
 
-class Begun(NamedTuple):
-    """A batch that a server generates.
-
-    Attributes:
-        prompts: Token ids.
-        answers: Of each, the ids of its response and their log-probabilities, when they are there.
-        max_new_tokens: Tokens of a response at most.
-        eos_token_id: Each token that ends a response.
-    """
-
-    prompts: Sequence[Sequence[int]]
-    answers: Sequence[Future[tuple[list[int], list[float]]]]
-    max_new_tokens: int
-    eos_token_id: frozenset[int]
+# Of a response, the ids and their log-probabilities, when they are there.
+_Answer = Future[tuple[list[int], list[float]]]
 
 
 class VllmText:
@@ -71,11 +60,14 @@ class VllmText:
         *,
         vocabulary: TokenIds,
         eos_token_id: Collection[int],
-    ) -> "Begun":
+    ) -> Callable[[], Generated]:
         """Send the weights of now, and the prompts; the server generates from here on.
 
+        What is returned waits for the responses, one to each prompt, and raises `ServerError` where
+        the server fails, gives no token ids, or has other weights.
+
         Args:
-            student: Whose weights they are.
+            student: Whose weights they are; a step later it may have others.
             prompts: Token ids, at least one each.
             options: Length, temperature and seed.
             vocabulary: No other id is generated.
@@ -106,23 +98,21 @@ class VllmText:
             for ids, seed in zip(prompts, seeds, strict=True)
         ]
         answers = [self._client.threads.submit(self._answer, request) for request in sent]
-        return Begun(prompts, answers, options.max_new_tokens, frozenset(eos_token_id))
+        return partial(self._finish, student, prompts, answers, options, eos_token_id)
 
-    def finish(self, student: PreTrainedModel, begun: "Begun") -> Generated:
-        """Wait for the responses, one to each prompt.
-
-        Args:
-            student: With the weights that were sent, or those after one step more.
-            begun: What `begin` has returned.
-
-        Raises:
-            ServerError: The server fails, gives no token ids, or has other weights.
-        """
-        answers = [answer.result() for answer in begun.answers]
+    def _finish(
+        self,
+        student: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        asked: Sequence[_Answer],
+        options: DecodingOptions,
+        ends: Collection[int],
+    ) -> Generated:
+        answers = [answer.result() for answer in asked]
         if not self._batches & (self._batches - 1):  # 0, 1, 2, 4, 8 ...
-            self._check(student, begun.prompts, answers)
+            self._check(student, prompts, answers)
         self._batches += 1
-        return _generated([ids for ids, _ in answers], begun.max_new_tokens, begun.eos_token_id)
+        return _generated([ids for ids, _ in answers], options.max_new_tokens, ends)
 
     def _send_weights(self, student: PreTrainedModel) -> None:
         with whole_folder(self._folder) as part:

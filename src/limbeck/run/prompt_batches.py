@@ -10,6 +10,7 @@ from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt, content_of_prompts, path_of_prompts
 from ..errors import RecipeError
 from ..generation.batches import GeneratedBatches
+from ..generation.shared import TextOfFirst
 from ..generation.vllm_text import VllmText
 from ..recipe.prompts import ends_of_recipe, split_prompts
 from ..recipe.schema import DataPart
@@ -133,7 +134,7 @@ def generated_batches(
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
     accelerator: Accelerator,
-    vllm: VllmText | None = None,
+    vllm: VllmText | TextOfFirst | None = None,
 ) -> GeneratedBatches:
     """The batches of a stage whose text is generated during training.
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from ..errors import RecipeError
+from ..generation.options import PolicyOptions
+from ..generation.shared import TextOfFirst, made_by_first
 from ..generation.vllm_server import VllmSettings, vllm_server
 from ..generation.vllm_text import VllmText
 from ..models.quiet import quiet_transformers
@@ -21,6 +23,7 @@ from ..system.files import whole_folder
 from ..teacher.servers.client import ServerClient, served_model
 from ..teacher.servers.settings import ServerSettings
 from ..tokenization.post_processor import save_framed
+from ..training.processes import keeps_shards
 
 _FOLDER = "vllm"  # in a run: weights for the server, and what it prints
 _RETRIES_HERE = 2  # on this machine a server that does not answer has ended
@@ -35,8 +38,10 @@ def student_on_vllm(
     run: Path,
     accelerator: Accelerator,
     console: Console,
-) -> Iterator[VllmText | None]:
+) -> Iterator[VllmText | TextOfFirst | None]:
     """What generates the text of a stage on a vLLM server; None where another engine does.
+
+    Of several processes the first one has the server.
 
     Args:
         setup: A checked recipe.
@@ -48,19 +53,45 @@ def student_on_vllm(
 
     Raises:
         ServerError: The server does not start, or cannot be reached.
-        RecipeError: There are several processes, which would each need one.
+        RecipeError: Several processes shard the weights, which the server takes whole.
     """
-    stage = setup.stages[number]
-    if stage.policy is None or stage.policy.options.engine != "vllm":
+    policy = setup.stages[number].policy
+    if policy is None or policy.options.engine != "vllm":
         yield None
         return
-    if accelerator.num_processes > 1:
+    if keeps_shards(accelerator):
         raise RecipeError(
-            f"stages.{number}.policy.engine is vllm, which one process uses, and there are"
-            f" {accelerator.num_processes}; start limbeck without a launcher, or leave the engine"
-            " out"
+            f"stages.{number}.policy.engine is vllm, which takes whole weights, and FSDP shards"
+            " them over processes; launch limbeck for DDP, or leave the engine out"
         )
-    options, place = stage.policy.options, run / _FOLDER
+    with ExitStack() as ends:
+        text = None
+
+        def start() -> None:
+            nonlocal text
+            served = _served(setup, number, policy.options, student, run, accelerator, console)
+            text = ends.enter_context(served)
+
+        if accelerator.num_processes > 1:
+            made_by_first(start if accelerator.is_main_process else None)
+            yield TextOfFirst(text)
+        else:
+            start()
+            yield text
+
+
+@contextmanager
+def _served(
+    setup: Setup,
+    number: int,
+    options: PolicyOptions,
+    student: PreTrainedModel,
+    run: Path,
+    accelerator: Accelerator,
+    console: Console,
+) -> Iterator[VllmText]:
+    """The text of a server that is there already, or that is started here."""
+    stage, place = setup.stages[number], run / _FOLDER
     save = partial(save_dense, inputs_first=setup.models.student.architecture.inputs_first)
     place.mkdir(parents=True, exist_ok=True)
     try:
