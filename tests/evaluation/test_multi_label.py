@@ -72,6 +72,7 @@ def test_a_column_that_holds_in_no_row_is_told(tmp_path):
         ({"label": []}, None, "label"),
         ({"labels": ["a", "b"]}, None, "leave labels out"),
         ({"problem_type": "classification"}, None, "leave problem_type out"),
+        ({"label_separator": ","}, None, "leave label_separator out"),
     ],
 )
 def test_columns_that_are_none_of_labels(tmp_path, change, last, said):
@@ -125,6 +126,35 @@ def test_lists_that_a_csv_file_spells(tmp_path):
     assert load_task({"path": str(file), "labels": list("abcd")}).labels == tuple("abcd")
     file.write_text("\n".join(["text,label", *(f"{t},[music]" for t in TEXTS)]), encoding="utf-8")
     assert load_task(str(file)).labels == ("[music]",)
+
+
+def test_labels_that_one_text_has(tmp_path):
+    spelled = ['"joy, love"', "anger", "", '"love,"']
+    lines = [f"{text},{spelled[n % 4]}" for n, text in enumerate(TEXTS)]
+    file = tmp_path / "emotions.csv"
+    file.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    source = {"path": str(file), "label_separator": ","}
+    task = load_task(source)
+    assert task.kind is TaskKind.MULTI_LABEL and task.labels == ("anger", "joy", "love")
+    found = {row.text: row.label for row in (*task.train, *task.test)}
+    assert [found[text] for text in TEXTS[:4]] == [("joy", "love"), ("anger",), (), ("love",)]
+    rows = [{"text": text, "label": ["2|0", 1, None][n % 3]} for n, text in enumerate(TEXTS)]
+    (tmp_path / "ids.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    ids = {"path": str(tmp_path / "ids.jsonl"), "label_separator": "|", "labels": list("abc")}
+    assert [row.label for row in load_rows(ids)[:3]] == [("a", "c"), ("b",), None]
+    with pytest.raises(DataError, match="several labels, and problem_type is regression"):
+        load_task(source | {"problem_type": "regression"})
+
+
+@pytest.mark.parametrize("between", [",", " | ", "; "])
+def test_classes_that_are_others_joined_are_told(tmp_path, between):
+    labels = ["joy", "love", f"joy{between}love", f"joy{between}in-law"]
+    rows = [{"text": text, "label": labels[n % 4]} for n, text in enumerate(TEXTS)]
+    file = tmp_path / "emotions.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (note,) = (one for one in scoring_notes(load_task(str(file))) if "joined" in one)
+    assert f"its labels {labels[2]!r} are others joined" in note
+    assert f'say label_separator: "{between.strip()}"' in note
 
 
 @pytest.mark.parametrize("kind", [np.array, tuple, set])

@@ -168,6 +168,9 @@ def _with_classes(
     if source.label_columns:
         return values
     label, tags = values.get("label"), values.get("tags")
+    if source.label_separator and isinstance(label, (str, int, float)):
+        parts = as_text(label).split(source.label_separator)
+        label = values["label"] = [part.strip() for part in parts if part.strip()]
     if isinstance(label, str) and (held := _listed(label)) is not None:
         label = values["label"] = held
     if isinstance(label, str) and not label.strip():

@@ -140,6 +140,8 @@ class RowSource(StoredSource):
         tags: The column of lists of IOB2 tags.
         split: Of each split, the file or hub split that it is, or the fraction of the training
             rows that is held out for it; a name alone is the split to learn from.
+        label_separator: What stands between the labels of a row whose label is a text of all that
+            hold, as in ``joy, love``; no text, no label.
         labels: Names of labels that are numbers, as a list (of 0, 1 ...) or a mapping; of tags,
             where there are no labels.
         problem_type: Whether labels are classes or numbers; by default, numbers are numbers and
@@ -155,6 +157,11 @@ class RowSource(StoredSource):
     )
     tokens: Column = Field(default=None, description="column of lists of words")
     tags: Column = Field(default=None, description="column of lists of IOB2 tags")
+    label_separator: str | None = Field(
+        default=None,
+        min_length=1,
+        description="between the labels of a row, where one text has all that hold: joy, love",
+    )
     labels: LabelNames = Field(
         default_factory=dict, description="names of labels that are numbers, as {0: bad, 1: good}"
     )
@@ -169,11 +176,16 @@ class RowSource(StoredSource):
         super().__post_init__()
         if self.labels and self.problem_type == "regression":
             raise source_error("labels are names of classes, and problem_type is regression")
-        if self.label_columns and (self.labels or self.problem_type):
-            given = "labels" if self.labels else "problem_type"
+        if self.label_separator and self.problem_type:
             raise source_error(
-                f"label names a column for each label, which is called as its column; leave {given}"
-                " out"
+                f"label_separator gives a row several labels, and problem_type is"
+                f" {self.problem_type}; leave one of them out"
+            )
+        others = [f for f in ("labels", "problem_type", "label_separator") if getattr(self, f)]
+        if self.label_columns and others:
+            raise source_error(
+                "label names a column for each label, which is called as its column; leave"
+                f" {others[0]} out"
             )
 
     def __hash__(self) -> int:

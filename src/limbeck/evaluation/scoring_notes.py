@@ -4,6 +4,8 @@ from ..data.rows import RowSource
 from ..models.task_heads import listed
 from .tasks import TASKS, Task, TaskKind, number_of, numbers_of
 
+_BETWEEN_LABELS = (",", ";", "|", " ")
+
 
 def scoring_notes(task: Task) -> list[str]:
     """What was decided while the rows were read; and that whole numbers are no classes.
@@ -24,6 +26,7 @@ def scoring_notes(task: Task) -> list[str]:
         for some in alike.values()
         if len(some) > 1
     ]
+    notes += _joined(task)
     columns = task.source.label_columns if isinstance(task.source, RowSource) else ()
     if never := [column for column in columns if column not in task.labels]:
         notes.append(
@@ -45,3 +48,20 @@ def scoring_notes(task: Task) -> list[str]:
         f"{task.name}: its labels are {numbers_of(task)}, so it is scored as regression"
         f" ({task.headline}); {how}",
     ]
+
+
+def _joined(task: Task) -> list[str]:
+    """A note on classes that are other classes, joined in one text."""
+    if task.kind is not TaskKind.CLASSIFICATION:
+        return []
+    alone = set(task.labels)
+    for between in _BETWEEN_LABELS:
+        split = {one: one.split(between) for one in task.labels if between in one}
+        joined = [one for one, parts in split.items() if alone.issuperset(map(str.strip, parts))]
+        if joined:
+            return [
+                f"{task.name}: its labels {listed(joined)} are others joined by {between!r}, and"
+                f' classes of their own; say label_separator: "{between}" where a text may have'
+                " several labels"
+            ]
+    return []
