@@ -94,6 +94,15 @@ def test_every_objective_in_every_alignment(raw, tmp_path, alignment):
     assert counts["words"] > counts["one_to_one"] / 2
 
 
+def test_a_batch_may_link_nothing(raw, tmp_path):
+    """As those of one text do, and the share of one process among several."""
+    names = ("labels", "logits", "hidden_states", "relations", "attention_scores", "embeddings")
+    raw["stages"][0] |= {"objectives": {name: {} for name in names}, "batch_size": 1}
+    batches = stage_batches(prepare(raw), 0)
+    assert not all(batches.batch(step).links.groups.mask.any() for step in range(4))
+    assert (train(raw, tmp_path / "run") / "student" / "config.json").exists()
+
+
 def test_a_stage_that_predicts_nothing_hides_nothing(raw):
     raw["stages"][0] |= {"alignment": "match", "objectives": {"relations": {}}}
     student = stage_batches(prepare(raw), 0).batch(0).student

@@ -170,6 +170,8 @@ def links_of(linked: Sequence[tuple[Ids, Ids]], view: Tokens | None = None) -> L
         view: What the student reads for the comparison, if it is not its usual tokens.
     """
     real = _real([np.arange(there.max(initial=-1) + 1) for _, there in linked])
+    # Where nothing is linked in any of the texts, there is padding to point at all the same.
+    real = real if real.size else np.zeros((len(linked), 1), dtype=np.bool_)
     nothing = np.zeros(real.shape, dtype=np.int64)
     return Links(
         view=view,
