@@ -268,7 +268,7 @@ def test_a_study_compares_policies_by_what_they_generate(raw, tmp_path, prompts)
     parts = json.loads((kept / "by_position.json").read_text("utf-8"))["by_position"]
     assert rows["student"]["by_position"] == parts and len(parts["agreement_on_own_text"]) == 3
     said = (tmp_path / "study" / "report" / "report.md").read_text("utf-8")
-    assert "student, toy: every metric, mean over seeds" in said
+    assert "## student, toy: every metric\n" in said
     bits = rows["corpus"]["quality"]["toy"]["means"]["bits_per_byte"]
     assert f"| {bits:.3f} |" in said
     assert "| same top token as the teacher, on its own text |" in said

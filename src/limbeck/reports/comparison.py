@@ -160,12 +160,14 @@ def tables(comparison: StudyResult) -> list[tuple[str, Table]]:
         if rows[0].quality:
             # While a study is running, some arms have fewer.
             several = max(len(q.values) for row in rows for q in row.quality.values())
-            heading = f"{student}: scores × 100, ± standard deviation over {several} seed(s)"
+            spread = f", ± standard deviation over {several} seeds" if several > 1 else ""
+            heading = f"{student}: scores × 100{spread}"
             found.append((heading, comparison_table(comparison, student)))
         for task, quality in rows[0].quality.items():
             if len(quality.means) > 1:
                 table = metrics_table(comparison, student, task)
-                found.append((f"{student}, {task}: every metric, mean over seeds", table))
+                mean = ", mean over seeds" if len(quality.values) > 1 else ""
+                found.append((f"{student}, {task}: every metric{mean}", table))
         if len(table := positions_table(rows)) > 1:
             found.append((f"{student}: first, middle and last third of held-out texts", table))
     if comparison.pending:
