@@ -281,6 +281,12 @@ def test_two_processes_share_the_writing(raw, tmp_path):
     close(tmp_path / "a", tmp_path / "b", 1e-6)
 
 
+def test_one_of_several_processes_reads_it(raw, tmp_path):
+    keep(raw, tmp_path / "c")
+    device = torch.device("cpu", 0)  # as accelerate names it to the processes of a launcher
+    assert open_cache(prepare(cached(raw, tmp_path / "c")), device)
+
+
 def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):
     setup, folder = prepare(raw), tmp_path / "c"
     folder.mkdir()

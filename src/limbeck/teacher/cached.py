@@ -53,7 +53,8 @@ class CachedTeacher:
             CacheError: Its maps cannot be read.
         """
         try:
-            maps = load_file(folder / MAPS, device=str(device))
+            # Moved by torch: safetensors does not know `cpu:0`, as one of several processes has it.
+            maps = {name: map_.to(device) for name, map_ in load_file(folder / MAPS).items()}
         except (OSError, SafetensorError) as error:
             raise CacheError(
                 f"{folder / MAPS} cannot be read ({error}); run `limbeck cache` again"
