@@ -20,7 +20,7 @@ from ..token_ids import TokenIds
 from .reader import NewTokens, Places
 from .static_reader import StaticReader
 from .steady import has_steady_forward
-from .windows import text_positions
+from .windows import narrowed, near, text_positions
 
 
 def can_replay(model: PreTrainedModel) -> bool:
@@ -103,8 +103,7 @@ class _Forward:
         self.of_places[:, used : used + new] = self.positions
         for window, narrow in self.masks.items():
             if window is not None:
-                near = self.positions[:, :, None] - self.of_places[:, None] < window
-                narrow[:, 0] = seen[:, 0] & near
+                narrow.copy_(narrowed(seen, near(self.positions, self.of_places, window)))
 
     def _run(self, reader: ReplayReader) -> None:
         with reader.static.fixed_shape(self.places):

@@ -25,7 +25,7 @@ from .known_decoders import Decoder, Layer, Turns, decoder_of, is_known
 from .reader import NewTokens, Places, Reader
 from .static_reader import StaticReader
 from .steady import has_steady_forward
-from .windows import text_positions
+from .windows import near, text_positions
 
 _NEAR = 2e-3  # nats
 _TRIED, _LENGTH = 2, 7  # texts, and tokens of each
@@ -115,8 +115,7 @@ def _hidden(
         hidden[..., places - new :].masked_fill_(later, -torch.inf)
     if window is not None:
         positions = text_positions(mask)
-        far = positions[:, places - new :, None] - positions[:, None] >= window
-        hidden.masked_fill_(far, -torch.inf)
+        hidden.masked_fill_(~near(positions[:, places - new :], positions, window), -torch.inf)
     return hidden[:, None].expand(-1, heads, -1, -1).reshape(rows, 1, heads * new, places)
 
 

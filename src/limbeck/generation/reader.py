@@ -11,7 +11,7 @@ from transformers.masking_utils import create_causal_mask
 from ..errors import ModelError
 from ..models.families.attending import forgetting_layers
 from ..token_ids import TokenIds
-from .windows import Windows, text_positions, within
+from .windows import Windows, narrowed, near, text_positions
 
 NewTokens = Int[Tensor, "rows new"]
 Places = Bool[Tensor, "rows places"]
@@ -118,15 +118,13 @@ class Reader:
             return mask
         config = self.model.config.get_text_config(decoder=True)
         like = torch.empty(len(mask), new, 0, dtype=self.model.dtype, device=mask.device)
+        whole = create_causal_mask(config, like, mask, cache=self.cache, allow_is_causal_skip=False)
         positions = text_positions(mask)
 
         def make(window: int | None) -> Any:
-            return create_causal_mask(
-                *(config, like, mask),
-                cache=self.cache,
-                and_mask_function=None if window is None else within(positions, window),
-                allow_is_causal_skip=False,
-            )
+            if window is None:
+                return whole
+            return narrowed(whole, near(positions[:, -new:], positions, window))
 
         return self.windows.given(make)
 

@@ -7,6 +7,7 @@ and all keys and values are kept; a window counts the tokens of the text alone.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -55,10 +56,15 @@ def text_positions(mask: Bool[Tensor, "rows places"]) -> Int[Tensor, "rows place
     return mask.cumsum(-1) - 1
 
 
-def within(positions: Int[Tensor, "rows places"], window: int) -> Callable[..., Tensor]:
-    """A rule as transformers' masks have them: whether a query sees a key in its window."""
+def near(
+    positions: Int[Tensor, "rows new"], of_places: Int[Tensor, "rows places"], window: int
+) -> Bool[Tensor, "rows new places"]:
+    """Whether a new token has the token of a place in its window, or before its own place."""
+    return positions[:, :, None] - of_places[:, None] < window
 
-    def near(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return positions[row, query] - positions[row, key] < window
 
-    return near
+def narrowed(mask: Tensor, seen: Bool[Tensor, "rows new places"]) -> Tensor:
+    """An attention mask, of truth values or added to scores, that hides what is not seen, too."""
+    if mask.dtype == torch.bool:
+        return mask & seen[:, None]
+    return mask.masked_fill(~seen[:, None], torch.finfo(mask.dtype).min)

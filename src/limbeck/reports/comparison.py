@@ -160,8 +160,8 @@ def tables(comparison: StudyResult) -> list[tuple[str, Table]]:
         if rows[0].quality:
             # While a study is running, some arms have fewer.
             several = max(len(q.values) for row in rows for q in row.quality.values())
-            spread = f", ± standard deviation over {several} seeds" if several > 1 else ""
-            heading = f"{student}: scores × 100{spread}"
+            deviation = f", ± standard deviation over {several} seeds" if several > 1 else ""
+            heading = f"{student}: scores × 100{deviation}"
             found.append((heading, comparison_table(comparison, student)))
         for task, quality in rows[0].quality.items():
             if len(quality.means) > 1:
