@@ -9,9 +9,8 @@ from limbeck.data.corpus import SeededOrder
 from limbeck.errors import DataError
 
 
-def drawn(weights, *, places=1000):
+def drawn(weights, *, places=1000, size=3):
     """How often each source occurs."""
-    size = 3
     order = SeededOrder((size,) * len(weights), tuple(weights), seed=0)
     return np.bincount(order.indices(0, places) // size, minlength=len(weights))
 
@@ -29,10 +28,17 @@ def test_equal_sources_are_equally_frequent(count):
     assert times.sum() == 1000 and times.max() - times.min() <= 1
 
 
+@pytest.mark.parametrize("weights", [[1.0] * 70, [1.0, 1.0, 1.0], [0.7, 0.2, 0.1, 0.0015]])
+def test_no_source_is_always_rounded_up(weights):
+    times = drawn(weights, places=97_000, size=5000)
+    assert np.abs(times - np.array(weights) / sum(weights) * 97_000).max() <= 1
+
+
 def test_the_smallest_source_occurs_once_in_a_thousand_places():
     assert list(drawn([1.0, 1e-300])) == [999, 1]
     times = drawn([1.0] * 300 + [1e-9] * 500)
     assert times.sum() == 1000 and times.min() == 1 and (times[300:] == 1).all()
+    assert (drawn([1.0] * 999 + [1e-9]) == 1).all()
 
 
 def test_very_large_weights_are_shares_too():

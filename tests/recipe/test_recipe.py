@@ -116,6 +116,7 @@ def test_every_problem_is_found_at_once_with_its_path(raw_recipe):
             "stages.0.masking.mlm_probability",
             "greater than 0",
         ),
+        ("data.text", ["x.txt"] * 1001, "data.text", "names 1,001 texts, and may name 1,000"),
         ("data.text", [{"path": "x", "weight": -1}], "data.text.0.weight", "greater than 0"),
         ("evaluation.finetuning", {"dropout": 3}, "evaluation.finetuning.dropout", "less than 1"),
         ("evaluation.generation", {"batch_size": 0}, "evaluation.generation.batch_size", "to 1"),

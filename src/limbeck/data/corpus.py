@@ -20,7 +20,9 @@ from numpy import ndarray
 from ..errors import DataError
 from .text import TextSource, content_of_text
 
-_BLOCK = 1000  # places within which each source has exactly its share
+MOST_SOURCES = 1000
+_BLOCK = MOST_SOURCES  # places within which each source has its share, rounded up or down
+_CYCLE = 97  # blocks in which a share is rounded up as often as makes it right
 _EPOCHS_KEPT = 2  # of a source: a batch may end one and begin the next
 
 
@@ -76,8 +78,8 @@ def corpus_fingerprint(sources: Sequence[TextSource]) -> str:
 class SeededOrder:
     """An endless stream of sequence numbers.
 
-    Sources are drawn in proportion to their weights, evenly within every thousand places. Each
-    source is read in a random order, with a new permutation for every epoch.
+    Sources are drawn in proportion to their weights, evenly within every thousand places, but at
+    least once there. Each source is read in a random order, with a new permutation for every epoch.
 
     Attributes:
         sizes: Number of sequences of every source; the sources are concatenated.
@@ -99,23 +101,25 @@ class SeededOrder:
             raise DataError(f"a source is empty (sequences: {self.sizes}); leave it out")
         if not all(0 < weight < np.inf for weight in self.weights):
             raise DataError(f"weights are {self.weights}; each must be a finite number above 0")
-        if len(self.sizes) > _BLOCK:
-            raise DataError(f"{len(self.sizes)} sources are more than {_BLOCK}; join some files")
+        if len(self.sizes) > MOST_SOURCES:
+            raise DataError(
+                f"{len(self.sizes)} sources are more than {MOST_SOURCES}; join some files"
+            )
 
     def indices(self, position: int, count: int) -> Int64[ndarray, " count"]:
         """The sequence numbers at ``count`` places, starting at ``position``."""
-        quota = _quota(self.weights)
+        quotas = _quotas(self.weights)
         places = np.arange(position, position + count)
         found = np.empty(count, dtype=np.int64)
         for block in np.unique(places // _BLOCK):
             here = places // _BLOCK == block
             inside = places[here] % _BLOCK
-            pattern = _pattern(quota, self.seed, int(block))
-            sources = pattern[inside]
+            cycles, number = divmod(int(block), _CYCLE)
+            before = cycles * quotas.sum(axis=0) + quotas[:number].sum(axis=0)
+            pattern, ranks = _pattern(tuple(quotas[number].tolist()), self.seed, int(block))
+            sources, ranks = pattern[inside], ranks[inside]
             for source in np.unique(sources):
-                # How many times the source was drawn before each of these places.
-                rank = np.cumsum(pattern == source) - 1
-                draws = block * quota[source] + rank[inside[sources == source]]
+                draws = before[source] + ranks[sources == source]
                 found[np.flatnonzero(here)[sources == source]] = self._draw(int(source), draws)
         return found
 
@@ -130,22 +134,37 @@ class SeededOrder:
 
 
 @lru_cache(maxsize=4)
-def _quota(weights: tuple[float, ...]) -> tuple[int, ...]:
-    """The number of places of every source in a block: its share, rounded, but at least 1."""
+def _quotas(weights: tuple[float, ...]) -> Int64[ndarray, "blocks sources"]:
+    """The places of every source in each block of a cycle, at least 1.
+
+    Each source has a part of the block as long as its share, and the whole numbers in it, which
+    every block moves by another fraction. So no source is rounded up in all of the blocks.
+    """
     shares = np.array(weights) / max(weights)  # scaled first, so that the sum stays finite
     shares *= _BLOCK / shares.sum()
-    quota = np.maximum(1, np.floor(shares)).astype(int)
-    while (missing := _BLOCK - quota.sum()) > 0:
-        quota[np.argmax(shares - quota)] += 1
-    for _ in range(-missing):
-        quota[np.argmax(np.where(quota > 1, quota - shares, -np.inf))] -= 1
-    return tuple(int(places) for places in quota)
+    while shares.min() < 1:
+        few = shares <= 1
+        shares[few] = 1
+        shares[~few] *= (_BLOCK - few.sum()) / (shares[~few].sum() or 1)
+    ends = np.cumsum(shares)
+    ends[-1] = _BLOCK
+    moved = (np.arange(_CYCLE) + 0.5) / _CYCLE
+    found: Int64[ndarray, "blocks sources"] = np.diff(
+        np.ceil(ends - moved[:, None]).astype(np.int64), prepend=0
+    )
+    return found
 
 
 @lru_cache(maxsize=4)
-def _pattern(quota: tuple[int, ...], seed: int, block: int) -> Int64[ndarray, " places"]:
+def _pattern(
+    quota: tuple[int, ...], seed: int, block: int
+) -> tuple[Int64[ndarray, " places"], Int64[ndarray, " places"]]:
+    """The source of every place of a block, and how often the block has had it before."""
     sources = np.repeat(np.arange(len(quota)), quota)
-    return np.random.default_rng((seed, 0, block)).permutation(sources)
+    pattern = np.random.default_rng((seed, 0, block)).permutation(sources)
+    ranks = np.empty(_BLOCK, dtype=np.int64)
+    ranks[np.argsort(pattern, kind="stable")] = np.concatenate([np.arange(n) for n in quota])
+    return pattern, ranks
 
 
 def _permutation(size: int, seed: int, source: int, epoch: int) -> Int64[ndarray, " size"]:
@@ -158,7 +177,7 @@ def _permutation(size: int, seed: int, source: int, epoch: int) -> Int64[ndarray
 
 
 # As many as two orders have sources, so that no batch computes what the one before it had.
-@lru_cache(maxsize=2 * _BLOCK)
+@lru_cache(maxsize=2 * MOST_SOURCES)
 def _permutations(size: int, seed: int, source: int) -> dict[int, Int64[ndarray, " size"]]:
     """The permutations of a source that were computed last, by their epochs."""
     return {}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..data.corpus import MOST_SOURCES
 from ..data.text import check_source
 from ..errors import DeviceError, LimbeckError, Problem, RecipeError
 from ..models.int8_dynamic import int8_dynamic_missing
@@ -247,6 +248,8 @@ def _other_device(training: TrainingPart | None) -> str | None:
 
 def _head_problems(name: str, teacher: ModelSide) -> list[Problem]:
     """A teacher without a vocabulary head, where a stage needs its logits."""
+    if not teacher.architecture.head:
+        return []  # said at the objectives that need one
     if has_vocabulary_head(name, architecture=teacher.architecture) is not False:
         return []
     partial, _ = check_weights(name, architecture=teacher.architecture, head_in_part=False)
@@ -282,6 +285,9 @@ def _device_problems(training: TrainingPart) -> list[Problem]:
 
 def _data_problems(data: DataPart) -> list[Problem]:
     problems = prompt_problems(data)
+    if len(data.text) > MOST_SOURCES:
+        message = f"names {len(data.text):,} texts, and may name {MOST_SOURCES:,}; join some files"
+        return [*problems, ("data.text", message)]
     for number, source in enumerate(data.text):
         try:
             check_source(source)
