@@ -206,3 +206,21 @@ def test_a_tokenizer_of_more_tokens_than_the_student_has(raw_recipe, tmp_path, t
     raw_recipe["student"] = str(tmp_path)
     problems = dict(check(raw_recipe)[1])
     assert f"its tokenizer {len(tokenizer)} tokens" in problems["student.model"]
+
+
+def test_models_of_a_family_without_a_vocabulary_head_are_measured_without_one(
+    raw_recipe, tokenizer, tmp_path
+):
+    for name, seed in (("teacher", 0), ("student", 1)):
+        model = make_model("t5", vocabulary=len(tokenizer), seed=seed)
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    raw_recipe["teacher"] = str(tmp_path / "teacher")
+    stage = {"objectives": {"hidden_states": {"layers": "last"}}, "max_steps": 1, "batch_size": 4}
+    own = raw_recipe | {"student": str(tmp_path / "student"), "stages": [stage]}
+    assert distill(own, tmp_path / "own").report["held_out_text"] == {}
+    # A student that has a head, beside a teacher that has none to agree with.
+    stage["objectives"]["labels"] = {}
+    raw_recipe["student"]["model_type"] = "bert"
+    held_out = distill(raw_recipe | {"stages": [stage]}, tmp_path / "other").report["held_out_text"]
+    assert held_out.keys() == {"bits_per_byte"}

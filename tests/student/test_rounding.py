@@ -67,7 +67,7 @@ def test_whole_numbers_are_exact_in_bfloat16():
 
 
 @pytest.mark.parametrize("rounding", get_args(Rounding))
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "opt"])
 def test_gradients_pass_and_nothing_of_it_stays(family, rounding):
     model = make_model(family, layers=1)
     tokens = make_batch().student

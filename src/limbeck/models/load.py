@@ -87,7 +87,9 @@ def load_model(
         ModelError: It cannot be loaded, or ``with_head`` is True and its files lack weights of
             the vocabulary head.
     """
-    if with_head is False or not (with_head or architecture.head):
+    if with_head and not architecture.head:
+        raise ModelError(no_head_known(name))
+    if with_head is False or not architecture.head:
         return load_body(name, stored=stored)
     kind = whole_class(architecture)
     model, fit = _load(kind, load_config(name), name, stored=stored)
@@ -152,6 +154,14 @@ def no_head(name: str) -> str:
         f"{name!r} has no trained vocabulary head, which labels and output distributions need;"
         " train one by a run with `labels` alone whose student is a copy of it"
         " (recipes/minilm_head.yaml is one), and name that run's student as the teacher"
+    )
+
+
+def no_head_known(name: str) -> str:
+    """The error that no vocabulary head is known of a model's family."""
+    return (
+        f"{name!r} is of a family of which no vocabulary head is known (`limbeck inspect` shows"
+        " more), and labels and output distributions need one; use hidden_states, or another model"
     )
 
 

@@ -54,6 +54,8 @@ def has_vocabulary_head(name: str, *, architecture: Architecture) -> bool | None
 
     None where this is not known, as for a hub model that has not been downloaded yet.
     """
+    if not architecture.head:
+        return False
     found = _with_head(name, architecture)
     return None if found is None else not found.fit.missing_in_head
 

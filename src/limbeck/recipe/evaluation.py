@@ -15,7 +15,7 @@ from ..evaluation.tasks import Task
 from ..evaluation.text_generator import longest_text, most_new_tokens
 from ..generation.reader import forgetting_problem
 from ..models.families.lookup import architecture_of
-from ..models.load import load_config, no_head
+from ..models.load import load_config, no_head, no_head_known
 from ..models.locate import model_of_run
 from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_body, has_vocabulary_head
@@ -90,6 +90,8 @@ def _control_problem(name: str, *, texts: bool) -> str | None:
     architecture = architecture_of(config)
     if not architecture.causal:
         return f"{name} is an encoder; only decoders generate texts"
+    if not architecture.head:
+        return no_head_known(name)
     return no_head(name) if has_vocabulary_head(name, architecture=architecture) is False else None
 
 

@@ -112,8 +112,9 @@ def _in_blocks(layer: nn.Linear | Conv1D, bits: int, x: Tensor) -> Tensor:
     return found
 
 
-def _look_up(forward: Any, rounded: Any, ids: Tensor) -> Tensor:
-    found: Tensor = forward(ids)
+def _look_up(forward: Any, rounded: Any, *ids: Any, **named: Any) -> Tensor:
+    """The rounded rows of a table; OPT's of positions takes more than ids."""
+    found: Tensor = forward(*ids, **named)
     whole: Tensor = rounded(found.float()).to(found.dtype)
     return whole
 
