@@ -91,6 +91,20 @@ def test_relations_of_a_type_without_queries_are_refused_before_anything_runs(
     assert problems == [] and setup is not None
 
 
+def test_narrower_copies_of_weights_that_are_not_understood_are_refused_before_anything_runs(
+    raw_recipe, tokenizer, tmp_path
+):
+    teacher = of_type("deberta", AutoModel, tokenizer, tmp_path / "teacher", pooler_hidden_size=32)
+    stage = {"objectives": {"hidden_states": {}}, "max_steps": 2, "batch_size": 4}
+    raw = raw_recipe | {"teacher": teacher, "stages": [stage]}
+    sizes = raw["student"] | {"init_from_teacher": {}}
+    [(field, message)] = check(raw | {"student": sizes})[1]
+    assert field == "student.init_from_teacher"
+    assert "copies layers of deberta at the teacher's sizes alone: the axes of embedd" in message
+    fewer = {"num_hidden_layers": 2, "init_from_teacher": {}}
+    assert check(raw | {"student": fewer})[1] == []
+
+
 def test_a_type_that_is_refused_gives_the_row_for_a_recipe(raw_recipe, tmp_path):
     torch.manual_seed(0)
     config = AutoConfig.for_model("xlm", emb_dim=32, n_heads=4, n_layers=3, n_words=200)

@@ -280,6 +280,16 @@ def test_a_student_without_the_projection_of_its_embeddings_is_refused():
         copied(teacher, shape_like(teacher, **NARROW), [[0], [1]])
 
 
+@pytest.mark.parametrize("width", list(Width))
+def test_the_older_head_of_deberta_is_as_wide_as_its_embeddings(width):
+    teacher = make_model("deberta-v2", embedding_size=20)
+    same = copied(teacher, shape_like(teacher), [[0], [1], [2]], width)
+    theirs, ours = (outputs(model, "deberta-v2", 3) for model in (teacher, same))
+    assert all(torch.equal(one, other) for one, other in zip(theirs, ours, strict=True))
+    narrow = copied(teacher, shape_like(teacher, **NARROW), [[0], [2]], width)
+    assert narrow.cls.predictions.transform.dense.weight.shape == (20, 12)
+
+
 def test_axes_without_roles_are_refused_and_never_shortened():
     teacher = make_model("bert")
     bare = replace(ARCHITECTURES["bert"], axes=())

@@ -12,6 +12,7 @@ from limbeck.models.modules import submodule
 from limbeck.models.shapes import Shape, shape_of
 from limbeck.recipe.describe import describe_models
 from limbeck.recipe.models_part import StudentPart, TeacherPart
+from limbeck.student.copied_sizes import size_problem
 from limbeck.student.layer_copy import copy_layers, copy_problems
 from limbeck.student.projections import MapSize, Projections
 from limbeck.student.shape import (
@@ -188,6 +189,18 @@ def test_shapes_that_a_family_does_not_have():
     two = replace(shape, num_key_value_heads=2)
     (field, message), *more = shape_problems(two, ARCHITECTURES["falcon"], one)
     assert (field, more) == ("num_key_value_heads", []) and "this family has 1; give 1" in message
+    config = make_model("phi3").config
+    shape = shape_of(config, ARCHITECTURES["phi3"])
+    factors = {"short_factor": [1.0] * 3, "long_factor": [2.0] * 3}
+    config.rope_parameters = {**config.rope_parameters, "rope_type": "longrope", **factors}
+    assert shape_problems(shape, ARCHITECTURES["phi3"], config) == []
+    wider = replace(shape, num_attention_heads=2)
+    (field, message), *more = shape_problems(wider, ARCHITECTURES["phi3"], config)
+    assert (field, more) == ("num_attention_heads", [])
+    assert "2, of 12 coordinates each" in message and "num_attention_heads = 6" in message
+    config.num_attention_heads = config.num_key_value_heads = 2
+    field, message = size_problem(config, ARCHITECTURES["phi3"])
+    assert field == "student" and "transformers builds no phi3: " in message
 
 
 @pytest.mark.parametrize(

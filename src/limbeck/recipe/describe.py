@@ -15,6 +15,7 @@ from ..models.quantized import quantization_missing
 from ..models.sentences.load import chain_of
 from ..models.shapes import Shape, shape_of
 from ..models.weight_headers import check_weights
+from ..student.copied_sizes import size_problem
 from ..student.layer_copy import copy_problems
 from ..student.shape import default_config, shape_problems, shape_warnings, student_config
 from ..token_ids import TokenIds
@@ -131,6 +132,9 @@ def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: Stud
     if problems:
         return None, problems, []
     config = student_config(config, architecture, shape, copied_layers=copied)
+    theirs = relative.config if relative else None
+    if problem := size_problem(config, architecture, teacher=theirs, layers=copied):
+        return None, [problem], []
     if teacher and not same_tokens(teacher.tokenizer, tokenizer):
         for name, number in ids.items():
             setattr(config, name, number)

@@ -15,7 +15,7 @@ approximated because in a post-norm model they cannot be folded away.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from ..models.shapes import Shape, shape_of
 from ..models.task_heads import is_task_class
 from .axis_maps import AllMaps, AxisMaps
 from .axis_roles import axis_roles, layer_of
+from .copied_sizes import lost_projections
 from .merged_layers import merged_layers, runs_of_modules
 from .width import Width
 
@@ -157,7 +158,8 @@ def _copy_body(
     maps: AllMaps,
 ) -> None:
     targets = dict(student.base_model.named_parameters())
-    _require_projections(source, targets, architecture)
+    if lost := lost_projections(source, targets, architecture):
+        raise StudentError(lost)
     by_layer: dict[int | None, AxisMaps] = {}
     random = []
     for name, target in targets.items():
@@ -196,27 +198,6 @@ def _copy_head(
         elif target.dim() > 1 and teacher is not teacher.base_model:
             random.append(name)
     _warn_of_random(random)
-
-
-def _require_projections(
-    source: Mapping[str, Tensor], targets: Mapping[str, Tensor], architecture: Architecture
-) -> None:
-    """Refuse a student that lacks a map between its embeddings and its hidden states.
-
-    Raises:
-        StudentError: The teacher has one, and the student's two widths happen to be equal.
-    """
-    between = {"embedding", "hidden"}
-    lost = [
-        name
-        for name in source.keys() - targets.keys()
-        if set(axis_roles(name, architecture) or ()) == between
-    ]
-    if lost:
-        raise StudentError(
-            f"the student's hidden states are as wide as its embeddings, so it has no"
-            f" {', '.join(sorted(lost))}, which the teacher has; give another hidden_size"
-        )
 
 
 def _warn_of_random(names: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ def shape_problems(
     ]
     if not problems:
         problems = _head_problems(shape, rotary=architecture is not None and architecture.rotary)
-        problems += _group_problems(shape, config)
+        problems += _group_problems(shape, config) + _factor_problems(shape, config)
     wide = 4 * shape.hidden_size
     if architecture and not architecture.intermediate_field and shape.intermediate_size != wide:
         message = f"is {shape.intermediate_size}, but in this family it is always 4 x hidden_size;"
@@ -81,6 +81,21 @@ def _group_problems(shape: Shape, config: Any) -> list[tuple[str, str]]:
         return []
     message = f"is {groups}, but with `multi_query: {str(config.multi_query).lower()}` this family"
     return [("num_key_value_heads", f"{message} has {only}; give {only}, or leave it out")]
+
+
+def _factor_problems(shape: Shape, config: Any) -> list[tuple[str, str]]:
+    """Heads of another width than that for which the configuration has a factor for each pair."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    counts = {len(rope[name]) for name in ("short_factor", "long_factor") if rope.get(name)}
+    share, size = rope.get("partial_rotary_factor") or 1.0, shape.query_width
+    size //= shape.num_attention_heads
+    if not counts or counts == {int(size * share) // 2}:
+        return []
+    wanted = " or ".join(str(round(2 * count / share)) for count in sorted(counts))
+    message = f"is {shape.num_attention_heads}, of {size} coordinates each, but the model's rotary"
+    message += f" positions have factors for heads of {wanted} (rope_parameters, longrope);"
+    message += f" give hidden_size / num_attention_heads = {wanted}"
+    return [("num_attention_heads", message)]
 
 
 def shape_warnings(shape: Shape, teacher: Shape) -> list[str]:

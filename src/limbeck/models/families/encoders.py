@@ -51,6 +51,10 @@ _DEBERTA = replace(
         ("key_proj.weight", ("heads", "hidden")),
         ("value_proj.weight", ("heads", "hidden")),
         ("conv.conv.weight", ("hidden", "hidden", "same")),
+        # The older of the two heads is as wide as the embeddings.
+        ("transform.dense.weight", ("embedding", "hidden")),
+        ("transform.LayerNorm.weight", ("embedding",)),
+        ("decoder.weight", ("same", "embedding")),
         ("lm_head.bias", ("same",)),
         *_BERT_AXES,
     ),
