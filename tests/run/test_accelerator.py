@@ -3,6 +3,7 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.distributed import HashStore
 
 from limbeck.recipe.schema import TrainingPart
@@ -42,3 +43,19 @@ def test_a_process_group_is_ended_by_who_made_it(tmp_path, monkeypatch, there_be
         monkeypatch.delenv("FORK_LAUNCHED", raising=False)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def test_a_processor_has_no_number_in_the_processes_of_a_launcher(tmp_path, monkeypatch):
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "FORK_LAUNCHED": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    building._group_was_there.cache_clear()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        assert Accelerator(cpu=True).device == torch.device("cpu", 0)  # else this is not needed
+        training = TrainingPart(precision="float32", device="cpu")
+        assert build_accelerator(training, tmp_path).device == torch.device("cpu")
+    finally:
+        torch.distributed.destroy_process_group()
+        building._group_was_there.cache_clear()
+        AcceleratorState._reset_state(reset_partial_state=True)

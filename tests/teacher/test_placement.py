@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import FAMILIES, all_needs, make_batch, make_model, same_run, train
+from rich.console import Console
 
 from limbeck.errors import DeviceError, TrainingError
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.modules import submodule
 from limbeck.models.stored_weights import keep_stored
-from limbeck.recipe.check import check
+from limbeck.recipe.check import check, prepare
 from limbeck.recipe.models_part import TeacherPart
-from limbeck.run import teacher as module
-from limbeck.run.distill import distill
+from limbeck.run.distill import distill, train_run
+from limbeck.run.teacher import check_processes
 from limbeck.teacher import placement
 from limbeck.teacher.live import LiveTeacher, halve_weights
 from limbeck.teacher.placement import bring_when_asked, keep_on, place_teacher
@@ -109,7 +110,16 @@ def test_processes_do_not_share_devices(device_map):
     several = SimpleNamespace(num_processes=2, device=CPU)
     part = TeacherPart(model="any", device_map=device_map)
     with pytest.raises(TrainingError, match="the devices of one process.* set it to cpu"):
-        module._place(make_model("bert"), ARCHITECTURES["bert"], part, several)
+        check_processes(part, several)
+
+
+def test_processes_that_cannot_share_a_teacher_are_told_first(raw_recipe, tmp_path, monkeypatch):
+    raw_recipe["teacher"] = {"model": raw_recipe["teacher"], "quantize": "int4"}
+    setup, several = prepare(raw_recipe), SimpleNamespace(num_processes=2, device=CPU)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(TrainingError, match="a quantized teacher cannot be sharded"):
+        train_run(setup, tmp_path / "run", Console(), several)
+    assert not (tmp_path / "run").exists(), "no text was read, and nothing written"
 
 
 @pytest.mark.parametrize(

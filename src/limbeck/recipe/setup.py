@@ -53,6 +53,12 @@ class Setup:
         return choose_precision(self.recipe.training.precision, self.device)
 
     @property
+    def runs_teacher(self) -> bool:
+        """Whether a teacher runs here, beside the student."""
+        asked = any(s.teacher_needs().anything or s.needs_teacher_logits for s in self.stages)
+        return asked and self.recipe.teacher is not None and self.recipe.teacher.runs_here
+
+    @property
     def learns_vectors(self) -> bool:
         """Whether a stage learns vectors of texts, with which the student is exported."""
         return learns_vectors(self.stages)

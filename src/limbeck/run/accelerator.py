@@ -30,12 +30,17 @@ def build_accelerator(training: TrainingPart, folder: Path | str) -> Accelerator
     AcceleratorState._reset_state()
     device = choose_device(training.device)
     precision = choose_precision(training.precision, device)
-    return Accelerator(
+    found = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if precision.half else "no",
         log_with=list(training.report_to) or None,
         project_dir=str(folder),
     )
+    if device.type == "cpu":
+        # To a launcher's processes it is `cpu:0`, which safetensors and packed weights of torch do
+        # not know.
+        found.state.device = device
+    return found
 
 
 @cache

@@ -48,10 +48,7 @@ def build_models(
     recipe, models = setup.recipe, setup.models
     student = _first_student(setup, pretrained=copy)
     teacher = None
-    taught = any(
-        stage.teacher_needs().anything or stage.needs_teacher_logits for stage in setup.stages
-    )
-    taught = taught and recipe.teacher is not None and recipe.teacher.runs_here
+    taught = setup.runs_teacher
     if copy and recipe.teacher and recipe.student.embedding_init != "random":
         _begin_with_embeddings(setup, student, recipe.teacher.model)
     aligned = any(stage.alignment or stage.rows for stage in setup.stages)

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 
 from ..errors import TrainingError
 from ..export.both import load_both
-from ..models.architecture import Architecture
 from ..models.attention import use_float32_attention
 from ..models.biased_attention import use_fused_attention
 from ..models.load import load_model, load_task_model, load_with_head
@@ -77,7 +76,7 @@ def live_teachers(setup: Setup, model: PreTrainedModel, accelerator: Accelerator
         accelerator: Tells the device.
 
     Raises:
-        TrainingError: A quantized teacher would be sharded over processes.
+        TrainingError: As of `check_processes`.
     """
     first = live_teacher(setup, model, accelerator)
     if not setup.models.ensemble:
@@ -115,33 +114,35 @@ def live_teacher(
             or runs on another engine.
 
     Raises:
-        TrainingError: A teacher that is quantized or on another engine would be sharded over
-            processes, or several processes would distribute it over the same devices.
+        TrainingError: As of `check_processes`.
         DeviceError: Its layers do not fit where the recipe wants them.
     """
     attend(setup, model)
     architecture = (side or setup.models.required_teacher()).architecture
-    part, shards = setup.recipe.teacher, keeps_shards(accelerator)
+    part = setup.recipe.teacher
+    if part:
+        check_processes(part, accelerator)
     engine = part.engine if part and quantized else "torch"
-    if engine != "torch" and shards:
-        raise TrainingError(
-            f"a teacher on {engine} cannot be sharded over processes; leave FSDP off, or leave"
-            " `teacher.engine` out"
-        )
     if quantized and part and part.quantize:
-        if shards:
-            raise TrainingError(
-                "a quantized teacher cannot be sharded over processes; leave FSDP off, or leave"
-                " `teacher.quantize` out"
-            )
         quantize_layers(model, architecture, part.quantize)
     # What keeps shares needs the weights of a layer alike.
-    elif quantized and _reads_in_bfloat16(setup) and not shards and engine == "torch":
+    elif (
+        quantized
+        and _reads_in_bfloat16(setup)
+        and not keeps_shards(accelerator)
+        and engine == "torch"
+    ):
         halve_weights(model)
     attach_teacher_vectors(setup, model)
     model.requires_grad_(False)
     if part and part.device_map is not None:
-        _place(model, architecture, part, accelerator)
+        place_teacher(
+            model,
+            architecture,
+            accelerator.device,
+            device_map=part.device_map,
+            max_memory=part.max_memory,
+        )
         return LiveTeacher(model, architecture)
     if engine != "torch":
         return _on_openvino(setup, model, side or setup.models.required_teacher())
@@ -163,26 +164,30 @@ def _on_openvino(setup: Setup, model: PreTrainedModel, side: ModelSide) -> OpenV
     return OpenVinoTeacher(model, side.architecture, forward)
 
 
-def _place(
-    model: PreTrainedModel, architecture: Architecture, part: TeacherPart, accelerator: Accelerator
-) -> None:
-    """Give each layer the device that a recipe wants.
+def check_processes(part: TeacherPart, accelerator: Accelerator) -> None:
+    """See that a teacher can run in the processes of a launcher as its recipe wants.
 
     Raises:
-        TrainingError: Several processes share the devices.
+        TrainingError: One that is quantized or on another engine would be sharded over processes,
+            or several processes would distribute it over the same devices.
     """
-    if keeps_shards(accelerator) or (accelerator.num_processes > 1 and part.device_map != "cpu"):
+    shards = keeps_shards(accelerator)
+    if part.engine != "torch" and shards:
+        raise TrainingError(
+            f"a teacher on {part.engine} cannot be sharded over processes; leave FSDP off, or leave"
+            " `teacher.engine` out"
+        )
+    if part.quantize and shards:
+        raise TrainingError(
+            "a quantized teacher cannot be sharded over processes; leave FSDP off, or leave"
+            " `teacher.quantize` out"
+        )
+    several = accelerator.num_processes > 1 and part.device_map != "cpu"
+    if part.device_map is not None and (shards or several):
         raise TrainingError(
             "teacher.device_map distributes a teacher over the devices of one process; with several"
             " processes leave it out (FSDP shards the teacher too), or without FSDP set it to cpu"
         )
-    place_teacher(
-        model,
-        architecture,
-        accelerator.device,
-        device_map=part.device_map if part.device_map is not None else "cpu",
-        max_memory=part.max_memory,
-    )
 
 
 def attend(setup: Setup, model: PreTrainedModel) -> None:

@@ -53,7 +53,7 @@ class CachedTeacher:
             CacheError: Its maps cannot be read.
         """
         try:
-            # Moved by torch: safetensors does not know `cpu:0`, as one of several processes has it.
+            # Moved by torch: safetensors does not know every name of a device, as `cpu:0`.
             maps = {name: map_.to(device) for name, map_ in load_file(folder / MAPS).items()}
         except (OSError, SafetensorError) as error:
             raise CacheError(
