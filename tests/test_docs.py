@@ -15,6 +15,8 @@ from pydantic import TypeAdapter
 
 from limbeck.cli.app import app
 from limbeck.generation.options import StudentOptions
+from limbeck.objectives.options import OPTIONS
+from limbeck.recipe.methods import METHODS
 from limbeck.recipe.parse import parse, parse_recipe
 from limbeck.study.schema import Study, arm_recipe, read_study
 
@@ -231,6 +233,19 @@ def test_files_that_documents_name_are_there(folder):
     for page in PAGES:
         for name in re.findall(rf"\b{folder}/\w+\.(?:yaml|py)", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_the_choice_table_names_every_objective_and_the_guide_every_method():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    table = "".join(line for line in index.splitlines() if line.startswith("| "))
+    assert [name for name in OPTIONS if f"`{name}`" not in table] == []
+    guide = (ROOT / "docs" / "guide" / "decoders.md").read_text(encoding="utf-8")
+    rows = [row for row in guide.splitlines() if row.startswith("| `")]
+    for name, method in METHODS.items():
+        named = [row.split("|") for row in rows if row.startswith(f"| `{name}` ")]
+        assert len(named) == 1, name
+        assert named[0][2].strip() == f"`{method.policy}`"
+        assert re.findall(r"`(\w+)`", named[0][3]) == [*method.objectives]
 
 
 def test_every_example_of_the_python_page_runs(text_file, tmp_path, monkeypatch):
