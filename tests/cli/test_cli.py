@@ -156,6 +156,8 @@ def test_list(monkeypatch, capsys):
         assert code == 0 and named in " ".join(out.split())
     code, _, err = run(monkeypatch, capsys, "list", "everything")
     assert code == 1 and "use objectives or presets" in err
+    code, _, err = run(monkeypatch, capsys, "list", "methodes")
+    assert code == 1 and "list is 'methodes'; did you mean 'methods'?" in " ".join(err.split())
 
 
 def test_help_names_every_command(monkeypatch, capsys):

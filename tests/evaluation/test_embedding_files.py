@@ -79,6 +79,16 @@ def test_bitext(tmp_path):
     assert read_bitext(str(tmp_path / "en_ru.jsonl.gz")) == expected
     with pytest.raises(DataError, match=r"en_de\.jsonl nor en_de\.jsonl\.gz is there; give DIR"):
         read_bitext(str(tmp_path / "en_de"))
+    with pytest.raises(DataError, match=r"did you mean .*en_ru\?"):
+        read_bitext(str(tmp_path / "en_ur"))
+
+
+def test_a_name_that_is_misspelt_gets_the_nearest(tmp_path):
+    write(tmp_path / "stsb.dev.jsonl", [{"text": "a", "text_pair": "b", "label": 3}])
+    with pytest.raises(DataError, match=r"stsbb\.test\.jsonl.* did you mean .*stsb\?"):
+        read_similarity(str(tmp_path / "stsbb"))
+    with pytest.raises(DataError, match=r"sstb\.corpus\.jsonl.* did you mean .*stsb\?"):
+        read_retrieval(str(tmp_path / "sstb"))
 
 
 def test_retrieval(tmp_path):

@@ -85,6 +85,8 @@ def test_missing_files_name_the_tasks_that_are_there(tmp_path):
     pair(tmp_path, TEXTS, TEXTS, name="other")
     with pytest.raises(DataError, match="task.train.jsonl.* tasks in .*: other"):
         load_task(str(tmp_path / "task"))
+    with pytest.raises(DataError, match=r"othre\.train\.jsonl.* did you mean .*other\?"):
+        load_task(str(tmp_path / "othre"))
 
 
 def test_truncated_gzip_and_not_utf8(tmp_path):

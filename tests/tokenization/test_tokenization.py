@@ -187,3 +187,8 @@ def test_an_id_beyond_all_vocabularies_is_refused(tmp_path):
     file.write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(ModelError, match=f"gives 'house' the id {2**31}, and a vocabulary has"):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub_says_what_to_give():
+    with pytest.raises(ModelError, match=r"'no-such-folder': .*[^.]; give a folder .* or a hub"):
+        load_tokenizer("no-such-folder")

@@ -55,8 +55,7 @@ LISTS = {
     "formats": Listed(
         "limbeck export --formats",
         "files for other runtimes",
-        "Models: causal are decoders, sequence classifiers, token taggers, vectors embedding"
-        " models, masked and body encoders with and without a vocabulary head.",
+        "Models without a head are encoders that give hidden states, and no vectors of texts.",
     ),
     "augmentations": Listed("limbeck augment", "how more rows are made out of those of a task"),
 }

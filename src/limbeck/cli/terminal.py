@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> Any:
     """The value, if it is one of the choices.
 
     Raises:
-        LimbeckError: It is not; the message names the choices.
+        LimbeckError: It is not; the message names the nearest choice, or all.
     """
     if value not in choices:
-        raise LimbeckError(f"{name} is {value!r}; use {' or '.join(choices)}")
+        near = get_close_matches(value, choices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use {' or '.join(choices)}"
+        raise LimbeckError(f"{name} is {value!r}; {hint}")
     return value
 
 

@@ -1,7 +1,8 @@
 """Files of JSON objects, one a line or in one array; every problem is reported with its place."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,12 +65,20 @@ def file_of_split(place: Path, split: str) -> Path:
         )
     if found:
         return found[0]
-    beside = sorted({p.name.split(".train.jsonl")[0] for p in place.parent.glob("*.train.jsonl*")})
-    hint = f"; tasks in {place.parent}: {', '.join(beside)}" if beside else ""
+    beside = {p.name.split(".jsonl")[0].rpartition(".")[0] for p in place.parent.glob("*.jsonl*")}
+    hint = names_beside(place, beside - {""})
     files = {p.name[len(place.name) + 1 :] for p in place.parent.glob(f"{place.name}.*.jsonl*")}
     if splits := sorted({name.split(".jsonl")[0] for name in files}):
         hint = f"; splits of {place.name} that are there: {', '.join(splits)}"
     raise DataError(f"neither {tried[0]} nor {tried[1].name} is there{hint}")
+
+
+def names_beside(place: Path, names: Iterable[str]) -> str:
+    """The end of an error message: of the names in a folder the nearest to that of a place."""
+    known = sorted(names)
+    if near := get_close_matches(place.name, known, n=1):
+        return f"; did you mean {place.with_name(near[0])}?"
+    return f"; tasks in {place.parent}: {', '.join(known)}" if known else ""
 
 
 def task_places(location: str) -> tuple[Path, Path]:

@@ -63,12 +63,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
             raise
         if (folder / "config.json").is_file():
             load_config(name)  # transformers reads it first; raises if it is the broken file
-        said = f"cannot load the tokenizer of {name!r}: {first_line(error)}"
-        if (folder / "tokenizer.json").is_file():
-            cure = "copy its files (tokenizer.json, tokenizer_config.json) again"
-        else:
-            cure = "the folder needs a tokenizer.json"
-        raise ModelError(f"{said}; {cure}") from error
+        said = f"cannot load the tokenizer of {name!r}: {first_line(error).rstrip('.')}"
+        raise ModelError(f"{said}; {_cure(folder)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
             f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}); save a fast one"
@@ -87,6 +83,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def _cure(folder: Path) -> str:
+    """What to do where the tokenizer of a folder, or of a hub name, cannot be loaded."""
+    if (folder / "tokenizer.json").is_file():
+        return "copy its files (tokenizer.json, tokenizer_config.json) again"
+    if folder.is_dir():
+        return "the folder needs a tokenizer.json"
+    return "give a folder with a tokenizer, or a hub name where the hub can be reached"
 
 
 def _add_decoder_of_bytes(tokenizer: PreTrainedTokenizerFast, name: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...data.json_lines import file_of_split, has_split, read_rows
+from ...data.json_lines import file_of_split, has_split, names_beside, read_rows
 from ...errors import DataError
 
 _ENDINGS = (".jsonl", ".jsonl.gz")
@@ -80,9 +80,10 @@ def read_bitext(location: str) -> Pairs:
     tried = [place, *(place.with_name(f"{place.name}{ending}") for ending in _ENDINGS)]
     file = next((file for file in tried if file.is_file()), None)
     if file is None:
+        beside = {file.name.split(".jsonl")[0] for file in place.parent.glob("*.jsonl*")}
         raise DataError(
             f"neither {tried[1]} nor {tried[2].name} is there; give DIR/NAME of a file with"
-            " `text` and `text_pair` in each line"
+            f" `text` and `text_pair` in each line{names_beside(place, beside)}"
         )
     rows = list(_pairs(file))
     name = file.name.split(".jsonl")[0]

@@ -50,7 +50,8 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         if self.unit == "parameters":
-            return f"{self.amount / 1e6:g}M parameters"
+            millions = f"{self.amount / 1e6:g}M"
+            return f"{millions if self.amount >= 1e4 else f'{self.amount:g}'} parameters"
         return f"{self.amount:g} {self.unit}"
 
 
@@ -62,6 +63,8 @@ def parse_size(text: str) -> Size:
 
     >>> parse_size("20 MB"), parse_size("2.5M").parameters, str(parse_size("3ms"))
     (Size(amount=20.0, unit='MB'), 2500000.0, '3 ms')
+    >>> str(parse_size("2.5M")), str(parse_size("30"))
+    ('2.5M parameters', '30 parameters')
     """
     found = _SIZE.fullmatch(text.strip())
     amount = float(found[1].replace("_", "")) if found else 0.0
