@@ -105,7 +105,8 @@ def test_plan_accepts_what_is_written(monkeypatch, capsys, tmp_path, combination
     assert code == 0, err
     setup = prepare(yaml.safe_load(text))
     side = setup.models.student
-    total, _ = parameters_of_shape(side.config, with_head=False, architecture=side.architecture)
+    headed = side.architecture.causal and not setup.learns_vectors and side.head is None
+    total, _ = parameters_of_shape(side.config, with_head=headed, architecture=side.architecture)
     if (wanted := parse_size(size).parameters) is not None:
         assert total <= wanted and f"{total / 1e6:.2f}M parameters" in text
     else:

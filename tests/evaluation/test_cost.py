@@ -42,12 +42,17 @@ def test_tied_weights_count_once():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_size_without_a_clock_is_that_of_the_body(family, tmp_path):
-    model = make_model(family)
+def test_size_without_a_clock_is_that_of_what_is_used(family, tmp_path):
+    """A decoder with its vocabulary head, the body of an encoder or of a decoder without one."""
+    causal = ARCHITECTURES[family].causal
+    model = make_model(family, **({"tie_word_embeddings": False} if causal else {}))
     model.save_pretrained(tmp_path)
     size = model_size(str(tmp_path))
-    body = model.base_model
-    assert (size["parameters"], size["embedding_parameters"]) == parameter_counts(body)
+    used = model if causal else model.base_model
+    assert (size["parameters"], size["embedding_parameters"]) == parameter_counts(used)
+    model.base_model.save_pretrained(tmp_path / "body")
+    alone = model_size(str(tmp_path / "body"))
+    assert alone["parameters"] == parameter_counts(model.base_model)[0]
     assert size["vocabulary_size"] == 200
     assert size["megabytes"] == (tmp_path / "model.safetensors").stat().st_size / 1e6
 

@@ -30,7 +30,7 @@ def _facts(cost: Mapping[str, Any]) -> Table:
         ]
     else:
         table += [
-            ["parameters of the body", f"{cost['parameters']:,}"],
+            ["parameters", f"{cost['parameters']:,}"],
             ["of them in embeddings", f"{cost['embedding_parameters']:,}"],
             ["vocabulary", f"{cost['vocabulary_size']:,}"],
         ]

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import EvaluationError, ModelError
-from ..models.auto_classes import body_class, empty_model
+from ..models.auto_classes import body_class, empty_model, whole_class
 from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
 from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..models.modules import parameter_counts
+from ..models.weight_headers import decodes
 from ..system.child import ChildError, printed_by
 from ..system.memory import peak_process_bytes
 
@@ -148,10 +149,10 @@ def model_size(model: str) -> dict[str, Any]:
     """The facts of a `Cost` that need no clock: parameters, megabytes, vocabulary."""
     place = locate(model)
     config = load_config(place)
-    body = empty_model(body_class(config.model_type), config)
+    used = empty_model(_class_used(place, config), config)
     with torch.device("meta"):
-        add_low_rank_layers(body, low_rank_ranks(config))
-    parameters, embeddings = parameter_counts(_without_pooler(body))
+        add_low_rank_layers(used, low_rank_ranks(config))
+    parameters, embeddings = parameter_counts(_without_pooler(used))
     on_disk = sum(file.stat().st_size for file in Path(place).glob("*.safetensors"))
     return {
         "parameters": parameters,
@@ -159,6 +160,17 @@ def model_size(model: str) -> dict[str, Any]:
         "megabytes": (on_disk or 4 * parameters) / 1e6,
         "vocabulary_size": config.get_text_config().vocab_size,
     }
+
+
+def _class_used(place: str, config: Any) -> Any:
+    """The class of what is used of a model: a decoder with its head, the body of any other."""
+    try:
+        architecture = architecture_of(config)
+    except ModelError:
+        return body_class(config.model_type)
+    if decodes(place, architecture=architecture):
+        return whole_class(architecture)
+    return body_class(config.model_type)
 
 
 def _measure(

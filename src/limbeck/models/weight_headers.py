@@ -60,6 +60,18 @@ def has_vocabulary_head(name: str, *, architecture: Architecture) -> bool | None
     return None if found is None else not found.fit.missing_in_head
 
 
+def decodes(name: str, *, architecture: Architecture) -> bool:
+    """Whether a model is a decoder with its vocabulary head, without which it is of no use.
+
+    Args:
+        name: A folder or hub name; empty for a decoder that is to be made.
+        architecture: The architecture of its family.
+    """
+    if not (architecture.causal and architecture.head):
+        return False
+    return not name or has_vocabulary_head(name, architecture=architecture) is not False
+
+
 def _with_head(name: str, architecture: Architecture) -> WeightPlan | None:
     return _plan(name, whole_class(architecture)) if architecture.head else None
 

@@ -30,7 +30,7 @@ class ModelResult:
 
     Attributes:
         name: Folder or hub name.
-        parameters: Of the body.
+        parameters: Of the body, and of the vocabulary head of a decoder.
         embedding_parameters: Those of them in embedding tables.
         megabytes: The safetensors on disk, in 1e6 bytes.
         vocabulary_size: Tokens.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
 from ..models.sentences.load import chain_of
+from ..models.weight_headers import decodes
 from ..objectives.schedule import Ramp
 from ..recipe.layers import layer_lines
 from ..recipe.low_rank import low_rank_table
@@ -24,7 +25,10 @@ from .quantization import quantization_error, quantization_rows
 def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
     """The plan as tables with headings; times only where stages were probed."""
     named = [*named_teachers(setup), ("student", setup.models.student)]
-    tables = [("Models", model_sizes(named)), ("Machine", machine_table(setup))]
+    tables = [
+        ("Models", model_sizes(named, vectors=setup.learns_vectors)),
+        ("Machine", machine_table(setup)),
+    ]
     tables += _initialization_tables(setup)
     tables += _teacher_tables(setup, measured=probes is not None)
     if lines := layer_lines(setup.stages):
@@ -62,8 +66,13 @@ def named_teachers(setup: Setup) -> list[tuple[str, ModelSide]]:
     return [*first, *((f"teacher, {side.name}", side) for side in models.ensemble)]
 
 
-def model_sizes(named: Sequence[tuple[str, ModelSide]]) -> Table:
-    """The sizes of models, a row for each."""
+def model_sizes(named: Sequence[tuple[str, ModelSide]], *, vectors: bool = False) -> Table:
+    """The sizes of models, a row for each; decoders are counted with their vocabulary heads.
+
+    Args:
+        named: Each with a name for the table.
+        vectors: They give vectors of texts, so that decoders have no heads either.
+    """
     fields = (
         "num_hidden_layers",
         "hidden_size",
@@ -74,8 +83,11 @@ def model_sizes(named: Sequence[tuple[str, ModelSide]]) -> Table:
     )
     sizes: Table = [["", *fields, "parameters", "of these embeddings"]]
     for name, side in named:
+        headed = side.head is None and not vectors
         total, embeddings = parameters_of_shape(
-            side.config, with_head=False, architecture=side.architecture
+            side.config,
+            with_head=headed and decodes(side.name, architecture=side.architecture),
+            architecture=side.architecture,
         )
         numbers = [str(getattr(side.shape, field)) for field in fields]
         sizes.append([name, *numbers, f"{total / 1e6:.2f}M", f"{embeddings / 1e6:.2f}M"])

@@ -53,7 +53,8 @@ def _models(runs: Sequence[ArmRun]) -> Table:
     table = model_sizes([])
     for run in runs:
         student = (f"student {run.student}", run.setup.models.student)
-        for row in model_sizes([*named_teachers(run.setup), student])[1:]:
+        named = [*named_teachers(run.setup), student]
+        for row in model_sizes(named, vectors=run.setup.learns_vectors)[1:]:
             if row in table:
                 continue
             if row[0] in {known[0] for known in table}:

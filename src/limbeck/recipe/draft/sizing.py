@@ -14,6 +14,7 @@ import torch
 from ...errors import RecipeError
 from ...models.architecture import Architecture
 from ...models.shapes import Shape
+from ...models.weight_headers import decodes
 from ...student.layer_copy import copy_problems
 from ...student.shape import build_student, parameters_of_shape, shape_problems, student_config
 from ..sides import ModelSide
@@ -221,7 +222,8 @@ def _milliseconds(teacher: ModelSide, shape: Shape, length: int) -> float:
 
 def _parameters(teacher: ModelSide, shape: Shape) -> tuple[int, int]:
     config = student_config(teacher.config, teacher.architecture, shape)
-    return parameters_of_shape(config, with_head=False, architecture=teacher.architecture)
+    headed = decodes(teacher.name, architecture=teacher.architecture)
+    return parameters_of_shape(config, with_head=headed, architecture=teacher.architecture)
 
 
 def _of_tokens(shape: Shape, vocab_size: int) -> Shape:
