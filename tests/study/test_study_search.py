@@ -17,7 +17,7 @@ from limbeck.study import search as module
 from limbeck.study.arms import prepare_study
 from limbeck.study.compare import compare
 from limbeck.study.held_out import held_out_score, held_out_task
-from limbeck.study.schema import check_study_form
+from limbeck.study.schema import arm_recipes, check_study_form, parse_study
 
 RATE = "stages.0.optimizer.learning_rate"
 
@@ -138,6 +138,18 @@ def test_a_search_resumes_and_the_chosen_training_is_not_repeated(raw, tmp_path,
         first = folder / "arms" / "student" / search["arm"] / "0" / "student"
         weights = "model.safetensors"
         assert (chosen / weights).read_bytes() == (first / weights).read_bytes()
+
+
+def test_a_value_at_the_end_of_any_list_leaves_every_training_in_its_place(raw):
+    decay = "stages.0.optimizer.weight_decay"
+
+    def places(rates, decays):
+        recipes, _ = arm_recipes(parse_study({**raw, "search": {RATE: rates, decay: decays}}))
+        return {(recipe.arm, recipe.point): recipe.values for recipe in recipes}
+
+    before = places([1e-4, 1e-3], [0.0, 0.1])
+    after = places([1e-4, 1e-3, 1e-2], [0.0, 0.1, 0.2])
+    assert len(before) == 8 and len(after) == 18 and before.items() <= after.items()
 
 
 def test_a_value_without_a_finite_loss_is_the_worst(raw, tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ class ArmRun:
     seed: int
     raw: Mapping[str, Any]
     setup: Setup
-    point: int | None = None
+    point: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     trained: str | None = None
 

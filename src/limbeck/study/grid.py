@@ -15,13 +15,21 @@ _KEPT = {
 }
 
 
-def points(search: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every choice of one value for each field; the last field changes first.
+def points(search: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """Every choice of one value for each field, by the numbers of the values in their lists.
+
+    The last field changes first. A value that is added at the end of a list changes no number.
 
     >>> points({"a": [1, 2], "b": [3]})
-    [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
+    {'0-0': {'a': 1, 'b': 3}, '1-0': {'a': 2, 'b': 3}}
     """
-    return [dict(zip(search, values, strict=True)) for values in product(*search.values())]
+    numbered = product(*(enumerate(values) for values in search.values()))
+    return {
+        "-".join(str(number) for number, _ in chosen): {
+            name: value for name, (_, value) in zip(search, chosen, strict=True)
+        }
+        for chosen in numbered
+    }
 
 
 def search_problems(

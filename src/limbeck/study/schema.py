@@ -73,7 +73,7 @@ class ArmRecipe:
     arm: str
     student: str
     raw: dict[str, Any]
-    point: int | None = None  # of the grid, where values are searched
+    point: str | None = None  # of the grid, where values are searched
     values: Mapping[str, Any] = field(default_factory=dict)  # of the searched fields
 
 
@@ -185,7 +185,7 @@ def arm_recipes(study: Study) -> tuple[list[ArmRecipe], list[Problem]]:
         for student, sizes in study.students.items():
             if f"{student}/{arm}" in study.leave_out:
                 continue
-            for point, values in enumerate(points(study.search)):
+            for point, values in points(study.search).items():
                 try:
                     plain = arm_recipe(study, sizes, fields)
                     recipe = arm_recipe(study, sizes, {**fields, **values})
@@ -198,8 +198,7 @@ def arm_recipes(study: Study) -> tuple[list[ArmRecipe], list[Problem]]:
                     if (lacks := lacks_objective(plain, name))
                 ]
                 recipe["name"] = f"{study.name}: {arm}, {student}"
-                number = point if study.search else None
-                recipes.append(ArmRecipe(arm, student, recipe, number, values))
+                recipes.append(ArmRecipe(arm, student, recipe, point or None, values))
     return recipes, problems
 
 
