@@ -15,7 +15,7 @@ from limbeck.models.stored_weights import keep_stored
 from limbeck.recipe.check import check, prepare
 from limbeck.recipe.models_part import TeacherPart
 from limbeck.run.distill import distill, train_run
-from limbeck.run.teacher import check_processes
+from limbeck.run.launched import check_teacher_processes
 from limbeck.teacher import placement
 from limbeck.teacher.live import LiveTeacher, halve_weights
 from limbeck.teacher.placement import bring_when_asked, keep_on, place_teacher
@@ -110,14 +110,25 @@ def test_processes_do_not_share_devices(device_map):
     several = SimpleNamespace(num_processes=2, device=CPU)
     part = TeacherPart(model="any", device_map=device_map)
     with pytest.raises(TrainingError, match="the devices of one process.* set it to cpu"):
-        check_processes(part, several)
+        check_teacher_processes(part, several)
 
 
-def test_processes_that_cannot_share_a_teacher_are_told_first(raw_recipe, tmp_path, monkeypatch):
-    raw_recipe["teacher"] = {"model": raw_recipe["teacher"], "quantize": "int4"}
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("teacher", {"quantize": "int4"}, "a quantized teacher cannot be sharded"),
+        ("stages", {"optimizer": {"optim": "adamw_torch_8bit"}}, "adamw_torch_8bit is for weights"),
+    ],
+)
+def test_what_processes_cannot_share_is_told_first(
+    raw_recipe, tmp_path, monkeypatch, part, value, message
+):
+    raw_recipe["teacher"] = {"model": raw_recipe["teacher"]}
+    here = raw_recipe["teacher"] if part == "teacher" else raw_recipe["stages"][0]
+    here |= value
     setup, several = prepare(raw_recipe), SimpleNamespace(num_processes=2, device=CPU)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(TrainingError, match="a quantized teacher cannot be sharded"):
+    with pytest.raises(TrainingError, match=message):
         train_run(setup, tmp_path / "run", Console(), several)
     assert not (tmp_path / "run").exists(), "no text was read, and nothing written"
 

@@ -35,9 +35,9 @@ from .accelerator import build_accelerator
 from .cache import teacher_elsewhere
 from .card_facts import card_facts
 from .claim import claim_folder
+from .launched import check_processes
 from .low_rank import export_adapters, finish_low_rank
 from .measure import measure_run
-from .teacher import check_processes
 from .train import train_student
 
 
@@ -112,8 +112,8 @@ def train_run(
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     trained = (folder / "student" / "config.json").exists()
-    if setup.recipe.teacher and setup.runs_teacher and not trained:
-        check_processes(setup.recipe.teacher, accelerator)
+    if not trained:
+        check_processes(setup, accelerator)
     opened = nullcontext() if trained else teacher_elsewhere(setup, folder, accelerator, console)
     with opened as cached:
         claim_folder(folder, setup.recipe, write=accelerator.is_main_process)

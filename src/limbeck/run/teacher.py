@@ -7,7 +7,6 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..errors import TrainingError
 from ..export.both import load_both
 from ..models.attention import use_float32_attention
 from ..models.biased_attention import use_fused_attention
@@ -16,7 +15,6 @@ from ..models.modules import submodule
 from ..models.openvino_forward import OpenVinoForward
 from ..models.quantized import quantize_layers
 from ..recipe.ensemble import columns_of_ensemble
-from ..recipe.models_part import TeacherPart
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..student.mixed_vocabulary import reader_of_student_tokens, with_tokens
@@ -25,6 +23,7 @@ from ..teacher.live import LiveTeacher, halve_weights
 from ..teacher.openvino import OpenVinoTeacher
 from ..teacher.placement import place_teacher
 from ..training.processes import keeps_shards, shard_layers
+from .launched import check_teacher_processes
 from .teacher_text import teacher_tokens
 from .vectors import attach_teacher_vectors
 
@@ -76,7 +75,7 @@ def live_teachers(setup: Setup, model: PreTrainedModel, accelerator: Accelerator
         accelerator: Tells the device.
 
     Raises:
-        TrainingError: As of `check_processes`.
+        TrainingError: As of `check_teacher_processes`.
     """
     first = live_teacher(setup, model, accelerator)
     if not setup.models.ensemble:
@@ -114,14 +113,14 @@ def live_teacher(
             or runs on another engine.
 
     Raises:
-        TrainingError: As of `check_processes`.
+        TrainingError: As of `check_teacher_processes`.
         DeviceError: Its layers do not fit where the recipe wants them.
     """
     attend(setup, model)
     architecture = (side or setup.models.required_teacher()).architecture
     part = setup.recipe.teacher
     if part:
-        check_processes(part, accelerator)
+        check_teacher_processes(part, accelerator)
     engine = part.engine if part and quantized else "torch"
     if quantized and part and part.quantize:
         quantize_layers(model, architecture, part.quantize)
@@ -162,32 +161,6 @@ def _on_openvino(setup: Setup, model: PreTrainedModel, side: ModelSide) -> OpenV
     half = setup.precision.half
     forward = OpenVinoForward(model, side.architecture, half=half, calibration=text)
     return OpenVinoTeacher(model, side.architecture, forward)
-
-
-def check_processes(part: TeacherPart, accelerator: Accelerator) -> None:
-    """See that a teacher can run in the processes of a launcher as its recipe wants.
-
-    Raises:
-        TrainingError: One that is quantized or on another engine would be sharded over processes,
-            or several processes would distribute it over the same devices.
-    """
-    shards = keeps_shards(accelerator)
-    if part.engine != "torch" and shards:
-        raise TrainingError(
-            f"a teacher on {part.engine} cannot be sharded over processes; leave FSDP off, or leave"
-            " `teacher.engine` out"
-        )
-    if part.quantize and shards:
-        raise TrainingError(
-            "a quantized teacher cannot be sharded over processes; leave FSDP off, or leave"
-            " `teacher.quantize` out"
-        )
-    several = accelerator.num_processes > 1 and part.device_map != "cpu"
-    if part.device_map is not None and (shards or several):
-        raise TrainingError(
-            "teacher.device_map distributes a teacher over the devices of one process; with several"
-            " processes leave it out (FSDP shards the teacher too), or without FSDP set it to cpu"
-        )
 
 
 def attend(setup: Setup, model: PreTrainedModel) -> None:

@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from ..errors import RecipeError
 from ..generation.options import PolicyOptions
 from ..generation.shared import TextOfFirst, made_by_first
 from ..generation.vllm_server import VllmSettings, vllm_server
@@ -23,7 +22,6 @@ from ..system.files import whole_folder
 from ..teacher.servers.client import ServerClient, served_model
 from ..teacher.servers.settings import ServerSettings
 from ..tokenization.post_processor import save_framed
-from ..training.processes import keeps_shards
 
 _FOLDER = "vllm"  # in a run: weights for the server, and what it prints
 _RETRIES_HERE = 2  # on this machine a server that does not answer has ended
@@ -53,17 +51,11 @@ def student_on_vllm(
 
     Raises:
         ServerError: The server does not start, or cannot be reached.
-        RecipeError: Several processes shard the weights, which the server takes whole.
     """
     policy = setup.stages[number].policy
     if policy is None or policy.options.engine != "vllm":
         yield None
         return
-    if keeps_shards(accelerator):
-        raise RecipeError(
-            f"stages.{number}.policy.engine is vllm, which takes whole weights, and FSDP shards"
-            " them over processes; launch limbeck for DDP, or leave the engine out"
-        )
     with ExitStack() as ends:
         text = None
 

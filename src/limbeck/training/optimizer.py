@@ -42,10 +42,7 @@ def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.op
     if settings.optim == "adamw_torch":
         return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=1e-6, fused=True)
     if any(isinstance(p, DTensor) for p in parameters):
-        raise TrainingError(
-            f"optim: {settings.optim} is for weights that are not sharded over processes; leave"
-            " FSDP off, or use adamw_torch"
-        )
+        check_shards(settings)
     if missing := quantization_missing():
         raise MissingExtraError(missing)
     from torchao.optim import AdamW4bit, AdamW8bit
@@ -53,6 +50,19 @@ def build_optimizer(learner: nn.Module, settings: OptimizerSettings) -> torch.op
     kind = AdamW8bit if settings.optim == "adamw_torch_8bit" else AdamW4bit
     found: torch.optim.Optimizer = kind(groups, lr=rate, betas=betas, eps=1e-6)
     return found
+
+
+def check_shards(settings: OptimizerSettings) -> None:
+    """See that an optimizer can train weights of which each process keeps a shard.
+
+    Raises:
+        TrainingError: Its averages are quantized.
+    """
+    if settings.optim != "adamw_torch":
+        raise TrainingError(
+            f"optim: {settings.optim} is for weights that are not sharded over processes; leave"
+            " FSDP off, or use adamw_torch"
+        )
 
 
 def trained_parameters(optimizer: torch.optim.Optimizer) -> int:
