@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FAMILIES, make_batch, make_model
+from conftest import FAMILIES, all_needs, make_batch, make_model
 
 from limbeck.activations import Needs
 from limbeck.batch import Tokens
 from limbeck.errors import ModelError
 from limbeck.models.architecture import Architecture
-from limbeck.models.capture import capture
+from limbeck.models.capture import capture, capture_tensors
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.families.decoders import DECODERS
 from limbeck.models.families.encoders import ENCODERS
@@ -154,6 +154,17 @@ def test_logits_are_the_full_models_at_the_predicted_positions(family):
     full = model(input_ids=tokens.input_ids, attention_mask=tokens.mask.long()).logits
     found = capture(model, ARCHITECTURES[family], tokens, Needs(predictions=True))
     torch.testing.assert_close(found.predictions.logits(), full[tokens.predicted])
+
+
+# transformers' own forward of OPT fails with such a configuration.
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "opt"])
+def test_a_model_whose_configuration_wants_tuples_is_captured_alike(family):
+    model, tokens = make_model(family), make_batch().student
+    wanted = all_needs(family).tensors()
+    found = capture_tensors(model, ARCHITECTURES[family], tokens, wanted)
+    model.config.return_dict, model.config.output_hidden_states = False, True
+    again = capture_tensors(model, ARCHITECTURES[family], tokens, wanted)
+    assert all(torch.equal(found[name], again[name]) for name in wanted)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

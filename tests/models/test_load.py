@@ -124,6 +124,17 @@ def test_a_hub_name_out_of_reach_says_so():
         load_config("someone/something")
 
 
+def test_what_a_script_wanted_of_a_model_is_not_wanted_here(tmp_path):
+    flags = {"return_dict": False, "output_hidden_states": True, "output_attentions": True}
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | flags))
+    found = load_body(str(tmp_path))(input_ids=torch.ones(1, 3, dtype=torch.long))
+    assert found.last_hidden_state.shape == (1, 3, 24)
+    assert found.hidden_states is None and found.attentions is None
+
+
 def test_settings_stay_where_a_class_adds_tokens(tmp_path):
     asked = {"padding_side": "left", "truncation_side": "left", "model_max_length": 77}
     tokenizer = make_tokenizer("byte_bpe")

@@ -172,6 +172,15 @@ def test_shape_problems_and_warnings():
     )
 
 
+def test_a_student_of_a_quantized_teacher_is_not_quantized():
+    teacher = make_model("llama").config
+    teacher.quantization_config = {"quant_method": "fp8", "weight_block_size": [8, 8]}
+    architecture = ARCHITECTURES["llama"]
+    config = student_config(teacher, architecture, shape_of(teacher, architecture))
+    assert "quantization_config" not in config.to_dict()
+    assert "quantization_config" in teacher.to_dict()
+
+
 def test_shapes_that_a_family_does_not_have():
     bloom = make_model("bloom")
     shape = shape_of(bloom.config, ARCHITECTURES["bloom"])

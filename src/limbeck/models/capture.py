@@ -114,7 +114,8 @@ def run_body(
         inside = {number for kind, number in hooked - {EMBEDDINGS} if kind != "hidden"}
         with known_masks(tokens, filled=filled_masks), compiled_layers(layers, inside):
             runs = model if classified else body
-            output = runs(input_ids=tokens.input_ids, **_arguments(architecture, tokens))
+            given = _arguments(architecture, tokens)
+            output = runs(input_ids=tokens.input_ids, return_dict=True, **given)
     except Complete:
         pass
     finally:

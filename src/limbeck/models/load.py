@@ -61,6 +61,8 @@ def load_config(name: str, *, weights: bool = True) -> Any:
             f"cannot read the configuration of {name!r}: {_reason(error)}. Give a transformers"
             " folder, or a hub name where the hub can be reached"
         ) from error
+    # Each forward says what the model shall give; old files have the settings of a script.
+    config.return_dict, config.output_hidden_states, config.output_attentions = True, False, False
     if not weights and lacks_weights(place):
         return config
     if getattr(config, "tie_word_embeddings", False) and has_head_of_its_own(place, config):

@@ -25,6 +25,7 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from ..errors import ModelError, first_line
 from .auto_classes import empty_model
@@ -44,6 +45,8 @@ _CONFIGURATIONS: dict[Any, Any] = {
     AutoModelForTextEncoding: MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 }
+
+_BITS_AND_BYTES = "bitsandbytes"  # its keys in transformers' table have the number of bits, too
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,10 @@ def _in_state(name: str, kind: Any, read: KeptConfig, state: State) -> WeightPla
     except ModelError:
         raise
     except Exception as error:  # transformers raises errors of many types for unexpected fields
+        reason = first_line(error).rstrip(".")
         raise ModelError(
-            f"cannot build {name!r} as its config.json says: {first_line(error)}. Copy the model"
-            " again"
+            f"cannot build {name!r} as its config.json says: {reason}. Install what is missing,"
+            " correct config.json, or copy the model again"
         ) from error
     fit = fit_of(model, with_shared_biases(model, facts))
     used = _used(model, given, facts["unexpected_keys"])
@@ -188,10 +192,15 @@ def _wrong_types(used: Mapping[str, Header]) -> dict[str, str]:
 
 
 def _quantized(config: Any) -> bool:
-    """Whether the model is quantized by a method that transformers supports."""
+    """Whether the model is quantized by a method that transformers supports.
+
+    Of others it loads the stored numbers as they are, without their scales.
+    """
     said = getattr(config, "quantization_config", None)
     method = said.get("quant_method") if isinstance(said, dict) else said and said.quant_method
-    return method not in (None, QUANT_METHOD)
+    return method == _BITS_AND_BYTES or (
+        method in AUTO_QUANTIZATION_CONFIG_MAPPING and method != QUANT_METHOD
+    )
 
 
 def _precision(

@@ -9,7 +9,6 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..models.architecture import Architecture
 from ..models.auto_classes import empty_model, whole_class
-from ..models.low_rank_layers import low_rank_ranks
 from ..models.modules import parameter_counts
 from ..models.shapes import Shape, shape_of, unused_positions
 from ..models.task_heads import TaskHead, task_class
@@ -126,8 +125,8 @@ def student_config(
             of the kind of the last of them.
     """
     config = copy.deepcopy(like)
-    if low_rank_ranks(config):
-        del config.quantization_config  # the student's layers are not low-rank
+    if getattr(config, "quantization_config", None) is not None:
+        del config.quantization_config  # the student's layers are neither quantized nor low-rank
     fields = config.to_dict()
     config.num_hidden_layers = shape.num_hidden_layers
     _set_heads(config, like, fields, architecture, shape)
