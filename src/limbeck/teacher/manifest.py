@@ -14,7 +14,7 @@ from ..system.files import write_text
 from .store import label_of
 
 _FILE = "manifest.json"
-FORMAT = 4  # raised when the layout of the folder changes, or the batches of a seed do
+FORMAT = 5  # raised when the layout of the folder changes, or the batches of a seed do
 
 
 @dataclass(frozen=True)
