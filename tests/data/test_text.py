@@ -81,6 +81,12 @@ def test_impossible_paths():
     refused(TextSource(""), "'' is a folder")
 
 
+def test_folders_of_datasets_and_patterns_are_told_what_to_do(tmp_path):
+    (tmp_path / "dataset_info.json").touch()
+    refused(TextSource(str(tmp_path)), r"is a folder; `datasets` has saved it, .*to_parquet")
+    refused(TextSource(f"{tmp_path}/*.txt"), "does not exist; patterns are not read, so name")
+
+
 @pytest.mark.parametrize("text", [b"one\ntwo\nthree\n", b"one line without an end"])
 def test_gzip_with_a_wrong_checksum_or_trailing_bytes(tmp_path, text):
     whole = gzip.compress(text)

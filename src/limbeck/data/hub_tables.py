@@ -13,6 +13,8 @@ from .tables import Rows, Table, class_names
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+SAVED_BY_DATASETS = ("dataset_dict.json", "dataset_info.json")  # save_to_disk writes one of them
+
 
 def hub_rows(name: str, split: str, configuration: str | None) -> Iterator[Mapping[str, Any]]:
     """The rows of a dataset on the hub, streamed.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..system.fingerprints import content_of
-from .hub_tables import hub_tables, saved_tables
+from .hub_tables import SAVED_BY_DATASETS, hub_tables, saved_tables
 from .json_lines import has_split, read_array, read_rows
 from .lines import read_texts
 from .row_fields import Row, rows_of_objects, rows_of_table
@@ -21,7 +21,6 @@ ENDINGS = (*_ENDINGS, *(f"{ending}.gz" for ending in _ENDINGS), ".parquet")
 _DEV = ("validation", "valid", "val", "dev")
 _SPLITS = ("train", "test", *_DEV)
 _SHARD = re.compile(r"-(\d+)-of-(\d+)$")
-_SAVED = ("dataset_dict.json", "dataset_info.json")  # of which save_to_disk writes one
 _OF_HUB = "data"  # where most datasets of the hub have their files
 Part = Path | Table
 
@@ -176,7 +175,7 @@ def _found(source: StoredSource) -> dict[str, tuple[Part, ...]]:
         if not ending_of_rows(place):
             raise DataError(f"{place} ends in none of {', '.join(ENDINGS)}; give one that does")
         return {"train": (place,)}
-    if is_folder and any((place / name).is_file() for name in _SAVED):
+    if is_folder and any((place / name).is_file() for name in SAVED_BY_DATASETS):
         return {split: (table,) for split, table in saved_tables(place).items()}
     if is_folder:
         return _splits_of_folder(source, place)

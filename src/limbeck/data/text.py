@@ -17,7 +17,7 @@ from pydantic import Field
 from ..errors import DataError
 from ..system.fingerprints import content_of
 from ..system.numbers import Number
-from .hub_tables import hub_rows
+from .hub_tables import SAVED_BY_DATASETS, hub_rows
 from .json_lines import row_of
 from .lines import read_lines, read_texts
 from .remote import content_of_remote, is_remote, name_of
@@ -157,7 +157,11 @@ def ending_of(path: str) -> str:
     known = plain.suffix in _KNOWN and ending != ".parquet.gz"
     exists, is_folder = _looked_up(file)
     if is_folder:
-        raise DataError(f"{path!r} is a folder; name the files in it one by one")
+        saved = any((Path(path) / name).is_file() for name in SAVED_BY_DATASETS)
+        advice = "name the files in it one by one"
+        if saved:
+            advice = "`datasets` has saved it, so write it as a file (Dataset.to_parquet)"
+        raise DataError(f"{path!r} is a folder; {advice}")
     if exists and not known:
         raise DataError(
             f"{path} ends in {ending or 'nothing'}; known are txt, jsonl, csv (each also .gz)"
@@ -170,6 +174,8 @@ def ending_of(path: str) -> str:
             beside = [p.name for p in folder.glob("*")] if folder.is_dir() else []
             near = difflib.get_close_matches(file.name, beside, n=1)
             hint = f"; did you mean {folder / near[0]}?" if near else ""
+            if any(sign in path for sign in "*?["):
+                hint = "; patterns are not read, so name the files one by one"
             raise DataError(f"the text file {path} does not exist{hint}")
         return ""
     return plain.suffix
