@@ -408,6 +408,8 @@ def test_equal_time_gives_the_fast_arm_more_steps(raw, tmp_path, monkeypatch):
     raw["equal"] = {"seconds": 0.16}  # the trained arms belong to another study now
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         compare(raw, tmp_path / "study")
+    # Which leaves the probes with which they resume.
+    assert json.loads((tmp_path / "study" / "probes.json").read_text()) == probed
 
 
 def test_a_study_of_maskings(raw):

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..errors import RecipeError
 from ..recipe.check import prepare
 from ..recipe.setup import Setup
 from ..run.probe import Probe, probe
@@ -22,6 +23,10 @@ def of_equal_time(
     """The runs, each with as many steps as fit into the time at the speed of a probe.
 
     The probes are kept in ``file`` and serve again while the recipe and the time are the same.
+
+    Raises:
+        RecipeError: A run has begun with another recipe or time; its probe is still the one that it
+            resumes with.
     """
     probed: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     timed = []
@@ -29,6 +34,13 @@ def of_equal_time(
         of = {"seconds": seconds, "recipe": trained_recipe(run)}
         found = probed.get(run.place, {})
         if {name: found.get(name) for name in of} != of:
+            place = file.parent / run.place
+            if (place / "recipe.yaml").exists():
+                raise RecipeError(
+                    f"{place} holds a run of another recipe, or of another time than"
+                    f" {seconds:g} seconds; use another folder for the study, or what it began"
+                    " with to resume it, or remove the folder"
+                )
             console.print(f"probing the speed of {run.arm}, {run.student}")
             probes = [probe(run.setup, number) for number in range(len(run.setup.stages))]
             counts = steps_within(run.setup, probes, seconds)
