@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import FAMILIES, make_batch, make_model
+from transformers import AutoConfig
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
 from limbeck.activations import Needs
@@ -255,6 +256,24 @@ def test_what_each_layer_is_follows_the_layer_copied():
     linear = make_model("qwen3_5_text")
     student = copied(linear, shape_like(linear, **NARROW), [[1], [1, 2]])
     assert student.config.layer_types == ["linear_attention", "full_attention"]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "expected"),
+    [
+        ("qwen3_moe", {"mlp_only_layers": [0, 3]}, {"mlp_only_layers": [1]}),
+        ("qwen3_moe", {"mlp_only_layers": [0, 1, 2, 3]}, {"mlp_only_layers": [0, 1]}),
+        ("bamba", {"attn_layer_indices": [1]}, {"attn_layer_indices": [0]}),
+        ("deepseek_v3", {"first_k_dense_replace": 1}, {"first_k_dense_replace": 0}),
+        ("deepseek_v3", {"first_k_dense_replace": 2}, {"first_k_dense_replace": 1}),
+        ("deepseek_v3", {"first_k_dense_replace": 4}, {"first_k_dense_replace": 2}),
+    ],
+)
+def test_layers_that_are_numbered_or_counted_follow_the_layers_copied(model_type, fields, expected):
+    teacher = AutoConfig.for_model(model_type, num_hidden_layers=4, **fields)
+    shape = replace(shape_of(teacher, ARCHITECTURES["llama"]), num_hidden_layers=2)
+    config = student_config(teacher, ARCHITECTURES["llama"], shape, copied_layers=[[1], [2, 3]])
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_widths_that_are_the_hidden_size_follow_it():

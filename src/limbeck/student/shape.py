@@ -15,6 +15,9 @@ from ..models.task_heads import TaskHead, task_class
 
 # Widths that are the hidden size's where they are not given, by their names in configurations.
 _WIDTHS = ("embedding_size", "word_embed_proj_dim", "pooler_hidden_size")
+# Lists of the layers of a kind, and how many of the first layers have no experts.
+_NUMBERS_OF_LAYERS = ("mlp_only_layers", "attn_layer_indices")
+_FIRST_LAYERS = ("first_k_dense_replace", "num_dense_layers")
 
 
 def shape_problems(
@@ -149,11 +152,23 @@ def student_config(
     if architecture.shared_layers:
         config.num_hidden_groups = min(like.num_hidden_groups, shape.num_hidden_layers)
     runs = copied_layers or [[layer] for layer in range(shape.num_hidden_layers)]
-    for name, kinds in fields.items():
-        # What each layer is, as `layer_types` or `no_rope_layers`.
-        if "layer" in name and isinstance(kinds, list) and len(kinds) >= like.num_hidden_layers:
-            setattr(config, name, [kinds[run[-1] % len(kinds)] for run in runs])
+    _set_kinds_of_layers(config, fields, [run[-1] for run in runs], like.num_hidden_layers)
     return config
+
+
+def _set_kinds_of_layers(
+    config: Any, fields: dict[str, Any], copied: Sequence[int], layers: int
+) -> None:
+    """Set what each layer is, which is what the layer is that it is copied from."""
+    for name, kinds in fields.items():
+        if name in _NUMBERS_OF_LAYERS and isinstance(kinds, list):
+            setattr(config, name, [number for number, of in enumerate(copied) if of in kinds])
+        elif name in _FIRST_LAYERS and isinstance(kinds, int):
+            others = (number for number, of in enumerate(copied) if of >= kinds)
+            setattr(config, name, next(others, len(copied)))
+        # As `layer_types` or `no_rope_layers`.
+        elif "layer" in name and isinstance(kinds, list) and len(kinds) >= layers:
+            setattr(config, name, [kinds[of % len(kinds)] for of in copied])
 
 
 def _set_heads(
