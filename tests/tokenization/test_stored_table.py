@@ -152,6 +152,17 @@ def test_a_state_without_its_table_is_not_believed(source, tmp_path, interrupted
     assert stored(tmp_path / "broken") == stored(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(b"less")])
+def test_a_table_that_was_taken_away_or_is_not_whole_is_built_again(source, tmp_path, harm):
+    """As by what removes old files from a disk."""
+    cache = tmp_path / "cache"
+    once(source, cache)
+    whole = stored(cache)
+    harm(next(cache.rglob("*.arrow")))
+    assert len(once(source, cache).table) > 0
+    assert stored(cache) == whole
+
+
 def test_a_process_that_dies_is_told(source, tmp_path, monkeypatch):
     def broken(function, items, *, processes):
         raise stored_table.BrokenProcessPool("gone")

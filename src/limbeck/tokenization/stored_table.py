@@ -34,6 +34,7 @@ _ROWS_AT_ONCE = 1000
 _SECONDS_BETWEEN_STATES = 30.0
 _TABLE, _FACTS, _STATE = "table.arrow", "facts.json", "state.json"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's stream format
+_BYTES = "table_bytes"
 _COUNTED = ("tokens", "truncated_tokens", "utf8_bytes", "spelled")
 Row = Mapping[str, Any]
 
@@ -130,8 +131,9 @@ def cached_table(
     folder = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # other processes wait until it is built
-        if not (folder / _FACTS).is_file():
+        if not _is_whole(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / _FACTS).unlink(missing_ok=True)
             try:
                 _build(source, maker, features.arrow_schema, folder, length, held_out, processes)
             except BrokenProcessPool as error:
@@ -141,8 +143,19 @@ def cached_table(
                     " `if __name__ == '__main__':` around what it runs"
                 ) from error
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    facts.pop(_BYTES, None)
     table = datasets.Dataset.from_file(str(folder / facts.pop("table"))).with_format("numpy")
     return Sequences(table, **{name: facts.pop(name) for name in _COUNTED}, counts=facts)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a table is there as it was built; what cleans disks may take the table alone."""
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        size = (folder / facts["table"]).stat().st_size
+    except FileNotFoundError:
+        return False
+    return bool(size == facts.get(_BYTES, size))
 
 
 def _build(
@@ -176,7 +189,8 @@ def _build(
             " held_out.fraction"
         )
     # Written last: a folder without this file is incomplete, and is built on.
-    write_text(folder / _FACTS, json.dumps({"table": _TABLE, **maker.count}))
+    facts = {"table": _TABLE, _BYTES: file.stat().st_size, **maker.count}
+    write_text(folder / _FACTS, json.dumps(facts))
     (folder / _STATE).unlink(missing_ok=True)
 
 
