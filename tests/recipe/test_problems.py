@@ -37,6 +37,12 @@ def problems(raw, part, value):
             "student.init_from_teacher.layers.1",
             "must be a number, and is text; Input should be a valid list (given: 'y')",
         ),
+        (
+            ("training", "precision"),
+            "bfloat",
+            "training.precision",
+            "'bfloat16' or 'float32' (given: 'bfloat'; did you mean 'bfloat16'?)",
+        ),
         (("data", "text"), 3, "data.text.0", "Input should be a dictionary (given: 3)"),
         (("data", "text"), [{"path": 3}], "data.text.0.path", "should be a valid string"),
         (("student", "list[int]"), 3, "student.list[int]", "unknown key"),
@@ -54,7 +60,11 @@ def test_a_value_of_none_of_the_types_is_one_problem(raw_recipe, part, value, pa
     [
         ({"seconds": 0}, "1 problem:\n  equal.seconds: Input should be greater than 0 (given: 0)"),
         ({"second": 3}, "equal.second: unknown key; did you mean 'seconds'?"),
-        ("token", "equal: Input should be 'tokens' or a valid dictionary (given: 'token')"),
+        (
+            "token",
+            "should be 'tokens' or a valid dictionary (given: 'token'; did you mean 'tokens'?)",
+        ),
+        ("clock", "equal: Input should be 'tokens' or a valid dictionary (given: 'clock')"),
     ],
 )
 def test_a_choice_of_a_word_and_a_part(raw_recipe, equal, said):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def _said(item: Mapping[str, Any], model: type[BaseModel], path: tuple[str, ...]
         return _Said("is missing", "")
     if item["loc"][-1:] == (_KEY,):
         return _Said(f"the name is read as {item['input']!r}, no text; write it in quotes", "")
-    given = f" (given: {item['input']!r})"
+    given = f" (given: {item['input']!r}{_nearest_choice(item)})"
     if item["type"] in ("too_short", "too_long"):
         limit = item["ctx"].get("min_length", item["ctx"].get("max_length"))
         more = "more" if item["type"] == "too_short" else "fewer"
@@ -73,6 +74,15 @@ def _said(item: Mapping[str, Any], model: type[BaseModel], path: tuple[str, ...]
         return _Said(f"has {count} {entries}; give {limit} or {more}", given)
     message = re.sub(r" or (an )?instance of \w+", "", item["msg"])
     return _Said(message.replace("an instance of Sequence", "a valid list"), given)
+
+
+def _nearest_choice(item: Mapping[str, Any]) -> str:
+    """Of a value that is no text of a choice, the nearest of these texts."""
+    if item["type"] not in ("literal_error", "enum"):
+        return ""
+    choices = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+    near = get_close_matches(str(item["input"]), choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _joined(some: Sequence[_Said]) -> str:
