@@ -22,7 +22,7 @@ from limbeck.models.families.lookup import (
 from limbeck.models.families.proof import prove
 from limbeck.models.families.proposal import as_yaml, proposed_row
 from limbeck.models.families.roles import as_axes, axis_roles_of, reordering_problem
-from limbeck.models.families.tiny import tiny_model
+from limbeck.models.families.tiny import SIZES, smaller, tiny_model
 from limbeck.student.axis_roles import axis_roles
 
 # Families of the table that could not be proposed, and why.
@@ -251,3 +251,14 @@ def test_a_row_is_written_as_a_recipe_reads_it():
         " key: attention.self.key, value: attention.self.value, head: [cls],"
         " output: cls.predictions.decoder}}"
     )
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "expected"), [(2, 2, 4), (8, 8, 4), (8, 4, 2), (8, 1, 1)]
+)
+def test_a_tiny_model_has_key_heads_for_each_query_head_where_the_model_has(
+    heads, groups, expected
+):
+    sizes = {"num_attention_heads": heads, "num_key_value_heads": groups}
+    config = AutoConfig.for_model("deepseek_v3", **sizes)
+    assert smaller(config, SIZES[0], 3).num_key_value_heads == expected

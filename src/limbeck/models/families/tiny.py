@@ -165,7 +165,8 @@ def smaller(config: Any, sizes: Sizes, depth: int) -> Any:
         elif _COUNTS_OF_EXPERTS.search(name):
             setattr(small, name, min(value, _EXPERTS))
         elif _GROUPS.search(name):
-            setattr(small, name, min(value, sizes.heads if value == heads else sizes.groups))
+            # As many as query heads, which some types need, also where these are few.
+            setattr(small, name, sizes.heads if value == heads else min(value, sizes.groups))
         elif _FEED_FORWARD.search(name) and is_size(value):
             setattr(small, name, next(widths))
         elif WIDTHS.search(name):
