@@ -124,6 +124,15 @@ def test_a_hub_name_out_of_reach_says_so():
         load_config("someone/something")
 
 
+def test_a_misspelt_folder_gets_the_nearest_one(tmp_path, monkeypatch):
+    make_model().save_pretrained(tmp_path / "my-model")
+    (tmp_path / "my-modem").write_text("no folder")
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-modle", "./my-modle", str(tmp_path / "my-modle")):
+        with pytest.raises(ModelError, match=r"; did you mean '.*my-model'\?"):
+            load_config(name)
+
+
 def test_what_a_script_wanted_of_a_model_is_not_wanted_here(tmp_path):
     flags = {"return_dict": False, "output_hidden_states": True, "output_attentions": True}
     model = make_model()

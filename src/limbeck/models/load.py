@@ -24,7 +24,7 @@ from transformers.initialization import no_init_weights
 from ..errors import ModelError, first_line
 from .architecture import Architecture
 from .auto_classes import body_class, whole_class
-from .locate import GGUF, lacks_weights, locate
+from .locate import GGUF, lacks_weights, locate, nearest_folder
 from .quiet import quiet_transformers
 from .stored_weights import keep_stored
 from .task_heads import TaskHead, head_missing, task_class
@@ -59,7 +59,7 @@ def load_config(name: str, *, weights: bool = True) -> Any:
     except Exception as error:  # transformers raises errors of many types for unexpected fields
         raise ModelError(
             f"cannot read the configuration of {name!r}: {_reason(error)}. Give a transformers"
-            " folder, or a hub name where the hub can be reached"
+            f" folder, or a hub name where the hub can be reached{nearest_folder(name)}"
         ) from error
     # Each forward says what the model shall give; old files have the settings of a script.
     config.return_dict, config.output_hidden_states, config.output_attentions = True, False, False

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -67,7 +68,7 @@ def locate(name: str, *, tokenizer_only: bool = False, weights: bool = True) -> 
             return name  # a hub name; from_pretrained reports where the hub does not have it
         raise ModelError(
             f"the model folder {name!r} does not exist; give a transformers folder, a hub name"
-            f" or {DEMO_TEACHER!r}"
+            f" or {DEMO_TEACHER!r}{nearest_folder(name)}"
         )
     if folder.is_file():
         return str(_gguf_file(folder))
@@ -241,3 +242,14 @@ def _demo_folder() -> Path:
 def _sha256(file: Path, size: int, modified_ns: int) -> str:
     """The hash of a file in a state."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def nearest_folder(name: str) -> str:
+    """The end of an error message: the folder that a name may have meant; empty without one."""
+    place = Path(name)
+    try:
+        beside = [one.name for one in place.parent.iterdir() if one.is_dir()]
+    except OSError:
+        return ""
+    near = get_close_matches(place.name, beside, n=1)
+    return f"; did you mean {str(place.with_name(near[0]))!r}?" if near else ""

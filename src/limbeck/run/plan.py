@@ -5,9 +5,11 @@ from tempfile import TemporaryDirectory
 
 from ..models.sentences.load import chain_of
 from ..models.weight_headers import decodes
+from ..objectives.options import OPTIONS
 from ..objectives.schedule import Ramp
 from ..recipe.layers import layer_lines
 from ..recipe.low_rank import low_rank_table
+from ..recipe.parse_objective import option_names
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..reports.memory import memory_table
@@ -20,6 +22,9 @@ from .accelerator import build_accelerator
 from .cacheable import cache_problems, cache_size
 from .probe import Probe
 from .quantization import quantization_error, quantization_rows
+
+# What a recipe may say of objectives; they are built with sizes of the models, too.
+_OPTIONS = {option for kind in OPTIONS for option in option_names(kind)}
 
 
 def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
@@ -105,8 +110,10 @@ def _objectives(setup: Setup) -> Table:
     rows: Table = [["stage", "objective", "weight", "options"]]
     for stage in setup.stages:
         for name, objective in stage.objectives.items():
-            given = {k: value for k, value in vars(objective).items() if value not in (None, {})}
-            said = ", ".join(f"{key} {value}" for key, value in given.items())
+            given = {key: value for key, value in vars(objective).items() if key in _OPTIONS}
+            said = ", ".join(
+                f"{k} {value}" for k, value in given.items() if value not in (None, {})
+            )
             rows.append([stage.name, name, _weight(stage.weights[name]), said])
     return rows
 
