@@ -5,7 +5,7 @@ from typing import Any
 from .architecture import Architecture
 from .auto_classes import body_class, whole_class
 from .load import load_config
-from .locate import locate
+from .locate import lacks_weights, locate
 from .weight_files import weight_files
 from .weight_plan import WeightPlan, weight_plan
 
@@ -64,12 +64,15 @@ def decodes(name: str, *, architecture: Architecture) -> bool:
     """Whether a model is a decoder with its vocabulary head, without which it is of no use.
 
     Args:
-        name: A folder or hub name; empty for a decoder that is to be made.
+        name: A folder, without weights where a server has them, or a hub name; empty for a decoder
+            that is to be made.
         architecture: The architecture of its family.
     """
     if not (architecture.causal and architecture.head):
         return False
-    return not name or has_vocabulary_head(name, architecture=architecture) is not False
+    if not name or lacks_weights(locate(name, weights=False)):
+        return True
+    return has_vocabulary_head(name, architecture=architecture) is not False
 
 
 def _with_head(name: str, architecture: Architecture) -> WeightPlan | None:
