@@ -85,5 +85,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     "; did you mean 'layers'?"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    return did_you_mean(word, known, cutoff=0.5) or f"; known: {', '.join(known)}"
+
+
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The end of an error message: the known word closest to ``word``, or nothing.
+
+    Args:
+        word: What was given.
+        known: What may be given.
+        cutoff: How alike they must be, 0 to 1.
+
+    >>> did_you_mean("layer", ["layers", "heads"]), did_you_mean("x", ["layers"])
+    ("; did you mean 'layers'?", '')
+    """
+    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..errors import LimbeckError
+from ..errors import LimbeckError, did_you_mean
 from ..reports.tables import Table, fitted, number_columns
 
 # Jupyter says that it is a terminal, and shows each move of a bar as a further line.
@@ -32,9 +31,8 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> Any:
         LimbeckError: It is not; the message names the nearest choice, or all.
     """
     if value not in choices:
-        near = get_close_matches(value, choices, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use {' or '.join(choices)}"
-        raise LimbeckError(f"{name} is {value!r}; {hint}")
+        hint = did_you_mean(value, choices) or f"; use {' or '.join(choices)}"
+        raise LimbeckError(f"{name} is {value!r}{hint}")
     return value
 
 

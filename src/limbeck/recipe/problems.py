@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import Problem, nearest
+from ..errors import Problem, did_you_mean, nearest
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _KEY = "[key]"  # how pydantic ends the path of a key
@@ -81,8 +80,7 @@ def _nearest_choice(item: Mapping[str, Any]) -> str:
     if item["type"] not in ("literal_error", "enum"):
         return ""
     choices = re.findall(r"'([^']*)'", item["ctx"]["expected"])
-    near = get_close_matches(str(item["input"]), choices, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(str(item["input"]), choices)
 
 
 def _joined(some: Sequence[_Said]) -> str:
