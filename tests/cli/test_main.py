@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from limbeck.cli.main import run_command
+
 # Python's shutdown runs what `atexit` holds; here that aborts, as it may do after a process group.
 ABORTS_AT_SHUTDOWN = (
     "import atexit, os, sys; atexit.register(os.abort); sys.argv = ['limbeck', *sys.argv[1:]];"
@@ -35,6 +37,18 @@ def run(*words: str, processes: int) -> subprocess.CompletedProcess[str]:
 def test_a_launched_process_ends_without_the_shutdown_of_python(words, code, said):
     done = run(*words, processes=2)
     assert done.returncode == code and said in " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    "command", ["augment", "evaluate", "export", "finetune", "generate", "init", "push"]
+)
+def test_what_one_process_does_is_not_done_by_each_of_several(command, monkeypatch, capfd):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["limbeck", command, "model"])
+    assert run_command() == 1
+    assert f"limbeck {command} runs in one process, not 2" in " ".join(
+        capfd.readouterr().err.split()
+    )
 
 
 def test_a_single_process_ends_as_python_does():

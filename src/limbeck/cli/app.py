@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..system.child import end_with_parent
+from ..system.launcher import check_one_process
 from .augment import augment
 from .doctor import doctor
 from .evaluate import evaluate
@@ -81,6 +82,23 @@ _Samples = Annotated[
     int, typer.Option(min=1, help="With --logits sampled: tokens to draw at each position.")
 ]
 _TOP_K = 64
+# Each of several processes would do all of the work, and write the same files.
+_TAKES_ONE_PROCESS = {
+    "augment",
+    "evaluate",
+    "export",
+    "finetune",
+    "generate",
+    "init",
+    "push",
+    "vocabulary",
+}
+
+
+@app.callback()
+def _before_any(context: typer.Context) -> None:
+    if (name := context.invoked_subcommand) in _TAKES_ONE_PROCESS:
+        check_one_process(f"limbeck {name}")
 
 
 @app.command()

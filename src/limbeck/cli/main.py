@@ -7,6 +7,7 @@ import signal
 import sys
 
 from ..errors import InterruptedRunError, LimbeckError
+from ..system.launcher import launched_processes
 from ..system.progress import showing
 from ..system.threads import wait_passively
 from .app import app
@@ -24,7 +25,7 @@ def main() -> None:
     # machines, command after command.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    launched = launched_processes() > 1
     if launched:
         # As soon as one process has ended, a launcher sends SIGTERM to the others. They ignore it
         # for a few seconds, to notice the loss and say which process it was.

@@ -26,9 +26,9 @@ from ..models.locate import DEMO_TEACHER, locate
 from ..reports.model_results import Latency
 from ..reports.run_results import RunResult
 from ..run.distill import distill
+from ..system.launcher import check_one_process
 from ..tokenization.folders import learn_vocabulary
 from ..tokenization.vocabulary_report import vocabulary_headline
-from ..training.processes import check_one_process
 
 HERE = Path(__file__).parent
 _TEXT = str(HERE / "novels.txt.gz")

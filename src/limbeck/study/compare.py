@@ -22,10 +22,10 @@ from ..run.accelerator import build_accelerator
 from ..run.claim import check_kind, claim_folder
 from ..run.distill import train_run
 from ..system.files import write_text
+from ..system.launcher import check_one_process
 from ..system.locks import claim
 from ..system.progress import duration
 from ..teacher.store import SignalStore
-from ..training.processes import check_one_process
 from .arms import ArmRun, prepare_study
 from .equal_time import of_equal_time
 from .progress import Progress

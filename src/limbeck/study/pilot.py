@@ -21,7 +21,7 @@ from ..reports.run_results import RunResult
 from ..run.claim import check_kind
 from ..run.distill import distill
 from ..system.files import write_texts
-from ..training.processes import check_one_process
+from ..system.launcher import check_one_process
 from .held_out import weighted_loss
 from .pilot_report import Measured, PilotResult, pilot_markdown, pilot_result
 

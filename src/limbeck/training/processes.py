@@ -57,22 +57,6 @@ def shard_layers(layers: nn.Module, accelerator: Accelerator) -> None:
             fully_shard(layer, mesh=_mesh(accelerator), reshard_after_forward=True)
 
 
-def check_one_process(what: str) -> None:
-    """Check that a launcher has not started several processes for work that one process does.
-
-    Args:
-        what: Name of the work, for the error.
-
-    Raises:
-        TrainingError: There are several processes.
-    """
-    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise TrainingError(
-            f"{what} runs in one process, not {processes}: start it without the launcher, or train"
-            " a recipe with it (limbeck distill RECIPE)"
-        )
-
-
 def keeps_shards(accelerator: Accelerator) -> bool:
     """Whether the weights are sharded over several processes, because the launcher uses FSDP.
 
