@@ -130,6 +130,7 @@ def plan(recipe: _RecipeOrStudy, set_: _Set = None, timed: _Timed = True) -> Non
     from ..run.probe import probe
     from ..run.prompt_batches import prompt_notes
     from ..run.vllm import vllm_notes
+    from ..system.progress import warn
 
     check_cache(setup)
     probes = [probe(setup, n) for n in range(len(setup.stages))] if timed else None
@@ -139,7 +140,7 @@ def plan(recipe: _RecipeOrStudy, set_: _Set = None, timed: _Timed = True) -> Non
     for note in [*prompt_notes(setup), *times]:
         console.print(note, highlight=False)
     for warning in setup.warnings:
-        console.print(f"warning: {warning}", style="yellow")
+        warn(console, warning)
 
 
 app.command()(pilot)
@@ -182,7 +183,7 @@ def cache(
     from ..run.cache import write_cache
     from ..teacher.manifest import Kind
 
-    served = setup.recipe.teacher and setup.recipe.teacher.server
+    served = setup.recipe.server
     logits = logits or ("top_k" if served else "exact")
     most_likely = top_k or (served.top_k if served else _TOP_K)
     kind = Kind(

@@ -117,12 +117,13 @@ def augment(
 
 def _warn_of_emulation(settings: AugmentSettings) -> None:
     from ..system.device import choose_device, choose_precision, emulation_warning
+    from ..system.progress import warn
 
     if settings.masked is None:
         return
     device = choose_device(settings.device)
     if warning := emulation_warning(choose_precision(settings.precision, device), device):
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
 
 
 def _table(found: "Augmented") -> list[list[str]]:

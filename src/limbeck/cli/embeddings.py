@@ -132,6 +132,7 @@ def _encoder(
     from ..evaluation.embeddings.encode import load_text_encoder
     from ..models.locate import model_of_run
     from ..system.device import choose_device, choose_precision, emulation_warning
+    from ..system.progress import warn
 
     if is_exported(name):
         if flags.max_length is not None:
@@ -142,7 +143,7 @@ def _encoder(
         return ExportedModel(name, format=form, threads=flags.threads).encoder()
     device = choose_device()
     if warning := emulation_warning(choose_precision(flags.precision, device), device):
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
     encoder = load_text_encoder(
         model_of_run(name),
         pooling=pooling,

@@ -68,6 +68,7 @@ def export(
     from ..deploy.export import export as export_model
     from ..deploy.report.tables import export_tables, headline
     from ..export.origin import licence_warnings
+    from ..system.progress import warn
 
     result = export_model(model, output, settings)
     for heading, table in export_tables(result):
@@ -76,7 +77,5 @@ def export(
         console.print(note, highlight=False, soft_wrap=True)
     console.print(headline(result), highlight=False, soft_wrap=True)
     for warning in licence_warnings(result.origins):
-        console.print(
-            f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+        warn(console, warning)
     console.print(f"report: {output / 'export.html'}", highlight=False, soft_wrap=True)

@@ -91,13 +91,12 @@ def init(
     answers.check()
 
     from ..recipe.draft.draft import write_recipe
+    from ..system.progress import warn
 
     draft = write_recipe(answers, recipe, console=console)
     console.print(draft.text, highlight=False, markup=False, soft_wrap=True)
     for warning in draft.warnings:
-        console.print(
-            f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+        warn(console, warning)
     following = f"limbeck plan {quote(str(recipe))}"
     console.print(f"recipe: {recipe} (next: {following})", highlight=False, soft_wrap=True)
 

@@ -18,6 +18,7 @@ def plan_study(path: Path, overrides: list[str] | None, *, timed: bool) -> None:
 
     from ..study.arms import prepare_study
     from ..study.plan import study_probes, study_tables
+    from ..system.progress import warn
 
     study, runs = prepare_study(raw)
     for heading, table in study_tables(study, runs, study_probes(runs) if timed else None):
@@ -29,4 +30,4 @@ def plan_study(path: Path, overrides: list[str] | None, *, timed: bool) -> None:
             highlight=False,
         )
     for warning in dict.fromkeys(warning for run in runs for warning in run.setup.warnings):
-        console.print(f"warning: {warning}", style="yellow")
+        warn(console, warning)

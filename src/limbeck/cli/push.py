@@ -24,14 +24,13 @@ def push(
     """
     from ..run.push import checked_push
     from ..run.push import push as send
+    from ..system.progress import warn
 
     found = checked_push(model, repository, private=private)
     rows = [[name, f"{size / 1e6:.2f}"] for name, size in found.files.items()]
     print_table(f"{found.folder} to {repository}", [["file", "MB"], *rows])
     for warning in found.warnings:
-        console.print(
-            f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+        warn(console, warning)
     seen = "private" if private else "public"
     if dry_run:
         console.print(f"nothing was sent; a new repository would be {seen}", highlight=False)

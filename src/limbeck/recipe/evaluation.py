@@ -193,7 +193,7 @@ def chat_problems(recipe: Recipe, models: Models) -> list[Problem]:
 def _asked(recipe: Recipe, models: Models) -> dict[str, Asked]:
     """The models that tasks of generation measure, by what messages call them."""
     part, sides = recipe.evaluation, {"the student": models.student}
-    if models.teacher and part.teacher and not (recipe.teacher and recipe.teacher.server):
+    if models.teacher and part.teacher and recipe.server is None:
         sides["the teacher"] = models.teacher
     asked = {who: _asked_of(side.tokenizer, side.shape, side.config) for who, side in sides.items()}
     if part.baseline:

@@ -14,6 +14,7 @@ from ..evaluation.settings import FinetuneSettings, GenerationSettings
 from ..evaluation.task_files import TaskLocations
 from ..system.choices import DeviceChoice, PrecisionChoice
 from ..system.numbers import Number, Whole
+from ..teacher.servers.settings import ServerSettings
 from .models_part import StudentPart, TeacherPart
 from .part import MOST_TOKENS, Part, as_model
 from .stage_part import StagePart
@@ -162,3 +163,8 @@ class Recipe(Part):
     stages: list[StagePart] = Field(min_length=1)
     training: TrainingPart = TrainingPart()
     evaluation: EvaluationPart = EvaluationPart()
+
+    @property
+    def server(self) -> ServerSettings | None:
+        """How the teacher's server is reached; None where the teacher is on none."""
+        return self.teacher.server if self.teacher else None

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -124,7 +125,6 @@ def write_answers(
     output: Path | str,
     settings: GenerationSettings,
     *,
-    facts: Mapping[str, Any],
     prompts: PromptLocation,
     rows: int | None,
     seed: int,
@@ -136,7 +136,6 @@ def write_answers(
         answerer: Answers them.
         output: DIR/NAME of the files.
         settings: Of generation.
-        facts: The same as JSON values.
         prompts: Where the prompts are, whose train and dev rows are answered.
         rows: Prompts of each split at most, the first ones.
         seed: Decides the answers.
@@ -151,7 +150,7 @@ def write_answers(
     identity = {
         **answerer.identity(),
         "prompts": _content(prompts, splits),
-        "generation": dict(facts),
+        "generation": asdict(settings),
         "seed": seed,
     }
     unfinished = place.with_name(f"{place.name}.parts")

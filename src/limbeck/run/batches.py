@@ -5,9 +5,10 @@ from transformers import PreTrainedTokenizerFast
 
 from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
-from ..errors import RecipeError
+from ..objectives.schedule import Ramp
 from ..objectives.schedule import number as ramped
 from ..recipe.setup import Setup
+from ..recipe.stage_part import AlignmentPart
 from ..system.fingerprints import cache_folder
 from ..tokenization.aligned import AlignedBatches
 from ..tokenization.batching import Batches, BatchSource
@@ -50,7 +51,8 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
     """The batches that a stage learns from."""
     stage, seed = setup.stages[number], setup.recipe.seed + number
     if stage.mixed is not None:
-        return _mixed_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
+        size = stage.batch_size
+        return _mixed_batches(setup, number, stage.mixed, held_out=False, size=size, seed=seed)
     if stage.rows:
         return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
     if stage.alignment:
@@ -72,11 +74,14 @@ def stage_held_out(setup: Setup, number: int) -> list[Batch]:
         return _some(setup, prompt_batches(setup, held_out=True, size=_held_out_size(setup)))
     if stage.rows:
         return _held_out_rows(setup, stage)
-    if stage.mixed is None and not stage.alignment:
-        return held_out_batches(setup, masking=setup.maskings[number])
     size = _held_out_size(setup)
-    made = _aligned_batches if stage.alignment else _mixed_batches
-    return _some(setup, made(setup, number, held_out=True, size=size, seed=0))
+    if stage.mixed is not None:
+        mixed = _mixed_batches(setup, number, stage.mixed, held_out=True, size=size, seed=0)
+        return _some(setup, mixed)
+    if stage.alignment:
+        aligned = _aligned_batches(setup, number, held_out=True, size=size, seed=0)
+        return _some(setup, aligned)
+    return held_out_batches(setup, masking=setup.maskings[number])
 
 
 def held_out_batches(
@@ -155,22 +160,21 @@ def _batches(
 
 
 def _mixed_batches(
-    setup: Setup, number: int, *, held_out: bool, size: int, seed: int
+    setup: Setup, number: int, share: float | Ramp, *, held_out: bool, size: int, seed: int
 ) -> MixedBatches:
-    stage, models, masking = setup.stages[number], setup.models, setup.maskings[number]
-    if models.teacher is None or stage.mixed is None:
-        raise RecipeError("a mixed stage needs a teacher; name one")
+    stage, masking = setup.stages[number], setup.maskings[number]
+    teacher, student = setup.models.required_teacher(), setup.models.student
     sources = tokenized_twice(setup, held_out=held_out)
     steps = [stage.steps] if held_out else range(stage.steps)  # measured as at the end
     return MixedBatches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
         order=_order(setup, sources, seed),
-        teacher=models.teacher.tokenizer,
-        student=models.student.tokenizer,
-        student_from=models.teacher.shape.vocab_size,
+        teacher=teacher.tokenizer,
+        student=student.tokenizer,
+        student_from=teacher.shape.vocab_size,
         size=size,
         masking=masking if isinstance(masking, Masking) else Masking(),
-        shares=[ramped(stage.mixed, stage.progress(step)) for step in steps],
+        shares=[ramped(share, stage.progress(step)) for step in steps],
         seed=seed,
     )
 
@@ -178,23 +182,21 @@ def _mixed_batches(
 def _aligned_batches(
     setup: Setup, number: int, *, held_out: bool, size: int, seed: int
 ) -> AlignedBatches:
-    models, masking = setup.models, setup.maskings[number]
-    part = setup.recipe.stages[number].alignment
-    if models.teacher is None or part is None:
-        raise RecipeError("a stage with an alignment needs a teacher; name one")
-    masking = NextToken() if models.student.architecture.causal else masking
+    models, student = setup.models, setup.models.student
+    part = setup.recipe.stages[number].alignment or AlignmentPart()
+    masking = NextToken() if student.architecture.causal else setup.maskings[number]
     sources = tokenized_twice(setup, held_out=held_out, finest=True)
     return AlignedBatches(
         table=datasets.concatenate_datasets([source.table for source in sources]),
         order=_order(setup, sources, seed),
-        teacher=models.teacher.tokenizer,
-        student=models.student.tokenizer,
+        teacher=models.required_teacher().tokenizer,
+        student=student.tokenizer,
         tokens=models.tokens,
         kind=part.kind,
         size=size,
         masking=masking,
         teacher_input=part.teacher_input,
-        positions=models.student.shape.max_position_embeddings,
+        positions=student.shape.max_position_embeddings,
         seed=seed,
     )
 
@@ -202,12 +204,11 @@ def _aligned_batches(
 def tokenized_twice(setup: Setup, *, held_out: bool, finest: bool = False) -> list[Sequences]:
     """The sources in both tokenizations, from the cache where they have been tokenized before."""
     data, models = setup.recipe.data, setup.models
-    if models.teacher is None:
-        raise RecipeError("a mixed stage needs a teacher; name one")
+    teacher = models.required_teacher().tokenizer
     return [
         tokenize_twice(
             source,
-            models.teacher.tokenizer,
+            teacher,
             models.student.tokenizer,
             length=data.max_length,
             held_out=HeldOut(held_out, data.held_out.fraction),

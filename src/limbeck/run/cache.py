@@ -65,7 +65,7 @@ def write_cache(
             "signals are kept by processes that have the whole teacher; leave FSDP off"
         )
     console = console or Console(quiet=True, markup=False)
-    if setup.recipe.teacher is None or setup.recipe.teacher.server is None:
+    if setup.recipe.server is None:
         return _write(setup, folder, kind, accelerator, console, None)
     with proven_server(setup, kind.tokens, console) as (client, probe):
         say_probe(probe, client, console)

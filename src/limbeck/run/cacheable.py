@@ -60,7 +60,7 @@ def cache_problems(setup: Setup, kind: Kind) -> list[str]:
     problems = []
     if setup.recipe.teacher is None or not all_needs(setup).anything:
         problems.append("the recipe asks nothing of a teacher; leave the cache out")
-    if setup.recipe.teacher and setup.recipe.teacher.server and kind.logits != "top_k":
+    if setup.recipe.server and kind.logits != "top_k":
         problems.append(
             f"a server gives the most likely tokens alone, which {kind.logits} is not; keep logits"
             " as top_k"
@@ -163,7 +163,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     recipe, models = setup.recipe, setup.models
     data = recipe.data
     model = recipe.teacher.model if recipe.teacher else ""
-    server = recipe.teacher.server if recipe.teacher else None
+    server = recipe.server
     identity = {
         # Of a teacher on a server its configuration and tokens are known.
         "teacher": fingerprint(model, tokenizer_only=server is not None),

@@ -55,7 +55,13 @@ def costs_by_size(models: Mapping[str, Costed], *, timed: bool) -> dict[str, dic
 
 
 def kept_cost(model: str, kept: Path, *, sentence: int = SENTENCE_LENGTH) -> dict[str, Any]:
-    """Size, memory and latency of a model, from the file where they were measured before."""
+    """Size, memory and latency of a model, from the file where they were measured before.
+
+    Args:
+        model: Its folder or name.
+        kept: The file.
+        sentence: Tokens of the one text that a sentence stands for.
+    """
     of = {"model": fingerprint(model), "sentence": sentence}
     found = remembered(kept, of, lambda: {"cost": asdict(measure_cost(model, sentence=sentence))})
     cost: dict[str, Any] = found["cost"]
@@ -96,21 +102,18 @@ def added_costs(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def teacher_cost(
-    models: Sequence[str], kept: Path, *, timed: bool, sentence: int = SENTENCE_LENGTH
-) -> dict[str, Any]:
+def teacher_cost(models: Sequence[str], kept: Path, *, timed: bool) -> dict[str, Any]:
     """What a teacher costs, or several whose answers are averaged.
 
     Args:
         models: Their folders or names.
         kept: The file in which the cost of the first is kept; those of others are beside it.
         timed: False gives sizes alone.
-        sentence: Tokens of the one text that a sentence stands for.
     """
     files = [kept, *(kept.with_suffix(f".{number}.json") for number in range(1, len(models)))]
     return added_costs(
         [
-            kept_cost(model, file, sentence=sentence) if timed else model_size(model)
+            kept_cost(model, file) if timed else model_size(model)
             for model, file in zip(models, files, strict=True)
         ]
     )

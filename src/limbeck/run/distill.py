@@ -29,6 +29,7 @@ from ..student.frozen import widen_frozen
 from ..student.rounding import round_layers
 from ..system.files import write_text
 from ..system.locks import claim
+from ..system.progress import warn
 from ..teacher.contract import Teacher
 from ..teacher.live import LiveTeacher
 from .accelerator import build_accelerator
@@ -86,7 +87,7 @@ def distill(
     card = card_facts(setup, result)
     write_text(folder / "student" / "README.md", model_card(card))
     for warning in licence_warnings([one for one in card.origins if one.license]):
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+        warn(console, warning)
     return Run(folder, result.to_json())
 
 
@@ -118,7 +119,7 @@ def train_run(
     with opened as cached:
         claim_folder(folder, setup.recipe, write=accelerator.is_main_process)
         for warning in setup.warnings:
-            console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+            warn(console, warning)
         if not trained:
             with _alone(folder, accelerator):
                 student = train_student(

@@ -25,7 +25,7 @@ from ..reports.finetuning import search_notes
 from ..reports.search_results import SearchResult
 from ..system.device import choose_device, choose_precision, describe_device, emulation_warning
 from ..system.linux import keep_freed_memory
-from ..system.progress import ProgressBar
+from ..system.progress import ProgressBar, warn
 from ..tokenization.load import load_tokenizer
 
 
@@ -58,7 +58,7 @@ def evaluate_model(
     device = choose_device()
     warning = emulation_warning(choose_precision(part.finetuning.precision, device), device)
     if warning and tasks:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
     for note in task_notes(model, tokenizer, loaded, max_length=part.finetuning.max_length):
         console.print(note, highlight=False, soft_wrap=True)
     scores: dict[str, TaskScore] = {}

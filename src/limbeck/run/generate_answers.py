@@ -5,7 +5,7 @@ Distillation, arXiv:1606.07947.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,6 @@ def generate_answers(
         ModelAnswers(model, load_generator(model, console), settings),
         output,
         settings,
-        facts=asdict(settings),
         prompts=prompts,
         rows=rows,
         seed=seed,

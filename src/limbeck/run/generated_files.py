@@ -13,6 +13,7 @@ from ..errors import DataError
 from ..evaluation.text_generator import TextGenerator
 from ..generation.ends import ends_notes
 from ..system.files import write_texts
+from ..system.progress import warn
 
 _ORIGIN = ".origin.json"
 SPLITS = ("train", "dev")
@@ -27,7 +28,7 @@ def load_generator(model: str, console: Console) -> TextGenerator:
     """
     generator = TextGenerator.load(model)
     for note in ends_notes(generator.tokenizer, model):
-        console.print(f"warning: {note}", style="yellow", highlight=False)
+        warn(console, note)
     return generator
 
 

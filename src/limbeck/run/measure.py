@@ -17,6 +17,7 @@ from ..reports.finetuning import teacher_warnings
 from ..reports.model_results import ModelResult
 from ..reports.report import write_report
 from ..reports.run_results import RunResult, TaskQuality
+from ..system.progress import warn
 from ..training.records import RunLog
 from .costs import Costed, costs_by_size, students_sentence, teacher_cost
 from .evaluate import evaluate_model, evaluation_notes
@@ -65,9 +66,7 @@ def measure_run(setup: Setup, folder: Path, console: Console) -> RunResult:
     )
     write_report(result, records, folder / "report")
     for warning in teacher_warnings(result):
-        console.print(
-            f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+        warn(console, warning)
     return result
 
 
@@ -76,7 +75,7 @@ def _compared(setup: Setup, folder: Path) -> dict[str, str]:
     recipe = setup.recipe
     models = {"student": str(folder / "student")}
     # The weights of a teacher on a server need not be here.
-    if recipe.teacher and recipe.teacher.server is None and recipe.evaluation.teacher:
+    if recipe.teacher and recipe.server is None and recipe.evaluation.teacher:
         models["teacher"] = recipe.teacher.model
     if control := recipe.evaluation.baseline:
         models["no_distillation"] = model_of_run(control)

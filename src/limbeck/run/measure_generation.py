@@ -32,8 +32,7 @@ def positions_of_run(setup: Setup, folder: Path) -> Positions:
     if not data.prompts or not setup.has_trained_head:
         return {}
     student, models = str(folder / "student"), setup.models
-    served = setup.recipe.teacher and setup.recipe.teacher.server
-    teacher = None if models.two_vocabularies or served else models.teacher
+    teacher = None if models.two_vocabularies or setup.recipe.server else models.teacher
     if teacher and has_vocabulary_head(teacher.name, architecture=teacher.architecture) is False:
         teacher = None
     settings = replace(setup.recipe.evaluation.generation, max_new_tokens=data.longest_response)

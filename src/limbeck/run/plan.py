@@ -156,7 +156,7 @@ def _teacher_tables(setup: Setup, *, measured: bool) -> list[tuple[str, Table]]:
 
 def _cache_rows(setup: Setup) -> Table:
     kinds = [Kind("exact"), Kind("top_k"), Kind("sampled")]
-    if setup.recipe.teacher and (server := setup.recipe.teacher.server):
+    if server := setup.recipe.server:
         kinds = [Kind("top_k", server.top_k)]
     found: Table = []
     for kind in kinds if _asks_logits(setup) else kinds[:1]:

@@ -60,7 +60,7 @@ def probe(setup: Setup, number: int) -> Probe:
         optimizer = build_optimizer(learner, stage.optimizer)
         batch = _probed_batch(setup, number)
         taught = stage.teacher_needs().anything
-        served = setup.recipe.teacher and setup.recipe.teacher.server
+        served = setup.recipe.server
         if taught and teacher is None and not served:
             teacher = live_teacher(setup, untrained_after_mixed(setup), accelerator)
         teaching: Teacher | None = teacher if taught else None

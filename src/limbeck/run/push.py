@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
@@ -113,14 +113,7 @@ def push(found: Pushed) -> Pushed:
         raise ServerError(_refused(found.repository, error)) from error
     except (OSError, httpx2.TransportError) as error:
         raise ServerError(f"the hub cannot be reached: {first_line(error)}; try again") from error
-    return Pushed(
-        found.folder,
-        found.repository,
-        found.private,
-        found.files,
-        found.warnings,
-        str(made),
-    )
+    return replace(found, url=str(made))
 
 
 def _check_exported(folder: Path, files: Collection[str]) -> None:

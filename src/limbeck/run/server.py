@@ -37,9 +37,9 @@ def required_server(setup: Setup) -> ServerSettings:
     Raises:
         RecipeError: The recipe names none.
     """
-    if setup.recipe.teacher is None or setup.recipe.teacher.server is None:
+    if setup.recipe.server is None:
         raise RecipeError("the recipe's teacher is on no server; name one (teacher.server)")
-    return setup.recipe.teacher.server
+    return setup.recipe.server
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures import TimeoutError as SilenceError
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,6 @@ def generate_server_answers(
             ServerAnswers(client, settings, Path(output), tell),
             output,
             settings,
-            facts=asdict(settings),
             prompts=prompts,
             rows=rows,
             seed=seed,

@@ -43,7 +43,7 @@ def sources_of(recipe: Recipe) -> Sources:
         for number, member in enumerate(recipe.teacher.ensemble):
             models[f"teacher.ensemble.{number}"] = member
     # The weights of a teacher on a server need not be here.
-    served = recipe.teacher is not None and recipe.teacher.server is not None
+    served = recipe.server is not None
     for field, model in models.items():
         if model:
             content = fingerprint(model, tokenizer_only=served and field == "teacher.model")

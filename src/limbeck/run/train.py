@@ -15,6 +15,7 @@ from ..recipe.setup import Setup
 from ..system.device import describe_device, has_triton
 from ..system.linux import keep_freed_memory
 from ..system.memory import held_bytes, restart_peak
+from ..system.progress import warn
 from ..teacher.contract import Teacher
 from ..teacher.live import LiveTeacher
 from ..tokenization.batching import BatchSource
@@ -152,7 +153,7 @@ def _resumed(
     """The last whole checkpoint, loaded into the student, and where the run stands."""
     checkpoint, damaged = latest_checkpoint(folder / "state")
     for problem in damaged:
-        console.print(f"warning: {problem}", style="yellow", highlight=False, markup=False)
+        warn(console, problem)
     if checkpoint is None:
         return None, Position(0, 0, 0, 0.0)
     load_learner(checkpoint, build_learner(setup, student, 0), student_only=True)

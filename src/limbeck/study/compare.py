@@ -24,7 +24,7 @@ from ..run.distill import train_run
 from ..system.files import write_text
 from ..system.launcher import check_one_process
 from ..system.locks import claim
-from ..system.progress import duration
+from ..system.progress import duration, warn
 from ..teacher.store import SignalStore
 from .arms import ArmRun, prepare_study
 from .equal_time import of_equal_time
@@ -160,7 +160,7 @@ def _carry_out(
     if study.search:
         runs, searches = search(study, runs, folder, claims, store, console)
         for limit in [limit for found in searches if first for limit in found.limits()]:
-            console.print(f"warning: {limit}", style="yellow", highlight=False)
+            warn(console, limit)
     progress = Progress(study, runs, searches, folder)
     progress.look()
     failed = _train_all(runs, folder, store, progress, console, first=first)

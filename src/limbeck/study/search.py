@@ -19,6 +19,7 @@ from ..run.claim import claim_folder
 from ..run.distill import train_run
 from ..system.files import kept, remembered, whole_folder
 from ..system.locks import claim
+from ..system.progress import warn
 from ..teacher.store import SignalStore
 from .arms import ArmRun, seeded
 from .equal_time import trained_recipe
@@ -138,7 +139,7 @@ def _trained(
             with sharing(store, claims, runs, number, done=done) as teacher:
                 train_run(run.setup, place, console, accelerator, teacher=teacher)
         except DivergedError as error:
-            console.print(f"warning: {error}", style="yellow", highlight=False)
+            warn(console, str(error))
             return asdict(HeldOutScore(None, None))
         return asdict(held_out_score(run.setup, place))
 

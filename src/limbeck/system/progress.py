@@ -54,6 +54,12 @@ def told(items: Iterable[_Item], name: str, unit: str) -> Iterator[_Item]:
             yield item
 
 
+def warn(console: Console, text: str) -> None:
+    """Print a warning as it is: no part of it is read as a style, and no line is broken."""
+    said = f"warning: {text}"
+    console.print(said, style="yellow", highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
 class ProgressBar:
     """A progress bar with the remaining time and some facts; a line every 30 seconds in a log.
 
