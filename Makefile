@@ -1,4 +1,4 @@
-# All set-up is done here: a fresh machine needs Python 3.10+ and nothing else.
+# All set-up is done here: a fresh machine needs Python 3.11+ and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -42,8 +42,10 @@ def built(tmp_path_factory):
     """A wheel and an sdist, built from a copy without network."""
     pytest.importorskip("setuptools", minversion="77")
     folder, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("built")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
+    (folder / "tests").mkdir()
+    shutil.copy(__file__, folder / "tests")
     shutil.copytree(
         SOURCE, folder / "src" / "limbeck", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -87,7 +89,7 @@ def test_the_metadata_of_the_wheel(built):
         f"Version: {limbeck.__version__}",
         "License-Expression: Apache-2.0",
         "Classifier: Typing :: Typed",
-        "Requires-Python: >=3.10",
+        "Requires-Python: >=3.11",
         "Provides-Extra: onnx",
     ):
         assert line in said
@@ -100,3 +102,4 @@ def test_the_sdist_can_be_built_from(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "src/limbeck/py.typed"} <= names
     assert "src/limbeck/demo/novels.txt.gz" in names
+    assert not [name for name in names if name.startswith("tests")]  # a part of them would not run

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..errors import DataError
 from .rankings import ranked_queries
 
 
-class TaskKind(str, Enum):
+class TaskKind(StrEnum):
     """What a model must say of a text."""
 
     CLASSIFICATION = "classification"  # one of several labels, for a text or a pair

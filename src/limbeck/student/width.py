@@ -1,9 +1,9 @@
 """The ways to make weights narrower, separate so that a recipe is checked without torch."""
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Width(str, Enum):
+class Width(StrEnum):
     """How a narrower student is initialized from wider weights."""
 
     CUT = "cut"  # the first coordinates of every axis
