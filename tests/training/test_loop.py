@@ -1,6 +1,10 @@
+import errno
 import json
 import math
+import os
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,6 +156,34 @@ def test_a_checkpoint_restores_everything(tmp_path):
         assert torch.equal(parameter, other), name
         for kind, value in optimizer.state.get(parameter, {}).items():
             assert torch.equal(value, again.state[other][kind]), (name, kind)
+
+
+@pytest.mark.parametrize("system", ["windows", "shared", "broken"])
+def test_checkpoints_are_flushed_as_far_as_a_system_can(tmp_path, monkeypatch, system):
+    """Windows opens no folder, and flushes files that may be written to; shared folders may not."""
+    opened, flushed, really_open, really_flush = {}, set(), os.open, os.fsync
+
+    def open_(place, flags, *more):
+        if system == "windows" and Path(place).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        number = really_open(place, flags, *more)
+        opened[number] = Path(place), flags
+        return number
+
+    def flush(number):
+        place, flags = opened[number]
+        if system == "windows" and not flags & os.O_RDWR:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        if system != "windows" and place.is_dir():
+            raise OSError(errno.EINVAL if system == "shared" else errno.EIO, "cannot be flushed")
+        really_flush(number)
+        flushed.add(place.name)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", flush)
+    with pytest.raises(TrainingError) if system == "broken" else nullcontext():
+        save_checkpoint(tmp_path, START, nn.Linear(2, 2), None)
+    assert flushed == {"learner.safetensors", "checkpoint.json"}
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch_8bit", "adamw_torch_4bit"])

@@ -7,6 +7,7 @@ on the seed and the step. A checkpoint is written under a temporary name and ren
 it is complete, and only then are older ones removed.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -96,7 +97,7 @@ def save_checkpoint(
             _flush(file)
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
-        _flush(folder)
+        _flush_names(folder)
     except (OSError, SafetensorError, CheckpointException) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise TrainingError(
@@ -264,10 +265,28 @@ def _moments(
     }
 
 
-def _flush(place: Path) -> None:
-    """Flush a file, or the names in a folder, to disk before anything relies on them."""
-    handle = os.open(place, os.O_RDONLY)
+def _flush(file: Path) -> None:
+    """Flush a file to disk before anything relies on it."""
+    handle = os.open(file, os.O_RDWR)  # Windows flushes no file that is open for reading alone
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush_names(folder: Path) -> None:
+    """Flush the names in a folder to disk, where the system can.
+
+    Windows opens no folder, and some file systems, as of shared folders, flush none.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
