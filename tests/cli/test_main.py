@@ -66,3 +66,16 @@ def test_a_notebook_gets_plain_text(variable, escapes):
         check=True,
     )
     assert ("\x1b[" in done.stdout) == escapes
+
+
+def test_letters_that_an_output_lacks_are_escaped():
+    """On Windows, a file that output is redirected to has the encoding of the locale."""
+    program = "import limbeck.cli.main as m; m.app = lambda: m.console.print('маска'); m.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "маска".encode("ascii", "backslashreplace").decode() + "\n"

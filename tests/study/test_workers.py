@@ -205,6 +205,7 @@ def test_threads_and_gpus_are_shared(monkeypatch, raw):
     found = worker_environment({"FORCE_COLOR": "1", "HOME": "here"}, "5", 4)
     assert found["CUDA_VISIBLE_DEVICES"] == "5" and found["OMP_NUM_THREADS"] == "1"
     assert "FORCE_COLOR" not in found and found["HOME"] == "here"
+    assert found["PYTHONIOENCODING"] == "utf-8"  # as their lines are read, whatever the locale
     assert worker_environment({}, None, 2)["OMP_NUM_THREADS"] == "3"
     assert "CUDA_VISIBLE_DEVICES" not in worker_environment({}, None, 2)
     monkeypatch.delenv("OMP_NUM_THREADS")

@@ -1,6 +1,7 @@
 """How the process ends: its exit code, and which errors become a message without a traceback."""
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from .app import app
 from .terminal import console, error_console
 
 _SECONDS_TO_SAY_WHY = 3
+_FAIL_AT_LETTERS = ("strict", "surrogateescape")
 _INTERRUPTED = 130  # as shells report a command that Ctrl-C ended
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -21,6 +23,9 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     wait_passively()
+    # Names have letters that the encoding of an output may lack, as that of files on Windows does.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _FAIL_AT_LETTERS:
+        sys.stdout.reconfigure(errors="backslashreplace")
     # transformers imports torchao where it is installed, which reports its kernels for other
     # machines, command after command.
     for name in ("torchao", "torch.utils._pytree"):

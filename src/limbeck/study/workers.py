@@ -172,6 +172,7 @@ def worker_environment(
     """
     found = {name: value for name, value in environment.items() if name not in _OF_TERMINALS}
     found |= {"OMP_NUM_THREADS": str(shared_threads(number)), "COLUMNS": "1000"}
+    found["PYTHONIOENCODING"] = "utf-8"  # as its lines are read
     if gpu is not None:
         found["CUDA_VISIBLE_DEVICES"] = gpu
     return found

@@ -21,7 +21,12 @@ def printed_by(command: Sequence[str]) -> Any:
         ChildError: It failed.
     """
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",  # its warnings have paths, in the encoding of the locale
+        check=False,
     )
     if done.returncode:
         tail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "it printed nothing"
