@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,3 +263,18 @@ def test_loading_shards_takes_their_size_once(tmp_path):
     command = [sys.executable, "-c", MEASURED, str(tmp_path / "tiny"), str(tmp_path / "large")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(done.stdout.split()[-1]) < 1.4 * size
+
+
+def test_weights_that_their_owner_alone_may_read(tmp_path, monkeypatch):
+    """As safetensors writes them; it says that they are not there."""
+    make_model().save_pretrained(tmp_path)
+    opened = Path.open
+
+    def denied(place, *mode, **options):
+        if place.name == "model.safetensors":
+            raise PermissionError(13, "Permission denied", str(place))
+        return opened(place, *mode, **options)
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(ModelError, match=r"model\.safetensors may be read by its owner alone"):
+        load_model(str(tmp_path), architecture=BERT)

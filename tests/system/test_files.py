@@ -5,18 +5,37 @@ import os
 import resource
 import shutil
 import stat
+import tempfile
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from limbeck.augmentation.augment import augment
+from limbeck.augmentation.settings import AugmentSettings
+from limbeck.errors import ModelError
+from limbeck.models.locate import locate
 from limbeck.recipe.check import prepare
+from limbeck.recipe.draft.answers import Answers, Size
+from limbeck.recipe.draft.draft import write_recipe
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.cache import write_cache
 from limbeck.run.distill import distill
-from limbeck.system.files import whole_file, whole_folder
+from limbeck.run.generate_samples import generate_samples
+from limbeck.run.trim import trim_model
+from limbeck.system.checkup.places import places
+from limbeck.system.files import (
+    check_can_be_made,
+    expanded,
+    whole_file,
+    whole_folder,
+    write_text,
+)
+from limbeck.system.fingerprints import cache_folder
 from limbeck.teacher.manifest import Kind
+from limbeck.tokenization.folders import learn_vocabulary, trim_vocabulary
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077])
@@ -107,3 +126,65 @@ def test_all_files_of_a_run_and_a_cache(raw_recipe, tmp_path, umask):
     names = {place.name for place in tmp_path.rglob("*")}
     assert {"learner.safetensors", "optimizer.safetensors", "model.safetensors"} <= names
     assert modes(tmp_path) == {"file": {0o640}, "folder": {0o750}}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path, monkeypatch, text_file
+):
+    """None of the models is there, and no text is read."""
+    closed, real = tmp_path / "closed", os.access
+    closed.mkdir()
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda place, mode: not (place == closed and mode & os.W_OK) and real(place, mode),
+    )
+    new, text = closed / "inner" / "new", str(text_file)
+    rows = [{"path": text}]
+    for work in (
+        lambda: learn_vocabulary([text], new, vocab_size=100),
+        lambda: trim_vocabulary("none", [text], new, vocab_size=100),
+        lambda: trim_model("none", [text], new, vocab_size=100),
+        lambda: generate_samples("none", new, rows=2),
+        lambda: augment(rows, f"{new}.jsonl", AugmentSettings(spans=True)),
+        lambda: write_recipe(Answers("none", "student", Size(10.0, "MB"), (text,)), new),
+    ):
+        with pytest.raises(PermissionError) as refused:
+            work()
+        assert refused.value.filename == str(closed)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        check_can_be_made(tmp_path / "file" / "new")
+
+
+def test_modes_are_left_where_none_may_be_changed(tmp_path, monkeypatch):
+    """Where a file system has one mode for all files, changing it is not permitted."""
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with whole_file(tmp_path / "one") as part:
+        part.write_text("x")
+    assert (tmp_path / "one").read_text() == "x"
+
+
+def test_lines_of_files_end_alike_on_all_systems(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    write_text(tmp_path / "lines", "one\ntwo\n")
+    assert (tmp_path / "lines").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_home_that_is_not_known_is_left_as_it_is(monkeypatch):
+    """The system does not know the user of some containers."""
+
+    def unknown(place):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    monkeypatch.delenv("LIMBECK_CACHE", raising=False)
+    assert expanded("~other/model") == Path("~other/model")
+    assert cache_folder() == Path(tempfile.gettempdir(), "limbeck")
+    with pytest.raises(ModelError, match="'~other/model' does not exist"):
+        locate("~other/model")
+    assert places()[0].path == str(cache_folder())

@@ -13,6 +13,7 @@ from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import HELD_OUT, source_of
 from ..evaluation.task_files import load_rows, name_of_task
 from ..evaluation.tasks import Example
+from ..system.files import check_can_be_made
 from .row_texts import PAIRS, WORD_LISTS, form_of
 
 
@@ -129,6 +130,7 @@ def check_output(file: Path, locations: Sequence[Any]) -> None:
     Raises:
         DataError: It is there already, has another ending than .jsonl, or would be read as a split
             of one of the locations.
+        PermissionError: Its folder must not be written to.
     """
     if file.suffix != ".jsonl" or file.name == ".jsonl":
         raise DataError(f"{file} is to hold JSON lines; give a name that ends in .jsonl")
@@ -137,6 +139,7 @@ def check_output(file: Path, locations: Sequence[Any]) -> None:
     parents = file.absolute().parents
     if blocked := next((p for p in parents if p.exists() and not p.is_dir()), None):
         raise DataError(f"{file} cannot be written, because {blocked} is a file; give a folder")
+    check_can_be_made(file)
     for location in map(parse_location, locations):
         if place := _read_together(file.absolute(), location):
             raise DataError(

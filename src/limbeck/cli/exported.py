@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import EvaluationError
+from ..system.files import expanded
 from .terminal import console
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def scored_format(model: str, given: Mapping[str, Any]) -> str | None:
     """
     from ..deploy.exported_folder import chosen_format, result_of
 
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     result = result_of(folder)
     if result is None:
         if given["format_"] is not None:
@@ -135,7 +135,7 @@ def cost_of_exported(model: str, *, form: str | None, threads: int | None) -> di
 
     file = ExportedModel(model, format=form, threads=threads)
     cost = cost_of_file(
-        Path(model).expanduser() / FORMATS[file.format].file,
+        expanded(model) / FORMATS[file.format].file,
         file.format,
         threads=threads or torch.get_num_threads(),
         vocabulary=file.vocabulary_size,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EvaluationError
+from ..system.files import expanded
 from .terminal import console
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _fingerprint(model: str, form: str | None) -> str:
     from ..deploy.timing import files_of
     from ..system.fingerprints import content_of
 
-    return content_of(*files_of(Path(model).expanduser() / FORMATS[form].file))
+    return content_of(*files_of(expanded(model) / FORMATS[form].file))
 
 
 def _results(output: Path | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ExportError, first_line
 from ..models.locate import lacks_weights
+from ..system.files import expanded
 from ..system.int8_range import int8_range
 from .formats import FORMATS
 from .results import RESULT, VERSION
@@ -20,7 +21,7 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     Raises:
         ExportError: It is not what is written here, and the folder has no weights.
     """
-    folder = folder.expanduser()
+    folder = expanded(folder)
     file = folder / RESULT
     try:
         found, why = json.loads(file.read_bytes()), f"it has no {_VERSION_KEY}: {VERSION}"

@@ -14,6 +14,7 @@ from ..evaluation.finetune import SeedScore
 from ..evaluation.tasks import Task
 from ..models.task_heads import TaskHead
 from ..run.reader import Reader
+from ..system.files import expanded
 from ..tokenization.chat import tokenize_said
 from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
@@ -74,7 +75,7 @@ class ExportedModel:
         self, folder: str | Path, *, format: str | None = None, threads: int | None = None
     ) -> None:
         check_threads(threads)
-        place = Path(folder).expanduser()
+        place = expanded(folder)
         result = result_of(place)
         if result is None:
             raise ExportError(

@@ -13,6 +13,7 @@ from ..recipe.parse import parse_recipe
 from ..recipe.read import read_recipe
 from ..recipe.schema import Recipe
 from ..recipe.task_rows import TaskRows, rows_of
+from ..system.files import expanded
 from .scores import ScoredTasks
 from .source import Source
 
@@ -146,7 +147,7 @@ def _rows_of_run(name: str) -> TaskRows | None:
 
 def _recipe_of_run(name: str) -> Recipe | None:
     """The recipe of a run, which its student stands for, too; None of another model."""
-    student = Path(model_of_run(name)).expanduser().resolve()
+    student = expanded(model_of_run(name)).resolve()
     run = student.parent
     if student.name != "student" or not (run / "recipe.yaml").is_file():
         return None

@@ -12,6 +12,7 @@ from huggingface_hub import hf_hub_download, metadata_load, try_to_load_from_cac
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..models.locate import DEMO_TEACHER, locate, model_of_run
+from ..system.files import expanded
 
 _CARD = "README.md"
 _DEMO_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"  # whose files the demo's package holds
@@ -87,7 +88,7 @@ def origin_of(model: str) -> Origin:
         model: A model or run folder, a GGUF file, a hub name, or ``minilm-demo``.
     """
     model = model_of_run(model)
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     says = _metadata(model, folder)
     if model == DEMO_TEACHER:
         names: tuple[str, ...] = (_DEMO_HUB_NAME,)

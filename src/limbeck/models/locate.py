@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import MissingExtraError, ModelError
+from ..system.files import expanded
 from ..system.fingerprints import content_of
 from .sentence_transformers import transformer_in
 
@@ -61,7 +62,7 @@ def locate(name: str, *, tokenizer_only: bool = False, weights: bool = True) -> 
     """
     if name == DEMO_TEACHER:
         return str(_demo_folder())
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not folder.exists():
         path = name.startswith((".", "/", "~")) or name.endswith(GGUF)
         if name.count("/") <= 1 and not path and name.strip():
@@ -188,7 +189,7 @@ def _not_merged(folder: Path) -> str:
 
 def model_of_run(name: str) -> str:
     """The student's folder where ``name`` is a run folder; any other name unchanged."""
-    inside = Path(name).expanduser() / "student"
+    inside = expanded(name) / "student"
     return str(inside) if inside.is_dir() else name
 
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import ModelError
+from ..system.files import expanded
 
 MODULES = "modules.json"
 OF_THE_MODEL = "config_sentence_transformers.json"
@@ -148,7 +149,7 @@ def sentence_model(name: str) -> SentenceModel | None:
     Raises:
         ModelError: Its files are damaged, or it does not begin with a transformer.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not (folder / MODULES).is_file():
         return None
     modules = modules_in(folder)

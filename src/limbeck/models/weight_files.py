@@ -138,15 +138,21 @@ def read_headers(files: Sequence[Path]) -> dict[str, Header]:
     """The header of every weight in the files, by its name.
 
     Raises:
-        ModelError: A file is damaged.
+        ModelError: A file is damaged, or may not be read.
     """
     found: dict[str, Header] = {}
     for file in files:
         try:
+            file.open("rb").close()  # safetensors would say that it is not there
             with safe_open(file, framework="pt") as weights:
                 for name in weights.keys():  # noqa: SIM118 - no mapping
                     part = weights.get_slice(name)
                     found[name] = Header(tuple(part.get_shape()), part.get_dtype())
+        except PermissionError as error:
+            raise ModelError(
+                f"{file} may be read by its owner alone, as safetensors writes files; let the owner"
+                " make it readable (chmod a+r), or copy the model"
+            ) from error
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} is damaged ({error}); copy the model again") from error
     return found

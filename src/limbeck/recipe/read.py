@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ..errors import RecipeError
+from ..system.files import expanded
 from .part import Part, as_model
 from .schema import Recipe
 
@@ -48,7 +49,7 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
         RecipeError: The file is missing or no YAML, or an override has no place.
     """
     try:
-        raw = yaml.load(Path(path).expanduser().read_text(encoding="utf-8"), _Loader)
+        raw = yaml.load(expanded(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -108,7 +109,7 @@ def with_home(value: Any, fields: Mapping[str, Any] = _PATHS) -> Any:
         fields: Those that have paths, where the value has fields; the others stay as they are.
     """
     if isinstance(value, str):
-        return str(Path(value).expanduser()) if value.startswith("~/") else value
+        return str(expanded(value)) if value.startswith("~/") else value
     if isinstance(value, Mapping):
         return {
             key: with_home(one, fields[key]) if key in fields else one for key, one in value.items()

@@ -27,7 +27,7 @@ from ..recipe.schema import Recipe
 from ..recipe.setup import Setup
 from ..student.frozen import widen_frozen
 from ..student.rounding import round_layers
-from ..system.files import write_text
+from ..system.files import expanded, write_text
 from ..system.locks import claim
 from ..system.progress import warn
 from ..teacher.contract import Teacher
@@ -76,7 +76,7 @@ def distill(
         LimbeckError: The run had to stop; what was checkpointed is whole.
     """
     setup = prepare(keys_of(recipe))
-    folder = Path(output).expanduser()
+    folder = expanded(output)
     accelerator = build_accelerator(setup.recipe.training, folder)
     first = accelerator.is_main_process
     console = console if console and first else Console(quiet=True, markup=False)

@@ -12,7 +12,7 @@ from ..data.prompts import Prompt
 from ..errors import DataError
 from ..evaluation.text_generator import TextGenerator
 from ..generation.ends import ends_notes
-from ..system.files import write_texts
+from ..system.files import check_can_be_made, write_texts
 from ..system.progress import warn
 
 _ORIGIN = ".origin.json"
@@ -59,9 +59,11 @@ def check_free(place: Path) -> None:
 
     Raises:
         DataError: Some file of generated texts is there.
+        OSError: They cannot be made where they would lie.
     """
     if not place.name:
         raise DataError(f"{place} names no file to write; give DIR/NAME, as data/answers")
+    check_can_be_made(place)
     ends = [f".{split}{end}" for split in SPLITS for end in ENDINGS]
     files = [place.with_name(f"{place.name}{end}") for end in (*ends, _ORIGIN)]
     if there := [str(file) for file in files if file.exists()]:

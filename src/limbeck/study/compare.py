@@ -21,7 +21,7 @@ from ..reports.study_search import ArmSearch
 from ..run.accelerator import build_accelerator
 from ..run.claim import check_kind, claim_folder
 from ..run.distill import train_run
-from ..system.files import write_text
+from ..system.files import expanded, write_text
 from ..system.launcher import check_one_process
 from ..system.locks import claim
 from ..system.progress import duration, warn
@@ -68,7 +68,7 @@ def compare(
     check_one_process("a study")
     _check_number(parse_study(raw), num_processes)
     study, runs = prepare_study(raw)
-    folder = Path(output).expanduser()
+    folder = expanded(output)
     console = console or Console(quiet=True, markup=False)
     check_kind(folder, "study")
     with claim(folder / _CLAIMS, "study") as first:

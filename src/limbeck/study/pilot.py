@@ -20,7 +20,7 @@ from ..recipe.setup import Setup
 from ..reports.run_results import RunResult
 from ..run.claim import check_kind
 from ..run.distill import distill
-from ..system.files import write_texts
+from ..system.files import expanded, write_texts
 from ..system.launcher import check_one_process
 from .held_out import weighted_loss
 from .pilot_report import Measured, PilotResult, pilot_markdown, pilot_result
@@ -87,7 +87,7 @@ def pilot(
     """
     check_one_process("a pilot")
     settings.check()
-    setup, folder = prepare(raw), Path(output).expanduser()
+    setup, folder = prepare(raw), expanded(output)
     check_kind(folder, "pilot")
     console = console or Console(quiet=True, markup=False)
     shares = possible_budgets(setup, settings.budgets)

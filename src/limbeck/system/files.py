@@ -1,5 +1,6 @@
 """Files and folders appear completely or not at all: they are written under another name first."""
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,29 @@ def checksum(*files: Path) -> str:
     return digest.hexdigest()
 
 
+def expanded(place: Path | str) -> Path:
+    """A path with the home folder in place of its ``~``; as it is where that is not known."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:  # of a user whom the system does not know, as in containers
+        return Path(place)
+
+
+def check_can_be_made(place: Path) -> None:
+    """See that a file or folder can be written where it is not yet, before the work that fills it.
+
+    Raises:
+        NotADirectoryError: It would lie below a file.
+        PermissionError: The nearest folder above it must not be written to.
+    """
+    # Of the parents, as files and folders appear under another name first.
+    above = next(one for one in place.absolute().parents if os.access(one, os.F_OK))
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
+
+
 def write_text(file: Path, text: str) -> None:
     """Write one file in UTF-8; its folder is created."""
     write_texts({file.name: text}, file.parent)
@@ -36,7 +60,7 @@ def write_texts(contents: Mapping[str, str], folder: Path) -> None:
     parts = {name: folder / f"{name}.part" for name in contents}
     try:
         for name, content in contents.items():
-            parts[name].write_text(content, encoding="utf-8")
+            parts[name].write_text(content, encoding="utf-8", newline="\n")
         for name, part in parts.items():
             part.replace(folder / name)
     finally:
@@ -140,6 +164,8 @@ def give_usual_mode(*files: Path) -> None:
         usual = file.with_name(file.name + ".mode")
         usual.touch()  # os.umask would change the umask of other threads too
         try:
-            file.chmod(usual.stat().st_mode)
+            mode = usual.stat().st_mode
+            if file.stat().st_mode != mode:  # where all files have one mode, none may be changed
+                file.chmod(mode)
         finally:
             usual.unlink()

@@ -8,12 +8,13 @@ more, and its hash is the same.
 
 import hashlib
 import os
+import tempfile
 import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from .files import checksum, write_text
+from .files import checksum, expanded, write_text
 
 _LENGTH = len(hashlib.blake2b(digest_size=32).hexdigest())
 # Nanoseconds after which a state is trusted: clocks of file systems are coarse, so two states of a
@@ -23,8 +24,14 @@ _State = tuple[str, int, int, int, int]
 
 
 def cache_folder() -> Path:
-    """The folder for tokenized text: $LIMBECK_CACHE, or ~/.cache/limbeck."""
-    return Path(os.environ.get("LIMBECK_CACHE", "~/.cache/limbeck")).expanduser()
+    """The folder for tokenized text: $LIMBECK_CACHE, or ~/.cache/limbeck.
+
+    A user without a home folder has it among short-lived files.
+    """
+    if named := os.environ.get("LIMBECK_CACHE"):
+        return expanded(named)
+    usual = expanded("~/.cache/limbeck")
+    return usual if usual.is_absolute() else Path(tempfile.gettempdir(), "limbeck")
 
 
 def content_of(*files: Path) -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from ..data.text import TextSource, check_source, read_documents_up_to
 from ..errors import DataError, RecipeError
 from ..reports.report import markdown_table
-from ..system.files import whole_folder
+from ..system.files import check_can_be_made, whole_folder
 from .learn import (
     KINDS,
     UNIGRAM_SAMPLE,
@@ -216,15 +216,17 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_replaceable(output: Path, *, model: bool = False) -> None:
-    """Check that a folder, which is replaced as a whole, is empty or was made by this module.
+    """Check that a folder can be made, which is empty or was made by this module if it is there.
 
     Args:
         output: The folder.
         model: Whether a model is written into it, so that one in it may be replaced.
 
     Raises:
+        OSError: It cannot be made where it would lie.
         RecipeError: It holds something else, or is a file.
     """
+    check_can_be_made(output.resolve())
     if not output.exists():
         return
     names = {place.name for place in output.iterdir()} if output.is_dir() else {output.name}

@@ -12,7 +12,7 @@ from rich.console import Console
 from ...errors import RecipeError
 from ...models.task_heads import head_of, no_head_of_task
 from ...models.weight_headers import has_vocabulary_head
-from ...system.files import write_text
+from ...system.files import check_can_be_made, write_text
 from ...tokenization.folders import learn_vocabulary
 from ..check import check
 from ..describe import describe_models
@@ -105,10 +105,12 @@ def check_new(output: Path) -> None:
     """See that a file can be written without replacing another.
 
     Raises:
+        OSError: It cannot be made where it would lie.
         RecipeError: Something of that name is there.
     """
     if output.exists():
         raise RecipeError(f"{output} is there already, and nothing is replaced; give another name")
+    check_can_be_made(output)
 
 
 def recipe_text(sections: Sequence[Section], top: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import expanded
 from ..fingerprints import cache_folder
 
 _SECONDS_EACH = 0.5  # for adding up the sizes of files
@@ -51,9 +52,9 @@ def places(environment: Mapping[str, str] = os.environ, here: Path | None = None
     rows = environment.get("HF_DATASETS_CACHE")
     found = [
         place("prepared text", cache_folder(), "LIMBECK_CACHE"),
-        place("models of the hub", _path(named) if named else hub / "hub", "HF_HUB_CACHE"),
+        place("models of the hub", expanded(named) if named else hub / "hub", "HF_HUB_CACHE"),
         place(
-            "datasets of the hub", _path(rows) if rows else hub / "datasets", "HF_DATASETS_CACHE"
+            "datasets of the hub", expanded(rows) if rows else hub / "datasets", "HF_DATASETS_CACHE"
         ),
         place("short-lived files", Path(tempfile.gettempdir()), "TMPDIR", sized=False),
         place("this folder", here, sized=False),
@@ -64,8 +65,8 @@ def places(environment: Mapping[str, str] = os.environ, here: Path | None = None
 def hugging_face_home(environment: Mapping[str, str]) -> Path:
     """The folder of the hub's files, as huggingface_hub finds it."""
     if home := environment.get("HF_HOME"):
-        return _path(home)
-    return _path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+        return expanded(home)
+    return expanded(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
 
 
 def kept_signals(folder: Path) -> Iterator[Path]:
@@ -115,7 +116,3 @@ def _is_cache(manifest: Path) -> bool:
         found = json.loads(manifest.read_text(encoding="utf-8"))
         return isinstance(found, dict) and {"format", "kind", "identity"} <= found.keys()
     return False
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
