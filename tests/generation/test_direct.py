@@ -17,6 +17,7 @@ from limbeck.generation.reader import Reader
 from limbeck.generation.readers import Readers
 from limbeck.generation.rules import Adaptive, Speculative, Student, Switch, Teacher
 from limbeck.models.attention import use_float32_attention
+from limbeck.student.rounding import round_layers
 from limbeck.token_ids import TokenIds
 
 FAMILIES = ["gpt2", "llama", "mistral", "qwen2", "qwen3"]
@@ -198,6 +199,11 @@ def test_what_is_not_known_is_read_by_transformers():
     in_float32 = decoder("llama")  # as models are trained in bfloat16 on a processor
     use_float32_attention(in_float32)
     assert can_read_directly(decoder("llama")) and can_read_directly(in_float32)
+    rounded = decoder("llama")  # as in a stage with `quantization_aware`
+    round_layers(rounded, "int8")
+    assert not can_read_directly(rounded)
+    round_layers(rounded, None)
+    assert can_read_directly(rounded)
 
 
 @pytest.mark.parametrize("right", [True, False])

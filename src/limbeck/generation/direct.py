@@ -43,8 +43,12 @@ def can_read_directly(model: PreTrainedModel) -> bool:
         and kinds <= {torch.float32, torch.float64}
         and not any(map(is_traceable_wrapper_subclass, weights))  # quantized or sharded
         and not any(isinstance(m, Int4Linear | Int8DynamicLinear) for m in model.modules())
-        # What a hook does would be left out.
-        and not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+        # What a hook does would be left out, and so would a forward of the module's own, as that
+        # of a layer whose weights are rounded.
+        and not any(
+            part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+            for part in model.modules()
+        )
     )
 
 
