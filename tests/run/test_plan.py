@@ -1,6 +1,7 @@
 """What a plan tries: steps on tokens that the models really have."""
 
 import pytest
+import torch
 from conftest import make_model
 
 from limbeck.recipe.check import prepare
@@ -45,3 +46,21 @@ def test_a_probe_reads_the_tokens_of_both_vocabularies(
     aligned = _random_batch(prepare(raw_recipe), 0)
     assert aligned.student.input_ids.max() == len(mine) - 1
     assert aligned.teacher.input_ids.max() == len(tokenizer) - 1
+
+
+def test_a_probe_knows_ranks_that_the_weights_decide(raw_recipe, tokenizer, tmp_path):
+    """Of random weights no layer would get smaller."""
+    model = make_model(vocabulary=len(tokenizer))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("dense.weight"):
+                up, values, down = torch.linalg.svd(weight, full_matrices=False)
+                weight.copy_(up[:, :4] * values[:4] @ down[:4])
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    raw_recipe["teacher"] = str(tmp_path)
+    raw_recipe["student"] = {
+        "init_from_teacher": {},
+        "low_rank": {"energy": 0.999, "whiten": False},
+    }
+    assert probe(prepare(raw_recipe), 0).seconds_per_step > 0

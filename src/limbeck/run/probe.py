@@ -51,8 +51,11 @@ def probe(setup: Setup, number: int) -> Probe:
     before = held_bytes(setup.device.type)
     with TemporaryDirectory() as folder:
         accelerator = build_accelerator(setup.recipe.training, folder)
-        # Random weights cost the same, unless weights of their values are held in less memory.
-        student, teacher = build_models(setup, accelerator, copy=setup.learns_low_rank_alone)
+        # Random weights cost the same, unless weights of their values are held in less memory, or
+        # decide the ranks of layers.
+        by_energy = setup.recipe.student.low_rank and setup.recipe.student.low_rank.energy
+        copy = setup.learns_low_rank_alone or by_energy is not None
+        student, teacher = build_models(setup, accelerator, copy=copy)
         restart_peak()  # as a run does: making the models may take more than training them
         learner = build_learner(setup, student, number)
         wrapped = accelerator.prepare(learner)
