@@ -17,6 +17,7 @@ from limbeck.models.families import ARCHITECTURES
 from limbeck.models.families.abilities import family_table
 from limbeck.models.families.inspection import inspect_model, inspection_tables
 from limbeck.models.task_heads import listed
+from limbeck.student.low_rank import Rank, chosen_layers, factorize_layers
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "models.md"
 
@@ -71,6 +72,16 @@ def test_a_run_folder_stands_for_its_student(tmp_path):
     make_model(layers=2).save_pretrained(tmp_path / "run" / "student")
     (tmp_path / "run" / "recipe.yaml").write_text("{}", encoding="utf-8")
     assert inspect_model(str(tmp_path / "run")).shape.num_hidden_layers == 2
+
+
+def test_low_rank_layers_are_counted_as_what_they_are(tmp_path):
+    model = make_model("llama")
+    paths = chosen_layers(model, ARCHITECTURES["llama"], "feed_forward")
+    factorize_layers(model, paths, Rank(number=4))
+    model.save_pretrained(tmp_path)
+    found = inspect_model(str(tmp_path))
+    assert found.parameters == sum(weight.numel() for weight in model.parameters())
+    assert found.works["copy"] == "not of a model with low-rank layers"
 
 
 def test_either_a_model_or_a_type():

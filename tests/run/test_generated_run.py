@@ -33,8 +33,10 @@ from limbeck.run.accelerator import build_accelerator
 from limbeck.run.distill import distill
 from limbeck.run.generate_samples import generate_samples
 from limbeck.run.models import build_models
+from limbeck.run.plan import exported_student
 from limbeck.run.probe import probe
 from limbeck.run.prompt_batches import generated_batches, prompt_batches
+from limbeck.student.shape import parameters_of_shape
 from limbeck.study.compare import compare
 from limbeck.tokenization.learn import as_transformers, blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.prompts import answered
@@ -479,6 +481,9 @@ def test_a_student_with_low_rank_layers(raw, tmp_path, monkeypatch, low_rank, tr
         assert "model.embed_tokens.weight" in alike
     smaller = run.report["student"]["parameters"] < run.report["teacher"]["parameters"]
     assert smaller != dense
+    planned = exported_student(prepare(raw))  # each of these ranks is known beforehand
+    size = parameters_of_shape(planned.config, with_head=True, architecture=planned.architecture)
+    assert size[0] == run.report["student"]["parameters"]
     learned = run.report["training"]["trainable_parameters"]
     assert (learned < 0.5 * run.report["teacher"]["parameters"]) == frozen
     whole, again = stopped_and_whole(raw, tmp_path, monkeypatch, 3)

@@ -1,6 +1,8 @@
 """What a recipe may hold of low-rank layers, and what these come to."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -8,6 +10,7 @@ from transformers import PreTrainedModel
 from ..errors import Problem, StudentError
 from ..models.auto_classes import empty_model, whole_class
 from ..models.low_rank_layers import sizes_of
+from ..models.low_rank_loading import QUANT_METHOD
 from ..student.low_rank import Rank, break_even, chosen_layers
 from ..training.stage import Stage
 from .models_part import LowRankPart
@@ -132,14 +135,34 @@ def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
         rows[end, inputs, outputs] = rows.get((end, inputs, outputs), 0) + 1
     table = [["layer", "how many", "size", "rank", "saves up to rank", "parameters kept"]]
     for (end, inputs, outputs), count in rows.items():
-        rank = part.rank
-        if part.parameter_ratio is not None:
-            rank = Rank(parameter_ratio=part.parameter_ratio).of(torch.zeros(1), inputs, outputs)
+        rank = _known_rank(part, inputs, outputs)
         share = "" if rank is None else f"{rank * (inputs + outputs) / (inputs * outputs):.1%}"
         most = break_even(inputs, outputs)
         size = f"{inputs} x {outputs}"
         table.append([end, str(count), size, str(rank or "by energy"), str(most), share])
     return table
+
+
+def _known_rank(part: LowRankPart, inputs: int, outputs: int) -> int | None:
+    """The rank of a layer; None where the energy of its weights decides it."""
+    if part.parameter_ratio is None:
+        return part.rank
+    return Rank(parameter_ratio=part.parameter_ratio).of(torch.zeros(1), inputs, outputs)
+
+
+def exported_config(models: Models, part: LowRankPart | None) -> Any:
+    """The configuration of the student as it is exported, as far as ranks are known beforehand."""
+    config = models.student.config
+    if part is None or part.kind == "lora" or part.export == "dense" or part.energy is not None:
+        return config
+    paths = chosen_layers(skeleton(models), models.student.architecture, part.target_modules)
+    found = {path: (_known_rank(part, *size), size) for path, size in _sizes(models, paths).items()}
+    ranks = {
+        path: rank for path, (rank, size) in found.items() if rank and rank <= break_even(*size)
+    }
+    config = copy.deepcopy(config)
+    config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": ranks}
+    return config
 
 
 def low_rank_notes(models: Models, part: LowRankPart | None, ranks: Mapping[str, int]) -> list[str]:

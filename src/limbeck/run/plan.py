@@ -1,6 +1,7 @@
 """What a recipe will do and cost, before anything heavy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 from ..models.sentences.load import chain_of
@@ -8,7 +9,7 @@ from ..models.weight_headers import decodes
 from ..objectives.options import OPTIONS
 from ..objectives.schedule import Ramp
 from ..recipe.layers import layer_lines
-from ..recipe.low_rank import low_rank_table
+from ..recipe.low_rank import exported_config, low_rank_table
 from ..recipe.parse_objective import option_names
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
@@ -29,7 +30,7 @@ _OPTIONS = {option for kind in OPTIONS for option in option_names(kind)}
 
 def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Table]]:
     """The plan as tables with headings; times only where stages were probed."""
-    named = [*named_teachers(setup), ("student", setup.models.student)]
+    named = [*named_teachers(setup), ("student", exported_student(setup))]
     tables = [
         ("Models", model_sizes(named, vectors=setup.learns_vectors)),
         ("Machine", machine_table(setup)),
@@ -69,6 +70,12 @@ def named_teachers(setup: Setup) -> list[tuple[str, ModelSide]]:
     models = setup.models
     first = [] if models.teacher is None else [("teacher", models.teacher)]
     return [*first, *((f"teacher, {side.name}", side) for side in models.ensemble)]
+
+
+def exported_student(setup: Setup) -> ModelSide:
+    """The student with its low-rank layers, where their ranks are known beforehand."""
+    config = exported_config(setup.models, setup.recipe.student.low_rank)
+    return replace(setup.models.student, config=config)
 
 
 def model_sizes(named: Sequence[tuple[str, ModelSide]], *, vectors: bool = False) -> Table:

@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..models.architecture import Architecture
 from ..models.auto_classes import empty_model, whole_class
+from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..models.modules import parameter_counts
 from ..models.shapes import Shape, shape_of, unused_positions
 from ..models.task_heads import TaskHead, task_class
@@ -219,8 +220,12 @@ def build_student(
 def parameters_of_shape(
     config: Any, *, with_head: bool, architecture: Architecture
 ) -> tuple[int, int]:
-    """All parameters, and those of the input embeddings, without building the model in memory."""
+    """All parameters, and those of the input embeddings, without building the model in memory.
+
+    Low-rank layers that the configuration names are counted as what they are.
+    """
     model = empty_model(whole_class(architecture), config)
+    add_low_rank_layers(model, low_rank_ranks(config))
     measured = model if with_head else model.base_model
     return parameter_counts(measured)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..recipe.setup import Setup
 from ..reports.tables import Table
-from ..run.plan import machine_table, model_sizes, named_teachers
+from ..run.plan import exported_student, machine_table, model_sizes, named_teachers
 from ..run.probe import Probe, probe
 from ..system.progress import duration
 from .arms import ArmRun
@@ -52,7 +52,7 @@ def _models(runs: Sequence[ArmRun]) -> Table:
     """Every teacher and student once; a student that an arm changes bears the arm's name too."""
     table = model_sizes([])
     for run in runs:
-        student = (f"student {run.student}", run.setup.models.student)
+        student = (f"student {run.student}", exported_student(run.setup))
         named = [*named_teachers(run.setup), student]
         for row in model_sizes(named, vectors=run.setup.learns_vectors)[1:]:
             if row in table:

@@ -13,6 +13,7 @@ from ..architecture import Architecture
 from ..auto_classes import empty_model, whole_class
 from ..load import load_config
 from ..locate import GGUF, locate, model_of_run
+from ..low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..modules import parameter_counts
 from ..quiet import quiet_transformers
 from ..sentences.load import chain_of
@@ -96,6 +97,8 @@ def inspect_model(name: str | None, *, model_type: str | None = None) -> Inspect
     works = asdict(abilities(row, config))
     if place is not None and row.head and has_vocabulary_head(place, architecture=row) is False:
         works["logits"] = "no trained head in its files"
+    if low_rank_ranks(config):
+        works |= dict.fromkeys(("copy", "low_rank"), "not of a model with low-rank layers")
     parameters, embeddings = _counts(config, row)
     chain = None if place is None else chain_of(place)
     return Inspected(
@@ -119,7 +122,9 @@ def inspect_model(name: str | None, *, model_type: str | None = None) -> Inspect
 
 def _counts(config: Any, row: Architecture) -> tuple[int, int]:
     with quiet_transformers():
-        return parameter_counts(empty_model(whole_class(row), config))
+        model = empty_model(whole_class(row), config)
+    add_low_rank_layers(model, low_rank_ranks(config))
+    return parameter_counts(model)
 
 
 def _precisions(place: str) -> dict[str, int]:
