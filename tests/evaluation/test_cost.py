@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaModel
 
 from limbeck.errors import EvaluationError, ModelError
-from limbeck.evaluation.cost import Cost, Latency, _longest_text, measure_cost, model_size
+from limbeck.evaluation.cost import Cost, Latency, measure_cost, model_size
 from limbeck.models.families import ARCHITECTURES
-from limbeck.models.modules import parameter_counts
+from limbeck.models.modules import longest_text, parameter_counts
 from limbeck.models.shapes import shape_of
 
 
@@ -121,7 +121,7 @@ def test_peak_memory_is_the_models_however_large_the_parent_was(tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_longest_text_can_be_read_and_no_longer_one_is_tried(family):
     body, architecture = make_model(family).base_model, ARCHITECTURES[family]
-    longest = _longest_text(body)
+    longest = longest_text(body)
     if not hasattr(body.config, "max_position_embeddings"):
         assert architecture.positions in ("relative", "alibi") and longest == sys.maxsize
         return

@@ -170,14 +170,13 @@ def _measured(proof: _Proof, name: str, file: Path, forward: Forward, exact_on: 
     verdict, written = verdict_of(kept, of, keep=settings.keep, force=settings.force, wrong=wrong)
     times = None
     if settings.timed:
-        cold, rows = times_of_file(
+        times = times_of_file(
             file,
             threads=proof.threads,
             vocabulary=source.vocabulary,
             lengths=proof.lengths,
             seconds=settings.seconds_each,
         )
-        times = Times(cold, tuple(rows))
     size = sum(one.stat().st_size for one in file.parent.iterdir())
     return Candidate(
         format=name,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -102,6 +103,20 @@ class Source:
         """Rows of the embedding table."""
         size: int = self.config.get_text_config().vocab_size
         return size
+
+    def example(self, rows: int = 3) -> dict[str, Int[Tensor, "rows tokens"]]:
+        """Inputs to trace a forward with, the largest id and padding among them.
+
+        No size is 1, which may fix a dimension, and the two differ.
+
+        Args:
+            rows: Texts; 2 or more, but 7.
+        """
+        mask = torch.ones(rows, 7, dtype=torch.long)
+        mask[1, 3:] = 0
+        found = dict.fromkeys(self.inputs, torch.zeros_like(mask))
+        ids = torch.full_like(mask, self.vocabulary - 1)
+        return found | {"input_ids": ids, "attention_mask": mask}
 
     def __call__(self, feed: Feed) -> np.ndarray:
         """What torch computes for arrays [batch, tokens] by the names of the inputs."""

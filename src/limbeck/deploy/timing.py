@@ -78,16 +78,20 @@ def _seconds(
 
 def times_of_file(
     file: Path, *, threads: int, vocabulary: int, lengths: Sequence[int], seconds: float
-) -> tuple[float, Rows]:
-    """Seconds until a fresh process has its first answer, and those of `times_of`.
+) -> Times:
+    """Seconds of a file in a process of its own; its cold start reads one text of one token.
 
-    The first number is of importing the engine, loading the file and one text of one token.
+    Args:
+        file: With what stands beside it.
+        threads: That compute.
+        vocabulary: Ids of tokens end below it.
+        lengths: Tokens of a text.
+        seconds: Spent on each batch size and length, at least.
 
     Raises:
         ExportError: The process failed; its last lines are in the message.
     """
-    found = _printed(file, threads, vocabulary, lengths, seconds)
-    return found["cold"], _rows(found)
+    return _times(_printed(file, threads, vocabulary, lengths, seconds))
 
 
 def cost_of_file(
@@ -107,9 +111,8 @@ def cost_of_file(
         ExportError: The process failed; its last lines are in the message.
     """
     found = _printed(file, threads, vocabulary, lengths, seconds)
-    times = Times(found["cold"], tuple(_rows(found)))
     engine, size = FORMATS[form].engine, sum(one.stat().st_size for one in files_of(file))
-    return FileCost(form, engine, size / 1e6, threads, found["memory"], times)
+    return FileCost(form, engine, size / 1e6, threads, found["memory"], _times(found))
 
 
 def files_of(file: Path) -> list[Path]:
@@ -119,8 +122,10 @@ def files_of(file: Path) -> list[Path]:
     return [one for one in (file, weights) if one.exists()]
 
 
-def _rows(found: Any) -> Rows:
-    return [(batch, length, p50, p95) for batch, length, p50, p95 in found["times"]]
+def _times(found: Any) -> Times:
+    return Times(
+        found["cold"], tuple((b, length, p50, p95) for b, length, p50, p95 in found["times"])
+    )
 
 
 def _printed(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import EvaluationError, ModelError
@@ -24,8 +24,9 @@ from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model
 from ..models.locate import locate
 from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
-from ..models.modules import parameter_counts
+from ..models.modules import longest_text, parameter_counts
 from ..models.weight_headers import decodes
+from ..reports.model_results import Latency
 from ..system.child import ChildError, printed_by
 from ..system.memory import peak_process_bytes
 
@@ -40,16 +41,6 @@ _PROGRAM = (
     "import sys; sys.path[:] = [place for place in sys.path if place];"
     " from limbeck.evaluation.cost import print_cost; print_cost()"
 )
-
-
-@dataclass(frozen=True)
-class Latency:
-    """How long one forward of a batch takes, without padding; seconds."""
-
-    batch: int
-    length: int
-    p50: float
-    p95: float
 
 
 @dataclass(frozen=True)
@@ -191,7 +182,7 @@ def _measure(
     with torch.inference_mode():
         for parameter in model.parameters():
             parameter.sum()  # memory-mapped weights count only once they have been read
-        longest = _longest_text(model)
+        longest = longest_text(model)
         one = (1, min(sentence, longest))
         pairs = {(batch, n) for batch in batches for n in lengths if n <= longest} | {one}
         latencies = {pair: _latency(model, *pair, seconds, minimum_runs) for pair in sorted(pairs)}
@@ -213,17 +204,6 @@ def _without_pooler(model: Any) -> PreTrainedModel:
     if "pooler" in dict(model.named_children()):
         model.pooler = None
     return model  # type: ignore[no-any-return]
-
-
-def _longest_text(model: PreTrainedModel) -> int:
-    """Tokens that the model can read at once."""
-    limit: int = getattr(model.config.get_text_config(), "max_position_embeddings", sys.maxsize)
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
-            # RoBERTa counts positions from the one after the padding id.
-            unused = 0 if table.padding_idx is None else table.padding_idx + 1
-            limit = min(limit, table.num_embeddings - unused)
-    return limit
 
 
 def _latency(model: Any, batch: int, length: int, seconds: float, minimum_runs: int) -> Latency:

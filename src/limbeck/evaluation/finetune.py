@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..errors import EvaluationError
 from ..models.attention import use_float32_attention
 from ..models.load import load_body
+from ..models.modules import longest_text
 from ..student.label_bias import log_odds
 from ..system.device import choose_device, choose_precision
 from ..tokenization.load import load_tokenizer
@@ -145,7 +146,7 @@ def finetune(
         ).to(device)
         if network.of_text and task.kind is TaskKind.MULTI_LABEL:
             network.of_text.bias.data.copy_(log_odds(multi_hot(task.train, task.labels)))
-        limit = min(settings.max_length, _positions(body))
+        limit = min(settings.max_length, longest_text(body))
         _check_room(task, tokenizer, limit)
         segments = _segments(body)
         rows = [
@@ -200,16 +201,6 @@ def _check_room(task: Task, tokenizer: PreTrainedTokenizerFast, limit: int) -> N
             f"{task.name} is read {limit} tokens at a time (max_length), of which {special} are"
             f" special tokens, and {texts} one token at least; give {least} or more"
         )
-
-
-def _positions(body: PreTrainedModel) -> int:
-    """The most tokens that the model can read: RoBERTa never uses its table's first rows."""
-    for name, module in body.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - unused
-    found = getattr(body.config, "max_position_embeddings", None)
-    return int(found) if found else 2**31  # without a table, any length can be read
 
 
 def _segments(body: PreTrainedModel) -> int:

@@ -71,24 +71,12 @@ class Reader:
             positions: Of each new token in its text.
             mask: True where a place holds a token; of the places before and of the new ones.
         """
-        output = self.model(
-            input_ids=ids,
-            attention_mask=self._seen(mask, ids.shape[1]),
-            position_ids=positions,
-            cache=self.cache,
-            use_cache=True,
-        )
-        return torch.log_softmax(self.ids.only(output.logits), dim=-1)
+        logits = self._forward(self.model, ids, positions, mask).logits
+        return torch.log_softmax(self.ids.only(logits), dim=-1)
 
     def remember(self, ids: NewTokens, positions: NewTokens, mask: Places) -> None:
         """Read without computing what follows."""
-        self.model.base_model(
-            input_ids=ids,
-            attention_mask=self._seen(mask, ids.shape[1]),
-            position_ids=positions,
-            cache=self.cache,
-            use_cache=True,
-        )
+        self._forward(self.model.base_model, ids, positions, mask)
 
     def forget_after(self, places: int) -> None:
         """Keep the first places only."""
@@ -111,6 +99,15 @@ class Reader:
 
     def end(self) -> None:
         """Let go of what only this batch needs; nothing here."""
+
+    def _forward(self, model: Any, ids: NewTokens, positions: NewTokens, mask: Places) -> Any:
+        return model(
+            input_ids=ids,
+            attention_mask=self._seen(mask, ids.shape[1]),
+            position_ids=positions,
+            cache=self.cache,
+            use_cache=True,
+        )
 
     def _seen(self, mask: Places, new: int) -> Any:
         """What the model takes as its mask, in which windows count tokens, not places."""

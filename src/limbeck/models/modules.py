@@ -1,6 +1,9 @@
-"""The modules of a loaded model: the module at a path, and the number of parameters."""
+"""The modules of a loaded model: that at a path, parameters, and the longest text by its tables."""
+
+import sys
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..errors import ModelError
 
@@ -29,3 +32,16 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
     parameters = list(model.parameters())
     embeddings = sum(p.numel() for p in parameters if id(p) in tables)
     return sum(p.numel() for p in parameters), embeddings
+
+
+def longest_text(model: PreTrainedModel) -> int:
+    """Tokens that the model can read at once; without a limit, more than any text has."""
+    limit: int = (
+        getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    )
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
+            # RoBERTa counts positions from the one after the padding id.
+            unused = 0 if table.padding_idx is None else table.padding_idx + 1
+            limit = min(limit, table.num_embeddings - unused)
+    return limit

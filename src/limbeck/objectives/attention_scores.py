@@ -20,7 +20,7 @@ from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import Projections
 from .contract import Objective, required
-from .layer_mapping import bound_links, layer_links, map_problem
+from .layer_mapping import bound_links, layer_links, map_problems_between
 from .options import AttentionScoresOptions
 from .relations import query_head_sizes, relation_head_choices, repeat_heads
 from .token_pairs import compared_pairs, score_difference
@@ -40,8 +40,8 @@ class AttentionScores(AttentionScoresOptions, Objective):
 
     def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
         """Layers that do not exist, or heads that do not divide."""
-        found = map_problem(
-            "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
+        found = map_problems_between(
+            self.layers, student.num_hidden_layers, teacher.num_hidden_layers
         )
         valid = relation_head_choices(student.query_width, teacher.query_width)
         if (self.heads or 0) >= 1 and self.heads not in valid:

@@ -21,7 +21,7 @@ from ..errors import Problem
 from ..models.shapes import Shape
 from ..student.projections import MapSize
 from .contract import required
-from .layer_mapping import Link, bound_links, layer_links, map_problem
+from .layer_mapping import Link, bound_links, layer_links, map_problems_between
 from .mapped import Compared, MappedObjective, real_rows
 from .options import Combine, HiddenStatesOptions
 
@@ -34,8 +34,8 @@ class HiddenStates(HiddenStatesOptions, MappedObjective):
 
     def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
         """Layers that do not exist or are named twice."""
-        return map_problem(
-            "layers", self.layers, student.num_hidden_layers, teacher.num_hidden_layers
+        return map_problems_between(
+            self.layers, student.num_hidden_layers, teacher.num_hidden_layers
         )
 
     def bound(self, student: Shape, teacher: Shape | None) -> "HiddenStates":

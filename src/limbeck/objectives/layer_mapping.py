@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import ObjectiveError
+from ..errors import ObjectiveError, Problem
 from .layer_names import LayerName, layer_name_problems, layer_number
 
 Some = LayerName | Sequence[LayerName]
@@ -102,14 +102,14 @@ teachers=(1,))])
     return _explicit(pairs, student, teacher)
 
 
-def map_problems(field: str, layers: LayerMap) -> list[tuple[str, str]]:
-    """What is wrong with a layer map between any models: empty, or one (field, message)."""
+def map_problems(layers: LayerMap) -> list[Problem]:
+    """What is wrong with the option `layers` between any models: nothing, or one problem."""
     if isinstance(layers, str) and layers in NAMED_MAPS:
         return []
     try:
         _explicit_pairs(layers)
     except ObjectiveError as error:
-        return [(field, str(error))]
+        return [("layers", str(error))]
     return []
 
 
@@ -215,10 +215,10 @@ def bound_links(layers: LayerMap) -> list[Link]:
     ]
 
 
-def map_problem(field: str, layers: LayerMap, student: int, teacher: int) -> list[tuple[str, str]]:
-    """The problem of a layer map as a list: empty, or one (field, message)."""
+def map_problems_between(layers: LayerMap, student: int, teacher: int) -> list[Problem]:
+    """The same between models of these numbers of layers."""
     try:
         layer_links(layers, student, teacher)
     except ObjectiveError as error:
-        return [(field, str(error))]
+        return [("layers", str(error))]
     return []

@@ -144,7 +144,7 @@ class HiddenStatesOptions:
 
     def problems(self) -> list[Problem]:
         """A layer map that is impossible for any two models."""
-        return map_problems("layers", self.layers)
+        return map_problems(self.layers)
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class AttentionScoresOptions:
 
     def problems(self) -> list[Problem]:
         """A layer map that is impossible for any two models, or no heads."""
-        return map_problems("layers", self.layers) + _count_problems("heads", self.heads)
+        return map_problems(self.layers) + _count_problems("heads", self.heads)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
 from typing import ClassVar, TypeVar
 
 from rich.console import Console
@@ -105,12 +104,7 @@ class ProgressBar:
             self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._is_shown:
             ProgressBar._shown = False
             self._progress.stop()

@@ -1,5 +1,6 @@
 """What steps have found, on the device until it is read: no step waits for the one before it."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def read(steps: Sequence[Taken]) -> list[Figures]:
 def divergence(steps: Sequence[Taken], figures: Sequence[Figures]) -> DivergedError | None:
     """The error of the first step whose figures are not all finite; None where all are."""
     for step, found in zip(steps, figures, strict=True):
-        if all(map(_finite, [*found.means.values(), found.gradient_norm])):
+        if all(map(math.isfinite, [*found.means.values(), found.gradient_norm])):
             continue
         stage = step.stage
         values = ", ".join(f"{name} {value}" for name, value in found.means.items())
@@ -115,7 +116,3 @@ class Unread:
         """
         if self._error:
             raise self._error
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0

@@ -20,8 +20,7 @@ from ..source import Source
 from .native_log import native_log
 from .rewriting import Rewriting
 
-_ROWS, _TOKENS = 2, 7  # of the example: neither 1, which may fix a dimension, nor equal
-_MOST_ROWS = 32
+_FEWEST_ROWS, _MOST_ROWS = 2, 32  # that a program reads; fewer than 2 would fix a dimension
 # Tokens that a file reads at least, where the tokenizer truncates earlier: as many as are timed.
 _SHORTEST = 512
 # Bytes of the largest array of a forward: for as many texts as fit, and of one text at most.
@@ -41,10 +40,7 @@ def executorch_program(source: Source, int8: Int8Range | None = None) -> Any:
             or its longest text needs too much memory.
     """
     rows, tokens = most_of(source)
-    mask = torch.ones(_ROWS, _TOKENS, dtype=torch.long)
-    mask[1, _TOKENS // 2 :] = 0
-    sample = dict.fromkeys(source.inputs, torch.zeros_like(mask))
-    sample |= {"input_ids": torch.full_like(mask, source.vocabulary - 1), "attention_mask": mask}
+    sample = source.example(_FEWEST_ROWS)
     dim = torch.export.Dim
     size = {0: dim("batch", min=1, max=rows), 1: dim("tokens", min=1, max=tokens)}
     try:
@@ -87,7 +83,7 @@ def most_of(source: Source) -> tuple[int, int]:
             f" longest text when it is loaded: {each / 1e9:.1f} GB for one array. Set a smaller"
             " model_max_length in tokenizer_config.json, or export to another of the --formats"
         )
-    return max(_ROWS, min(_MOST_ROWS, _FOR_TEXTS // each)), tokens
+    return max(_FEWEST_ROWS, min(_MOST_ROWS, _FOR_TEXTS // each)), tokens
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from ..source import Source
 from .tables_in_8_bits import store_transposed, tables_in_8_bits
 from .weight_only import weight_only
 
-_ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
 _LARGEST = 1_900_000_000  # bytes of a protobuf file, with room below its limit of 2 GiB
 _OPERATORS = ("MatMul", "Gemm")
 _OPERATOR = re.compile(r"(?:aten|prims|torchvision)[.:]+\w+(?:\.\w+)?")
@@ -32,10 +31,7 @@ def float32_graph(source: Source) -> Any:
         ExportError: An operator of the model has none in ONNX, or its forward cannot be traced.
     """
     exporters = _exporters()
-    mask = torch.ones(_ROWS, _TOKENS, dtype=torch.long)
-    mask[1, _TOKENS // 2 :] = 0
-    sample = dict.fromkeys(source.inputs, torch.zeros_like(mask))
-    sample |= {"input_ids": torch.full_like(mask, source.vocabulary - 1), "attention_mask": mask}
+    sample = source.example()
     size = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     settings = exporters.OnnxConfig(dynamic=True, dynamic_shapes=dict.fromkeys(sample, size))
     try:

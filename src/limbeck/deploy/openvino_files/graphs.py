@@ -17,8 +17,6 @@ from ...models.quiet import quiet_exporters
 from ..arrays import Feed
 from ..source import Source
 
-_ROWS, _TOKENS = 3, 7  # of the example: neither 1, which may fix a dimension, nor equal
-
 
 def openvino_graph(source: Source) -> Any:
     """The model as an `openvino.Model` in float32, of any batch size and length.
@@ -26,10 +24,7 @@ def openvino_graph(source: Source) -> Any:
     Raises:
         ExportError: An operator of the model has none in OpenVINO, or its forward cannot be traced.
     """
-    mask = torch.ones(_ROWS, _TOKENS, dtype=torch.long)
-    mask[1, _TOKENS // 2 :] = 0
-    sample = dict.fromkeys(source.inputs, torch.zeros_like(mask))
-    sample |= {"input_ids": torch.full_like(mask, source.vocabulary - 1), "attention_mask": mask}
+    sample = source.example()
     size = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     shapes = dict.fromkeys(sample, size)
     try:

@@ -142,27 +142,10 @@ class SentenceVectors(nn.Module):
             prompt_tokens: How many of the first real tokens of each text are of its prompt, with
                 the special tokens before it; only read where the pooling leaves prompts out.
         """
-        return self.shortened(self.mapped(states, mask, prompt_tokens=prompt_tokens))
-
-    def mapped(
-        self, states: States, mask: Mask, *, prompt_tokens: Int[Tensor, " batch"] | None = None
-    ) -> Vectors:
-        """The vectors before they are truncated and scaled, with the arguments of `forward`."""
         with torch.autocast(states.device.type, enabled=False):
             states = states.to(torch.promote_types(states.dtype, torch.float32))
             vectors = pooled(states, mask, self.pooling, prompt_tokens=prompt_tokens)
             for layer in self.dense:
                 vectors = layer(vectors)
-        return vectors
-
-    def shortened(
-        self, vectors: Vectors, *, truncate_dim: int | None = None
-    ) -> Float[Tensor, "batch kept"]:
-        """Vectors of `mapped`, truncated and scaled as this model does.
-
-        Args:
-            vectors: With all coordinates.
-            truncate_dim: Keep so many instead, as where several widths are trained at once.
-        """
-        vectors = vectors[:, : truncate_dim or self.width]
+        vectors = vectors[:, : self.width]
         return scaled(vectors, dim=-1) if self.normalize else vectors

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
@@ -89,12 +88,7 @@ class ServerClient:
     def __enter__(self) -> "ServerClient":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Give up what still runs, also where a server hangs, and close all connections."""
         self._closing.set()
         self._sockets.shut()
