@@ -7,7 +7,7 @@ from ..tokenization.load import load_tokenizer
 from .answer_bits import answer_bits
 from .askable import check_askable
 from .finetune import SeedScore
-from .rouge import rouge_l, words
+from .rouge import check_rouge, rouge_l, words
 from .settings import GenerationSettings
 from .tasks import Task
 from .text_generator import TextGenerator
@@ -36,6 +36,7 @@ def score_generation(
         MissingExtraError: rouge-score is not installed.
     """
     began = time.perf_counter()
+    check_rouge()
     check_askable(task, load_tokenizer(model), settings)
     generator = TextGenerator.load(model)
     rows = task.prompts

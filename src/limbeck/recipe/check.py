@@ -26,8 +26,14 @@ from .evaluation import (
     scored_twice,
     task_warnings,
 )
+from .extras import extra_problems
 from .layers import attention_problems, prediction_problems, window_warnings
-from .low_rank import factor_stage_problems, frozen_problems, low_rank_problems
+from .low_rank import (
+    factor_stage_problems,
+    frozen_problems,
+    low_rank_problems,
+    untrained_problems,
+)
 from .parse import Parsed, parse, problems_message
 from .placement import placement_problems
 from .prompts import (
@@ -111,6 +117,9 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     if recipe and models and not problems:
         recipe = recipe.model_copy(update={"evaluation": prompted_alike(recipe)})
         problems += chat_problems(recipe, models) + ends_problems(recipe, models)
+        problems += untrained_problems(
+            models, recipe.student.low_rank, recipe.teacher, [built.stage for built in stages]
+        )
     if recipe is None or models is None or problems:
         return None, problems
     loop_stages = [built.stage for built in stages]
@@ -129,8 +138,9 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
 
 
 def _problems_of_parts(parsed: Parsed) -> list[Problem]:
-    """What is wrong with the device, with files of text and prompts, and with tasks."""
-    problems = _device_problems(parsed.training) if parsed.training else []
+    """What is wrong with packages, the device, files of text and prompts, and tasks."""
+    problems = extra_problems(parsed)
+    problems += _device_problems(parsed.training) if parsed.training else []
     problems += _data_problems(parsed.data) if parsed.data else []
     problems += evaluation_problems(parsed.evaluation) if parsed.evaluation else []
     return problems

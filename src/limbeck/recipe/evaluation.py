@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from ..errors import LimbeckError, Problem
 from ..evaluation.askable import check_askable
 from ..evaluation.leaks import leak_notes
+from ..evaluation.rouge import rouge_missing
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.task_files import is_generation_task, load_task, name_of_task
 from ..evaluation.tasks import Task
@@ -50,6 +51,8 @@ def evaluation_problems(evaluation: EvaluationPart) -> list[Problem]:
             texts |= is_generation_task(task)
         except LimbeckError as error:
             problems.append((f"evaluation.tasks.{number}", str(error)))
+    if texts and (missing := rouge_missing()):
+        problems.append(("evaluation.tasks", missing))
     if evaluation.baseline:
         try:
             problem = _control_problem(model_of_run(evaluation.baseline), texts=texts)

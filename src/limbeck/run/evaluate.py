@@ -11,6 +11,7 @@ from ..errors import ModelError
 from ..evaluation.askable import check_askable
 from ..evaluation.cost import SENTENCE_LENGTH
 from ..evaluation.reading_notes import reading_notes
+from ..evaluation.rouge import check_rouge
 from ..evaluation.scoring_notes import scoring_notes
 from ..evaluation.seeds import TaskScore, evaluate_tasks, learned_together
 from ..evaluation.settings import FinetuneSettings, SearchSettings
@@ -94,6 +95,7 @@ def _loaded(
     loaded = [load_task(location, test_split=part.split) for location in tasks]
     for task in loaded:
         if task.kind is TaskKind.GENERATION:
+            check_rouge()
             check_askable(task, tokenizer, part.generation)
     prompts = part.generation.max_eval_samples
     return [subsample(t, rows=part.max_train_samples, seed=0, prompts=prompts) for t in loaded]

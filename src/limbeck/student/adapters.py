@@ -5,6 +5,7 @@ Source: Hu et al. 2022, LoRA, arXiv:2106.09685.
 
 import copy
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from ..models.low_rank_layers import set_submodule
 from ..system.files import whole_folder
 
 _ADAPTER = "default"  # the name that peft gives to a model's only adapter
+_NEEDS_PEFT = "LoRA needs peft; run: pip install 'limbeck[lora]'"
+
+
+def adapters_missing() -> str | None:
+    """Why no adapter can be made here; None where it can."""
+    return None if find_spec("peft") else _NEEDS_PEFT
 
 
 def add_adapters(
@@ -38,7 +45,7 @@ def add_adapters(
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise MissingExtraError("LoRA needs peft; run: pip install 'limbeck[lora]'") from error
+        raise MissingExtraError(_NEEDS_PEFT) from error
     model.requires_grad_(False)
     turned = any(isinstance(model.base_model.get_submodule(path), Conv1D) for path in paths)
     config = LoraConfig(
