@@ -28,12 +28,7 @@ from .evaluation import (
 )
 from .extras import extra_problems
 from .layers import attention_problems, prediction_problems, window_warnings
-from .low_rank import (
-    factor_stage_problems,
-    frozen_problems,
-    low_rank_problems,
-    untrained_problems,
-)
+from .low_rank import factor_stage_problems, frozen_problems, low_rank_problems
 from .parse import Parsed, parse, problems_message
 from .placement import placement_problems
 from .prompts import (
@@ -117,9 +112,6 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     if recipe and models and not problems:
         recipe = recipe.model_copy(update={"evaluation": prompted_alike(recipe)})
         problems += chat_problems(recipe, models) + ends_problems(recipe, models)
-        problems += untrained_problems(
-            models, recipe.student.low_rank, recipe.teacher, [built.stage for built in stages]
-        )
     if recipe is None or models is None or problems:
         return None, problems
     loop_stages = [built.stage for built in stages]
