@@ -10,6 +10,7 @@ from limbeck.recipe.check import check, prepare
 from limbeck.recipe.parse import parse_recipe
 from limbeck.recipe.read import dump_recipe, keys_of, read_recipe
 from limbeck.recipe.schema import Recipe
+from limbeck.tokenization.load import load_tokenizer
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -228,6 +229,32 @@ def test_options_of_the_other_kind_of_low_rank_layers(raw_recipe, given, field):
     raw_recipe["student"]["low_rank"] = given
     with pytest.raises(RecipeError, match=f"student.low_rank.{field}"):
         prepare(raw_recipe)
+
+
+@pytest.mark.parametrize(
+    ("low_rank", "stage", "said"),
+    [
+        ({"kind": "lora"}, {}, r"kind: is lora, which .* adapters alone, and the student's {}"),
+        (
+            {},
+            {"trainable": "low_rank"},
+            r"0\.trainable: is low_rank, as in .*, and the student's {}",
+        ),
+    ],
+)
+def test_new_weights_that_no_stage_would_train(
+    raw_recipe, task_recipe, tmp_path, low_rank, stage, said
+):
+    make_model(hidden=16).base_model.save_pretrained(tmp_path)
+    load_tokenizer(raw_recipe["teacher"]).save_pretrained(tmp_path)
+    student = {"model": str(tmp_path), "low_rank": {"rank": 2, **low_rank}}
+    for raw, what in ((raw_recipe, "vocabulary head"), (task_recipe(), "new head")):
+        raw["student"] = student
+        raw["stages"][0] |= stage | ({"objectives": {"labels": {}}} if raw is raw_recipe else {})
+        with pytest.raises(RecipeError, match=said.format(what)):
+            prepare(raw)
+    raw["student"] = {"init_from_teacher": {}, "low_rank": student["low_rank"]}
+    assert prepare(raw).learns_low_rank_alone
 
 
 def test_files_that_are_no_recipes(tmp_path):

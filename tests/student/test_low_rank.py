@@ -1,6 +1,7 @@
 """Low-rank layers: what is lost, what is kept, and folders that load like any other."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,6 +152,9 @@ def test_layers_that_there_are_not():
     model = make_model("llama")
     with pytest.raises(StudentError, match="'ffn' is no group of layers; give feed_forward, att"):
         chosen_layers(model, ARCHITECTURES["llama"], "ffn")
+    unknown = replace(ARCHITECTURES["llama"], axes=())
+    with pytest.raises(StudentError, match=r"group attention; give a list .*: mlp\.down_proj, mlp"):
+        chosen_layers(model, unknown, "attention")
     with pytest.raises(StudentError, match="no layer is named that could be low-rank"):
         factorize_layers(model, [], Rank(number=2))
 

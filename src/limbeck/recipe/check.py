@@ -7,10 +7,8 @@ from ..data.corpus import MOST_SOURCES
 from ..data.text import check_source
 from ..errors import DeviceError, LimbeckError, Problem, RecipeError
 from ..models.int8_dynamic import int8_dynamic_missing
-from ..models.load import no_head
 from ..models.openvino_forward import openvino_missing
 from ..models.task_heads import padding_problem
-from ..models.weight_headers import check_weights, has_vocabulary_head
 from ..objectives.class_logits import NO_HEAD
 from ..system.device import choose_device, emulation_warning
 from ..system.int8_range import int8_range
@@ -27,8 +25,18 @@ from .evaluation import (
     task_warnings,
 )
 from .extras import extra_problems
-from .layers import attention_problems, prediction_problems, window_warnings
-from .low_rank import factor_stage_problems, frozen_problems, low_rank_problems
+from .layers import (
+    attention_problems,
+    prediction_problems,
+    teacher_head_problems,
+    window_warnings,
+)
+from .low_rank import (
+    factor_stage_problems,
+    frozen_problems,
+    low_rank_problems,
+    untrained_problems,
+)
 from .parse import Parsed, parse, problems_message
 from .placement import placement_problems
 from .prompts import (
@@ -43,7 +51,7 @@ from .prompts import (
 from .schema import DataPart, Recipe, TrainingPart
 from .server import server_problems
 from .setup import Setup
-from .sides import Models, ModelSide
+from .sides import Models
 from .stage_rows import NO_ROWS, rows_warnings
 from .stages import BuiltStage, build_stages, dropout_warnings
 from .task import find_task
@@ -112,6 +120,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Setup | None, list[Problem]]:
     if recipe and models and not problems:
         recipe = recipe.model_copy(update={"evaluation": prompted_alike(recipe)})
         problems += chat_problems(recipe, models) + ends_problems(recipe, models)
+        problems += untrained_problems(models, recipe, [built.stage for built in stages])
     if recipe is None or models is None or problems:
         return None, problems
     loop_stages = [built.stage for built in stages]
@@ -196,7 +205,7 @@ def _problems_of_models(
         problems += [("teacher.model", found)] if found else []
     needs_head = not mixed and any(built.stage.needs_teacher_logits for built in stages)
     if parsed.teacher and parsed.teacher.server is None and models.teacher and needs_head:
-        problems += _head_problems(parsed.teacher.model, models.teacher)
+        problems += teacher_head_problems(parsed.teacher.model, models.teacher)
     if parsed.student and parsed.student.low_rank:
         own = parsed.student.model is not None
         problems += low_rank_problems(models, parsed.student.low_rank, mixed=mixed, pretrained=own)
@@ -246,16 +255,6 @@ def _other_device(training: TrainingPart | None) -> str | None:
         return None
     kind = choose_device(training.device).type
     return None if kind == "cpu" else kind
-
-
-def _head_problems(name: str, teacher: ModelSide) -> list[Problem]:
-    """A teacher without a vocabulary head, where a stage needs its logits."""
-    if not teacher.architecture.head:
-        return []  # said at the objectives that need one
-    if has_vocabulary_head(name, architecture=teacher.architecture) is not False:
-        return []
-    partial, _ = check_weights(name, architecture=teacher.architecture, head_in_part=False)
-    return [("teacher.model", partial or no_head(name))]
 
 
 def _warnings(

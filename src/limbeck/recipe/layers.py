@@ -1,10 +1,12 @@
-"""Which layers the stages of a recipe compare, and where they do not see the same text."""
+"""Which layers and heads the stages of a recipe compare, and where they see other text."""
 
 from collections.abc import Sequence
 
 from ..activations import Needs
 from ..errors import Problem
 from ..models.families.attending import layers_with_attention
+from ..models.load import no_head
+from ..models.weight_headers import check_weights, has_vocabulary_head
 from ..objectives.contract import Objective
 from ..training.stage import Stage
 from .sides import Models, ModelSide
@@ -41,6 +43,16 @@ def prediction_problems(models: Models, stages: Sequence[Stage]) -> list[Problem
                 message += f" {' and '.join(headless)} (see `limbeck inspect`); use hidden_states"
                 problems.append((f"stages.{number}.objectives.{name}", message))
     return problems
+
+
+def teacher_head_problems(name: str, teacher: ModelSide) -> list[Problem]:
+    """A teacher without a vocabulary head, where a stage needs its logits."""
+    if not teacher.architecture.head:
+        return []  # said at the objectives that need one
+    if has_vocabulary_head(name, architecture=teacher.architecture) is not False:
+        return []
+    partial, _ = check_weights(name, architecture=teacher.architecture, head_in_part=False)
+    return [("teacher.model", partial or no_head(name))]
 
 
 def _without_attention(needs: Needs, side: ModelSide) -> str | None:

@@ -9,16 +9,21 @@ from transformers import PreTrainedModel
 
 from ..errors import Problem, StudentError
 from ..models.auto_classes import empty_model, whole_class
+from ..models.load import load_config
 from ..models.low_rank_layers import sizes_of
 from ..models.low_rank_loading import QUANT_METHOD
+from ..models.task_heads import head_of
+from ..models.weight_headers import has_vocabulary_head
 from ..student.low_rank import Rank, break_even, chosen_layers
 from ..training.stage import Stage
-from .models_part import LowRankPart
-from .schema import TrainingPart
+from .models_part import LowRankPart, TeacherPart
+from .schema import Recipe, TrainingPart
 from .sides import Models
 from .stage_part import StagePart
+from .vectors import maps_vectors
 
 _FIELD = "student.low_rank"
+_INSTEAD = "start from a model that has it (init_from_teacher, student.model)"
 
 
 def low_rank_problems(
@@ -107,6 +112,40 @@ def only_low_rank(stages: Sequence[Stage], part: LowRankPart | None) -> bool:
         and (part.kind == "lora" or stage.trainable == "low_rank")
         for stage in stages
     )
+
+
+def untrained_problems(models: Models, recipe: Recipe, stages: Sequence[Stage]) -> list[Problem]:
+    """Random weights of the student that stay so where low-rank layers or adapters alone learn."""
+    part = recipe.student.low_rank
+    if part is None or not only_low_rank(stages, part):
+        return []
+    if not (found := _random_part(models, recipe.teacher, stages)):
+        return []
+    if part.kind == "lora":
+        message = f"is lora, which trains adapters alone, and {found} would stay random; {_INSTEAD}"
+        return [(f"{_FIELD}.kind", f"{message}, or leave low_rank out")]
+    message = f"is low_rank, as in every stage, and {found} would stay random; {_INSTEAD}"
+    return [("stages.0.trainable", f"{message}, or train all in some stage")]
+
+
+def _random_part(
+    models: Models, teacher: TeacherPart | None, stages: Sequence[Stage]
+) -> str | None:
+    """What of the student has random weights at the beginning; None where nothing is known to."""
+    student, source = models.student, models.student.name
+    copied = models.teacher if models.copied_layers else None
+    if not source and copied is None:
+        return "all else of the student"
+    if student.head:
+        own = head_of(load_config(source)) if source else copied and copied.head
+        return None if own == student.head else "the student's new head"
+    if any(stage.student_needs().predictions for stage in stages):
+        name = source or (copied.name if copied else "")
+        if has_vocabulary_head(name, architecture=student.architecture) is False:
+            return "the student's vocabulary head"
+    if teacher and maps_vectors(models, teacher.model, stages):
+        return "the student's map to the width of the teacher's vectors"
+    return None
 
 
 def frozen_problems(

@@ -24,6 +24,17 @@ def compares_coordinates(stages: Sequence[Stage]) -> bool:
     return any(isinstance(objective, SentenceVectors) for objective in objectives)
 
 
+def maps_vectors(models: Models, teacher: str, stages: Sequence[Stage]) -> bool:
+    """Whether the student gets a new map to the width of the teacher's vectors."""
+    if not compares_coordinates(stages):
+        return False
+    name = models.student.name
+    own = chain_of(name) if name else None
+    has_vectors = own is not None and own.pooling is not None
+    mine = sentence_vectors(name).width if has_vectors else models.student.shape.hidden_size
+    return mine != sentence_vectors(teacher).width
+
+
 def teacher_prompt(part: TeacherPart) -> str:
     """What is put before each text that the teacher reads: its own default, or what is named."""
     known = _prompts(part)

@@ -102,7 +102,7 @@ def chosen_layers(
         which: A role, or ends of paths such as ``mlp.up_proj``.
 
     Raises:
-        StudentError: No layer's path ends so, or there is no such role.
+        StudentError: No layer's path ends so, the role has no layer, or there is no such role.
     """
     if isinstance(which, str) and which not in _ROLES:
         raise StudentError(
@@ -114,14 +114,20 @@ def chosen_layers(
         for path, module in model.base_model.named_modules()
         if path.startswith(architecture.layers + ".") and isinstance(module, (nn.Linear, Conv1D))
     ]
+    inside = sorted(
+        {path.removeprefix(architecture.layers + ".").split(".", 1)[1] for path in linear}
+    )
     if isinstance(which, str):
         roles = _ROLES[which]
-        return [p for p in linear if roles & set(axis_roles(f"{p}.weight", architecture) or ())]
+        found = [p for p in linear if roles & set(axis_roles(f"{p}.weight", architecture) or ())]
+        if not found:
+            raise StudentError(
+                f"no linear layer is known to be of the group {which}; give a list of the ends of"
+                f" paths: {', '.join(inside)}"
+            )
+        return found
     missing = [end for end in which if not any(_ends(path, end) for path in linear)]
     if missing:
-        inside = sorted(
-            {path.removeprefix(architecture.layers + ".").split(".", 1)[1] for path in linear}
-        )
         raise StudentError(
             f"no linear layer's path ends in {', '.join(missing)}; there are {', '.join(inside)}"
         )
