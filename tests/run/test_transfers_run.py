@@ -225,7 +225,7 @@ def test_a_head_that_would_learn_nothing(raw_recipe, tmp_path, family, objective
 
 
 def test_low_rank_layers_that_no_objective_depends_on(raw_recipe, tmp_path):
-    raw_recipe["student"] |= {"low_rank": {"rank": 2}}
+    raw_recipe["student"] |= {"low_rank": {"rank": 2}, "init_from_teacher": {}}
     part = {"objectives": {"relations": {"student_layer": 0}}, "trainable": "low_rank"}
     raw_recipe["stages"][0] |= part
     with pytest.raises(TrainingError, match=r"no objective .* depends on what is trained in it"):
