@@ -8,12 +8,8 @@ from pathlib import Path
 from ..data.text import TextSource, read_documents
 from ..errors import LimbeckError
 from ..evaluation.tasks import Example
-from ..models.locate import model_of_run
-from ..recipe.parse import parse_recipe
-from ..recipe.read import read_recipe
-from ..recipe.schema import Recipe
 from ..recipe.task_rows import TaskRows, rows_of
-from ..system.files import expanded
+from ..run.claim import recipe_of_run
 from .scores import ScoredTasks
 from .source import Source
 
@@ -117,7 +113,7 @@ def _lines(source: Source) -> list[Example]:
 
 def _documents_of_run(source: Source) -> list[Example]:
     """Beginnings of the first documents of each text file of a run, as far as it is here."""
-    recipe = _recipe_of_run(source.name)
+    recipe = recipe_of_run(source.name)
     files = [one for one in recipe.data.text if Path(one.path).is_file()] if recipe else []
     found: list[str] = []
     for file in files:
@@ -136,24 +132,12 @@ def _as_rows(source: Source, texts: Iterable[str]) -> list[Example]:
 
 def _rows_of_run(name: str) -> TaskRows | None:
     """The rows of a run; None of a run without rows, or of one whose files are gone."""
-    recipe = _recipe_of_run(name)
+    recipe = recipe_of_run(name)
     if recipe is None or not (recipe.data.task or recipe.data.rows):
         return None
     try:
         return rows_of(recipe.data, predict=recipe.data.predict, split=None)
     except LimbeckError:  # the run may have been moved here without its data
-        return None
-
-
-def _recipe_of_run(name: str) -> Recipe | None:
-    """The recipe of a run, which its student stands for, too; None of another model."""
-    student = expanded(model_of_run(name)).resolve()
-    run = student.parent
-    if student.name != "student" or not (run / "recipe.yaml").is_file():
-        return None
-    try:
-        return parse_recipe(read_recipe(run / "recipe.yaml"))[0]
-    except LimbeckError:  # of another version
         return None
 
 

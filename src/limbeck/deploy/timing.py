@@ -1,8 +1,5 @@
 """Milliseconds of a model file, in its own process; torch is there only if its engine needs it."""
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
-from ..system.child import ChildError, printed_by
+from ..system.child import ChildError, returned_by
 from ..system.linux import peak_resident_bytes
 from .engines import open_file
 from .formats import FORMATS
@@ -21,11 +18,7 @@ BATCHES, LENGTHS = (1, 8, 32), (16, 64, 128, 512)
 _MOST_TOKENS = 4096  # of all texts at once; more of them take as long for each token
 _WARM_UP, _FEWEST = 2, 5
 _SLOW = 2.0  # seconds of a forward that is timed once
-# Nothing is imported from the user's current folder.
-_PROGRAM = (
-    "import sys; sys.path[:] = [place for place in sys.path if place];"
-    " from limbeck.deploy.timing import print_times; print_times()"
-)
+
 Rows = list[tuple[int, int, float, float]]  # batch, length, p50 and p95 in seconds
 
 
@@ -91,7 +84,7 @@ def times_of_file(
     Raises:
         ExportError: The process failed; its last lines are in the message.
     """
-    return _times(_printed(file, threads, vocabulary, lengths, seconds))
+    return _times(_of_process(file, threads, vocabulary, lengths, seconds))
 
 
 def cost_of_file(
@@ -110,7 +103,7 @@ def cost_of_file(
     Raises:
         ExportError: The process failed; its last lines are in the message.
     """
-    found = _printed(file, threads, vocabulary, lengths, seconds)
+    found = _of_process(file, threads, vocabulary, lengths, seconds)
     engine, size = FORMATS[form].engine, sum(one.stat().st_size for one in files_of(file))
     return FileCost(form, engine, size / 1e6, threads, found["memory"], _times(found))
 
@@ -123,24 +116,27 @@ def files_of(file: Path) -> list[Path]:
 
 
 def _times(found: Any) -> Times:
-    return Times(
-        found["cold"], tuple((b, length, p50, p95) for b, length, p50, p95 in found["times"])
-    )
+    rows = ((batch, length, p50, p95) for batch, length, p50, p95 in found["times"])
+    return Times(found["cold"], tuple(rows))
 
 
-def _printed(
+def _of_process(
     file: Path, threads: int, vocabulary: int, lengths: Sequence[int], seconds: float
 ) -> Any:
-    """What the process that is measured prints.
+    """What `_measured` returns in a process of its own.
 
     Raises:
         ExportError: It failed.
     """
-    command = [sys.executable, "-c", _PROGRAM, str(file), "--threads", str(threads)]
-    command += ["--vocabulary", str(vocabulary), "--seconds", str(seconds)]
-    command += ["--lengths", *map(str, lengths)]
+    given = {
+        "file": str(file),
+        "threads": threads,
+        "vocabulary": vocabulary,
+        "lengths": lengths,
+        "seconds": seconds,
+    }
     try:
-        return printed_by(command)
+        return returned_by(_measured, given)
     except ChildError as error:
         ended, tail = error.args
         raise ExportError(
@@ -149,26 +145,15 @@ def _printed(
         ) from error
 
 
-def print_times() -> None:
-    """Print the times of a file: the program of the process that is measured."""
-    parser = argparse.ArgumentParser(description="Print the times of a model file as JSON.")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--vocabulary", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
-    given = parser.parse_args()
+def _measured(
+    file: str, threads: int, vocabulary: int, lengths: Sequence[int], seconds: float
+) -> dict[str, Any]:
+    """The times of a file and its memory: what the process that is measured computes."""
     before, began = peak_resident_bytes(), time.perf_counter()
-    run = open_file(given.file, given.threads)
+    run = open_file(Path(file), threads)
     run(dict.fromkeys(run.inputs, np.ones((1, 1), np.int64)))
     cold = time.perf_counter() - began
-    times = times_of(
-        run,
-        run.inputs,
-        vocabulary=given.vocabulary,
-        lengths=given.lengths,
-        seconds=given.seconds,
-    )
+    times = times_of(run, run.inputs, vocabulary=vocabulary, lengths=lengths, seconds=seconds)
     peak = peak_resident_bytes()
     memory = None if before is None or peak is None else peak - before
-    sys.stdout.write(json.dumps({"cold": cold, "times": times, "memory": memory}) + "\n")
+    return {"cold": cold, "times": times, "memory": memory}

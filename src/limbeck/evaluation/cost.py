@@ -1,12 +1,9 @@
 """What a model folder costs: parameters, disk, memory, and milliseconds on a CPU.
 
 Measured in a process of its own, so that peak memory is the model's alone and the
-number of threads is as given. That process prints one JSON line.
+number of threads is as given.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +24,7 @@ from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..models.modules import longest_text, parameter_counts
 from ..models.weight_headers import decodes
 from ..reports.model_results import Latency
-from ..system.child import ChildError, printed_by
+from ..system.child import ChildError, returned_by
 from ..system.memory import peak_process_bytes
 
 BATCHES = (1, 32)
@@ -36,11 +33,6 @@ _WARM_UP = 3
 _FEWEST, _LONGEST = 3, 4  # forwards at least, where those requested take so many times too long
 _GENERATED = 32  # tokens that a decoder generates, each time
 SENTENCE_LENGTH = 64  # tokens of the one text that "milliseconds a sentence" means, by default
-# Nothing is imported from the user's current folder.
-_PROGRAM = (
-    "import sys; sys.path[:] = [place for place in sys.path if place];"
-    " from limbeck.evaluation.cost import print_cost; print_cost()"
-)
 
 
 @dataclass(frozen=True)
@@ -121,12 +113,17 @@ def measure_cost(
             " not"
         )
     load_config(model)  # says here, and not in the process, that there is no such model
-    command = [sys.executable, "-c", _PROGRAM, locate(model)]
-    command += ["--threads", str(threads), "--minimum-runs", str(minimum_runs)]
-    command += ["--seconds", str(seconds_each), "--sentence", str(sentence)]
-    command += ["--batches", *map(str, batches), "--lengths", *map(str, lengths)]
+    given = {
+        "folder": locate(model),
+        "batches": [*batches],
+        "lengths": [*lengths],
+        "sentence": sentence,
+        "threads": threads,
+        "seconds": seconds_each,
+        "minimum_runs": minimum_runs,
+    }
     try:
-        facts = printed_by(command)
+        facts = returned_by(_measured, given)
     except ChildError as error:
         ended, tail = error.args
         raise EvaluationError(
@@ -164,7 +161,7 @@ def _class_used(place: str, config: Any) -> Any:
     return body_class(config.model_type)
 
 
-def _measure(
+def _measured(
     *,
     folder: str,
     batches: Sequence[int],
@@ -173,7 +170,8 @@ def _measure(
     threads: int,
     seconds: float,
     minimum_runs: int,
-) -> Cost:
+) -> dict[str, Any]:
+    """A cost as JSON holds it: what the process that is measured computes."""
     torch.set_num_threads(threads)
     size = model_size(folder)  # before the baseline: it imports the code of the architecture
     before = peak_process_bytes()
@@ -196,7 +194,7 @@ def _measure(
         cpu_ms_per_sentence=1000 * latencies[one].p50,
         latencies=tuple(latencies.values()),
         cpu_ms_per_written_piece=_generated_token(folder, one[1], longest, seconds),
-    )
+    ).to_json()
 
 
 def _without_pooler(model: Any) -> PreTrainedModel:
@@ -254,17 +252,3 @@ def _random_tokens(model: Any, batch: int, length: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     # The first ids are mostly special tokens, of which padding would move RoBERTa's positions.
     return torch.randint(min(5, vocabulary - 1), vocabulary, (batch, length), generator=generator)
-
-
-def print_cost() -> None:
-    """Print the cost of a model folder: the program of the process that is measured."""
-    parser = argparse.ArgumentParser(description="Print the cost of a model folder as JSON.")
-    parser.add_argument("folder")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
-    parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
-    parser.add_argument("--sentence", type=int, default=SENTENCE_LENGTH)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--minimum-runs", type=int, default=10)
-    given = parser.parse_args()
-    sys.stdout.write(json.dumps(_measure(**vars(given)).to_json()) + "\n")

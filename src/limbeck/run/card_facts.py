@@ -6,19 +6,16 @@ from ..data.prompts import name_of_prompts, source_of_prompts
 from ..data.row_files import files_of_rows
 from ..data.rows import parse_location
 from ..data.text import ending_of
-from ..errors import LimbeckError
 from ..evaluation.mapped_rows import source_of
 from ..evaluation.task_files import name_of_task
 from ..export.card import CardFacts
 from ..export.metadata import evaluation
 from ..export.origin import Origin, origin_of
-from ..models.locate import model_of_run
-from ..recipe.parse import parse_recipe
-from ..recipe.read import read_recipe
 from ..recipe.schema import Recipe
 from ..recipe.setup import Setup
 from ..reports.report import quality_lines
 from ..reports.run_results import RunResult
+from .claim import recipe_of_run
 
 
 def card_facts(setup: Setup, result: RunResult | None = None) -> CardFacts:
@@ -68,14 +65,8 @@ def origins_of_model(name: str) -> tuple[Origin, ...]:
     Args:
         name: A model or run folder, a hub name, or ``minilm-demo``.
     """
-    own, folder = origin_of(name), Path(model_of_run(name))
-    run = folder.resolve().parent
-    if own.license or folder.name != "student" or not (run / "recipe.yaml").is_file():
-        return (own,)
-    try:
-        recipe, _ = parse_recipe(read_recipe(run / "recipe.yaml"))
-    except LimbeckError:
-        recipe = None
+    own = origin_of(name)
+    recipe = None if own.license else recipe_of_run(name)
     made_of = _origins(recipe) if recipe else ()
     return made_of or (own,)
 

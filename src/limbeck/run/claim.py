@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
-from ..errors import RecipeError
+from ..errors import LimbeckError, RecipeError
+from ..models.locate import model_of_run
 from ..recipe.parse import parse_recipe
-from ..recipe.read import dump_recipe
+from ..recipe.read import dump_recipe, read_recipe
 from ..recipe.schema import Recipe
-from ..system.files import write_text
+from ..system.files import expanded, write_text
 from .sources import check_sources
 
 _NAMED = 5  # fields that differ
@@ -60,6 +61,22 @@ def claim_folder(folder: Path, recipe: Recipe, *, write: bool) -> None:
     check_sources(recipe, folder, write=write)
     if write:
         write_text(file, dump_recipe(recipe))
+
+
+def recipe_of_run(model: str) -> Recipe | None:
+    """The recipe of a run, which its student stands for, too; None of another model or version.
+
+    Args:
+        model: A model or run folder, or any other name of a model.
+    """
+    student = expanded(model_of_run(model)).resolve()
+    file = student.parent / "recipe.yaml"
+    if student.name != "student" or not file.is_file():
+        return None
+    try:
+        return parse_recipe(read_recipe(file))[0]
+    except LimbeckError:
+        return None
 
 
 def check_kind(folder: Path, kind: str) -> None:
