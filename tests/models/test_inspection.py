@@ -14,8 +14,10 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from limbeck.cli.main import main
 from limbeck.errors import ModelError
 from limbeck.models.families import ARCHITECTURES
-from limbeck.models.families.abilities import family_table
+from limbeck.models.families.abilities import abilities
 from limbeck.models.families.inspection import inspect_model, inspection_tables
+from limbeck.models.families.lookup import architecture_of
+from limbeck.models.families.quirks import quirks
 from limbeck.models.task_heads import listed
 from limbeck.student.low_rank import Rank, chosen_layers, factorize_layers
 
@@ -133,8 +135,15 @@ def test_the_command_prints_json_and_refuses_with_the_proposal(monkeypatch, caps
 
 def test_the_page_has_a_line_for_every_family_and_says_what_is_said_here():
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    for row in family_table():
-        assert "| " + " | ".join(row) + " |" in lines
+    for family in ARCHITECTURES:
+        config = AutoConfig.for_model(family)
+        row = architecture_of(config)
+        works = vars(abilities(row, config))
+        heads = ["type", "kind", *(name.replace("_", " ") for name in works), "quirks"]
+        cells = [f"`{family}`", "decoder" if row.causal else "encoder"]
+        cells += [*(said or "-" for said in works.values()), ", ".join(quirks(row, family)) or "-"]
+        for line in (heads, cells):
+            assert "| " + " | ".join(line) + " |" in lines
 
 
 def test_a_gguf_file_says_its_precisions(tmp_path):

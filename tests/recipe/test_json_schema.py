@@ -8,9 +8,10 @@ import yaml
 
 from limbeck.generation.options import RULE_OPTIONS
 from limbeck.objectives.options import OPTIONS
-from limbeck.recipe.json_schema import FILE, recipe_schema, schema_text
+from limbeck.recipe.json_schema import recipe_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
+FILE = ROOT / "src" / "limbeck" / "recipe" / "recipe.schema.json"
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 VALIDATOR = jsonschema.Draft202012Validator(recipe_schema())
 STAGE = {"objectives": {"labels": {}}, "max_steps": 1}

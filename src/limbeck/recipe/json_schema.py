@@ -7,7 +7,6 @@ policies, methods, presets, short forms) is filled in here.
 import inspect
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -20,7 +19,6 @@ from .methods import METHODS
 from .parse_policy import KINDS
 from .schema import Recipe
 
-FILE = Path(__file__).parent / "recipe.schema.json"
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+?)(?=\n    \w+: |\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 

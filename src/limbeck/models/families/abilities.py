@@ -1,15 +1,10 @@
 """What works with a model, as its row of the table and its configuration say."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig
-
 from ..architecture import Architecture
-from . import ARCHITECTURES
 from .attending import forgetting_layers, layers_with_attention
-from .lookup import architecture_of
-from .quirks import quirks
 
 
 @dataclass(frozen=True)
@@ -51,18 +46,6 @@ def abilities(row: Architecture, config: Any) -> Abilities:
         generation=_generation(row, config) if row.causal else "",
         export="yes",
     )
-
-
-def family_table() -> list[list[str]]:
-    """What works with each family of the table by default; the first row names the columns."""
-    rows = [["type", "kind", *(f.name.replace("_", " ") for f in fields(Abilities)), "quirks"]]
-    for family in ARCHITECTURES:
-        config = AutoConfig.for_model(family)
-        row = architecture_of(config)
-        cells = [said or "-" for said in vars(abilities(row, config)).values()]
-        kind = "decoder" if row.causal else "encoder"
-        rows.append([f"`{family}`", kind, *cells, ", ".join(quirks(row, family)) or "-"])
-    return rows
 
 
 def _generation(row: Architecture, config: Any) -> str:

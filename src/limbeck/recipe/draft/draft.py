@@ -37,18 +37,14 @@ _NAMES: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe for a file.
+    """A recipe that was written.
 
     Attributes:
-        raw: Its keys.
-        text: The same as YAML, with comments.
-        sized: The student's sizes.
+        text: YAML with comments.
         warnings: What `limbeck plan` warns of.
     """
 
-    raw: dict[str, Any]
     text: str
-    sized: Sized
     warnings: list[str]
 
 
@@ -91,11 +87,10 @@ def write_recipe(answers: Answers, output: Path, *, console: Console | None = No
             console=console,
         )
     sections = _sections(answers, teacher, sized, vocabulary, length)
-    raw = {section.key: section.value for section in sections}
-    setup, problems = check(raw)
+    setup, problems = check({section.key: section.value for section in sections})
     if setup is None:
         raise RecipeError(problems_message(problems))
-    draft = Draft(raw, recipe_text(sections, _top(answers)), sized, setup.warnings)
+    draft = Draft(recipe_text(sections, _top(answers)), setup.warnings)
     check_new(output)  # learning tokens may have taken minutes
     write_text(output, draft.text)
     return draft
