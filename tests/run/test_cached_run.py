@@ -23,6 +23,7 @@ from limbeck.run.distill import distill
 from limbeck.run.models import build_models
 from limbeck.run.plan import plan_tables
 from limbeck.run.probe import probe
+from limbeck.system.locks import alone
 from limbeck.teacher.manifest import Kind
 from limbeck.teacher.store import SignalStore
 
@@ -285,6 +286,19 @@ def test_one_of_several_processes_reads_it(raw, tmp_path):
     keep(raw, tmp_path / "c")
     device = torch.device("cpu", 0)  # as accelerate names it to the processes of a launcher
     assert open_cache(prepare(cached(raw, tmp_path / "c")), device)
+
+
+def test_two_commands_do_not_write_one_cache(raw, tmp_path):
+    setup, folder = prepare(raw), tmp_path / "c"
+    accelerator = build_accelerator(setup.recipe.training, folder)
+    with (
+        alone(folder, "writing"),
+        pytest.raises(RecipeError, match="another command is writing in"),
+    ):
+        write_cache(setup, folder, Kind(), accelerator)
+    assert [place.name for place in folder.iterdir()] == ["writing.lock"]
+    write_cache(setup, folder, Kind(), accelerator)
+    open_cache(prepare(cached(raw, folder)), "cpu")
 
 
 def test_no_process_writes_before_all_have_looked(raw, tmp_path, monkeypatch):

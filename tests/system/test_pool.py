@@ -1,3 +1,5 @@
+import errno
+import multiprocessing.queues
 import os
 import signal
 import subprocess
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from limbeck.errors import DeviceError
 from limbeck.system.pool import in_order
 
 
@@ -68,3 +71,15 @@ def test_processes_end_with_the_one_that_has_started_them():
     while any(Path(f"/proc/{process}").exists() for process in found):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_where_processes_cannot_share_a_lock_one_is_advised(monkeypatch):
+    """As without /dev/shm, which some containers lack."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(multiprocessing.queues, "Queue", refuse)
+    assert list(in_order(abs, [-1], processes=1)) == [1]
+    with pytest.raises(DeviceError, match=r"not implemented\), as where /dev/shm .*num_proc: 1"):
+        next(in_order(abs, [-1], processes=2))

@@ -1,7 +1,7 @@
 """A recipe's teacher, run once over its text; its signals are kept for any number of students."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from ..batch import Batch
 from ..errors import CacheError, RecipeError, ServerError
 from ..recipe.setup import Setup
+from ..system.locks import alone
 from ..system.progress import ProgressBar
 from ..teacher.cache_writer import CacheWriter
 from ..teacher.cached import CachedTeacher
@@ -52,7 +53,8 @@ def write_cache(
         console: For the progress bar.
 
     Raises:
-        RecipeError: The teacher's signals cannot be kept: it learns, or text is written.
+        RecipeError: The teacher's signals cannot be kept: it learns, or text is written; or another
+            command writes in the folder.
         CacheError: The folder holds signals of something else, the disk is full, or the teacher's
             server gave up; what it answered is kept.
         ServerError: The teacher's server does not suit the recipe.
@@ -87,6 +89,20 @@ def _write(
     """Keep the signals of the teacher, which runs here or on the server of a client."""
     manifest = _claimed(folder, manifest_of(setup, kind))
     accelerator.wait_for_everyone()  # all have looked before one writes
+    with alone(folder, "writing") if accelerator.is_main_process else nullcontext():
+        return _written(setup, folder, kind, manifest, accelerator, console, client)
+
+
+def _written(
+    setup: Setup,
+    folder: Path,
+    kind: Kind,
+    manifest: Manifest,
+    accelerator: Accelerator,
+    console: Console,
+    client: ServerClient | None,
+) -> CacheSize:
+    """Keep what the folder of a manifest does not hold yet."""
     store = SignalStore(folder, 2**62, writer=accelerator.process_index, strict=True)
     if accelerator.is_main_process:
         damaged = store.damaged()
@@ -259,8 +275,9 @@ def _batches(setup: Setup) -> Iterator[tuple[Stage, Any]]:
 
 def _claimed(folder: Path, manifest: Manifest) -> Manifest:
     """What a folder will hold, once it is seen that it holds nothing else."""
-    # A manifest that a kill left half-written says nothing.
-    if folder.exists() and any(place.suffix != ".part" for place in folder.iterdir()):
+    # A manifest that a kill left half-written says nothing, nor does a lock.
+    nothing = (".part", ".lock")
+    if folder.exists() and any(place.suffix not in nothing for place in folder.iterdir()):
         before = read_manifest(folder)
         different = before.differing(manifest)
         if before.kind != manifest.kind:

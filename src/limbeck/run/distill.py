@@ -4,8 +4,8 @@ Running the same command again resumes from the last checkpoint, or measures wha
 measured.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from ..errors import RecipeError
 from ..export.card import model_card
 from ..export.origin import licence_warnings
 from ..export.pretrained import export_student
@@ -28,7 +27,7 @@ from ..recipe.setup import Setup
 from ..student.frozen import widen_frozen
 from ..student.rounding import round_layers
 from ..system.files import expanded, write_text
-from ..system.locks import claim
+from ..system.locks import alone
 from ..system.progress import warn
 from ..teacher.contract import Teacher
 from ..teacher.live import LiveTeacher
@@ -121,7 +120,7 @@ def train_run(
         for warning in setup.warnings:
             warn(console, warning)
         if not trained:
-            with _alone(folder, accelerator):
+            with alone(folder, "training") if accelerator.is_main_process else nullcontext():
                 student = train_student(
                     setup, folder, console, accelerator, wrap=teacher, cached=cached
                 )
@@ -130,25 +129,6 @@ def train_run(
                 if accelerator.is_main_process:
                     _export(setup, student, folder)
     accelerator.end_training()  # from here on no process waits for another
-
-
-@contextmanager
-def _alone(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Keep other commands out of a run folder: two would write each other's log and checkpoints.
-
-    Raises:
-        RecipeError: Another command trains in it.
-    """
-    if not accelerator.is_main_process:
-        yield
-        return
-    with claim(folder, "training") as free:
-        if not free:
-            raise RecipeError(
-                f"another command is training in {folder}; wait until it has ended, or use another"
-                " folder"
-            )
-        yield
 
 
 def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..errors import RecipeError
+
 
 @contextmanager
 def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -29,3 +31,23 @@ def claim(folder: Path, name: str, *, wait: bool = False) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def alone(folder: Path, doing: str) -> Iterator[None]:
+    """Keep other commands out of a folder: two would write each other's files.
+
+    Args:
+        folder: That is written to.
+        doing: What no other command may do in it, as training.
+
+    Raises:
+        RecipeError: Another command does it.
+    """
+    with claim(folder, doing) as free:
+        if not free:
+            raise RecipeError(
+                f"another command is {doing} in {folder}; wait until it has ended, or use another"
+                " folder"
+            )
+        yield

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.queues import Queue
 from typing import Any, TypeVar
 
+from ..errors import DeviceError
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _ITEMS_A_PROCESS = 2  # one that is worked on, and the next one
@@ -30,6 +32,7 @@ def in_order(
 
     Raises:
         BrokenProcessPool: A process has ended without a result.
+        DeviceError: The system has no shared memory for their locks.
     """
     if processes == 1:
         yield from map(function, items)
@@ -38,7 +41,13 @@ def in_order(
     context = multiprocessing.get_context("spawn")
     # By a queue, which has a thread of its own. As an argument, what does not fit into a pipe would
     # be waited for until a process has imported all that it needs: they would begin in turn.
-    functions = context.Queue()
+    try:
+        functions = context.Queue()
+    except OSError as error:
+        raise DeviceError(
+            f"{processes} processes cannot share locks here ({error.strerror}), as where /dev/shm"
+            " is missing or may not be written to; use one (data.num_proc: 1)"
+        ) from error
     for _ in range(processes):
         functions.put(function)
     pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(functions,))
