@@ -169,11 +169,6 @@ def content_of_prompts(location: PromptLocation) -> str:
     return " ".join([content_of_rows(source), *(f"{name}={said[name]}" for name in sorted(said))])
 
 
-def path_of_prompts(location: PromptLocation) -> str:
-    """Where prompts are, as the user wrote it."""
-    return location if isinstance(location, str) else location.path
-
-
 def name_of_prompts(location: PromptLocation) -> str:
     """What messages and reports call prompts."""
     source = source_of_prompts(location)

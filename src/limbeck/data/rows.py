@@ -49,10 +49,9 @@ def _as_split(value: Any) -> Any:
 
 
 Column = Annotated[str | None, Field(min_length=1)]
+_Name = Annotated[str, Field(min_length=1)]
 _LabelColumns = Annotated[
-    Annotated[str, Field(min_length=1)]
-    | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    | None,
+    _Name | Annotated[tuple[_Name, ...], Field(min_length=1)] | None,
     WithJsonSchema({"type": ["string", "array", "null"], "items": {"type": "string"}}),
 ]
 Split = Annotated[
@@ -211,6 +210,11 @@ class RowSource(StoredSource):
 _Source = TypeVar("_Source", bound=StoredSource)
 # A string is a file, a folder, or DIR/NAME of files of JSON lines.
 Location = str | RowSource
+
+
+def path_of(location: str | StoredSource) -> str:
+    """Where rows or prompts are, as the user wrote it."""
+    return location if isinstance(location, str) else location.path
 
 
 def parse_location(value: Any) -> Location:

@@ -14,7 +14,7 @@ from ..data.prompt_kinds import are_prompts
 from ..data.prompt_sources import PromptTaskSource, TaskLocation, TaskLocationField, parse_task
 from ..data.prompts import files_of_prompts, read_with_documents
 from ..data.row_files import content_of_rows, files_of_rows, name_of_rows, stored_rows
-from ..data.rows import RowSource, StoredSource, parse_location
+from ..data.rows import RowSource, parse_location, path_of
 from ..errors import DataError
 from ..system.fingerprints import content_of
 from .leaks import check_leak, shared_places
@@ -238,9 +238,7 @@ def _each_name_once(locations: list[TaskLocation]) -> list[TaskLocation]:
         except DataError:
             continue  # is refused with its own place once it is read
         if name in seen:
-            places = [
-                one.path if isinstance(one, StoredSource) else one for one in (seen[name], location)
-            ]
+            places = [path_of(one) for one in (seen[name], location)]
             said = f"{places[0]} and {places[1]} are both called {name!r}; name one"
             said += f" otherwise, as {{path: {places[1]}, task_name: ANOTHER}}"
             raise PydanticCustomError("same_name", "{said}", {"said": said})

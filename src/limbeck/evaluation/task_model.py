@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import EvaluationError
+from ..models.shapes import state_width
 from ..system.progress import told
 from .examples import Row, collate_rows
 from .metrics import (
@@ -47,8 +48,7 @@ class TaskModel(nn.Module):
         half: bool,
     ) -> None:
         super().__init__()
-        # OPT's states may leave it as narrow as its embeddings.
-        width = getattr(body.config, "word_embed_proj_dim", body.config.hidden_size)
+        width = state_width(body.config)
         outputs = 1 if task.kind is TaskKind.REGRESSION else len(task.labels)
         self.body = body
         self.dropout = nn.Dropout(dropout)

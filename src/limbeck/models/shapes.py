@@ -106,6 +106,12 @@ def head_counts(config: Any, architecture: Architecture) -> tuple[int, int]:
     return heads, _key_value_heads(config, architecture) or heads
 
 
+def state_width(config: Any) -> int:
+    """Width of the last hidden states; OPT's may leave it as narrow as its embeddings."""
+    width: int = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
+    return width
+
+
 def _intermediate_size(config: Any, architecture: Architecture) -> int:
     """The feed-forward's width; some families leave it out where it is four times the states'."""
     field = architecture.intermediate_field

@@ -6,7 +6,8 @@ from functools import partial
 from itertools import chain, islice
 
 from ..data.corpus import held_out_below, split_documents
-from ..data.prompts import path_of_prompts, read_prompts
+from ..data.prompts import read_prompts
+from ..data.rows import path_of
 from ..data.text import read_documents
 from ..errors import Problem
 from ..tokenization.frame import frame_of
@@ -90,7 +91,7 @@ def _all_rows(data: DataPart) -> list[_Rows]:
         for n, source in enumerate(data.text)
     ]
     if data.prompts:
-        name = ", ".join(map(path_of_prompts, data.prompts))
+        name = ", ".join(map(path_of, data.prompts))
         found.append(_Rows("data.prompts", name, partial(_prompts, data), share, "prompt"))
     return found
 

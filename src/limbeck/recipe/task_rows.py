@@ -12,7 +12,7 @@ from ..data.corpus import held_out_below, is_held_out
 from ..data.json_lines import file_of_split
 from ..data.prompt_sources import TaskLocation
 from ..data.row_files import content_of_rows
-from ..data.rows import Location
+from ..data.rows import Location, path_of
 from ..errors import DataError, LimbeckError
 from ..evaluation.leaks import without_scored
 from ..evaluation.mapped_rows import source_of
@@ -175,7 +175,7 @@ def _rows_in_state(
             found = load_rows(source)
         unread += sum(row.label is not None or row.tags is not None for row in found)
         kept, count = _unlabelled(found, not_learned, kind)
-        beginnings[place] = Beginning(_name_of(source), kept[:BEGINNING])
+        beginnings[place] = Beginning(path_of(source), kept[:BEGINNING])
         more += kept
         dropped += count
     train, held_out = _split([*labelled, *more], data.held_out.fraction)
@@ -219,10 +219,6 @@ def _named(place: str) -> Iterator[None]:
         yield
     except LimbeckError as error:
         raise SourceError(place, str(error)) from error
-
-
-def _name_of(location: Location) -> str:
-    return location if isinstance(location, str) else location.path
 
 
 def text_of(row: Example) -> str:

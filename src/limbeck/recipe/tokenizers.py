@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from ..data.prompts import path_of_prompts, read_prompts
+from ..data.prompts import read_prompts
+from ..data.rows import path_of
 from ..data.text import read_documents
 from ..errors import Problem
 from ..evaluation.reading_notes import empty_notes, truncation_notes
@@ -111,7 +112,7 @@ def _beginnings(data: DataPart) -> dict[str, tuple[str, Iterator[str]]]:
     }
     for number, place in enumerate(data.prompts):
         rows = (f"{row.text[:most]} {row.references[0][:most]}" for row in read_prompts(place))
-        read[f"data.prompts.{number}"] = path_of_prompts(place), rows
+        read[f"data.prompts.{number}"] = path_of(place), rows
     return {
         field: (path, islice(documents, _DOCUMENTS_LOOKED_AT))
         for field, (path, documents) in read.items()

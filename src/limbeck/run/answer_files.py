@@ -18,11 +18,11 @@ from ..data.prompts import (
     Prompt,
     content_of_prompts,
     files_of_prompts,
-    path_of_prompts,
     read_prompts,
     source_of_prompts,
 )
 from ..data.row_files import stored_rows
+from ..data.rows import path_of
 from ..errors import DataError, EvaluationError
 from ..evaluation.settings import GenerationSettings
 from ..generation.options import temperature_problem
@@ -104,7 +104,7 @@ def check_answers(
         DataError: The answers would overwrite files that are there, a setting is none, or a row is
             no prompt, or a conversation without a chat template.
     """
-    if Path(output).absolute() == Path(path_of_prompts(prompts)).absolute():
+    if Path(output).absolute() == Path(path_of(prompts)).absolute():
         raise DataError(f"{output} is where the prompts are; give another place for the answers")
     if problem := temperature_problem(settings.temperature):
         raise DataError(f"the temperature {problem}")

@@ -13,7 +13,7 @@ from ..evaluation.calibration import calibration, fitted_temperature
 from ..evaluation.finetune import SeedScore
 from ..evaluation.intervals import difference
 from ..evaluation.seeds import TaskScore
-from ..evaluation.tasks import Task, TaskKind
+from ..evaluation.tasks import Task
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
 from ..reports.task_results import Flips, Sureness, TaskAnswers
@@ -194,7 +194,7 @@ def _verdict(task: Task, scores: Mapping[str, SeedScore]) -> str:
             f"Against the student without a teacher distillation {worth}"
             f" {100 * gap.mean:+.1f} points ({interval} for other rows)."
         )
-    elif task.kind is not TaskKind.GENERATION:
+    else:
         said.append(
             "Without a control it is not known what the labels alone would have taught: train one"
             " with `class_labels` alone, and name it as `evaluation.baseline`."

@@ -7,7 +7,8 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..data.corpus import SeededOrder
-from ..data.prompts import Prompt, content_of_prompts, path_of_prompts
+from ..data.prompts import Prompt, content_of_prompts
+from ..data.rows import path_of
 from ..errors import RecipeError
 from ..generation.batches import GeneratedBatches
 from ..generation.shared import TextOfFirst
@@ -48,7 +49,7 @@ def prompt_notes(setup: Setup) -> list[str]:
         f" beginning, and {table.truncated_responses:,} responses their end",
         *_chat_notes(table),
         *_packing_notes(setup.recipe.data, table),
-        *spelled_note(", ".join(map(path_of_prompts, setup.recipe.data.prompts)), table.spelled),
+        *spelled_note(", ".join(map(path_of, setup.recipe.data.prompts)), table.spelled),
     ]
 
 

@@ -7,7 +7,8 @@ on text that it has learned from.
 import json
 from pathlib import Path
 
-from ..data.prompts import content_of_prompts, path_of_prompts
+from ..data.prompts import content_of_prompts
+from ..data.rows import path_of
 from ..data.text import content_of_text
 from ..errors import DataError
 from ..evaluation.task_files import content_of_task, name_of_task
@@ -30,7 +31,7 @@ def sources_of(recipe: Recipe) -> Sources:
         found[f"data.text.{number}"] = {"path": source.path, "content": content}
     for number, place in enumerate(recipe.data.prompts):
         content = content_of_prompts(place)
-        found[f"data.prompts.{number}"] = {"path": path_of_prompts(place), "content": content}
+        found[f"data.prompts.{number}"] = {"path": path_of(place), "content": content}
     if (task := recipe.data.task) is not None:
         content = content_of_task(task, test_split=recipe.evaluation.split)
         found["data.task"] = {"path": name_of_task(task), "content": content}

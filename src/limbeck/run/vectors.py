@@ -9,6 +9,7 @@ from ..models.locate import locate
 from ..models.sentences.attached import attach_vectors
 from ..models.sentences.load import DENSE_WEIGHTS, chain_of, sentence_vectors
 from ..models.sentences.vectors import Dense, SentenceVectors
+from ..models.shapes import state_width
 from ..recipe.setup import Setup
 from ..recipe.vectors import compares_coordinates
 from ..system.fingerprints import content_of
@@ -37,8 +38,7 @@ def student_vectors(setup: Setup) -> SentenceVectors:
     if name and (own := chain_of(name)) and own.pooling:
         mine = sentence_vectors(name)
     else:
-        config = setup.models.student.config.get_text_config()
-        width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
+        width = state_width(setup.models.student.config.get_text_config())
         mine = SentenceVectors(width, pooling=theirs.pooling, normalize=theirs.normalize)
     if mine.width == theirs.width or not compares_coordinates(setup.stages):
         return mine

@@ -9,6 +9,7 @@ from ...errors import ModelError, first_line
 from ..load import load_config
 from ..locate import locate
 from ..sentence_transformers import DenseLayer, Pooling, SentenceModel, sentence_model
+from ..shapes import state_width
 from .hub import sentence_model_on_hub
 from .pooling import POOLING_MODES
 from .vectors import Dense, SentenceVectors
@@ -31,9 +32,7 @@ def sentence_vectors(
         ModelError: The folder names no pooling, or has modules that limbeck does not read; a Dense
             layer has no safetensors, or weights that do not fit; or as `SentenceVectors`.
     """
-    config = load_config(name).get_text_config()
-    # OPT's states may leave it as narrow as its embeddings.
-    hidden_size = getattr(config, "word_embed_proj_dim", config.hidden_size)
+    hidden_size = state_width(load_config(name).get_text_config())
     chain = chain_of(name)
     if chain is None:
         return SentenceVectors(hidden_size, pooling=pooling, truncate_dim=truncate_dim)
