@@ -15,13 +15,16 @@ from typer.testing import CliRunner
 from limbeck.cli.app import app
 from limbeck.deploy.source import load_source
 from limbeck.errors import LimbeckError, ModelError, RecipeError, StudentError
+from limbeck.export.card import LOW_RANK
 from limbeck.export.sentence_transformers import SentenceSettings, export_sentence_model
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.load import load_body, load_config, load_model
+from limbeck.models.low_rank_layers import low_rank_ranks
 from limbeck.models.sentence_transformers import Pooling, sentence_model
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.run import trim
 from limbeck.run.trim import trim_model
+from limbeck.student.low_rank import Rank, chosen_layers, factorize_layers
 from limbeck.tokenization.load import load_tokenizer
 
 KEPT = 120
@@ -124,6 +127,16 @@ def test_files_in_shards(text, tmp_path):
         w.nbytes for f in (tmp_path / "small").glob("*.safetensors") for w in load_file(f).values()
     )
     assert index["metadata"]["total_size"] == size
+
+
+def test_low_rank_layers_stay_and_the_card_says_how_they_are_loaded(text, tmp_path):
+    whole = model_folder(tmp_path / "whole", "bert")
+    model, architecture = load_body(whole), ARCHITECTURES["bert"]
+    factorize_layers(model, chosen_layers(model, architecture, "feed_forward"), Rank(number=4))
+    model.save_pretrained(whole)
+    trim_model(whole, [text], tmp_path / "small", vocab_size=KEPT)
+    assert low_rank_ranks(load_config(str(tmp_path / "small"))) == low_rank_ranks(model.config)
+    assert LOW_RANK in (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_classifier_keeps_its_head(text, tmp_path):

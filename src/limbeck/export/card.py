@@ -11,6 +11,11 @@ from ..models.task_heads import TaskHead, task_class
 from .metadata import card_of, licence_lines, metadata_of
 from .origin import Origin
 
+LOW_RANK = (
+    "Some layers are low-rank. `import limbeck` tells transformers how to load them; without it"
+    " their weights would be random."
+)
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -126,9 +131,8 @@ def model_card(facts: CardFacts) -> str:
         "",
         *(
             [
-                "Some layers are low-rank. `import limbeck` tells transformers how to load them;"
-                " without it their weights would be random. (The recipe's"
-                " `low_rank: {export: dense}` leaves a folder that needs no limbeck.)",
+                f"{LOW_RANK} (The recipe's `low_rank: {{export: dense}}` leaves a folder that needs"
+                " no limbeck.)",
                 "",
             ]
             if facts.low_rank

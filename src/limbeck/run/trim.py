@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from ..errors import ModelError, StudentError
-from ..export.card import class_and_task
+from ..export.card import LOW_RANK, class_and_task
 from ..export.fewer_tokens import (
     parameters_in,
     renumber_tokens,
@@ -26,6 +26,7 @@ from ..models.architecture import Architecture
 from ..models.families.lookup import architecture_of
 from ..models.load import load_body, load_config, load_model, load_task_model
 from ..models.locate import GGUF, locate, model_of_run
+from ..models.low_rank_layers import low_rank_ranks
 from ..models.quiet import quiet_transformers
 from ..models.sentence_transformers import (
     MODULES,
@@ -102,7 +103,8 @@ def trim_model(
         files = {"before": weight_files(locate(name)), "after": weight_files(str(folder))}
         sizes = {when: {"parameters": parameters_in(some or [])} for when, some in files.items()}
         report = found.report | {"model": sizes}
-        card = _card(model, Path(output).name, report, task=task)
+        low_rank = bool(low_rank_ranks(load_config(name)))
+        card = _card(model, Path(output).name, report, task=task, low_rank=low_rank)
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_report(report, folder)
     return report
@@ -255,7 +257,7 @@ def _write_settings(
         save_generation(generation, folder)
 
 
-def _card(model: str, name: str, report: dict[str, Any], *, task: str) -> str:
+def _card(model: str, name: str, report: dict[str, Any], *, task: str, low_rank: bool) -> str:
     origins = origins_of_model(model)
     metadata = metadata_of(
         name,
@@ -271,4 +273,5 @@ def _card(model: str, name: str, report: dict[str, Any], *, task: str) -> str:
         f" {texts} use most: {after:.1f}M of {before:.1f}M parameters, none of them changed. Text"
         " of these tokens gets the answers that it got; other words are split into more tokens."
     )
-    return card_of(metadata, [f"# {name}", "", said, "", *licence_lines(origins)])
+    about = [said, "", LOW_RANK] if low_rank else [said]
+    return card_of(metadata, [f"# {name}", "", *about, "", *licence_lines(origins)])
