@@ -4,7 +4,8 @@
     python benchmarks/embedding_texts.py DATA -o five.jsonl --language en ru de fr es --most 20000
 
 DATA has text/, understanding/ and generation/ in the form that docs/guide/tasks.md describes. Texts
-have 20 to 200 letters; each is kept once, and none that is scored as similar or not (stsb).
+have 20 to 200 letters, paragraphs 200 to 600; each is kept once, and none that is scored as similar
+or not (stsb).
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 SENTENCES = 100_000  # of prompts
 LINES = {"en": 20_000, "ru": 25_000, "de": 25_000, "fr": 25_000, "es": 25_000}  # of each text
 ROWS = 15_000  # of each task
+PARAGRAPH = (200, 600)  # letters
 TEXTS = {
     "en": ["en_novels"],
     "ru": ["ru_dialogues", "ru_novels"],
@@ -54,9 +56,12 @@ def texts_of(path: Path) -> list[str]:
     return [row[name] for row in rows for name in ("text", "text_pair") if row.get(name)]
 
 
-def some(texts: Iterable[str], most: int, chance: random.Random) -> list[str]:
+def some(
+    texts: Iterable[str], most: int, chance: random.Random, letters: tuple[int, int] = (20, 200)
+) -> list[str]:
     """So many of the texts at most, those of the right length."""
-    found = sorted({text.strip() for text in texts if 20 <= len(text.strip()) <= 200})
+    least, longest = letters
+    found = sorted({text.strip() for text in texts if least <= len(text.strip()) <= longest})
     return chance.sample(found, min(len(found), most))
 
 
@@ -88,6 +93,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, help="of each language; all by default")
     parser.add_argument("--sentences", type=int, default=SENTENCES, help="of English prompts")
     parser.add_argument("--lines", type=int, help="of each text of books or dialogues")
+    parser.add_argument("--paragraphs", type=int, default=0, help="whole ones of each text beside")
     given = parser.parse_args()
     chance = random.Random(0)
     texts: list[str] = []
@@ -95,6 +101,9 @@ def main() -> None:
         lines = given.lines or LINES[language]
         found = texts_in(language, given.data, chance, sentences=given.sentences, lines=lines)
         texts += found if given.most is None else some(found, given.most, chance)
+        for name in TEXTS[language] if given.paragraphs else []:
+            whole = lines_of(given.data / f"text/{name}.txt.gz")
+            texts += some(whole, given.paragraphs, chance, PARAGRAPH)
     scored = texts_of(given.data / "understanding/stsb.dev.jsonl.gz")
     kept = sorted(set(texts) - set(scored))
     chance.shuffle(kept)

@@ -113,6 +113,30 @@ def test_plan_accepts_what_is_written(monkeypatch, capsys, tmp_path, combination
         assert " ms for a text of" in text
 
 
+@pytest.mark.parametrize(
+    ("size", "layers", "width", "said"),
+    [
+        # The teacher has four layers of 32, of which one has 8,544 parameters.
+        ("0.035M", 3, 32, "copied as wide as they are"),
+        ("0.026M", 2, 32, "copied as wide as they are"),
+        ("0.0172M", 1, 32, "copied as wide as they are"),
+        ("0.013M", 4, 16, "Depth and width are reduced alike"),
+    ],
+)
+def test_layers_are_copied_whole_where_a_quarter_of_them_fits(
+    monkeypatch, capsys, tmp_path, encoder, text_file, size, layers, width, said
+):
+    file = tmp_path / "mine.yaml"
+    words = ["--teacher", encoder, "--kind", "student", "--text", text_file, "--max-size", size]
+    code, _, err = run(monkeypatch, capsys, "init", file, *words)
+    assert code == 0, err
+    text = file.read_text(encoding="utf-8")
+    student = yaml.safe_load(text)["student"]
+    assert (student["num_hidden_layers"], student["hidden_size"]) == (layers, width)
+    assert said in " ".join(text.replace("#", "").split())
+    assert ("width" in student["init_from_teacher"]) == (width < 32)
+
+
 def test_nothing_is_replaced(monkeypatch, capsys, tmp_path, encoder, text_file):
     words = ["--teacher", encoder, "--kind", "student", "--text", text_file, "--max-size", "20K"]
     file = tmp_path / "mine.yaml"

@@ -20,7 +20,7 @@ from ..models_part import StudentPart, TeacherPart
 from ..parse import problems_message
 from ..sides import ModelSide
 from .answers import Answers, Kind
-from .sizing import TEXT_LENGTH, Sized, sized_student
+from .sizing import TEXT_LENGTH, Sized, keeps_layers, sized_student
 from .stages import Section, data_section, evaluation_section, stages_section
 
 _LENGTH = 128  # tokens of a sequence
@@ -235,10 +235,14 @@ def _why(teacher: ModelSide, sized: Sized) -> list[str]:
         f" embeddings: {4 * sized.parameters / 1e6:.1f} MB in float32, about a quarter of that in"
         " an exported file of 8 bits."
     )
-    chosen = (
-        f" Depth and width are reduced alike from {whole.num_hidden_layers} x {whole.hidden_size};"
-        " a head keeps its width, the feed-forward its ratio."
-    )
+    teacher_size = f"{whole.num_hidden_layers} x {whole.hidden_size}"
+    if keeps_layers(shape, whole):
+        chosen = f" Some layers of {teacher_size} are copied as wide as they are."
+    else:
+        chosen = (
+            f" Depth and width are reduced alike from {teacher_size};"
+            " a head keeps its width, the feed-forward its ratio."
+        )
     lines = [size + chosen]
     if sized.milliseconds is not None:
         lines.append(

@@ -6,7 +6,7 @@ milliseconds are wanted, candidates with random weights run on this machine.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +23,7 @@ from .answers import Size
 TEXT_LENGTH = 64  # tokens of the text that milliseconds are of
 _MOST_OF_TARGET = 0.85  # a student at least so near to the wanted size is near enough
 _LEAST_WIDTH_SHARE = 0.25  # of the teacher's, below which a smaller vocabulary is better
+_LEAST_DEPTH_SHARE = 0.25  # of the teacher's layers, to copy them as wide as they are
 _TABLE_SHARE = 0.4  # of the parameters that the table of a new vocabulary may take
 _VOCABULARIES = (30_000, 16_000, 8_000, 5_000, 3_000)
 _TIMED_VOCABULARY, _RUNS, _WARM_UP = 1_000, 15, 2  # a text reads but few rows of the table
@@ -87,7 +88,7 @@ def sized_student(
 def _within(
     teacher: ModelSide, shape: Shape, target: float, *, table_share: float = 1.0
 ) -> Sized | None:
-    """The most balanced of the students that nearly reach a number of parameters.
+    """The student that keeps most of its teacher, of those nearly as large as is wanted.
 
     Args:
         teacher: Before its weights are loaded.
@@ -104,6 +105,8 @@ def _within(
         return None
     most = max(one.parameters for one in fitting)
     near = [one for one in fitting if one.parameters >= _MOST_OF_TARGET * most]
+    if whole := [one for one in near if keeps_layers(one.shape, teacher.shape)]:
+        return max(whole, key=lambda one: one.parameters)
     return min(near, key=lambda one: (_imbalance(one.shape, teacher.shape), -one.parameters))
 
 
@@ -167,6 +170,16 @@ def _groups(heads: int, shared: int) -> int:
     return heads // max(n for n in range(1, shared + 1) if heads % n == 0)
 
 
+def keeps_layers(shape: Shape, teacher: Shape) -> bool:
+    """Whether a student has enough of its teacher's layers, each of them as wide as it was.
+
+    Copied whole they compute at first what they did, and learn the rest in fewer steps than as many
+    parameters in more and narrower layers.
+    """
+    enough = shape.num_hidden_layers >= _LEAST_DEPTH_SHARE * teacher.num_hidden_layers
+    return enough and shape.hidden_size == teacher.hidden_size
+
+
 def _imbalance(shape: Shape, teacher: Shape) -> float:
     """How differently depth and width are reduced; 0 where both are by the same factor."""
     depth = shape.num_hidden_layers / teacher.num_hidden_layers
@@ -174,30 +187,40 @@ def _imbalance(shape: Shape, teacher: Shape) -> float:
 
 
 def _fast_enough(teacher: ModelSide, shape: Shape, most: float, length: int) -> Sized:
-    """The largest student within so many milliseconds, depth and width reduced alike."""
+    """The largest student within so many milliseconds: the teacher's layers whole, or narrower."""
     widths = [one for one in _widths(shape, teacher.architecture) if not _cannot_be(one, teacher)]
-    chain = []
+    whole, narrower = [], []
     for layers in range(1, shape.num_hidden_layers + 1):
         some = [replace(width, num_hidden_layers=layers) for width in widths]
-        chain.append(min(some, key=lambda one: _imbalance(one, teacher.shape)))
-    best, low, high = None, 0, len(chain)
-    slowest = None
-    while low < high:
-        middle = (low + high) // 2
-        taken = _milliseconds(teacher, chain[middle], length)
-        if taken <= most:
-            best, low = (chain[middle], taken), middle + 1
-        else:
-            slowest, high = taken, middle
+        whole += [one for one in some if keeps_layers(one, teacher.shape)]
+        narrower.append(min(some, key=lambda one: _imbalance(one, teacher.shape)))
+    best = _largest_within(teacher, whole, most, length)
+    best = best or _largest_within(teacher, narrower, most, length)
     if best is None:
+        taken = _milliseconds(teacher, narrower[0], length)
         raise RecipeError(
             f"the wanted time is {most:g} ms for a text of {length} tokens, and a student of one"
-            f" layer takes {slowest or math.inf:.2g} ms here in float32; give more milliseconds, or"
+            f" layer takes {taken:.2g} ms here in float32; give more milliseconds, or"
             " a size (an exported file in 8 bits is several times faster: limbeck export)"
         )
     parameters, embeddings = _parameters(teacher, best[0])
     new = shape.vocab_size != teacher.shape.vocab_size
     return Sized(best[0], parameters, embeddings, best[1], new)
+
+
+def _largest_within(
+    teacher: ModelSide, shapes: Sequence[Shape], most: float, length: int
+) -> tuple[Shape, float] | None:
+    """The last of ever slower shapes that takes so many milliseconds at most, and how many."""
+    best, low, high = None, 0, len(shapes)
+    while low < high:
+        middle = (low + high) // 2
+        taken = _milliseconds(teacher, shapes[middle], length)
+        if taken <= most:
+            best, low = (shapes[middle], taken), middle + 1
+        else:
+            high = middle
+    return best
 
 
 def _milliseconds(teacher: ModelSide, shape: Shape, length: int) -> float:
