@@ -137,6 +137,18 @@ def test_layers_are_copied_whole_where_a_quarter_of_them_fits(
     assert ("width" in student["init_from_teacher"]) == (width < 32)
 
 
+@pytest.mark.parametrize(("size", "rate"), [("0.026M", 3e-4), ("0.013M", 1e-3)])
+def test_layers_that_are_copied_whole_get_a_lower_rate(
+    monkeypatch, capsys, tmp_path, encoder, task_files, size, rate
+):
+    file = tmp_path / "mine.yaml"
+    words = ["--teacher", encoder, "--kind", "embeddings", "--max-size", size]
+    rows = ["--rows", task_files / "plain.train.jsonl"]
+    assert run(monkeypatch, capsys, "init", file, *words, *rows)[0] == 0
+    (stage,) = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
+    assert stage["optimizer"]["learning_rate"] == rate
+
+
 def test_nothing_is_replaced(monkeypatch, capsys, tmp_path, encoder, text_file):
     words = ["--teacher", encoder, "--kind", "student", "--text", text_file, "--max-size", "20K"]
     file = tmp_path / "mine.yaml"

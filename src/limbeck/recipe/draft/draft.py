@@ -192,6 +192,7 @@ def _sections(
         answers,
         length=length,
         new_vocabulary=sized.new_vocabulary,
+        whole_layers=keeps_layers(sized.shape, teacher.shape),
         has_head=head,
         gives_numbers=task is not None and task.scores,
     )

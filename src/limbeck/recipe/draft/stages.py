@@ -7,6 +7,7 @@ from ...evaluation.settings import GenerationSettings
 from .answers import Answers, parse_location
 
 _OF_DECODERS = 16  # sequences in a step
+_OF_WHOLE_LAYERS, _OF_OTHER_LAYERS = 3e-4, 1e-3  # learning rates of rows
 
 
 class Section(NamedTuple):
@@ -50,7 +51,13 @@ def data_section(answers: Answers, *, length: int) -> Section:
 
 
 def stages_section(
-    answers: Answers, *, length: int, new_vocabulary: bool, has_head: bool, gives_numbers: bool
+    answers: Answers,
+    *,
+    length: int,
+    new_vocabulary: bool,
+    whole_layers: bool,
+    has_head: bool,
+    gives_numbers: bool,
 ) -> Section:
     """What is learned, and for how long.
 
@@ -58,6 +65,7 @@ def stages_section(
         answers: What the user has and wants.
         length: Tokens of a sequence.
         new_vocabulary: Whether the student's tokens are not the teacher's.
+        whole_layers: Whether the student's layers are the teacher's, as wide as they are.
         has_head: Whether the teacher has a vocabulary head.
         gives_numbers: Whether the teacher has a head that gives a number, which has no temperature.
     """
@@ -65,7 +73,8 @@ def stages_section(
         return _of_text(answers, new_vocabulary=new_vocabulary)
     if answers.kind == "decoder":
         return _of_decoder(answers, length=length, has_head=has_head)
-    return _of_rows(answers, gives_numbers=gives_numbers)
+    rate = _OF_WHOLE_LAYERS if whole_layers else _OF_OTHER_LAYERS
+    return _of_rows(answers, learning_rate=rate, gives_numbers=gives_numbers)
 
 
 def _of_text(answers: Answers, *, new_vocabulary: bool) -> Section:
@@ -116,11 +125,11 @@ def _of_decoder(answers: Answers, *, length: int, has_head: bool) -> Section:
     return Section("stages", why, [stage])
 
 
-def _of_rows(answers: Answers, *, gives_numbers: bool) -> Section:
+def _of_rows(answers: Answers, *, learning_rate: float, gives_numbers: bool) -> Section:
     stage: dict[str, Any] = {
         "num_train_epochs": answers.num_train_epochs,
         "batch_size": 32,
-        "optimizer": {"learning_rate": 1e-3, "warmup_ratio": 0.1},
+        "optimizer": {"learning_rate": learning_rate, "warmup_ratio": 0.1},
     }
     if answers.kind == "embeddings":
         why = ["The teacher's vectors of texts, with its pooling, Dense and prompts."]
