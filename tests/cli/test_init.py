@@ -119,11 +119,11 @@ def test_plan_accepts_what_is_written(monkeypatch, capsys, tmp_path, combination
         # The teacher has four layers of 32, of which one has 8,544 parameters.
         ("0.035M", 3, 32, "copied as wide as they are"),
         ("0.026M", 2, 32, "copied as wide as they are"),
-        ("0.0172M", 1, 32, "copied as wide as they are"),
+        ("0.0172M", 2, 24, "Depth and width are reduced alike"),
         ("0.013M", 4, 16, "Depth and width are reduced alike"),
     ],
 )
-def test_layers_are_copied_whole_where_a_quarter_of_them_fits(
+def test_layers_are_copied_whole_where_half_of_them_fit(
     monkeypatch, capsys, tmp_path, encoder, text_file, size, layers, width, said
 ):
     file = tmp_path / "mine.yaml"
@@ -138,7 +138,7 @@ def test_layers_are_copied_whole_where_a_quarter_of_them_fits(
 
 
 @pytest.mark.parametrize(("size", "rate"), [("0.026M", 3e-4), ("0.013M", 1e-3)])
-def test_layers_that_are_copied_whole_get_a_lower_rate(
+def test_layers_nearly_as_wide_as_the_teachers_get_a_lower_rate(
     monkeypatch, capsys, tmp_path, encoder, task_files, size, rate
 ):
     file = tmp_path / "mine.yaml"

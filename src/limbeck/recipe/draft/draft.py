@@ -24,6 +24,7 @@ from .sizing import TEXT_LENGTH, Sized, keeps_layers, sized_student
 from .stages import Section, data_section, evaluation_section, stages_section
 
 _LENGTH = 128  # tokens of a sequence
+_NEARLY_AS_WIDE = 0.75  # of the teacher's width; measured at 0.83 and 1
 _WIDTH = 98  # characters of a line
 _LONG_NUMBER = 10_000  # from which on digits are grouped
 _NAMES: dict[Kind, str] = {
@@ -192,7 +193,7 @@ def _sections(
         answers,
         length=length,
         new_vocabulary=sized.new_vocabulary,
-        whole_layers=keeps_layers(sized.shape, teacher.shape),
+        nearly_as_wide=sized.shape.hidden_size >= _NEARLY_AS_WIDE * teacher.shape.hidden_size,
         has_head=head,
         gives_numbers=task is not None and task.scores,
     )

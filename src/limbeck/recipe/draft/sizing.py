@@ -23,7 +23,7 @@ from .answers import Size
 TEXT_LENGTH = 64  # tokens of the text that milliseconds are of
 _MOST_OF_TARGET = 0.85  # a student at least so near to the wanted size is near enough
 _LEAST_WIDTH_SHARE = 0.25  # of the teacher's, below which a smaller vocabulary is better
-_LEAST_DEPTH_SHARE = 0.25  # of the teacher's layers, to copy them as wide as they are
+_LEAST_DEPTH_SHARE = 0.5  # of the teacher's layers, to copy them as wide as they are
 _TABLE_SHARE = 0.4  # of the parameters that the table of a new vocabulary may take
 _VOCABULARIES = (30_000, 16_000, 8_000, 5_000, 3_000)
 _TIMED_VOCABULARY, _RUNS, _WARM_UP = 1_000, 15, 2  # a text reads but few rows of the table
@@ -173,8 +173,8 @@ def _groups(heads: int, shared: int) -> int:
 def keeps_layers(shape: Shape, teacher: Shape) -> bool:
     """Whether a student has enough of its teacher's layers, each of them as wide as it was.
 
-    Copied whole they compute at first what they did, and learn the rest in fewer steps than as many
-    parameters in more and narrower layers.
+    Copied whole they compute at first what they did, and need no more steps than as many parameters
+    in more and narrower layers, which take longer.
     """
     enough = shape.num_hidden_layers >= _LEAST_DEPTH_SHARE * teacher.num_hidden_layers
     return enough and shape.hidden_size == teacher.hidden_size

@@ -7,7 +7,7 @@ from ...evaluation.settings import GenerationSettings
 from .answers import Answers, parse_location
 
 _OF_DECODERS = 16  # sequences in a step
-_OF_WHOLE_LAYERS, _OF_OTHER_LAYERS = 3e-4, 1e-3  # learning rates of rows
+_OF_WIDE_LAYERS, _OF_OTHER_LAYERS = 3e-4, 1e-3  # learning rates of rows
 
 
 class Section(NamedTuple):
@@ -55,7 +55,7 @@ def stages_section(
     *,
     length: int,
     new_vocabulary: bool,
-    whole_layers: bool,
+    nearly_as_wide: bool,
     has_head: bool,
     gives_numbers: bool,
 ) -> Section:
@@ -65,7 +65,8 @@ def stages_section(
         answers: What the user has and wants.
         length: Tokens of a sequence.
         new_vocabulary: Whether the student's tokens are not the teacher's.
-        whole_layers: Whether the student's layers are the teacher's, as wide as they are.
+        nearly_as_wide: Whether the student is nearly as wide as its teacher, so that what is copied
+            of its layers must not be undone by large steps.
         has_head: Whether the teacher has a vocabulary head.
         gives_numbers: Whether the teacher has a head that gives a number, which has no temperature.
     """
@@ -73,7 +74,7 @@ def stages_section(
         return _of_text(answers, new_vocabulary=new_vocabulary)
     if answers.kind == "decoder":
         return _of_decoder(answers, length=length, has_head=has_head)
-    rate = _OF_WHOLE_LAYERS if whole_layers else _OF_OTHER_LAYERS
+    rate = _OF_WIDE_LAYERS if nearly_as_wide else _OF_OTHER_LAYERS
     return _of_rows(answers, learning_rate=rate, gives_numbers=gives_numbers)
 
 
