@@ -55,8 +55,9 @@ def stage_batches(setup: Setup, number: int) -> BatchSource:
         return _mixed_batches(setup, number, stage.mixed, held_out=False, size=size, seed=seed)
     if stage.rows:
         return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
-    if stage.alignment:
-        return _aligned_batches(setup, number, held_out=False, size=stage.batch_size, seed=seed)
+    if part := setup.recipe.stages[number].alignment:
+        size = stage.batch_size
+        return _aligned_batches(setup, number, part, held_out=False, size=size, seed=seed)
     if stage.policy is not None:
         read = prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
         if setup.recipe.data.packs_prompts:
@@ -78,8 +79,8 @@ def stage_held_out(setup: Setup, number: int) -> list[Batch]:
     if stage.mixed is not None:
         mixed = _mixed_batches(setup, number, stage.mixed, held_out=True, size=size, seed=0)
         return _some(setup, mixed)
-    if stage.alignment:
-        aligned = _aligned_batches(setup, number, held_out=True, size=size, seed=0)
+    if part := setup.recipe.stages[number].alignment:
+        aligned = _aligned_batches(setup, number, part, held_out=True, size=size, seed=0)
         return _some(setup, aligned)
     return held_out_batches(setup, masking=setup.maskings[number])
 
@@ -180,10 +181,9 @@ def _mixed_batches(
 
 
 def _aligned_batches(
-    setup: Setup, number: int, *, held_out: bool, size: int, seed: int
+    setup: Setup, number: int, part: AlignmentPart, *, held_out: bool, size: int, seed: int
 ) -> AlignedBatches:
     models, student = setup.models, setup.models.student
-    part = setup.recipe.stages[number].alignment or AlignmentPart()
     masking = NextToken() if student.architecture.causal else setup.maskings[number]
     sources = tokenized_twice(setup, held_out=held_out, finest=True)
     return AlignedBatches(
