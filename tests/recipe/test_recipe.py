@@ -234,27 +234,26 @@ def test_options_of_the_other_kind_of_low_rank_layers(raw_recipe, given, field):
 @pytest.mark.parametrize(
     ("low_rank", "stage", "said"),
     [
-        ({"kind": "lora"}, {}, r"kind: is lora, which .* adapters alone, and the student's {}"),
-        (
-            {},
-            {"trainable": "low_rank"},
-            r"0\.trainable: is low_rank, as in .*, and the student's {}",
-        ),
+        ({"kind": "lora"}, {}, r"kind: is lora, which trains adapters, and all else"),
+        ({}, {"trainable": "low_rank"}, r"0\.trainable: is low_rank, as in .*, and all else"),
     ],
 )
-def test_new_weights_that_no_stage_would_train(
+def test_new_weights_beside_low_rank_layers_that_alone_learn(
     raw_recipe, task_recipe, tmp_path, low_rank, stage, said
 ):
     make_model(hidden=16).base_model.save_pretrained(tmp_path)
     load_tokenizer(raw_recipe["teacher"]).save_pretrained(tmp_path)
     student = {"model": str(tmp_path), "low_rank": {"rank": 2, **low_rank}}
-    for raw, what in ((raw_recipe, "vocabulary head"), (task_recipe(), "new head")):
+    for raw in (raw_recipe, task_recipe()):
         raw["student"] = student
         raw["stages"][0] |= stage | ({"objectives": {"labels": {}}} if raw is raw_recipe else {})
-        with pytest.raises(RecipeError, match=said.format(what)):
+        assert prepare(raw).new_parts == {"head"}
+        raw["student"] = {"num_hidden_layers": 2, "low_rank": student["low_rank"]}
+        with pytest.raises(RecipeError, match=said):
             prepare(raw)
     raw["student"] = {"init_from_teacher": {}, "low_rank": student["low_rank"]}
-    assert prepare(raw).learns_low_rank_alone
+    setup = prepare(raw)
+    assert setup.learns_low_rank_alone and not setup.new_parts
 
 
 def test_files_that_are_no_recipes(tmp_path):

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -16,14 +16,14 @@ from ..models.task_heads import head_of
 from ..models.weight_headers import has_vocabulary_head
 from ..student.low_rank import Rank, break_even, chosen_layers
 from ..training.stage import Stage
-from .models_part import LowRankPart, TeacherPart
+from .models_part import LowRankPart
 from .schema import Recipe, TrainingPart
 from .sides import Models
 from .stage_part import StagePart
 from .vectors import maps_vectors
 
 _FIELD = "student.low_rank"
-_INSTEAD = "start from a model that has it (init_from_teacher, student.model)"
+NewPart = Literal["head", "map"]
 
 
 def low_rank_problems(
@@ -115,37 +115,46 @@ def only_low_rank(stages: Sequence[Stage], part: LowRankPart | None) -> bool:
 
 
 def untrained_problems(models: Models, recipe: Recipe, stages: Sequence[Stage]) -> list[Problem]:
-    """Random weights of the student that stay so where low-rank layers or adapters alone learn."""
+    """Random weights of the student that stay so, or that its adapters are saved without."""
     part = recipe.student.low_rank
     if part is None or not only_low_rank(stages, part):
         return []
-    if not (found := _random_part(models, recipe.teacher, stages)):
-        return []
-    if part.kind == "lora":
-        message = f"is lora, which trains adapters alone, and {found} would stay random; {_INSTEAD}"
-        return [(f"{_FIELD}.kind", f"{message}, or leave low_rank out")]
-    message = f"is low_rank, as in every stage, and {found} would stay random; {_INSTEAD}"
-    return [("stages.0.trainable", f"{message}, or train all in some stage")]
+    if not models.student.name and not models.copied_layers:
+        message = "and all else of the student would stay random; start from a model"
+        message += " (init_from_teacher, student.model)"
+        if part.kind == "lora":
+            message = f"is lora, which trains adapters, {message}, or leave low_rank out"
+            return [(f"{_FIELD}.kind", message)]
+        message = f"is low_rank, as in every stage, {message}, or train all in some stage"
+        return [("stages.0.trainable", message)]
+    if part.export == "adapters" and "map" in new_parts(models, recipe, stages):
+        message = "is adapters, and peft has no place for the student's new map to the width of the"
+        message += " teacher's vectors; leave it out: RUN/student has the map"
+        return [(f"{_FIELD}.export", message)]
+    return []
 
 
-def _random_part(
-    models: Models, teacher: TeacherPart | None, stages: Sequence[Stage]
-) -> str | None:
-    """What of the student has random weights at the beginning; None where nothing is known to."""
+def new_parts(models: Models, recipe: Recipe, stages: Sequence[Stage]) -> frozenset[NewPart]:
+    """What has random weights where low-rank layers or adapters alone learn, and learns with them.
+
+    ``head`` is that of a task or of the vocabulary, ``map`` the one to the width of the teacher's
+    vectors.
+    """
+    if not only_low_rank(stages, recipe.student.low_rank):
+        return frozenset()
     student, source = models.student, models.student.name
     copied = models.teacher if models.copied_layers else None
-    if not source and copied is None:
-        return "all else of the student"
     if student.head:
         own = head_of(load_config(source)) if source else copied and copied.head
-        return None if own == student.head else "the student's new head"
+        return frozenset[NewPart]() if own == student.head else frozenset[NewPart]({"head"})
+    found = set[NewPart]()
     if any(stage.student_needs().predictions for stage in stages):
         name = source or (copied.name if copied else "")
         if has_vocabulary_head(name, architecture=student.architecture) is False:
-            return "the student's vocabulary head"
-    if teacher and maps_vectors(models, teacher.model, stages):
-        return "the student's map to the width of the teacher's vectors"
-    return None
+            found.add("head")
+    if recipe.teacher and maps_vectors(models, recipe.teacher.model, stages):
+        found.add("map")
+    return frozenset(found)
 
 
 def frozen_problems(

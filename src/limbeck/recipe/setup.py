@@ -9,7 +9,7 @@ from ..models.weight_headers import has_vocabulary_head
 from ..system.device import Precision, choose_device, choose_precision
 from ..tokenization.masking import Masking, NextToken
 from ..training.stage import Stage
-from .low_rank import only_low_rank
+from .low_rank import NewPart, new_parts, only_low_rank
 from .schema import Recipe
 from .sides import Models
 from .task_rows import TaskRows
@@ -67,6 +67,11 @@ class Setup:
     def learns_low_rank_alone(self) -> bool:
         """Whether no stage trains anything but low-rank layers or adapters."""
         return only_low_rank(self.stages, self.recipe.student.low_rank)
+
+    @cached_property
+    def new_parts(self) -> frozenset[NewPart]:
+        """What begins with random weights, and learns beside low-rank layers or adapters."""
+        return new_parts(self.models, self.recipe, self.stages)
 
     @cached_property
     def has_trained_head(self) -> bool:

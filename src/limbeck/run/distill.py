@@ -135,7 +135,7 @@ def _export(setup: Setup, student: PreTrainedModel, folder: Path) -> None:
     """Save the student as a plain transformers folder, and its adapters beside it if wanted."""
     part = setup.recipe.student
     with_head = setup.has_trained_head or setup.models.student.head is not None
-    export_adapters(student, part, folder, with_head=with_head)
+    export_adapters(setup, student, folder, with_head=with_head)
     vectors = detach_vectors(student)
     finish_low_rank(student, setup.models.student.architecture, part.low_rank)
     if vectors:

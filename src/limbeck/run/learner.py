@@ -39,7 +39,7 @@ def build_learner(setup: Setup, student: PreTrainedModel, number: int) -> Learne
         student.base_model.requires_grad_(False)
     part = setup.recipe.student.low_rank
     if stage.trainable == "low_rank" or (part and part.kind == "lora"):
-        train_only_factors(student, part)
+        train_only_factors(setup, student)
     return Learner(
         student,
         projections,

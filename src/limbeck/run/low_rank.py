@@ -7,10 +7,13 @@ from transformers import PreTrainedModel
 from ..batch import Tokens
 from ..models.architecture import Architecture
 from ..models.low_rank_layers import LowRankLinear
-from ..recipe.models_part import LowRankPart, StudentPart
+from ..models.sentences.attached import attached_vectors
+from ..recipe.models_part import LowRankPart
+from ..recipe.setup import Setup
 from ..recipe.sides import Models
 from ..student.adapters import add_adapters, merge_adapters, save_adapters, train_only_adapters
 from ..student.low_rank import Rank, chosen_layers, factorize_layers, merge_factors
+from ..student.new_head import head_modules, train_head
 
 
 def lower_rank(
@@ -43,23 +46,40 @@ def lower_rank(
     factorize_layers(student, paths, rank_of, calibration=calibration if part.whiten else [])
 
 
-def train_only_factors(student: PreTrainedModel, part: LowRankPart | None) -> None:
-    """Freeze everything but low-rank layers."""
+def train_only_factors(setup: Setup, student: PreTrainedModel) -> None:
+    """Freeze everything but low-rank layers or adapters, and what is new beside them."""
+    part = setup.recipe.student.low_rank
     if part is not None and part.kind == "lora":
         train_only_adapters(student)
-        return
-    student.requires_grad_(False)
-    for module in student.modules():
-        if isinstance(module, LowRankLinear):
-            module.requires_grad_(True)
+    else:
+        student.requires_grad_(False)
+        for module in student.modules():
+            if isinstance(module, LowRankLinear):
+                module.requires_grad_(True)
+    if "head" in setup.new_parts:
+        train_head(student)
+    if "map" in setup.new_parts and (vectors := attached_vectors(student)):
+        vectors.dense[-1].requires_grad_(True)  # as `student_vectors` appends it
 
 
 def export_adapters(
-    student: PreTrainedModel, part: StudentPart, folder: Path, *, with_head: bool
+    setup: Setup, student: PreTrainedModel, folder: Path, *, with_head: bool
 ) -> None:
-    """Save the adapters as a folder for peft where the recipe wants it, before they are merged."""
+    """Save the adapters as a folder for peft where the recipe wants it, before they are merged.
+
+    A new head, which learned beside them, is saved with them.
+    """
+    part = setup.recipe.student
     if part.model and part.low_rank and part.low_rank.export == "adapters":
-        save_adapters(student, folder / "adapters", base=part.model, with_head=with_head)
+        new = with_head and "head" in setup.new_parts
+        save_adapters(
+            student,
+            folder / "adapters",
+            base=part.model,
+            with_head=with_head,
+            beside=head_modules(student) if new else {},
+            task=setup.models.student.head,
+        )
 
 
 def finish_low_rank(

@@ -78,7 +78,7 @@ def _hold_frozen(
     setup: Setup, student: PreTrainedModel, teacher: LiveTeacher | None, accelerator: Accelerator
 ) -> None:
     """Hold what is never trained in 16 bits, and once for both models where they have the same."""
-    train_only_factors(student, setup.recipe.student.low_rank)
+    train_only_factors(setup, student)
     hold_frozen(student, setup.recipe.training.frozen_dtype)
     if teacher:
         student.to(accelerator.device)  # moved later, its weights would be others
@@ -132,7 +132,9 @@ def _first_task_student(setup: Setup, side: ModelSide, *, pretrained: bool) -> P
         rows = multi_hot(setup.rows.train, side.head.labels)
         set_output_bias(student, side.head, log_odds(rows))
     if name and pretrained:
-        body = load_body(name).state_dict()
+        with torch.random.fork_rng():
+            torch.manual_seed(setup.recipe.seed)  # decides a pooler that the files lack
+            body = load_body(name).state_dict()
         inside = student.base_model.state_dict().keys()
         student.base_model.load_state_dict({k: v for k, v in body.items() if k in inside})
     return student

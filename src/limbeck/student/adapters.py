@@ -4,7 +4,7 @@ Source: Hu et al. 2022, LoRA, arXiv:2106.09685.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import MissingExtraError
 from ..models.low_rank_layers import set_submodule
+from ..models.task_heads import TaskHead
 from ..system.files import whole_folder
 
 _ADAPTER = "default"  # the name that peft gives to a model's only adapter
+_TASK_TYPES = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS"}  # peft's names
 _NEEDS_PEFT = "LoRA needs peft; run: pip install 'limbeck[lora]'"
 
 
@@ -60,14 +62,24 @@ def add_adapters(
         inject_adapter_in_model(config, model.base_model)
 
 
-def save_adapters(model: PreTrainedModel, folder: Path, *, base: str, with_head: bool) -> None:
-    """Write only the additions, as a folder that peft can add to the frozen model.
+def save_adapters(
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    base: str,
+    with_head: bool,
+    beside: Mapping[str, nn.Module] | None = None,
+    task: TaskHead | None = None,
+) -> None:
+    """Write only what was trained, as a folder that peft can add to the frozen model.
 
     Args:
         model: With its additions not yet merged.
         folder: Replaced if it exists.
         base: Name of the frozen model.
-        with_head: Whether the frozen model is loaded with its vocabulary head.
+        with_head: Whether the frozen model is loaded with a head.
+        beside: Modules that were trained whole, by their paths; they are saved with the additions.
+        task: The head of a task among them.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -76,8 +88,13 @@ def save_adapters(model: PreTrainedModel, folder: Path, *, base: str, with_head:
     inside = f"{model.base_model_prefix}." if with_head else ""
     found = get_peft_model_state_dict(body, adapter_name=_ADAPTER)
     weights = {f"base_model.model.{inside}{name}": w.contiguous() for name, w in found.items()}
+    for path, module in (beside or {}).items():
+        for name, weight in module.state_dict().items():
+            weights[f"base_model.model.{path}.{name}"] = weight.clone()  # a tied table twice
     with whole_folder(folder) as part:
         config = copy.deepcopy(body.peft_config[_ADAPTER])
+        config.modules_to_save = list(beside) if beside else None
+        config.task_type = _TASK_TYPES[task.kind] if beside and task else None
         config.base_model_name_or_path, config.inference_mode = base, True
         # Whole paths, because peft has shortened the paths that it was given.
         config.target_modules = [f"{inside}{path}" for path in _adapted(body)]

@@ -15,24 +15,28 @@ def attach_vectors(model: PreTrainedModel, vectors: SentenceVectors) -> None:
     model.add_module(_NAME, vectors)
 
 
+def attached_vectors(model: PreTrainedModel) -> SentenceVectors | None:
+    """What `attach_vectors` has attached, if it has."""
+    return cast(SentenceVectors | None, dict(model.named_children()).get(_NAME))
+
+
 def vectors_of(model: PreTrainedModel) -> SentenceVectors:
     """What `attach_vectors` has attached.
 
     Raises:
         ModelError: Nothing was.
     """
-    found = dict(model.named_children()).get(_NAME)
+    found = attached_vectors(model)
     if found is None:
         raise ModelError(
             f"nothing makes vectors of the texts of this {type(model).__name__}; attach it first"
         )
-    return cast(SentenceVectors, found)
+    return found
 
 
 def detach_vectors(model: PreTrainedModel) -> SentenceVectors | None:
     """Take the vectors out of the model, before it is saved; None where there are none."""
-    if _NAME not in dict(model.named_children()):
-        return None
-    found = vectors_of(model)
-    delattr(model, _NAME)
+    found = attached_vectors(model)
+    if found is not None:
+        delattr(model, _NAME)
     return found
