@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Kind
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from limbeck.deploy.formats import GGUF, GGUF_Q4, formats_of
+from limbeck.deploy.formats import GGUF, GGUF_Q4, formats_of, low_rank_notes
 from limbeck.deploy.gguf_files.vocabulary import vocabulary_of
 from limbeck.deploy.gguf_files.write import write_gguf
 from limbeck.deploy.source import load_source
@@ -21,6 +21,7 @@ from limbeck.models.quiet import quiet_transformers
 from limbeck.models.sentence_transformers import Pooling
 from limbeck.models.sentences.vectors import Dense, SentenceVectors
 from limbeck.models.weight_headers import check_weights
+from limbeck.student.low_rank import Rank, chosen_layers, factorize_layers
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 from limbeck.tokenization.post_processor import put_frame
 
@@ -69,6 +70,31 @@ def test_a_decoder_is_read_back(tmp_path, family, fields):
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == plain
     names = {tensor.name for tensor in gguf.GGUFReader(file).tensors}
     assert ("output.weight" in names) == (not source.config.tie_word_embeddings)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])  # without biases, and with some
+def test_low_rank_layers_are_multiplied_out(tmp_path, family):
+    tokenizer = make_tokenizer("byte_bpe")
+    model = make_model(family, vocabulary=len(tokenizer), layers=1, **WIDE)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    factorize_layers(model, chosen_layers(model, ARCHITECTURES[family], "all"), Rank(number=5))
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    source = load_source(str(tmp_path / "model"))
+    write_gguf(source, Kind.F16, tmp_path / "model.gguf")
+    again = load_model(
+        str(tmp_path / "model.gguf"), architecture=ARCHITECTURES[family], with_head=True
+    )
+    ids = torch.randint(5, source.vocabulary, (2, 40), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = source.module.model(ids).logits, again(ids).logits.float()
+    assert (expected - found).abs().max() < 5e-3 * expected.abs().max()
+    [note] = low_rank_notes(7, ["onnx", GGUF, GGUF_Q4])
+    assert note.startswith("gguf, gguf-q4_0: 7 low-rank layers are multiplied out")
+    assert not low_rank_notes(0, [GGUF]) and not low_rank_notes(7, ["onnx"])
 
 
 @pytest.mark.parametrize(

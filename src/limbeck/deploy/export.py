@@ -15,6 +15,7 @@ from ..evaluation.examples import Reading
 from ..evaluation.leaks import leak_notes
 from ..evaluation.tasks import Example
 from ..export.origin import origin_of
+from ..models.low_rank_layers import low_rank_ranks
 from ..models.quiet import quiet_transformers
 from ..recipe.task_rows import text_of
 from ..run.card_facts import origins_of_model
@@ -25,7 +26,7 @@ from ..tokenization.post_processor import save_tokenizer
 from .arrays import Forward
 from .compare import difference_of
 from .engines import open_file
-from .formats import FLOAT32, FORMATS, formats_of
+from .formats import FLOAT32, FORMATS, formats_of, low_rank_notes
 from .making import Making, make_file
 from .real_texts import calibration_texts, real_texts
 from .report.card import export_card
@@ -149,7 +150,10 @@ def _result(
         left_out=left_out,
         reading=_reading(source),
         origins=origins_of_model(source.name),
-        notes=_row_notes(proof),
+        notes=(
+            *_row_notes(proof),
+            *low_rank_notes(len(low_rank_ranks(source.config)), [one.format for one in candidates]),
+        ),
     )
 
 

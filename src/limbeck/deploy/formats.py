@@ -158,3 +158,13 @@ def formats_of(kind: str, wanted: Iterable[str] | None) -> tuple[list[str], dict
         reasons = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
         raise ExportError(f"no format can be made: {reasons}")
     return chosen, left_out
+
+
+def low_rank_notes(layers: int, names: Iterable[str]) -> list[str]:
+    """What has become of a model's low-rank layers, so many, in files of engines without such."""
+    if layers and (dense := [name for name in names if FORMATS[name].engine == "llama.cpp"]):
+        return [
+            f"{', '.join(dense)}: {layers} low-rank layers are multiplied out, because llama.cpp"
+            " has none; they have as many bytes as dense ones"
+        ]
+    return []

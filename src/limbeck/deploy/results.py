@@ -144,7 +144,8 @@ class ExportResult:
         default: The format that `limbeck.load` runs; None where no file was written.
         reading: How texts are read: labels, max_length and so on.
         origins: What the cards say of the model, or of those that it was made of.
-        notes: How rows of the tasks were read: which are scored, and what is not read of them.
+        notes: How rows of the tasks were read: which are scored, and what is not read of them; and
+            what files have in another form.
     """
 
     model: str

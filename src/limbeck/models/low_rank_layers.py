@@ -5,6 +5,7 @@ transformers looks for weights in an unusual format (`quantization_config`). So 
 `AutoModel...from_pretrained` builds them once limbeck has been imported.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -60,6 +61,18 @@ class LowRankLinear(nn.Module):
             if bias is not None:
                 layer.bias.copy_(bias)
         return layer
+
+
+def dense_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter once, by its name in a model without low-rank layers.
+
+    A product of two thin matrices is one matrix, in the layout of a linear layer.
+    """
+    low_rank = {path: m for path, m in model.named_modules() if isinstance(m, LowRankLinear)}
+    thin = {id(weight) for module in low_rank.values() for weight in module.parameters()}
+    for path, module in low_rank.items():
+        yield from module.dense().named_parameters(path)
+    yield from ((name, one) for name, one in model.named_parameters() if id(one) not in thin)
 
 
 def sizes_of(layer: nn.Module) -> tuple[int, int]:

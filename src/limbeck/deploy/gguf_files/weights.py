@@ -10,6 +10,7 @@ from gguf import GGMLQuantizationType as Kind
 from numpy import ndarray
 
 from ...errors import ExportError
+from ...models.low_rank_layers import dense_parameters
 
 _BLOCK = 32  # neighbouring weights of a row that have one scale
 _LARGEST = float(np.finfo(np.float16).max)
@@ -40,6 +41,8 @@ class Layout:
 def tensors_of(model: Any, layout: Layout, first_position: int) -> Iterator[tuple[str, ndarray]]:
     """The weights by llama.cpp's names, in float32; a tied head is not among them.
 
+    Low-rank layers, of which llama.cpp knows none, are multiplied out.
+
     Args:
         model: Of transformers.
         layout: Of its family.
@@ -52,7 +55,7 @@ def tensors_of(model: Any, layout: Layout, first_position: int) -> Iterator[tupl
     kinds = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[layout.architecture], config.num_hidden_layers)
     before = layout.before if model is model.base_model else ""
-    for name, weight in model.named_parameters():
+    for name, weight in dense_parameters(model):
         if name.startswith(layout.left_out):
             continue
         found = names.get_name(before + name, try_suffixes=(".weight", ".bias"))
