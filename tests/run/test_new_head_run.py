@@ -12,6 +12,7 @@ from limbeck.models.task_heads import task_class
 from limbeck.recipe.check import prepare
 from limbeck.run.accelerator import build_accelerator
 from limbeck.run.models import build_models
+from limbeck.run.plan import plan_tables
 from limbeck.tokenization.load import load_tokenizer
 
 ADAPTERS = {"kind": "lora", "target_modules": "all", "rank": 2}
@@ -48,6 +49,8 @@ def test_a_new_head_learns_beside_adapters(task_recipe, tmp_path, task, family):
     raw["student"] = {"model": body, "low_rank": {**ADAPTERS, "export": "adapters"}}
     raw["stages"][0] |= TRAINED
     setup = prepare(raw)
+    [table] = [one for name, one in plan_tables(setup, None) if name == "Low-rank layers (lora)"]
+    assert table[-1][:4] == ["the new head", "", "", "whole"]
     first, _ = build_models(setup, build_accelerator(setup.recipe.training, tmp_path))
     begun = {name: weight.clone() for name, weight in first.state_dict().items()}
     run = train(raw, tmp_path / "run")

@@ -1,7 +1,7 @@
 """What a recipe may hold of low-rank layers, and what these come to."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -174,8 +174,16 @@ def frozen_problems(
     return [("training.frozen_dtype", message)]
 
 
-def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
-    """Size, rank and parameters of every kind of layer, where the rank is known beforehand."""
+def low_rank_table(
+    models: Models, part: LowRankPart, new: Collection[NewPart] = ()
+) -> list[list[str]]:
+    """Size, rank and parameters of every kind of layer, where the rank is known beforehand.
+
+    Args:
+        models: Of the recipe.
+        part: As the recipe has it.
+        new: What learns whole beside the layers.
+    """
     paths = chosen_layers(skeleton(models), models.student.architecture, part.target_modules)
     rows: dict[tuple[str, int, int], int] = {}
     for path, (inputs, outputs) in _sizes(models, paths).items():
@@ -188,7 +196,7 @@ def low_rank_table(models: Models, part: LowRankPart) -> list[list[str]]:
         most = break_even(inputs, outputs)
         size = f"{inputs} x {outputs}"
         table.append([end, str(count), size, str(rank or "by energy"), str(most), share])
-    return table
+    return table + [[f"the new {name}", "", "", "whole", "", "100.0%"] for name in sorted(new)]
 
 
 def _known_rank(part: LowRankPart, inputs: int, outputs: int) -> int | None:

@@ -42,7 +42,8 @@ def plan_tables(setup: Setup, probes: list[Probe] | None) -> list[tuple[str, Tab
         head = ["stage", "objective", "student layer", "learns from teacher layer"]
         tables.append(("Layers (from 0, without the embedding output)", [head, *rows]))
     if part := setup.recipe.student.low_rank:
-        tables.append((f"Low-rank layers ({part.kind})", low_rank_table(setup.models, part)))
+        table = low_rank_table(setup.models, part, setup.new_parts)
+        tables.append((f"Low-rank layers ({part.kind})", table))
     tables.append(("Objectives", _objectives(setup)))
     length = setup.recipe.data.max_length
     stages: Table = [["stage", "steps", "batch", "tokens", "time", "peak memory"]]
