@@ -53,9 +53,12 @@ def commands(page: Path) -> list[str]:
     return [" ".join(one.split(" # ")[0].split()) for one in [*lines, *inline]]
 
 
+COMMAND = typer.main.get_command(app)
+
+
 def options_of(command: str) -> tuple[set[str], set[str]]:
     """The options that a command line gives, and those that its command has; none of a sentence."""
-    at = typer.main.get_command(app)
+    at = COMMAND
     words = re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", command).split()
     while words and words[0].split("|")[0] in getattr(at, "commands", {}):
         at = at.commands[words.pop(0).split("|")[-1]]
