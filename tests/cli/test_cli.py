@@ -164,3 +164,12 @@ def test_help_names_every_command(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "--help")
     for name in ("demo", "plan", "distill", "compare", "evaluate", "list"):
         assert name in out
+
+
+def test_help_says_of_every_command_a_whole_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(monkeypatch, capsys, "--help")
+    commands = out[out.index("Commands:") :].splitlines()[1:]
+    assert len(commands) > 15
+    assert [line for line in commands if line and not line.endswith(".")] == []
+    assert "..." not in "".join(commands)

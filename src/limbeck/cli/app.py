@@ -53,22 +53,23 @@ _Processes = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="How many arms to train at once, each in a process; by default one a visible GPU, and"
-        " without a GPU one. More share the GPUs.",
+        help="How many arms to train at once, each in a process of its own; by default one for each"
+        " visible GPU, or one without a GPU. More processes than GPUs share them.",
     ),
 ]
 _Timed = Annotated[bool, typer.Option(help="Train ten steps to estimate time and memory.")]
 _Logits = Annotated[
     str | None,
     typer.Option(
-        help="How to store predictions: exact, top_k or sampled; of a server top_k, else exact."
+        help="How to store predictions: exact (the default), top_k (the default and only way with a"
+        " server) or sampled."
     ),
 ]
 _TopK = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="With top_k: tokens to store at each position; by default 64, and of a server what"
+        help="With top_k: tokens to store at each position; by default 64, or with a server what"
         " the recipe says.",
     ),
 ]
@@ -117,7 +118,7 @@ app.command()(init)
 
 @app.command()
 def plan(recipe: _RecipeOrStudy, set_: _Set = None, timed: _Timed = True) -> None:
-    """Show every problem of a recipe or a study, or what it will do and cost."""
+    """Check a recipe or study, and show what it will do and cost."""
     from ..recipe.read import is_study, read_recipe
 
     if is_study(read_recipe(recipe)):
@@ -239,7 +240,10 @@ app.add_typer(vocabulary, name="vocabulary")
 def list_(
     what: Annotated[str | None, typer.Argument(help=", ".join(LISTS))] = None,
 ) -> None:
-    """List what a recipe can choose from; without WHAT, what there is to list."""
+    """List what a recipe can choose from.
+
+    Without WHAT it shows what there is to list.
+    """
     if what is None:
         rows = [[name, listed.where, listed.about] for name, listed in LISTS.items()]
         print_table("limbeck list", [["WHAT", "stands in", "what it names"], *rows])
@@ -255,7 +259,10 @@ def list_(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of recipes, with which editors complete and check keys."""
+    """Print the JSON schema of recipes.
+
+    Editors complete and check the keys of a recipe with it.
+    """
     from ..recipe.json_schema import schema_text
 
     sys.stdout.write(schema_text())

@@ -29,7 +29,9 @@ _Masked = Annotated[
         help="Replace words by candidates of this encoder, which needs a vocabulary head.",
     ),
 ]
-_Spans = Annotated[bool, typer.Option("--spans", help="Join a span of a row and one of another.")]
+_Spans = Annotated[
+    bool, typer.Option("--spans", help="Join a span of one row and a span of another.")
+]
 _Neighbors = Annotated[
     bool, typer.Option("--neighbors", help="Pair texts that share many of their words.")
 ]
@@ -37,19 +39,19 @@ _Edits = Annotated[bool, typer.Option("--edits", help="Pair a text with edited c
 _Similarity = Annotated[
     float, typer.Option(help="With --neighbors: least cosine of the TF-IDF of two texts.")
 ]
-_Copies = Annotated[int, typer.Option(help="Rows that each way makes of a row or text.")]
+_Copies = Annotated[int, typer.Option(help="The most rows that each way makes of a row or text.")]
 _Scored = Annotated[
     list[str] | None,
     typer.Option(
-        help="Another task whose scored rows must not be made, or a file of such rows. May be"
+        help="Another task whose scored rows must not be made again, or a file of such rows. May be"
         " repeated."
     ),
 ]
 _Predict = Annotated[
     str | None,
     typer.Option(
-        help="What rows that have a text and words are for: label makes rows of their texts, tags"
-        " of their words. By default a label decides, where they have one."
+        help="Of rows that have a text and words: label makes rows of their texts, tags of their"
+        " words. By default texts, but words of rows that have tags and no label."
     ),
 ]
 _Probability = Annotated[float, typer.Option(help="With --masked: probability for each word.")]
@@ -81,10 +83,10 @@ def augment(
     seed: int = 0,
     predict: _Predict = None,
 ) -> None:
-    """Make more rows, without labels, out of the training rows of a task.
+    """Make more unlabelled rows from the training rows of a task.
 
-    A recipe names FILE as `data: {rows: [FILE]}`, and its teacher labels them. No row equals a
-    scored row, a training row or another new row, by normalised text.
+    A recipe names FILE as `data: {rows: [FILE]}`, and its teacher labels them. No new row has the
+    normalised text of a scored row, a training row or another new row.
     """
     settings = AugmentSettings(
         masked=masked,

@@ -12,10 +12,10 @@ from .terminal import console, print_table
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what is wrong with this machine or installation, and what there is to work with.
+    """Show what is wrong with this machine or installation.
 
-    Device, precision, threads, memory, disk, versions, extras and caches. Nothing is downloaded
-    or changed.
+    And what there is to work with: device, precision, threads, memory, disk, versions, extras and
+    caches. Nothing is downloaded or changed.
     """
     from ..system.checkup.examined import examination_tables, examine
 

@@ -47,37 +47,41 @@ _OwnHead = Annotated[
 _Search = Annotated[
     bool,
     typer.Option(
-        help="Choose learning rate and epochs on a part of the training rows, so that the model"
+        help="Choose learning rate and epochs on a part of the training rows, so that every model"
         " is scored at its best."
     ),
 ]
 _Epochs = Annotated[
     float | None,
     typer.Option(
-        help="Passes over the training rows: 3 by default; with --search the most, 20 by default."
+        help="Passes over the training rows, 3 by default; with --search the most that are tried,"
+        " 20 by default."
     ),
 ]
 _Rate = Annotated[
     list[float] | None,
     typer.Option(
-        help="1e-4 by default; with --search one to choose from, and may be repeated: by default"
-        " 1e-4, 3e-4, 1e-3 and 3e-3."
+        help="1e-4 by default. With --search a rate to try, and may be repeated; by default 1e-4,"
+        " 3e-4, 1e-3 and 3e-3."
     ),
 ]
 _Length = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Tokens of a text that are read: 128 of tasks by default, and for vectors, and of"
-        " exported files, all that the folder says.",
+        help="Tokens of a text that are read; by default 128 for tasks, and what the folder says"
+        " for vectors and exported files.",
     ),
 ]
-_Pooling = Annotated[str, typer.Option(help="mean or first")]
+_Pooling = Annotated[
+    str,
+    typer.Option(help="What a new head reads: mean (of the last hidden states) or first (token)."),
+]
 _Precision = Annotated[
     str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the hardware has it.")
 ]
 _Split = Annotated[
-    str | None, typer.Option(help="dev or test; without it dev, or test where there is no dev.")
+    str | None, typer.Option(help="dev or test; by default dev, or test where there is no dev.")
 ]
 _NewTokens = Annotated[int, typer.Option(help="Decoder tasks: tokens of an answer at most.")]
 _Temperature = Annotated[float, typer.Option(help="Decoder tasks: 0 is greedy.")]
@@ -138,11 +142,12 @@ def evaluate(
     output: _Output = None,
     json_: _Json = False,
 ) -> None:
-    """Score a model folder on tasks, over several seeds, and its vectors of texts as they are.
+    """Score a model on tasks, or its vectors of texts as they are.
 
-    Encoders are fine-tuned first. Decoders answer the prompts of their tasks without fine-tuning.
-    Vectors are scored with --similarity, --retrieval and --bitext, without fine-tuning. A folder of
-    limbeck export is scored as it is, on the engine of its file.
+    Encoders are fine-tuned first, once for each seed, unless --own-head is given. Decoders answer
+    the prompts of their tasks without fine-tuning. Vectors are scored with --similarity,
+    --retrieval and --bitext, without fine-tuning. A folder of limbeck export is scored as it is, on
+    the engine of its file.
     """
     given = locals()
     from ..recipe.parse import parse_evaluation

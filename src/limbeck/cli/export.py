@@ -18,7 +18,8 @@ _Output = Annotated[
 _Formats = Annotated[
     str | None,
     typer.Option(
-        help=f"What to make, of {', '.join(FORMATS)}; all that suit the model, by default."
+        help=f"What to make, separated by commas: {', '.join(FORMATS)}. By default all that suit"
+        " the model and whose packages are installed."
     ),
 ]
 _Keep = Annotated[
@@ -26,13 +27,18 @@ _Keep = Annotated[
 ]
 _Task = Annotated[
     list[str] | None,
-    typer.Option(help="DIR/NAME of a task that the model's head is scored on. May be repeated."),
+    typer.Option(
+        help="A task that the model's head is scored on: DIR/NAME of its files, a file or folder of"
+        " rows, or a mapping. May be repeated."
+    ),
 ]
 _Similarity = Annotated[
     list[str] | None,
     typer.Option(help="DIR/NAME of pairs with numbers, for vectors. May be repeated."),
 ]
-_Force = Annotated[bool, typer.Option("--force", help="Write files that keep less, too.")]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Write files that keep less than --keep, too.")
+]
 _Threads = Annotated[int | None, typer.Option(help="Processor threads.")]
 _Timed = Annotated[bool, typer.Option(help="Measure milliseconds and cold start.")]
 
@@ -48,10 +54,11 @@ def export(
     threads: _Threads = None,
     timed: _Timed = True,
 ) -> None:
-    """Write files of a model for other runtimes, measure each, and keep what says the same.
+    """Write files of a model for other runtimes, and measure them.
 
-    A file is compared with the model in float32 on real text, and on the tasks that are named.
-    `limbeck.load(DIR)` runs the fastest one. ONNX files of a decoder have no cache, to score texts.
+    Every file is compared with the model in float32 on real text, and scored on the tasks that are
+    named; one that keeps less than --keep is not written. `limbeck.load(DIR)` runs the fastest one.
+    Of a decoder, ONNX and OpenVINO files have no cache, so they score texts; GGUF generates.
     """
     named = None if formats is None else tuple(filter(None, map(str.strip, formats.split(","))))
     settings = ExportSettings(

@@ -8,13 +8,21 @@ import typer
 from .terminal import console, print_report
 
 _Model = Annotated[str, typer.Argument(help="A model folder, run folder, hub name or minilm-demo.")]
-_Task = Annotated[str, typer.Option(help="DIR/NAME of a task's files.")]
+_Task = Annotated[
+    str,
+    typer.Option(
+        help="DIR/NAME of a task's files; a file, folder or hub name of rows; or a mapping, as"
+        " '{path: reviews.csv, text: body, label: stars}'."
+    ),
+]
 _Run = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run folder.")]
 _Predict = Annotated[
-    str | None, typer.Option(help="Of rows that have both: label (the default) or tags.")
+    str | None,
+    typer.Option(help="What to learn of rows that have both: label (the default) or tags."),
 ]
 _Split = Annotated[
-    str | None, typer.Option(help="Scored rows; without it dev, or test where there is no dev.")
+    str | None,
+    typer.Option(help="The rows to score; by default dev, or test where there is no dev."),
 ]
 _Epochs = Annotated[float, typer.Option(help="Passes over the training rows.")]
 _Dropout = Annotated[bool, typer.Option(help="Train with the model's own dropout.")]
@@ -33,10 +41,10 @@ def finetune(
     dropout: _Dropout = True,
     seed: int = 0,
 ) -> None:
-    """Fine-tune a model on a task and keep it in RUN/student, as a teacher of that task.
+    """Fine-tune a model on a task, as a teacher of that task.
 
-    It is a recipe like any other, which RUN/recipe.yaml holds: the labels alone are learned, and
-    the report has the scores on the task. An interrupted command resumes.
+    The model is RUN/student. RUN/recipe.yaml is the recipe of this training, which learns the
+    labels alone; the report has the scores on the task. An interrupted command resumes.
     """
     from ..models.locate import model_of_run
 

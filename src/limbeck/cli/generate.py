@@ -12,7 +12,12 @@ from .terminal import console
 
 _ROWS = 2000
 _Output = Annotated[
-    Path, typer.Option("--output", "-o", help="DIR/NAME of the files to write; none is replaced.")
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="DIR/NAME of the files to write; files that are there are not replaced.",
+    ),
 ]
 _Model = Annotated[
     str | None, typer.Argument(help="Folder or hub name of a decoder, without --server.")
@@ -27,29 +32,32 @@ _Server = Annotated[
 ]
 _ServedModel = Annotated[
     str | None,
-    typer.Option("--model", help="Its name there; by default the only one that there is."),
+    typer.Option("--model", help="With --server: the model's name there; by default the only one."),
 ]
 _Concurrency = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Requests to it at once; by default 8."),
+    typer.Option(min=1, max=1024, help="With --server: requests at once; by default 8."),
 ]
 _Timeout = Annotated[
     float | None,
-    typer.Option(min=0.1, help="Seconds for one of its answers; by default 300."),
+    typer.Option(min=0.1, help="With --server: seconds for one answer; by default 300."),
 ]
 _MaxRetries = Annotated[
     int | None,
-    typer.Option(min=0, help="Times that a request is repeated where it fails; by default 6."),
+    typer.Option(
+        min=0, help="With --server: how often a failed request is repeated; by default 6."
+    ),
 ]
 _KeyVariable = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The environment variable that holds its key.")
+    str | None,
+    typer.Option(metavar="NAME", help="With --server: the environment variable of its key."),
 ]
 _MaxSamples = Annotated[
     int | None,
     typer.Option(min=1, help=f"Texts at most; by default {_ROWS:,}, or one for each prompt."),
 ]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="Tokens of a text at most.")]
-_Temperature = Annotated[float, typer.Option(help="0 is greedy; it needs --prompts.")]
+_Temperature = Annotated[float, typer.Option(help="0 is greedy, which needs --prompts.")]
 _ChatTemplate = Annotated[bool, typer.Option(help="Put prompts in the model's chat template.")]
 
 

@@ -21,8 +21,8 @@ _Kind = Annotated[str | None, typer.Option(help="What the student is for: " + ",
 _Size = Annotated[
     str | None,
     typer.Option(
-        help="At most so large or slow: 20MB (float32), 5M (parameters), or 3ms (a text of 64"
-        " tokens, here)."
+        help="The largest size or time allowed: 20MB (float32), 5M (parameters), or 3ms (a text of"
+        " 64 tokens, on this machine)."
     ),
 ]
 _Text = Annotated[
@@ -30,7 +30,7 @@ _Text = Annotated[
 ]
 _Prompts = Annotated[
     list[str] | None,
-    typer.Option(help="Of decoders: prompts with answers, or conversations. May be repeated."),
+    typer.Option(help="Prompts with answers, or conversations, for decoders. May be repeated."),
 ]
 _Task = Annotated[
     str | None, typer.Option(help="Rows with labels: DIR/NAME, a file, a hub name or a mapping.")
@@ -38,11 +38,13 @@ _Task = Annotated[
 _Rows = Annotated[
     list[str] | None, typer.Option(help="Rows without labels, or texts. May be repeated.")
 ]
-_Language = Annotated[str | None, typer.Option(help="Of the texts, as en.")]
+_Language = Annotated[str | None, typer.Option(help="Language of the texts, as en.")]
 _VocabSize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Learn so many tokens from the text; by default if the size needs it."
+        min=1,
+        help="Learn a vocabulary of this many tokens from the text; by default only where the size"
+        " needs one.",
     ),
 ]
 _QUESTIONS = {
@@ -69,13 +71,15 @@ def init(
         int, typer.Option(help="Passes over rows.")
     ] = Answers.num_train_epochs,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a text; 128, or what the teacher reads.")
+        int | None,
+        typer.Option(help="Longest text in tokens; by default 128, or what the teacher reads."),
     ] = None,
 ) -> None:
-    """Write a commented recipe for a teacher, data and a wanted size, which `limbeck plan` accepts.
+    """Write a commented recipe for a teacher, data and a size.
 
-    Without flags it asks, on a terminal. Layers, width and vocabulary are chosen from the
-    teacher's configuration; the comments say why. No file is replaced.
+    `limbeck plan` accepts it. On a terminal, without flags, the command asks. Layers, width and
+    vocabulary are chosen from the teacher's configuration; the comments say why. No file is
+    replaced.
     """
     given: dict[str, Any] = {"teacher": teacher, "kind": kind, "max_size": max_size}
     given |= {"text": text, "prompts": prompts, "task": task, "rows": rows, "language": language}

@@ -18,9 +18,9 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a model's layers, projections, head and sizes, and what works with it.
+    """Show a model's layers, head and sizes, and what works with it.
 
-    A type that limbeck does not know is looked at, and tried on a tiny random model.
+    For a type that limbeck does not know, a tiny random model of it is looked at and tried.
     """
     from ..models.families.inspection import inspect_model, inspection_tables
 

@@ -14,12 +14,17 @@ _Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a field: stages.0.tokens=100000. May be repeated."),
 ]
-_Budgets = Annotated[str, typer.Option(help="Shares of the recipe's steps, three or more.")]
+_Budgets = Annotated[str, typer.Option(help="Shares of the recipe's steps, at least three.")]
 _Seeds = Annotated[int, typer.Option(help="Trainings of each budget.")]
 _Keep = Annotated[
-    float, typer.Option(help="The share of its teacher's score that a student is worth it for.")
+    float,
+    typer.Option(
+        help="The share of its teacher's score that the student must reach to be worth it."
+    ),
 ]
-_Control = Annotated[bool, typer.Option(help="Train labels alone beside it, where there are any.")]
+_Control = Annotated[
+    bool, typer.Option(help="Train the control too: labels alone, where there are any.")
+]
 
 
 def pilot(
@@ -31,7 +36,7 @@ def pilot(
     keep: _Keep = 0.9,
     control: _Control = True,
 ) -> None:
-    """Tell from a few short trainings whether a recipe is worth the whole one.
+    """Tell from short trainings whether a recipe is worth its time.
 
     Held-out loss and scores of the short trainings are continued by a power law. The verdict may
     be yes, no, or that it cannot be told. An interrupted command resumes.

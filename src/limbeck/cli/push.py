@@ -17,10 +17,10 @@ _Dry = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, 
 def push(
     model: _Model, repository: _Repository, private: _Private = True, dry_run: _Dry = False
 ) -> None:
-    """Send a student or a folder of exported files to the hub, as a private model by default.
+    """Send a student or exported files to the Hugging Face hub.
 
-    Its card is checked first; licences that restrict its use are warned of. The token is that of
-    `hf auth login`, or HF_TOKEN.
+    A new repository is private by default. The model's card is checked first; licences that
+    restrict its use give a warning. The token is that of `hf auth login`, or HF_TOKEN.
     """
     from ..run.push import checked_push
     from ..run.push import push as send

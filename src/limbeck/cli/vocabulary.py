@@ -43,8 +43,8 @@ def learn(
     sample_characters: Annotated[
         int | None,
         typer.Option(
-            help="Learn from about so many characters of what is read, in documents that are evenly"
-            " spaced; by default all, and 3,000,000 for unigram, which is learned slowly."
+            help="Learn from about this many characters of what is read, in evenly spaced"
+            " documents; by default from all, and for unigram, which is slow, from 3,000,000."
         ),
     ] = None,
 ) -> None:
@@ -84,8 +84,8 @@ def trim(
         bool,
         typer.Option(
             "--with-model",
-            help="Write the model too, without the rows of all other tokens: text of these tokens"
-            " has the same answers.",
+            help="Write the model too, without the rows of all other tokens; it answers text of the"
+            " kept tokens as before.",
         ),
     ] = False,
     characters: _Characters = None,
