@@ -203,3 +203,12 @@ def test_the_home_folder_is_put_into_paths_alone(monkeypatch):
         "teacher": "/home/ada/teacher",
         "student": "/home/ada/student",
     }
+
+
+def test_a_cache_that_is_not_there_is_one_problem(tmp_path):
+    recipe = recipe_of("labels", {}) | {"teacher": {"cache": str(tmp_path / "nowhere")}}
+    _, problems = parse_recipe(recipe)
+    [(place, message)] = problems
+    assert place == "teacher.cache" and "holds no cached signals" in message
+    _, problems = parse_recipe(recipe_of("labels", {}) | {"teacher": {"quantize": "int8"}})
+    assert problems == [("teacher.model", "is missing")]

@@ -75,13 +75,15 @@ def parse(raw: Mapping[str, Any]) -> tuple[Parsed, list[Problem]]:
     raw, problems = with_new_words(with_home(raw))
     raw, found = with_method(raw)
     problems += found
-    raw, found = _with_cached_teacher(raw)
-    problems += found
+    raw, without_cache = _with_cached_teacher(raw)
+    problems += without_cache
     recipe = None
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        problems += problems_of(error, Recipe)
+        # The cache would have named the model, so that one problem is enough.
+        named = ["teacher.model"] if without_cache else []
+        problems += [one for one in problems_of(error, Recipe) if one[0] not in named]
     stages = []
     for number, stage in enumerate(_listed(raw.get("stages"))):
         part = recipe.stages[number] if recipe else _part(StagePart, stage)
