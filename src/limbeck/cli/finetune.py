@@ -43,7 +43,7 @@ def finetune(
 ) -> None:
     """Fine-tune a model on a task, as a teacher of that task.
 
-    The model is RUN/student. RUN/recipe.yaml is the recipe of this training, which learns the
+    The result is RUN/student. RUN/recipe.yaml is the recipe of this training, which learns the
     labels alone; the report has the scores on the task. An interrupted command resumes.
     """
     from ..models.locate import model_of_run

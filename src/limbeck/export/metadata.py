@@ -26,7 +26,7 @@ def evaluation(
 
     Args:
         task: Its name.
-        metric: Of the house.
+        metric: As reports name it.
         score: A share of 1.
         split: The rows that were scored.
         file: Of several that were scored on the same rows.
