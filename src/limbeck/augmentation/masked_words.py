@@ -30,6 +30,7 @@ from ..system.device import choose_device, choose_precision
 from ..system.progress import told
 from ..tokenization.frame import frame_of
 from ..tokenization.load import load_tokenizer
+from ..tokenization.padding import padded, real_tokens
 from ..tokenization.plain_text import MARK, plain_tokenizer
 from .row_texts import Words, is_han
 from .settings import AugmentSettings
@@ -141,10 +142,8 @@ class MaskedModel:
 
     def _predictions(self, rows: Sequence[list[int]]) -> Predictions:
         """What the model says at the masks."""
-        longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
-        lengths = torch.tensor([len(row) for row in rows])
-        real = torch.arange(longest) < lengths[:, None]
+        ids = torch.from_numpy(padded(rows, self.tokenizer.pad_token_id or 0, np.int64))
+        real = torch.from_numpy(real_tokens(rows))
         tokens = Tokens(ids, real, ids, (ids == self._mask) & real).to(self.model.device)
         with torch.inference_mode(), self._precision:
             found = capture(self.model, self.architecture, tokens, Needs(predictions=True))

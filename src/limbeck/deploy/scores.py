@@ -25,6 +25,7 @@ from ..reports.task_results import Interval
 from ..run.own_head import task_of_head
 from ..run.reader import Reader
 from ..run.task_answers import Answers, columns_of, scored
+from ..tokenization.padding import padded, real_tokens
 from .arrays import Forward
 from .batches import outputs_of
 from .formats import MODELS
@@ -60,9 +61,8 @@ class FileEncoder(Encoder):
 
     def vectors_of(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
         """The vectors [rows, width] of some texts; padding stands at the end."""
-        longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id or 0
-        ids = np.array([row + [padding] * (longest - len(row)) for row in rows])
-        mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        ids = padded(rows, self.tokenizer.pad_token_id or 0, np.int64)
+        mask = real_tokens(rows).astype(np.int64)
         return torch.from_numpy(self.forward({"input_ids": ids, "attention_mask": mask}))
 
 

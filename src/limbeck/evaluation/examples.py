@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..tokenization.frame import frame_of
+from ..tokenization.padding import padded
 from ..tokenization.plain_text import plain_tokenizer
 from ..tokenization.post_processor import own_frame
 from .tasks import Example, Task, TaskKind, labels_of, number_of
@@ -224,13 +226,11 @@ def collate_rows(
     rows: list[Row], tokenizer: PreTrainedTokenizerFast, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The inputs of the model, padded to the longest row, and the tags to predict."""
-    longest = max(len(row.tags) for row in rows)
     fill = {"input_ids": tokenizer.pad_token_id or 0}
 
-    def padded(values: list[list[int]], with_: int) -> Tensor:
-        full = [row + [with_] * (longest - len(row)) for row in values]
-        return torch.tensor(full, device=device)
+    def table(values: list[list[int]], with_: int) -> Tensor:
+        return torch.from_numpy(padded(values, with_, np.int64)).to(device)
 
     names = rows[0].tokens
-    inputs = {n: padded([row.tokens[n] for row in rows], fill.get(n, 0)) for n in names}
-    return inputs, padded([row.tags for row in rows], -100)
+    inputs = {n: table([row.tokens[n] for row in rows], fill.get(n, 0)) for n in names}
+    return inputs, table([row.tags for row in rows], -100)

@@ -26,7 +26,8 @@ from ..recipe.setup import Setup
 from ..recipe.stage_rows import compares_pairs, learns_labels_alone
 from ..recipe.vectors import teacher_prompt
 from ..tokenization.aligned import links_of
-from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens, padded
+from ..tokenization.batching import ALL_ROWS, BatchSource, as_tokens
+from ..tokenization.padding import padded, real_tokens
 from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap
 from ..training.stage import Stage
@@ -133,8 +134,9 @@ class TaskBatches(BatchSource):
             reader: Of the model.
             words: Of each row, the words that both models read.
         """
-        ids = padded([row.ids for row in read], reader.tokenizer.pad_token_id or 0, np.int64)
-        real = padded([np.ones(len(row.ids)) for row in read], False, np.bool_)
+        tokens_of_rows = [row.ids for row in read]
+        ids = padded(tokens_of_rows, reader.tokenizer.pad_token_id or 0, np.int64)
+        real = real_tokens(tokens_of_rows)
         predicted, labels = np.zeros_like(real), np.full_like(ids, UNLABELED)
         scores = np.full(ids.shape, np.nan, dtype=np.float32)
         for number, row in enumerate(rows):

@@ -1,10 +1,12 @@
 """A little of a recipe's own text as its teacher reads it."""
 
-import torch
+import numpy as np
 
 from ..batch import Tokens
 from ..recipe.setup import Setup
 from ..recipe.sides import ModelSide
+from ..tokenization.batching import as_tokens
+from ..tokenization.padding import padded, real_tokens
 from .batches import calibration_tokens
 
 
@@ -21,10 +23,5 @@ def teacher_tokens(setup: Setup, teacher: ModelSide) -> Tokens:
     texts = setup.models.student.tokenizer.batch_decode(tokens.input_ids, skip_special_tokens=True)
     longest = min(setup.recipe.data.max_length, teacher.shape.max_position_embeddings)
     read = [teacher.tokenizer(text).input_ids[:longest] for text in texts]
-    width = max(map(len, read))
-    ids = torch.zeros(len(read), width, dtype=torch.long)
-    mask = torch.zeros(len(read), width, dtype=torch.bool)
-    for row, found in enumerate(read):
-        ids[row, : len(found)] = torch.tensor(found)
-        mask[row, : len(found)] = True
-    return Tokens(ids, mask, ids, mask)
+    ids, real = padded(read, 0, np.int64), real_tokens(read)
+    return as_tokens(ids, real, ids, real)

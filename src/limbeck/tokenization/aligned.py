@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 from ..batch import Batch, Links, Tokens
 from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
-from .batching import ALL_ROWS, BatchSource, as_tokens, chance_of_rows, padded
+from .batching import ALL_ROWS, BatchSource, as_tokens, chance_of_rows
 from .masking import Masking, NextToken, mask_tokens, next_tokens
+from .padding import padded, real_tokens
 from .token_map import Ids, TokenMap
 from .word_runs import TokenizedBy
 
@@ -73,7 +74,7 @@ class AlignedBatches(BatchSource):
         theirs = [row["teacher_ids"] for row in sequences]
         student = self._student(sequences, mine, chance)
         linked, view = self._links(sequences)
-        ids = padded(theirs, self.teacher.pad_token_id or 0, np.int64)
+        ids, real = padded(theirs, self.teacher.pad_token_id or 0, np.int64), real_tokens(theirs)
         read = ids
         if self.teacher_input == "masked":
             gaps = [student.predicted[n, : len(row)].numpy() for n, row in enumerate(mine)]
@@ -82,14 +83,14 @@ class AlignedBatches(BatchSource):
         groups_alone = links_of(linked, view)
         of_teacher = groups_alone.teacher.numpy()
         if self.kind != "boundaries":
-            teacher = as_tokens(read, _real(theirs), ids, of_teacher >= 0)
+            teacher = as_tokens(read, real, ids, of_teacher >= 0)
             return Batch(student, teacher, groups_alone)
-        labels, _ = next_tokens(ids, _real(theirs))
+        labels, _ = next_tokens(ids, real)
         following = [_following(row) for row in sequences]
         mine_next, theirs_next = (
             padded([pair[side] for pair in following], -1, np.int64) for side in (0, 1)
         )
-        teacher = as_tokens(ids, _real(theirs), labels, (of_teacher >= 0) | (theirs_next >= 0))
+        teacher = as_tokens(ids, real, labels, (of_teacher >= 0) | (theirs_next >= 0))
         links = replace(
             groups_alone,
             student_next=torch.from_numpy(mine_next),
@@ -104,7 +105,7 @@ class AlignedBatches(BatchSource):
         chance: Sequence[np.random.Generator],
     ) -> Tokens:
         ids = padded(rows, self.student.pad_token_id or 0, np.int64)
-        real = _real(rows)
+        real = real_tokens(rows)
         if self.masking is None:
             return as_tokens(ids, real, ids, np.zeros_like(real))
         if isinstance(self.masking, NextToken):
@@ -137,7 +138,7 @@ class AlignedBatches(BatchSource):
         parts = [ids for ids, _, _ in reduced]
         ids = padded(parts, self.student.pad_token_id or 0, np.int64)
         of_student = padded([here for _, here, _ in reduced], -1, np.int64)
-        view = as_tokens(ids, _real(parts), ids, of_student >= 0)
+        view = as_tokens(ids, real_tokens(parts), ids, of_student >= 0)
         return [(here, there) for _, here, there in reduced], view
 
     def _matched(self, row: Mapping[str, Any]) -> tuple[Ids, Ids]:
@@ -169,7 +170,7 @@ def links_of(linked: Sequence[tuple[Ids, Ids]], view: Tokens | None = None) -> L
         linked: Of each row the groups of the student's tokens and of the teacher's; -1 for none.
         view: What the student reads for the comparison, if it is not its usual tokens.
     """
-    real = _real([np.arange(there.max(initial=-1) + 1) for _, there in linked])
+    real = real_tokens([np.arange(there.max(initial=-1) + 1) for _, there in linked])
     # Where nothing is linked in any of the texts, there is padding to point at all the same.
     real = real if real.size else np.zeros((len(linked), 1), dtype=np.bool_)
     nothing = np.zeros(real.shape, dtype=np.int64)
@@ -227,7 +228,3 @@ def _touched_groups(
     hidden = np.bincount(group[predicted], minlength=len(row["cuts"])) > 0
     found: Bool[np.ndarray, " teacher_vocabulary"] = np.repeat(hidden, row["teacher_lengths"])
     return found
-
-
-def _real(rows: list[Ids]) -> Bool[np.ndarray, "_ _"]:
-    return padded([np.ones(len(row)) for row in rows], False, np.bool_)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import datasets
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +20,7 @@ from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
 from .frame import frame_of
 from .masking import Masking, NextToken, mask_tokens, next_tokens
+from .padding import padded, real_tokens
 
 ALL_ROWS = slice(None)
 _Ids = Int64[np.ndarray, "batch tokens"]
@@ -134,7 +135,7 @@ def collate(
     # Decoders often have no padding token; the id at padding is never read.
     ids = padded(input_ids, tokenizer.pad_token_id or 0, np.int64)
     continuing = padded(continues, False, np.bool_)
-    real = padded([np.ones(len(row)) for row in input_ids], False, np.bool_)
+    real = real_tokens(input_ids)
     seen, labels, predicted = ids, ids, np.zeros_like(real)
     if isinstance(masking, NextToken):
         labels, predicted = next_tokens(ids, real)
@@ -173,18 +174,6 @@ def kept_apart(tokens: Tokens, between: int) -> Tokens:
     marks = (tokens.input_ids == between) & (places > 0)
     begins = torch.where(marks.roll(1, -1) & (places > 0), places, 0).cummax(-1).values
     return replace(tokens, positions=places - begins, predicted=tokens.predicted & ~marks)
-
-
-def padded(rows: Sequence[Any], fill: int, dtype: type[np.generic]) -> Shaped[np.ndarray, "_ _"]:
-    """Rows of different lengths as one table, padded at their ends.
-
-    >>> padded([[1, 2], [3]], 0, np.int64).tolist()
-    [[1, 2], [3, 0]]
-    """
-    table = np.full((len(rows), max(len(row) for row in rows)), fill, dtype=dtype)
-    for number, row in enumerate(rows):
-        table[number, : len(row)] = row
-    return table
 
 
 def read_by_both(seen: _Ids, real: _Flags, labels: _Ids, predicted: _Flags) -> Batch:

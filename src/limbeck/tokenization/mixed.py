@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from ..batch import Batch
 from ..data.corpus import SeededOrder
 from ..token_ids import TokenIds
-from .batching import ALL_ROWS, BatchSource, chance_of_rows, padded, read_by_both
+from .batching import ALL_ROWS, BatchSource, chance_of_rows, read_by_both
 from .masking import Masking, mask_tokens
+from .padding import padded, real_tokens
 from .word_runs import TokenizedBy
 
 
@@ -115,7 +116,7 @@ class MixedBatches(BatchSource):
     ) -> Batch:
         tokens = padded([s.ids for s in sequences], self.teacher.pad_token_id or 0, np.int64)
         continues = padded([s.continues for s in sequences], False, np.bool_)
-        real = padded([np.ones(len(s.ids)) for s in sequences], False, np.bool_)
+        real = real_tokens([s.ids for s in sequences])
         maskable = real & ~padded([s.framing for s in sequences], True, np.bool_)
         by_student = tokens >= self.student_from
         unknown = [] if self.teacher.unk_token_id is None else [self.teacher.unk_token_id]

@@ -15,8 +15,9 @@ from ..batch import Batch, Tokens
 from ..data.corpus import SeededOrder
 from ..data.prompts import Prompt
 from ..errors import DataError
-from .batching import ALL_ROWS, BatchSource, as_tokens, padded
+from .batching import ALL_ROWS, BatchSource, as_tokens
 from .masking import next_tokens
+from .padding import padded, real_tokens
 from .plain_text import count_spelled
 from .prompting.conversations import ChatCounts, Learned
 from .prompting.encoder import PromptEncoder
@@ -156,7 +157,7 @@ def answered(
     """
     rows = [np.concatenate(pair) for pair in zip(prompts, responses, strict=True)]
     ids = padded(rows, pad, np.int64)
-    real = padded([np.ones(len(row)) for row in rows], False, np.bool_)
+    real = real_tokens(rows)
     places = np.arange(ids.shape[1])
     starts = np.array([len(prompt) for prompt in prompts])[:, None]
     ends = np.array([len(row) for row in rows])[:, None]

@@ -23,6 +23,7 @@ from ...system.choices import PrecisionChoice
 from ...system.device import choose_device, choose_precision
 from ...system.progress import told
 from ...tokenization.load import load_tokenizer
+from ...tokenization.padding import padded, real_tokens
 from ...tokenization.plain_text import marked, plain_tokenizer
 from ...tokenization.post_processor import Ends, own_frame
 
@@ -182,14 +183,13 @@ class TextEncoder(Encoder):
 
     def vectors_of(self, rows: Sequence[list[int]], of_prompt: int) -> Tensor:
         """The vectors [rows, width] of some texts."""
-        longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id or 0
         device = self.body.device
-        ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows], device=device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        mask = torch.arange(longest, device=device) < lengths[:, None]
+        table = padded(rows, self.tokenizer.pad_token_id or 0, np.int64)
+        ids = torch.from_numpy(table).to(device)
+        mask = torch.from_numpy(real_tokens(rows)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             states = self.body(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        prompts = torch.full_like(lengths, of_prompt) if of_prompt else None
+        prompts = ids.new_full((len(rows),), of_prompt) if of_prompt else None
         found: Tensor = self.vectors(states, mask, prompt_tokens=prompts)
         return found
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ...batch import Batch, Tokens
 from ...data.corpus import SeededOrder
@@ -74,11 +75,12 @@ class PackedPrompts(BatchSource):
     def read(self, sequences: Sequence[Sequence[int]]) -> Tokens:
         """Some sequences of prompts."""
         joined = [_joined(self.prompts.read(numbers)) for numbers in sequences]
-        longest = max(len(tokens["input_ids"]) for tokens in joined)
         padding = {"input_ids": self.prompts.pad}
         found = {
-            name: torch.stack(
-                [_padded(tokens[name], longest, padding.get(name, 0)) for tokens in joined]
+            name: pad_sequence(
+                [tokens[name] for tokens in joined],
+                batch_first=True,
+                padding_value=padding.get(name, 0),
             )
             for name in joined[0]
         }
@@ -97,7 +99,3 @@ def _joined(tokens: Tokens) -> dict[str, Tensor]:
     apart = replace(tokens, positions=places)
     there = ((field.name, getattr(apart, field.name)) for field in fields(apart))
     return {name: value[tokens.mask] for name, value in there if value is not None}
-
-
-def _padded(row: Tensor, length: int, fill: int) -> Tensor:
-    return torch.nn.functional.pad(row, (0, length - len(row)), value=fill)
