@@ -81,10 +81,6 @@ class ClassLogits(ClassLogitsOptions, Objective):
         """Logits of the task's head."""
         return Needs(class_logits=True)
 
-    def teacher_needs(self) -> Needs:
-        """Logits of the task's head."""
-        return Needs(class_logits=True)
-
     def count(self, batch: Batch) -> int:
         """Texts, or words."""
         return int(batch.student.predicted.sum())

@@ -26,8 +26,8 @@ _NO_TEACHER = "needs a teacher; give one, or use `labels` (of a task `class_labe
 class Objective(Protocol):
     """A frozen dataclass whose fields are the options that a recipe may set.
 
-    By default an objective has nothing that could be wrong, needs a teacher, has no learned map,
-    links no layers, and counts real tokens.
+    By default an objective has nothing that could be wrong, reads the same of a teacher as of the
+    student, has no learned map, links no layers, and counts real tokens.
 
     Attributes:
         unit: Unit of one item, for logs and plots.
@@ -61,10 +61,9 @@ class Objective(Protocol):
         """The activations of the student that the objective reads."""
         ...
 
-    @abstractmethod
     def teacher_needs(self) -> Needs:
         """The activations of the teacher that the objective reads; nothing without a teacher."""
-        ...
+        return self.student_needs()
 
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """The sizes of every learned map that the objective uses, by name."""

@@ -36,10 +36,6 @@ class Embeddings(EmbeddingsOptions, MappedObjective):
         """The embedding output."""
         return Needs(embeddings=True)
 
-    def teacher_needs(self) -> Needs:
-        """The embedding output."""
-        return Needs(embeddings=True)
-
     def projection_sizes(self, student: Shape, teacher: Shape | None) -> dict[str, MapSize]:
         """One map, where the widths differ."""
         return one_map(_NAME, student.hidden_size, required(teacher).hidden_size)

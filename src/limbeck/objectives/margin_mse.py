@@ -41,15 +41,7 @@ class MarginMse(MarginMseOptions, Objective):
         )
         return [("", message)]
 
-    def bound(self, student: Shape, teacher: Shape | None) -> "MarginMse":
-        """The same."""
-        return self
-
     def student_needs(self) -> Needs:
-        """Scores of the head."""
-        return Needs(class_logits=True)
-
-    def teacher_needs(self) -> Needs:
         """Scores of the head."""
         return Needs(class_logits=True)
 

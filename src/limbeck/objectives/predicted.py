@@ -14,10 +14,6 @@ class PredictedObjective(Objective):
         """Predictions."""
         return Needs(predictions=True)
 
-    def teacher_needs(self) -> Needs:
-        """Predictions."""
-        return Needs(predictions=True)
-
     def count(self, batch: Batch) -> int:
         """Predicted positions."""
         return int(batch.student.predicted.sum())

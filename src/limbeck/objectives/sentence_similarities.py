@@ -18,8 +18,7 @@ from torch.nn.functional import log_softmax, normalize, pad
 
 from ..activations import Activations, Needs, float32_region
 from ..batch import Batch
-from ..errors import ObjectiveError, Problem
-from ..models.shapes import Shape
+from ..errors import ObjectiveError
 from ..student.projections import Projections
 from .contract import Objective
 from .sentence_options import SentenceSimilaritiesOptions
@@ -33,19 +32,7 @@ class SentenceSimilarities(SentenceSimilaritiesOptions, Objective):
 
     unit: ClassVar[str] = "nats per text"
 
-    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
-        """None: similarities of vectors of any widths are compared."""
-        return []
-
-    def bound(self, student: Shape, teacher: Shape | None) -> "SentenceSimilarities":
-        """The same."""
-        return self
-
     def student_needs(self) -> Needs:
-        """Vectors of texts."""
-        return Needs(sentence_vectors=True)
-
-    def teacher_needs(self) -> Needs:
         """Vectors of texts."""
         return Needs(sentence_vectors=True)
 

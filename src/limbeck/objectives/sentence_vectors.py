@@ -11,15 +11,15 @@ Matryoshka Representation Learning, arXiv:2205.13147.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
-from ..activations import Activations, Needs, float32_region
+from ..activations import Activations, Needs
 from ..batch import Batch, places_of
-from ..errors import ObjectiveError, Problem
-from ..models.shapes import Shape
+from ..errors import ObjectiveError
 from ..student.projections import Projections
 from .contract import Objective
+from .mapped import distance
 from .sentence_options import SentenceVectorsOptions
 
 
@@ -29,19 +29,7 @@ class SentenceVectors(SentenceVectorsOptions, Objective):
 
     unit: ClassVar[str] = "distance per text"
 
-    def problems_between(self, student: Shape, teacher: Shape) -> list[Problem]:
-        """None: a student of another width gets a layer to the teacher's."""
-        return []
-
-    def bound(self, student: Shape, teacher: Shape | None) -> "SentenceVectors":
-        """The same."""
-        return self
-
     def student_needs(self) -> Needs:
-        """Vectors of texts."""
-        return Needs(sentence_vectors=True)
-
-    def teacher_needs(self) -> Needs:
         """Vectors of texts."""
         return Needs(sentence_vectors=True)
 
@@ -67,12 +55,6 @@ class SentenceVectors(SentenceVectorsOptions, Objective):
                 f" {theirs.shape[-1]} coordinates (teacher); give widths that both have"
             )
         real = places_of(batch.student.here.mask.any(-1), mine.device)
-        with float32_region(mine):
-            mine, theirs = mine[real].float(), theirs[real].detach().float()
-            totals = [self._distance(mine[:, :width], theirs[:, :width]) for width in widths]
-        return sum(totals[1:], totals[0]) / len(totals)
-
-    def _distance(self, mine: Tensor, theirs: Tensor) -> Tensor:
-        if self.measure == "mse":
-            return (mine - theirs).square().mean(-1).sum()
-        return (1 - cosine_similarity(mine, theirs, dim=-1)).sum()
+        mine, theirs = mine[real], theirs[real]
+        totals = [distance(mine[:, :width], theirs[:, :width], self.measure) for width in widths]
+        return torch.stack(totals).mean()

@@ -47,10 +47,6 @@ class SpanLikelihood(SpanLikelihoodOptions, PredictedObjective):
         """Predictions, or the likelihoods that alignment makes from them."""
         return Needs(predictions=True, likelihoods=True)
 
-    def teacher_needs(self) -> Needs:
-        """Predictions, or the likelihoods that alignment makes from them."""
-        return Needs(predictions=True, likelihoods=True)
-
     def total(
         self, student: Activations, teacher: Activations, batch: Batch, projections: Projections
     ) -> Tensor:
