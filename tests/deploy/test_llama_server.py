@@ -15,7 +15,7 @@ from test_gguf_files import source_of
 
 from limbeck.deploy.gguf_files.write import write_gguf
 from limbeck.errors import ServerError
-from limbeck.run.server_answers import generate_server_answers
+from limbeck.run.generate_answers import generate_answers
 from limbeck.teacher.servers.client import ServerClient
 from limbeck.teacher.servers.probe import probe_server
 from limbeck.teacher.servers.settings import ServerSettings
@@ -66,7 +66,7 @@ def test_prompts_are_answered(served, tmp_path, chat):
     (tmp_path / "asked.train.jsonl").write_text(rows, encoding="utf-8")
     options = {"prompts": str(tmp_path / "asked"), "max_new_tokens": 8, "temperature": 0.0}
     settings = ServerSettings(url=url, concurrency=2)
-    found = generate_server_answers(settings, tmp_path / "out", chat_template=chat, **options)
+    found = generate_answers(settings, tmp_path / "out", chat_template=chat, **options)
     lines = (tmp_path / "out.train.jsonl").read_text(encoding="utf-8").splitlines()
     assert found == {"out.train.jsonl": len(lines)} and len(lines) > 3
     assert {json.loads(line)["prompt"] for line in lines} <= set(texts)

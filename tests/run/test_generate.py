@@ -20,7 +20,6 @@ from limbeck.run import generate_answers as answers
 from limbeck.run.distill import distill
 from limbeck.run.generate_answers import generate_answers
 from limbeck.run.generate_samples import generate_samples
-from limbeck.run.server_answers import generate_server_answers
 from limbeck.teacher.servers.settings import ServerSettings
 
 
@@ -218,7 +217,7 @@ def test_answers_have_a_token_at_least(tmp_path, count):
     with pytest.raises(DataError, match=told):
         generate_answers("nowhere", tmp_path / "out", **options)
     with pytest.raises(DataError, match=told):
-        generate_server_answers(ServerSettings(url="http://a"), tmp_path / "out", **options)
+        generate_answers(ServerSettings(url="http://a"), tmp_path / "out", **options)
     for words in (["m"], ["--server", "http://a", "--prompts", "x"]):
         command = ["generate", *words, "-o", str(tmp_path / "out"), f"--max-new-tokens={count}"]
         done = CliRunner().invoke(app, command)
@@ -238,7 +237,7 @@ def test_a_conversation_without_a_template_is_found_before_anything_starts(tmp_p
     with pytest.raises(DataError, match=told):
         generate_answers("nowhere", tmp_path / "out", **options)
     with pytest.raises(DataError, match=told):
-        generate_server_answers(server, tmp_path / "out", **options)
+        generate_answers(server, tmp_path / "out", **options)
     with pytest.raises(LimbeckError, match="nowhere"):
         generate_answers("nowhere", tmp_path / "out", rows=40, **options)
 

@@ -21,7 +21,7 @@ from limbeck.data.prompts import read_prompts
 from limbeck.errors import DataError, EvaluationError, ServerError
 from limbeck.run import server_answers as module
 from limbeck.run.distill import distill
-from limbeck.run.server_answers import generate_server_answers
+from limbeck.run.generate_answers import generate_answers
 from limbeck.teacher.servers import client as clients
 from limbeck.teacher.servers.settings import ServerSettings
 
@@ -67,7 +67,7 @@ def test_answers_are_files_to_learn_from(decoder, prompts, raw_recipe, tmp_path)
     options = {"prompts": prompts, "max_new_tokens": 6, "temperature": 0.0, "rows": 12}
     server = TextServer(decoder, name="m")
     with settings_of(server) as settings:
-        found = generate_server_answers(settings, tmp_path / "served", seed=3, **options)
+        found = generate_answers(settings, tmp_path / "served", seed=3, **options)
     assert found == {"served.train.jsonl": 12, "served.dev.jsonl": 12}
     for split in ("train", "dev"):
         assert lines_of(tmp_path / "served", split) == said_by(server, prompts, split, 12)
@@ -97,9 +97,9 @@ def test_conversations_are_answered_in_the_template_of_the_server(chatting, tmp_
     server = TextServer(chatting)
     with settings_of(server) as settings:
         with pytest.raises(DataError, match="is a conversation, .*give --chat-template"):
-            generate_server_answers(settings, tmp_path / "out", **options)
+            generate_answers(settings, tmp_path / "out", **options)
         server.bodies.clear()
-        generate_server_answers(settings, tmp_path / "out", chat_template=True, **options)
+        generate_answers(settings, tmp_path / "out", chat_template=True, **options)
     asked = sorted((body["messages"] for body in server.bodies), key=len)
     assert asked == [[{"role": "user", "content": "the garden"}], said]
     first, second = lines_of(tmp_path / "out")
@@ -126,11 +126,11 @@ def test_a_stopped_command_resumes_and_loses_no_answer(decoder, prompts, tmp_pat
     server.answer = dying
     with settings_of(server, concurrency=2) as settings:
         with pytest.raises(ServerError, match=r"gave up after 11 answers: .*gone.*to resume"):
-            generate_server_answers(settings, tmp_path / "out", **options)
+            generate_answers(settings, tmp_path / "out", **options)
         assert not list(tmp_path.glob("out*.jsonl"))
         lives[0] = 10**9
         server.bodies.clear()
-        generate_server_answers(settings, tmp_path / "out", **options)
+        generate_answers(settings, tmp_path / "out", **options)
     assert len(server.bodies) == 40 - 11
     assert lines_of(tmp_path / "out") == said_by(server, prompts, "train", 20)
 
@@ -145,9 +145,7 @@ def test_refused_prompts_are_counted(decoder, tmp_path):
     said = Console(record=True, file=io.StringIO(), width=500)
     with settings_of(TextServer(decoder)) as settings:
         place = tmp_path / "out"
-        generate_server_answers(
-            settings, place, prompts=str(tmp_path / "asked"), console=said, **options
-        )
+        generate_answers(settings, place, prompts=str(tmp_path / "asked"), console=said, **options)
         assert [line["prompt"] for line in lines_of(place)] == ["the old", "a red house"]
         told = said.export_text()
         assert "1 of 3 train prompts are left out: no answer to them has a letter" in told
@@ -156,9 +154,7 @@ def test_refused_prompts_are_counted(decoder, tmp_path):
             in told
         )
         with pytest.raises(ServerError, match="refuses 1 prompts, one after another: 400"):
-            generate_server_answers(
-                settings, tmp_path / "none", prompts=str(tmp_path / "long"), **options
-            )
+            generate_answers(settings, tmp_path / "none", prompts=str(tmp_path / "long"), **options)
 
 
 def test_a_refusal_at_the_end_loses_nothing(decoder, tmp_path, monkeypatch):
@@ -170,12 +166,12 @@ def test_a_refusal_at_the_end_loses_nothing(decoder, tmp_path, monkeypatch):
     server = TextServer(decoder)
     options = {"prompts": str(tmp_path / "asked"), "max_new_tokens": 4, "temperature": 0.0}
     with settings_of(server, concurrency=1) as settings:
-        found = generate_server_answers(settings, tmp_path / "out", **options)
+        found = generate_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 4}
     # What is asked at once decides no seed.
     again = TextServer(decoder)
     with settings_of(again, concurrency=2) as settings:
-        generate_server_answers(settings, tmp_path / "again", **options)
+        generate_answers(settings, tmp_path / "again", **options)
     assert {b["seed"] for b in server.bodies} == {b["seed"] for b in again.bodies}
 
 
@@ -220,7 +216,7 @@ def test_what_the_server_cannot_answer_is_left_out(
     said = Console(record=True, file=io.StringIO(), width=500)
     options = asked_of(tmp_path, *texts)
     with settings_of(server, concurrency=concurrency) as settings:
-        generate_server_answers(settings, tmp_path / "out", console=said, **options)
+        generate_answers(settings, tmp_path / "out", console=said, **options)
     assert [line["prompt"] for line in lines_of(tmp_path / "out")] == [
         text for text in texts if text != "the moon"
     ]
@@ -236,7 +232,7 @@ def test_a_whole_part_that_is_refused_is_left_out(decoder, tmp_path, monkeypatch
     options = asked_of(tmp_path, *[long] * 4, "the old", "a red house")
     with settings_of(TextServer(decoder), concurrency=1) as settings:
         monkeypatch.setattr(module, "_KEPT_AT_ONCE", 2)
-        found = generate_server_answers(settings, tmp_path / "out", **options)
+        found = generate_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 2}
 
 
@@ -245,7 +241,7 @@ def test_a_split_that_is_refused_is_left_out(decoder, tmp_path):
     long = json.dumps({"prompt": " ".join(["garden"] * 90)}) + "\n"
     (tmp_path / "asked.dev.jsonl").write_text(long, encoding="utf-8")
     with settings_of(TextServer(decoder)) as settings:
-        found = generate_server_answers(settings, tmp_path / "out", **options)
+        found = generate_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 2} and not (tmp_path / "out.dev.jsonl").exists()
 
 
@@ -262,7 +258,7 @@ def test_a_server_that_comes_back_is_asked_again(decoder, tmp_path):
     server = failing_on(TextServer(decoder), {"moon": once})
     options = asked_of(tmp_path, "the old", "the moon", "a red house")
     with settings_of(server) as settings:  # of one retry
-        found = generate_server_answers(settings, tmp_path / "out", **options)
+        found = generate_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 3}
 
 
@@ -277,7 +273,7 @@ def test_a_server_that_dies_is_not_asked_everything(decoder, tmp_path):
     server = failing_on(TextServer(decoder), {"old": dying})
     told = pytest.raises(ServerError, match="gave up after 3 answers: .*gone")
     with settings_of(server, concurrency=2) as settings, told:
-        generate_server_answers(settings, tmp_path / "out", **options)
+        generate_answers(settings, tmp_path / "out", **options)
     assert next(count) < 3 + 2 * 8
 
 
@@ -296,9 +292,9 @@ def test_ctrl_c_keeps_what_came(decoder, tmp_path, monkeypatch):
         with monkeypatch.context() as stopped:
             stopped.setattr(module, "as_completed", stopping)
             with pytest.raises(KeyboardInterrupt):
-                generate_server_answers(settings, tmp_path / "out", **options)
+                generate_answers(settings, tmp_path / "out", **options)
         server.bodies.clear()
-        found = generate_server_answers(settings, tmp_path / "out", **options)
+        found = generate_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 10} and len(server.bodies) == 4
 
 
@@ -318,7 +314,7 @@ def test_a_server_that_hangs_is_told_and_given_up_at_once(decoder, tmp_path, mon
         with settings_of(server, concurrency=4, timeout=300) as settings:
             began = time.monotonic()
             with pytest.raises(KeyboardInterrupt):
-                generate_server_answers(
+                generate_answers(
                     settings, tmp_path / "out", console=Impatient(quiet=True), **options
                 )
             took = time.monotonic() - began
@@ -335,7 +331,7 @@ def test_a_server_that_answers_nothing_has_kept_nothing(decoder, tmp_path):
     server = failing_on(TextServer(decoder), {"old": lambda *_: (500, {"error": "a bug"})})
     options = asked_of(tmp_path, *(f"the old {n}" for n in range(4)))
     with settings_of(server) as settings, pytest.raises(ServerError) as found:
-        generate_server_answers(settings, tmp_path / "out", **options)
+        generate_answers(settings, tmp_path / "out", **options)
     assert str(found.value).startswith("the server gives no answer: ")
     assert "a bug" in str(found.value) and "kept" not in str(found.value)
 
@@ -362,7 +358,7 @@ def test_contents_in_parts_and_filtered_ones(chatting, tmp_path):
     said = Console(record=True, file=io.StringIO(), width=500)
     options = asked_of(tmp_path, *contents) | {"chat_template": True, "console": said}
     with settings_of(server) as settings:
-        generate_server_answers(settings, tmp_path / "out", **options)
+        generate_answers(settings, tmp_path / "out", **options)
     texts = [line["references"][0] for line in lines_of(tmp_path / "out")]
     assert texts == ["yes and no", "no", "half"]
     told = said.export_text()
@@ -393,7 +389,7 @@ def test_chats_without_content_and_calls_of_tools(chatting, tmp_path):
     told = Console(record=True, file=io.StringIO(), width=500)
     options = {"prompts": str(tmp_path / "asked"), "chat_template": True, "console": told}
     with settings_of(server) as settings:
-        found = generate_server_answers(settings, tmp_path / "out", **options)
+        found = generate_answers(settings, tmp_path / "out", **options)
     assert found == {"out.train.jsonl": 1}
     notes = told.export_text()
     assert "1 of 2 train prompts are left out" in notes
@@ -418,7 +414,7 @@ def test_answers_that_are_none(decoder, prompts, tmp_path, answer, error, messag
         (200, answer) if path == "/v1/completions" else real(server, path, body)
     )
     with settings_of(server) as settings, pytest.raises(error, match=message):
-        generate_server_answers(settings, tmp_path / "out", prompts=prompts, rows=3)
+        generate_answers(settings, tmp_path / "out", prompts=prompts, rows=3)
     assert not list(tmp_path.glob("out*.jsonl"))
 
 
@@ -429,7 +425,7 @@ def test_half_a_character_is_written_as_one_that_is_unknown(decoder, prompts, tm
         (200, answer) if path == "/v1/completions" else real(server, path, body)
     )
     with settings_of(server) as settings:
-        generate_server_answers(settings, tmp_path / "out", prompts=prompts, rows=1)
+        generate_answers(settings, tmp_path / "out", prompts=prompts, rows=1)
     assert lines_of(tmp_path / "out")[0]["references"] == ["a \N{SLIGHTLY SMILING FACE} and \ufffd"]
 
 

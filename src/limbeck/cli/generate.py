@@ -97,17 +97,14 @@ def generate(
     from ..models.locate import model_of_run
     from ..run.generate_answers import generate_answers
     from ..run.generate_samples import generate_samples
-    from ..run.server_answers import generate_server_answers
     from ..teacher.servers.settings import ServerSettings
 
     asked = parse_prompts(prompts) if prompts else None
-    if asked and server:
-        settings = ServerSettings.model_validate({"url": server, **of_server})
-        answers = partial(generate_server_answers, settings, prompts=asked, rows=max_samples)
+    if asked:
+        settings = {"url": server, **of_server}
+        of = ServerSettings.model_validate(settings) if server else model_of_run(str(model))
+        answers = partial(generate_answers, of, prompts=asked, rows=max_samples)
         texts = partial(answers, chat_template=chat_template)
-    elif asked:
-        answers = partial(generate_answers, model_of_run(str(model)), prompts=asked)
-        texts = partial(answers, rows=max_samples, chat_template=chat_template)
     else:
         texts = partial(generate_samples, model_of_run(str(model)), rows=max_samples or _ROWS)
     found = texts(

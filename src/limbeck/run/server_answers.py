@@ -1,8 +1,4 @@
-"""Answers to prompts by a server that gives text alone, as files of prompts to learn from.
-
-Source: answers of the teacher in place of references, Kim, Rush 2016, Sequence-Level Knowledge
-Distillation, arXiv:1606.07947.
-"""
+"""Answers to prompts by a server that gives text alone."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,21 +6,17 @@ from concurrent.futures import Future, as_completed
 from concurrent.futures import TimeoutError as SilenceError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from ..data.prompt_sources import PromptLocation
 from ..data.prompts import Prompt
 from ..errors import ServerError
 from ..evaluation.settings import GenerationSettings
-from ..teacher.servers.client import RequestRefusedError, ServerClient, served_model
-from ..teacher.servers.settings import ServerSettings
+from ..teacher.servers.client import RequestRefusedError, ServerClient
 from ..teacher.servers.texts import TextOptions, chat_completion, completion
-from .answer_files import Answer, Part, check_answers, write_answers
+from .answer_files import Answer, Part
 
 _LEAST_KEPT_AT_ONCE = 32  # answers
 _KEPT_AT_ONCE = 4  # answers, for each request at once
@@ -33,66 +25,7 @@ _NAMED = 5  # prompts that are left out
 # A server refuses a prompt so that is too long or has what its template does not know.
 _OF_THE_PROMPT = {400, 413, 422}
 _SILENCE = 60.0  # seconds
-_SEPARATOR = "\n"  # between prompt and answer, as for decoders that run here
-
-
-def generate_server_answers(
-    server: ServerSettings,
-    output: Path | str,
-    *,
-    prompts: PromptLocation,
-    rows: int | None = None,
-    max_new_tokens: int = 256,
-    temperature: float = 1.0,
-    chat_template: bool = False,
-    seed: int = 0,
-    console: Console | None = None,
-) -> dict[str, int]:
-    """Let the model on a server answer prompts, and count the answers of each file.
-
-    Answers are kept as they come, so that the same call resumes where it was stopped. Prompts that
-    the server refuses or fails on, while it answers others, and those whose answer has no letter,
-    are left out. Which model answered is noted in NAME.origin.json.
-
-    Args:
-        server: Is OpenAI-compatible.
-        output: DIR/NAME of the files.
-        prompts: DIR/NAME of the prompts, whose train and dev files are answered; or a file or
-            folder of rows, or its description.
-        rows: Prompts of each file at most, the first ones.
-        max_new_tokens: Tokens of an answer at most.
-        temperature: Of the distribution that tokens are drawn from; 0 is greedy.
-        chat_template: Prompts are messages, which the server puts into its chat template;
-            otherwise they are texts that it continues after a line break.
-        seed: Decides the answers, where the server can repeat itself.
-        console: For the progress bar.
-
-    Raises:
-        DataError: There are no prompts, files of that name are there, or a setting is none.
-        ServerError: The server cannot be reached, lacks the model, or gave up; all that it
-            answered is kept.
-        EvaluationError: It answers nothing.
-    """
-    settings = GenerationSettings(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        chat_template=chat_template,
-        separator=_SEPARATOR,
-    )
-    check_answers(output, prompts, settings, rows)
-    console = console or Console(quiet=True, markup=False)
-    tell = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    with ServerClient(server, tell=tell) as client:
-        served_model(client)
-        return write_answers(
-            ServerAnswers(client, settings, Path(output), tell),
-            output,
-            settings,
-            prompts=prompts,
-            rows=rows,
-            seed=seed,
-            console=console,
-        )
+SEPARATOR = "\n"  # between prompt and answer, as for decoders that run here
 
 
 @dataclass(frozen=True)
@@ -254,7 +187,7 @@ class ServerAnswers:
         options = TextOptions(self.settings.max_new_tokens, self.settings.temperature)
         told = row.conversation
         if not self.settings.chat_template:
-            return completion(self.client, row.text + _SEPARATOR, options, seed=seed)
+            return completion(self.client, row.text + SEPARATOR, options, seed=seed)
         asked = told.messages[:-1] if told else ({"role": "user", "content": row.text},)
         tools = told.tools if told else ()
         return chat_completion(self.client, asked, options, tools=tools, seed=seed)
