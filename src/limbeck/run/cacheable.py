@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..activations import Needs
-from ..data.prompts import content_of_prompts
-from ..evaluation.task_files import content_of_task
 from ..evaluation.tasks import Example
 from ..models.auto_classes import empty_model, whole_class
 from ..models.locate import fingerprint
@@ -16,7 +14,6 @@ from ..recipe.kept_logits import kept_logits_problem
 from ..recipe.schema import DataPart
 from ..recipe.setup import Setup
 from ..recipe.stage_rows import compares_pairs
-from ..recipe.task_rows import content_of_unlabelled
 from ..recipe.vectors import teacher_prompt
 from ..system.fingerprints import content_of
 from ..teacher.manifest import FORMAT, Kind, Manifest
@@ -24,6 +21,7 @@ from ..teacher.stored_names import stored_names
 from ..tokenization.masking import Masking
 from ..tokenization.packing import tokenizer_hash
 from ..training.stage import Stage
+from .sources import sources_of_rows
 from .task_batches import batches_of_a_pass, teacher_reader
 from .vectors import vectors_identity
 
@@ -146,15 +144,11 @@ def teacher_identity(setup: Setup) -> bytes:
         fingerprint(teacher.name),
         teacher.architecture,
         setup.precision.name,
+        *_how_it_computes(setup).values(),
     )
-    part = setup.recipe.teacher
-    if part and part.quantize:
-        facts += (part.quantize,)
-    if part and part.engine != "torch":
-        facts += (part.engine,)
     if vectors := vectors_identity(setup):
         facts += (vectors,)
-    facts += tuple(ensemble_identity(setup).items())
+    facts += tuple(_ensemble_identity(setup).items())
     return hashlib.blake2b(repr(facts).encode()).digest()
 
 
@@ -176,11 +170,8 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         identity["teacher.server.model"] = str(server.model)
     else:
         identity["training.precision"] = setup.precision.name
-    identity |= ensemble_identity(setup)
-    if recipe.teacher and recipe.teacher.quantize:
-        identity["teacher.quantize"] = recipe.teacher.quantize
-    if recipe.teacher and recipe.teacher.engine != "torch":
-        identity["teacher.engine"] = recipe.teacher.engine
+    identity |= _ensemble_identity(setup)
+    identity |= _how_it_computes(setup)
     if vectors := vectors_identity(setup):
         prompt = recipe.teacher and teacher_prompt(recipe.teacher)
         identity["teacher.vectors"] = f"{vectors} {prompt!r}"
@@ -192,12 +183,7 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
         file = Path(source.path)
         found = content_of(file) if file.exists() else f"{source.path} ({source.split})"
         identity[f"data.text.{number}"] = f"{found} x {source.weight:g} of {source.column}"
-    for number, place in enumerate(data.prompts):
-        identity[f"data.prompts.{number}"] = content_of_prompts(place)
-    if data.task is not None:
-        identity["data.task"] = content_of_task(data.task, test_split=recipe.evaluation.split)
-    for number, rows in enumerate(data.rows):
-        identity[f"data.rows.{number}"] = content_of_unlabelled(rows)
+    identity |= {field: known["content"] for field, known in sources_of_rows(recipe).items()}
     for number, stage in enumerate(recipe.stages):
         align = stage.alignment
         decides = {
@@ -211,7 +197,14 @@ def manifest_of(setup: Setup, kind: Kind) -> Manifest:
     return Manifest(FORMAT, model, kind, identity, {}, list(ensemble), named)
 
 
-def ensemble_identity(setup: Setup) -> dict[str, str]:
+def _how_it_computes(setup: Setup) -> dict[str, str]:
+    """How the teacher computes, by field; nothing where its files run in torch as they are."""
+    part = setup.recipe.teacher
+    found = {"teacher.quantize": part.quantize, "teacher.engine": part.engine} if part else {}
+    return {field: value for field, value in found.items() if value and value != "torch"}
+
+
+def _ensemble_identity(setup: Setup) -> dict[str, str]:
     """What each further teacher contributes depends on, by its field; nothing without any."""
     if not setup.models.ensemble:
         return {}

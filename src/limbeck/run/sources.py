@@ -29,15 +29,7 @@ def sources_of(recipe: Recipe) -> Sources:
     for number, source in enumerate(recipe.data.text):
         content = content_of_text(source.path)
         found[f"data.text.{number}"] = {"path": source.path, "content": content}
-    for number, place in enumerate(recipe.data.prompts):
-        content = content_of_prompts(place)
-        found[f"data.prompts.{number}"] = {"path": path_of(place), "content": content}
-    if (task := recipe.data.task) is not None:
-        content = content_of_task(task, test_split=recipe.evaluation.split)
-        found["data.task"] = {"path": name_of_task(task), "content": content}
-    for number, rows in enumerate(recipe.data.rows):
-        content = content_of_unlabelled(rows)
-        found[f"data.rows.{number}"] = {"path": name_of_task(rows), "content": content}
+    found |= sources_of_rows(recipe)
     models = {"student.model": recipe.student.model}
     if recipe.teacher:
         models["teacher.model"] = recipe.teacher.model
@@ -52,6 +44,21 @@ def sources_of(recipe: Recipe) -> Sources:
     if name := recipe.student.tokenizer:
         content = fingerprint(name, tokenizer_only=True)
         found["student.tokenizer"] = {"path": name, "content": content}
+    return found
+
+
+def sources_of_rows(recipe: Recipe) -> Sources:
+    """Path and content of the prompts and the rows that a recipe reads, by the same fields."""
+    found: Sources = {}
+    for number, place in enumerate(recipe.data.prompts):
+        content = content_of_prompts(place)
+        found[f"data.prompts.{number}"] = {"path": path_of(place), "content": content}
+    if (task := recipe.data.task) is not None:
+        content = content_of_task(task, test_split=recipe.evaluation.split)
+        found["data.task"] = {"path": name_of_task(task), "content": content}
+    for number, rows in enumerate(recipe.data.rows):
+        content = content_of_unlabelled(rows)
+        found[f"data.rows.{number}"] = {"path": name_of_task(rows), "content": content}
     return found
 
 
