@@ -49,7 +49,7 @@ def test_the_longest_word_is_hidden_from_who_can_expect_something(readers):
 
 def test_a_report_shows_both(readers):
     found = two_readings("the old garden", readers, count=2)
-    student = ModelResult("student", 1_000_000, 0, 4.0, 55)
+    student = ModelResult(1_000_000, 0, 4.0, 55, name="student")
     result = RunResult("toy", "0.1.0", None, None, student, two_readings=found)
     text = as_markdown(result)
     assert "in the tokens of both" in text and "garden, gap 1" in text

@@ -14,7 +14,7 @@ def show_cost(model: str, cost: Mapping[str, Any]) -> None:
 
     Args:
         model: The heading's name.
-        cost: An `evaluation.cost.Cost` or a `deploy.results.FileCost`, as JSON holds it.
+        cost: A `reports.model_results.Cost` or a `deploy.results.FileCost`, as JSON holds it.
     """
     print_table(f"{model}: size and memory", _facts(cost))
     rows = [_latency(*row) for row in _rows(cost)]

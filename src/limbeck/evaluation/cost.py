@@ -6,7 +6,6 @@ number of threads is as given.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..models.locate import locate
 from ..models.low_rank_layers import add_low_rank_layers, low_rank_ranks
 from ..models.modules import longest_text, parameter_counts
 from ..models.weight_headers import decodes
-from ..reports.model_results import Latency
+from ..reports.model_results import Cost, Latency
 from ..system.child import ChildError, returned_by
 from ..system.memory import peak_process_bytes
 
@@ -33,45 +32,6 @@ _WARM_UP = 3
 _FEWEST, _LONGEST = 3, 4  # forwards at least, where those requested take so many times too long
 _GENERATED = 32  # tokens that a decoder generates, each time
 SENTENCE_LENGTH = 64  # tokens of the one text that "milliseconds a sentence" means, by default
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a model costs.
-
-    Attributes:
-        parameters: Of the body, without any head or pooler; tied weights once.
-        embedding_parameters: Those of them in `torch.nn.Embedding` modules: tables of
-            tokens, positions and segments, without projections and normalisation.
-        megabytes: The safetensors on disk, in 1e6 bytes; of a hub name, as float32.
-        vocabulary_size: Tokens.
-        peak_memory_bytes: Peak memory of the process above its peak before loading: all weights,
-            memory-mapped ones too, and the activations of the largest batch. None where the
-            system does not say.
-        threads: That compute.
-        precision: Of weights and arithmetic.
-        pieces_per_sentence: Tokens of the text that counts as one sentence.
-        cpu_ms_per_sentence: Median for one such text.
-        latencies: Every batch size and length that the model can read.
-        cpu_ms_per_written_piece: Median for generating one more token after such a text, greedily,
-            with a cache; None of an encoder, or without a vocabulary head.
-    """
-
-    parameters: int
-    embedding_parameters: int
-    megabytes: float
-    vocabulary_size: int
-    peak_memory_bytes: int | None
-    threads: int
-    precision: str
-    pieces_per_sentence: int
-    cpu_ms_per_sentence: float
-    latencies: tuple[Latency, ...]
-    cpu_ms_per_written_piece: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in report.json."""
-        return asdict(self)
 
 
 def measure_cost(
@@ -130,7 +90,7 @@ def measure_cost(
             f"the cost of {model} could not be measured: the process ended with {ended}, often for"
             f" lack of memory; give smaller batches:\n{tail}"
         ) from error
-    return Cost(**{**facts, "latencies": tuple(Latency(**row) for row in facts["latencies"])})
+    return Cost.from_json(facts)
 
 
 def model_size(model: str) -> dict[str, Any]:
