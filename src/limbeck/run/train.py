@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TypedDict
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -33,7 +32,7 @@ from ..training.learner import Learner, MixedLearner
 from ..training.loop import train_stage
 from ..training.processes import keeps_shards
 from ..training.records import RunLog
-from ..training.rhythm import Rhythm
+from ..training.rhythm import Rhythm, RunContext
 from ..training.stage import Stage
 from .batches import stage_batches, stage_held_out
 from .learner import build_learner
@@ -42,15 +41,6 @@ from .out_of_memory import telling_what_is_largest
 from .prompt_batches import generated_batches
 from .teacher import live_teacher, teacher_after_mixed
 from .vllm import student_on_vllm
-
-
-class _Run(TypedDict):
-    """What every stage of a run has in common."""
-
-    run: Path
-    accelerator: Accelerator
-    console: Console
-
 
 _WORTH_COMPILING = 1000  # steps; compiling takes up to half a minute
 
@@ -86,8 +76,7 @@ def train_student(
         _say_machine(setup, folder, position, held_before, console)
     limit(accelerator)  # measured here, so that its matrices are not in the peak of the training
     restart_peak()
-    rhythm = _rhythm(setup)
-    run: _Run = {"run": folder, "accelerator": accelerator, "console": console}
+    run = RunContext(folder, accelerator, console, _rhythm(setup))
     for number in range(position.stage, len(setup.stages)):
         stage = setup.stages[number]
         resumed = checkpoint if position.step > 0 else None
@@ -99,31 +88,26 @@ def train_student(
         teaching = teacher if taught else None
         with (
             _source(setup, number, batches[number], student, live, run) as source,
-            _compiling(setup, stage, accelerator, console),
+            _compiling(setup, stage, run),
             telling_what_is_largest(setup, number, learner, teaching, source, held_before),
         ):
+            held_out = stage_held_out(setup, number)
             position = train_stage(
-                *(learner, teaching, stage, source, stage_held_out(setup, number)),
-                start=position,
-                checkpoint=resumed,
-                rhythm=rhythm,
-                **run,
+                learner, teaching, stage, source, held_out, run, position, checkpoint=resumed
             )
         position = Position(number + 1, 0, position.tokens, position.seconds)
         if isinstance(learner, MixedLearner):
             _leave_mixed(setup, learner, student, folder, accelerator)
         main = accelerator.is_main_process
-        save_checkpoint(folder / "state", position, learner, None, keep=rhythm.keep, write=main)
+        save_checkpoint(folder / "state", position, learner, None, keep=run.rhythm.keep, write=main)
     return student
 
 
-def _compiling(
-    setup: Setup, stage: Stage, accelerator: Accelerator, console: Console
-) -> AbstractContextManager[None]:
+def _compiling(setup: Setup, stage: Stage, run: RunContext) -> AbstractContextManager[None]:
     """The context of a stage, in which its layers and losses are compiled where that is wanted."""
-    compiles = _compiles(setup, stage, accelerator)
-    if compiles and accelerator.is_main_process:
-        console.print("layers and losses are compiled in the first steps")
+    compiles = _compiles(setup, stage, run.accelerator)
+    if compiles and run.accelerator.is_main_process:
+        run.console.print("layers and losses are compiled in the first steps")
     return compiling(compiles)
 
 
@@ -177,15 +161,15 @@ def _source(
     batches: BatchSource,
     student: PreTrainedModel,
     live: LiveTeacher | None,
-    run: "_Run",
+    run: RunContext,
 ) -> Iterator[BatchSource]:
     """The batches of a stage, or those that the models generate from its prompts, here or there."""
     if not isinstance(batches, PromptBatches):
         yield batches
         return
-    teacher, accelerator = live.model if live else None, run["accelerator"]
-    with student_on_vllm(setup, number, student, **run) as vllm:
-        yield generated_batches(setup, number, batches, student, teacher, accelerator, vllm)
+    teacher = live.model if live else None
+    with student_on_vllm(setup, number, student, run) as vllm:
+        yield generated_batches(setup, number, batches, student, teacher, run.accelerator, vllm)
 
 
 def _leave_mixed(

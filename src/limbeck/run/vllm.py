@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from rich.console import Console
 from transformers import PreTrainedModel
 
 from ..generation.options import PolicyOptions
@@ -22,6 +20,7 @@ from ..system.files import whole_folder
 from ..teacher.servers.client import ServerClient, served_model
 from ..teacher.servers.settings import ServerSettings
 from ..tokenization.post_processor import save_framed
+from ..training.rhythm import RunContext
 
 _FOLDER = "vllm"  # in a run: weights for the server, and what it prints
 _RETRIES_HERE = 2  # on this machine a server that does not answer has ended
@@ -33,9 +32,7 @@ def student_on_vllm(
     setup: Setup,
     number: int,
     student: PreTrainedModel,
-    run: Path,
-    accelerator: Accelerator,
-    console: Console,
+    run: RunContext,
 ) -> Iterator[VllmText | TextOfFirst | None]:
     """What generates the text of a stage on a vLLM server; None where another engine does.
 
@@ -45,9 +42,7 @@ def student_on_vllm(
         setup: A checked recipe.
         number: Of the stage.
         student: Whose architecture and tokenizer a server that is started here has.
-        run: The run folder.
-        accelerator: Of the run.
-        console: Tells that a server starts.
+        run: Its console tells that a server starts.
 
     Raises:
         ServerError: The server does not start, or cannot be reached.
@@ -61,11 +56,10 @@ def student_on_vllm(
 
         def start() -> None:
             nonlocal text
-            served = _served(setup, number, policy.options, student, run, accelerator, console)
-            text = ends.enter_context(served)
+            text = ends.enter_context(_served(setup, number, policy.options, student, run))
 
-        if accelerator.num_processes > 1:
-            made_by_first(start if accelerator.is_main_process else None)
+        if run.accelerator.num_processes > 1:
+            made_by_first(start if run.accelerator.is_main_process else None)
             yield TextOfFirst(text)
         else:
             start()
@@ -78,12 +72,10 @@ def _served(
     number: int,
     options: PolicyOptions,
     student: PreTrainedModel,
-    run: Path,
-    accelerator: Accelerator,
-    console: Console,
+    run: RunContext,
 ) -> Iterator[VllmText]:
     """The text of a server that is there already, or that is started here."""
-    stage, place = setup.stages[number], run / _FOLDER
+    stage, place = setup.stages[number], run.folder / _FOLDER
     save = partial(save_dense, inputs_first=setup.models.student.architecture.inputs_first)
     place.mkdir(parents=True, exist_ok=True)
     try:
@@ -91,7 +83,7 @@ def _served(
             with _text(url, stage.batch_size, place, save, here=False) as text:
                 yield text
             return
-        console.print(f"starting {options.vllm_command}", highlight=False)
+        run.console.print(f"starting {options.vllm_command}", highlight=False)
         start = _start_folder(setup, student, place / "start")
         settings = VllmSettings(
             options.vllm_command,
@@ -99,10 +91,10 @@ def _served(
             dtype=options.precision,
             gpu_memory_utilization=options.vllm_gpu_memory_utilization,
             # On a processor compiling takes minutes.
-            enforce_eager=accelerator.device.type == "cpu",
+            enforce_eager=run.accelerator.device.type == "cpu",
         )
         with (
-            vllm_server(start, settings, run / "vllm.log") as url,
+            vllm_server(start, settings, run.folder / "vllm.log") as url,
             _text(url, stage.batch_size, place, save, here=True) as text,
         ):
             yield text

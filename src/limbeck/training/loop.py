@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from accelerate import Accelerator
-from rich.console import Console
 from torch import nn
 
 from ..batch import Batch
@@ -24,7 +22,7 @@ from .memory import held_by_parts
 from .optimizer import build_optimizer, learning_rate, set_learning_rate, trained_parameters
 from .processes import Share, distribute, gather_weights, telling_of_lost_processes, undistribute
 from .records import RunLog, Window, flattened, step_facts
-from .rhythm import Rhythm
+from .rhythm import RunContext
 from .stage import Stage
 from .step import mean_values, train_step
 from .taken import Unread
@@ -38,13 +36,10 @@ def train_stage(
     stage: Stage,
     batches: BatchSource,
     held_out: list[Batch],
-    *,
-    accelerator: Accelerator,
+    run: RunContext,
     start: Position,
+    *,
     checkpoint: Path | None,
-    run: Path,
-    rhythm: Rhythm,
-    console: Console,
 ) -> Position:
     """Train from ``start`` to the end of the stage, and return the position at its end.
 
@@ -54,23 +49,21 @@ def train_stage(
         stage: Objectives, number of steps and settings.
         batches: Step n learns from batch number n.
         held_out: Batches that are measured at intervals and never learned from.
-        accelerator: Device, precision and processes.
+        run: What all stages of the run share.
         start: Position of the run; its step is 0 at the start of a stage.
         checkpoint: Source of the optimizer's state in the middle of a stage.
-        run: The run folder.
-        rhythm: When to log, measure and checkpoint.
-        console: Console of the progress bar.
 
     Raises:
         TrainingError: A loss or gradient is not finite, which is told when the next record is due;
             a checkpoint cannot be written; or the user interrupts.
     """
-    loop = _Loop(learner, teacher, stage, batches, held_out, accelerator, start, run, rhythm)
+    loop = _Loop(learner, teacher, stage, batches, held_out, run, start)
+    accelerator, rhythm = run.accelerator, run.rhythm
     if checkpoint is not None:
         loop.resume(checkpoint)
     share = Share.of(stage.batch_size, accelerator, together=stage.rows_together)
     with (
-        ProgressBar(stage.name, console=console) as progress,
+        ProgressBar(stage.name, console=run.console) as progress,
         interruptible() as interrupted,
         made_ahead(batches, stage.steps, share.rows, accelerator.device) as ahead,
         telling_of_lost_processes(accelerator),
@@ -103,23 +96,21 @@ class _Loop:
         stage: Stage,
         batches: BatchSource,
         held_out: list[Batch],
-        accelerator: Accelerator,
+        run: RunContext,
         start: Position,
-        run: Path,
-        rhythm: Rhythm,
     ) -> None:
         self._learner, self._teacher, self._stage = learner, teacher, stage
         self._batches, self._held_out = batches, held_out
-        self._accelerator, self._run, self._rhythm = accelerator, run, rhythm
-        self._log = RunLog(run / "log.jsonl")
-        self._wrapped = distribute(learner, accelerator)
+        self._run, self._accelerator = run, run.accelerator
+        self._log = RunLog(run.folder / "log.jsonl")
+        self._wrapped = distribute(learner, run.accelerator)
         # Dropout would only add noise to copied layers, so it is off unless the stage requires it.
         self._wrapped.train(stage.dropout)
         self._optimizer = build_optimizer(learner, stage.optimizer)
         self._rate = 0.0
         self._window = Window()
         self._flops = step_flops(learner, teacher, stage)
-        self._unread, self._shown = Unread(accelerator.device), ""
+        self._unread, self._shown = Unread(run.accelerator.device), ""
         self.position = start
 
     @property
@@ -227,12 +218,12 @@ class _Loop:
         """Write a checkpoint."""
         self._settle()
         save_checkpoint(
-            self._run / "state",
+            self._run.folder / "state",
             self.position,
             self._learner,
             self._optimizer,
             self._batches.state(),
-            keep=self._rhythm.keep,
+            keep=self._run.rhythm.keep,
             write=self._accelerator.is_main_process,
         )
 

@@ -1,6 +1,10 @@
-"""How often a training logs, measures and saves."""
+"""What all stages of a run share: its folder, its processes, how often it logs and saves."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -22,3 +26,20 @@ class Rhythm:
     held_out: int = 200
     checkpoint: int = 200
     keep: int = 2
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all stages of a run share.
+
+    Attributes:
+        folder: The run folder.
+        accelerator: Device, precision and processes.
+        console: Console of the progress bar.
+        rhythm: When to log, measure and checkpoint.
+    """
+
+    folder: Path
+    accelerator: Accelerator
+    console: Console
+    rhythm: Rhythm
