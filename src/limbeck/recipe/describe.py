@@ -18,7 +18,6 @@ from ..models.weight_headers import check_weights
 from ..student.copied_sizes import size_problem
 from ..student.layer_copy import copy_problems
 from ..student.shape import default_config, shape_problems, shape_warnings, student_config
-from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from .models_part import CopyPart, StudentPart, TeacherPart
 from .own_shape import own_shape
@@ -49,15 +48,14 @@ def _described_teacher(
         config = load_config(part.model, weights=part.server is None)
         architecture = part.architecture or architecture_of(config)
         tokenizer = _tokenizer_of(part.model, architecture)
-        shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
+        side = ModelSide.of(part.model, config, architecture, tokenizer)
         problem, note = None, None
         if part.server is None:  # else its weights are on the server
             problem, note = check_weights(part.model, architecture=architecture)
-        problems = _beyond_the_table(shape, "teacher.model")
+        problems = _beyond_the_table(side.shape, "teacher.model")
         problems += [("teacher.model", problem)] if problem else []
         if part.quantize == "int8" and (missing := quantization_missing()):
             problems.append(("teacher.quantize", missing))
-        side = ModelSide(part.model, config, shape, architecture, tokenizer)
         chain = chain_of(part.model)
         notes = [note, chain and chain.note(part.model)]
         return side, problems, [said for said in notes if said]
@@ -80,7 +78,7 @@ def _of_its_own(teacher: ModelSide | None, student: StudentPart, name: str) -> F
         else:
             architecture = architecture_of(config)
         tokenizer = _tokenizer_of(name, architecture)
-        shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
+        side = ModelSide.of(name, config, architecture, tokenizer)
         problem, note = check_weights(name, architecture=architecture, head_in_part=False)
     except LimbeckError as error:
         return None, [*problems, ("student.model", str(error))], []
@@ -89,17 +87,13 @@ def _of_its_own(teacher: ModelSide | None, student: StudentPart, name: str) -> F
     if low_rank_ranks(config):
         message = f"{name!r} has low-rank layers; export it dense (`low_rank: {{export: dense}}`)"
         problems.append(("student.model", message))
-    problems += _beyond_the_table(shape, "student.model")
+    problems += _beyond_the_table(side.shape, "student.model")
     problems += special_problems(architecture, tokenizer, "student.model", name)
     warnings = [note] if note else []
     if teacher:
-        problems += _disagreements(shape, teacher.shape, "student.model")
-        warnings += shape_warnings(shape, teacher.shape)
-    return (
-        Models(ModelSide(name, config, shape, architecture, tokenizer), teacher),
-        problems,
-        warnings,
-    )
+        problems += _disagreements(side.shape, teacher.shape, "student.model")
+        warnings += shape_warnings(side.shape, teacher.shape)
+    return Models(side, teacher), problems, warnings
 
 
 def _of_sizes(part: TeacherPart | None, teacher: ModelSide | None, student: StudentPart) -> Found:

@@ -10,15 +10,14 @@ from ..activations import CLASS_LOGITS
 from ..errors import LimbeckError, Problem
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config
-from ..models.shapes import shape_of
 from ..models.task_heads import TaskHead, head_of, label_problem, no_head_of_task
 from ..models.weight_headers import check_weights
-from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from ..tokenization.post_processor import own_frame
 from ..training.stage import Stage
 from .models_part import TeacherPart
 from .sides import Models, ModelSide, same_tokens
+from .task import with_head
 
 _WHY = (
     "all teachers read one tokenization of the rows, so they need the same tokenizer; distil from"
@@ -114,19 +113,17 @@ def _member(
         problem, note = check_weights(name, architecture=architecture)
     except LimbeckError as error:
         return None, [str(error)], []
-    shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
-    shape = head.on(shape)
+    side = with_head(ModelSide.of(name, config, architecture, tokenizer), head)
     problems = [problem] if problem else []
     problems += _other_head(name, head, first)
     if other := _other_tokens(tokenizer, first.tokenizer):
         problems.append(f"{name!r} {other}: {_WHY}")
     reads = min(max_length, first.shape.max_position_embeddings)
-    if shape.max_position_embeddings < reads:
+    if (limit := side.shape.max_position_embeddings) < reads:
         problems.append(
-            f"{name!r} reads {shape.max_position_embeddings} tokens at most, and the first teacher"
+            f"{name!r} reads {limit} tokens at most, and the first teacher"
             f" {reads} of a row; lower data.max_length, or leave it out"
         )
-    side = ModelSide(name, config, shape, architecture, tokenizer, head)
     return side, problems, [note] if note else []
 
 

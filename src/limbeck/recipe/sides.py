@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import Problem, RecipeError
 from ..models.architecture import Architecture
-from ..models.shapes import Shape
+from ..models.shapes import Shape, shape_of
 from ..models.task_heads import TaskHead
+from ..token_ids import TokenIds
 from ..tokenization.post_processor import own_frame
 from ..tokenization.token_map import TokenMap, map_tokens
 from .stage_part import AlignmentPart
@@ -39,6 +40,18 @@ class ModelSide:
     architecture: Architecture
     tokenizer: PreTrainedTokenizerFast
     head: TaskHead | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, config: Any, architecture: Architecture, tokenizer: PreTrainedTokenizerFast
+    ) -> "ModelSide":
+        """A model of the sizes of its configuration, without the head of a task.
+
+        Raises:
+            ModelError: The configuration has no field for one of them.
+        """
+        shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
+        return cls(name, config, shape, architecture, tokenizer)
 
     def over(self, *, vocab_size: int) -> "ModelSide":
         """The same over so many tokens, each of which has a row."""

@@ -24,7 +24,6 @@ from ..evaluation.tasks import Example, Task, TaskKind
 from ..models.capture import capture
 from ..models.families.lookup import architecture_of
 from ..models.load import load_config, load_task_model
-from ..models.shapes import shape_of
 from ..models.task_heads import (
     TaskHead,
     head_of,
@@ -33,11 +32,11 @@ from ..models.task_heads import (
     padding_problem,
 )
 from ..recipe.sides import ModelSide
+from ..recipe.task import with_head
 from ..reports.task_results import Interval
 from ..system.device import choose_device
 from ..system.progress import told
 from ..teacher.ensemble import averaged
-from ..token_ids import TokenIds
 from ..tokenization.load import load_tokenizer
 from .reader import Reader
 from .task_batches import TaskBatches
@@ -94,9 +93,7 @@ def task_side(name: str, labels: dict[str, str] | None = None) -> ModelSide:
     architecture, tokenizer = architecture_of(config), load_tokenizer(name)
     if architecture.causal and (problem := padding_problem(head, config, tokenizer)):
         raise ModelError(f"{name!r} {problem}")
-    shape = shape_of(config, architecture).of_tokens(TokenIds.of(tokenizer))
-    shape = head.on(shape)
-    return ModelSide(name, config, shape, architecture, tokenizer, head)
+    return with_head(ModelSide.of(name, config, architecture, tokenizer), head)
 
 
 def answers_of(
