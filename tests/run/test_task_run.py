@@ -253,6 +253,20 @@ def test_text_first_and_the_task_after_it(task_recipe, text_file, tmp_path):
     distill(tiny, tmp_path / "tinybert")
 
 
+def test_prompts_first_and_the_task_after_them(task_recipe, tmp_path):
+    raw = task_recipe("labels", "llama")
+    rows = [json.dumps({"prompt": said, "references": ["red house"]}) for said in make_text(80)]
+    (tmp_path / "ask.train.jsonl").write_text("\n".join(rows))
+    raw["data"] = {**raw["data"], "prompts": str(tmp_path / "ask"), "max_new_tokens": 8}
+    general = {"objectives": {"relations": {}}, "max_steps": 2, "batch_size": 4}
+    raw["stages"] = [general, *raw["stages"]]
+    setup = prepare(raw)
+    assert [stage.rows for stage in setup.stages] == [False, True]
+    batches = [stage_batches(setup, 1).batch(0), *stage_held_out(setup, 1)]
+    assert all((batch.student.predicted.sum(-1) == 1).all() for batch in batches)  # one of each row
+    distill(raw, tmp_path / "run")
+
+
 def test_a_model_is_scored_with_its_own_head(task_recipe, task_files):
     raw = task_recipe("tags")
     where = {"split": None, "max_length": 24}

@@ -19,13 +19,13 @@ from ..tokenization.prompting.packed import PackedPrompts
 from ..tokenization.prompts import PromptBatches
 from ..tokenization.stored_table import HeldOut, Sequences
 from ..tokenization.two_tokenizations import tokenize_twice
-from ..training.stage import Stage
 from .prompt_batches import prompt_batches
 from .task_batches import TaskBatches, task_batches
 
 # From so much text at most main directions are taken, read at one time.
 _CALIBRATION_SEQUENCES, _CALIBRATION_TOKENS = 64, 32_768
 _HELD_OUT_AT_ONCE = 32
+_Source = Batches | MixedBatches | AlignedBatches | PromptBatches | TaskBatches
 
 
 def read_text(
@@ -49,40 +49,33 @@ def read_text(
 
 def stage_batches(setup: Setup, number: int) -> BatchSource:
     """The batches that a stage learns from."""
-    stage, seed = setup.stages[number], setup.recipe.seed + number
-    if stage.mixed is not None:
-        size = stage.batch_size
-        return _mixed_batches(setup, number, stage.mixed, held_out=False, size=size, seed=seed)
-    if stage.rows:
-        return task_batches(setup, held_out=False, size=stage.batch_size, seed=seed, stage=stage)
-    if part := setup.recipe.stages[number].alignment:
-        size = stage.batch_size
-        return _aligned_batches(setup, number, part, held_out=False, size=size, seed=seed)
-    if stage.policy is not None:
-        read = prompt_batches(setup, held_out=False, size=stage.batch_size, seed=seed)
-        if setup.recipe.data.packs_prompts:
-            return PackedPrompts.of(read, max_length=setup.recipe.data.max_length)
-        return read
-    return _batches(
-        setup, held_out=False, size=stage.batch_size, masking=setup.maskings[number], seed=seed
-    )
+    size, seed = setup.stages[number].batch_size, setup.recipe.seed + number
+    found = _source(setup, number, held_out=False, size=size, seed=seed)
+    if isinstance(found, PromptBatches) and setup.recipe.data.packs_prompts:
+        return PackedPrompts.of(found, max_length=setup.recipe.data.max_length)
+    return found
 
 
 def stage_held_out(setup: Setup, number: int) -> list[Batch]:
     """What a stage is measured on while it learns."""
-    stage = setup.stages[number]
-    if stage.policy is not None:
-        return _some(setup, prompt_batches(setup, held_out=True, size=_held_out_size(setup)))
-    if stage.rows:
-        return _held_out_rows(setup, stage)
-    size = _held_out_size(setup)
+    stage, size = setup.stages[number], _held_out_size(setup)
+    if stage.rows:  # a pair is in one batch
+        size = -(-size // stage.rows_together) * stage.rows_together
+    return _some(setup, _source(setup, number, held_out=True, size=size, seed=0))
+
+
+def _source(setup: Setup, number: int, *, held_out: bool, size: int, seed: int) -> _Source:
+    """Batches of what a stage reads, without what is generated from it."""
+    stage, masking = setup.stages[number], setup.maskings[number]
     if stage.mixed is not None:
-        mixed = _mixed_batches(setup, number, stage.mixed, held_out=True, size=size, seed=0)
-        return _some(setup, mixed)
+        return _mixed_batches(setup, number, stage.mixed, held_out=held_out, size=size, seed=seed)
+    if stage.rows:
+        return task_batches(setup, held_out=held_out, size=size, seed=seed, stage=stage)
     if part := setup.recipe.stages[number].alignment:
-        aligned = _aligned_batches(setup, number, part, held_out=True, size=size, seed=0)
-        return _some(setup, aligned)
-    return held_out_batches(setup, masking=setup.maskings[number])
+        return _aligned_batches(setup, number, part, held_out=held_out, size=size, seed=seed)
+    if stage.policy is not None:
+        return prompt_batches(setup, held_out=held_out, size=size, seed=seed)
+    return _batches(setup, held_out=held_out, size=size, masking=masking, seed=seed)
 
 
 def held_out_batches(
@@ -111,16 +104,7 @@ def _held_out_size(setup: Setup) -> int:
     return min(_HELD_OUT_AT_ONCE, setup.recipe.data.held_out.sequences)
 
 
-def _held_out_rows(setup: Setup, stage: Stage) -> list[Batch]:
-    """The held-out rows of a task."""
-    # A pair is in one batch.
-    size = -(-_held_out_size(setup) // stage.rows_together) * stage.rows_together
-    return _some(setup, task_batches(setup, held_out=True, size=size, stage=stage))
-
-
-def _some(
-    setup: Setup, batches: Batches | MixedBatches | AlignedBatches | PromptBatches | TaskBatches
-) -> list[Batch]:
+def _some(setup: Setup, batches: _Source) -> list[Batch]:
     """As many sequences as are to be measured, or all there are, each of them once."""
     count = min(setup.recipe.data.held_out.sequences, len(batches.table))
     full, rest = divmod(count, batches.size)
