@@ -88,45 +88,33 @@ def _write(
 ) -> CacheSize:
     """Keep the signals of the teacher, which runs here or on the server of a client."""
     manifest = _claimed(folder, manifest_of(setup, kind))
+    main = accelerator.is_main_process
     accelerator.wait_for_everyone()  # all have looked before one writes
-    with alone(folder, "writing") if accelerator.is_main_process else nullcontext():
-        return _written(setup, folder, kind, manifest, accelerator, console, client)
-
-
-def _written(
-    setup: Setup,
-    folder: Path,
-    kind: Kind,
-    manifest: Manifest,
-    accelerator: Accelerator,
-    console: Console,
-    client: ServerClient | None,
-) -> CacheSize:
-    """Keep what the folder of a manifest does not hold yet."""
-    store = SignalStore(folder, 2**62, writer=accelerator.process_index, strict=True)
-    if accelerator.is_main_process:
-        damaged = store.damaged()
-        manifest = manifest.without({file.parent.name for file in damaged})
-        manifest.write(folder)
-        for file in damaged:
-            console.print(f"{file} is damaged and is made again", style="yellow")
-            file.unlink()
-    accelerator.wait_for_everyone()
-    if client:
-        writer: CacheWriter | ServerSignals = server_signals(setup, client, store, kind.tokens)
-    else:
-        writer = cache_writer(setup, kind, store, accelerator)
-    if accelerator.is_main_process:
-        writer.write_maps(all_needs(setup))
-    read = _keep_all(setup, writer, store, accelerator, console)
-    tokens = summed({"tokens": read}, accelerator)["tokens"]
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
-        steps = [different_steps(setup, stage) for stage in setup.stages]
-        manifest.with_steps(names, steps).write(folder)
-    held = SignalStore(folder, 0).held_bytes
-    return CacheSize(held / tokens, held)
+    with alone(folder, "writing") if main else nullcontext():
+        store = SignalStore(folder, 2**62, writer=accelerator.process_index, strict=True)
+        if main:
+            damaged = store.damaged()
+            manifest = manifest.without({file.parent.name for file in damaged})
+            manifest.write(folder)
+            for file in damaged:
+                console.print(f"{file} is damaged and is made again", style="yellow")
+                file.unlink()
+        accelerator.wait_for_everyone()
+        if client:
+            writer: CacheWriter | ServerSignals = server_signals(setup, client, store, kind.tokens)
+        else:
+            writer = cache_writer(setup, kind, store, accelerator)
+        if main:
+            writer.write_maps(all_needs(setup))
+        read = _keep_all(setup, writer, store, accelerator, console)
+        tokens = summed({"tokens": read}, accelerator)["tokens"]
+        accelerator.wait_for_everyone()
+        if main:
+            names = [writer.names(stage.teacher_needs()) for stage in setup.stages]
+            steps = [different_steps(setup, stage) for stage in setup.stages]
+            manifest.with_steps(names, steps).write(folder)
+        held = SignalStore(folder, 0).held_bytes
+        return CacheSize(held / tokens, held)
 
 
 def open_cache(setup: Setup, device: torch.device | str) -> CachedTeacher:
