@@ -80,7 +80,7 @@ def ensemble_problems(part: TeacherPart | None, stages: Sequence[Stage]) -> list
                 )
             )
         ]
-        if stage.policy and stage.policy.rule and stage.policy.rule.needs_teacher:
+        if stage.generates_with_teacher:
             problems.append((f"{place}.policy", f"generates text with the teacher, {needed}"))
         if stage.mixed is not None:
             problems.append((f"{place}.mixed", f"trains the teacher, {needed}"))

@@ -33,8 +33,8 @@ def placement_problems(teacher: TeacherPart | None, stages: Sequence[Stage]) -> 
     if any(stage.mixed is not None for stage in stages):
         message = "is for a teacher that only runs, and a mixed stage trains it; leave it out"
         problems.append((place, message))
-    writes = any(s.policy and s.policy.rule and s.policy.rule.needs_teacher for s in stages)
-    if writes and teacher.device_map != "cpu":
+    generates = any(stage.generates_with_teacher for stage in stages)
+    if generates and teacher.device_map != "cpu":
         message = "would distribute the keys and values of the text that the teacher writes over"
         message += " devices; use cpu, or a policy without the teacher"
         problems.append((place, message))

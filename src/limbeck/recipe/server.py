@@ -64,7 +64,7 @@ def _stage_problems(stage: Stage, place: str, server: ServerSettings | None) -> 
     if stage.mixed is not None:
         return [(f"{place}.mixed", f"trains the teacher itself; {_HERE}")]
     problems: list[Problem] = []
-    if stage.policy and stage.policy.rule and stage.policy.rule.needs_teacher:
+    if stage.generates_with_teacher:
         message = "lets the teacher read every text while it is generated, which a server cannot"
         problems.append((f"{place}.policy", f"{message}; use corpus or student, or {_HERE}"))
     for name, objective in stage.objectives.items():

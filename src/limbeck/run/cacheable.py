@@ -67,7 +67,7 @@ def cache_problems(setup: Setup, kind: Kind) -> list[str]:
         place = f"stages.{number}"
         if stage.mixed is not None:
             problems.append(f"{place}: the teacher itself learns in a mixed stage")
-        if stage.policy is not None and stage.policy.rule is not None:
+        if stage.generates:
             problems.append(f"{place}.policy: text is written while the student learns; use corpus")
         if kind.logits == "exact":
             continue

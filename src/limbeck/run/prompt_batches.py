@@ -87,7 +87,7 @@ def _chat_notes(table: PromptTable) -> list[str]:
 def _prompt_table(setup: Setup, *, held_out: bool) -> PromptTable:
     data = setup.recipe.data
     state = tuple(map(content_of_prompts, data.prompts))
-    generated = any(stage.policy and stage.policy.rule for stage in setup.stages)
+    generated = any(stage.generates for stage in setup.stages)
     cutter = _Cutter.of(setup.models.student.tokenizer)
     return _encoded(data.model_dump_json(), state, cutter, held_out, generated)
 

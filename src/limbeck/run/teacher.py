@@ -173,7 +173,6 @@ def attend(setup: Setup, model: PreTrainedModel) -> None:
 
 def _reads_in_bfloat16(setup: Setup) -> bool:
     """Whether the teacher always does, also where it writes."""
-    policies = [stage.policy for stage in setup.stages if stage.policy]
-    asking = [policy for policy in policies if policy.rule and policy.rule.needs_teacher]
+    asking = [s.policy for s in setup.stages if s.policy and s.generates_with_teacher]
     coarse = all(policy.options.precision == "bfloat16" for policy in asking)
     return coarse and setup.precision.half

@@ -79,8 +79,18 @@ class Stage:
     @property
     def needs_teacher_logits(self) -> bool:
         """Whether an objective or the policy needs the teacher's predictions."""
+        return self.teacher_needs().predictions or self.generates_with_teacher
+
+    @property
+    def generates(self) -> bool:
+        """Whether text is generated while the student learns."""
+        return self.policy is not None and self.policy.rule is not None
+
+    @property
+    def generates_with_teacher(self) -> bool:
+        """Whether the teacher takes part in generating it."""
         rule = self.policy.rule if self.policy else None
-        return self.teacher_needs().predictions or (rule is not None and rule.needs_teacher)
+        return rule is not None and rule.needs_teacher
 
     @property
     def compares_in_part(self) -> bool:
