@@ -61,12 +61,12 @@ def low_rank_problems(
             (_FIELD, "cannot stand beside a `mixed` stage; run it on that run's student")
         )
     try:
-        paths = chosen_layers(skeleton(models), models.student.architecture, part.target_modules)
+        sizes = _layer_sizes(models, part)
     except StudentError as error:
         return [*problems, (f"{_FIELD}.target_modules", str(error))]
-    if not paths:
+    if not sizes:
         return [*problems, (f"{_FIELD}.target_modules", "names no layer of the student; name some")]
-    most = max(break_even(*size) for size in _sizes(models, paths).values())
+    most = max(break_even(*size) for size in sizes.values())
     if part.kind == "factorize" and part.rank is not None and part.rank > most:
         message = f"is {part.rank}; low-rank layers are smaller than dense ones up to rank {most}"
         problems.append((f"{_FIELD}.rank", message))
@@ -184,9 +184,8 @@ def low_rank_table(
         part: As the recipe has it.
         new: What learns whole beside the layers.
     """
-    paths = chosen_layers(skeleton(models), models.student.architecture, part.target_modules)
     rows: dict[tuple[str, int, int], int] = {}
-    for path, (inputs, outputs) in _sizes(models, paths).items():
+    for path, (inputs, outputs) in _layer_sizes(models, part).items():
         end = path.removeprefix(models.student.architecture.layers + ".").split(".", 1)[1]
         rows[end, inputs, outputs] = rows.get((end, inputs, outputs), 0) + 1
     table = [["layer", "how many", "size", "rank", "saves up to rank", "parameters kept"]]
@@ -211,10 +210,10 @@ def exported_config(models: Models, part: LowRankPart | None) -> Any:
     config = models.student.config
     if part is None or part.kind == "lora" or part.export == "dense" or part.energy is not None:
         return config
-    paths = chosen_layers(skeleton(models), models.student.architecture, part.target_modules)
-    found = {path: (_known_rank(part, *size), size) for path, size in _sizes(models, paths).items()}
     ranks = {
-        path: rank for path, (rank, size) in found.items() if rank and rank <= break_even(*size)
+        path: rank
+        for path, size in _layer_sizes(models, part).items()
+        if (rank := _known_rank(part, *size)) and rank <= break_even(*size)
     }
     config = copy.deepcopy(config)
     config.quantization_config = {"quant_method": QUANT_METHOD, "ranks": ranks}
@@ -231,15 +230,14 @@ def low_rank_notes(models: Models, part: LowRankPart | None, ranks: Mapping[str,
     """
     if part is None or not ranks:
         return []
-    paths = chosen_layers(skeleton(models), models.student.architecture, part.target_modules)
-    sizes = _sizes(models, paths)
+    sizes = _layer_sizes(models, part)
     kept = sum(rank * sum(sizes[path]) for path, rank in ranks.items())
     dense = sum(inputs * outputs for inputs, outputs in (sizes[path] for path in ranks))
     said = (
         f"{len(ranks)} layers are low-rank, of rank {min(ranks.values())} to"
         f" {max(ranks.values())}, with {kept / dense:.1%} of their parameters"
     )
-    if whole := len(paths) - len(ranks):
+    if whole := len(sizes) - len(ranks):
         said += f"; {whole} that would not get smaller stay whole"
     return [said]
 
@@ -249,6 +247,12 @@ def skeleton(models: Models) -> PreTrainedModel:
     return empty_model(whole_class(models.student.architecture), models.student.config)
 
 
-def _sizes(models: Models, paths: list[str]) -> dict[str, tuple[int, int]]:
-    body = skeleton(models).base_model
-    return {path: sizes_of(body.get_submodule(path)) for path in paths}
+def _layer_sizes(models: Models, part: LowRankPart) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of every layer that is to be low-rank, by its path from the body.
+
+    Raises:
+        StudentError: The recipe names layers that there are not.
+    """
+    model = skeleton(models)
+    paths = chosen_layers(model, models.student.architecture, part.target_modules)
+    return {path: sizes_of(model.base_model.get_submodule(path)) for path in paths}

@@ -87,6 +87,11 @@ def _key_value_heads(
         return student.num_key_value_heads or like.num_key_value_heads
     own = teacher.shape if teacher else like
     shared = own.num_attention_heads // (own.num_key_value_heads or own.num_attention_heads)
+    return grouped_heads(heads, shared)
+
+
+def grouped_heads(heads: int, shared: int) -> int:
+    """Heads of keys and values, each for so many query heads or a few less."""
     return heads // max(n for n in range(1, shared + 1) if heads % n == 0)
 
 

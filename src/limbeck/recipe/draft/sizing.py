@@ -17,6 +17,7 @@ from ...models.shapes import Shape
 from ...models.weight_headers import decodes
 from ...student.layer_copy import copy_problems
 from ...student.shape import build_student, parameters_of_shape, shape_problems, student_config
+from ..own_shape import grouped_heads
 from ..sides import ModelSide
 from .answers import Size
 
@@ -160,14 +161,9 @@ def _widths(shape: Shape, architecture: Architecture) -> Iterator[Shape]:
             hidden_size=hidden,
             num_attention_heads=count,
             intermediate_size=inner if architecture.intermediate_field else 4 * hidden,
-            num_key_value_heads=groups and _groups(count, heads // groups),
+            num_key_value_heads=groups and grouped_heads(count, heads // groups),
             head_dim=shape.head_dim if own or count == heads else None,
         )
-
-
-def _groups(heads: int, shared: int) -> int:
-    """Heads of keys and values, with as many query heads each as the teacher has, or fewer."""
-    return heads // max(n for n in range(1, shared + 1) if heads % n == 0)
 
 
 def keeps_layers(shape: Shape, teacher: Shape) -> bool:
