@@ -96,7 +96,7 @@ def train_run(
     console: Console,
     accelerator: Accelerator,
     *,
-    teacher: Callable[[LiveTeacher], Teacher] | None = None,
+    wrap: Callable[[LiveTeacher], Teacher] | None = None,
 ) -> None:
     """The student of a recipe in its run folder, trained where it is not there yet.
 
@@ -105,7 +105,7 @@ def train_run(
         folder: The run folder.
         console: For the progress bar.
         accelerator: Device, precision and processes.
-        teacher: Makes the live teacher one that gives its signals in another way.
+        wrap: Makes the live teacher one that gives its signals in another way.
 
     Raises:
         RecipeError: The folder holds a run of another recipe, or another command trains in it.
@@ -122,7 +122,7 @@ def train_run(
         if not trained:
             with alone(folder, "training") if accelerator.is_main_process else nullcontext():
                 student = train_student(
-                    setup, folder, console, accelerator, wrap=teacher, cached=cached
+                    setup, folder, console, accelerator, wrap=wrap, cached=cached
                 )
                 round_layers(student, None)  # its last stage may have computed with rounded weights
                 widen_frozen(student)

@@ -13,7 +13,6 @@ from ..models.capture import output_map
 from ..models.load import load_body, load_config, load_model, load_task_model, load_with_head
 from ..models.task_heads import head_of, is_task_class
 from ..recipe.setup import Setup
-from ..recipe.sides import ModelSide
 from ..student.embedding_init import (
     kept_tokens,
     mean_of_containing_tokens,
@@ -104,7 +103,7 @@ def _begin_with_embeddings(setup: Setup, student: PreTrainedModel, teacher: str)
 def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
     models, name = setup.models, setup.recipe.student.model
     if models.student.head:
-        return _first_task_student(setup, models.student, pretrained=pretrained)
+        return _first_task_student(setup, pretrained=pretrained)
     if pretrained and name:
         return load_with_head(
             name, architecture=models.student.architecture, seed=setup.recipe.seed
@@ -113,15 +112,14 @@ def _first_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
     return build_student(config, seed=seed, architecture=models.student.architecture)
 
 
-def _first_task_student(setup: Setup, side: ModelSide, *, pretrained: bool) -> PreTrainedModel:
+def _first_task_student(setup: Setup, *, pretrained: bool) -> PreTrainedModel:
     """A student with the head of a task: its own if it was trained for these labels, or a new one.
 
     Args:
         setup: A checked recipe.
-        side: The student.
         pretrained: False leaves all weights random.
     """
-    name = setup.recipe.student.model
+    side, name = setup.models.student, setup.recipe.student.model
     own = head_of(load_config(name)) if name else None
     if name and own and pretrained and own == side.head:
         return load_task_model(name, own)

@@ -237,8 +237,8 @@ def _arm(
     try:
         accelerator = build_accelerator(run.setup.recipe.training, place)
         reuse(run, folder)
-        with sharing(store, folder / _CLAIMS, runs, number, done=progress.done) as teacher:
-            train_run(run.setup, place, console, accelerator, teacher=teacher)
+        with sharing(store, folder / _CLAIMS, runs, number, done=progress.done) as wrap:
+            train_run(run.setup, place, console, accelerator, wrap=wrap)
         progress.score(number, console)
     except InterruptedRunError:
         raise

@@ -136,8 +136,8 @@ def _trained(
     def measure() -> dict[str, Any]:
         accelerator = build_accelerator(run.setup.recipe.training, place)
         try:
-            with sharing(store, claims, runs, number, done=done) as teacher:
-                train_run(run.setup, place, console, accelerator, teacher=teacher)
+            with sharing(store, claims, runs, number, done=done) as wrap:
+                train_run(run.setup, place, console, accelerator, wrap=wrap)
         except DivergedError as error:
             warn(console, str(error))
             return asdict(HeldOutScore(None, None))
