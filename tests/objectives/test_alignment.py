@@ -12,6 +12,7 @@ from limbeck.objectives.alignment import Alignment
 from limbeck.objectives.logits import Logits
 from limbeck.objectives.span_likelihood import SpanLikelihood
 from limbeck.student.projections import Projections
+from limbeck.token_ids import TokenIds
 
 GROUPS = 4
 
@@ -122,6 +123,9 @@ def test_logits_of_parts_as_the_logarithm_of_the_sum_of_exponentials(links):
     ).predictions.logits()
     expected = torch.stack([whole[:, some].logsumexp(-1) for some in parts], dim=1)
     torch.testing.assert_close(found.logits(), expected)
+    far = replace(mine, bias=200 * torch.arange(7.0))  # parts of which float32 holds no exponential
+    found = alignment.student(Activations(predictions=far), links, read(links.student)).predictions
+    assert torch.isfinite(found.logits()).all()
 
 
 @pytest.mark.parametrize("pool", ["sum", "mean"])
@@ -173,6 +177,30 @@ def test_likelihoods_of_spans_are_sums_over_their_tokens(links):
         strict=True,
     ):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_likelihoods_are_of_the_tokens_that_each_tokenizer_has(links):
+    links = replace(links, student_next=links.student, teacher_next=links.teacher)
+    sides = {"student": TokenIds(6, (2,)), "teacher": TokenIds(5)}
+    alignment = Alignment(
+        "sum",
+        None,
+        None,
+        likelihoods=True,
+        **{f"{whose}_ids": ids for whose, ids in sides.items()},
+    )
+    for whose, ids in sides.items():
+        groups = getattr(links, whose)
+        every, labels = torch.ones_like(groups) > 0, torch.full_like(groups, 4)
+        given = predictions(groups.numel(), 7, 1)
+        read_by = Tokens(labels, every, labels, every)
+        found = getattr(alignment, whose)(Activations(predictions=given), links, read_by)
+        logits = given.logits()
+        logs = logits[:, 4] - logits[:, ids.columns("cpu")].logsumexp(-1)
+        expected = logs.new_zeros(2, GROUPS).scatter_add(
+            1, groups.clamp_min(0), torch.where(groups >= 0, logs.view_as(groups), 0)
+        )
+        torch.testing.assert_close(found.likelihoods, expected[links.groups.mask])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 10.0])

@@ -27,10 +27,12 @@ def links(name, student, teacher):
         ([1, 5, "last"], 3, 12, {0: [1], 1: [5], 2: [11]}),
         ("uniform", 4, 2, {0: [0], 1: [0], 2: [1], 3: [1]}),
         ("top", 4, 2, {2: [0], 3: [1]}),
+        ([0, 0, 1], 3, 2, {0: [0], 1: [0], 2: [1]}),  # a deeper student names a layer twice
     ],
 )
 def test_maps(name, student, teacher, expected):
-    assert links(name, student, teacher) == expected
+    found = links(name, student, teacher)
+    assert found == expected and list(found) == sorted(found)
 
 
 @pytest.mark.parametrize("name", sorted(NAMED_MAPS))

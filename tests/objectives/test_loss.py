@@ -72,6 +72,20 @@ def test_labels_are_those_of_transformers(models):
     assert ours.item() == pytest.approx(student(**inputs_of()).loss.item(), rel=1e-5)
 
 
+def test_nothing_is_predicted_at_padding(models):
+    ids = torch.tensor([[5, 6, 7, 3]])
+    given = {"input_ids": ids, "attention_mask": ids > 3}
+    decoder = tokens_of(given, causal=True)
+    assert decoder.predicted.tolist() == [[True, True, False, False]]
+    assert decoder.labels.tolist() == [[6, 7, 0, 0]]
+    encoder = tokens_of({**given, "labels": ids}, causal=False)
+    assert encoder.predicted.tolist() == [[True, True, True, False]]
+    assert encoder.labels.tolist() == [[5, 6, 7, 0]]
+    inputs = inputs_of()
+    nothing = {**inputs, "labels": torch.full_like(inputs["labels"], -100)}
+    assert DistillationLoss(*models, {"labels": Labels()})(nothing).item() == 0.0
+
+
 def test_sums_do_not_depend_on_how_a_step_is_split(models):
     loss = DistillationLoss(*models, OBJECTIVES)
     whole, inputs = loss.totals(inputs_of()), inputs_of()
@@ -132,19 +146,22 @@ def test_tables_of_one_tokenizer_may_have_rows_without_a_token(models):
 
 
 def test_types_of_pairs_are_read_by_models_that_distinguish_them():
-    """BERT learns from the pair; DistilBERT, which has no types, from the ids."""
+    """BERT learns from the pair; DistilBERT, which has no types, and one of a type from the ids."""
     teacher, student = (make_model("bert", layers=2, seed=seed).eval() for seed in (1, 2))
-    other = make_model("distilbert", layers=2, seed=3).eval()
+    others = [
+        make_model("distilbert", layers=2, seed=3).eval(),
+        make_model("bert", layers=2, seed=4, type_vocab_size=1).eval(),
+    ]
     inputs = inputs_of()
     types = torch.zeros_like(inputs["input_ids"])
     types[:, 5:] = 1
     with_types = {**inputs, "token_type_ids": types}
-    for learner in (student, other):
+    for learner in (student, *others):
         loss = DistillationLoss(learner, teacher, {"logits": Logits()})
         found = loss(with_types)
         named = {name: value for name, value in with_types.items() if name != "labels"}
         theirs = teacher(**named).logits
-        if learner is other:
+        if learner is not student:
             named.pop("token_type_ids")
         mine = learner(**named).logits
         at = inputs["labels"] != -100

@@ -3,19 +3,24 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import make_batch, make_model
-from shapes import LARGE, SMALL
+from shapes import DEEP, LARGE, SMALL
 
 from limbeck.activations import Activations
+from limbeck.batch import Batch, Tokens
 from limbeck.errors import ObjectiveError
 from limbeck.models.capture import capture
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
+from limbeck.objectives.attention_scores import AttentionScores
 from limbeck.objectives.hidden_states import HiddenStates
 from limbeck.objectives.labels import Labels
 from limbeck.objectives.layer_names import layer_number
+from limbeck.objectives.qkv import Qkv
 from limbeck.objectives.relations import Relations
 from limbeck.objectives.uld import Uld
-from limbeck.student.projections import Projections
+from limbeck.student.projections import MapSize, Projections
+
+_QKV = ("queries", "keys", "values")
 
 
 def test_labels_equal_plain_loops():
@@ -60,6 +65,60 @@ def test_hidden_equals_plain_loops():
 
 def test_hidden_needs_no_projection_between_equal_widths():
     assert HiddenStates().bound(LARGE, LARGE).projection_sizes(LARGE, LARGE) == {}
+
+
+def test_maps_that_layers_share_are_one_for_each_width():
+    objective = HiddenStates(layers="uniform+top", projection="shared").bound(SMALL, DEEP)
+    assert [len(layers) for layers in objective.layers.values()] == [2, 1]
+    sizes = objective.projection_sizes(SMALL, DEEP)
+    assert sizes == {"hidden_shared_2": MapSize(16, 48), "hidden_shared_1": MapSize(16, 24)}
+
+
+def test_maps_of_queries_keys_and_values_are_one_for_each_head():
+    bound = Qkv().bound(SMALL, LARGE)
+    assert {size.heads for size in bound.projection_sizes(SMALL, LARGE).values()} == {8}
+    wide = {"hidden_size": 768, "num_attention_heads": 12}
+    assert Qkv().bound(sized(**wide), sized(**wide)).heads == 48
+
+
+@pytest.mark.parametrize("kind", [Relations, AttentionScores])
+def test_documents_in_a_row_are_compared_as_alone(kind):
+    objective = kind(heads=4).bound(SMALL, SMALL)
+    layers = {layer for pair in objective.layer_pairs() for layer in pair}
+    read, none = make_batch(padded=False).student, Projections({}, seed=0)
+    torch.manual_seed(0)
+    sides = [
+        {
+            name: {n: torch.randn(4, 12, 16) for n in layers}
+            for name in ("queries", "keys", "values")
+        }
+        for _ in range(2)
+    ]
+
+    def total(start, stop, positions):
+        given = (read.input_ids, read.mask, read.labels, read.predicted)
+        tokens = Tokens(*(some[:, start:stop] for some in given), positions=positions)
+        found = [
+            Activations(**{k: {n: v[:, start:stop] for n, v in of.items()} for k, of in s.items()})
+            for s in sides
+        ]
+        return float(objective.total(*found, Batch(tokens, tokens), none))
+
+    places = torch.cat([torch.arange(5), torch.arange(7)]).expand(4, -1)
+    together = total(0, 12, places)
+    assert together == pytest.approx(total(0, 5, None) + total(5, 12, None), rel=1e-5)
+    assert together != pytest.approx(total(0, 12, None), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Relations, AttentionScores])
+def test_a_decoder_on_either_side_compares_with_earlier_tokens_alone(kind):
+    decoder, encoder = replace(SMALL, causal=True), replace(SMALL, causal=False)
+    for student in (decoder, encoder):
+        for teacher in (decoder, encoder):
+            bound = kind().bound(student, teacher)
+            assert bound.causal == (student.causal or teacher.causal)
+            assert kind(causal=False).bound(student, teacher).causal is False
+            assert kind(causal=True).bound(student, teacher).causal is True
 
 
 def test_relations_weigh_their_pairs():
@@ -124,6 +183,7 @@ def test_layer_names():
     for wrong in (6, -1, "last-6", "last-x", "top"):
         with pytest.raises(ObjectiveError):
             layer_number(wrong, 6)
+    assert [field for field, _ in Relations(teacher_layer=-1).problems()] == ["teacher_layer"]
 
 
 def sized(**sizes):
@@ -163,6 +223,15 @@ def sized(**sizes):
             {"hidden_size": 384, "num_attention_heads": 12},
             4,
         ),
+        (
+            {"KQ": 1.0},
+            {"hidden_size": 256, "num_attention_heads": 8},
+            {"hidden_size": 384, "num_attention_heads": 12},
+            4,
+        ),
+        # Query heads share their keys: only the pairs without queries are as narrow as these.
+        ({"QQ": 1.0}, {}, {"num_key_value_heads": 1}, 24),
+        ({"KK": 1.0}, {}, {"num_key_value_heads": 1}, 6),
     ],
 )
 def test_relation_heads_by_default(pairs, student, teacher, heads):
@@ -199,3 +268,5 @@ def test_layer_names_of_other_digits(name):
 @pytest.mark.parametrize("sizes", [(0, 0), (5000, 5000)])
 def test_uld_of_tokens_that_are_not_there(sizes):
     assert [f for f, _ in Uld(vocabularies=sizes).problems_with(SMALL, LARGE)] == ["vocabularies"]
+    bound = Uld(top_k=3, vocabularies=(5, 7)).bound(SMALL, LARGE)
+    assert bound.top_k == 3 and [ids.end for ids in bound.vocabularies] == [5, 7]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from limbeck.activations import Activations, Predictions, log_rest
 from limbeck.batch import Batch, Tokens
+from limbeck.objectives import labels
 from limbeck.objectives.divergences import DIVERGENCES
 from limbeck.objectives.labels import label_log_likelihoods
 from limbeck.objectives.logits import Logits
@@ -114,6 +115,16 @@ def test_likelihoods_of_labels_that_are_nearly_certain(rest):
     assert float(found.detach()) == pytest.approx(math.log1p(-math.exp(rest)), rel=1e-4)
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert float(gradient[0, 0]) == pytest.approx(math.exp(rest), rel=1e-4)
+
+
+def test_likelihoods_of_bounded_logits(monkeypatch):
+    """As Gemma 2 bounds them, and of more rows than are computed at once."""
+    monkeypatch.setattr(labels, "_TOGETHER", 2 * 12)
+    features, labels_of = 5 * torch.randn(5, 12), torch.tensor([3, 0, 11, 3, 7])
+    predictions = Predictions(features, torch.eye(12), torch.linspace(-1, 1, 12), soft_cap=2.0)
+    logits = 2 * torch.tanh((features + torch.linspace(-1, 1, 12)).double() / 2)
+    expected = logits.log_softmax(-1)[torch.arange(5), labels_of]
+    torch.testing.assert_close(label_log_likelihoods(predictions, labels_of), expected.float())
 
 
 @pytest.mark.parametrize("theirs", [-0.7, -10.0])

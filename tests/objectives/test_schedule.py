@@ -2,7 +2,7 @@ import pytest
 
 from limbeck.objectives.logits import Logits
 from limbeck.objectives.presets import PRESETS
-from limbeck.objectives.schedule import Ramp, at_progress, number
+from limbeck.objectives.schedule import Ramp, at_progress, number, temperature_problems
 from limbeck.recipe.parse_objective import parse_objective
 
 
@@ -21,6 +21,17 @@ def test_objectives_at_one_point_of_a_stage_hold_numbers():
     assert at_progress(output, 0.5).temperature == 3.0
     plain = Logits()
     assert at_progress(plain, 0.5) is plain
+
+
+def test_temperatures_and_ramps_at_their_limits():
+    assert temperature_problems(0.001) == temperature_problems(Ramp(1000.0, 0.001)) == []
+    assert [field for field, _ in temperature_problems(Ramp(1000.1, 0.0))] == [
+        "temperature.start",
+        "temperature.end",
+    ]
+    step = {"start": 4, "end": 1, "begins": 0.5, "ends": 0.5}
+    found, problems = parse_objective("logits", {"temperature": step}, ("stages", "0"))
+    assert problems == [] and found.options.temperature.at(0.4) == 4
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
