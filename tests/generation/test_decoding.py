@@ -212,6 +212,45 @@ def test_the_teacher_generates_more_and_more_at_the_same_divergence():
         assert float(threshold[-1]) == pytest.approx(0.1 * rule.tau, rel=0.4)
 
 
+@pytest.mark.parametrize("by", ["position", "step"])
+@pytest.mark.parametrize("decay", ["exponential", "linear", "constant"])
+@pytest.mark.parametrize("rate", [None, 0.3])
+def test_thresholds_fall_as_their_formulas_say(decay, rate, by):
+    """With a rate they may fall to 0, from where on the teacher generates whatever it expects."""
+    same = torch.log_softmax(torch.randn(TOKENS), -1).expand(1, 20, TOKENS)
+    places = torch.arange(20)[None]
+    seen = Seen(torch.zeros_like(places), same, same, places, 20, progress=0.45)
+    rule = Switch(tau=0.5, decay=decay, rate=rate, by=by)
+    expected = []
+    for token in range(20):
+        place = token if by == "position" else 0.45 * 20
+        left = {
+            "exponential": math.exp(-place * (math.log(10) / 20 if rate is None else rate)),
+            "linear": max(0.0, 1 - place * (0.9 / 20 if rate is None else rate)),
+            "constant": 1.0,
+        }
+        expected.append(0.5 * left[decay])
+    assert rule.threshold(seen)[0].tolist() == pytest.approx(expected, abs=1e-7)
+    fires, _ = rule.teacher_generates(seen, rule.begin(1))
+    assert fires[0].tolist() == [threshold <= 0 for threshold in expected]
+
+
+def test_divergences_are_from_0_to_ln_2():
+    logs = torch.log_softmax(torch.randn(500, TOKENS), -1)
+    assert (jensen_shannon(logs, logs + 1e-7 * torch.randn(500, TOKENS)) >= 0).all()
+    one, other = torch.full((2, 500, TOKENS), -math.inf).unbind(0)  # nothing in common
+    one[:, :7], other[:, 7:] = (
+        torch.log_softmax(logs[:, :7], -1),
+        torch.log_softmax(logs[:, 7:], -1),
+    )
+    apart = jensen_shannon(one, other)
+    assert apart.tolist() == pytest.approx([math.log(2)] * 500)
+    places = torch.arange(500)[None]
+    rule = Switch(tau=math.log(2), decay="constant")
+    seen = Seen(torch.zeros_like(places), one[None], other[None], places, 500, 0.0)
+    assert not rule.teacher_generates(seen, rule.begin(1))[0].any()
+
+
 def test_drawn_tokens_have_the_probabilities_of_the_model(models):
     student, _ = models
     prompts = [[5, 11]] * 4000
