@@ -1,7 +1,9 @@
 import pytest
 import torch
 from conftest import make_model, make_text, make_tokenizer
+from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 from limbeck.errors import StudentError
 from limbeck.student.embedding_init import (
@@ -39,6 +41,23 @@ def test_tokens_of_both_keep_their_row_and_others_get_the_mean(tokenizers):
     assert new > 10 and Spelling("e", False) in known
     for role in ("cls_token_id", "sep_token_id", "mask_token_id", "pad_token_id"):
         assert torch.equal(rows[getattr(student, role)], table[getattr(teacher, role)])
+
+
+def test_special_tokens_keep_the_row_of_their_role_and_unknown_letters_get_the_mean(tokenizers):
+    teacher, _ = tokenizers
+    blank = blank_tokenizer("wordpiece", lowercase=True)
+    own = learn_tokenizer([*make_text(300), "ξεν ξεν"], blank, vocab_size=150)
+    renamed = own.backend_tokenizer.to_str().replace("[MASK]", "<mask>")
+    roles = own.special_tokens_map | {"mask_token": "<mask>"}
+    student = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(renamed), **roles)
+    torch.manual_seed(0)
+    table = torch.randn(len(teacher) + 3, 12)
+    table[-3:] = 1e6  # rows without a token
+    rows = mean_of_teacher_tokens(table, teacher, student)
+    assert torch.equal(rows[student.mask_token_id], table[teacher.mask_token_id])
+    unknown = student.convert_tokens_to_ids("ξ")
+    assert unknown != student.unk_token_id
+    torch.testing.assert_close(rows[unknown], table[:-3].mean(0))
 
 
 @pytest.mark.parametrize("counted", [False, True])

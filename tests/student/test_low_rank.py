@@ -46,7 +46,10 @@ def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, whi
     assert len(paths) >= 2 * len(attending)
     with torch.no_grad():
         for path in paths:
-            weight = model.base_model.get_submodule(path).weight
+            layer = model.base_model.get_submodule(path)
+            if layer.bias is not None:
+                layer.bias.uniform_(-0.3, 0.3)  # which a new model has at 0
+            weight = layer.weight
             up, values, down = torch.linalg.svd(weight, full_matrices=False)
             weight.copy_(up[:, :4] * values[:4] @ down[:4])
     batch = make_batch()
@@ -58,6 +61,7 @@ def test_at_full_energy_nothing_changes_where_a_layer_is_of_low_rank(family, whi
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
     merge_factors(model, ARCHITECTURES[family])
     assert not any(isinstance(m, LowRankLinear) for m in model.modules())
+    assert low_rank_ranks(model.config) == {}
     torch.testing.assert_close(logits(model, batch), before, rtol=1e-3, atol=1e-4)
 
 
@@ -96,7 +100,8 @@ def test_whitened_the_lost_output_is_what_the_dropped_values_say(family):
         weight = layer.weight.double()
         weight = weight.mT if sizes_of(layer) == tuple(weight.shape) else weight
         weight = weight if weight.shape[1] == x.shape[1] else weight.mT
-        factorize_layers(model, [path], Rank(number=5), calibration=[batch.student] * whitened)
+        halves = [batch.student.rows(0, 3), batch.student.rows(3, 8)]
+        factorize_layers(model, [path], Rank(number=5), calibration=halves if whitened else [])
         with torch.no_grad():
             lost[whitened] = float((model.base_model.get_submodule(path)(x) - right).norm())
         if whitened:
@@ -112,7 +117,10 @@ def test_ranks_by_number_energy_and_parameter_ratio():
     values = torch.tensor([3.0, 2.0, 1.0])
     assert Rank(number=2).of(values, 10, 10) == 2
     assert [Rank(energy=e).of(values, 10, 10) for e in (0.5, 0.7, 0.95)] == [1, 2, 3]
+    # A share that is kept exactly needs no further value, and no layer has more than it has.
+    assert [Rank(energy=e).of(values, 10, 10) for e in (9 / 14, 13 / 14, 1.0)] == [1, 2, 3]
     assert Rank(parameter_ratio=0.5).of(values, 100, 100) == 25
+    assert Rank(parameter_ratio=0.001).of(values, 100, 100) == 1
     for inputs, outputs in ((10, 10), (256, 1024), (7, 3)):
         most = break_even(inputs, outputs)
         assert most * (inputs + outputs) < inputs * outputs
@@ -126,10 +134,22 @@ def test_layers_by_the_ends_of_their_paths():
         f"layers.{n}.mlp.up_proj" for n in range(3)
     ]
     assert len(chosen_layers(model, architecture, ["q_proj", "layers.1.mlp.down_proj"])) == 4
-    with pytest.raises(StudentError, match=r"ends in up; there are .*mlp\.up_proj"):
-        chosen_layers(model, architecture, ["up"])
+    with pytest.raises(StudentError, match=r"ends in proj; there are .*mlp\.up_proj"):
+        chosen_layers(model, architecture, ["proj"])
+    feed_forward = chosen_layers(model, architecture, "feed_forward")
     with pytest.raises(StudentError, match="saves anything is 15"):
-        factorize_layers(model, chosen_layers(model, architecture, "feed_forward"), Rank(number=16))
+        factorize_layers(model, feed_forward, Rank(number=16))
+    assert set(factorize_layers(model, feed_forward, Rank(number=15)).values()) == {15}
+
+
+def test_layers_that_read_nothing_on_the_text_are_whitened_all_the_same():
+    model = make_model("llama")
+    mlp = model.base_model.layers[1].mlp
+    torch.nn.init.zeros_(mlp.up_proj.weight)
+    factorize_layers(
+        model, ["layers.1.mlp.down_proj"], Rank(number=6), calibration=[make_batch().student]
+    )
+    assert all(torch.isfinite(weight).all() for weight in mlp.down_proj.parameters())
 
 
 @pytest.mark.parametrize(
