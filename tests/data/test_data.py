@@ -159,7 +159,9 @@ def test_fingerprints_follow_the_content(tmp_path):
     write(tmp_path / "a.txt", b"two")
     os.utime(tmp_path / "a.txt", (1, 1))
     assert corpus_fingerprint([source]) != before
-    assert corpus_fingerprint([TextSource(source.path, column="b")]) != corpus_fingerprint([source])
+    for field in ("column", "split", "name"):
+        other = TextSource(source.path, **{field: "b"})
+        assert corpus_fingerprint([other]) != corpus_fingerprint([source])
 
 
 @settings(max_examples=40, deadline=None)

@@ -38,6 +38,9 @@ def test_partners_change_and_each_of_them_comes():
     order = QueryPairs(query_numbers(["x"] * 4), seed=0)
     seen = {frozenset(pair) for number in range(40) for pair in a_pass(order, number)}
     assert len(seen) == 6
+    order = QueryPairs(query_numbers(QUERIES), seed=0)
+    first = {QUERIES[row] for number in range(40) for row in a_pass(order, number)[0]}
+    assert first == set(QUERIES)  # a pass begins with any query
 
 
 def test_the_stream_is_the_same_from_any_place_and_depends_on_the_seed():

@@ -34,7 +34,11 @@ def source_error(message: str) -> PydanticCustomError:
 
 
 def as_text(label: Any) -> str:
-    """A label as the text that names it: true for True, 1 for 1.0."""
+    """A label as the text that names it.
+
+    >>> as_text(True), as_text(1.0), as_text(1.5), as_text(" good ")
+    ('true', '1', '1.5', 'good')
+    """
     if isinstance(label, bool):
         return str(label).lower()
     whole = isinstance(label, float) and label.is_integer()

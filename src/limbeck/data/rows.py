@@ -36,7 +36,7 @@ def _as_split(value: Any) -> Any:
     for name, part in value.items():
         if isinstance(part, str) and part.strip():
             continue
-        if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 < part < 1:
+        if not isinstance(part, (int, float)) or not 0 < part < 1:
             raise source_error(
                 f"says {name}: {part!r:.60}; give a fraction of the training rows between 0 and 1,"
                 " or the name of a file or split"
