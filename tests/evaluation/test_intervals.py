@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from limbeck.evaluation.intervals import Redrawn, difference
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STUDIES = 500
+DRAWS = 40
 TOLERANCE = 3 * math.sqrt(0.95 * 0.05 / STUDIES)  # three standard errors of a simulated share
 
 
@@ -208,3 +210,70 @@ def test_seeds_that_agree_by_chance_leave_what_the_rows_tell():
     scores = redrawn([0.5, 0.5], chance.normal(0, 0.02, (2, 500)))
     found = difference(scores, redrawn([0.5, 0.5], np.zeros((2, 500))))
     assert found.high > 1.9 * 0.02 / math.sqrt(2)
+
+
+def by_loops(model, control):
+    """The half-width of an interval, a number at a time."""
+    moved, unseen, of_rows = [], 0.0, []
+    for scores in (model, control):
+        seeds = range(len(next(iter(scores.values())).seeds))
+        moved.append([[0.0] * DRAWS for _ in seeds])
+        for task in scores.values():
+            for seed in seeds:
+                middle = statistics.mean(task.redrawn[seed])
+                for draw, value in enumerate(task.redrawn[seed]):
+                    further = (value - middle) * math.sqrt(task.rows / (task.rows - 1))
+                    moved[-1][seed][draw] += further / len(scores)
+
+    def over_seeds(tasks):
+        return [statistics.mean(column) for column in zip(*tasks, strict=True)]
+
+    for name, mine in model.items():
+        both = (over_seeds(mine.redrawn), over_seeds(control[name].redrawn))
+        apart = statistics.pvariance([a - b for a, b in zip(*both, strict=True)])
+        apart *= mine.rows / (mine.rows - 1)
+        of_rows.append((apart, mine.rows - 1))
+        half_rows = 1 / (mine.rows + 2) ** 2 / min(len(mine.seeds), len(control[name].seeds))
+        unseen += (half_rows if mine.counted else max(0.0, half_rows - apart)) / len(model) ** 2
+    freedom = sum(v for v, _ in of_rows) ** 2 / sum(v**2 / f for v, f in of_rows)
+    observed = [
+        [statistics.mean(seed) for seed in zip(*(t.observed for t in s.values()), strict=True)]
+        for s in (model, control)
+    ]
+    sides = [(observed[0], moved[0]), (observed[1], moved[1])]
+    rows = statistics.pvariance([a - b for a, b in zip(*map(over_seeds, moved), strict=True)])
+    if len(observed[0]) == len(observed[1]):  # seeds are paired
+        scores = [a - b for a, b in zip(*observed, strict=True)]
+        of_seeds = [
+            [a - b for a, b in zip(*pair, strict=True)] for pair in zip(*moved, strict=True)
+        ]
+        sides = [(scores, of_seeds)]
+    parts, interaction = [], 0.0
+    for scores, of_seeds in sides:
+        known, those = (scores, of_seeds) if len(scores) > 1 else sides[0]
+        others, middle = len(known) - 1, over_seeds(those)
+        parts.append((statistics.variance(known) / len(scores), others))
+        for seed in those:
+            own = [a - b for a, b in zip(seed, middle, strict=True)]
+            interaction += statistics.pvariance(own) / others / len(scores)
+    squares = [(max(0.0, rows - interaction), freedom), *parts]
+    wide = sum(part * t.isf(0.025, f) ** 2 for part, f in squares)
+    return math.sqrt(max(wide, (rows + unseen) * t.isf(0.025, freedom) ** 2))
+
+
+@pytest.mark.parametrize("seeds", [(3, 3), (3, 2), (3, 1)], ids=str)
+@pytest.mark.parametrize("noise", [0.0002, 0.005, 0.05])
+def test_intervals_are_those_of_plain_loops(seeds, noise):
+    """Two tasks, of which only one is counted, with rows that move all seeds and some alone."""
+    chance = np.random.default_rng(3)
+    sides = []
+    for number in seeds:
+        tasks = {}
+        for name, rows, counted in (("a", 12, True), ("b", 40, False)):
+            observed = chance.normal(0.7, noise, number)
+            moved = chance.normal(0, 0.02, DRAWS) + chance.normal(0, 0.01, (number, DRAWS))
+            tasks[name] = redrawn(observed, moved, rows=rows, counted=counted)["toy"]
+        sides.append(tasks)
+    found = difference(*sides)
+    half = by_loops(*sides)
+    assert (found.mean - found.low, found.high - found.mean) == pytest.approx((half, half))

@@ -145,7 +145,7 @@ def test_every_family_is_measured_at_real_tokens_alone(family):
         assert units.shape == (shape.intermediate_size,)
 
 
-@pytest.mark.parametrize("family", ["bert", "llama", "gpt_neox"])
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt_neox", "gemma2"])
 def test_a_copy_keeps_what_is_most_active(family):
     """Heads by group, units by layer, and one set of coordinates for the whole model."""
     teacher, architecture = make_model(family), ARCHITECTURES[family]
@@ -168,10 +168,11 @@ def test_a_copy_keeps_what_is_most_active(family):
     else:
         heads = sorted(sorted(range(4), key=lambda n: -scores[n])[:2])
     units = sorted(sorted(range(48), key=lambda n: -found.inner[2][n])[:20])
-    output, down = {
-        "bert": ("attention.output.dense", "output.dense"),
-        "llama": ("self_attn.o_proj", "mlp.down_proj"),
-        "gpt_neox": ("attention.dense", "mlp.dense_4h_to_h"),
+    output, down, norm = {
+        "bert": ("attention.output.dense", "output.dense", "output.LayerNorm"),
+        "llama": ("self_attn.o_proj", "mlp.down_proj", "input_layernorm"),
+        "gpt_neox": ("attention.dense", "mlp.dense_4h_to_h", "input_layernorm"),
+        "gemma2": ("self_attn.o_proj", "mlp.down_proj", "input_layernorm"),
     }[family]
     mine, theirs = (
         [m.base_model.get_submodule(f"{architecture.layers}.{n}") for n in range(k)]
@@ -181,6 +182,13 @@ def test_a_copy_keeps_what_is_most_active(family):
     for path, kept in ((output, columns), (down, units)):
         weight = theirs[2].get_submodule(path).weight
         assert torch.equal(mine[1].get_submodule(path).weight, weight[coordinates][:, kept])
+    # Norms let the coordinates that are kept be as large as they were; Gemma's multiply by 1 + w.
+    grown = (float(found.squares[coordinates].sum() / found.squares.sum()) * 24 / 12) ** 0.5
+    ours, gains = (model.get_submodule(norm) for model in (mine[1], theirs[2]))
+    one = 1.0 if family == "gemma2" else 0.0
+    torch.testing.assert_close(ours.weight + one, (gains.weight[coordinates] + one) * grown)
+    if getattr(gains, "bias", None) is not None:
+        assert torch.equal(ours.bias, gains.bias[coordinates])
     mean = (theirs[0].get_submodule(down).weight + theirs[1].get_submodule(down).weight) / 2
     shares = sum(found.inner[n] / found.inner[n].sum() for n in (0, 1))
     units = sorted(sorted(range(48), key=lambda n: -shares[n])[:20])
