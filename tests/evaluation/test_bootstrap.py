@@ -26,7 +26,7 @@ def classification(headline, chance):
     plain = {
         "accuracy": accuracy_score,
         "macro_f1": lambda e, s: f1_score(e, s, average="macro", zero_division=0.0),
-        "matthews": matthews_corrcoef,
+        "matthews": lambda e, s: matthews_corrcoef(e, s) if np.ptp([e, s]) else 0.0,
         "f1": lambda e, s: f1_score(e, s, labels=[2], average="macro", zero_division=0.0),
     }[headline]
     return task, score, lambda rows: plain(expected[rows], said[rows])
@@ -38,7 +38,11 @@ def regression(headline, chance):
     task = make_task(TaskKind.REGRESSION, headline, rows)
     score = scored(headline, labels=tuple(float(n) for n in said))
     plain = {"spearman": spearmanr, "pearson": pearsonr}[headline]
-    return task, score, lambda rows: plain(expected[rows], said[rows])[0]
+
+    def correlation(rows):  # of a constant there is none
+        return plain(expected[rows], said[rows])[0] if np.ptp(said[rows]) else 0.0
+
+    return task, score, correlation
 
 
 def several_labels(headline, chance):
@@ -50,7 +54,8 @@ def several_labels(headline, chance):
     plain = {
         "subset_accuracy": accuracy_score,
         "micro_f1": lambda e, s: f1_score(e, s, average="micro", zero_division=0.0),
-        "macro_f1": lambda e, s: f1_score(e, s, average="macro", zero_division=0.0),
+        # Labels that no drawn row has on either side do not count.
+        "macro_f1": lambda e, s: f1_score(e, s, average="macro", zero_division=np.nan),
     }[headline]
     return task, score, lambda rows: plain(expected[rows], said[rows])
 
@@ -113,6 +118,7 @@ def make_task(kind, headline, rows, positive=None):
 def test_redrawn_scores_are_those_of_the_drawn_rows(make, headline):
     task, score, plain = make(headline, np.random.default_rng(3))
     drawn = draw_rows(ROWS, draws=DRAWS, seed=0)
+    drawn[0], drawn[1] = 0, np.arange(ROWS) % 2  # one row alone, and two
     found = redrawn_scores(task, {4: [score], 7: [score]}, drawn)
     assert found.redrawn.shape == (2, DRAWS) and found.seeds == (4, 7) and found.rows == ROWS
     np.testing.assert_allclose(found.redrawn[0], [plain(rows) for rows in drawn], atol=1e-9)

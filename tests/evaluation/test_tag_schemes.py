@@ -40,6 +40,14 @@ def test_tags_go_there_and_back():
         assert in_scheme_of(BIOES, iob2) == bioes and in_scheme_of(BILOU, iob2) == bilou
         assert as_iob2(bioes) == as_iob2(bilou) == as_iob2(iob2) == iob2
         assert in_scheme_of(["O", "B-A", "I-A", "E-C", "S-C"], iob2) == iob2
+    # A span ends where a word of another kind goes on, as taggers write it.
+    assert in_scheme_of(BIOES, ["B-A", "I-B-C", "B-A", "I-A", "I-B-C"]) == [
+        "S-A",
+        "E-B-C",
+        "B-A",
+        "E-A",
+        "E-B-C",
+    ]
 
 
 @pytest.mark.parametrize("scheme", [1, 2])
@@ -78,7 +86,8 @@ def test_a_tag_of_no_scheme_is_outside_of_spans():
 
 def test_a_task_has_the_tags_of_the_head():
     rows = [Example(words=("a", "b"), tags=("B-A", "I-A"))]
-    task = Task("t", TaskKind.TAGGING, "span_f1", None, rows, rows, "dev", (), ("B-A", "I-A"))
+    test = [*rows, Example(words=("a",), tags=("B-A",))]
+    task = Task("t", TaskKind.TAGGING, "span_f1", None, rows, test, "dev", (), ("B-A", "I-A"))
     found = task_in_scheme_of(BIOES, task)
-    assert found.tags == ("B-A", "E-A") and found.test[0].tags == ("B-A", "E-A")
+    assert found.tags == ("B-A", "E-A", "S-A") and found.test[0].tags == ("B-A", "E-A")
     assert task_in_scheme_of(["O", "B-A", "I-A"], task) is task
