@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from conftest import make_batch, make_model, make_text, make_tokenizer
 from results import NOTHING
+from torch.nn.functional import cross_entropy
 
 from limbeck.batch import Tokens
 from limbeck.errors import ModelError
@@ -26,6 +28,7 @@ from limbeck.reports.report import (
     write_report,
 )
 from limbeck.reports.run_results import RunResult
+from limbeck.token_ids import TokenIds
 from limbeck.tokenization.learn import blank_tokenizer, learn_tokenizer
 
 
@@ -184,8 +187,26 @@ def test_agreement_and_bits_per_byte():
     shares = [dropped_mass(model, bert, batches, tokens=n) for n in (200, 100, 0)]
     assert shares == pytest.approx(sorted(shares)) and shares[0] == 0.0
     assert shares[2] == pytest.approx(1.0)
-    found = masked_bits_per_byte(model, bert, tokenizer, [b.student for b in batches])
-    assert 0 < found < 100
+    wide = make_model(vocabulary=len(tokenizer) + 20)  # with rows of no token
+    nats, outside, places, size = 0.0, 0.0, 0, 0
+    for tokens in (batch.student for batch in batches):
+        with torch.no_grad():
+            logits = wide(input_ids=tokens.input_ids, attention_mask=tokens.mask.long()).logits
+        predicted = logits[tokens.predicted]
+        nats += float(
+            cross_entropy(
+                predicted[:, : len(tokenizer)], tokens.labels[tokens.predicted], reduction="sum"
+            )
+        )
+        others = [7, *range(len(tokenizer), len(tokenizer) + 20)]
+        outside += float(predicted.softmax(-1)[:, others].sum())
+        places += len(predicted)
+        size += predicted_bytes(tokenizer, tokens)
+    found = masked_bits_per_byte(wide, bert, tokenizer, [b.student for b in batches])
+    assert found == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    some = TokenIds(len(tokenizer), (7,))
+    found = dropped_mass(wide, bert, batches, tokens=some)
+    assert found == pytest.approx(outside / places, rel=1e-5)
 
 
 def full_cost(name: str, parameters: int, milliseconds: float) -> dict:
