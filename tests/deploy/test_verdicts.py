@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from conftest import HEADS
+from conftest import HEADS, LABELS
 
 from limbeck.deploy.compare import _r_squared, _Sums
 from limbeck.deploy.exported_folder import chosen_format
@@ -60,6 +60,7 @@ def test_the_worst_task_decides():
     share, of = kept_share(SAME, [scored("a", 0.8), scored("b", 0.4)], reference)
     assert share == pytest.approx(0.8)
     assert of == "accuracy on b"
+    assert kept_share(SAME, [scored("a", 0.8), scored("b", -0.4)], reference)[0] == 0
 
 
 @pytest.mark.parametrize("reference", [0.0, -0.1])
@@ -78,6 +79,10 @@ def test_without_a_task_agreement_or_cosine_decides():
     numbers = replace(SAME, agreement=None, r_squared=0.8)
     assert kept_share(numbers, [], []) == (0.8, "R² of its numbers for torch's")
     assert kept_share(replace(numbers, r_squared=-3.0), [], [])[0] == 0
+    # Bits are better where they are fewer, and a file is never better than its model.
+    for bits, kept in (((2.0, 2.5), 0.8), ((2.5, 2.0), 1.0)):
+        found = kept_share(replace(SAME, bits=bits), [], [])
+        assert found == (kept, "bits of the next token")
 
 
 def test_what_keeps_too_little_is_refused_in_words():
@@ -177,6 +182,27 @@ def test_offset_and_scale_of_numbers_count():
     sums.add(torchs[:, None], torchs[:, None] + 1)
     found = sums.difference(0.0)
     assert (found.agreement, found.r_squared) == (None, pytest.approx(1 - 3 / 2))
+
+
+def test_answers_that_agree_are_counted_by_hand():
+    torchs = np.array([[0.2, -1.0, 3.0], [-1.0, -2.0, 0.3], [-1.0, 2.0, 1.0]])
+    files = np.array([[0.2, -1.0, -0.1], [-1.0, -2.0, 0.4], [-1.0, 0.5, 0.6]])
+    several = _Sums(source_of("sequence", HEADS["several"]))
+    several.add(torchs, files)
+    found = several.difference(0.0)
+    assert found.agreement == pytest.approx(2 / 3) and found.flips == {LABELS[2]: 1}
+    assert found.largest == pytest.approx(3.1) and found.mean == pytest.approx(5.1 / 9)
+    classes = _Sums(source_of("sequence", HEADS["labels"]))
+    classes.add(torchs, files)
+    found = classes.difference(0.0)
+    assert found.agreement == pytest.approx(1 / 3) and found.flips == {LABELS[2]: 1, LABELS[1]: 1}
+    text = _Sums(source_of("causal", None))
+    text.add_bits([1, 0, 2], torchs, files)
+    bits = [
+        sum(math.log2(sum(map(math.exp, row))) - row[n] / math.log(2) for row, n in pairs)
+        for pairs in ([(some[0], 0), (some[1], 2)] for some in (torchs, files))
+    ]
+    assert text.difference(0.0).bits == pytest.approx((bits[0] / 2, bits[1] / 2))
 
 
 @pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
