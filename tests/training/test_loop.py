@@ -109,6 +109,18 @@ def test_a_step_does_not_depend_on_how_it_is_split(names, micro):
         torch.testing.assert_close(whole, split, rtol=1e-3, atol=1e-6)
 
 
+def test_dropout_depends_on_the_seed_and_the_step_alone():
+    found = []
+    for before, (seed, step) in enumerate(((0, 0), (0, 0), (0, 1), (1, 0))):
+        teacher, stage, learner = make_stage(names=("labels",))
+        optimizer = build_optimizer(learner.train(), stage.optimizer)
+        torch.manual_seed(before)
+        given = (learner, teacher, replace(stage, seed=seed), make_batch(rows=5), optimizer)
+        taken = train_step(*given, Accelerator(cpu=True), replace(START, step=step))
+        found.append(taken.means["labels"])
+    assert found[0] == found[1] and len(set(found)) == 3
+
+
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_training_lowers_every_loss(name):
     teacher, stage, learner = make_stage(learning_rate=3e-3, names=[name])
