@@ -40,7 +40,7 @@ def test_tags_go_there_and_back():
         assert in_scheme_of(BIOES, iob2) == bioes and in_scheme_of(BILOU, iob2) == bilou
         assert as_iob2(bioes) == as_iob2(bilou) == as_iob2(iob2) == iob2
         assert in_scheme_of(["O", "B-A", "I-A", "E-C", "S-C"], iob2) == iob2
-    # A span ends where a word of another kind goes on, as taggers write it.
+    # A span ends where a word of another kind continues it, as taggers do.
     assert in_scheme_of(BIOES, ["B-A", "I-B-C", "B-A", "I-A", "I-B-C"]) == [
         "S-A",
         "E-B-C",
