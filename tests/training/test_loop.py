@@ -34,7 +34,7 @@ from limbeck.training.optimizer import build_optimizer, learning_rate, set_learn
 from limbeck.training.records import RunLog
 from limbeck.training.settings import OptimizerSettings
 from limbeck.training.stage import Stage
-from limbeck.training.step import train_step
+from limbeck.training.step import mean_values, train_step
 
 BERT = ARCHITECTURES["bert"]
 START = Position(0, 0, 0, 0.0)
@@ -109,6 +109,50 @@ def test_a_step_does_not_depend_on_how_it_is_split(names, micro):
         torch.testing.assert_close(whole, split, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("most", [1e9, 0.01])
+def test_a_step_has_the_clipped_gradient_of_the_weighted_means(most):
+    """Weights and options that change over the stage are those of the step."""
+    names = ("relations", "hidden_states", "logits")
+    teacher, stage, learner = make_stage(micro=2, names=names)
+    stage.objectives["logits"] = replace(stage.objectives["logits"], temperature=Ramp(4.0, 1.0))
+    stage = replace(stage, optimizer=replace(stage.optimizer, max_grad_norm=most))
+    batch, trained = make_batch(rows=5), list(learner.parameters())
+    signals = teacher.signals(batch, stage.teacher_needs())
+    totals = learner(batch, signals, 1 / 3)
+    later = learner(batch, signals, 1.0)["logits"].item()
+    assert totals["logits"].item() != pytest.approx(later, rel=0.01)
+    weights = {"relations": 2.0, "hidden_states": 0.5 - 0.25 / 3, "logits": 1.0}
+    means = {n: total / stage.objectives[n].count(batch) for n, total in totals.items()}
+    loss = sum(weights[name] * mean for name, mean in means.items())
+    expected = torch.autograd.grad(loss, trained, allow_unused=True)
+    norm = math.sqrt(sum(float(g.square().sum()) for g in expected if g is not None))
+    optimizer = build_optimizer(learner, stage.optimizer)
+    given = (learner, teacher, stage, batch, optimizer, Accelerator(cpu=True))
+    found = train_step(*given, replace(START, step=3)).means
+    assert found == pytest.approx({name: mean.item() for name, mean in means.items()}, rel=1e-5)
+    for parameter, gradient in zip(trained, expected, strict=True):
+        if gradient is not None:
+            gradient = gradient * min(1.0, most / norm)
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6 * most)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_held_out_means_are_over_all_items_without_dropout(training):
+    teacher, stage, learner = make_stage(names=("relations", "labels"))
+    batches = [make_batch(rows=rows, seed=rows) for rows in (2, 5)]
+    sums = dict.fromkeys(stage.objectives, 0.0)
+    with torch.no_grad():
+        for batch in batches:
+            totals = learner(batch, teacher.signals(batch, stage.teacher_needs()))
+            sums = {name: sums[name] + total.item() for name, total in totals.items()}
+    learner.train(training)
+    found = mean_values(learner, teacher, stage, batches, Accelerator(cpu=True))
+    for name, value in found.items():
+        items = sum(stage.count(name, batch) for batch in batches)
+        assert value == pytest.approx(sums[name] / items, rel=1e-5)
+    assert learner.training is training
+
+
 def test_dropout_depends_on_the_seed_and_the_step_alone():
     found = []
     for before, (seed, step) in enumerate(((0, 0), (0, 0), (0, 1), (1, 0))):
@@ -143,6 +187,22 @@ def test_a_loss_that_is_not_finite_stops_before_the_step():
         steps(teacher, stage, learner, optimizer, 1, first=3)
     for name, parameter in learner.named_parameters():
         assert torch.equal(parameter, before[name])
+
+
+def test_no_step_is_taken_where_a_gradient_alone_is_not_finite_nor_after_it():
+    teacher, stage, learner = make_stage(names=("labels",))
+    optimizer, failed = build_optimizer(learner, stage.optimizer), torch.zeros(())
+    before = [p.detach().clone() for p in learner.parameters()]
+    bias = learner.student.bert.encoder.layer[0].output.dense.bias
+    broken = bias.register_hook(lambda gradient: gradient * math.inf)
+    given = (learner, teacher, stage, make_batch(rows=5), optimizer, Accelerator(cpu=True))
+    taken = train_step(*given, START, failed)
+    broken.remove()
+    train_step(*given, replace(START, step=1), failed)
+    assert float(failed) == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), before, strict=True))
+    with pytest.raises(TrainingError, match="gradient norm (inf|nan)"):
+        taken.means  # noqa: B018
 
 
 def test_a_checkpoint_restores_everything(tmp_path):
