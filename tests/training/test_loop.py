@@ -23,6 +23,7 @@ from limbeck.teacher.live import LiveTeacher
 from limbeck.training.checkpoint import (
     Position,
     latest_checkpoint,
+    load_batches,
     load_learner,
     load_optimizer,
     read_position,
@@ -35,6 +36,7 @@ from limbeck.training.records import RunLog
 from limbeck.training.settings import OptimizerSettings
 from limbeck.training.stage import Stage
 from limbeck.training.step import mean_values, train_step
+from limbeck.training.taken import Taken, Unread
 
 BERT = ARCHITECTURES["bert"]
 START = Position(0, 0, 0, 0.0)
@@ -128,6 +130,7 @@ def test_a_step_has_the_clipped_gradient_of_the_weighted_means(most):
     norm = math.sqrt(sum(float(g.square().sum()) for g in expected if g is not None))
     optimizer = build_optimizer(learner, stage.optimizer)
     given = (learner, teacher, stage, batch, optimizer, Accelerator(cpu=True))
+    train_step(*given[:4], torch.optim.SGD(trained, lr=0.0), given[5], START)  # leaves gradients
     found = train_step(*given, replace(START, step=3)).means
     assert found == pytest.approx({name: mean.item() for name, mean in means.items()}, rel=1e-5)
     for parameter, gradient in zip(trained, expected, strict=True):
@@ -289,6 +292,8 @@ def test_quantized_averages_are_restored_to_the_bit(tmp_path, optim):
         assert torch.equal(one, other)
     plain = 2 * sum(p.nbytes for p in model.parameters())
     assert held_by_parts(model, None, optimizer)["optimizer"] < 0.6 * plain
+    assert type(optimizer).__name__ == optim.replace("adamw_torch_", "AdamW")
+    assert all(float(group["lr"]) == pytest.approx(1e-2 / 6) for group in again.param_groups)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_earlier_ones(tmp_path, monkeypatch):
@@ -308,16 +313,55 @@ def test_a_checkpoint_that_cannot_be_written_leaves_earlier_ones(tmp_path, monke
 def test_an_incomplete_checkpoint_is_not_used(tmp_path):
     _, _, learner = make_stage()
     save_checkpoint(tmp_path, replace(START, step=1), learner, None)
-    (tmp_path / "checkpoint-000-000000009.part").mkdir()
-    assert read_position(latest_checkpoint(tmp_path)[0]).step == 1
+    part = tmp_path / "checkpoint-000-000000009.part"
+    part.mkdir()
+    (part / "left").touch()
+    found, problems = latest_checkpoint(tmp_path)
+    assert read_position(found).step == 1 and problems == []
+    for _ in range(2):  # also where there is one of this step
+        found = save_checkpoint(tmp_path, replace(START, step=9), learner, None)
+    assert not (found / "left").exists()
 
 
-def test_a_checkpoint_of_another_student_is_refused(tmp_path):
+def test_the_newest_whole_checkpoint_is_used(tmp_path):
+    _, _, learner = make_stage(names=("labels",))
+    for step in (1, 2, 10):
+        rows = {"rows": torch.tensor([step])}
+        save_checkpoint(tmp_path, replace(START, step=step), learner, None, rows, keep=2)
+    newest, problems = latest_checkpoint(tmp_path)
+    assert read_position(newest).step == 10 and problems == [] and len([*tmp_path.iterdir()]) == 2
+    assert load_batches(newest)["rows"].tolist() == [10]
+    weights = newest / "learner.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    older, [problem] = latest_checkpoint(tmp_path)
+    assert read_position(older).step == 2 and "does not have the checksum" in problem
+    facts = json.loads((older / "checkpoint.json").read_text())
+    (older / "checkpoint.json").write_text(json.dumps({**facts, "blake2b": {}}))
+    with pytest.raises(TrainingError, match="names no weights. No checkpoint before it is left"):
+        latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_checkpoint_of_another_student_is_refused(tmp_path, layers):
     _, _, learner = make_stage()
     path = save_checkpoint(tmp_path, START, learner, None)
-    other = Learner(make_model(hidden=24), {}, BERT, {})
+    other = Learner(make_model(hidden=24, layers=layers), {}, BERT, {})
     with pytest.raises(TrainingError, match="is of another student"):
         load_learner(path, other, student_only=True)
+    _, _, maps = make_stage(names=("mean_hidden_states",))
+    with pytest.raises(TrainingError, match="is of another student: projections"):
+        load_learner(path, maps, student_only=False)
+    load_learner(path, maps, student_only=True)
+
+
+def test_the_first_step_that_was_not_finite_is_told():
+    _, stage, _ = make_stage(names=("labels",))
+    unread = Unread(torch.device("cpu"))
+    for step, loss in enumerate((1.0, math.nan, 1.0)):
+        unread.add(Taken(stage, replace(START, step=step), torch.tensor([loss, 1.0, 5.0])))
+        unread.read()
+    with pytest.raises(TrainingError, match="not finite at batch 1"):
+        unread.check()
 
 
 def test_tied_weights_stay_tied(tmp_path):
@@ -337,6 +381,21 @@ def test_learning_rates():
     ]
     assert cosine[55] == pytest.approx(0.5) and cosine[-1] < 0.001
     assert learning_rate(99, 100, replace(settings, lr_scheduler_type="constant")) == 1.0
+    assert [learning_rate(step, 7, settings) for step in (0, 1)] == [1.0, 1.0]  # a step of warmup
+
+
+def test_matrices_alone_decay():
+    _, _, learner = make_stage(names=("labels",))
+    settings = OptimizerSettings(learning_rate=1.0, weight_decay=0.1, adam_beta2=0.9)
+    optimizer = build_optimizer(learner, settings)
+    for parameter in learner.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = [p.detach().clone() for p in learner.parameters()]
+    optimizer.step()
+    for parameter, was in zip(learner.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter, was * (0.9 if was.dim() > 1 else 1.0))
+    for group in optimizer.param_groups:
+        assert group["betas"] == (0.9, 0.9) and group["eps"] == 1e-6
 
 
 def test_a_record_is_a_line_whatever_its_texts_hold(tmp_path):
