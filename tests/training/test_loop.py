@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from conftest import make_batch, make_model, small_groups, with_task_head, with_vectors
 from torch import nn
 
+from limbeck.batch import Batch
 from limbeck.errors import TrainingError
 from limbeck.models.families import ARCHITECTURES
 from limbeck.models.shapes import shape_of
@@ -154,6 +155,17 @@ def test_held_out_means_are_over_all_items_without_dropout(training):
         items = sum(stage.count(name, batch) for batch in batches)
         assert value == pytest.approx(sums[name] / items, rel=1e-5)
     assert learner.training is training
+
+
+def test_where_nothing_is_predicted_the_mean_is_0():
+    teacher, stage, learner = make_stage(names=("labels",))
+    tokens = make_batch(rows=5).student
+    tokens = replace(tokens, predicted=torch.zeros_like(tokens.predicted))
+    batch, accelerator = Batch(tokens, tokens), Accelerator(cpu=True)
+    optimizer = build_optimizer(learner, stage.optimizer)
+    taken = train_step(learner, teacher, stage, batch, optimizer, accelerator, START)
+    assert taken.means == {"labels": 0.0}
+    assert mean_values(learner, teacher, stage, [batch], accelerator) == {"labels": 0.0}
 
 
 def test_dropout_depends_on_the_seed_and_the_step_alone():
