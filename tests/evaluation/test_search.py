@@ -116,6 +116,10 @@ def test_rows_of_tags_are_stratified_by_their_rarest_tag():
     assert counted["B-Y"] == 3 and counted["B-X"] == 17
 
 
+def test_no_more_rows_are_set_apart_than_tell_anything():
+    assert len(with_validation(labelled("ab" * 3000), fraction=0.5, seed=0).test) == 2000
+
+
 @pytest.mark.parametrize("labels", ["a", "ab", "abc"])
 def test_too_few_rows_to_set_any_apart_are_refused(labels):
     with pytest.raises(EvaluationError, match=f"many has {len(labels)} training rows, of which"):

@@ -24,6 +24,17 @@ def test_every_measure_is_declared_as_it_is():
     for name, measure in MEASURES.items():
         assert (DIVERGENCES[name].__doc__ or "").splitlines()[0] == measure.about
         assert all(option.allows(option.default) for option in measure.options.values())
+    options = {name: measure.options.items() for name, measure in MEASURES.items()}
+    assert {name: {o: known.default for o, known in some} for name, some in options.items()} == {
+        "forward_kl": {},
+        "reverse_kl": {},
+        "total_variation": {},
+        "jensen_shannon": {"beta": 0.5},
+        "skewed_kl": {"alpha": 0.1},
+        "skewed_reverse_kl": {"alpha": 0.1},
+        "alpha_beta": {"alpha": 0.2, "beta": 0.7},
+        "adaptive_kl": {"head": 0.5},
+    }
 
 
 @pytest.mark.parametrize("name", [name for name, known in MEASURES.items() if known.options])
