@@ -125,6 +125,16 @@ def test_impossible_copies_are_refused_with_every_reason():
     assert "3 teacher layers for 2 student layers" in text
     assert "[3], but there are 3: 0 to 2" in text
     assert "cannot fill hidden_size=48 from the teacher's 24" in text
+    two, thin = {"num_hidden_layers": 2}, {"num_hidden_layers": 2, "hidden_size": 16}
+    [problem] = copy_problems(shaped(**two), LARGE, [[0], []])
+    assert "names no teacher layer for student layers [1]" in problem
+    [problem] = copy_problems(shaped(**two, max_position_embeddings=81), LARGE, [[0], [1]])
+    assert "cannot fill max_position_embeddings=81" in problem
+    [problem] = copy_problems(shaped(**two, num_key_value_heads=2), LARGE, [[0], [1]])
+    assert "cannot fill heads per key_value_head=2 from the teacher's 1" in problem
+    assert copy_problems(shaped(**thin), LARGE, [[0], [1]]) == []
+    [problem] = copy_problems(shaped(**thin), LARGE, [[0], [1]], rotary=True)
+    assert "cannot make heads of 6 coordinates as narrow as 4 where positions are rotary" in problem
     teacher, architecture = make_model(), ARCHITECTURES["bert"]
     student = make_model(hidden=16)
     with pytest.raises(StudentError, match="needs calibration text"):
