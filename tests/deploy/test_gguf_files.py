@@ -28,13 +28,16 @@ from limbeck.tokenization.post_processor import put_frame
 WIDE = {"hidden": 64, "intermediate_size": 96}
 
 
-def source_of(folder, family, tokenizer=None, **fields):
+def source_of(folder, family, tokenizer=None, rank=None, **fields):
     tokenizer = tokenizer or make_tokenizer("byte_bpe")
     model = make_model(family, vocabulary=len(tokenizer), layers=1, **{**WIDE, **fields})
     model.config.pad_token_id = tokenizer.pad_token_id
     with torch.no_grad():  # nothing may stay at its neutral value
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) / 20)
+    if rank:
+        architecture = ARCHITECTURES[family]
+        factorize_layers(model, chosen_layers(model, architecture, "all"), Rank(number=rank))
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return load_source(str(folder / "model"))
@@ -74,16 +77,7 @@ def test_a_decoder_is_read_back(tmp_path, family, fields):
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])  # without biases, and with some
 def test_low_rank_layers_are_multiplied_out(tmp_path, family):
-    tokenizer = make_tokenizer("byte_bpe")
-    model = make_model(family, vocabulary=len(tokenizer), layers=1, **WIDE)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    factorize_layers(model, chosen_layers(model, ARCHITECTURES[family], "all"), Rank(number=5))
-    for name, weight in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(weight)
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    source = load_source(str(tmp_path / "model"))
+    source = source_of(tmp_path, family, rank=5)
     write_gguf(source, Kind.F16, tmp_path / "model.gguf")
     again = load_model(
         str(tmp_path / "model.gguf"), architecture=ARCHITECTURES[family], with_head=True

@@ -74,6 +74,12 @@ def test_decoders(tmp_path, family, fields):
     check_file(source, tmp_path / "model.gguf")
 
 
+def test_low_rank_layers_are_multiplied_out(tmp_path):
+    source = source_of(tmp_path, "qwen2", rank=5)
+    make_gguf(source, make_text(3), Kind.F16, tmp_path / "model.gguf")
+    check_file(source, tmp_path / "model.gguf")
+
+
 def encoder(folder, family, vectors=None, tokenizer=None):
     kind = "byte_bpe" if family == "roberta" else "wordpiece"
     tokenizer = tokenizer or make_tokenizer(kind, padding_id=1)
